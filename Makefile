@@ -1,0 +1,80 @@
+# Everything a person does with a checkout. `make` alone lists it.
+
+# Any Python >= 3.11; the offline recogniser has no wheels for 3.14 yet.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && exit; done; echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# Sentences for the demo, each in quotes: make demo SAY='"hello" "what day is it"'
+SAY ?=
+TYPED := $(wildcard xiaozhi tests benchmarks)
+SOURCES := $(TYPED) twisted setup.py
+
+.PHONY: help run demo test check static bench proto clean distclean
+
+help:
+	@echo 'make run     start both services here; Ctrl-C stops them'
+	@echo 'make demo    have a software device talk with them, then stop'
+	@echo 'make test    all checks and tests'
+	@echo 'make check   style, types, import law, unit tests, coverage; no servers'
+	@echo 'make bench   measure; prints JSON lines'
+	@echo 'make proto   generate xiaozhi/_pb from proto/'
+	@echo 'make clean   remove caches and build products (distclean: also $(VENV) and var)'
+	@echo
+	@echo 'PYTHON=$(PYTHON) VENV=$(VENV)'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	"$(PYTHON) is too old: Python 3.11 or newer is needed; say make PYTHON=...")'
+	@echo 'making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+
+# The stamps say for which setup.cfg the environment was filled.
+$(VENV)/.offline: setup.cfg | $(BIN)/python
+	@echo 'installing into $(VENV)'
+	@$(PIP) install -e '.[offline]'
+	@touch $@
+
+$(VENV)/.dev: setup.cfg | $(BIN)/python
+	@echo 'installing into $(VENV), with what the tests need'
+	@$(PIP) install -e '.[offline,dev]'
+	@touch $(VENV)/.offline $@
+
+run: $(VENV)/.offline
+	@$(BIN)/python -m xiaozhi.run run
+
+demo: $(VENV)/.offline
+	@$(BIN)/python -m xiaozhi.run demo $(SAY)
+
+static: $(VENV)/.dev
+	@status=0; \
+	$(BIN)/ruff check --quiet --output-format concise $(SOURCES) || status=1; \
+	$(BIN)/ruff format --check --output-format concise $(SOURCES) || status=1; \
+	$(BIN)/mypy $(TYPED) || status=1; \
+	exit $$status
+
+# The tests run even if the static checks complain, so that one run tells all.
+check: $(VENV)/.dev
+	@status=0; $(MAKE) --no-print-directory static || status=1; \
+	$(BIN)/python tests/run.py xiaozhi || status=1; exit $$status
+
+test: $(VENV)/.dev
+	@status=0; $(MAKE) --no-print-directory static || status=1; \
+	$(BIN)/python tests/run.py xiaozhi tests || status=1; exit $$status
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks
+
+proto: $(VENV)/.dev
+	$(BIN)/python -m grpc_tools.protoc -I xiaozhi/_pb=proto --python_out=. --pyi_out=. \
+		--grpc_python_out=. proto/ai_service.proto
+
+clean:
+	rm -rf build dist _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis
+	find xiaozhi tests twisted benchmarks \
+		\( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) var *.egg-info

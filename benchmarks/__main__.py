@@ -1,0 +1,114 @@
+"""``python -m benchmarks [--quick | --tiny] [NAME …]``: JSON lines, then a table."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from benchmarks import downlink, echo, memory, turn, uplink
+from benchmarks.process import Broken
+from benchmarks.result import Result, table
+
+# A socket for each connection at both ends, and some.
+_FILES = 16_384
+
+Bench = Callable[[], Iterable[Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured.
+
+    :ivar many: devices where it is to be a load; ``some`` and ``few`` where less.
+    :ivar seconds: of one round; ``rounds`` of them on each side.
+    :ivar turns: of each device that talks.
+    """
+
+    many: int = 300
+    some: int = 100
+    few: int = 50
+    seconds: float = 3.0
+    rounds: int = 2
+    connections: int = 2000
+    talking: int = 20
+    turns: int = 10
+
+
+WHOLE = Size()
+QUICK = Size(seconds=1.0, rounds=1, connections=500, turns=2)
+TINY = Size(3, 3, 3, seconds=0.5, rounds=1, connections=5, talking=2, turns=1)
+
+
+def benches(size: Size) -> dict[str, Bench]:
+    """What can be run, by name."""
+    seconds, rounds = size.seconds, size.rounds
+    return {
+        "frame_cpu_up": lambda: uplink.run(size.many, seconds, rounds),
+        "frame_cpu_down": lambda: downlink.run_cpu(size.many, 2 * seconds, rounds),
+        "pacing": lambda: downlink.run_pacing(size.some, 2 * seconds, 1),
+        "echo": lambda: chain.from_iterable(
+            echo.run(devices, seconds, 2 * rounds - 1) for devices in (size.few, size.many)
+        ),
+        "idle_memory": lambda: memory.run(size.connections),
+        "turn_overhead": lambda: chain.from_iterable(
+            turn.run(devices, size.turns) for devices in (1, size.talking)
+        ),
+    }
+
+
+def more_files() -> None:
+    """Raise the limit of open files, as far as it goes without privilege."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def carry_out(chosen: dict[str, Bench]) -> Iterator[Result | Broken]:
+    """Run one after the other; what cannot be run does not stop the rest."""
+    for name, bench in chosen.items():
+        try:
+            yield from bench()
+        except Broken as broken:
+            yield Broken(f"{name}: {broken}")
+
+
+def main() -> int:
+    """:return: 0, or 1 if a benchmark could not be run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    known = benches(WHOLE)
+    parser.set_defaults(size=WHOLE)
+    for option, size, told in (
+        ("--quick", QUICK, "about a minute, less exact"),
+        ("--tiny", TINY, "a handful of devices, only to see that it runs"),
+    ):
+        parser.add_argument(option, dest="size", action="store_const", const=size, help=told)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join(known))
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in known:
+            parser.error(f"no benchmark {name!r}; there are: {', '.join(known)}")
+    more_files()
+    began = time.monotonic()
+    results, broken = [], 0
+    every = benches(options.size)
+    if options.size is QUICK and not options.names:
+        del every["pacing"]  # frame_cpu_down tells the pace, too
+    for one in carry_out({name: every[name] for name in options.names or every}):
+        if isinstance(one, Broken):
+            print(one, file=sys.stderr)
+            broken += 1
+        else:
+            print(one.line(), flush=True)
+            results.append(one)
+    print("", *table(results), f"{time.monotonic() - began:.0f} s", sep="\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

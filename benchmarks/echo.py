@@ -1,0 +1,82 @@
+"""How long a packet takes from a device through xiaozhi-im to the AI side and back.
+
+Every device sends a numbered packet each 60 ms and, with every sixty-fourth, a text;
+the far side of the bridge returns both. What is measured:
+
+* ``echo_N``: packets. They come back within one endless turn (the edge passes
+  audio only in a turn) and so through the pacer as it is configured by default.
+  It delays only what comes early: a packet that arrives each 60 ms may leave at
+  once, with 120 ms of lead in hand, so the figure is transport: two bridge
+  crossings with their coalescing of 2 ms, twice the edge, once the far side.
+  The first second, in which ``start_gap`` passes, is not counted.
+* ``echo_text_N``: texts of a type the edge does not know and passes on. They
+  meet no pacer, and on the bridge they do not wait for company.
+
+The floor is a bare Autobahn server that returns what it gets. The load generator's
+own delay is in all of them. ``others_cores`` says what else was running: where all
+cores are in use, every wait for one is in the p99.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+from benchmarks.pair import Side, pair
+from benchmarks.process import Broken, busy
+from benchmarks.result import Aim, Result
+from benchmarks.stage import Stage
+
+_AIMED_AT = 300
+
+
+def _echo(side: Side, seconds: float) -> dict[str, Any]:
+    mine = (side.server, side.load, side.peer)[: 2 if side.peer is side.server else 3]
+    before = busy() - sum(one.cpu() for one in mine)
+    began = time.monotonic()
+    echoed = side.load.ask("echo", seconds=seconds, warm_up=1.0)
+    others = busy() - sum(one.cpu() for one in mine) - before
+    if not echoed["packets"]["count"]:
+        raise Broken("echo: no packet came back")
+    return {**echoed, "others_cores": round(others / (time.monotonic() - began), 2)}
+
+
+def _middle(echoes: list[dict[str, Any]], kind: str, name: str) -> float:
+    return round(median(float(one[kind][name] or 0) for one in echoes), 2)
+
+
+def run(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
+    """Of several rounds the middle one counts: a machine shared with others has
+    bad moments. ``rounds`` has them all.
+
+    :param seconds: of one round on one side.
+    """
+    with Stage() as stage:
+        both = pair(stage)
+        for side in both.sides:
+            side.peer.ask("echo", on=True)
+        both.connect(devices)
+        for side in both.sides:
+            side.load.ask("listen")
+        edge: list[dict[str, Any]] = []
+        floor: list[dict[str, Any]] = []
+        for _ in range(rounds):
+            edge.append(_echo(both.edge, seconds))
+            floor.append(_echo(both.floor, seconds))
+    for kind, name in (("packets", "echo"), ("texts", "echo_text")):
+        aim = Aim("figure", 20.0) if kind == "packets" and devices == _AIMED_AT else None
+        p99, floor_p99 = _middle(edge, kind, "p99"), _middle(floor, kind, "p99")
+        more = {
+            "devices": devices,
+            "p50": _middle(edge, kind, "p50"),
+            "floor_p50": _middle(floor, kind, "p50"),
+            "rounds": [one[kind]["p99"] for one in edge],
+            "max": max(float(one[kind]["max"] or 0) for one in edge),
+            "others_cores": [one["others_cores"] for one in edge],
+            "echoed": sum(one[kind]["count"] for one in edge),
+            "sent": sum(one["sent"] for one in edge) if kind == "packets" else None,
+            "load_late_ms": max(one["late_ms"] for one in edge),
+        }
+        yield Result(f"{name}_{devices}", p99, "ms p99", floor_p99, aim, more)

@@ -1,0 +1,265 @@
+"""The load generator: many devices in one process, the same before edge and floor.
+
+``python -m benchmarks.load KEY`` obeys the commands of :class:`Load`'s methods.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.task import deferLater
+
+from benchmarks.commands import obey
+from benchmarks.frames import FRAME_SECONDS, NUMBERS, number_of, packet
+from benchmarks.statistics import summary
+from benchmarks.talk import Talker, speech
+from benchmarks.websocket import Socket, binary_frame, text_frame
+from xiaozhi.auth import AuthSettings, JwtTokens, load_keys, open_user
+from xiaozhi.device.identity import Identity, numbered
+from xiaozhi.wire.messages import Device
+
+_OPENING = 32
+_CONNECT_WITHIN = 20.0
+_TEXT_EVERY = 64  # packets to one text
+_HELLO = text_frame(
+    '{"type":"hello","version":1,"transport":"websocket","audio_params":'
+    '{"format":"opus","sample_rate":16000,"channels":1,"frame_duration":60}}'
+)
+_LISTEN = text_frame('{"type":"listen","state":"start","mode":"realtime"}')
+
+
+class LoadDevice:
+    """One device.
+
+    :ivar latencies: seconds from sending a numbered packet to its return.
+    :ivar text_latencies: the same for texts.
+    :ivar gaps: seconds between two packets of a turn.
+    """
+
+    def __init__(self, request: bytes) -> None:
+        self.opened: Deferred[None] = Deferred()
+        self.socket = Socket(request, self._open, self._greeted, self._ignore, self._ended)
+        self.received = 0
+        self.turns_ended = 0
+        self.latencies: list[float] = []
+        self.text_latencies: list[float] = []
+        self.gaps: list[float] = []
+        self._sent = [0.0] * NUMBERS
+        self._text_sent = 0.0
+        self._last = 0.0
+
+    def send_packet(self, number: int) -> None:
+        number %= NUMBERS
+        self._sent[number] = perf_counter()
+        self.socket.send(_FRAMES[number])
+
+    def send_text(self) -> None:
+        self._text_sent = perf_counter()
+        self.socket.send(_ECHO_TEXT)
+
+    def expect_echo(self) -> None:
+        self.socket.on_binary, self.socket.on_text = self._echoed, self._text_echoed
+
+    def expect_speech(self) -> None:
+        self.received = self.turns_ended = 0
+        self.gaps.clear()
+        self.socket.on_binary, self.socket.on_text = self._heard, self._told
+
+    def _open(self) -> None:
+        self.socket.send(_HELLO)
+
+    def _greeted(self, text: bytes) -> None:
+        self.socket.on_text = self._ignore
+        self.opened.callback(None)
+
+    def _ended(self, why: str) -> None:
+        if not self.opened.called:
+            self.opened.errback(ConnectionError(why))
+        else:
+            print(f"a device lost its connection: {why}", file=sys.stderr)
+
+    def _ignore(self, data: bytes) -> None:
+        pass
+
+    def _echoed(self, data: bytes) -> None:
+        self.latencies.append(perf_counter() - self._sent[number_of(data)])
+
+    def _text_echoed(self, text: bytes) -> None:
+        if b"bench_echo" in text:
+            self.text_latencies.append(perf_counter() - self._text_sent)
+
+    def _heard(self, data: bytes) -> None:
+        now = perf_counter()
+        self.received += 1
+        if self._last:
+            self.gaps.append(now - self._last)
+        self._last = now
+
+    def _told(self, text: bytes) -> None:
+        if b'"tts"' in text:
+            self._last = 0.0
+            self.turns_ended += b'"stop"' in text
+
+
+_FRAMES = [binary_frame(packet(number)) for number in range(NUMBERS)]
+_ECHO_TEXT = text_frame('{"type":"bench_echo","words":"the quick brown fox jumps"}')
+
+
+class Load:
+    """The devices of this process, and what they can be told to do together."""
+
+    def __init__(self, reactor: Any, key: str) -> None:
+        self._reactor = reactor
+        settings = AuthSettings(key=key)
+        self._tokens = JwtTokens(load_keys(settings), settings, reactor)
+        self._devices: list[LoadDevice] = []
+        self._rounds = 0
+
+    def connect(self, port: int, count: int) -> Deferred[Any]:
+        """Connect so many more devices and wait for every hello."""
+        endpoint = TCP4ClientEndpoint(self._reactor, "127.0.0.1", port, timeout=_CONNECT_WITHIN)
+        first = len(self._devices) + 1
+        new = [LoadDevice(self._request(numbered(first + n))) for n in range(count)]
+        self._devices += new
+        gate = DeferredSemaphore(_OPENING)
+
+        async def open_one(device: LoadDevice) -> None:
+            await connectProtocol(endpoint, device.socket)
+            await device.opened.addTimeout(_CONNECT_WITHIN, self._reactor)
+
+        opening = [gate.run(Deferred.fromCoroutine, open_one(device)) for device in new]
+        return gatherResults(opening, consumeErrors=True).addCallback(len)
+
+    def close(self) -> None:
+        """Drop all connections."""
+        for device in self._devices:
+            device.socket.drop()
+        self._devices.clear()
+
+    def listen(self) -> None:
+        """Every device begins to listen."""
+        for device in self._devices:
+            device.socket.send(_LISTEN)
+
+    async def _stream(self, seconds: float, burst: int, texts: bool) -> dict[str, Any]:
+        devices = self._devices
+        count = len(devices)
+        apart = FRAME_SECONDS * burst / count
+        blob = _FRAMES[0] * burst
+        reactor, total = self._reactor, max(1, int(seconds / apart))
+        began, sent, late = perf_counter(), 0, 0.0
+        while sent < total:
+            await deferLater(reactor, max(0.0, began + sent * apart - perf_counter()))
+            due = min(total, int((perf_counter() - began) / apart) + 1)
+            late = max(late, perf_counter() - began - sent * apart)
+            while sent < due:
+                turn, index = divmod(sent, count)
+                turn += self._rounds
+                if burst > 1:
+                    devices[index].socket.send(blob)
+                else:
+                    devices[index].send_packet(turn)
+                    if texts and (turn + index) % _TEXT_EVERY == 0:
+                        devices[index].send_text()
+                sent += 1
+        self._rounds += sent // count + 1
+        return {"sent": sent * burst, "late_ms": round(late * 1000, 1)}
+
+    def stream(
+        self, seconds: float, burst: int = 1, texts: bool = False
+    ) -> Deferred[dict[str, Any]]:
+        """Every device sends a packet each 60 ms, spread evenly over that time.
+
+        :param burst: so many packets at once, so much less often.
+        :param texts: also a text with every sixty-fourth packet.
+        :return: ``sent`` packets; ``late_ms``, how far behind its times this
+            process was at worst: where it is large, the machine was busy.
+        """
+        return Deferred.fromCoroutine(self._stream(seconds, burst, texts))
+
+    def echo(self, seconds: float, warm_up: float, texts: bool = True) -> Deferred[dict[str, Any]]:
+        """Stream packets and texts that come back, and time them.
+
+        :param warm_up: seconds streamed before, not counted.
+        """
+
+        async def echo() -> dict[str, Any]:
+            await self._stream(warm_up, 1, texts)
+            await deferLater(self._reactor, 0.3)
+            for device in self._devices:
+                device.latencies.clear()
+                device.text_latencies.clear()
+                device.expect_echo()
+            streamed = await self._stream(seconds, 1, texts)
+            await deferLater(self._reactor, 0.3)
+            packets = [one for device in self._devices for one in device.latencies]
+            answers = [one for device in self._devices for one in device.text_latencies]
+            return streamed | {"packets": summary(packets), "texts": summary(answers)}
+
+        return Deferred.fromCoroutine(echo())
+
+    def expect_speech(self) -> None:
+        """Count and time what comes from now on."""
+        for device in self._devices:
+            device.expect_speech()
+
+    def heard(self, late: float) -> dict[str, Any]:
+        """What has come since :meth:`expect_speech`.
+
+        :param late: seconds beyond which a gap between two packets counts as one.
+        """
+        gaps = [gap for device in self._devices for gap in device.gaps]
+        return {
+            "frames": sum(device.received for device in self._devices),
+            "turns": sum(device.turns_ended for device in self._devices),
+            "gaps": len(gaps),
+            "late": sum(gap > late for gap in gaps),
+            "spread": summary(gaps),
+        }
+
+    def talk(self, turns: int, seconds: float) -> Deferred[dict[str, Any]]:
+        """Every device says ``seconds`` of speech by button and waits for the
+        answer's end, over and over.
+
+        :return: from ``listen stop`` to the answer's first packet.
+        """
+        packets = speech(seconds)
+        talkers = [Talker(device.socket, self._reactor, packets) for device in self._devices]
+
+        async def talk_all() -> dict[str, Any]:
+            apart = 1.0 / len(talkers)
+            talks = [
+                deferLater(self._reactor, number * apart, talker.talk, turns)
+                for number, talker in enumerate(talkers)
+            ]
+            await gatherResults(talks, consumeErrors=True)
+            return summary([one for talker in talkers for one in talker.latencies])
+
+        return Deferred.fromCoroutine(talk_all())
+
+    def _request(self, identity: Identity) -> bytes:
+        device = Device(identity.device_id, identity.client_id, open_user(identity.device_id))
+        token = self._tokens.issue(device, "device", 3600)
+        return (
+            "GET /xiaozhi/v1/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Authorization: Bearer {token}\r\nClient-Id: {identity.client_id}\r\n"
+            f"Connection: Upgrade\r\nDevice-Id: {identity.device_id}\r\n"
+            "Protocol-Version: 1\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n"
+        ).encode()
+
+
+def main() -> None:
+    from twisted.internet import reactor
+
+    load = Load(reactor, sys.argv[1])
+    names = ("connect", "close", "listen", "stream", "echo", "expect_speech", "heard", "talk")
+    obey(reactor, {name: getattr(load, name) for name in names})
+
+
+if __name__ == "__main__":
+    main()

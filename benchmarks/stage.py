@@ -1,0 +1,143 @@
+"""What a benchmark is played on: services, helpers, and their end."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.process import Broken, Helper, Process
+
+_READY_WITHIN = 20.0
+
+# The load generator sends bursts no device sends: let them in. The work is the same.
+_OPEN_LIMITS = {"messages_per_second": 1_000_000, "message_burst": 1_000_000}
+_OPEN_LIMITS |= {"bytes_per_second": 10_000_000, "byte_burst": 10_000_000}
+
+
+class Stage:
+    """Starts processes in a directory of its own; ends them all at the ``with``'s end.
+
+    :ivar key: what device tokens are signed with.
+    """
+
+    def __init__(self) -> None:
+        self.key = secrets.token_urlsafe(48)
+        self._directory = tempfile.TemporaryDirectory(prefix="xiaozhi-bench-")
+        self._path = Path(self._directory.name)
+        self._processes: list[Process] = []
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Load generators before servers, or these would see their devices off.
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.stop()
+        self._directory.cleanup()
+
+    def load(self) -> Helper:
+        """A load generator."""
+        return self._helper("load", self.key)
+
+    def bare(self) -> tuple[Helper, int]:
+        """The floor: a bare Autobahn server and its port."""
+        helper = self._helper("bare")
+        return helper, int(helper.ask("port"))
+
+    def far_side(self) -> tuple[Helper, int]:
+        """What stands for the AI service: the bridge's end and no more; its port."""
+        helper = self._helper("far_side")
+        return helper, int(helper.ask("port"))
+
+    def edge(self, ai_port: int) -> tuple[Process, int]:
+        """xiaozhi-im, connected to an AI service; its port."""
+        port = free_port()
+        settings = {
+            "listen": {"host": "127.0.0.1", "port": port},
+            "bridge": {"targets": [f"127.0.0.1:{ai_port}"]},
+            "limits": _OPEN_LIMITS,
+        }
+        return self._service("xiaozhi-im", settings, f"http://127.0.0.1:{port}/health"), port
+
+    def brain(self, settings: dict[str, Any]) -> tuple[Process, int]:
+        """xiaozhi-ai; the port of its bridge.
+
+        :param settings: what is not to be as in the defaults.
+        """
+        http, grpc = free_port(), free_port()
+        settings = {
+            "http": {"listen": {"host": "127.0.0.1", "port": http}},
+            "grpc": {"listen": f"127.0.0.1:{grpc}"},
+            **settings,
+        }
+        return self._service("xiaozhi-ai", settings, f"http://127.0.0.1:{http}/health"), grpc
+
+    def _helper(self, module: str, *arguments: str) -> Helper:
+        helper = Helper(module, self._log(module), *arguments)
+        self._processes.append(helper)
+        return helper
+
+    def _service(self, name: str, settings: dict[str, Any], health: str) -> Process:
+        configuration = self._path / f"{name}.yaml"
+        common = {"state_dir": str(self._path / name), "auth": {"key": self.key}}
+        configuration.write_text(yaml.safe_dump(common | settings))
+        twistd = str(Path(sys.executable).parent / "twistd")
+        log = self._log(name)
+        command = [twistd, "-n", "--pidfile=", f"--logfile={log}", name]
+        command += ["--config", str(configuration)]
+        root = Path(__file__).resolve().parent.parent
+        process = Process(
+            name, command, log, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        self._processes.append(process)
+        self._await_health(process, health)
+        return process
+
+    def _log(self, name: str) -> Path:
+        return self._path / f"{name}-{len(self._processes)}.log"
+
+    @staticmethod
+    def _await_health(process: Process, url: str) -> None:
+        until = time.monotonic() + _READY_WITHIN
+        while not _answers(url):
+            if not process.running():
+                raise process.broken("did not start")
+            if time.monotonic() > until:
+                raise process.broken(f"was not healthy within {_READY_WITHIN:g} s")
+            time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    """Whether somebody listens there and is not waiting for the bridge.
+
+    An AI service without edges calls itself healthy, an edge without AI does not.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError:
+        return False
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A port nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+__all__ = ["Broken", "Stage", "free_port"]

@@ -1,0 +1,79 @@
+"""A device that asks by button and times the answer."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from time import perf_counter
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from benchmarks.frames import FRAME_SECONDS
+from benchmarks.websocket import Socket, binary_frame, text_frame
+from xiaozhi.audio import OpusEncoder
+
+_RATE = 16000
+_BITRATE = 20_000
+_ANSWER_WITHIN = 20.0
+_START = text_frame('{"type":"listen","state":"start","mode":"manual"}')
+_STOP = text_frame('{"type":"listen","state":"stop"}')
+
+
+def speech(seconds: float) -> list[bytes]:
+    """Frames with sound in them; the server decodes what it hears."""
+    sound = array(
+        "h",
+        (
+            round(8000 * math.sin(index * 2 * math.pi * 300 / _RATE))
+            for index in range(int(seconds * _RATE))
+        ),
+    )
+    encoder = OpusEncoder(_RATE, round(FRAME_SECONDS * 1000), 5, _BITRATE)
+    return [binary_frame(one) for one in encoder.encode(sound.tobytes()) + encoder.flush()]
+
+
+class Talker:
+    """One device's turns, one after the other.
+
+    :ivar latencies: seconds from ``listen stop`` to the answer's first packet.
+    """
+
+    def __init__(self, socket: Socket, reactor: Any, frames: list[bytes]) -> None:
+        self._socket = socket
+        self._reactor = reactor
+        self._frames = frames
+        self._asked = 0.0
+        self._answered: Deferred[None] = Deferred()
+        self.latencies: list[float] = []
+        socket.on_binary, socket.on_text = self._heard, self._told
+
+    async def _turn(self) -> None:
+        self._socket.send(_START)
+        for frame in self._frames:
+            self._socket.send(frame)
+            await deferLater(self._reactor, FRAME_SECONDS)
+        self._answered = Deferred()
+        self._asked = perf_counter()
+        self._socket.send(_STOP)
+        await self._answered.addTimeout(_ANSWER_WITHIN, self._reactor)
+
+    def talk(self, turns: int) -> Deferred[None]:
+        """So many turns; the first is not counted."""
+
+        async def talk() -> None:
+            for _ in range(turns + 1):
+                await self._turn()
+            del self.latencies[:1]
+
+        return Deferred.fromCoroutine(talk())
+
+    def _heard(self, data: bytes) -> None:
+        if self._asked:
+            self.latencies.append(perf_counter() - self._asked)
+            self._asked = 0.0
+
+    def _told(self, text: bytes) -> None:
+        if b'"tts"' in text and b'"stop"' in text and not self._answered.called:
+            self._answered.callback(None)

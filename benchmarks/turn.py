@@ -1,0 +1,64 @@
+"""What our own code adds between the end of speech and the first sound of the answer.
+
+Both services run, with providers that take a configured time and no more. Devices
+talk by button, so that ``listen stop`` is the end of speech. From the time until
+the answer's first packet the three delays are taken away: recognition, the model,
+the synthesiser. What remains is both services, the bridge, decoding and encoding.
+
+The pacer's ``start_gap`` (no sound within 60 ms after ``tts start``, for the sake
+of devices) runs from the end of recognition and is over before the model and the
+synthesiser have answered: it is neither in the figure nor taken away from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.result import Aim, Result
+from benchmarks.stage import Stage
+
+_DELAY = 0.08  # each of the three
+_SPEECH = 0.3
+_ANSWER = "Yes."
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "selected": {
+            "asr": "scripted",
+            "llm": "scripted",
+            "tts": "tone",
+            "vlllm": "scripted",
+            "vad": "energy",
+        },
+        "providers": {
+            "asr": {"scripted": {"delay": _DELAY, "texts": ["is it so"]}},
+            "llm": {"scripted": {"delay": _DELAY, "answers": [_ANSWER]}},
+            "tts": {"tone": {"delay": _DELAY}},
+        },
+    }
+
+
+def run(devices: int, turns: int) -> Iterator[Result]:
+    """:param turns: of each device."""
+    with Stage() as stage:
+        load = stage.load()
+        brain, grpc = stage.brain(_settings())
+        edge, port = stage.edge(grpc)
+        load.ask("connect", port=port, count=devices)
+        cpu = brain.cpu(), edge.cpu()
+        told = load.ask("talk", turns=turns, seconds=_SPEECH, wait=120.0)
+        count = told["count"]
+        delays = 3 * _DELAY * 1000
+        more = {
+            "devices": devices,
+            "turns": count,
+            "p99": round(told["p99"] - delays, 2),
+            "max": round(told["max"] - delays, 2),
+            "delays_ms": round(delays),
+            "ai_cpu_ms_per_turn": round((brain.cpu() - cpu[0]) / count * 1000, 1),
+            "im_cpu_ms_per_turn": round((edge.cpu() - cpu[1]) / count * 1000, 1),
+        }
+        figure = round(told["p50"] - delays, 2)
+        yield Result(f"turn_overhead_{devices}", figure, "ms p50", None, Aim("figure", 30.0), more)

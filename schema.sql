@@ -1,0 +1,69 @@
+-- XiaoZhi IM: sessions, messages and connection events. PostgreSQL 13 or newer.
+--
+-- Load it into an empty database with: psql -v ON_ERROR_STOP=1 -f schema.sql
+-- The service does the same by itself at its first start.
+--
+-- Rendered from xiaozhi/storage/schema.py; do not edit here.
+
+BEGIN;
+
+CREATE TABLE schema_version (
+    only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
+    version INTEGER NOT NULL
+);
+
+-- 1: sessions, messages and connection events
+
+CREATE TABLE device_sessions (
+    session_id VARCHAR(255) PRIMARY KEY,
+    device_id VARCHAR(255) NOT NULL,
+    client_id VARCHAR(255),
+    user_id VARCHAR(255) NOT NULL,
+    connected_at TIMESTAMPTZ DEFAULT NOW(),
+    last_active_at TIMESTAMPTZ DEFAULT NOW(),
+    status VARCHAR(20) DEFAULT 'active' CHECK (status IN ('active', 'inactive', 'disconnected')),
+    metadata JSONB DEFAULT '{}',
+    created_at TIMESTAMPTZ DEFAULT NOW(),
+    updated_at TIMESTAMPTZ DEFAULT NOW()
+);
+
+CREATE INDEX idx_device_sessions_device_id ON device_sessions(device_id);
+
+CREATE INDEX idx_device_sessions_user_id ON device_sessions(user_id);
+
+CREATE INDEX idx_device_sessions_status ON device_sessions(status);
+
+CREATE INDEX idx_device_sessions_last_active ON device_sessions(last_active_at DESC);
+
+CREATE TABLE message_logs (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    session_id VARCHAR(255) NOT NULL REFERENCES device_sessions(session_id),
+    message_type VARCHAR(50) NOT NULL,
+    content TEXT,
+    direction VARCHAR(10) CHECK (direction IN ('inbound', 'outbound')),
+    created_at TIMESTAMPTZ DEFAULT NOW()
+);
+
+CREATE INDEX idx_message_logs_session_id ON message_logs(session_id);
+
+CREATE INDEX idx_message_logs_created_at ON message_logs(created_at DESC);
+
+CREATE INDEX idx_message_logs_type ON message_logs(message_type);
+
+CREATE TABLE connection_events (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    session_id VARCHAR(255) NOT NULL REFERENCES device_sessions(session_id),
+    event_type VARCHAR(50) NOT NULL,
+    event_data JSONB DEFAULT '{}',
+    created_at TIMESTAMPTZ DEFAULT NOW()
+);
+
+CREATE INDEX idx_connection_events_session_id ON connection_events(session_id);
+
+CREATE INDEX idx_connection_events_created_at ON connection_events(created_at DESC);
+
+CREATE INDEX idx_connection_events_type ON connection_events(event_type);
+
+INSERT INTO schema_version (version) VALUES (1);
+
+COMMIT;

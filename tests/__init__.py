@@ -1,0 +1,1 @@
+"""End to end and live tests: real processes, real servers."""

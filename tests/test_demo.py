@@ -1,0 +1,63 @@
+"""The demonstration, as a person runs it: both services and a speaking device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial import unittest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class DemoTests(unittest.TestCase):
+    def demo(self, *arguments: str) -> tuple[int, str]:
+        """Run it to its end; leaves its state in trial's own directory."""
+        self.var = Path(self.mktemp()).absolute()
+        ended = subprocess.run(
+            [sys.executable, "-m", "xiaozhi.run", "--var", str(self.var), *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=180,
+        )
+        return ended.returncode, ended.stdout
+
+    def test_conversation(self) -> None:
+        status, out = self.demo("demo")
+        self.assertEqual(status, 0, out)
+        for expected in ("what time is it", "self.audio_speaker.set_volume", "the demo worked"):
+            self.assertIn(expected, out)
+        answers = sorted((self.var / "demo").glob("*.wav"))
+        self.assertEqual(len(answers), 3, out)
+        self.assertGreater(min(answer.stat().st_size for answer in answers), 10_000)
+        left = sorted(path.name for path in self.var.iterdir())
+        self.assertEqual(left, ["demo", "log"], "state is left behind")
+        self.assert_gone()
+
+    def test_bad_configuration_ends_it(self) -> None:
+        status, out = self.demo("--ai-set", "selected.asr=telepathy", "demo", "hello")
+        self.assertEqual(status, 1, out)
+        self.assertIn("xiaozhi-ai did not start", out)
+        self.assertIn("selected.asr", out)
+        self.assertNotIn("Traceback", out)
+        self.assert_gone()
+
+    def assert_gone(self) -> None:
+        """No process of this run is left."""
+        if not os.path.isdir("/proc/self"):
+            return
+        own = str(self.var).encode()
+        left = []
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (directory / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if own in command:
+                left.append(command)
+        self.assertEqual(left, [])

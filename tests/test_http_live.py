@@ -1,0 +1,198 @@
+"""The AI service's web site on real sockets, with a client that behaves as the
+firmware's: it reads by ``Content-Length`` and closes the connection itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from zope.interface import implementer
+
+from xiaozhi.ai.http.edge import EdgeCheck
+from xiaozhi.ai.http.settings import HttpSettings
+from xiaozhi.ai.http.site import make_site
+from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
+from xiaozhi.interfaces import IVisionModel
+from xiaozhi.test.test_pictures import jpeg
+from xiaozhi.testing.httpwire import chunk, form, request
+from xiaozhi.values import Picture
+from xiaozhi.wire.messages import Device
+
+MAC = "aa:bb:cc:dd:ee:ff"
+LINGER = 0.4
+
+
+def pause(seconds: float) -> Deferred[None]:
+    """Real time."""
+    return deferLater(reactor, seconds, lambda: None)
+
+
+class FirmwareHttp(Protocol):
+    """Collects one answer.
+
+    :ivar answered: fires with status and body once the body is complete.
+    :ivar lost: fires when the connection has ended, by whomever.
+    """
+
+    def __init__(self) -> None:
+        self.answered: Deferred[tuple[int, bytes]] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+        self.is_lost = False
+        self._data = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        head, separator, body = self._data.partition(b"\r\n\r\n")
+        if not separator or self.answered.called:
+            return
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        if len(body) >= int(fields[b"content-length"]):
+            self.answered.callback((int(head.split()[1]), body))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.is_lost = True
+        self.lost.callback(None)
+
+
+@implementer(IVisionModel)
+class Looker:
+    """Says how large the picture is."""
+
+    def __init__(self) -> None:
+        self.pictures: list[bytes] = []
+
+    def describe(self, picture: Picture, question: str) -> Deferred[str]:
+        self.pictures.append(picture.data)
+        return succeed(f"{question} {picture.width}x{picture.height}")
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class LiveTests(TestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        auth = AuthSettings(key_file=self.mktemp())
+        clock: Any = reactor
+        self.tokens = JwtTokens(load_keys(auth), auth, clock)
+        self.looker = Looker()
+        chosen = msgspec.convert({"linger": LINGER, "ota": {"edge_check": ""}}, HttpSettings)
+        health = {"status": "healthy"}
+        self.site, _ = make_site(chosen, self.tokens, lambda: self.looker, lambda: health, reactor)
+        port = clock.listenTCP(0, self.site, interface="127.0.0.1")
+        self.port: int = port.getHost().port
+        self.addCleanup(port.stopListening)
+
+    async def connect(self) -> FirmwareHttp:
+        endpoint = HostnameEndpoint(reactor, "127.0.0.1", self.port)
+        client = await connectProtocol(endpoint, FirmwareHttp())
+        assert isinstance(client, FirmwareHttp)
+        return client
+
+    async def all_closed(self) -> None:
+        for _ in range(100):
+            if not self.site.connections:
+                break
+            await pause(0.02)
+        self.assertEqual((self.site.connections, self.site.lingering, self.site.held), (0, 0, 0))
+
+    async def test_boot(self) -> None:
+        """OTA as the firmware asks; we do not close before it does."""
+        client = await self.connect()
+        assert client.transport is not None
+        headers = {"Device-Id": MAC, "Client-Id": "c", "Connection": "close"}
+        client.transport.write(request("POST", "/xiaozhi/ota/", headers, b"{}"))
+        status, body = await client.answered
+        answer = json.loads(body)
+        self.assertEqual(status, 200)
+        self.tokens.authenticate(answer["websocket"]["token"], MAC, "c")
+        await pause(LINGER / 2)
+        self.assertFalse(client.is_lost)
+        client.transport.loseConnection()
+        await client.lost
+        await self.all_closed()
+
+    async def test_we_close_in_the_end(self) -> None:
+        client = await self.connect()
+        assert client.transport is not None
+        client.transport.write(request("GET", "/health", {"Connection": "close"}))
+        await client.answered
+        await client.lost
+        await self.all_closed()
+
+    def upload(self, size: int, **more: str) -> tuple[bytes, list[bytes]]:
+        """Head and chunks of a photo of about ``size`` bytes."""
+        photo = jpeg(640, 480) + b"\xa5" * size
+        body = form([("question", b"what?"), ("file", photo)])
+        token = self.tokens.issue(Device(device_id=MAC, client_id="", user_id="u"), "vision", 60)
+        headers = {
+            "Device-Id": MAC,
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "multipart/form-data; boundary=----ESP32_CAMERA_BOUNDARY",
+            "Transfer-Encoding": "chunked",
+            "Connection": "close",
+            **more,
+        }
+        head = request("POST", "/mcp/vision/explain", headers)
+        chunks = [chunk(body[at : at + 4096]) for at in range(0, len(body), 4096)]
+        return head, [*chunks, b"0\r\n\r\n"]
+
+    async def send_photo(self, size: int, **more: str) -> tuple[int, Any]:
+        client = await self.connect()
+        assert client.transport is not None
+        head, chunks = self.upload(size, **more)
+        client.transport.write(head)
+        for number, piece in enumerate(chunks):
+            client.transport.write(piece)
+            if number % 64 == 0:
+                await pause(0)
+        status, body = await client.answered
+        client.transport.loseConnection()
+        await client.lost
+        await self.all_closed()
+        return status, json.loads(body)
+
+    async def test_photo(self) -> None:
+        status, answer = await self.send_photo(60_000)
+        self.assertEqual((status, answer["response"]), (200, "what? 640x480"))
+        self.assertEqual(self.looker.pictures, [jpeg(640, 480) + b"\xa5" * 60_000])
+
+    async def test_a_photo_too_large(self) -> None:
+        """The client sends all of it and then still finds the reason."""
+        status, answer = await self.send_photo(5_500_000)
+        self.assertEqual((status, answer["code"]), (413, "too_large"))
+        self.assertEqual(self.looker.pictures, [])
+
+    async def test_a_photo_of_a_stranger(self) -> None:
+        status, answer = await self.send_photo(500_000, Authorization="Bearer None")
+        self.assertEqual((status, answer["code"]), (401, "missing_token"))
+
+    async def test_an_ordinary_client_keeps_its_connection(self) -> None:
+        pool = HTTPConnectionPool(reactor)
+        agent = Agent(reactor, pool=pool)
+        for _ in range(3):
+            url = f"http://127.0.0.1:{self.port}/health".encode()
+            response = await agent.request(b"GET", url)
+            self.assertEqual(json.loads(await readBody(response)), {"status": "healthy"})
+        self.assertEqual(self.site.connections, 1)
+        await pool.closeCachedConnections()
+        await self.all_closed()
+
+    async def test_whether_the_edge_answers(self) -> None:
+        line = await EdgeCheck(reactor, f"http://127.0.0.1:{self.port}/health")()
+        self.assertIn("answers", line)
+        self.assertIn("200", line)
+        await self.all_closed()
+        line = await EdgeCheck(reactor, "http://127.0.0.1:1/alive")()
+        self.assertIn("does NOT answer", line)
+        self.assertIn("ConnectionRefusedError", line)

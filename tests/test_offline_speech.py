@@ -1,0 +1,291 @@
+"""Real engines in real child processes: espeak-ng speaks, pocketsphinx listens."""
+
+from __future__ import annotations
+
+import array
+import os
+import random
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import aclosing
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from xiaozhi.audio import resample, rms
+from xiaozhi.errors import ProviderError
+from xiaozhi.interfaces import ISynthesizer
+from xiaozhi.providers.espeak import SAMPLE_RATE, EspeakSettings, EspeakSynthesizer
+from xiaozhi.providers.sphinx import SphinxRecognizer, SphinxSettings
+from xiaozhi.providers.webrtc_vad import WebrtcDetector, WebrtcSettings
+from xiaozhi.providers.worker import Worker
+from xiaozhi.testing.provider_contract import (
+    RecognizerContract,
+    SynthesizerContract,
+    VoiceActivityContract,
+)
+
+#: Sentences of the phrase book, heard exactly by the default settings.
+SENTENCES = ("what time is it", "turn the volume up", "tell me a joke", "take a picture")
+#: What nobody put into the phrase book.
+OTHERS = ("the quick brown fox jumps over the lazy dog", "where is the nearest train station")
+
+
+class Runtime:
+    reactor: Any = reactor
+
+    @staticmethod
+    def offload(function: Any, /, *args: Any) -> Any:
+        return deferToThread(function, *args)
+
+
+def padded(pcm: bytes) -> bytes:
+    """With low noise and 0.3 s of it before and after, as a microphone gives it."""
+    source = random.Random(1)
+    samples = array.array("h", bytes(9600) + pcm + bytes(9600))
+    return array.array(
+        "h", (max(-32768, min(32767, s + source.randint(-12, 12))) for s in samples)
+    ).tobytes()
+
+
+async def spoken(synthesizer: ISynthesizer, text: str, language: str = "en") -> bytes:
+    async with aclosing(synthesizer.synthesize(text, language)) as pieces:
+        pcm = b"".join([piece async for piece in pieces])
+    return resample(pcm, SAMPLE_RATE, 16000)
+
+
+async def heard(recognizer: SphinxRecognizer, pcm: bytes) -> str:
+    recognition = recognizer.recognition()
+    for at in range(0, len(pcm), 1920):
+        recognition.feed(pcm[at : at + 1920])
+    return str((await recognition.finish()).text)
+
+
+class Real(TestCase):
+    """Children are closed after each test."""
+
+    timeout = 60
+
+    def espeak(self, **settings: Any) -> EspeakSynthesizer:
+        made = EspeakSynthesizer.make(EspeakSettings(**settings), Runtime())
+        self.addCleanup(made.close)
+        return made
+
+    def sphinx(self, **settings: Any) -> SphinxRecognizer:
+        made = SphinxRecognizer.make(SphinxSettings(**settings), Runtime())
+        self.addCleanup(made.close)
+        return made
+
+    def run_through(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        return Deferred.fromCoroutine(coroutine)
+
+
+class EspeakContractTests(Real, SynthesizerContract):
+    sentences = (
+        ("Hello there, how are you?", "en"),
+        ("Good.", ""),
+        ("你好，今天天气很好。", "zh-CN"),
+        ("你好，今天天气很好。", ""),
+        ("早晨", "zh-HK"),
+        ("今日はいい天気ですね。", ""),
+        ("Guten Tag.", "de"),
+        ("Xin chào.", "vi"),
+        ("我喜欢 Python 和 WiFi，2 加 3 等于 5。", "zh"),
+        ("She said 你好 and Привет, then 안녕.", ""),
+        ("Emoji 😀 and \x01 control, <b>tags</b> & [[phonemes]].", "en"),
+    )
+
+    def provider(self) -> EspeakSynthesizer:
+        return self.espeak()
+
+
+class SphinxContractTests(Real, RecognizerContract):
+    _pcm = b""
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override]
+        async def speak() -> None:
+            self._pcm = padded(await spoken(self.espeak(), SENTENCES[0]))
+
+        return Deferred.fromCoroutine(speak())
+
+    def provider(self) -> SphinxRecognizer:
+        return self.sphinx()
+
+    def speech(self) -> tuple[bytes, str]:
+        return self._pcm, SENTENCES[0]
+
+
+class WebrtcContractTests(Real, VoiceActivityContract):
+    _pcm = b""
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override]
+        async def speak() -> None:
+            self._pcm = await spoken(self.espeak(), "Hello there, how are you today?")
+
+        return Deferred.fromCoroutine(speak())
+
+    def provider(self) -> WebrtcDetector:
+        return WebrtcDetector.make(WebrtcSettings(), Runtime())
+
+    def speech(self) -> bytes:
+        return self._pcm
+
+
+class ConversationTests(Real):
+    def test_what_is_spoken_is_heard(self) -> Deferred[Any]:
+        async def check() -> None:
+            espeak, sphinx = self.espeak(), self.sphinx()
+            for sentence in SENTENCES:
+                pcm = padded(await spoken(espeak, sentence))
+                self.assertEqual(await heard(sphinx, pcm), sentence)
+            for sentence in OTHERS:
+                pcm = padded(await spoken(espeak, sentence))
+                self.assertEqual(await heard(sphinx, pcm), "")
+
+        return self.run_through(check())
+
+    def test_several_at_once(self) -> Deferred[Any]:
+        async def check() -> None:
+            espeak, sphinx = self.espeak(), self.sphinx(decoders=2)
+            sound = [padded(await spoken(espeak, sentence)) for sentence in SENTENCES]
+            running = [sphinx.recognition() for _ in sound]
+            for at in range(0, max(map(len, sound)), 1920):
+                for recognition, pcm in zip(running, sound, strict=True):
+                    recognition.feed(pcm[at : at + 1920])
+            results = await gatherResults([recognition.finish() for recognition in running])
+            self.assertEqual([result.text for result in results], list(SENTENCES))
+
+        return self.run_through(check())
+
+    def test_noise_is_nothing_said(self) -> Deferred[Any]:
+        async def check() -> None:
+            source = random.Random(2)
+            noise = array.array("h", (int(source.gauss(0, 300)) for _ in range(32000)))
+            self.assertEqual(await heard(self.sphinx(), noise.tobytes()), "")
+
+        return self.run_through(check())
+
+    def test_scraps_of_sound_do_not_hurt(self) -> Deferred[Any]:
+        async def check() -> None:
+            sphinx = self.sphinx()
+            source = random.Random(3)
+            for samples in (1, 100, 319, 320, 321, 400, 640, 800, 1600, 4800, 16000):
+                loud = array.array("h", (int(source.gauss(0, 3000)) for _ in range(samples)))
+                self.assertEqual(await heard(sphinx, loud.tobytes() + b"1"), "")
+            sphinx_pid = _pid(sphinx.workers[0])
+            await heard(sphinx, bytes(32000))
+            self.assertEqual(_pid(sphinx.workers[0]), sphinx_pid)
+
+        return self.run_through(check())
+
+    def test_other_grammar(self) -> Deferred[Any]:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("#JSGF V1.0;\ngrammar door;\npublic <top> = ( open | close ) the door;\n")
+
+        async def check() -> None:
+            sphinx = self.sphinx(grammar=path)
+            pcm = padded(await spoken(self.espeak(), "close the door"))
+            self.assertEqual(await heard(sphinx, pcm), "close the door")
+
+        return self.run_through(check())
+
+    def test_grammar_with_a_fault_is_told_once_for_good(self) -> Deferred[Any]:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("#JSGF V1.0;\ngrammar door;\npublic <top> = ( open | the door;\n")
+
+        async def check() -> None:
+            try:
+                await heard(self.sphinx(grammar=path), bytes(6400))
+            except ProviderError as error:
+                self.assertEqual((error.code, error.retryable), ("bad_grammar", False))
+            else:
+                self.fail("a faulty grammar was accepted")
+
+        return self.run_through(check())
+
+
+class ChildTests(Real):
+    def test_killed_child_is_replaced(self) -> Deferred[Any]:
+        async def check() -> None:
+            espeak, sphinx = self.espeak(), self.sphinx()
+            pcm = padded(await spoken(espeak, SENTENCES[0]))
+            await heard(sphinx, pcm)
+            recognition = sphinx.recognition()
+            recognition.feed(pcm)
+            os.kill(_pid(sphinx.workers[0]), signal.SIGKILL)
+            try:
+                await recognition.finish()
+            except ProviderError as error:
+                self.assertEqual((error.code, error.retryable), ("crashed", True))
+            else:
+                self.fail("the recognition survived its process")
+            self.assertEqual(await heard(sphinx, pcm), SENTENCES[0])
+
+            os.kill(_pid(espeak.worker), signal.SIGKILL)
+            while espeak.worker.pid is not None:
+                await deferLater(reactor, 0.01)
+            self.assertTrue(await spoken(espeak, "Still here."))
+
+        return self.run_through(check())
+
+    def test_cancelled_speech_frees_the_child_at_once(self) -> Deferred[Any]:
+        async def check() -> None:
+            espeak = self.espeak()
+            await spoken(espeak, "Warm up.")
+            pid = espeak.worker.pid
+            long = "All work and no play makes a dull day. " * 50
+            for _ in range(5):
+                async with aclosing(espeak.synthesize(long, "en")) as pieces:
+                    async for _piece in pieces:
+                        break
+            begun = time.monotonic()
+            self.assertGreater(rms(await spoken(espeak, "Next.")), 100)
+            self.assertLess(time.monotonic() - begun, 1.0)
+            self.assertEqual(espeak.worker.pid, pid)
+
+        return self.run_through(check())
+
+    def test_too_long_a_text(self) -> Deferred[Any]:
+        async def check() -> None:
+            try:
+                await spoken(self.espeak(), "x" * 2001)
+            except ProviderError as error:
+                self.assertEqual((error.code, error.retryable), ("too_long", False))
+            else:
+                self.fail("too long a text was spoken")
+
+        return self.run_through(check())
+
+    def test_interrupt_from_the_terminal_is_left_to_the_parent(self) -> Deferred[Any]:
+        async def check() -> None:
+            espeak = self.espeak()
+            await spoken(espeak, "Hello.")
+            pid = _pid(espeak.worker)
+            os.kill(pid, signal.SIGINT)
+            await spoken(espeak, "Hello again.")
+            self.assertEqual(espeak.worker.pid, pid)
+
+        return self.run_through(check())
+
+    def test_child_goes_with_its_provider(self) -> Deferred[Any]:
+        async def check() -> None:
+            espeak = self.espeak()
+            await spoken(espeak, "Hello.")
+            pid = _pid(espeak.worker)
+            await espeak.close()
+            with self.assertRaises(ProcessLookupError):
+                os.kill(pid, 0)
+
+        return self.run_through(check())
+
+
+def _pid(worker: Worker) -> int:
+    assert worker.pid is not None
+    return worker.pid

@@ -1,0 +1,253 @@
+"""The OpenAI providers against a real server on the loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from xiaozhi.errors import ProviderError
+from xiaozhi.providers.openai_audio import (
+    OpenAISpeech,
+    OpenAITranscription,
+    SpeechSettings,
+    TranscriptionSettings,
+)
+from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
+from xiaozhi.providers.openai_vision import OpenAIVision, VisionSettings
+from xiaozhi.values import Picture, Role, TextDelta, ToolCall, Utterance
+
+ASKED = [Utterance(Role.USER, "Hi")]
+Script = Callable[[Request, bytes], Any]
+
+
+def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+class Vendor(Resource):
+    """Answers every POST with the script of the moment."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script: Script = lambda request, body: b""
+        self.paths: list[bytes] = []
+        self.peers: set[int] = set()
+        self.gone: Deferred[None] = Deferred()
+
+    def render_POST(self, request: Request) -> Any:
+        self.paths.append(request.path)
+        self.peers.add(request.client.port)
+        request.notifyFinish().addErrback(self._lost)
+        assert request.content is not None
+        return self.script(request, request.content.read())
+
+    def _lost(self, _: object) -> None:
+        if not self.gone.called:
+            self.gone.callback(None)
+
+
+def later(seconds: float, function: Callable[..., Any], *args: Any) -> None:
+    reactor.callLater(seconds, function, *args)
+
+
+def stream(*chunks: bytes, pause: float = 0.01, end: bool = True) -> Script:
+    """Send chunks one by one."""
+
+    def script(request: Request, body: bytes) -> Any:
+        request.setHeader("content-type", "text/event-stream; charset=utf-8")
+
+        def send(rest: tuple[bytes, ...]) -> None:
+            if request._disconnected:
+                return
+            if rest:
+                request.write(rest[0])
+                if end or len(rest) > 1:
+                    later(pause, send, rest[1:])
+            else:
+                request.finish()
+
+        send(chunks)
+        return NOT_DONE_YET
+
+    return script
+
+
+def refuse(status: int, message: str) -> Script:
+    def script(request: Request, body: bytes) -> bytes:
+        request.setResponseCode(status)
+        request.setHeader("content-type", "application/json")
+        return json.dumps({"error": {"message": message}}).encode()
+
+    return script
+
+
+class LiveTests(TestCase):
+    """Real sockets, real time."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.vendor = Vendor()
+        site: Any = Site(self.vendor)
+        self.port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
+        address = self.port.getHost()
+        assert isinstance(address, IPv4Address)
+        self.url = f"http://127.0.0.1:{address.port}/v1"
+        self.runtime = SimpleNamespace(reactor=reactor, offload=deferToThread)
+        self.chat = OpenAIChat(ChatSettings(base_url=self.url, model="m"), reactor, Random(1))
+        self.addCleanup(self._stop)
+
+    async def _stop(self) -> None:
+        await self.chat.close()
+        await maybeDeferred(self.port.stopListening)
+
+    async def ask(self) -> list[Any]:
+        return [delta async for delta in self.chat.reply(ASKED, [])]
+
+    async def refused(self) -> ProviderError:
+        try:
+            await self.ask()
+        except ProviderError as error:
+            return error
+        raise AssertionError("no error")
+
+    async def test_a_slow_stream(self) -> None:
+        call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+        whole = event({"content": "你好 there"}) + event({"tool_calls": [call]}, "tool_calls")
+        self.vendor.script = stream(
+            *(whole[i : i + 7] for i in range(0, len(whole), 7)), pause=0.001
+        )
+        deltas = await self.ask()
+        self.assertEqual("".join(d.text for d in deltas[:-1]), "你好 there")
+        self.assertEqual(deltas[-1], ToolCall("c", "f", "{}"))
+
+    async def test_connections_are_kept(self) -> None:
+        done = event({"content": "a"}, "stop") + b"data: [DONE]\n\n"
+        self.vendor.script = stream(done)
+        for _ in range(3):
+            self.assertEqual(await self.ask(), [TextDelta("a")])
+        self.assertEqual(len(self.vendor.peers), 1)
+
+    async def test_closing_the_generator_is_seen_by_the_server(self) -> None:
+        self.vendor.script = stream(event({"content": "a"}), end=False)
+        generator = self.chat.reply(ASKED, [])
+        self.assertEqual(await anext(generator), TextDelta("a"))
+        await generator.aclose()
+        await self.vendor.gone
+
+    async def test_a_flooding_server_is_held_back(self) -> None:
+        written = 0
+
+        def script(request: Request, body: bytes) -> Any:
+            request.setHeader("content-type", "text/event-stream")
+
+            class Flood:
+                def resumeProducing(self) -> None:
+                    nonlocal written
+                    data = event({"content": "x" * 10000})
+                    written += len(data)
+                    request.write(data)
+
+                def stopProducing(self) -> None: ...
+
+            request.registerProducer(Flood(), False)
+            return NOT_DONE_YET
+
+        self.vendor.script = script
+        generator = self.chat.reply(ASKED, [])
+        await anext(generator)
+        await deferLater(reactor, 0.3)
+        before = written
+        await deferLater(reactor, 0.2)
+        self.assertEqual(written, before)
+        await generator.aclose()
+        await self.vendor.gone
+
+    async def test_a_broken_stream(self) -> None:
+        def script(request: Request, body: bytes) -> Any:
+            request.write(event({"content": "a"}))
+            transport: Any = request.transport
+            later(0.05, transport.abortConnection)
+            return NOT_DONE_YET
+
+        self.vendor.script = script
+        error = await self.refused()
+        self.assertEqual((error.code, error.retryable), ("connection_lost", True))
+
+    async def test_refusals(self) -> None:
+        self.vendor.script = refuse(401, "bad key sk-abcdefgh12345")
+        error = await self.refused()
+        self.assertEqual((error.code, error.retryable), ("unauthorized", False))
+        self.assertIn("bad key ***", error.message)
+        self.vendor.script = refuse(429, "slow down")
+        error = await self.refused()
+        self.assertEqual((error.code, error.retryable), ("rate_limited", True))
+
+    async def test_nobody_listens(self) -> None:
+        await maybeDeferred(self.port.stopListening)
+        error = await self.refused()
+        self.assertEqual((error.code, error.retryable), ("unreachable", True))
+        self.assertIn(self.url, error.message)
+
+    async def test_a_silent_server(self) -> None:
+        self.vendor.script = lambda request, body: NOT_DONE_YET
+        await self.chat.close()
+        settings = ChatSettings(base_url=self.url, model="m", first_byte_timeout=0.2)
+        self.chat = OpenAIChat(settings, reactor, Random(1))
+        self.assertEqual((await self.refused()).code, "timeout")
+        await self.vendor.gone
+
+    async def test_cancelling_before_the_head(self) -> None:
+        self.vendor.script = lambda request, body: NOT_DONE_YET
+        asking = Deferred.fromCoroutine(self.ask())
+        await deferLater(reactor, 0.1)
+        asking.cancel()
+        # A cancelled turn must not look like a vendor's failure.
+        with self.assertRaises(Exception) as caught:
+            await asking
+        self.assertEqual(type(caught.exception).__name__, "CancelledError")
+        await self.vendor.gone
+
+    async def test_speech_hearing_and_sight(self) -> None:
+        speech = OpenAISpeech.make(SpeechSettings(base_url=self.url), self.runtime)
+        self.vendor.script = stream(b"abc", b"def")
+        self.assertEqual(b"".join([c async for c in speech.synthesize("Hi.", "en")]), b"abcdef")
+
+        hearing = OpenAITranscription.make(TranscriptionSettings(base_url=self.url), self.runtime)
+        received: list[bytes] = []
+
+        def transcribe(request: Request, body: bytes) -> bytes:
+            received.append(request.args[b"model"][0])
+            received.append(request.args[b"file"][0])
+            return b'{"text": "hi"}'
+
+        self.vendor.script = transcribe
+        recognition = hearing.recognition()
+        recognition.feed(b"\x01\x02" * 8000)
+        self.assertEqual((await recognition.finish()).text, "hi")
+        self.assertEqual(received[0], b"whisper-1")
+        self.assertTrue(received[1].endswith(b"\x01\x02" * 8000))
+
+        sight = OpenAIVision.make(VisionSettings(base_url=self.url, model="v"), self.runtime)
+        self.vendor.script = lambda request, body: (
+            b'{"choices": [{"message": {"content": "%d"}}]}' % len(body)
+        )
+        size = int(await sight.describe(Picture(bytes(3_000_000), "image/png", 1, 1), "?"))
+        self.assertGreater(size, 4_000_000)
+        for provider in (speech, hearing, sight):
+            await provider.close()

@@ -1,0 +1,224 @@
+"""What the READMEs say to do can be done, and both say the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import unicodedata
+from collections.abc import Iterator
+from configparser import ConfigParser
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+from twisted.python.usage import Options
+from twisted.trial import unittest
+
+from xiaozhi.ai.schema import Settings as AiSettings
+from xiaozhi.ai.tap import Options as AiOptions
+from xiaozhi.config import load
+from xiaozhi.device.cli import parser as device_parser
+from xiaozhi.im.schema import Settings as ImSettings
+from xiaozhi.im.tap import Options as ImOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+DOCUMENTS = [ENGLISH, CHINESE, ROOT / "NEWS.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+_BLOCK = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
+_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The code blocks of a document in one language."""
+    return [code for name, code in _BLOCK.findall(path.read_text("utf-8")) if name == language]
+
+
+def commands(path: Path) -> list[str]:
+    """The lines of the shell blocks."""
+    return [line for block in blocks(path, "sh") for line in block.splitlines() if line.strip()]
+
+
+def anchors(path: Path) -> set[str]:
+    """What ``#…`` may name in a document, as GitHub makes it of headings."""
+    text = _BLOCK.sub("", path.read_text("utf-8"))
+    found = set()
+    for heading in re.findall(r"(?m)^#+ (.+)$", text):
+        kept = (
+            c for c in heading.lower() if c in " -_" or unicodedata.category(c)[0] in ("L", "N")
+        )
+        found.add("".join(kept).replace(" ", "-"))
+    return found
+
+
+def keys(type_: type[msgspec.Struct], at: str = "") -> Iterator[str]:
+    """The full path of every key of a configuration, sections included."""
+    for field in msgspec.structs.fields(type_):
+        yield at + field.name
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from keys(field.type, f"{at}{field.name}.")
+
+
+@cache
+def run(*command: str, cwd: Path = ROOT) -> tuple[int, str]:
+    """Run a command to its end.
+
+    :return: status, and everything it printed.
+    """
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout
+
+
+class CommandTests(unittest.TestCase):
+    """Every command line is checked by a method ``check_NAME`` of its program."""
+
+    def test_both_say_the_same(self) -> None:
+        self.assertGreater(len(commands(ENGLISH)), 10)
+        self.assertEqual(commands(CHINESE), commands(ENGLISH))
+        self.assertEqual(blocks(CHINESE, "yaml"), blocks(ENGLISH, "yaml"))
+
+    def test_each_command(self) -> None:
+        for line in commands(ENGLISH):
+            words = shlex.split(line)
+            program = words[0].removeprefix(".venv/bin/").replace("-", "_")
+            check = getattr(self, f"check_{program}", None)
+            if check is None:
+                self.fail(f"nothing here checks {line!r}")
+            check(words[1:])
+
+    def check_make(self, words: list[str]) -> None:
+        # Not `make -n`: that does run what calls make itself.
+        self.assertEqual(len(words), 1)
+        self.assertRegex((ROOT / "Makefile").read_text("utf-8"), rf"(?m)^{words[0]}:.*\n\t")
+
+    def check_mkdir(self, words: list[str]) -> None:
+        self.assertEqual(words, ["-p", "var"])
+
+    def check_python3(self, words: list[str]) -> None:
+        self.assertEqual(words, ["-m", "venv", ".venv"])
+
+    def check_pip(self, words: list[str]) -> None:
+        """The extra it installs exists."""
+        found = re.fullmatch(r"install -e \.\[(\w+)\]", " ".join(words))
+        assert found is not None, words
+        packaging = ConfigParser(interpolation=None)
+        packaging.read(ROOT / "setup.cfg", "utf-8")
+        self.assertIn(found[1], packaging["options.extras_require"])
+
+    def check_twistd(self, words: list[str]) -> None:
+        """The plugin is there, takes the options, and its file can be read."""
+        at = next(i for i, word in enumerate(words) if word.startswith("xiaozhi-"))
+        status, out = run(sys.executable, str(SCRIPTS / "twistd"), "--help")
+        self.assertEqual(status, 0, out)
+        self.assertRegex(out, rf"(?m)^ +{words[at]} ")
+        for option in (word for word in words[:at] if word.startswith("-")):
+            self.assertRegex(out, rf"(?m)(^|\s){re.escape(option.split('=')[0])}[=,\s]")
+        own: Options = ImOptions() if words[at] == "xiaozhi-im" else AiOptions()
+        own.parseOptions(words[at + 1 :])
+        schema = ImSettings if words[at] == "xiaozhi-im" else AiSettings
+        load(ROOT / own["config"], schema, environment={})
+
+    def check_kill(self, words: list[str]) -> None:
+        """It names the pid files that the daemons write."""
+        named = set(re.findall(r"cat (\S+)\)", " ".join(words)))
+        daemons = re.findall(r"twistd (xiaozhi-\w+)", "\n".join(commands(ENGLISH)))
+        written = {f"{service}.pid" for service in daemons}
+        self.assertEqual(named, written)
+
+    def check_curl(self, words: list[str]) -> None:
+        """It asks a port on which a service listens as shipped."""
+        url = urlsplit(words[-1])
+        ports = {
+            load(ROOT / "etc/im.yaml", ImSettings, environment={}).listen.port,
+            load(ROOT / "etc/ai.yaml", AiSettings, environment={}).http.listen.port,
+        }
+        self.assertEqual(url.path, "/health")
+        self.assertIn(url.port, ports)
+
+    def check_xiaozhi_device(self, words: list[str]) -> None:
+        """It is installed and takes the arguments."""
+        status, out = run(str(SCRIPTS / "xiaozhi-device"), "--help")
+        self.assertEqual(status, 0, out)
+        options = device_parser().parse_intermixed_args(words)
+        self.assertEqual(urlsplit(options.ota).path, "/xiaozhi/ota/")
+
+    def check_xiaozhi_token(self, words: list[str]) -> None:
+        """It does what it says, with a key made on the way."""
+        place = Path(self.mktemp()).absolute()
+        place.mkdir()
+        (place / "etc").symlink_to(ROOT / "etc")
+        program = str(SCRIPTS / "xiaozhi-token")
+        issue = ["issue", "--config", "etc/im.yaml", "--device-id", "aa:bb:cc:dd:ee:ff"]
+        status, token = run(program, *issue, cwd=place)
+        self.assertEqual(status, 0, token)
+        given = [token.strip() if word == "TOKEN" else word for word in words]
+        status, out = run(program, *given, cwd=place)
+        self.assertEqual(status, 0, out)
+        if words[0] == "show":
+            self.assertRegex(out, r"(?m)^valid +yes$")
+            self.assertIn("aa:bb:cc:dd:ee:ff", out)
+
+
+class TextTests(unittest.TestCase):
+    def test_configuration_samples(self) -> None:
+        """Every sample of YAML is a configuration of one of the services."""
+        secrets = {"OPENAI_API_KEY": "k", "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r"}
+        samples = blocks(ENGLISH, "yaml")
+        self.assertGreater(len(samples), 1)
+        for sample in samples:
+            path = Path(self.mktemp())
+            path.write_text(sample, "utf-8")
+            load(path, AiSettings if "providers:" in sample else ImSettings, environment=secrets)
+
+    def test_links(self) -> None:
+        """Links lead to files of the checkout and headings in them, or out of it."""
+        for document in DOCUMENTS:
+            text = _BLOCK.sub("", document.read_text("utf-8"))
+            for target in _LINK.findall(text):
+                if urlsplit(target).scheme:
+                    continue
+                name, _, anchor = target.partition("#")
+                path = document.parent / name if name else document
+                self.assertTrue(path.exists(), f"{document.name}: {target}")
+                if anchor:
+                    self.assertIn(anchor, anchors(path), f"{document.name}: {target}")
+
+    def test_named_settings_exist(self) -> None:
+        """A key in the documents is a key of one of the services."""
+        known = [*keys(ImSettings), *keys(AiSettings)]
+        sections = "|".join({key.split(".")[0] for key in known if "." in key})
+        missing = []
+        for document in (ENGLISH, CHINESE, ROOT / "docs" / "architecture.md"):
+            text = document.read_text("utf-8")
+            for key in re.findall(rf"`((?:{sections})\.[a-z_.]+)[:`]", text):
+                if key not in known:
+                    missing.append(f"{document.name}: {key}")
+        self.assertEqual(missing, [])
+
+    def test_named_modules_exist(self) -> None:
+        """A path in the documents is a path in the checkout."""
+        missing = []
+        for document in (ENGLISH, CHINESE, ROOT / "docs" / "architecture.md"):
+            for path in re.findall(
+                r"`((?:xiaozhi|tests|etc|docs|proto|twisted)/[\w./]+)`",
+                (document.read_text("utf-8")),
+            ):
+                if not (ROOT / path).exists():
+                    missing.append(f"{document.name}: {path}")
+        self.assertEqual(missing, [])

@@ -1,0 +1,74 @@
+"""What the assistant can do in one session: the server's functions and the device's tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.iot import DeviceThings
+from xiaozhi.ai.mcp import DeviceMcp
+from xiaozhi.ai.tools import Toolbox, ToolContext
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.errors import ToolError
+from xiaozhi.wire.messages import Iot, Mcp, SessionOpen
+
+
+class Abilities:
+    """The session's toolbox, filled while the device introduces itself.
+
+    :param send: sends a message to the device.
+    :param end: ends the session after the answer has been played.
+    :ivar ready: open once the device has said what it can do, or will not.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        opening: SessionOpen,
+        send: Callable[[Any], None],
+        assistant: Assistant,
+        end: Callable[[], None],
+    ) -> None:
+        context = ToolContext(opening.device, assistant.seconds, end)
+        self.toolbox = Toolbox(assistant.functions.tools(context))
+        self.ready = Gate(is_open=not opening.hello.features.mcp)
+        self._mcp = DeviceMcp(send, assistant.clock, assistant.settings.mcp)
+        self._things = DeviceThings(send)
+        self._discovery: Deferred[None] | None = None
+        if opening.hello.features.mcp:
+            url, token = assistant.vision(opening.device, opening.host)
+            discovery = self._discover(opening.session_id, url, token)
+            self._discovery = Deferred.fromCoroutine(discovery)
+
+    def received(self, message: Mcp | Iot) -> None:
+        """The device answers, or describes its things."""
+        if isinstance(message, Mcp):
+            self._mcp.received(message)
+        else:
+            for tool in self._things.received(message):
+                self.toolbox.add(tool)
+
+    def close(self) -> None:
+        """The session is over: what waits for the device fails."""
+        self._mcp.close()
+        if self._discovery is not None:
+            self._discovery.cancel()
+
+    async def _discover(self, session_id: str, vision_url: str, vision_token: str) -> None:
+        try:
+            for tool in await self._mcp.discover(vision_url, vision_token):
+                self.toolbox.add(tool)
+        except ToolError as error:
+            self._log.info(
+                "{session_id}: no tools from the device: {error}",
+                session_id=session_id,
+                error=error.message,
+            )
+        except CancelledError:
+            return
+        self.ready.open()

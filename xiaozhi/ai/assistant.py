@@ -1,0 +1,54 @@
+"""What all sessions of the process share, and the table of those that are open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.ai.settings import SessionSettings
+from xiaozhi.ai.tools import FunctionRegistry
+from xiaozhi.interfaces import (
+    ILanguageModel,
+    IRecognizer,
+    ISynthesizer,
+    IVisionModel,
+    IVoiceActivityDetector,
+    Offload,
+)
+from xiaozhi.wire.messages import Device
+
+
+class Providers(Protocol):
+    """One provider of each kind, as configured."""
+
+    @property
+    def asr(self) -> IRecognizer: ...
+    @property
+    def llm(self) -> ILanguageModel: ...
+    @property
+    def tts(self) -> ISynthesizer: ...
+    @property
+    def vlllm(self) -> IVisionModel: ...
+    @property
+    def vad(self) -> IVoiceActivityDetector: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """What a session is given.
+
+    :ivar seconds: wall clock: seconds since the epoch.
+    :ivar vision: from a device and the host by which it knows us: where it
+        uploads photos, and its token for that; an empty URL means it cannot.
+    """
+
+    providers: Providers
+    functions: FunctionRegistry
+    settings: SessionSettings
+    clock: IReactorTime
+    seconds: Callable[[], float]
+    offload: Offload
+    vision: Callable[[Device, str], tuple[str, str]]

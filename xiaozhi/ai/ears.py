@@ -1,0 +1,134 @@
+"""A session's hearing: Opus packets in, utterances being recognised out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from xiaozhi.ai.endpointer import SAMPLE_RATE, Endpointer, SpeechBegan, SpeechEnded, SpeechWent
+from xiaozhi.ai.settings import ListenSettings
+from xiaozhi.audio import OpusDecoder
+from xiaozhi.errors import ProtocolError
+from xiaozhi.interfaces import IRecognition, IRecognizer, IVoiceActivity
+
+
+class Ears:
+    """Cuts a device's sound into utterances and feeds each to a recogniser.
+
+    Sound reaches the recogniser while the person still speaks.
+
+    :param uttered: called with an utterance whose end was heard.
+    :param voiced: called with the voiced sound, in ms, of the utterance that is
+        open, whenever there is more.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        recognizer: IRecognizer,
+        activity: IVoiceActivity,
+        settings: ListenSettings,
+        clock: IReactorTime,
+        uttered: Callable[[IRecognition], None],
+        voiced: Callable[[int], None],
+    ) -> None:
+        self._recognizer = recognizer
+        self._endpointer = Endpointer(activity, settings)
+        self._decoder = OpusDecoder(SAMPLE_RATE)
+        self._settings = settings
+        self._clock = clock
+        self._uttered = uttered
+        self._voiced = voiced
+        self._manual = False
+        self._recognition: IRecognition | None = None
+        self._stall: IDelayedCall | None = None
+        self._fed = 0
+        self.bad_packets = 0
+
+    def listen(self, *, manual: bool) -> None:
+        """Hear afresh; an open utterance is forgotten.
+
+        :param manual: no end is listened for: :meth:`take` says where it is (§4.4).
+        """
+        self.forget()
+        self._manual = manual
+        if manual:
+            self._begin(b"")
+
+    def hear(self, packet: bytes) -> None:
+        """:param packet: one Opus packet; a broken one is counted and skipped."""
+        try:
+            pcm = self._decoder.decode(packet)
+        except ProtocolError:
+            self.bad_packets += 1
+            return
+        if self._manual:
+            self._feed(pcm)
+            return
+        for event in self._endpointer.feed(pcm):
+            match event:
+                case SpeechBegan(pcm=sound):
+                    self._begin(sound)
+                case SpeechWent(pcm=sound):
+                    self._feed(sound)
+                case SpeechEnded(noise=True):
+                    self._drop()
+                case SpeechEnded():
+                    self._end()
+        if self._endpointer.in_speech:
+            self._watch()
+            self._voiced(self._endpointer.voiced_ms)
+
+    def take(self) -> IRecognition | None:
+        """The person said so: the utterance is over. None if there was none."""
+        recognition, self._recognition = self._recognition, None
+        self.forget()
+        return recognition
+
+    def forget(self) -> None:
+        """Throw an open utterance away."""
+        self._drop()
+        self._endpointer.reset()
+
+    def _begin(self, sound: bytes) -> None:
+        self._drop()
+        self._recognition = self._recognizer.recognition()
+        self._fed = 0
+        self._feed(sound)
+
+    def _feed(self, sound: bytes) -> None:
+        # Bound of a manual utterance: what comes after is not recognised.
+        if self._recognition is None or self._fed > self._limit:
+            return
+        self._fed += len(sound)
+        self._recognition.feed(sound)
+
+    @property
+    def _limit(self) -> int:
+        return int(self._settings.max_utterance * SAMPLE_RATE * 2)
+
+    def _end(self) -> None:
+        recognition = self.take()
+        if recognition is not None:
+            self._uttered(recognition)
+
+    def _drop(self) -> None:
+        self._unwatch()
+        recognition, self._recognition = self._recognition, None
+        if recognition is not None:
+            recognition.cancel()
+
+    def _watch(self) -> None:
+        """Sound that stops coming in mid-speech ends the utterance."""
+        if self._stall is not None and self._stall.active():
+            self._stall.reset(self._settings.stalled)
+        else:
+            self._stall = self._clock.callLater(self._settings.stalled, self._end)
+
+    def _unwatch(self) -> None:
+        if self._stall is not None and self._stall.active():
+            self._stall.cancel()
+        self._stall = None

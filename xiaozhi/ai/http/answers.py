@@ -1,0 +1,80 @@
+"""What a request is answered with, and how it goes out.
+
+Devices need ``Content-Length``, no chunks, no redirects and less than 6 KB
+(§6); browsers need the CORS headers (§7.4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from twisted.web.server import Request
+
+from xiaozhi.errors import AuthError, XiaozhiError
+
+#: Bytes of a body that a device reads safely; at about 8 KB it hangs for good.
+DEVICE_BODY = 6000
+
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": "client-id, content-type, device-id, authorization",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer.
+
+    :ivar allow: with 405, the methods there are.
+    """
+
+    status: int
+    body: bytes
+    content_type: str
+    allow: str = ""
+
+
+def json_answer(value: Any, status: int = 200) -> Answer:
+    """:param value: what ``msgspec`` can encode."""
+    return Answer(status, msgspec.json.encode(value), "application/json; charset=utf-8")
+
+
+def text_answer(text: str, status: int = 200) -> Answer:
+    """Plain text for people."""
+    return Answer(status, text.encode(), "text/plain; charset=utf-8")
+
+
+def refusal(error: XiaozhiError, status: int = 400) -> Answer:
+    """An error as JSON; an :class:`AuthError` brings its own status."""
+    if isinstance(error, AuthError):
+        status = error.status
+    return failure(error.code, error.message, status)
+
+
+def failure(code: str, message: str, status: int) -> Answer:
+    """An error as JSON, in the form that readers of vision answers know."""
+    return json_answer({"success": False, "code": code, "message": message[:500]}, status)
+
+
+def deliver(request: Request, answer: Answer) -> None:
+    """Send it, unless the client has gone."""
+    if request._disconnected or request.finished:
+        return
+    request.setResponseCode(answer.status)
+    headers = request.responseHeaders
+    for name, value in _CORS.items():
+        headers.setRawHeaders(name, [value])
+    headers.setRawHeaders("Cache-Control", ["no-store"])
+    if answer.allow:
+        headers.setRawHeaders("Allow", [answer.allow])
+    if answer.status == 401:
+        headers.setRawHeaders("WWW-Authenticate", ["Bearer"])
+    if answer.status != 204:
+        headers.setRawHeaders("Content-Type", [answer.content_type])
+        headers.setRawHeaders("Content-Length", [str(len(answer.body))])
+    request.write(answer.body)
+    request.finish()

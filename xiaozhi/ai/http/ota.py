@@ -1,0 +1,153 @@
+"""The configuration a device asks for at every boot (§7)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
+
+from xiaozhi.ai.http.addresses import Asked, asked, edge_url, service_url
+from xiaozhi.ai.http.answers import DEVICE_BODY, Answer, json_answer, refusal, text_answer
+from xiaozhi.ai.http.endpoint import Endpoint, Responder
+from xiaozhi.ai.http.headers import header_or_query
+from xiaozhi.ai.http.registration import Registrar
+from xiaozhi.ai.http.settings import OtaSettings
+from xiaozhi.errors import AuthError, ProtocolError, XiaozhiError
+from xiaozhi.interfaces import IDeviceTokens
+
+#: Firmware reads the parts with ``stoi``, which throws on anything else (§7.2).
+_VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,5}")
+_NO_VERSION = "0.0.0"
+
+Visited = Callable[[str, str], None]
+EdgeCheck = Callable[[], Awaitable[str]]
+
+
+class OtaEndpoint(Endpoint):
+    """``POST``: the configuration. ``GET``: a diagnosis for people.
+
+    :param visited: told the device id and this service's URL as that device
+        reaches it.
+    :param edge_check: one line on whether the edge answers.
+    """
+
+    def __init__(
+        self,
+        settings: OtaSettings,
+        tokens: IDeviceTokens,
+        registrar: Registrar,
+        clock: IReactorTime,
+        body_limit: int = 65536,
+        visited: Visited = lambda device_id, url: None,
+        edge_check: EdgeCheck | None = None,
+    ) -> None:
+        super().__init__(body_limit)
+        self._settings = settings
+        self._tokens = tokens
+        self._registrar = registrar
+        self._clock = clock
+        self._visited = visited
+        self._edge_check = edge_check
+        if settings.websocket_url:  # refuse it at the start, not at the first device
+            edge_url(settings, Asked("", None))
+
+    def responders(self) -> dict[bytes, Responder]:
+        """See :class:`Endpoint`."""
+        return {b"GET": self._diagnose, b"POST": self._configure}
+
+    async def _configure(self, request: Request) -> Answer:
+        assert request.content is not None
+        mac, version = read_report(request.content.read())
+        device_id = header_or_query(request, "Device-Id") or mac
+        if not device_id:
+            raise AuthError("missing_device_id", "the header Device-Id is missing", 400)
+        client = asked(request, self._settings.trust_proxy)
+        device = self._registrar.register(device_id, header_or_query(request, "Client-Id"))
+        token = self._tokens.issue(device, "device", self._settings.token_ttl)
+        answer = json_answer(
+            {
+                "server_time": self._server_time(),
+                "websocket": {
+                    "url": edge_url(self._settings, client),
+                    "token": token,
+                    "version": self._settings.framing,
+                },
+                "firmware": {"version": version, "url": ""},
+            }
+        )
+        if len(answer.body) > DEVICE_BODY:
+            raise ProtocolError("too_large", "the ids make an answer that no device can read")
+        self._visited(device_id, service_url(request, client, ""))
+        return answer
+
+    def _server_time(self) -> dict[str, int]:
+        now = self._clock.seconds()
+        return {"timestamp": int(now * 1000), "timezone_offset": self._offset(now)}
+
+    def _offset(self, now: float) -> int:
+        if self._settings.timezone_offset is not None:
+            return self._settings.timezone_offset
+        return time.localtime(now).tm_gmtoff // 60
+
+    async def _diagnose(self, request: Request) -> Answer:
+        now = self._clock.seconds()
+        offset = self._offset(now)
+        try:
+            client = asked(request, self._settings.trust_proxy)
+            where = edge_url(self._settings, client)
+            ours = service_url(request, client, request.path.decode("latin-1"))
+        except XiaozhiError as error:
+            return refusal(error)
+        edge = await self._edge_check() if self._edge_check is not None else "not checked"
+        local = datetime.fromtimestamp(now + offset * 60, UTC)
+        return text_answer(
+            "XiaoZhi OTA: devices ask here for their configuration.\n\n"
+            f"WebSocket URL devices are given: {where} (framing {self._settings.framing})\n"
+            f"The edge: {edge}\n"
+            f"Server time: {local:%Y-%m-%d %H:%M:%S} (UTC{offset // 60:+03d}:{offset % 60:02d})\n"
+            f"Registration: {self._settings.registration}\n\n"
+            "To use this server, set the OTA URL in the device's Wi-Fi setup page"
+            " (advanced) to\n"
+            f"  {ours}\n"
+            "and restart the device. If it cannot connect although the edge answers, check that\n"
+            "it can reach the host and port of the WebSocket URL; set http.ota.websocket_url if\n"
+            "they are not the ones to use.\n"
+        )
+
+
+class ActivationEndpoint(Endpoint):
+    """``POST <ota>/activate``: every device is active already (§7.3)."""
+
+    def responders(self) -> dict[bytes, Responder]:
+        """See :class:`Endpoint`."""
+        return {b"POST": self._activate}
+
+    async def _activate(self, request: Request) -> Answer:
+        return json_answer({"success": True, "message": "this device is active"})
+
+
+def read_report(body: bytes) -> tuple[str, str]:
+    """What a device says of itself that we use.
+
+    Firmware builds the JSON by hand, and an SSID with a quote breaks it: a
+    body that cannot be read says nothing.
+
+    :return: MAC address (empty if absent) and the firmware's version, or
+        ``0.0.0`` where the device could not compare its own.
+    """
+    try:
+        report: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        report = None
+    if not isinstance(report, dict):
+        return "", _NO_VERSION
+    mac, application = report.get("mac_address"), report.get("application")
+    version = application.get("version") if isinstance(application, dict) else None
+    numeric = isinstance(version, str) and _VERSION.fullmatch(version) is not None
+    return mac.strip() if isinstance(mac, str) else "", str(version) if numeric else _NO_VERSION

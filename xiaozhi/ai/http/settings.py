@@ -1,0 +1,97 @@
+"""What can be set about the AI service's HTTP side. Times in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Size = Annotated[int, Meta(ge=1024, le=1 << 30)]
+
+
+class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a device is told when it boots (§7).
+
+    :ivar websocket_url: ``ws://`` or ``wss://``; empty: the host the device
+        asked, with ``edge_port`` and ``edge_path``.
+    :ivar edge_port: where the edge listens.
+    :ivar edge_path: its WebSocket path.
+    :ivar trust_proxy: believe ``X-Forwarded-Proto``, ``-Host`` and ``-Port``;
+        only behind a proxy that sets them.
+    :ivar framing: binary framing devices are told to use (§3.1).
+    :ivar token_ttl: how long the token a device gets lives.
+    :ivar timezone_offset: minutes east of UTC; absent: the machine's.
+    :ivar registration: ``open``: every device that asks gets a token.
+    :ivar edge_check: what the diagnosis page asks to see whether the edge
+        answers; empty: nothing.
+    """
+
+    websocket_url: str = ""
+    edge_port: Port = 8000
+    edge_path: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9/._~-]*$")] = "/xiaozhi/v1/"
+    trust_proxy: bool = False
+    framing: Literal[1, 2, 3] = 1
+    token_ttl: Annotated[float, Meta(ge=60)] = 2592000.0
+    timezone_offset: Annotated[int, Meta(ge=-840, le=840)] | None = None
+    registration: Literal["open"] = "open"
+    edge_check: str = "http://127.0.0.1:8000/alive"
+
+
+class VisionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Photos that devices upload with a question (§6).
+
+    :ivar url: what devices are told; empty: the address they asked OTA at, or the
+        host of their WebSocket with our port.
+    :ivar token_ttl: how long the token for it lives; as long as a connection may.
+    :ivar max_bytes: of a request.
+    :ivar max_pixels: width × height, read from the picture's header.
+    :ivar max_question: characters; the rest is cut.
+    :ivar timeout: for the model; a device waits 30 s and is deaf meanwhile.
+    :ivar concurrent: pictures being described at a time; more are told to wait.
+    """
+
+    url: str = ""
+    token_ttl: Annotated[float, Meta(ge=60)] = 86400.0
+    max_bytes: Size = 5 * 1024 * 1024
+    max_pixels: Annotated[int, Meta(ge=1, le=1 << 30)] = 40_000_000
+    max_question: Count = 2000
+    timeout: Annotated[float, Meta(gt=0, lt=30)] = 25.0
+    concurrent: Count = 16
+
+
+class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where devices ask for their configuration and upload pictures.
+
+    :ivar port: 0 takes any free one.
+    """
+
+    host: str = "0.0.0.0"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+
+
+class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section ``http``.
+
+    :ivar request_time: from the connection (or the last answer) to the end of
+        a request's body; slower clients are dropped.
+    :ivar max_body: of requests other than pictures.
+    :ivar max_held: bytes of all request bodies in memory together; beyond,
+        requests are answered 503.
+    :ivar max_connections: further ones are closed at once.
+    :ivar linger: how long a client that said ``Connection: close`` has to
+        close first (§13); 0: we close.
+    :ivar max_lingering: connections doing so at a time; beyond, we close.
+    """
+
+    listen: ListenSettings = ListenSettings()
+    ota: OtaSettings = OtaSettings()
+    vision: VisionSettings = VisionSettings()
+    request_time: Seconds = 60.0
+    max_body: Size = 64 * 1024
+    max_held: Size = 64 * 1024 * 1024
+    max_connections: Count = 1000
+    linger: Annotated[float, Meta(ge=0, le=30)] = 2.0
+    max_lingering: Count = 200

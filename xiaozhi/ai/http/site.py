@@ -1,0 +1,166 @@
+"""The AI service's web site: what stands at which path, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
+from twisted.web import http
+from twisted.web.server import Request, Site
+
+from xiaozhi.ai.http.answers import Answer, failure, json_answer
+from xiaozhi.ai.http.channel import DeviceChannel, DeviceRequest
+from xiaozhi.ai.http.edge import EdgeCheck
+from xiaozhi.ai.http.endpoint import Endpoint, Responder
+from xiaozhi.ai.http.ota import ActivationEndpoint, OtaEndpoint
+from xiaozhi.ai.http.registration import OpenRegistrar
+from xiaozhi.ai.http.settings import HttpSettings
+from xiaozhi.ai.http.vision import VisionEndpoint, VisionOffer
+from xiaozhi.interfaces import IDeviceTokens, IVisionModel
+
+Health = Callable[[], Mapping[str, Any]]
+
+
+class HealthEndpoint(Endpoint):
+    """``GET /health``: 200 if ``status`` is ``healthy``, otherwise 503."""
+
+    def __init__(self, health: Health) -> None:
+        super().__init__(body_limit=0)
+        self._health = health
+
+    def responders(self) -> dict[bytes, Responder]:
+        """See :class:`Endpoint`."""
+        return {b"GET": self._get}
+
+    async def _get(self, request: Request) -> Answer:
+        health = self._health()
+        return json_answer(health, 200 if health.get("status") == "healthy" else 503)
+
+
+class Missing(Endpoint):
+    """Any other path: 404 in JSON."""
+
+    def responders(self) -> dict[bytes, Responder]:
+        """See :class:`Endpoint`."""
+        return {b"GET": self._answer, b"POST": self._answer}
+
+    async def _answer(self, request: Request) -> Answer:
+        return failure("not_found", "there is nothing at this path", 404)
+
+
+class DeviceSite(Site):
+    """Finds the endpoint of a path, with or without slashes at its end.
+
+    :param endpoints: by path, e.g. ``/api/ota``.
+    :ivar held: bytes of request bodies in memory; at most ``max_held``, beyond
+        that requests are answered 503.
+    :ivar connections: open now; further than ``max_connections`` are closed.
+    :ivar lingering: connections kept so that the client closes first.
+    """
+
+    _log = Logger()
+
+    protocol = DeviceChannel  # type: ignore[assignment]  # without HTTP/2
+    requestFactory = DeviceRequest
+
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], settings: HttpSettings, reactor: IReactorTime
+    ) -> None:
+        self.settings = settings
+        self.held = 0
+        self.connections = 0
+        self.lingering = 0
+        self._endpoints = {path.rstrip("/").encode(): each for path, each in endpoints.items()}
+        self._missing = Missing(settings.max_body)
+        # The channel has a deadline of its own, which a trickle does not put off.
+        super().__init__(self._missing, timeout=None, reactor=reactor)
+
+    def endpoint(self, path: bytes) -> Endpoint:
+        """What stands at a path."""
+        return self._endpoints.get(path.rstrip(b"/"), self._missing)
+
+    def getResourceFor(self, request: Request) -> Endpoint:
+        """See ``Site``."""
+        request.site = self
+        return self.endpoint(request.path)
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See ``IProtocolFactory``. None, which closes, at the limit."""
+        if self.connections >= self.settings.max_connections:
+            self._log.warn("refused a connection: {limit} are open", limit=self.connections)
+            return None
+        return super().buildProtocol(addr)
+
+    def hold(self, size: int) -> bool:
+        """Account for bytes of a body; False if they do not fit."""
+        if self.held + size > self.settings.max_held:
+            return False
+        self.held += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Take :meth:`hold` back."""
+        self.held -= size
+
+    def startFactory(self) -> None:
+        """No log file and no ticking clock for its time stamps: see :meth:`log`."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Devices speak HTTP/1.1 only."""
+        return [b"http/1.1"]
+
+    def log(self, request: http.Request) -> None:
+        """The access log; never a query, which may hold a token."""
+        self._log.info(
+            "{method} {path} {status} {size} {peer} {agent}",
+            method=_plain(request.method, 16),
+            path=_plain(request.path, 120),
+            status=request.code,
+            size=request.sentLength,
+            peer=getattr(request.client, "host", "-"),
+            agent=_plain(request.requestHeaders.getRawHeaders(b"User-Agent", [b"-"])[0], 80),
+        )
+
+
+def make_site(
+    settings: HttpSettings,
+    tokens: IDeviceTokens,
+    model: Callable[[], IVisionModel | None],
+    health: Health,
+    reactor: Any,
+) -> tuple[DeviceSite, VisionOffer]:
+    """Put the whole site together.
+
+    :param model: gives the vision model in use, None if there is none.
+    :param reactor: clock and TCP.
+    :return: the site, and what tells sessions where their device uploads pictures.
+    :raises ConfigError: an address that devices could not read.
+    """
+    offer = VisionOffer(settings.vision, tokens, settings.listen.port)
+    check = EdgeCheck(reactor, settings.ota.edge_check) if settings.ota.edge_check else None
+    ota = OtaEndpoint(
+        settings.ota, tokens, OpenRegistrar(), reactor, settings.max_body, offer.visited, check
+    )
+    activation = ActivationEndpoint(settings.max_body)
+    vision = VisionEndpoint(settings.vision, tokens, model, reactor)
+    endpoints: dict[str, Endpoint] = {
+        "/api/ota": ota,
+        "/xiaozhi/ota": ota,
+        "/api/ota/activate": activation,
+        "/xiaozhi/ota/activate": activation,
+        "/api/vision": vision,
+        "/mcp/vision/explain": vision,
+        "/health": HealthEndpoint(health),
+    }
+    return DeviceSite(endpoints, settings, reactor), offer
+
+
+def _plain(value: bytes, longest: int) -> str:
+    """Printable ASCII, so that no request can forge a line of the log."""
+    text = value[:longest].decode("latin-1")
+    return "".join(c if " " < c <= "~" else "?" for c in text)

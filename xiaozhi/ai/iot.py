@@ -1,0 +1,83 @@
+"""The things protocol of firmware before MCP (§4.8), offered as tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from zope.interface import implementer
+
+from xiaozhi.ai.tools import safe_name
+from xiaozhi.interfaces import ITool
+from xiaozhi.values import ToolSpec
+from xiaozhi.wire.messages import Iot
+
+_JSON_TYPES = {"number": "integer", "boolean": "boolean", "string": "string"}
+
+
+class DeviceThings:
+    """The things one device has described, and their last known states.
+
+    :param send: sends a message to the device.
+    """
+
+    def __init__(self, send: Callable[[Iot], None]) -> None:
+        self._send = send
+        self.states: dict[str, Any] = {}
+
+    def received(self, message: Iot) -> list[ITool]:
+        """:return: the tools of things this message describes."""
+        payload = msgspec.json.decode(message.payload)
+        for state in _objects(payload.get("states")):
+            self.states[str(state.get("name"))] = state.get("state")
+        return [
+            ThingMethod(self._send, str(thing.get("name")), name, method)
+            for thing in _objects(payload.get("descriptors"))
+            for name, method in _members(thing.get("methods"))
+        ]
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _members(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    members = value.items() if isinstance(value, dict) else ()
+    return [(name, member) for name, member in members if isinstance(member, dict)]
+
+
+@implementer(ITool)
+class ThingMethod:
+    """One method of one thing. Devices do not answer commands."""
+
+    limit: float | None = None
+
+    def __init__(
+        self, send: Callable[[Iot], None], thing: str, name: str, method: dict[str, Any]
+    ) -> None:
+        parameters = _members(method.get("parameters"))
+        self._send = send
+        self._thing = thing
+        self._name = name
+        self.spec = ToolSpec(
+            safe_name(f"{thing}_{name}"),
+            str(method.get("description") or f"{thing}: {name}"),
+            {
+                "type": "object",
+                "properties": {
+                    key: {
+                        "type": _JSON_TYPES.get(str(value.get("type")), "string"),
+                        "description": str(value.get("description", "")),
+                    }
+                    for key, value in parameters
+                },
+                "required": [key for key, _ in parameters],
+            },
+        )
+
+    async def call(self, arguments: dict[str, Any]) -> str:
+        command = {"name": self._thing, "method": self._name, "parameters": arguments}
+        self._send(Iot(json.dumps({"commands": [command]}, ensure_ascii=False).encode()))
+        return json.dumps({"sent": True})

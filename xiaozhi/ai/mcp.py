@@ -1,0 +1,182 @@
+"""The tools a device offers: the server is the MCP client (§5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xiaozhi.ai.settings import McpSettings
+from xiaozhi.ai.tools import safe_name
+from xiaozhi.errors import ToolError
+from xiaozhi.interfaces import ITool
+from xiaozhi.values import ToolSpec
+from xiaozhi.wire.messages import Mcp
+
+
+class DeviceMcp:
+    """JSON-RPC with one device.
+
+    One counter numbers all requests, and ids are integers: devices do not
+    answer strings (§5.1), and some mirror answers to ids we never used (§5.2).
+    Requests that are not answered end by their time limit.
+
+    :param send: sends a message to the device.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, send: Callable[[Mcp], None], clock: IReactorTime, settings: McpSettings
+    ) -> None:
+        self._send = send
+        self._clock = clock
+        self._settings = settings
+        self._next_id = 1
+        # Bound: one entry per request under way; each ends by its time limit.
+        self._waiting: dict[int, Deferred[Any]] = {}
+
+    async def discover(self, vision_url: str, vision_token: str) -> list[ITool]:
+        """Introduce ourselves and fetch the device's tools, page by page.
+
+        :param vision_url: where the device uploads photos; empty: nowhere.
+        :raises ToolError: the device does not answer, or says it cannot.
+        """
+        capabilities: dict[str, Any] = {}
+        if vision_url:
+            capabilities["vision"] = {"url": vision_url, "token": vision_token}
+        await self._request(
+            "initialize",
+            {
+                "protocolVersion": "2024-11-05",
+                "capabilities": capabilities,
+                "clientInfo": {"name": "xiaozhi-ai", "version": "1.0.0"},
+            },
+            self._settings.answer,
+        )
+        tools: list[ITool] = []
+        seen: set[str] = set()
+        cursor = ""
+        while len(tools) < self._settings.tools:
+            params = {"cursor": cursor} if cursor else {}
+            page = await self._request("tools/list", params, self._settings.answer)
+            tools += self._tools_of(page)
+            cursor = page.get("nextCursor") or ""
+            # A device that repeats a cursor would keep us here for ever.
+            if not isinstance(cursor, str) or not cursor or cursor in seen:
+                break
+            seen.add(cursor)
+        return tools[: self._settings.tools]
+
+    def _tools_of(self, page: dict[str, Any]) -> list[ITool]:
+        listed = page.get("tools")
+        tools: list[ITool] = []
+        for entry in listed if isinstance(listed, list) else []:
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                schema = entry.get("inputSchema")
+                parameters = schema if isinstance(schema, dict) else {}
+                description = str(entry.get("description") or entry["name"])
+                spec = ToolSpec(
+                    safe_name(entry["name"]),
+                    description,
+                    {"type": "object", "properties": {}, **parameters},
+                )
+                tools.append(DeviceTool(self, entry["name"], spec))
+        return tools
+
+    def limit(self, name: str) -> float:
+        """Seconds to wait for a tool; photos take longer (§5.2)."""
+        return self._settings.camera if "photo" in name else self._settings.call
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> str:
+        """Run a tool by the device's name for it; the device runs one at a time.
+
+        :raises ToolError: the device's error text, or no answer in time.
+        """
+        result = await self._request(
+            "tools/call", {"name": name, "arguments": arguments}, self.limit(name)
+        )
+        text = _text_of(result)
+        if result.get("isError") is True:
+            raise ToolError("device_tool_failed", text or f"{name} failed")
+        return text
+
+    def received(self, message: Mcp) -> None:
+        """The device sent something; what answers no request is ignored."""
+        try:
+            payload = msgspec.json.decode(message.payload)
+        except (msgspec.DecodeError, UnicodeError):
+            self._log.debug("mcp: the device sent an unreadable answer")
+            return
+        if not isinstance(payload, dict):
+            return
+        number = payload.get("id")
+        # Some clients send the number back as text.
+        if isinstance(number, str) and number.isascii() and number.isdigit():
+            number = int(number)
+        waiting = self._waiting.pop(number, None) if isinstance(number, int) else None
+        if waiting is None:
+            return
+        error = payload.get("error")
+        if error is not None:
+            # Devices send no code (§5.1).
+            words = error.get("message") if isinstance(error, dict) else error
+            waiting.errback(ToolError("device_error", str(words)))
+        else:
+            result = payload.get("result")
+            waiting.callback(result if isinstance(result, dict) else {})
+
+    def close(self) -> None:
+        """The session is over: what waits fails."""
+        waiting, self._waiting = self._waiting, {}
+        for deferred in waiting.values():
+            deferred.errback(ToolError("device_gone", "the device is gone"))
+
+    async def _request(self, method: str, params: dict[str, Any], limit: float) -> dict[str, Any]:
+        number, self._next_id = self._next_id, self._next_id + 1
+
+        def forget(_: Deferred[Any]) -> None:
+            self._waiting.pop(number, None)
+
+        answer: Deferred[dict[str, Any]] = Deferred(forget)
+        self._waiting[number] = answer
+        answer.addTimeout(limit, self._clock, _no_answer(method, limit))
+        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        self._send(Mcp(json.dumps(request, ensure_ascii=False).encode()))
+        return await answer
+
+
+def _no_answer(method: str, limit: float) -> Callable[[Any, float], Any]:
+    def fail(_: Any, __: float) -> Any:
+        raise ToolError("device_silent", f"the device did not answer {method} in {limit:g} s")
+
+    return fail
+
+
+def _text_of(result: dict[str, Any]) -> str:
+    content = result.get("content")
+    parts = content if isinstance(content, list) else []
+    return "\n".join(
+        str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part
+    )
+
+
+@implementer(ITool)
+class DeviceTool:
+    """One tool of a device."""
+
+    def __init__(self, device: DeviceMcp, name: str, spec: ToolSpec) -> None:
+        self.spec = spec
+        # A moment more than the request's own limit, which has the better words.
+        self.limit = device.limit(name) + 1
+        self._device = device
+        self._name = name
+
+    async def call(self, arguments: dict[str, Any]) -> str:
+        return await self._device.call(self._name, arguments)

@@ -1,0 +1,314 @@
+"""One device's talk with the assistant: who is to speak, and when.
+
+Idle, Listening, Answering, Closed. In manual mode the device says where an
+utterance ends, in auto and realtime we do; in realtime the microphone stays
+open and a voice interrupts the answer (§4.4, §4.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+from typing import TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xiaozhi.ai.abilities import Abilities
+from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.dialogue import Dialogue
+from xiaozhi.ai.ears import Ears
+from xiaozhi.ai.pictures import read_picture
+from xiaozhi.ai.speech import Mouth
+from xiaozhi.ai.texts import text
+from xiaozhi.ai.turn import Mind, Turn
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.ai.wake import is_wake_word
+from xiaozhi.errors import ProtocolError
+from xiaozhi.interfaces import IRecognition, ISessionEvents, ISessionLink
+from xiaozhi.values import Transcript
+from xiaozhi.wire.messages import (
+    Abort,
+    Audio,
+    Chat,
+    Error,
+    Goodbye,
+    Image,
+    Iot,
+    Listen,
+    ListenMode,
+    ListenState,
+    Mcp,
+    Ping,
+    Playback,
+    Pong,
+    SessionOpen,
+    Unknown,
+    Uplink,
+    Vision,
+)
+
+T = TypeVar("T")
+
+
+class State(Enum):
+    IDLE = auto()
+    LISTENING = auto()
+    ANSWERING = auto()
+    CLOSED = auto()
+
+
+@implementer(ISessionEvents)
+class Session:
+    """See the module.
+
+    :param assistant: what all sessions share: providers, functions, settings.
+    """
+
+    _log = Logger()
+
+    def __init__(self, opening: SessionOpen, link: ISessionLink, assistant: Assistant) -> None:
+        self._id = opening.session_id
+        self._link = link
+        self._assistant = assistant
+        self._clock: IReactorTime = assistant.clock
+        self.state = State.IDLE
+        self._mode = ListenMode.AUTO
+        self._turn: Turn | None = None
+        self._answer: Deferred[bool] | None = None
+        self._turns = 0
+        self._ending = False
+        self._gate = Gate(is_open=True)
+        self._abilities = Abilities(opening, link.send, assistant, self._end_after_answer)
+        self._ears = Ears(
+            assistant.providers.asr,
+            assistant.providers.vad.detector(),
+            assistant.settings.listen,
+            self._clock,
+            self._uttered,
+            self._voiced,
+        )
+        self._mouth = self._make_mouth(opening)
+        self._mind = self._make_mind(opening)
+
+    def _make_mouth(self, opening: SessionOpen) -> Mouth:
+        shared = self._assistant
+        return Mouth(
+            synthesizer=shared.providers.tts,
+            send=self._link.send,
+            gate=self._gate,
+            downlink=opening.downlink,
+            offload=shared.offload,
+            clock=self._clock,
+            settings=shared.settings.speech,
+            limits=shared.settings.turn,
+        )
+
+    def _make_mind(self, opening: SessionOpen) -> Mind:
+        shared = self._assistant
+        dialogue = shared.settings.dialogue
+        return Mind(
+            model=shared.providers.llm,
+            dialogue=Dialogue(dialogue, opening.device.device_id, shared.seconds),
+            toolbox=self._abilities.toolbox,
+            tools_ready=self._abilities.ready,
+            tools_wait=shared.settings.mcp.ready,
+            language=dialogue.language,
+            clock=self._clock,
+            limits=shared.settings.turn,
+        )
+
+    # --- from the edge ----------------------------------------------------------------
+
+    def received(self, message: Uplink) -> None:
+        if type(message) is Audio:
+            self._hear(message)
+            return
+        match message:
+            case Listen(state=ListenState.START, mode=mode):
+                self._listen(mode)
+            case Listen(state=ListenState.STOP):
+                self._listen_stopped()
+            case Listen(text=words):
+                self._detected(words)
+            case Chat(text=words):
+                self._typed(words)
+            case Abort():
+                self._stop_answer()
+                self._rest()
+            case Playback(turn=turn) if self._turn is not None and turn == self._turn.number:
+                self._turn.playback(message)
+            case Mcp() | Iot():
+                self._abilities.received(message)
+            case Image():
+                self._shown(message)
+            case Vision(command=command):
+                self._link.send(Error("unsupported", f"vision command {command!r}"))
+            case Ping():
+                self._link.send(Pong(int(self._assistant.seconds() * 1000)))
+            case Goodbye():
+                self._end("goodbye")
+            case Unknown(type=kind):
+                self._log.debug("{session_id}: ignored a {kind}", session_id=self._id, kind=kind)
+
+    def pause_sending(self) -> None:
+        self._gate.close()
+
+    def resume_sending(self) -> None:
+        self._gate.open()
+
+    def interrupted(self) -> None:
+        """Only the edge is told that."""
+
+    def closed(self, code: str, message: str) -> None:
+        """The session is over: nothing is left running."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self._cancel_answer()
+        self._ears.forget()
+        self._abilities.close()
+
+    # --- listening ----------------------------------------------------------------------
+
+    def _hear(self, audio: Audio) -> None:
+        # In Idle it is the burst before a wake word is told, or a client that
+        # sends before it says so (§4.4); in Answering, what an open microphone
+        # picks up, of which only realtime devices know their own voice.
+        listening = self.state is State.LISTENING
+        if not listening and not (
+            self.state is State.ANSWERING and self._mode is ListenMode.REALTIME
+        ):
+            return
+        if audio.payload:
+            self._ears.hear(audio.payload)
+        elif listening:
+            # A browser ends a recording with an empty packet (§13).
+            self._listen_stopped()
+
+    def _listen(self, mode: ListenMode) -> None:
+        self._mode = mode
+        if self.state is State.ANSWERING:
+            # Right after a `detect` that is being answered, start only says the
+            # mode; once the device plays, or by a press, it interrupts (§4.6).
+            if mode is not ListenMode.MANUAL and not (self._turn and self._turn.playing):
+                return
+            self._stop_answer()
+        self.state = State.LISTENING
+        self._ears.listen(manual=mode is ListenMode.MANUAL)
+
+    def _listen_stopped(self) -> None:
+        if self.state is not State.LISTENING:
+            return
+        recognition = self._ears.take()
+        if recognition is not None:
+            self._uttered(recognition)
+        else:
+            self.state = State.IDLE
+
+    def _uttered(self, recognition: IRecognition) -> None:
+        """An utterance ended: answer it."""
+        if self.state is State.ANSWERING:
+            # Too short a voice to interrupt, or it would have been (see _voiced).
+            recognition.cancel()
+            return
+        self._begin(lambda turn: turn.answer(recognition.finish()))
+
+    def _voiced(self, milliseconds: int) -> None:
+        barge_in = self._assistant.settings.listen.barge_in * 1000
+        if self.state is State.ANSWERING and milliseconds >= barge_in:
+            self._log.debug("{session_id}: interrupted by voice", session_id=self._id)
+            self._cancel_answer()
+            self.state = State.LISTENING
+
+    # --- other ways to begin a turn --------------------------------------------------------
+
+    def _detected(self, words: str) -> None:
+        wake = self._assistant.settings.wake
+        if not is_wake_word(words, wake.words):
+            self._typed(words)
+            return
+        self._stop_answer()
+        if wake.greeting:
+            self._begin(lambda turn: turn.recite(words, _now(wake.greeting)))
+
+    def _typed(self, words: str) -> None:
+        if words.strip():
+            self._begin(lambda turn: turn.answer(_now(Transcript(words))))
+
+    def _shown(self, image: Image) -> None:
+        question = image.text or text("photo_question", self._mind.language)
+        if not image.data:
+            self._link.send(Error("unsupported", "image.url: send the picture as data"))
+            return
+        try:
+            picture = read_picture(image.data, self._assistant.settings.max_pixels)
+        except ProtocolError as error:
+            self._link.send(Error(error.code, f"image.data: {error.message}"))
+            return
+        vision = self._assistant.providers.vlllm
+        self._begin(lambda turn: turn.recite(question, vision.describe(picture, question)))
+
+    # --- the turn ---------------------------------------------------------------------------
+
+    def _begin(self, answer: Callable[[Turn], Awaitable[bool]]) -> None:
+        """Start a turn; one that is under way ends first."""
+        self._cancel_answer()
+        self._ears.listen(manual=False)
+        self.state = State.ANSWERING
+        self._turns += 1
+        turn = self._turn = Turn(self._turns, self._id, self._mind, self._mouth)
+
+        async def run() -> bool:
+            return await answer(turn)
+
+        # The turn may end at once; _answered looks at what is current.
+        deferred = self._answer = Deferred.fromCoroutine(run())
+        deferred.addBoth(self._answered, turn)
+
+    def _answered(self, outcome: bool | Failure, turn: Turn) -> None:
+        if isinstance(outcome, Failure) and not isinstance(outcome.value, CancelledError):
+            self._log.failure(
+                "{session_id}: turn {turn} broke", outcome, session_id=self._id, turn=turn.number
+            )
+        if turn is not self._turn or self.state is not State.ANSWERING:
+            return
+        self._turn = self._answer = None
+        if self._ending:
+            self._end("farewell")
+        else:
+            self._rest()
+
+    def _cancel_answer(self) -> None:
+        answer, self._answer, self._turn = self._answer, None, None
+        if answer is not None:
+            answer.cancel()
+
+    def _stop_answer(self) -> None:
+        self._cancel_answer()
+        if self.state is State.ANSWERING:
+            self.state = State.IDLE
+
+    def _rest(self) -> None:
+        """After an answer: on with listening, except by button. Realtime devices
+        do not ask again, and a browser does not either (§4.4, §13)."""
+        if self._mode is ListenMode.MANUAL:
+            self.state = State.IDLE
+            self._ears.forget()
+        else:
+            self.state = State.LISTENING
+            self._ears.listen(manual=False)
+
+    def _end_after_answer(self) -> None:
+        self._ending = True
+
+    def _end(self, code: str) -> None:
+        self.closed(code, "")
+        self._link.close(code, "")
+
+
+async def _now(value: T) -> T:
+    return value

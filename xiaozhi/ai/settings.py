@@ -1,0 +1,147 @@
+"""What can be set about sessions. Times are seconds unless a name says otherwise."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Pixels = Annotated[int, Meta(ge=1, le=1 << 30)]
+
+
+class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When an utterance begins and ends, in seconds of sound.
+
+    :ivar pre_roll: sound kept from before speech was noticed.
+    :ivar start: voiced sound within ``start_window`` that makes it speech.
+    :ivar end_silence: silence that ends an utterance.
+    :ivar min_speech: voiced sound below this was a noise.
+    :ivar max_utterance: longer utterances are ended.
+    :ivar stalled: an utterance whose sound stops coming for this long (by the
+        clock) is ended.
+    :ivar barge_in: voiced sound that interrupts an answer in realtime mode.
+    """
+
+    pre_roll: Seconds = 0.3
+    start: Seconds = 0.1
+    start_window: Seconds = 0.2
+    end_silence: Seconds = 0.7
+    min_speech: Seconds = 0.2
+    max_utterance: Seconds = 30.0
+    stalled: Seconds = 1.5
+    barge_in: Seconds = 0.3
+
+
+class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a ``listen detect`` may carry besides typed text (§4.1).
+
+    :ivar words: texts that are wake words; compared without case, space and
+        punctuation. Any other text is answered as if it had been said.
+    :ivar greeting: what is said to a wake word; empty: nothing.
+    """
+
+    words: tuple[str, ...] = (
+        "你好小智",
+        "小智小智",
+        "你好小鑫",
+        "嘿你好呀",
+        "hi esp",
+        "hey jarvis",
+        "alexa",
+        "computer",
+    )
+    greeting: str = ""
+
+
+class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one answer.
+
+    :ivar recognize: from the end of speech to the text.
+    :ivar first_token: from asking the model to its first output.
+    :ivar next_token: between two outputs of the model.
+    :ivar first_audio: from asking the synthesiser to its first bytes.
+    :ivar tool: one tool call, except where the tool says otherwise; a picture.
+    :ivar playback: how much later than expected the edge may report the end.
+    :ivar whole: the whole turn without its playback.
+    :ivar tool_rounds: how often the model may ask for tools before it must answer.
+    :ivar tool_result: characters of a tool's result that the model gets.
+    :ivar look_ahead: sentences waiting for synthesis; the model waits beyond.
+    """
+
+    recognize: Seconds = 15.0
+    first_token: Seconds = 20.0
+    next_token: Seconds = 20.0
+    first_audio: Seconds = 10.0
+    tool: Seconds = 30.0
+    playback: Seconds = 10.0
+    whole: Seconds = 180.0
+    tool_rounds: Count = 5
+    tool_result: Count = 8000
+    look_ahead: Count = 4
+
+
+class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the model is told.
+
+    :ivar prompt: system prompt; ``{date}``, ``{time}``, ``{weekday}`` and
+        ``{device}`` are filled in.
+    :ivar entries: how many entries of the dialogue the model sees.
+    :ivar language: BCP 47, for what the server says by itself before the person
+        has said anything.
+    """
+
+    prompt: str = (
+        "You are XiaoZhi, a friendly voice assistant. Answer in the person's language, in one to "
+        "three short spoken sentences, without markup. It is {weekday}, {date}, {time}."
+    )
+    entries: Count = 40
+    language: str = "en"
+
+
+class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tools a device offers (§5).
+
+    :ivar answer: time for ``initialize`` and each page of ``tools/list``.
+    :ivar call: time for one tool call.
+    :ivar camera: the same for tools that take a photo: the device uploads it
+        and waits for words about it, up to 2 × 30 s (§5.2).
+    :ivar tools: how many tools of a device are taken at most.
+    :ivar ready: how long a turn waits for a device that is still introducing itself.
+    """
+
+    answer: Seconds = 10.0
+    call: Seconds = 30.0
+    camera: Seconds = 70.0
+    tools: Count = 64
+    ready: Seconds = 2.0
+
+
+class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How answers are encoded.
+
+    :ivar complexity: of the Opus encoder, 0 to 10.
+    :ivar bitrate: bit/s.
+    :ivar pause: silence after each sentence. Some is needed at the very end: the
+        encoder runs 6.5 ms ahead, and what it holds would be cut off.
+    """
+
+    complexity: Annotated[int, Meta(ge=0, le=10)] = 5
+    bitrate: Annotated[int, Meta(ge=6000, le=128000)] = 24000
+    pause: Annotated[float, Meta(ge=0.01, le=2)] = 0.12
+
+
+class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about a session.
+
+    :ivar max_pixels: width × height of a picture sent as a message.
+    """
+
+    listen: ListenSettings = ListenSettings()
+    wake: WakeSettings = WakeSettings()
+    turn: TurnSettings = TurnSettings()
+    dialogue: DialogueSettings = DialogueSettings()
+    mcp: McpSettings = McpSettings()
+    speech: SpeechSettings = SpeechSettings()
+    max_pixels: Pixels = 40_000_000

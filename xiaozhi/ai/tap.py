@@ -1,0 +1,112 @@
+"""``twistd xiaozhi-ai``: where the AI service's parts meet."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from twisted.application.service import IService
+
+from xiaozhi import __version__
+from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.dialogue import check_prompt
+from xiaozhi.ai.functions import functions
+from xiaozhi.ai.http.site import make_site
+from xiaozhi.ai.schema import Settings
+from xiaozhi.ai.sessions import Sessions
+from xiaozhi.auth import make_tokens
+from xiaozhi.bridge.grpc_server import GrpcPort
+from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.component import Component
+from xiaozhi.config import load, read_section
+from xiaozhi.interfaces import Offload
+from xiaozhi.listening import Listener
+from xiaozhi.offload import ThreadOffload
+from xiaozhi.providers.selection import choose
+from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
+
+
+class Options(ServiceOptions):
+    """``twistd xiaozhi-ai --config etc/ai.yaml [--set KEY=VALUE …]``"""
+
+    synopsis = "[options]"
+    longdesc = "The brain: recognition, dialogue, tools and speech behind gRPC and HTTP."
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What providers may use: an ``interfaces.ProviderRuntime``."""
+
+    reactor: Any
+    offload: Offload
+
+
+def makeService(options: Options) -> IService:
+    """Read the configuration and put the service together; nothing is started."""
+    from twisted.internet import reactor
+
+    with one_line_errors("xiaozhi-ai"):
+        settings = load(options.path, Settings, options.overrides)
+        return ai_service(settings, reactor, options)
+
+
+def ai_service(settings: Settings, reactor: Any, options: Options | None = None) -> Program:
+    """The AI service, as one service.
+
+    Parts start with what sessions need and open the doors last; they stop in
+    reverse, so that sessions have ended before their providers go.
+
+    :raises ConfigError: the settings cannot be used.
+    """
+    check_prompt(settings.session.dialogue.prompt)
+    state = state_directory(settings.state_dir)
+    node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
+    tokens = make_tokens(settings.auth.kept_in(state), reactor)
+    offload = ThreadOffload(reactor, settings.threads)
+    providers = choose(
+        msgspec.structs.asdict(settings.selected),
+        settings.providers,
+        Runtime(reactor, offload),
+        partial(read_section, path=options.path if options else "configuration"),
+    )
+
+    def health() -> dict[str, Any]:
+        return {
+            "status": "healthy" if bridge.status().state != "disconnected" else "unhealthy",
+            "version": __version__,
+            "sessions": bridge.status().sessions,
+            "providers": msgspec.structs.asdict(settings.selected),
+            "bridge": bridge.status().detail,
+        }
+
+    site, vision = make_site(settings.http, tokens, lambda: providers.vlllm, health, reactor)
+    assistant = Assistant(
+        providers=providers,
+        functions=functions,
+        settings=settings.session,
+        clock=reactor,
+        seconds=reactor.seconds,
+        offload=offload,
+        vision=vision,
+    )
+    bridge = BridgeServer(
+        GrpcPort(AsyncioThread(reactor), settings.grpc),
+        Sessions(assistant),
+        settings.grpc,
+        reactor,
+        node,
+        uuid4().hex,
+    )
+
+    program = Program(reactor, options)
+    program.add(offload)
+    program.add(Component("providers", providers.prepare, providers.close))
+    program.add(Component("bridge", bridge.start, bridge.stop))
+    listen = settings.http.listen
+    program.add(Listener(reactor, listen.host, listen.port, site, "http.listen"))
+    return program

@@ -1,0 +1,37 @@
+"""What the server says by itself, in every language it has a catalogue for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CATALOGUES: Final[dict[str, dict[str, str]]] = {
+    "en": {
+        "apology": "Sorry, something went wrong. Please try again.",
+        "apology_title": "Error",
+        "no_answer": "I have no answer to that.",
+        "photo_question": "What is in the picture?",
+        "too_many_tools": "I could not finish that.",
+    },
+    "zh": {
+        "apology": "抱歉，出了点问题，请再试一次。",
+        "apology_title": "出错了",
+        "no_answer": "这个我答不上来。",
+        "photo_question": "图片里有什么？",
+        "too_many_tools": "这件事我没能完成。",
+    },
+}
+
+
+def text(key: str, language: str) -> str:
+    """:param language: BCP 47; English where there is no catalogue."""
+    catalogue = CATALOGUES.get(language.split("-")[0].lower(), CATALOGUES["en"])
+    return catalogue[key]
+
+
+def language_of(words: str, default: str) -> str:
+    """The catalogue to answer these words from, told by their script."""
+    if any("\u4e00" <= char <= "\u9fff" for char in words):
+        return "zh"
+    if any(char.isascii() and char.isalpha() for char in words):
+        return "en"
+    return default

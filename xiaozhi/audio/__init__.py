@@ -1,0 +1,22 @@
+"""Sound: Opus packets, streamed decoding of whatever a provider sends, wav files.
+
+Everything here is pure and synchronous and knows nothing of Twisted. PCM is
+always s16le mono unless said otherwise. One object serves one stream of sound
+and one thread at a time; different objects may be used in different threads.
+"""
+
+from xiaozhi.audio.opus import OpusDecoder, OpusEncoder
+from xiaozhi.audio.pcm import Resampler, resample, rms
+from xiaozhi.audio.reader import SoundReader
+from xiaozhi.audio.wav import read_wav, write_wav
+
+__all__ = [
+    "OpusDecoder",
+    "OpusEncoder",
+    "Resampler",
+    "SoundReader",
+    "read_wav",
+    "resample",
+    "rms",
+    "write_wav",
+]

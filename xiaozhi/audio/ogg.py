@@ -1,0 +1,99 @@
+"""Ogg pages (RFC 3533) to packets, and the head of an Opus stream (RFC 7845)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xiaozhi.errors import ProviderError
+
+#: Longest packet put together from pages; Opus audio stays far below.
+_MAX_PACKET = 1 << 20
+
+_HEADER = struct.Struct("<4sBBqIIIB")
+_CONTINUED, _LAST = 1, 4
+
+
+def _bad(message: str) -> ProviderError:
+    return ProviderError("bad_sound", message, retryable=False)
+
+
+class OggPackets:
+    """Packets of the first stream in an Ogg file, pages arriving in any pieces.
+
+    Checksums are not verified: the transport below does that.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self._partial = bytearray()
+        self._serial: int | None = None
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, int | None]]:
+        """
+        :return: each packet, and with those of the stream's last page the
+            position where the stream ends, in samples at 48 kHz.
+        :raises ProviderError: ``bad_sound``, while iterating.
+        """
+        self._waiting += data
+        while (page := self._page()) is not None:
+            yield from page
+
+    def _page(self) -> list[tuple[bytes, int | None]] | None:
+        waiting = self._waiting
+        if waiting[:4] != b"OggS"[: len(waiting)]:
+            raise _bad("not an Ogg stream: no page where one should begin")
+        if len(waiting) < _HEADER.size:
+            return None
+        _, version, flags, position, serial, _, _, count = _HEADER.unpack_from(waiting)
+        if version != 0:
+            raise _bad(f"Ogg version {version} is not supported")
+        body = _HEADER.size + count
+        if len(waiting) < body:
+            return None
+        lacing = bytes(waiting[_HEADER.size : body])
+        end = body + sum(lacing)
+        if len(waiting) < end:
+            return None
+        content = bytes(waiting[body:end])
+        del waiting[:end]
+        if self._serial is None:
+            self._serial = serial
+        if serial != self._serial:
+            return []
+        if not flags & _CONTINUED:
+            self._partial.clear()
+        last = position if flags & _LAST and position >= 0 else None
+        return [(packet, last) for packet in self._packets(lacing, content)]
+
+    def _packets(self, lacing: bytes, content: bytes) -> Iterator[bytes]:
+        at = 0
+        for size in lacing:
+            self._partial += content[at : at + size]
+            at += size
+            if len(self._partial) > _MAX_PACKET:
+                raise _bad("an Ogg packet is longer than 1 MiB")
+            if size < 255:
+                yield bytes(self._partial)
+                self._partial.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class OpusHead:
+    """:ivar pre_skip: samples at 48 kHz to leave out at the start."""
+
+    channels: int
+    pre_skip: int
+
+
+def parse_opus_head(packet: bytes) -> OpusHead:
+    """:raises ProviderError: ``bad_sound``: no Opus, or more than two channels."""
+    if len(packet) < 19 or packet[:8] != b"OpusHead":
+        raise _bad("the Ogg stream does not hold Opus")
+    version, channels, pre_skip, _, _, family = struct.unpack_from("<BBHIhB", packet, 8)
+    if version >> 4:
+        raise _bad(f"Ogg Opus version {version} is not supported")
+    if family != 0 or not 1 <= channels <= 2:
+        raise _bad(f"Ogg Opus with {channels} channels is not supported")
+    return OpusHead(channels, pre_skip)

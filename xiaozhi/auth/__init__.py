@@ -1,0 +1,35 @@
+"""Who may connect: signed device tokens (JWT) and the keys they are signed with.
+
+Both services use this package with the same settings, so both end with the
+same key: the edge checks the tokens that the AI service hands out.
+"""
+
+from xiaozhi.auth.keys import KeyFile, Keys, load_keys
+from xiaozhi.auth.settings import AuthSettings
+from xiaozhi.auth.tokens import (
+    DEVICE_SCOPE,
+    VISION_SCOPE,
+    JwtTokens,
+    OpenAuthenticator,
+    bare_token,
+    client_identity,
+    device_identity,
+    make_tokens,
+    open_user,
+)
+
+__all__ = [
+    "DEVICE_SCOPE",
+    "VISION_SCOPE",
+    "AuthSettings",
+    "JwtTokens",
+    "KeyFile",
+    "Keys",
+    "OpenAuthenticator",
+    "bare_token",
+    "client_identity",
+    "device_identity",
+    "load_keys",
+    "make_tokens",
+    "open_user",
+]

@@ -1,0 +1,44 @@
+"""What can be configured about authentication."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+
+class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section ``auth``, the same for both services.
+
+    :ivar required: False lets every device in that names itself; for a lab only.
+    :ivar key: the HS256 secret itself, at least 32 bytes; wins over ``key_file``.
+    :ivar key_file: where the secret is kept; made at first start; empty:
+        ``jwt.key`` in the state directory.
+    :ivar private_key_file: PEM for RS256/ES256; may be absent where tokens are
+        only checked. With neither file given a pair is made beside ``key_file``.
+    :ivar public_key_file: PEM; absent: derived from the private key.
+    :ivar leeway: seconds by which clocks may differ.
+    :ivar ttl: seconds a device token lives.
+    :ivar issuer: put into tokens and demanded of them, if not empty.
+    """
+
+    required: bool = True
+    algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
+    key: str = ""
+    key_file: str = ""
+    private_key_file: str = ""
+    public_key_file: str = ""
+    leeway: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 30.0
+    ttl: Annotated[float, msgspec.Meta(ge=60)] = 2592000.0
+    issuer: str = ""
+
+    def kept_in(self, state: Path) -> AuthSettings:
+        """These settings, with the place of the key decided.
+
+        :param state: the state directory.
+        """
+        return msgspec.structs.replace(self, key_file=self.key_file or str(state / "jwt.key"))
+
+    def __repr__(self) -> str:
+        return f"AuthSettings(algorithm={self.algorithm!r}, required={self.required!r}, …)"

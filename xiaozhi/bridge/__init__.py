@@ -1,0 +1,29 @@
+"""The bridge between the services: long-lived gRPC streams that carry all sessions.
+
+Everything that decides anything runs on the reactor's thread, on a clock that
+is a parameter; an asyncio thread moves the items (``loop``, ``grpc_*``), or,
+in tests and where both services share a process, a heap of delayed calls
+(``memory``). The edge holds a :class:`~xiaozhi.bridge.client.BridgeClient`,
+the AI service a :class:`~xiaozhi.bridge.server.BridgeServer`.
+
+==============  =============================================================
+``settings``    what can be configured
+``items``       the protobuf messages on a stream: making and batching them
+``streams``     the interfaces between those who decide and those who carry
+``backoff``     when to try again
+``heartbeat``   is the other side alive, and how far away
+``outbox``      gathers audio for a moment before a write; knows a full stream
+``waiting``     what a session could not send yet, bounded
+``session``     one end of a session: what both sides have in common
+``lane``        edge: one stream to a target, kept up
+``target``      edge: the lanes to one AI process
+``client``      edge: the pool, and the sessions on it
+``server``      AI service: streams in, sessions out
+==============  =============================================================
+"""
+
+import os
+
+# gRPC's C core writes lines of its own to standard error; what matters in them
+# comes as an error through Python, too. Read when grpc is first imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,0 +1,204 @@
+"""What the gRPC streams of both sides have in common.
+
+The only code here that decides anything is how much may be on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc.aio
+from twisted.internet.interfaces import IReactorFromThreads
+from zope.interface import implementer
+
+from xiaozhi.bridge.items import Direction, Item, batched, unbatched
+from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.settings import Limits
+from xiaozhi.bridge.streams import IStream, IStreamListener
+
+_EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs do not know it
+
+# Items that may be on their way to gRPC before the writer is told to wait, and
+# how few must be left before it is told to go on. gRPC itself takes one message
+# at a time and stops when the other side's flow control window is full.
+_HIGH = 1024
+_LOW = 256
+
+# Messages read before the reactor must have followed. While it has not, nothing
+# is read, and gRPC's window stops the other side.
+_AHEAD = 32
+
+# Seconds a stream gets to send its last items after it was closed here.
+_LAST_WORDS = 0.25
+
+
+def channel_options(limits: Limits) -> list[tuple[str, Any]]:
+    """gRPC options for both sides, so that neither finds the other's pings too many."""
+    milliseconds = int(limits.keepalive * 1000)
+    return [
+        ("grpc.max_send_message_length", limits.max_message_bytes),
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.keepalive_time_ms", milliseconds),
+        ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Whatever the other side has configured: permit a ping every second.
+        ("grpc.http2.min_ping_interval_without_data_ms", min(1000, milliseconds // 2)),
+    ]
+
+
+@implementer(IStream)
+class GrpcStream:
+    """One end of a stream: the reactor writes here, the asyncio thread carries.
+
+    :param outgoing: and ``incoming``: requests or responses.
+    """
+
+    def __init__(
+        self, thread: AsyncioThread, outgoing: Direction, incoming: Direction, max_bytes: int
+    ) -> None:
+        self.batching = False
+        self.listener: IStreamListener | None = None  # None once closed
+        self._thread = thread
+        self._reactor: IReactorFromThreads = thread.reactor
+        self._outgoing = outgoing
+        self._incoming = incoming
+        self._max_bytes = max_bytes
+        # Items; one counted on the reactor, one on the asyncio thread, read on both.
+        self._written = 0
+        self._sent = 0
+        # The rest is the asyncio thread's.
+        self._queue: list[Item] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._asked = False
+        self._reader: asyncio.Future[None] | None = None
+        self._reason = "the stream was cancelled"
+
+    # --- IStream, on the reactor
+
+    def write(self, items: Sequence[Item]) -> bool:
+        if self.listener is None:
+            return True
+        self._written += len(items)
+        self._thread.post(self._enqueue, items)
+        if self._written - self._sent < _HIGH:
+            return True
+        self._thread.post(self._ask)
+        return False
+
+    def close(self) -> None:
+        if self.listener is not None:
+            self.listener = None
+            self._thread.post(self._close)
+
+    def _received(self, items: Sequence[Item]) -> None:
+        if self.listener is not None:
+            self.listener.stream_received(items)
+
+    def _writable(self) -> None:
+        if self.listener is not None:
+            self.listener.stream_writable()
+
+    def _closed(self, reason: str) -> None:
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.stream_closed(reason)
+
+    # --- on the asyncio thread
+
+    async def carry(
+        self,
+        read: Callable[[], Awaitable[Any]],
+        write: Callable[[Item], Awaitable[None]],
+        hang_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Carry both ways until the stream ends; tell the listener why.
+
+        :param read: gives ``grpc.aio.EOF`` at the end.
+        :param hang_up: called after the last write when this side closes.
+        """
+        self._reader = asyncio.ensure_future(self._read_all(read))
+        writer = asyncio.ensure_future(self._write_all(write, hang_up))
+        try:
+            await asyncio.wait({self._reader})
+        finally:
+            self._reader.cancel()
+            writer.cancel()
+            await asyncio.gather(self._reader, writer, return_exceptions=True)
+            self._reactor.callFromThread(self._closed, self._reason)
+
+    def leave(self) -> None:
+        """End :meth:`carry`."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read_all(self, read: Callable[[], Awaitable[Any]]) -> None:
+        """Read until the stream ends, and find out why it does."""
+        try:
+            ahead = 0
+            while (item := await read()) is not _EOF:
+                items = unbatched(self._incoming, item)
+                self._reactor.callFromThread(self._received, items)
+                ahead += 1
+                if ahead == _AHEAD:
+                    ahead = 0
+                    await self._reactor_follows()
+            self._reason = "the other side hung up"
+        except grpc.aio.AioRpcError as error:
+            self._reason = one_line(error)
+        except asyncio.InvalidStateError:
+            self._reason = "the stream broke"
+
+    async def _reactor_follows(self) -> None:
+        """Wait until the reactor has seen all that was read."""
+        seen = asyncio.Event()
+        self._reactor.callFromThread(self._thread.post, seen.set)
+        await seen.wait()
+
+    async def _write_all(
+        self,
+        write: Callable[[Item], Awaitable[None]],
+        hang_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Write what is queued; what comes meanwhile goes along with the next."""
+        # That a stream broke shows in the reader too, and that has the reason.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while not self._closing or self._queue:
+                if not self._queue:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                items, self._queue = self._queue, []
+                for item in batched(self._outgoing, items, self.batching, self._max_bytes):
+                    await write(item)
+                    self._sent += len(unbatched(self._outgoing, item))
+                    self._answer()
+            await hang_up()
+
+    def _enqueue(self, items: Sequence[Item]) -> None:
+        self._queue.extend(items)
+        self._wake.set()
+
+    def _ask(self) -> None:
+        self._asked = True
+        self._answer()
+
+    def _answer(self) -> None:
+        if self._asked and self._written - self._sent <= _LOW:
+            self._asked = False
+            self._reactor.callFromThread(self._writable)
+
+    def _close(self) -> None:
+        self._closing = True
+        self._wake.set()
+        asyncio.get_running_loop().call_later(_LAST_WORDS, self.leave)
+
+
+def one_line(error: grpc.aio.AioRpcError) -> str:
+    """What went wrong with a call, for people."""
+    details = " ".join((error.details() or "").split())
+    return f"{error.code().name}: {details}"[:300]

@@ -1,0 +1,202 @@
+"""One stream to a target, kept up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from xiaozhi.bridge.backoff import Backoff
+from xiaozhi.bridge.heartbeat import Heartbeat
+from xiaozhi.bridge.items import BATCH, PROTOCOL_VERSION, UP, heartbeat, stream_open
+from xiaozhi.bridge.outbox import Outbox
+from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
+
+if TYPE_CHECKING:
+    from xiaozhi.bridge.items import Item
+    from xiaozhi.bridge.session import SessionEnd
+    from xiaozhi.bridge.settings import ClientSettings
+
+
+class LaneState(Enum):
+    """``OPENING``: dialled, the other side has not announced itself yet.
+    ``WAITING``: for the next try."""
+
+    STOPPED = "stopped"
+    OPENING = "opening"
+    UP = "up"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What every lane of one bridge is made with.
+
+    :ivar random: numbers in [0, 1).
+    :ivar node: our name, for people.
+    :ivar boot_id: new at every start of the process.
+    """
+
+    dialer: IDialer
+    settings: ClientSettings
+    clock: IReactorTime
+    random: Callable[[], float]
+    node: str
+    boot_id: str
+
+
+class LaneOwner(Protocol):
+    """Is told what becomes of a lane."""
+
+    def lane_up(self, lane: Lane) -> None:
+        """It can carry sessions."""
+
+    def lane_down(self, lane: Lane, reason: str, retry_in: float) -> None:
+        """It failed, or a try did. Its sessions are still on it."""
+
+
+@implementer(IStreamListener)
+class Lane:
+    """Dials, exchanges STREAM_OPEN, probes, hands items to sessions, dials again.
+
+    :ivar sessions: those on this lane, by id; they put themselves here.
+    :ivar outbox: None unless up.
+    :ivar peer: name and boot id of the process at the other end, while up.
+    :ivar reconnects: how often it came up again.
+    """
+
+    def __init__(self, edge: Edge, target: str, owner: LaneOwner) -> None:
+        settings = edge.settings
+        self.target = target
+        self.state = LaneState.STOPPED
+        self.sessions: dict[str, SessionEnd] = {}
+        self.outbox: Outbox | None = None
+        self.peer = ("", "")
+        self.reconnects = -1
+        self._edge = edge
+        self._owner = owner
+        self._stream: IStream | None = None
+        self._timer: IDelayedCall | None = None
+        self._up_since = 0.0
+        self._backoff = Backoff(
+            settings.backoff_base, settings.backoff_cap, settings.backoff_reset, edge.random
+        )
+        self._heartbeat = self._new_heartbeat()
+
+    @property
+    def rtt(self) -> float | None:
+        """The last heartbeat's round trip in seconds."""
+        return self._heartbeat.rtt
+
+    def start(self) -> None:
+        """Dial, and keep at it until :meth:`stop`."""
+        settings = self._edge.settings
+        self.state = LaneState.OPENING
+        self._timer = self._edge.clock.callLater(settings.connect_timeout, self._too_slow)
+        self._stream = self._edge.dialer.dial(self.target, self)
+        self._stream.write([stream_open(UP, self._edge.node, self._edge.boot_id)])
+
+    def stop(self) -> None:
+        """Hang up for good. Idempotent."""
+        self.state = LaneState.STOPPED
+        self._hang_up()
+
+    # --- IStreamListener
+
+    def stream_received(self, items: Sequence[Item]) -> None:
+        sessions = self.sessions
+        for item in items:
+            session = sessions.get(item.session_id)
+            if session is not None:
+                session.deliver(item)
+            elif not item.session_id and self._stream is not None:
+                self._stream_item(item)
+            # else: a session closed here; the other side will know in a moment
+
+    def stream_writable(self) -> None:
+        if self.outbox is not None:
+            self.outbox.writable()
+
+    def stream_closed(self, reason: str) -> None:
+        self._stream = None
+        self._failed(reason)
+
+    # --- inside
+
+    def _stream_item(self, item: Item) -> None:
+        kind = item.WhichOneof("content")
+        if kind == "stream" and self.state is LaneState.OPENING:
+            self._opened(item.stream)
+        elif kind == "heartbeat" and self.state is LaneState.UP:
+            self._heartbeat.answered(item.heartbeat.number)
+
+    def _opened(self, announced: Item) -> None:
+        stream, settings, clock = self._stream, self._edge.settings, self._edge.clock
+        assert stream is not None
+        if announced.protocol_version != PROTOCOL_VERSION:
+            self._failed(
+                f"it speaks version {announced.protocol_version} of the bridge protocol, "
+                f"not {PROTOCOL_VERSION}"
+            )
+            return
+        stream.batching = BATCH in announced.features
+        self._stop_timer()
+        self.peer = (announced.node, announced.boot_id)
+        self.outbox = Outbox(stream, clock, settings.coalesce, settings.max_message_bytes - 1024)
+        self.state = LaneState.UP
+        self.reconnects += 1
+        self._up_since = clock.seconds()
+        self._heartbeat = self._new_heartbeat()
+        self._heartbeat.start()
+        self._owner.lane_up(self)
+
+    def _new_heartbeat(self) -> Heartbeat:
+        settings = self._edge.settings
+        return Heartbeat(
+            self._edge.clock,
+            settings.heartbeat_interval,
+            settings.heartbeat_timeout,
+            settings.heartbeat_misses,
+            self._ping,
+            lambda: self._failed("it does not answer heartbeats"),
+        )
+
+    def _ping(self, number: int) -> None:
+        if self.outbox is not None:
+            self.outbox.put(heartbeat(UP, number))
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self._failed(f"no answer within {self._edge.settings.connect_timeout:g} s")
+
+    def _failed(self, reason: str) -> None:
+        up = self.state is LaneState.UP
+        up_for = self._edge.clock.seconds() - self._up_since if up else 0.0
+        self._hang_up()
+        self.state = LaneState.WAITING
+        delay = self._backoff.delay(up_for)
+        self._timer = self._edge.clock.callLater(delay, self._retry)
+        self._owner.lane_down(self, reason, delay)
+
+    def _retry(self) -> None:
+        self._timer = None
+        self.start()
+
+    def _hang_up(self) -> None:
+        self._stop_timer()
+        self._heartbeat.stop()
+        if self.outbox is not None:
+            self.outbox.close()
+            self.outbox = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

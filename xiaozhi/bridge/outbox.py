@@ -1,0 +1,118 @@
+"""What is about to be written to one stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+if TYPE_CHECKING:
+    from xiaozhi.bridge.items import Item
+    from xiaozhi.bridge.streams import IStream
+
+# So many packets need not wait for more: sharing a message among them already
+# makes it cheap, and a busy reactor may come to the timer late.
+_ENOUGH = 16
+
+# While many sessions send what waited, write as soon as so many have gathered.
+_GATHERED = 128
+
+
+class Sender(Protocol):
+    """Has messages waiting for room on a stream."""
+
+    def send_waiting(self) -> None:
+        """Put all that waits into the outbox."""
+
+
+class Outbox:
+    """Gathers items for one stream.
+
+    Audio waits a moment for company; anything else goes at once and takes the
+    audio before it along, so order is kept. When the stream is full nothing is
+    gathered here: sessions keep what they have, each within its own bounds, and
+    get their turn in the order they came. So this holds at most what arrives in
+    one ``coalesce``, or what one session kept on top of ``_GATHERED``.
+
+    :param coalesce: seconds.
+    :param max_item_bytes: what a single item may measure.
+    :ivar blocked: the stream is full: do not put, :meth:`queue_up`.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_coalesce",
+        "_items",
+        "_queue",
+        "_timer",
+        "blocked",
+        "max_item_bytes",
+        "stream",
+    )
+
+    def __init__(
+        self, stream: IStream, clock: IReactorTime, coalesce: float, max_item_bytes: int
+    ) -> None:
+        self.stream = stream
+        self.blocked = False
+        self.max_item_bytes = max_item_bytes
+        self._clock = clock
+        self._coalesce = coalesce
+        self._items: list[Item] = []
+        self._timer: IDelayedCall | None = None
+        self._queue: dict[Sender, None] = {}  # ordered; a sender at most once
+
+    def gather(self, item: Item) -> None:
+        """Send within ``coalesce``, or once there is company enough."""
+        self._items.append(item)
+        if len(self._items) >= _ENOUGH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._clock.callLater(self._coalesce, self._due)
+
+    def put(self, item: Item) -> None:
+        """Send now."""
+        self._items.append(item)
+        self.flush()
+
+    def add(self, item: Item) -> None:
+        """Only from :meth:`Sender.send_waiting`: send when its senders are through."""
+        self._items.append(item)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if self._items:
+            items, self._items = self._items, []
+            if not self.stream.write(items):
+                self.blocked = True
+
+    def queue_up(self, sender: Sender) -> None:
+        """Have ``send_waiting`` called at :meth:`release` or once there is room."""
+        self._queue[sender] = None
+
+    def release(self) -> None:
+        """Let those who queue send, as far as there is room."""
+        while self._queue and not self.blocked:
+            sender = next(iter(self._queue))
+            del self._queue[sender]
+            sender.send_waiting()
+            if len(self._items) >= _GATHERED:
+                self.flush()
+        self.flush()
+
+    def writable(self) -> None:
+        """The stream has room again."""
+        self.blocked = False
+        self.release()
+
+    def close(self) -> None:
+        """The stream is gone: forget everything."""
+        self._items.clear()
+        self._queue.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
+        self._timer = None
+        self.flush()

@@ -1,0 +1,74 @@
+"""What can be configured about the bridge. Times are in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Address = Annotated[str, Meta(pattern=r"^.+:\d+$", description="host:port")]
+Seconds = Annotated[float, Meta(gt=0)]
+MessageBytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What both ends have in common.
+
+    :ivar coalesce: how long audio waits for company; 0: until the reactor's next turn.
+    :ivar queue_messages: per session, control messages that may wait for a stream.
+    :ivar queue_audio: per session, packets that may wait for a stream; the oldest goes.
+    :ivar audio_max_age: audio that waited longer is dropped.
+    :ivar max_message_bytes: the longest message on a stream; both sides need the same.
+    :ivar keepalive: how often gRPC probes a silent connection.
+    :ivar keepalive_timeout: how long it waits for the answer.
+    """
+
+    coalesce: Annotated[float, Meta(ge=0, le=0.1)] = 0.002
+    queue_messages: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    queue_audio: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    audio_max_age: Seconds = 2.0
+    max_message_bytes: MessageBytes = 16 << 20
+    keepalive: Annotated[float, Meta(ge=1)] = 20.0
+    keepalive_timeout: Annotated[float, Meta(ge=0.1)] = 10.0
+
+
+class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The edge's side.
+
+    :ivar targets: AI processes; a new session goes to the least loaded that is up.
+    :ivar connect_timeout: from dialling until the other side has announced itself.
+    :ivar heartbeat_interval: between an answer and the next ping.
+    :ivar heartbeat_timeout: how long an answer may take.
+    :ivar heartbeat_misses: so many missing answers in a row and the stream is given up.
+    :ivar backoff_base: the first retry comes within this time; each later one within
+        twice the time of the one before.
+    :ivar backoff_cap: retries are never further apart than this.
+    :ivar backoff_reset: a stream that was up so long counts as healthy: the next
+        retries begin at the base again.
+    """
+
+    targets: Annotated[tuple[Address, ...], Meta(min_length=1)] = ("127.0.0.1:50051",)
+    streams_per_target: Annotated[int, Meta(ge=1, le=64)] = 2
+    connect_timeout: Seconds = 5.0
+    heartbeat_interval: Seconds = 10.0
+    heartbeat_timeout: Seconds = 5.0
+    heartbeat_misses: Annotated[int, Meta(ge=1)] = 2
+    backoff_base: Seconds = 0.2
+    backoff_cap: Seconds = 10.0
+    backoff_reset: Seconds = 30.0
+
+
+class ServerSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The AI service's side.
+
+    :ivar listen: port 0 takes any free one.
+    :ivar idle_timeout: a stream on which nothing came for so long, not even a
+        heartbeat, is given up. Must be longer than the edge's heartbeat interval.
+    :ivar stop_grace: how long running streams may take to end when stopping.
+    """
+
+    listen: Address = "127.0.0.1:50051"
+    queue_audio: Annotated[int, Meta(ge=1, le=100_000)] = 1024
+    audio_max_age: Seconds = 30.0
+    idle_timeout: Seconds = 60.0
+    stop_grace: Annotated[float, Meta(ge=0)] = 0.2

@@ -1,0 +1,3 @@
+from xiaozhi.device.cli import main
+
+main()

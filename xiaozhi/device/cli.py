@@ -1,0 +1,180 @@
+"""``xiaozhi-device``: talk to a server from the command line."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from twisted.internet.defer import Deferred
+
+from xiaozhi.device.answer import Answer
+from xiaozhi.device.client import SoftDevice
+from xiaozhi.device.errors import DeviceError
+from xiaozhi.device.identity import Identity
+from xiaozhi.device.machine import Settings
+from xiaozhi.device.microphone import SAMPLE_RATE
+from xiaozhi.device.ota import Endpoint, Flavour
+from xiaozhi.device.report import HumanReport, JsonReport, Report
+from xiaozhi.device.voice import Voice, save, thread_offload
+from xiaozhi.errors import XiaozhiError
+from xiaozhi.interfaces import Offload
+from xiaozhi.wire.jsontext import Dialect
+from xiaozhi.wire.messages import ListenMode
+
+
+def parser() -> ArgumentParser:
+    own = Identity()
+    result = ArgumentParser(
+        prog="xiaozhi-device",
+        description="A XiaoZhi device in software. Says each input, waits for its answer, and"
+        " goes on with the next; exit status 0 only if every input was answered.",
+    )
+    add = result.add_argument
+    add("command", choices=("say", "wav", "text"), help="synthesise, play files, or type")
+    add("inputs", nargs="+", metavar="TEXT|FILE")
+    where = result.add_mutually_exclusive_group(required=True)
+    where.add_argument("--ota", metavar="URL", help="fetch the configuration here, as devices do")
+    where.add_argument("--url", metavar="WS", help="the WebSocket itself")
+    add("--token", default="", help="with --url")
+    add("--flavour", choices=[f.value for f in Flavour], default="firmware", help="of --ota")
+    add(
+        "--device-id",
+        default=own.device_id,
+        metavar="MAC",
+        help="of two devices with one id a server keeps the newer (default: %(default)s)",
+    )
+    add("--client-id", default=own.client_id, metavar="UUID")
+    add("--mode", choices=[mode.value for mode in ListenMode], default="auto")
+    add("--framing", type=int, choices=(1, 2, 3), help="default: what --ota says, else 1")
+    add("--dialect", choices=[dialect.value for dialect in Dialect], default="flat")
+    add("--language", default="", metavar="TAG", help="of the texts to say; default: by the text")
+    add("--save", metavar="DIR", help="write each answer there as wav")
+    add("--json", action="store_true", help="one event a line")
+    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each answer")
+    return result
+
+
+class Run:
+    """One run of the command line."""
+
+    def __init__(self, reactor: Any, options: Namespace, report: Report) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._report = report
+        self._offload: Offload = thread_offload(reactor)
+        self._voice = Voice(reactor, self._offload)
+
+    async def run(self) -> int:
+        """:return: the exit status."""
+        try:
+            return await self._talk()
+        except XiaozhiError as error:
+            self._report.failed(error)
+            return 1
+        except OSError as error:
+            self._report.failed(DeviceError("cannot_read", str(error)))
+            return 1
+        finally:
+            await self._voice.close()
+
+    async def _talk(self) -> int:
+        options = self._options
+        if options.save:
+            Path(options.save).mkdir(parents=True, exist_ok=True)
+        # Before connecting: a person has the words ready when the device listens.
+        sounds = [await self._sound(text) for text in options.inputs]
+        endpoint = await self._endpoint()
+        device = self._device(endpoint.version)
+        answered = 0
+        try:
+            for number, (text, pcm) in enumerate(zip(options.inputs, sounds, strict=True), 1):
+                answered += await self._ask(device, endpoint, number, text, pcm)
+        finally:
+            await device.close()
+        return 0 if answered == len(options.inputs) else 1
+
+    def _device(self, framing: int) -> SoftDevice:
+        options = self._options
+        settings = Settings(
+            mode=ListenMode(options.mode),
+            framing=options.framing or framing,
+            dialect=Dialect(options.dialect),
+        )
+        return SoftDevice(self._reactor, settings, self._identity(), watch=self._report.event)
+
+    def _identity(self) -> Identity:
+        return Identity(self._options.device_id, self._options.client_id)
+
+    async def _endpoint(self) -> Endpoint:
+        options = self._options
+        if options.url:
+            return Endpoint(options.url, options.token, options.framing or 1)
+        booting = SoftDevice(self._reactor, identity=self._identity())
+        boot = await booting.boot(options.ota, Flavour(options.flavour))
+        self._report.booted(options.ota, boot)
+        if boot.endpoint is None:
+            raise DeviceError(
+                "not_activated", f"the device has to be activated first: code {boot.activation}"
+            )
+        return boot.endpoint
+
+    async def _sound(self, text: str) -> bytes:
+        if self._options.command == "say":
+            return await self._voice.of_text(text, self._options.language)
+        if self._options.command == "wav":
+            return await self._voice.of_file(text)
+        return b""
+
+    async def _ask(
+        self, device: SoftDevice, endpoint: Endpoint, number: int, text: str, pcm: bytes
+    ) -> bool:
+        try:
+            try:
+                answer = await self._answer(device, endpoint, text, pcm)
+            except DeviceError as error:
+                # After a farewell the server may close while we begin: begin again.
+                if error.code != "closed" or number == 1:
+                    raise
+                answer = await self._answer(device, endpoint, text, pcm)
+        except DeviceError as error:
+            self._report.failed(error)
+            return False
+        saved = ""
+        if self._options.save and answer.packets:
+            saved = str(Path(self._options.save) / f"{number:02}.wav")
+            await self._offload(save, saved, answer.packets, answer.sample_rate)
+        self._report.answered(text, answer, saved)
+        return bool(answer.packets)
+
+    async def _answer(
+        self, device: SoftDevice, endpoint: Endpoint, text: str, pcm: bytes
+    ) -> Answer:
+        if not device.online:
+            self._report.opened(endpoint, await device.connect(endpoint))
+        self._report.said(text, len(pcm) / 2 / SAMPLE_RATE)
+        if self._options.command == "text":
+            return await device.text(text, self._options.timeout)
+        return await device.say(pcm, self._options.timeout)
+
+
+def run(reactor: Any, argv: Sequence[str], out: TextIO) -> Deferred[int]:
+    """:raises SystemExit: wrong usage."""
+    options = parser().parse_intermixed_args(list(argv))
+    report: Report = JsonReport(out, reactor.seconds) if options.json else HumanReport(out)
+    return Deferred.fromCoroutine(Run(reactor, options, report).run())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script."""
+    from twisted.internet.task import react
+
+    arguments = sys.argv[1:] if argv is None else argv
+
+    def ended(status: int) -> None:
+        if status:
+            raise SystemExit(status)
+
+    react(lambda reactor: run(reactor, arguments, sys.stdout).addCallback(ended))

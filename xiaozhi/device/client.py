@@ -1,0 +1,295 @@
+"""A whole device: what tests and the command line talk to the server with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.client import Agent
+from twisted.web.iweb import IAgent
+
+from xiaozhi.audio import OpusEncoder
+from xiaozhi.device import events as e
+from xiaozhi.device import ota
+from xiaozhi.device.answer import Answer, AnswerBook
+from xiaozhi.device.camera import upload
+from xiaozhi.device.errors import DeviceError
+from xiaozhi.device.identity import Identity
+from xiaozhi.device.machine import Machine, Settings, Wire
+from xiaozhi.device.mcp import DeviceTool, McpServer
+from xiaozhi.device.microphone import SAMPLE_RATE, Microphone
+from xiaozhi.device.ota import Boot, Endpoint, Flavour
+from xiaozhi.device.socket import FirmwareSocket, open_socket
+from xiaozhi.device.tools import Panel, device_tools
+from xiaozhi.wire.messages import ListenMode
+
+Encode = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How long it took to get on: seconds to the 101, and from there to the hello."""
+
+    upgrade: float
+    hello: float
+
+
+class SoftDevice:
+    """One device in software.
+
+    ``await connect(endpoint)``, then ``await say(pcm)`` or ``await text("…")``,
+    then ``await close()``. It can be connected again after it was closed.
+
+    :param reactor: clock and network; a ``Clock`` is enough with :meth:`attach`.
+    :param agent: for photos and OTA; default: Twisted's, on ``reactor``.
+    :param encode: one frame of 16 kHz s16le to one Opus packet; default: libopus
+        as the firmware sets it.
+    :param watch: told of every event, before any answer it completes.
+    :ivar machine: the states, and everything a person can do to a device.
+    :ivar panel: what the tools have set.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings | None = None,
+        identity: Identity | None = None,
+        *,
+        agent: IAgent | None = None,
+        encode: Encode | None = None,
+        random: Random | None = None,
+        tools: Sequence[DeviceTool] = (),
+        watch: e.Watcher | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self.settings = settings or Settings()
+        self.identity = identity or Identity()
+        self._agent = agent
+        self._encode = encode
+        self._watcher = watch
+        self._socket: FirmwareSocket | None = None
+        self.panel = Panel()
+        self.mcp = McpServer(
+            [
+                *device_tools(self.panel, self._photo, ota.system_info(self.identity)),
+                *tools,
+            ],
+            self._event,
+        )
+        self.machine = Machine(reactor, self.settings, self.mcp, self._event)
+        self.microphone = Microphone(
+            reactor, self._captured, random or Random(0), self.settings.frame_duration
+        )
+        self.book = AnswerBook(reactor, lambda: self.machine.speaker.playing)
+        self._listening: list[Deferred[None]] = []
+        self._gone: list[Deferred[None]] = []
+
+    # --- connecting -------------------------------------------------------------------
+
+    def boot(self, url: str, flavour: Flavour = Flavour.FIRMWARE) -> Deferred[Boot]:
+        """Fetch the configuration. :return: fails with ``bad_ota``."""
+        return Deferred.fromCoroutine(
+            ota.fetch(self._http(), self._reactor, url, self.identity, flavour)
+        )
+
+    def connect(
+        self, endpoint: Endpoint, via: IStreamClientEndpoint | None = None, timeout: float = 10.0
+    ) -> Deferred[Opened]:
+        """Open the socket and exchange hellos.
+
+        :param timeout: seconds for TCP, TLS and the upgrade.
+        :return: fails with :class:`DeviceError`.
+        """
+        return Deferred.fromCoroutine(self._connect(endpoint, via, timeout))
+
+    async def _connect(
+        self, endpoint: Endpoint, via: IStreamClientEndpoint | None, timeout: float
+    ) -> Opened:
+        if self.online or not self.machine.connecting():
+            raise DeviceError("bad_state", "the device is connected already")
+        self._drop_socket()
+        began = self._reactor.seconds()
+        try:
+            socket = await open_socket(
+                self._reactor,
+                endpoint,
+                self.identity,
+                self.settings.framing,
+                via=via,
+                timeout=timeout,
+            )
+        except Exception:
+            self.machine.closed(1006, "no connection")
+            raise
+        upgraded = self._reactor.seconds()
+        self._socket = socket
+        socket.user = self.machine
+        try:
+            await self.attach(socket)
+        except Exception:
+            self.machine.drop()
+            raise
+        return Opened(upgraded - began, self._reactor.seconds() - upgraded)
+
+    def attach(self, wire: Wire) -> Deferred[None]:
+        """Use an open connection: what comes in goes to :attr:`machine`.
+
+        :return: fires when the server has said hello.
+        """
+        self.machine.connecting()
+        self.microphone.start()
+        return self.machine.opened(wire)
+
+    def close(self) -> Deferred[None]:
+        """Drop the connection as the firmware does; no timer is left.
+
+        :return: fires when it is gone.
+        """
+        self.microphone.stop()
+        self.machine.switch_off()
+        return self._drop_socket()
+
+    # --- talking ----------------------------------------------------------------------
+
+    def say(self, pcm: bytes, timeout: float = 60.0) -> Deferred[Answer]:
+        """Speak, and wait for the answer to have been played.
+
+        In auto mode the device waits until it listens; in realtime it may speak
+        over an answer; in manual it presses before and releases after.
+
+        :param pcm: s16le mono at 16 kHz.
+        :param timeout: seconds, all in all.
+        :return: fails with ``timeout``, ``closed``, or ``bad_state`` if not connected.
+        """
+        return self._limited(Deferred.fromCoroutine(self._say(pcm)), timeout)
+
+    async def _say(self, pcm: bytes) -> Answer:
+        self._need_connection()
+        manual = self.settings.mode is ListenMode.MANUAL
+        if manual:
+            self.book.interrupted(left=True)
+        await self.listen()
+        answer, ended = self.book.expect()
+        spoken = self.microphone.say(pcm)
+        try:
+            at = await spoken
+            if manual:
+                self.machine.release()
+            ended(at)
+            return await answer
+        except Exception:
+            answer.addErrback(lambda _: None)
+            answer.cancel()
+            raise
+
+    def text(self, text: str, timeout: float = 60.0) -> Deferred[Answer]:
+        """Type, and wait for the answer to have been played. Errors as :meth:`say`."""
+        return self._limited(Deferred.fromCoroutine(self._type(text)), timeout)
+
+    async def _type(self, text: str) -> Answer:
+        self._need_connection()
+        if self.machine.state is e.State.SPEAKING:
+            self.book.interrupted(left=False)
+        answer, ended = self.book.expect()
+        self.machine.type_text(text)
+        ended(self._reactor.seconds())
+        return await answer
+
+    def listen(self) -> Deferred[None]:
+        """Press the button if need be. :return: fires when the microphone is heard."""
+        if self.machine.state is e.State.IDLE or self.settings.mode is ListenMode.MANUAL:
+            self.machine.listen()
+        done: Deferred[None] = Deferred(lambda d: self._listening.remove(d))
+        if self.machine.capturing:
+            done.callback(None)
+        else:
+            self._listening.append(done)
+        return done
+
+    @property
+    def online(self) -> bool:
+        """Whether there is a connection that can carry something."""
+        return self.machine.online
+
+    def abort(self, reason: str = "") -> None:
+        """Interrupt the answer; the reason is ``wake_word_detected`` or none (§4.6)."""
+        self.machine.abort(reason)
+        self.book.interrupted(left=bool(reason))
+
+    def gone(self) -> Deferred[None]:
+        """Fires when the connection ends."""
+        done: Deferred[None] = Deferred(lambda d: self._gone.remove(d))
+        self._gone.append(done)
+        return done
+
+    # --- inside -----------------------------------------------------------------------
+
+    def _drop_socket(self) -> Deferred[None]:
+        # After the server's Close frame the machine has let go; TCP is still up (§1.1).
+        socket, self._socket = self._socket, None
+        if socket is None:
+            return succeed(None)
+        socket.user = None
+        socket.drop()
+        return socket.lost
+
+    def _need_connection(self) -> None:
+        if not self.online:
+            raise DeviceError("bad_state", "the device is not connected")
+
+    def _limited(self, answer: Deferred[Answer], timeout: float) -> Deferred[Answer]:
+        def late(_: object, seconds: float) -> Answer:
+            raise DeviceError("timeout", f"no complete answer within {seconds:g} s")
+
+        return answer.addTimeout(timeout, self._reactor, late)
+
+    def _captured(self, pcm: bytes) -> None:
+        if self.machine.capturing:
+            if self._encode is None:
+                self._encode = firmware_encoder(self.settings.frame_duration)
+            self.machine.captured(self._encode(pcm))
+
+    def _event(self, event: e.Event) -> None:
+        if self._watcher is not None:
+            self._watcher(event)
+        if isinstance(event, e.ListeningStarted):
+            waiting, self._listening = self._listening, []
+            for done in waiting:
+                done.callback(None)
+        elif isinstance(event, e.Disconnected):
+            self._disconnected(event)
+        self.book.watch(event)
+
+    def _disconnected(self, event: e.Disconnected) -> None:
+        self.microphone.stop()
+        error = DeviceError("closed", f"the connection ended: {event.code} {event.reason}".rstrip())
+        self.book.disconnected(error)
+        waiting, self._listening = self._listening, []
+        for done in waiting:
+            done.errback(error)
+        gone, self._gone = self._gone, []
+        for done in gone:
+            done.callback(None)
+
+    async def _photo(self, question: str) -> str:
+        return await upload(self._http(), self._reactor, self.identity, self.mcp.vision, question)
+
+    def _http(self) -> IAgent:
+        if self._agent is None:
+            self._agent = Agent(self._reactor, connectTimeout=10)
+        return self._agent
+
+
+def firmware_encoder(frame_ms: int) -> Encode:
+    """Opus at 16 kHz with the firmware's thrift: complexity 0."""
+    encoder = OpusEncoder(SAMPLE_RATE, frame_ms, complexity=0)
+
+    def encode(pcm: bytes) -> bytes:
+        (packet,) = encoder.encode(pcm)
+        return packet
+
+    return encode

@@ -1,0 +1,86 @@
+"""The device's main loop: one thing after another, and what takes long holds up the rest.
+
+A tool runs on it, so while it runs messages wait and no microphone frame leaves
+(§5.2); while the device connects it stands still, too (§1.1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+# Messages that may wait; a server that sends more to a blocked device has lost them.
+MAX_WAITING = 256
+
+Task = Callable[[], "Deferred[Any] | None"]
+
+
+class MainLoop:
+    """Runs tasks in the order they were posted, at once where nothing blocks.
+
+    :param free: called whenever the loop has nothing more to do after having
+        been blocked.
+    :param failed: a task's Deferred failed, which no task's should.
+    """
+
+    def __init__(self, free: Callable[[], None], failed: Callable[[Failure], None]) -> None:
+        self._free = free
+        self._failed = failed
+        self._waiting: deque[Task] = deque()
+        self._blocked = 0
+        self._running: Deferred[Any] | None = None
+        self._draining = False
+
+    @property
+    def busy(self) -> bool:
+        return self._blocked > 0
+
+    def post(self, task: Task) -> bool:
+        """:return: False if too much waits already and the task was dropped."""
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append(task)
+        self._drain()
+        return True
+
+    def block(self) -> None:
+        """Stand still until :meth:`unblock`."""
+        self._blocked += 1
+
+    def unblock(self) -> None:
+        self._blocked -= 1
+        if not self._blocked:
+            self._drain()
+            if not self._blocked:
+                self._free()
+
+    def stop(self) -> None:
+        """Forget what waits and cancel what runs."""
+        self._waiting.clear()
+        if self._running is not None:
+            self._running.cancel()
+
+    def _drain(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._waiting and not self._blocked:
+                running = self._waiting.popleft()()
+                if running is not None and not running.called:
+                    self.block()
+                    self._running = running
+                    running.addErrback(self._failed)
+                    running.addBoth(self._done)
+                elif running is not None:
+                    running.addErrback(self._failed)
+        finally:
+            self._draining = False
+
+    def _done(self, _: Any) -> None:
+        self._running = None
+        self.unblock()

@@ -1,0 +1,235 @@
+"""The configuration request every device makes at boot (§7)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAgent
+
+from xiaozhi.device.errors import DeviceError
+from xiaozhi.device.http import Pieces, post
+from xiaozhi.device.identity import Identity
+
+FIRMWARE = "2.4.2"
+_BOARD = "bread-compact-wifi"
+_MAX_NAME = 15
+
+
+class Flavour(Enum):
+    """Whose request it is."""
+
+    FIRMWARE = "firmware"
+    PY_XIAOZHI = "py-xiaozhi"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to talk, as the configuration says.
+
+    :ivar token: empty: none is sent.
+    :ivar version: binary framing.
+    """
+
+    url: str
+    token: str = ""
+    version: int = 1
+
+    @property
+    def address(self) -> str:
+        """The URL without its query, which may hold a token: fit to be shown."""
+        return self.url.partition("?")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """The configuration, as the device keeps it.
+
+    :ivar endpoint: None while the device is not activated.
+    :ivar activation: the code to show a person, if there is one.
+    """
+
+    endpoint: Endpoint | None
+    server_time_ms: int = 0
+    timezone_minutes: int = 0
+    firmware: str = ""
+    activation: str = ""
+
+
+async def fetch(
+    agent: IAgent,
+    clock: IReactorTime,
+    url: str,
+    identity: Identity,
+    flavour: Flavour = Flavour.FIRMWARE,
+    timeout: float = 30.0,
+) -> Boot:
+    """Ask for the configuration.
+
+    :raises DeviceError: ``bad_ota``: what it says, no device could use.
+    """
+    if flavour is Flavour.FIRMWARE:
+        headers, body = firmware_headers(identity), system_info(identity)
+    else:
+        headers, body = py_headers(identity), py_body(identity)
+    data = await post(
+        agent,
+        clock,
+        url,
+        headers,
+        Pieces([body.encode()]),
+        code="bad_ota",
+        timeout=timeout,
+    )
+    return read(data, flavour)
+
+
+def firmware_headers(identity: Identity) -> dict[str, str]:
+    return {
+        "Activation-Version": "1",
+        "Device-Id": identity.device_id,
+        "Client-Id": identity.client_id,
+        "User-Agent": f"{_BOARD}/{FIRMWARE}",
+        "Accept-Language": "zh-CN",
+        "Content-Type": "application/json",
+    }
+
+
+def py_headers(identity: Identity) -> dict[str, str]:
+    return {
+        "Device-Id": identity.device_id,
+        "Client-Id": identity.client_id,
+        "User-Agent": f"{_BOARD}/py-xiaozhi-2.1.1",
+        "Accept-Language": "zh-CN",
+        "Activation-Version": "2.1.1",
+        "Content-Type": "application/json",
+    }
+
+
+def system_info(identity: Identity) -> str:
+    """The firmware's body, which ``self.get_system_info`` returns, too (§5.4)."""
+    table = [("nvs", 1, 2, 0x9000, 0x4000), ("ota_0", 0, 16, 0x20000, 0x3F0000)]
+    names = ("label", "type", "subtype", "address", "size")
+    whole = {
+        "version": 2,
+        "language": "zh-CN",
+        "flash_size": 16777216,
+        "minimum_free_heap_size": "8318916",
+        "mac_address": identity.device_id,
+        "uuid": identity.client_id,
+        "chip_model_name": "esp32s3",
+        "chip_info": {"model": 9, "cores": 2, "revision": 2, "features": 18},
+        "application": {
+            "name": "xiaozhi",
+            "version": FIRMWARE,
+            "compile_time": "2026-07-01T08:00:00Z",
+            "idf_version": "v5.5.1",
+            "elf_sha256": sha256(FIRMWARE.encode()).hexdigest(),
+        },
+        "partition_table": [dict(zip(names, row, strict=True)) for row in table],
+        "ota": {"label": "ota_0"},
+        "display": {"monochrome": False, "width": 240, "height": 240},
+        "board": {
+            "type": _BOARD,
+            "name": _BOARD,
+            "manufacturer": "software",
+            "ssid": "software",
+            "rssi": -50,
+            "channel": 6,
+            "ip": "127.0.0.1",
+            "mac": identity.device_id,
+        },
+    }
+    return json.dumps(whole, separators=(",", ":"))
+
+
+def py_body(identity: Identity) -> str:
+    whole = {
+        "application": {"version": "2.1.1", "elf_sha256": sha256(b"py-xiaozhi").hexdigest()},
+        "board": {
+            "type": _BOARD,
+            "name": "py-xiaozhi",
+            "ip": "127.0.0.1",
+            "mac": identity.device_id,
+        },
+    }
+    return json.dumps(whole)
+
+
+def read(data: bytes, flavour: Flavour = Flavour.FIRMWARE) -> Boot:
+    """Read the answer as the firmware does; what would break a device is an error.
+
+    :raises DeviceError: ``bad_ota``, naming the member.
+    """
+    try:
+        whole = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"it is not JSON: {error}") from None
+    if not isinstance(whole, dict):
+        raise _bad("it is not a JSON object")
+    for name in ("mqtt", "websocket", "activation", "firmware", "server_time"):
+        # A mere null breaks py-xiaozhi (§9, 13).
+        if name in whole and not isinstance(whole[name], dict):
+            raise _bad(f"{name} is there but is no object")
+    if flavour is Flavour.FIRMWARE and "mqtt" in whole:
+        raise _bad("mqtt is there: the device would use MQTT and ignore websocket")
+    clock = whole.get("server_time", {})
+    firmware = _text(whole.get("firmware", {}), "firmware", "version")
+    _check_version(firmware)
+    activation = whole.get("activation", {})
+    endpoint = None
+    if "activation" not in whole:
+        endpoint = _endpoint(whole.get("websocket"))
+    return Boot(
+        endpoint,
+        _number(clock, "server_time", "timestamp"),
+        _number(clock, "server_time", "timezone_offset"),
+        firmware,
+        _text(activation, "activation", "code"),
+    )
+
+
+def _endpoint(members: dict[str, Any] | None) -> Endpoint:
+    if members is None:
+        raise _bad("websocket is missing: the device would try MQTT")
+    for name in members:
+        if len(name) > _MAX_NAME:
+            raise _bad(f"websocket.{name}: a name over {_MAX_NAME} characters stops the boot")
+    url = _text(members, "websocket", "url")
+    if not url.startswith(("ws://", "wss://")):
+        raise _bad(f"websocket.url is {url!r}")
+    # The firmware takes the first colon after :// for the port's, wherever it stands (§1.2).
+    _, colon, rest = url.split("://", 1)[1].partition(":")
+    if colon and not rest.split("/", 1)[0].isdigit():
+        raise _bad(f"websocket.url {url!r} has a colon that devices take for the port's")
+    version = members.get("version", 1)
+    if isinstance(version, bool) or version not in (1, 2, 3):
+        raise _bad(f"websocket.version is {version!r}")
+    return Endpoint(url, _text(members, "websocket", "token"), version)
+
+
+def _check_version(version: str) -> None:
+    if version and not all(part[:1].isdigit() for part in version.split(".")):
+        raise _bad(f"firmware.version {version!r} is not numeric and would crash the device")
+
+
+def _text(members: dict[str, Any], where: str, name: str) -> str:
+    value = members.get(name, "")
+    if not isinstance(value, str):
+        raise _bad(f"{where}.{name} is not a string")
+    return value
+
+
+def _number(members: dict[str, Any], where: str, name: str) -> int:
+    value = members.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _bad(f"{where}.{name} is not a number")
+    return int(value)
+
+
+def _bad(what: str) -> DeviceError:
+    return DeviceError("bad_ota", f"the configuration cannot be used: {what}")

@@ -1,0 +1,138 @@
+"""What the AI sends to one device, and what the edge makes of its absence."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xiaozhi.im.delivery import Delivery
+from xiaozhi.im.edge import Edge
+from xiaozhi.im.outage import Outage
+from xiaozhi.im.record import Record
+from xiaozhi.im.vigil import Vigil
+from xiaozhi.interfaces import IDeviceTransport, ISessionEvents
+from xiaozhi.wire import messages as m
+
+
+class Departing(Protocol):
+    """The link, as the AI's end of the session concerns it."""
+
+    def depart(self, code: str) -> None:
+        """The AI ended the session."""
+
+
+@implementer(ISessionEvents)
+class Answers:
+    """A link's ears towards the AI.
+
+    :ivar asked: the device has asked something and been given no answer yet.
+    :ivar outage: the AI's present absence, if it is away.
+    :ivar over: the link has come to its end; nothing is passed on any more.
+    """
+
+    __slots__ = (
+        "_down",
+        "_edge",
+        "_link",
+        "_record",
+        "_transport",
+        "_vigil",
+        "asked",
+        "outage",
+        "over",
+    )
+    _log = Logger()
+
+    def __init__(
+        self,
+        link: Departing,
+        edge: Edge,
+        transport: IDeviceTransport,
+        down: Delivery,
+        vigil: Vigil,
+        record: Record,
+    ) -> None:
+        self._link = link
+        self._edge = edge
+        self._transport = transport
+        self._down = down
+        self._vigil = vigil
+        self._record = record
+        self.asked = False
+        self.outage: Outage | None = None
+        self.over = False
+
+    def received(self, message: m.Uplink | m.Downlink) -> None:
+        """Send it to the device: speech at its pace, the rest at once."""
+        if self.over:
+            return
+        if self.outage is not None:
+            self._resumed(self.outage)
+        down = self._down
+        match message:
+            case m.Audio():
+                down.audio(message)
+            case m.Tts():
+                if message.state is m.TtsState.START:
+                    self.asked = False
+                    self._record.utterance_over()
+                down.tts(message)
+            case m.Flush():
+                down.flush(message.turn)
+            case (
+                m.Stt()
+                | m.Llm()
+                | m.Alert()
+                | m.System()
+                | m.Error()
+                | m.Pong()
+                | m.Image()
+                | m.Mcp()
+                | m.Iot()
+                | m.Goodbye()
+                | m.Unknown()
+            ):
+                down.text(message)
+            case _:
+                self._log.warn(
+                    "the AI sent a {kind}, which is nothing for a device",
+                    kind=type(message).__name__,
+                )
+
+    def pause_sending(self) -> None:
+        """The AI has enough: leave the device's messages in its socket."""
+        if not self._vigil.paused and not self.over:
+            self._vigil.paused = True
+            self._transport.pause()
+
+    def resume_sending(self) -> None:
+        """Read on."""
+        if self._vigil.paused and not self.over:
+            self._vigil.resume()
+            self._transport.resume()
+
+    def interrupted(self) -> None:
+        """The AI is lost: the device plays what it has and hears about it if it matters."""
+        if self.over or self.outage is not None:
+            return
+        edge = self._edge
+        self.outage = Outage(self._down, edge.settings.link, edge.clock.seconds())
+        self._record.event("interrupted")
+        # Who asked us to hold back is gone; the bridge bounds what waits.
+        self.resume_sending()
+        if self._down.busy or self.asked:
+            self.outage.tell()
+        self._down.finish()
+
+    def closed(self, code: str, message: str) -> None:
+        """The AI ended the session: a turn without an end gets one."""
+        if not self.over:
+            self._down.finish()
+            self._link.depart(code)
+
+    def _resumed(self, outage: Outage) -> None:
+        self.outage = None
+        seconds = self._edge.clock.seconds() - outage.since
+        self._record.event("resumed", seconds=round(seconds, 3))

@@ -1,0 +1,24 @@
+"""WebSocket close codes the edge uses (RFC 6455, 7.4; 4000–4999 are anyone's own)."""
+
+from __future__ import annotations
+
+NORMAL = 1000
+"""The talk is over; clients do not take it for a fault."""
+
+GOING_AWAY = 1001
+"""This process stops; connect again."""
+
+NO_CODE = 1005
+"""Never sent: the peer's Close frame named no code."""
+
+ABNORMAL = 1006
+"""Never sent: the socket ended without a Close frame, as devices end it (§1.1)."""
+
+POLICY = 1008
+"""A limit or a timeout; the reason names it."""
+
+INTERNAL = 1011
+"""Our fault, or a peer that stopped answering."""
+
+REPLACED = 4001
+"""The same device has connected anew."""

@@ -1,0 +1,222 @@
+"""The way down: everything that is sent to one device passes here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xiaozhi.errors import ProtocolError
+from xiaozhi.im.edge import Edge
+from xiaozhi.im.pacer import Pacer
+from xiaozhi.im.record import audio_content, content_of, type_of
+from xiaozhi.interfaces import IDeviceTransport, ISessionLink
+from xiaozhi.values import Direction
+from xiaozhi.wire.frames import Pack, pack_v1
+from xiaozhi.wire.jsontext import Dialect, render
+from xiaozhi.wire.messages import Audio, Playback, PlaybackState, ServerText, Tts
+
+
+class Delivery:
+    """Speaks to a device in its own dialect and framing, speech at its own pace.
+
+    Texts go at once. Speech goes through a :class:`Pacer`, made when a device is
+    first spoken to: most connections are idle and should cost little.
+
+    :ivar active: when something was last sent, seconds on the clock.
+    :ivar congested: since when the device leaves its socket unread, or None.
+    :ivar refused: what the AI sent that cannot be put into the device's format.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_dialect",
+        "_edge",
+        "_frames",
+        "_octets",
+        "_open",
+        "_pacer",
+        "_pack",
+        "_rest",
+        "_session",
+        "_session_id",
+        "_transport",
+        "active",
+        "congested",
+        "refused",
+    )
+
+    def __init__(self, edge: Edge, transport: IDeviceTransport, session_id: str) -> None:
+        self._edge = edge
+        self._transport = transport
+        self._session_id = session_id
+        self._session: ISessionLink | None = None
+        self._dialect = Dialect.FLAT
+        self._pack: Pack = pack_v1
+        self._pacer: Pacer | None = None
+        # Of the turn that is being played.
+        self._frames = self._octets = 0
+        self._rest: Callable[[], None] | None = None
+        self._open = True
+        self._backlog = 0
+        self.active = edge.clock.seconds()
+        self.congested: float | None = None
+        self.refused = 0
+
+    def adopt(self, dialect: Dialect, pack: Pack) -> None:
+        """The device's hello told how it wants to be spoken to."""
+        self._dialect = dialect
+        self._pack = pack
+
+    def serve(self, session: ISessionLink) -> None:
+        """Whom to tell about playback."""
+        self._session = session
+
+    # --- texts -------------------------------------------------------------------------
+
+    def text(self, message: ServerText, *, known: bool = True) -> None:
+        """Send a text now.
+
+        :param known: whether the device has learnt its session id yet.
+        """
+        if not self._open:
+            return
+        now = self.active = self._edge.clock.seconds()
+        session_id = self._session_id if known else ""
+        try:
+            text = render(message, self._dialect, session_id, int(now * 1000))
+        except ProtocolError:
+            self.refused += 1
+            return
+        if self.congested is not None:
+            self._backlog += len(text)
+        self._transport.send_text(text)
+        self._edge.journal.message(
+            self._session_id, type_of(message), Direction.OUTBOUND, content_of(message)
+        )
+
+    # --- speech --------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether the device is being spoken to."""
+        return self._pacer is not None and self._pacer.busy
+
+    @property
+    def stale(self) -> int:
+        return self._pacer.stale if self._pacer is not None else 0
+
+    @property
+    def overflowed(self) -> int:
+        return self._pacer.overflowed if self._pacer is not None else 0
+
+    def audio(self, audio: Audio) -> None:
+        """A packet from the AI."""
+        (self._pacer or self._paced()).audio(audio)
+
+    def tts(self, message: Tts) -> None:
+        """The course of a turn, from the AI."""
+        (self._pacer or self._paced()).tts(message)
+
+    def flush(self, turn: int) -> None:
+        """The AI takes back what has not been played."""
+        (self._pacer or self._paced()).flush(turn)
+
+    def cut(self) -> None:
+        """The device wants silence. Outside a turn nothing is sent: a device is in
+        ``speaking`` only between our start and our stop, and a stop too many could
+        end the next turn (§4.5)."""
+        if self._pacer is not None:
+            self._pacer.cut()
+
+    def finish(self) -> None:
+        """Nothing more comes from the AI: end the turn when it has been played."""
+        if self._pacer is not None:
+            self._pacer.finish()
+
+    def when_rested(self, call: Callable[[], None]) -> None:
+        """Call once the device has been told all there is: now or later."""
+        if self.busy:
+            self._rest = call
+        else:
+            call()
+
+    def _paced(self) -> Pacer:
+        edge = self._edge
+        self._pacer = Pacer(
+            self, edge.pacing, edge.clock, edge.settings.pacer, edge.downlink.frame_duration
+        )
+        if self.congested is not None or not self._open:
+            self._pacer.block()
+        return self._pacer
+
+    # --- the socket -----------------------------------------------------------------------
+
+    def choke(self) -> None:
+        """The device does not read."""
+        if self.congested is None:
+            self.congested = self._edge.clock.seconds()
+            self._backlog = 0
+            if self._pacer is not None:
+                self._pacer.block()
+
+    def unchoke(self) -> None:
+        """The device reads again."""
+        self.congested = None
+        if self._pacer is not None and self._open:
+            self._pacer.unblock()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a device that does not read has had patience enough."""
+        settings = self._edge.settings
+        return self.congested is not None and (
+            self._backlog > settings.limits.backlog_bytes
+            or now - self.congested >= settings.link.congestion_timeout
+        )
+
+    def close(self) -> None:
+        """Send nothing more; what was waiting is forgotten."""
+        self._open = False
+        self._session = None
+        self._rest = None
+        if self._pacer is not None:
+            self._record(self._pacer.close())
+
+    # --- PacerOutput ------------------------------------------------------------------------
+
+    def tell(self, message: Tts) -> None:
+        self.text(message)
+
+    def play(self, audio: Audio) -> None:
+        try:
+            data = self._pack(audio)
+        except ProtocolError:
+            self.refused += 1
+            return
+        self.active = self._edge.clock.seconds()
+        self._transport.send_binary(data)
+        self._frames += 1
+        self._octets += len(data)
+
+    def report(self, playback: Playback) -> None:
+        if playback.state is not PlaybackState.STARTED:
+            self._record(playback.played_ms)
+        if self._session is not None:
+            self._session.send(playback)
+
+    def hold(self) -> None:
+        if self._session is not None:
+            self._session.pause()
+
+    def release(self) -> None:
+        if self._session is not None:
+            self._session.resume()
+
+    def rested(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            rest()
+
+    def _record(self, ms: int) -> None:
+        if self._frames:
+            content = audio_content(self._frames, self._octets, ms)
+            self._edge.journal.message(self._session_id, "audio", Direction.OUTBOUND, content)
+            self._frames = self._octets = 0

@@ -1,0 +1,72 @@
+"""What all device links of one edge process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.im.wheel import TickWheel
+from xiaozhi.interfaces import IBridge
+from xiaozhi.values import Direction, SessionStatus
+from xiaozhi.wire.messages import AudioParams, Device
+
+if TYPE_CHECKING:
+    from xiaozhi.im.link import DeviceLink
+
+
+class SessionLog(Protocol):
+    """The session, message and event log as links write it.
+
+    Nothing here waits or raises; whether ``content`` of words is kept is the
+    log's own setting.
+    """
+
+    def session_started(
+        self, session_id: str, device: Device, metadata: Mapping[str, Any]
+    ) -> None: ...
+
+    def session_changed(self, session_id: str, status: SessionStatus) -> None: ...
+
+    def message(
+        self, session_id: str, message_type: str, direction: Direction, content: str | None
+    ) -> None: ...
+
+    def event(self, session_id: str, event_type: str, data: Mapping[str, Any]) -> None: ...
+
+
+class LinkOwner(Protocol):
+    """Who keeps the table of links."""
+
+    def session_over(self, link: DeviceLink) -> None:
+        """Nothing more passes through this link; its socket may live a moment longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The surroundings of a link.
+
+    :ivar pacing: wheel of some 10 ms for speech.
+    :ivar timeouts: wheel of some 250 ms for everything else.
+    :ivar new_session_id: makes ``[A-Za-z0-9_-]+``: devices paste it into JSON
+        unescaped (§2.2).
+    """
+
+    bridge: IBridge
+    journal: SessionLog
+    clock: IReactorTime
+    settings: EdgeSettings
+    pacing: TickWheel
+    timeouts: TickWheel
+    new_session_id: Callable[[], str]
+    downlink: AudioParams = field(init=False)
+
+    def __post_init__(self) -> None:
+        link = self.settings.link
+        downlink = AudioParams(
+            sample_rate=link.downlink_sample_rate, frame_duration=link.downlink_frame_duration
+        )
+        object.__setattr__(self, "downlink", downlink)

@@ -1,0 +1,184 @@
+"""All device connections of one edge process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from secrets import token_urlsafe
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xiaozhi.im.admission import Credentials, Refusal
+from xiaozhi.im.edge import Edge, SessionLog
+from xiaozhi.im.link import DeviceLink
+from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.im.wheel import TickWheel
+from xiaozhi.interfaces import IAuthenticator, IBridge, IDeviceTransport, IPresence
+from xiaozhi.values import Presence
+from xiaozhi.wire.messages import Device
+
+_TIMEOUT_TICK = 0.25
+
+
+def new_session_id() -> str:
+    """24 characters of ``[A-Za-z0-9_-]`` that nobody can guess."""
+    return token_urlsafe(18)
+
+
+class Gateway:
+    """The table of live links, by device and by session.
+
+    A device has one link; its newest connection wins (§9, 22 and 23). The older
+    one is over before the newer takes its place, so they share nothing.
+
+    :ivar edge: what the links share.
+    :ivar connections: sockets that were let in and are not gone yet.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        bridge: IBridge,
+        journal: SessionLog,
+        authenticator: IAuthenticator,
+        presence: IPresence,
+        clock: IReactorTime,
+        settings: EdgeSettings,
+        node: str,
+        new_session_id: Callable[[], str] = new_session_id,
+    ) -> None:
+        """:param node: this process's name in the presence table."""
+        self.edge = Edge(
+            bridge=bridge,
+            journal=journal,
+            clock=clock,
+            settings=settings,
+            pacing=TickWheel(clock),
+            timeouts=TickWheel(clock, _TIMEOUT_TICK),
+            new_session_id=new_session_id,
+        )
+        self.connections = 0
+        self._authenticator = authenticator
+        self._presence = presence
+        self._node = node
+        self._by_device: dict[str, DeviceLink] = {}
+        self._by_session: dict[str, DeviceLink] = {}
+        self._draining = False
+        self._drained: Deferred[None] | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether new connections are refused because the process stops."""
+        return self._draining
+
+    def link_of(self, device_id: str) -> DeviceLink | None:
+        """A device's link."""
+        return self._by_device.get(device_id)
+
+    def link(self, session_id: str) -> DeviceLink | None:
+        """A session's link."""
+        return self._by_session.get(session_id)
+
+    # --- coming and going ---------------------------------------------------------
+
+    def admit(self, offered: Credentials) -> Device:
+        """Decide about a connection before its 101.
+
+        :raises AuthError: not allowed.
+        :raises Refusal: not now.
+        """
+        if self._draining:
+            raise Refusal(503, "draining", "this server is stopping; connect again")
+        if self.connections >= self.edge.settings.gateway.max_connections:
+            raise Refusal(503, "too_many_connections", "this server is full; try again later")
+        return self._authenticator.authenticate(offered.token, offered.device_id, offered.client_id)
+
+    def connect(
+        self, transport: IDeviceTransport, device: Device, framing: int, host: str = ""
+    ) -> DeviceLink:
+        """A device's socket is open; :meth:`socket_gone` must follow some day.
+
+        :param framing: and ``host``: see :class:`Credentials`.
+        """
+        former = self._by_device.get(device.device_id)
+        if former is not None:
+            former.replaced()
+        link = DeviceLink(self.edge, self, transport, device, framing, host)
+        self._by_device[device.device_id] = self._by_session[link.session_id] = link
+        link.connected()
+        # Not earlier: a connection that fails here is never told of as gone.
+        self.connections += 1
+        claim = Presence(device.device_id, link.session_id, self._node, self.edge.clock.seconds())
+        self._cared(lambda: self._presence.claim(claim, link.replaced))
+        return link
+
+    def session_over(self, link: DeviceLink) -> None:
+        """A link has come to its end (its socket may linger for the Close frame)."""
+        device_id, session_id = link.device.device_id, link.session_id
+        self._by_session.pop(session_id, None)
+        if self._by_device.get(device_id) is link:
+            del self._by_device[device_id]
+        self._cared(lambda: self._presence.release(device_id, session_id))
+
+    def socket_gone(self) -> None:
+        """One socket that :meth:`connect` was told of is closed."""
+        self.connections -= 1
+        self._check_drained()
+
+    def _cared(self, call: Callable[[], Deferred[Any]]) -> None:
+        """Presence must never hurt a device: what fails is logged."""
+
+        def failed(failure: Failure) -> None:
+            self._log.warn("presence: {error}", error=failure.getErrorMessage())
+
+        try:
+            call().addErrback(failed)
+        except Exception as error:
+            self._log.warn("presence: {error}", error=str(error))
+
+    # --- stopping ------------------------------------------------------------------------
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Take nobody in any more and send everyone away with 1001.
+
+        Who is being spoken to hears the turn to its end.
+
+        :param timeout: seconds until the rest is sent away too.
+        :return: fires when every socket is gone, at the latest ``close_timeout``
+            after ``timeout``.
+        """
+        self._draining = True
+        if self._drained is not None:
+            return self._drained
+        for link in list(self._by_session.values()):
+            link.drain()
+        if not self.connections:
+            return succeed(None)
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        hurry = self.edge.clock.callLater(timeout, self._hurry)
+
+        def done(result: None) -> None:
+            if hurry.active():
+                hurry.cancel()
+
+        return drained.addCallback(done)
+
+    def _hurry(self) -> None:
+        for link in list(self._by_session.values()):
+            link.go_away()
+
+    def _check_drained(self) -> None:
+        drained = self._drained
+        if drained is not None and not self.connections and not drained.called:
+            drained.callback(None)
+
+    def stop(self) -> None:
+        """Release the timers; call when everyone is gone."""
+        self.edge.pacing.stop()
+        self.edge.timeouts.stop()

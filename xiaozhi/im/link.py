@@ -1,0 +1,331 @@
+"""One device connection, without a socket: what comes in, what is answered.
+
+The edge answers the hello, pings and mistakes itself and hands everything else
+on, so that devices stay connected and served while the AI service is away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twisted.logger import Logger
+
+from xiaozhi.errors import ProtocolError
+from xiaozhi.im import closecodes
+from xiaozhi.im.answers import Answers
+from xiaozhi.im.delivery import Delivery
+from xiaozhi.im.edge import Edge, LinkOwner
+from xiaozhi.im.limits import Allowance
+from xiaozhi.im.record import Record, type_of
+from xiaozhi.im.vigil import Vigil
+from xiaozhi.interfaces import IDeviceTransport, ISessionLink
+from xiaozhi.values import SessionStatus
+from xiaozhi.wire import messages as m
+from xiaozhi.wire.frames import Unpack, codec, framing_of, unpack_v1
+from xiaozhi.wire.jsontext import Dialect, parse_device
+
+# How the AI's reasons for ending a session read on a socket; others are faults.
+_CLOSE_CODES = {
+    "farewell": closecodes.NORMAL,
+    "idle": closecodes.NORMAL,
+    "draining": closecodes.GOING_AWAY,
+}
+# How the edge's reasons read to the AI; others mean that the device is gone.
+_SESSION_CODES = {
+    "goodbye": "goodbye",
+    "idle": "idle",
+    "replaced": "replaced",
+    "going_away": "edge_stopping",
+}
+
+# One client sends these two texts when it cannot set headers (§4.1).
+_PREAMBLE = ("authorization:", "device-id:")
+
+
+class DeviceLink:
+    """A device's connection and its session at the AI.
+
+    :ivar device: who it is.
+    :ivar session_id: known from the start; told in the hello.
+    """
+
+    __slots__ = (
+        "_allowance",
+        "_announced",
+        "_answers",
+        "_closed",
+        "_down",
+        "_early",
+        "_edge",
+        "_hello",
+        "_host",
+        "_owner",
+        "_session",
+        "_record",
+        "_transport",
+        "_unpack",
+        "_vigil",
+        "device",
+        "session_id",
+    )
+    _log = Logger()
+
+    def __init__(
+        self,
+        edge: Edge,
+        owner: LinkOwner,
+        transport: IDeviceTransport,
+        device: m.Device,
+        announced_framing: int = 0,
+        host: str = "",
+    ) -> None:
+        """
+        :param announced_framing: the ``Protocol-Version`` header, 0 if there was none.
+        :param host: by which the device knows us.
+        """
+        self._edge = edge
+        self._owner = owner
+        self._transport = transport
+        self._announced = announced_framing
+        self._host = host
+        self.device = device
+        self.session_id = edge.new_session_id()
+        self._down = Delivery(edge, transport, self.session_id)
+        self._session: ISessionLink | None = None
+        self._hello: m.Hello | None = None
+        self._unpack: Unpack = unpack_v1
+        self._allowance = Allowance(edge.settings.limits, edge.clock.seconds())
+        self._record = Record(edge.journal, self.session_id)
+        self._vigil = Vigil(edge, transport, self._down, self._shut)
+        self._answers = Answers(self, edge, transport, self._down, self._vigil, self._record)
+        self._early = 0
+        self._closed = False
+
+    def connected(self) -> None:
+        """The socket is open."""
+        self._edge.journal.session_started(self.session_id, self.device, {})
+        self._record.event("connected")
+        self._vigil.start()
+        self._log.info(
+            "{session_id}: device {device_id} connected",
+            session_id=self.session_id,
+            device_id=self.device.device_id,
+        )
+
+    # --- from the device -----------------------------------------------------------
+
+    def binary_received(self, data: bytes) -> None:
+        """A packet: the hot path."""
+        now = self._vigil.active = self._edge.clock.seconds()
+        if not self._allowance.admit(now, len(data)):
+            self._abused("rate")
+            return
+        session = self._session
+        if session is None:
+            self._early += 1
+            return
+        try:
+            audio = self._unpack(data)
+        except ProtocolError as error:
+            self._malformed(error)
+            return
+        self._allowance.malformed_in_a_row = 0
+        record = self._record
+        record.frames += 1
+        record.octets += len(data)
+        if self._answers.outage is not None:
+            self._answers.outage.missed(now)
+        session.send(audio)
+
+    def text_received(self, text: str) -> None:
+        """A text, as it came."""
+        if self._closed:
+            return
+        now = self._vigil.active = self._edge.clock.seconds()
+        if not self._allowance.admit(now, len(text)):
+            self._abused("rate")
+            return
+        if self._hello is None and text[:14].lower().startswith(_PREAMBLE):
+            return
+        try:
+            message, dialect = parse_device(text, self._edge.settings.limits.max_json_depth)
+        except ProtocolError as error:
+            self._malformed(error)
+            return
+        self._allowance.malformed_in_a_row = 0
+        if isinstance(message, m.Hello):
+            self._greeted(message, dialect)
+        elif self._hello is None:
+            self._refuse("hello_first", f"{type_of(message)} came before hello")
+        elif self._session is not None:
+            self._record.message(message)
+            self._take(message, self._session, now)
+
+    def alive(self) -> None:
+        """A sign of life that is no message: a pong."""
+        self._vigil.heard = self._edge.clock.seconds()
+
+    def pinged(self, size: int) -> bool:
+        """A WebSocket ping came.
+
+        :return: whether to answer; not a device that floods us or does not read.
+        """
+        now = self._vigil.heard = self._edge.clock.seconds()
+        if not self._allowance.admit(now, size):
+            self._abused("rate")
+            return False
+        return self._down.congested is None
+
+    def connection_lost(self, reason: str, code: int = closecodes.ABNORMAL) -> None:
+        """The socket is gone, or its Close frame is out."""
+        self._end(code, reason)
+
+    def congested(self) -> None:
+        """The device does not read: its socket's buffer is full."""
+        if not self._closed:
+            self._down.choke()
+            self._vigil.hurry()
+
+    def uncongested(self) -> None:
+        """The device reads again."""
+        self._down.unchoke()
+
+    def _greeted(self, hello: m.Hello, dialect: Dialect) -> None:
+        if self._hello is not None:
+            # Exactly one hello is answered: a second answer upsets the
+            # device's next connection (§2.2; §9, 28).
+            self._refuse("hello_repeated", "hello came twice")
+            return
+        edge = self._edge
+        hello = replace(hello, version=hello.version or self._announced)
+        self._hello = hello
+        self._vigil.greeted = True
+        framing = framing_of(hello.version)
+        pack, self._unpack = codec(framing)
+        self._down.adopt(dialect, pack)
+        self._record.greeted(hello)
+        self._down.text(m.ServerHello(self.session_id, edge.downlink))
+        features = hello.features
+        self._record.event(
+            "hello",
+            framing=framing,
+            dialect=dialect.value,
+            frame_duration=hello.audio.frame_duration,
+            mcp=features.mcp,
+            aec=features.aec,
+        )
+        opening = m.SessionOpen(self.session_id, self.device, hello, edge.downlink, host=self._host)
+        session = edge.bridge.open(opening, self._answers)
+        if self._closed:
+            session.close("device_gone", "")
+            return
+        self._session = session
+        self._down.serve(session)
+
+    def _take(self, message: m.DeviceText, session: ISessionLink, now: float) -> None:
+        answers = self._answers
+        match message:
+            case m.Ping():
+                self._down.text(m.Pong(int(now * 1000)))
+                return
+            case m.Goodbye():
+                self._shut(closecodes.NORMAL, "goodbye")
+                return
+            case m.Abort():
+                # Silence at once, however far the AI is (§4.6).
+                answers.asked = False
+                self._record.utterance_over()
+                self._down.cut()
+            case m.Listen():
+                answers.asked = message.state is not m.ListenState.START
+                self._record.utterance_over()
+            case m.Chat() | m.Image():
+                answers.asked = True
+            case _:
+                pass
+        if answers.outage is not None:
+            answers.outage.missed(now)
+        # Hello has been taken care of by the caller.
+        assert not isinstance(message, m.Hello)
+        session.send(message)
+
+    def depart(self, code: str) -> None:
+        """The AI ended the session: what is being said is heard to its end first."""
+        self._session = None
+        ws_code = _CLOSE_CODES.get(code, closecodes.INTERNAL)
+        self._down.when_rested(lambda: self._shut(ws_code, code))
+
+    # --- from the gateway ------------------------------------------------------------------------
+
+    def replaced(self) -> None:
+        """The same device has connected anew; the newest wins (§9, 22)."""
+        if not self._closed:
+            self._record.event("replaced")
+        self._shut(closecodes.REPLACED, "replaced")
+
+    def drain(self) -> None:
+        """The process stops: let the sentence end, then go."""
+        if not self._closed:
+            self._down.when_rested(self.go_away)
+
+    def go_away(self) -> None:
+        """The process stops now."""
+        self._shut(closecodes.GOING_AWAY, "going_away")
+
+    # --- mistakes and ends ------------------------------------------------------------------------
+
+    def _refuse(self, code: str, message: str) -> None:
+        self._down.text(m.Error(code, message), known=self._hello is not None)
+
+    def _malformed(self, error: ProtocolError) -> None:
+        if not self._allowance.forgive():
+            self._abused("malformed")
+        else:
+            self._refuse(error.code, error.message)
+
+    def _abused(self, what: str) -> None:
+        if not self._closed:
+            self._log.info(
+                "{device} is closed: {what} limit", device=self.device.device_id, what=what
+            )
+            self._shut(closecodes.POLICY, f"{what}_limit")
+
+    def _shut(self, code: int, reason: str) -> None:
+        if not self._closed:
+            self._end(code, reason)
+            self._transport.close(code, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._answers.over = True
+        self._record.utterance_over()
+        session, self._session = self._session, None
+        down = self._down
+        down.close()
+        self._vigil.stop()
+        seconds = round(self._vigil.seconds, 3)
+        self._log.info(
+            "{session_id}: device {device_id} gone after {seconds} s: {code} {reason}",
+            session_id=self.session_id,
+            device_id=self.device.device_id,
+            seconds=seconds,
+            code=code,
+            reason=reason,
+        )
+        self._record.event(
+            "closed",
+            code=code,
+            reason=reason,
+            seconds=seconds,
+            malformed=self._allowance.malformed,
+            early_audio=self._early,
+            stale_audio=down.stale,
+            overflowed_audio=down.overflowed,
+            unsendable=down.refused,
+        )
+        self._edge.journal.session_changed(self.session_id, SessionStatus.DISCONNECTED)
+        self._owner.session_over(self)
+        if session is not None:
+            session.close(_SESSION_CODES.get(reason, "device_gone"), reason)

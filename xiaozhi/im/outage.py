@@ -1,0 +1,36 @@
+"""The AI service is away, as one device is to know it."""
+
+from __future__ import annotations
+
+from xiaozhi.im.delivery import Delivery
+from xiaozhi.im.settings import LinkSettings
+from xiaozhi.wire.messages import Alert
+
+
+class Outage:
+    """One absence. The device is told at most once.
+
+    :ivar since: seconds on the clock.
+    """
+
+    __slots__ = ("_down", "_settings", "_told", "since")
+
+    def __init__(self, down: Delivery, settings: LinkSettings, now: float) -> None:
+        self._down = down
+        self._settings = settings
+        self._told = False
+        self.since = now
+
+    def missed(self, now: float) -> None:
+        """The device says something and nobody listens; short absences pass unnoticed."""
+        if not self._told and now - self.since >= self._settings.outage_patience:
+            self.tell()
+
+    def tell(self) -> None:
+        """The device waits for an answer that will not come."""
+        if not self._told:
+            self._told = True
+            settings = self._settings
+            self._down.text(
+                Alert(settings.outage_status, settings.outage_message, settings.outage_emotion)
+            )

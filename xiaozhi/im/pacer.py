@@ -1,0 +1,313 @@
+"""Gives a device its speech at the pace it plays it.
+
+Devices have no jitter buffer to speak of and drop what is too much, so pacing
+is the server's job (§3.3). The rules kept here, whatever the AI does:
+
+* exactly one ``tts stop`` for every ``tts start``, and never one of an older
+  turn after a newer start (§4.5);
+* packets leave on an absolute clock that starts with a tick of the wheel, at most
+  ``lead_frames`` and that tick ahead of the one being played, the first no
+  earlier than ``start_gap`` after ``tts start``;
+* after a gap the clock starts again at now: late sound is not hurried;
+* ``tts stop`` comes at the estimated end of playback, not with the last packet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.im.settings import PacerSettings
+from xiaozhi.im.wheel import TickWheel
+from xiaozhi.wire.messages import Audio, Playback, PlaybackState, Tts, TtsState
+from xiaozhi.wire.opus import packet_ms
+
+_SOON = 1e-6
+
+
+class PacerOutput(Protocol):
+    """Where a pacer's decisions go."""
+
+    def tell(self, message: Tts) -> None:
+        """To the device, now."""
+
+    def play(self, audio: Audio) -> None:
+        """To the device, now."""
+
+    def report(self, playback: Playback) -> None:
+        """To the AI: what the device got to play."""
+
+    def hold(self) -> None:
+        """Enough waits here: ask the AI to hold audio back."""
+
+    def release(self) -> None:
+        """The AI may go on."""
+
+    def rested(self) -> None:
+        """Nothing is open and nothing waits any more."""
+
+
+class Pacer:
+    """The speech of one device; sans-I/O, timed by a shared wheel.
+
+    The queue holds at most ``max_frames`` packets; the newest beyond that are
+    dropped and counted, as are packets of no turn or of a turn that is over.
+
+    :ivar stale: packets dropped because their turn was not open.
+    :ivar overflowed: packets dropped because too many waited.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_blocked",
+        "_clock",
+        "_ended",
+        "_frame_ms",
+        "_frames",
+        "_held",
+        "_lead",
+        "_not_before",
+        "_output",
+        "_play_at",
+        "_pumping",
+        "_queue",
+        "_sent_ms",
+        "_settings",
+        "_tail",
+        "_turn",
+        "_wheel",
+        "overflowed",
+        "stale",
+    )
+
+    def __init__(
+        self,
+        output: PacerOutput,
+        wheel: TickWheel,
+        clock: IReactorTime,
+        settings: PacerSettings,
+        frame_ms: int,
+    ) -> None:
+        """:param frame_ms: length of a packet that does not tell its own."""
+        self._output = output
+        self._wheel = wheel
+        self._clock = clock
+        self._settings = settings
+        self._frame_ms = frame_ms
+        self._queue: deque[Tts | Audio] = deque()
+        self._frames = 0
+        # The turn a device is in: start sent, stop not.
+        self._turn: int | None = None
+        # The turn that still takes sentences and packets: its stop has not come.
+        self._tail: int | None = None
+        # The newest turn that was begun or cut; older ones are not taken again.
+        self._ended = 0
+        # When the device will have played all it was sent of the open turn.
+        self._play_at = 0.0
+        self._sent_ms = 0.0
+        self._not_before = 0.0
+        # Seconds a packet may leave before its time: so many of the device's packets.
+        self._lead = settings.lead_frames * frame_ms / 1000
+        # The wheel's tick that wakes us for the head of the queue.
+        self._armed: int | None = None
+        self._pumping = False
+        self._blocked = False
+        self._held = False
+        self.stale = 0
+        self.overflowed = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the device is in a turn, or one waits."""
+        return self._turn is not None or bool(self._queue)
+
+    # --- from the AI ---------------------------------------------------------------
+
+    def audio(self, audio: Audio) -> None:
+        """A packet to play in its turn."""
+        if audio.turn != self._tail or not audio.payload:
+            self.stale += 1
+            return
+        frames = self._frames
+        if frames >= self._settings.max_frames:
+            self.overflowed += 1
+            return
+        self._queue.append(audio)
+        self._frames = frames = frames + 1
+        if frames >= self._settings.high_water and not self._held:
+            self._held = True
+            self._output.hold()
+        # With a wake-up pending and others before it, there is nothing to do now.
+        if self._armed is None:
+            self._pump()
+
+    def tts(self, message: Tts) -> None:
+        """The course of a turn. What does not fit the open turn is ignored."""
+        if message.state is TtsState.START:
+            self._begin(message)
+        elif message.turn == self._tail:
+            self._queue.append(message)
+            if message.state is TtsState.STOP:
+                self._tail = None
+        self._pump()
+
+    def _begin(self, start: Tts) -> None:
+        turn = start.turn
+        if turn == self._tail or (turn and turn <= self._ended):
+            return
+        if self._tail is not None:
+            # The former turn never got its end: it is given up, and its stop
+            # goes out before this start. One that did get it is played out.
+            self.flush(self._tail)
+        self._ended = max(self._ended, turn)
+        self._tail = turn
+        self._queue.append(start)
+
+    def flush(self, turn: int) -> None:
+        """Throw away what is unplayed of ``turn`` and end it now."""
+        waiting = [item for item in self._queue if item.turn == turn]
+        known = turn == self._turn or turn == self._tail or bool(waiting)
+        if not known:
+            # Nothing of it has come yet; what still comes is not wanted.
+            self._ended = max(self._ended, turn)
+            return
+        if self._tail == turn:
+            self._tail = None
+        if waiting:
+            self._queue = deque(item for item in self._queue if item.turn != turn)
+            self._count()
+        self._disarm()
+        played = 0
+        if turn == self._turn:
+            played = self._played_ms()
+            self._turn = None
+            self._output.tell(Tts(TtsState.STOP, turn=turn))
+        self._output.report(Playback(turn, PlaybackState.FLUSHED, played))
+        self._pump()
+
+    # --- from the link -----------------------------------------------------------------
+
+    def cut(self) -> None:
+        """The person wants silence: end the open turn and forget those that wait."""
+        turns = {item.turn for item in self._queue}
+        turns.update(turn for turn in (self._turn, self._tail) if turn is not None)
+        # Those that wait go first, or ending the open one would start them.
+        for turn in sorted(turns, key=lambda turn: turn == self._turn):
+            self.flush(turn)
+
+    def finish(self) -> None:
+        """The AI is gone: play what is there, then stop. Turn numbers start anew."""
+        if self._tail is not None:
+            self._queue.append(Tts(TtsState.STOP, turn=self._tail))
+            self._tail = None
+        self._ended = 0
+        self._pump()
+
+    def block(self) -> None:
+        """The device does not take what it is sent: send nothing."""
+        self._blocked = True
+
+    def unblock(self) -> None:
+        """Take :meth:`block` back; lost time is not caught up."""
+        self._blocked = False
+        self._pump()
+
+    def close(self) -> int:
+        """The device is gone: forget everything, say nothing.
+
+        :return: ms of the open turn that were played.
+        """
+        played = self._played_ms() if self._turn is not None else 0
+        self._disarm()
+        self._queue.clear()
+        self._frames = 0
+        self._turn = self._tail = None
+        self._blocked = True
+        return played
+
+    # --- the clock -------------------------------------------------------------------
+
+    def _played_ms(self) -> int:
+        ahead = max(0.0, self._play_at - self._clock.seconds()) * 1000
+        return round(max(0.0, self._sent_ms - ahead))
+
+    def _count(self) -> None:
+        self._frames = sum(isinstance(item, Audio) for item in self._queue)
+        self._ease()
+
+    def _ease(self) -> None:
+        if self._held and self._frames <= self._settings.low_water:
+            self._held = False
+            self._output.release()
+
+    def _wake(self, due: float) -> None:
+        if self._armed is None:
+            self._armed = self._wheel.at(due, self._awake)
+
+    def _disarm(self) -> None:
+        if self._armed is not None:
+            self._wheel.cancel(self._armed, self._awake)
+            self._armed = None
+
+    def _awake(self) -> None:
+        self._armed = None
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what is due. Outputs may call back in; they only change the queue."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._queue and not self._blocked:
+                now = self._clock.seconds()
+                due = self._due(self._queue[0])
+                if due > now + _SOON:
+                    self._wake(due)
+                    return
+                item = self._queue.popleft()
+                if isinstance(item, Audio):
+                    self._play(item, now)
+                else:
+                    self._tell(item, now)
+        finally:
+            self._pumping = False
+        if not self.busy:
+            self._output.rested()
+
+    def _due(self, item: Tts | Audio) -> float:
+        if isinstance(item, Audio) or item.state is TtsState.SENTENCE_START:
+            return max(self._not_before, self._play_at - self._lead)
+        if item.state is TtsState.STOP and self._sent_ms:
+            return self._play_at + self._settings.stop_margin
+        return 0.0
+
+    def _play(self, audio: Audio, now: float) -> None:
+        first = not self._sent_ms
+        length = packet_ms(audio.payload) or self._frame_ms
+        self._lead = self._settings.lead_frames * length / 1000
+        # From a tick on: if it started between two, the fourth packet would leave
+        # up to a tick late.
+        self._play_at = max(self._play_at, self._wheel.before(now)) + length / 1000
+        self._sent_ms += length
+        self._frames -= 1
+        self._ease()
+        self._output.play(audio)
+        if first:
+            self._output.report(Playback(audio.turn, PlaybackState.STARTED))
+
+    def _tell(self, message: Tts, now: float) -> None:
+        if message.state is TtsState.START:
+            self._turn = message.turn
+            self._play_at = self._sent_ms = 0.0
+            self._not_before = now + self._settings.start_gap
+            self._output.tell(message)
+        elif message.state is TtsState.SENTENCE_START:
+            self._output.tell(message)
+        else:
+            self._turn = None
+            self._output.tell(message)
+            played = round(self._sent_ms)
+            self._output.report(Playback(message.turn, PlaybackState.FINISHED, played))

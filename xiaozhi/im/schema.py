@@ -1,0 +1,74 @@
+"""The configuration file of the edge, as ``etc/im.yaml`` documents it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from xiaozhi.auth import AuthSettings
+from xiaozhi.bridge.settings import ClientSettings
+from xiaozhi.im.settings import GatewaySettings, LimitSettings, LinkSettings, PacerSettings
+
+
+class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where devices connect; HTTP health checks come to the same port.
+
+    :ivar port: 0 takes any free one.
+    """
+
+    host: str = "0.0.0.0"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+
+
+class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The session, message and event log.
+
+    :ivar url: ``sqlite:///path`` or ``postgresql://user:password@host:port/database``;
+        empty: ``im.sqlite3`` in the state directory.
+    :ivar pool_size: connections to PostgreSQL.
+    :ivar content: whether the message log keeps what was said.
+    :ivar flush_interval: seconds that records wait to be written together.
+    :ivar batch_size: records written in one transaction.
+    :ivar capacity: records that may wait while the store is away; then the
+        oldest messages and events are dropped.
+    """
+
+    url: str = ""
+    pool_size: Annotated[int, Meta(ge=1, le=100)] = 4
+    content: bool = False
+    flush_interval: Annotated[float, Meta(gt=0, le=60)] = 0.2
+    batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    capacity: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
+
+
+class PresenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which device is connected where.
+
+    :ivar url: ``memory:`` for one process, ``redis://[:password@]host:port/db`` for many.
+    """
+
+    url: str = "memory:"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    :ivar state_dir: made if it is not there; nothing outside it is written
+        unless a path says so.
+    :ivar node: this process's name among others; empty: host name and process id.
+    :ivar drain_timeout: seconds that devices get to leave at a shutdown.
+    """
+
+    listen: ListenSettings = field(default_factory=ListenSettings)
+    state_dir: str = "var"
+    node: str = ""
+    drain_timeout: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    bridge: ClientSettings = field(default_factory=ClientSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    presence: PresenceSettings = field(default_factory=PresenceSettings)
+    link: LinkSettings = field(default_factory=LinkSettings)
+    pacer: PacerSettings = field(default_factory=PacerSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)

@@ -1,0 +1,128 @@
+"""What can be set at the edge, with units, bounds and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(ge=0.01, le=86400)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When speech leaves for a device (§3.3, §4.5).
+
+    :ivar lead_frames: packets a device holds ahead of the one it plays; 2 lets
+        three leave at once. Small boards fail at 6.
+    :ivar start_gap: seconds from ``tts start`` to the first packet; earlier
+        ones can be lost while the device clears its queue.
+    :ivar stop_margin: seconds from the estimated end of playback to ``tts stop``.
+    :ivar high_water: packets waiting here at which the AI is asked to hold back.
+    :ivar low_water: packets at which it may go on.
+    :ivar max_frames: packets that may wait; the newest beyond it are dropped.
+    """
+
+    lead_frames: Annotated[int, Meta(ge=0, le=10)] = 2
+    start_gap: Annotated[float, Meta(ge=0, le=1)] = 0.06
+    stop_margin: Annotated[float, Meta(ge=0, le=5)] = 0.12
+    high_water: Count = 100
+    low_water: Annotated[int, Meta(ge=0, le=10_000_000)] = 50
+    max_frames: Count = 1000
+
+    def __post_init__(self) -> None:
+        if not self.low_water < self.high_water <= self.max_frames:
+            raise ValueError("needs low_water < high_water <= max_frames")
+
+
+class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a device may cost before it is closed with 1008 or 1009.
+
+    :ivar messages_per_second: texts and packets, sustained.
+    :ivar message_burst: messages that may come at once after a quiet time.
+    :ivar bytes_per_second: payload bytes, sustained.
+    :ivar byte_burst: bytes that may come at once; at least one message.
+    :ivar max_message_bytes: longest WebSocket message and frame.
+    :ivar max_json_depth: nesting of a text.
+    :ivar malformed_in_a_row: bad messages without a good one between.
+    :ivar backlog_bytes: bytes of text that may wait in the socket of a device
+        that does not read (audio is held back long before).
+    """
+
+    messages_per_second: Count = 100
+    message_burst: Count = 300
+    bytes_per_second: Count = 262_144
+    byte_burst: Count = 4_194_304
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=67_108_864)] = 1_048_576
+    max_json_depth: Annotated[int, Meta(ge=4, le=256)] = 32
+    malformed_in_a_row: Count = 10
+    backlog_bytes: Annotated[int, Meta(ge=65_536, le=67_108_864)] = 524_288
+
+    def __post_init__(self) -> None:
+        if self.byte_burst < self.max_message_bytes:
+            raise ValueError("byte_burst must be at least max_message_bytes")
+
+
+class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One device connection. Times in seconds.
+
+    :ivar hello_timeout: from the upgrade to the device's hello.
+    :ivar idle_timeout: without a text or packet either way. A device takes a
+        socket silent for 120 s for dead and replacing it harms its next talk
+        (§1.5): stay below.
+    :ivar ping_interval: silence after which a WebSocket ping is sent.
+    :ivar ping_timeout: wait for any sign of life after a ping.
+    :ivar close_timeout: from our Close frame to dropping TCP: devices do not
+        echo it (§1.1).
+    :ivar congestion_timeout: how long a device may leave its socket unread.
+    :ivar outage_patience: AI away for longer than this: a device that speaks
+        is told, once per outage.
+    :ivar outage_status: ``status`` of that alert.
+    :ivar outage_message: ``message`` of that alert.
+    :ivar outage_emotion: ``emotion`` of that alert (§4.2).
+    :ivar downlink_sample_rate: Hz, told to devices in the hello.
+    :ivar downlink_frame_duration: ms in one packet to a device.
+    """
+
+    hello_timeout: Seconds = 30.0
+    idle_timeout: Seconds = 110.0
+    ping_interval: Seconds = 30.0
+    ping_timeout: Seconds = 20.0
+    close_timeout: Seconds = 1.0
+    congestion_timeout: Seconds = 20.0
+    outage_patience: Seconds = 3.0
+    outage_status: str = "Offline"
+    outage_message: str = "The assistant cannot be reached. Please try again in a moment."
+    outage_emotion: str = "sad"
+    downlink_sample_rate: Literal[8000, 12000, 16000, 24000, 48000] = 24000
+    downlink_frame_duration: Literal[20, 40, 60] = 60
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The port. Times in seconds.
+
+    :ivar paths: where devices may connect; a slash at the end makes no difference.
+    :ivar max_connections: devices at once; more are refused with 503.
+    :ivar max_waiting: connections that have not sent their request yet.
+    :ivar head_timeout: for a whole request head.
+    :ivar max_head_bytes: longest request head.
+    """
+
+    paths: tuple[str, ...] = ("/ws", "/xiaozhi/v1/")
+    max_connections: Count = 20_000
+    max_waiting: Count = 1000
+    head_timeout: Seconds = 10.0
+    max_head_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 16_384
+
+    def __post_init__(self) -> None:
+        if not self.paths or not all(path.startswith("/") for path in self.paths):
+            raise ValueError("paths must each begin with a slash, and there must be one")
+
+
+class EdgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything of the edge."""
+
+    link: LinkSettings = field(default_factory=LinkSettings)
+    pacer: PacerSettings = field(default_factory=PacerSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)

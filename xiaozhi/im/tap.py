@@ -1,0 +1,116 @@
+"""``twistd xiaozhi-im``: where the edge's parts meet."""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+
+from xiaozhi.auth import make_tokens
+from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.grpc_client import GrpcDialer
+from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.cache import presence_from_url
+from xiaozhi.component import Component
+from xiaozhi.config import load
+from xiaozhi.im.door import DoorFactory
+from xiaozhi.im.gateway import Gateway
+from xiaozhi.im.http import EdgeSite
+from xiaozhi.im.journal import Journal
+from xiaozhi.im.protocol import DeviceFactory
+from xiaozhi.im.schema import Settings
+from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.listening import Listener
+from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
+from xiaozhi.storage import store_from_url
+
+_log = Logger()
+
+
+class Options(ServiceOptions):
+    """``twistd xiaozhi-im --config etc/im.yaml [--set KEY=VALUE …]``"""
+
+    synopsis = "[options]"
+    longdesc = "The edge: XiaoZhi devices by WebSocket, the AI service by gRPC."
+
+
+def makeService(options: Options) -> IService:
+    """Read the configuration and put the edge together; nothing is started."""
+    from twisted.internet import reactor
+
+    with one_line_errors("xiaozhi-im"):
+        return edge_service(load(options.path, Settings, options.overrides), reactor, options)
+
+
+def edge_service(settings: Settings, reactor: Any, options: Options | None = None) -> Program:
+    """The edge, as one service.
+
+    Parts start from the store outwards, so that a device finds everything there;
+    they stop in reverse: first nobody new comes in, then everybody is sent
+    away, and the log is written to its end last.
+
+    :raises ConfigError: the settings cannot be used.
+    """
+    state = state_directory(settings.state_dir)
+    node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
+    tokens = make_tokens(settings.auth.kept_in(state), reactor)
+    store = store_from_url(_store_url(settings, state), reactor, pool_size=settings.store.pool_size)
+    journal = Journal(
+        store,
+        reactor,
+        keep_content=settings.store.content,
+        flush_interval=settings.store.flush_interval,
+        batch_size=settings.store.batch_size,
+        capacity=settings.store.capacity,
+    )
+    presence = presence_from_url(settings.presence.url, reactor, node)
+    bridge = BridgeClient(
+        GrpcDialer(AsyncioThread(reactor), settings.bridge),
+        settings.bridge,
+        reactor,
+        random.random,
+        node,
+        uuid4().hex,
+    )
+    gateway = Gateway(
+        bridge=bridge,
+        journal=journal,
+        authenticator=tokens,
+        presence=presence,
+        clock=reactor,
+        settings=EdgeSettings(
+            link=settings.link,
+            pacer=settings.pacer,
+            limits=settings.limits,
+            gateway=settings.gateway,
+        ),
+        node=node,
+    )
+    site = EdgeSite(gateway, bridge, {"store": journal.trouble}, reactor)
+    door = DoorFactory(gateway.edge, DeviceFactory(gateway), site)
+
+    program = Program(reactor, options)
+    if not settings.auth.required:
+        program.add(
+            Component("notice", lambda: _log.warn("auth.required is off: any device may connect"))
+        )
+    program.add(Component("store", store.start, store.stop))
+    program.add(Component("journal", journal.start, journal.stop))
+    program.add(Component("presence", presence.start, presence.stop))
+    program.add(Component("bridge", bridge.start, bridge.stop))
+    program.add(Component("timers", stop=gateway.stop))
+    program.add(
+        Component("devices", stop=lambda: gateway.drain(settings.drain_timeout)),
+        stop_limit=settings.drain_timeout + 10,
+    )
+    program.add(Listener(reactor, settings.listen.host, settings.listen.port, door))
+    return program
+
+
+def _store_url(settings: Settings, state: Path) -> str:
+    return settings.store.url or f"sqlite:///{state / 'im.sqlite3'}"

@@ -1,0 +1,344 @@
+"""Every seam of the program.
+
+Whoever reads this knows what the parts are and what they owe each other; the
+two ``tap`` modules say which implementation stands where. One-shot operations
+return a ``Deferred``; streams are async generators, to be closed with
+``contextlib.aclosing``; everything runs on the reactor's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from xiaozhi.values import (
+        BridgeStatus,
+        Delta,
+        EventLogged,
+        LogRecord,
+        MessageLogged,
+        Picture,
+        Presence,
+        SessionRow,
+        ToolSpec,
+        Transcript,
+        Utterance,
+    )
+    from xiaozhi.wire.messages import Device, SessionOpen
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs a function that takes more than a millisecond away from the reactor.
+
+    In production a thread pool; in tests the calling thread.
+    """
+
+    def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]: ...
+
+
+# --- the bridge between the services -------------------------------------------------
+
+
+class ISessionLink(Interface):
+    """What one holds to talk to the other side of a session."""
+
+    def send(message: Any) -> None:
+        """Send an ``Uplink`` from the edge, a ``Downlink`` from the AI service.
+
+        In order. Never blocks, never raises for a peer's fault.
+
+        While the other side is away messages wait, bounded: audio by age,
+        the rest by number; what is dropped is counted and reported.
+        """
+
+    def close(code: str, message: str) -> None:
+        """End the session on both sides. Idempotent; nothing is received after."""
+
+    def pause() -> None:
+        """Ask the other side to hold its audio back."""
+
+    def resume() -> None:
+        """Take :meth:`pause` back."""
+
+
+class ISessionEvents(Interface):
+    """What one is told by the other side of a session, in order, on the reactor."""
+
+    def received(message: Any) -> None:
+        """A message came: an ``Uplink`` at the AI service, a ``Downlink`` at the edge."""
+
+    def pause_sending() -> None:
+        """The other side asks to hold audio back."""
+
+    def resume_sending() -> None:
+        """The other side can take audio again."""
+
+    def interrupted() -> None:
+        """At the edge only: the AI service was lost; the running turn will not
+        go on. The link stays usable and the session comes back by itself."""
+
+    def closed(code: str, message: str) -> None:
+        """The other side ended the session; nothing follows."""
+
+
+class IBridge(Interface):
+    """The edge's way to AI sessions."""
+
+    def open(opening: SessionOpen, events: ISessionEvents) -> ISessionLink:
+        """Open a session. Returns at once; messages wait if the AI is away."""
+
+    def status() -> BridgeStatus:
+        """How the bridge is."""
+
+
+class ISessionAcceptor(Interface):
+    """The AI service's side: makes a session when the edge opens one."""
+
+    def accept(opening: SessionOpen, link: ISessionLink) -> ISessionEvents:
+        """:param link: stays valid until ``closed`` is called on the result."""
+
+
+# --- the edge -------------------------------------------------------------------------
+
+
+class IDeviceTransport(Interface):
+    """A device's socket."""
+
+    def send_text(text: str) -> None:
+        """Send one JSON text."""
+
+    def send_binary(data: bytes) -> None:
+        """Send one framed Opus packet."""
+
+    def close(code: int, reason: str) -> None:
+        """Send a Close frame and drop TCP soon after: devices do not echo it (§1.1)."""
+
+    def ping() -> None:
+        """Send a WebSocket ping."""
+
+    def pause() -> None:
+        """Stop reading from the socket."""
+
+    def resume() -> None:
+        """Read again."""
+
+
+class IAuthenticator(Interface):
+    """Decides who may connect."""
+
+    def authenticate(token: str | None, device_id: str, client_id: str) -> Device:
+        """:param token: as sent, with or without ``Bearer``.
+        :raises AuthError: refused, with the HTTP status to answer.
+        """
+
+
+class IDeviceTokens(Interface):
+    """Makes the tokens an :class:`IAuthenticator` takes."""
+
+    def issue(device: Device, scope: str, ttl: float) -> str:
+        """:param scope: ``device`` for the WebSocket, ``vision`` for picture upload.
+        :param ttl: seconds.
+        """
+
+    def verify(token: str | None, device_id: str, scope: str) -> Device:
+        """:raises AuthError:"""
+
+
+class ISessionStore(Interface):
+    """The session, message and event log. Every method is one transaction."""
+
+    def start() -> Deferred[None]:
+        """Connect, create or upgrade the schema.
+
+        :raises StoreError: naming the address and what to do.
+        """
+
+    def stop() -> Deferred[None]:
+        """Close every connection."""
+
+    def append(records: Sequence[LogRecord]) -> Deferred[None]:
+        """Write in order, all or nothing. A record written before is skipped,
+        so a batch whose outcome is unknown can be written again.
+
+        :raises StoreError:
+        """
+
+    def session(session_id: str) -> Deferred[SessionRow | None]:
+        """One session."""
+
+    def sessions_of(device_id: str, limit: int) -> Deferred[list[SessionRow]]:
+        """A device's sessions, newest first."""
+
+    def messages(session_id: str, limit: int) -> Deferred[list[MessageLogged]]:
+        """A session's messages in the order they were logged."""
+
+    def events(session_id: str, limit: int) -> Deferred[list[EventLogged]]:
+        """A session's events in the order they were logged."""
+
+
+class IPresence(Interface):
+    """Which device is connected where, across all edge processes.
+
+    The newest claim wins, also between processes (§9, 22 and 23).
+    """
+
+    def start() -> Deferred[None]:
+        """:raises StoreError: naming the address."""
+
+    def stop() -> Deferred[None]:
+        """Forget this node's claims and disconnect."""
+
+    def claim(presence: Presence, replaced: Callable[[], None]) -> Deferred[Presence | None]:
+        """Take a device over.
+
+        :param replaced: called once if another session claims the device later.
+        :return: whom this replaced.
+        """
+
+    def release(device_id: str, session_id: str) -> Deferred[None]:
+        """The session ended. Does nothing if another one holds the device."""
+
+    def lookup(device_id: str) -> Deferred[Presence | None]:
+        """Where the device is, if anywhere."""
+
+
+# --- providers --------------------------------------------------------------------------
+
+
+class IProvider(Interface):
+    """What all providers have in common."""
+
+    def close() -> Deferred[None]:
+        """Release processes and connections; running calls fail."""
+
+
+class IPreparable(Interface):
+    """A provider that can get ready ahead of its first call."""
+
+    def prepare() -> None:
+        """The service has started: start child processes and the like."""
+
+
+class IVoiceActivityDetector(IProvider):
+    """Tells speech from the rest."""
+
+    def detector() -> IVoiceActivity:
+        """One for a session; it may keep state between frames."""
+
+
+class IVoiceActivity(Interface):
+    """Voice activity over one stream of sound."""
+
+    def is_speech(pcm: bytes) -> bool:
+        """:param pcm: 20 ms, s16le mono at 16 kHz: 640 bytes."""
+
+
+class IRecognizer(IProvider):
+    """ASR: speech to text."""
+
+    def recognition() -> IRecognition:
+        """Start one utterance."""
+
+
+class IRecognition(Interface):
+    """One utterance being recognised."""
+
+    def feed(pcm: bytes) -> None:
+        """More sound: s16le mono at 16 kHz, any length. Never blocks."""
+
+    def finish() -> Deferred[Transcript]:
+        """The utterance is over.
+
+        :raises ProviderError: through the Deferred. Cancelling it is :meth:`cancel`.
+        """
+
+    def cancel() -> None:
+        """Throw it away. Idempotent, also after :meth:`finish`."""
+
+
+class ILanguageModel(IProvider):
+    """LLM: the next thing to say, or the tools to run first."""
+
+    def reply(
+        dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
+    ) -> AsyncGenerator[Delta, None]:
+        """Continue a dialogue whose last entry is the person's or a tool's.
+
+        Closing the generator ends the vendor's request.
+
+        :raises ProviderError: while iterating.
+        """
+
+
+class ISynthesizer(IProvider):
+    """TTS: text to speech."""
+
+    sound = Attribute("The :class:`~xiaozhi.values.SoundFormat` of what comes out.")
+
+    def synthesize(text: str, language: str) -> AsyncGenerator[bytes, None]:
+        """Speak one sentence, in pieces as they become ready.
+
+        :param language: BCP 47; empty: tell by the text.
+        :raises ProviderError: while iterating.
+        """
+
+
+class IVisionModel(IProvider):
+    """VLLLM: words about a picture."""
+
+    def describe(picture: Picture, question: str) -> Deferred[str]:
+        """:raises ProviderError: through the Deferred."""
+
+
+class IProviderMaker(Interface):
+    """A provider that can be chosen in the configuration: a ``twisted.plugin``."""
+
+    kind = Attribute("``asr``, ``llm``, ``tts``, ``vlllm`` or ``vad``.")
+    name = Attribute("What ``selected`` and the section ``providers`` call it.")
+    description = Attribute("One line for people.")
+
+    def settings() -> type[Any]:
+        """The ``msgspec.Struct`` its section is read into."""
+
+    def make(settings: Any, runtime: ProviderRuntime) -> IProvider:
+        """Import what is needed and build it; nothing is started before use.
+
+        :raises ConfigError: e.g. an optional package is missing, and how to get it.
+        """
+
+
+class ProviderRuntime(Protocol):
+    """What providers may use of the process they live in.
+
+    :ivar reactor: clock, processes and TCP.
+    :ivar offload: for work that would hold up the reactor.
+    """
+
+    @property
+    def reactor(self) -> Any: ...
+    @property
+    def offload(self) -> Offload: ...
+
+
+# --- tools ---------------------------------------------------------------------------------
+
+
+class ITool(Interface):
+    """Something the assistant can do."""
+
+    spec = Attribute("The :class:`~xiaozhi.values.ToolSpec` the model is offered.")
+    limit = Attribute("Seconds a call may take; None: as long as the turn's settings say.")
+
+    def call(arguments: dict[str, Any]) -> Awaitable[str]:
+        """Do it.
+
+        :return: the result as the model is to read it.
+        :raises ToolError: what went wrong, in words the model can pass on.
+        """

@@ -1,0 +1,227 @@
+"""Transcription and speech with any vendor that speaks the OpenAI dialect."""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.web.iweb import IAgent
+from zope.interface import implementer
+
+from xiaozhi.errors import ProviderError
+from xiaozhi.interfaces import IRecognition, IRecognizer, ISynthesizer, ProviderRuntime
+from xiaozhi.values import Encoding, SoundFormat, Transcript
+
+from .openai_http import VendorClient, VendorSettings, error_text
+
+_RATE = 16000
+_BYTES_PER_SECOND = 2 * _RATE
+_TEXT_LIMIT = 1 << 20
+# Vendors that name the language do so in English.
+_LANGUAGES = {"english": "en", "chinese": "zh", "mandarin": "zh", "cantonese": "yue"}
+
+
+class TranscriptionSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """:ivar language: BCP 47 hint for the vendor; empty: it finds out.
+
+    :ivar prompt: words that are likely to be said.
+    :ivar max_seconds: sound kept of one utterance; what is longer is cut.
+    """
+
+    model: Annotated[str, msgspec.Meta(min_length=1)] = "whisper-1"
+    language: str = ""
+    prompt: str = ""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    max_seconds: Annotated[float, msgspec.Meta(ge=1, le=300)] = 60.0
+
+
+@implementer(IRecognizer)
+class OpenAITranscription:
+    """``POST /audio/transcriptions`` with the whole utterance as WAV."""
+
+    Settings: ClassVar[type[msgspec.Struct]] = TranscriptionSettings
+
+    def __init__(
+        self, settings: TranscriptionSettings, reactor: Any, agent: IAgent | None = None
+    ) -> None:
+        self.settings = settings
+        self.client = VendorClient(settings, reactor, agent)
+
+    @classmethod
+    def make(cls, settings: TranscriptionSettings, runtime: ProviderRuntime) -> Self:
+        """Nothing is connected before the first utterance."""
+        return cls(settings, runtime.reactor)
+
+    def recognition(self) -> IRecognition:
+        """See :class:`~xiaozhi.interfaces.IRecognizer`."""
+        return _Recognition(self)
+
+    def close(self) -> Deferred[None]:
+        """Running transcriptions fail, connections are closed."""
+        return self.client.close()
+
+
+@implementer(IRecognition)
+class _Recognition:
+    """Collects sound; past ``max_seconds`` the rest is dropped and logged once."""
+
+    _log = Logger()
+
+    def __init__(self, owner: OpenAITranscription) -> None:
+        self._owner = owner
+        self._pcm = bytearray()
+        self._room = int(owner.settings.max_seconds * _RATE) * 2
+        self._cut = False
+        self._cancelled = False
+        self._running: Deferred[Transcript] | None = None
+
+    def feed(self, pcm: bytes) -> None:
+        if self._cancelled or self._running is not None:
+            return
+        room = self._room - len(self._pcm)
+        self._pcm += pcm[:room]
+        if len(pcm) > room and not self._cut:
+            self._cut = True
+            self._log.warn("utterance cut at {seconds} s", seconds=self._owner.settings.max_seconds)
+
+    def finish(self) -> Deferred[Transcript]:
+        if self._cancelled:
+            return fail(CancelledError())
+        if len(self._pcm) < 2:
+            return succeed(Transcript(""))
+        pcm = bytes(self._pcm)
+        self._pcm.clear()
+        self._running = Deferred.fromCoroutine(self._transcribe(pcm))
+        return self._running
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._pcm.clear()
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _transcribe(self, pcm: bytes) -> Transcript:
+        settings = self._owner.settings
+        fields = settings.merged(
+            {
+                "model": settings.model,
+                "response_format": "json",
+                "language": settings.language.split("-")[0] or None,
+                "prompt": settings.prompt or None,
+                "temperature": settings.temperature,
+            }
+        )
+        body, media_type = multipart(fields, wav(pcm))
+        answer = await self._owner.client.post("/audio/transcriptions", body, media_type)
+        data = await answer.read(_TEXT_LIMIT)
+        try:
+            value = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # response_format=text in ``extra``.
+            return Transcript(data.decode("utf-8", "replace").strip(), settings.language)
+        if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+            text = self._owner.client.shorten(error_text(data))
+            raise ProviderError("bad_answer", f"no text in the answer: {text}", retryable=True)
+        named = str(value.get("language") or "").lower()
+        language = settings.language or _LANGUAGES.get(named, named if len(named) == 2 else "")
+        return Transcript(value["text"].strip(), language)
+
+
+_Format = Literal["pcm", "wav", "mp3", "opus"]
+_ENCODINGS: dict[str, Encoding] = {
+    "pcm": Encoding.PCM,
+    "wav": Encoding.WAV,
+    "mp3": Encoding.MP3,
+    "opus": Encoding.OGG_OPUS,
+}
+
+
+class SpeechSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """:ivar sample_rate: Hz of the vendor's PCM; other formats say it themselves."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)] = "gpt-4o-mini-tts"
+    voice: str = "alloy"
+    response_format: _Format = "pcm"
+    sample_rate: Annotated[int, msgspec.Meta(ge=8000, le=48000)] = 24000
+    speed: Annotated[float, msgspec.Meta(ge=0.25, le=4)] | None = None
+
+
+@implementer(ISynthesizer)
+class OpenAISpeech:
+    """``POST /audio/speech``, passed on as it arrives."""
+
+    Settings: ClassVar[type[msgspec.Struct]] = SpeechSettings
+
+    def __init__(self, settings: SpeechSettings, reactor: Any, agent: IAgent | None = None) -> None:
+        self._settings = settings
+        self._client = VendorClient(settings, reactor, agent)
+        self.sound = SoundFormat(_ENCODINGS[settings.response_format], settings.sample_rate)
+
+    @classmethod
+    def make(cls, settings: SpeechSettings, runtime: ProviderRuntime) -> Self:
+        """Nothing is connected before the first sentence."""
+        return cls(settings, runtime.reactor)
+
+    def close(self) -> Deferred[None]:
+        """Running syntheses fail, connections are closed."""
+        return self._client.close()
+
+    async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+        """See :class:`~xiaozhi.interfaces.ISynthesizer`. The vendor tells the
+        language by the text. PCM comes in whole samples."""
+        settings = self._settings
+        request = settings.merged(
+            {
+                "model": settings.model,
+                "voice": settings.voice or None,
+                "input": text,
+                "response_format": settings.response_format,
+                "speed": settings.speed,
+            }
+        )
+        answer = await self._client.post("/audio/speech", msgspec.json.encode(request))
+        if answer.media_type in ("application/json", "text/html"):
+            reason = self._client.shorten(error_text(await answer.read(_TEXT_LIMIT)))
+            raise ProviderError("bad_answer", f"no sound in the answer: {reason}", retryable=True)
+        whole = 2 if self.sound.encoding is Encoding.PCM else 1
+        rest = b""
+        async with aclosing(answer.chunks()) as chunks:
+            async for chunk in chunks:
+                data = rest + chunk
+                end = len(data) - len(data) % whole
+                rest = data[end:]
+                if end:
+                    yield data[:end]
+
+
+def wav(pcm: bytes) -> bytes:
+    """s16le mono at 16 kHz with a WAV header."""
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + len(pcm), b"WAVE", b"fmt ", 16),
+        *(1, 1, _RATE, _BYTES_PER_SECOND, 2, 16),
+        *(b"data", len(pcm)),
+    )
+    return header + pcm
+
+
+def multipart(fields: Mapping[str, Any], sound: bytes) -> tuple[bytes, str]:
+    """:return: a form with the sound as ``file``, and its media type."""
+    boundary = secrets.token_hex(16)
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    parts.append(
+        f"--{boundary}\r\n"
+        'Content-Disposition: form-data; name="file"; filename="speech.wav"\r\n'
+        "Content-Type: audio/wav\r\n\r\n"
+    )
+    body = b"".join((*(p.encode() for p in parts), sound, f"\r\n--{boundary}--\r\n".encode()))
+    return body, f"multipart/form-data; boundary={boundary}"

@@ -1,0 +1,130 @@
+"""Putting a streamed chat answer together: thoughts out, tool calls in one piece."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from xiaozhi.values import ToolCall
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class ThoughtFilter:
+    """Drops ``<think>…</think>``, however the text is cut into pieces."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._thinking = False
+        self._trim = False
+
+    def feed(self, text: str) -> str:
+        """:return: what may be said already."""
+        text = self._held + text
+        said: list[str] = []
+        while True:
+            mark = _CLOSE if self._thinking else _OPEN
+            before, found, after = text.partition(mark)
+            if not found:
+                break
+            self._say(before, said)
+            self._thinking = not self._thinking
+            # The blank lines after a thought belong to it.
+            self._trim = not self._thinking
+            text = after
+        keep = _overlap(text, mark)
+        self._held = text[len(text) - keep :]
+        self._say(text[: len(text) - keep], said)
+        return "".join(said)
+
+    def finish(self) -> str:
+        """The text ended: what looked like the start of a mark was none."""
+        said: list[str] = []
+        self._say(self._held, said)
+        self._held = ""
+        return "".join(said)
+
+    def _say(self, text: str, said: list[str]) -> None:
+        if self._thinking:
+            return
+        if self._trim:
+            text = text.lstrip()
+            self._trim = not text
+        if text:
+            said.append(text)
+
+
+def _overlap(text: str, mark: str) -> int:
+    """How many last characters of ``text`` may be the beginning of ``mark``."""
+    return next((n for n in range(len(mark) - 1, 0, -1) if text.endswith(mark[:n])), 0)
+
+
+@dataclass(slots=True)
+class _Call:
+    index: int | None
+    call_id: str
+    name: str
+    arguments: str
+
+    def complete(self) -> bool:
+        try:
+            return isinstance(json.loads(self.arguments), dict)
+        except ValueError:
+            return False
+
+
+class CallAssembly:
+    """Tool calls of one answer, from deltas as differently as vendors send them.
+
+    By the book a call has an index, and its id and name come once. Some vendors
+    send no index, the same one for all, whole calls, empty ids, or the name again
+    with each piece.
+
+    :param new_id: makes an id for a call that has none.
+    """
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._calls: list[_Call] = []
+
+    def feed(self, delta: dict[str, Any]) -> None:
+        """One entry of ``tool_calls``."""
+        function = delta.get("function")
+        function = function if isinstance(function, dict) else {}
+        index = delta.get("index")
+        index = index if isinstance(index, int) else None
+        call_id, name = str(delta.get("id") or ""), str(function.get("name") or "")
+        arguments = function.get("arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        call = self._find(index, call_id, name)
+        if call is None:
+            self._calls.append(_Call(index, call_id, name, arguments))
+            return
+        call.call_id = call.call_id or call_id
+        if name and name != call.name:
+            call.name += name
+        call.arguments += arguments
+
+    def finish(self) -> list[ToolCall]:
+        """All calls, in the order they began; those without a name are dropped."""
+        calls, self._calls = self._calls, []
+        return [
+            ToolCall(call.call_id or self._new_id(), call.name, call.arguments.strip() or "{}")
+            for call in calls
+            if call.name
+        ]
+
+    def _find(self, index: int | None, call_id: str, name: str) -> _Call | None:
+        """The call a delta goes on with; None: it begins one."""
+        same = [call for call in self._calls if index is None or call.index == index]
+        if call_id:
+            known = next((call for call in same if call.call_id == call_id), None)
+            if known is not None or not same or same[-1].call_id:
+                return known
+        if not same:
+            return None
+        last = same[-1]
+        return None if name and last.complete() else last

@@ -1,0 +1,384 @@
+"""What all providers that speak the OpenAI dialect share: requests, timeouts, errors."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import AsyncGenerator
+from enum import Enum
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from hyperlink import EncodedURL
+from treq.client import HTTPClient
+from twisted.internet import defer, error
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from xiaozhi.errors import ConfigError, ProviderError
+
+T = TypeVar("T")
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+_BUFFER_LIMIT = 64 * 1024
+_ERROR_LIMIT = 16 * 1024
+_MESSAGE_LIMIT = 200
+_KEY_LIKE = re.compile(r"\b(sk|key)-[\w*.\-]{4,}")
+_IDLE_SECONDS = 60.0
+
+
+class VendorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a vendor is and how long it may take; all times in seconds.
+
+    :ivar base_url: up to and with the version, e.g. ``http://localhost:11434/v1``.
+    :ivar extra: merged into each request last; a null takes a key out.
+    :ivar first_byte_timeout: from sending the request to the answer's first byte.
+    :ivar idle_timeout: between two pieces of the answer.
+    :ivar total_timeout: the whole call.
+    """
+
+    base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+")] = (
+        "https://api.openai.com/v1"
+    )
+    api_key: str = ""
+    extra: dict[str, Any] = {}
+    connect_timeout: Seconds = 5.0
+    first_byte_timeout: Seconds = 30.0
+    idle_timeout: Seconds = 20.0
+    total_timeout: Seconds = 120.0
+
+    def __repr__(self) -> str:
+        """Without the key, and a password in the URL."""
+        return f"<{type(self).__name__}>"
+
+    def merged(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with ``extra`` in it."""
+        both = request | self.extra
+        return {key: value for key, value in both.items() if value is not None}
+
+
+@implementer(IBodyProducer)
+class RequestBody:
+    """Bytes to send. The transport takes them at once and buffers."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def stopProducing(self) -> None:
+        """All is written already."""
+
+    def pauseProducing(self) -> None:
+        """All is written already."""
+
+    def resumeProducing(self) -> None:
+        """All is written already."""
+
+
+class _Incoming(Protocol):
+    """An answer's body as it arrives.
+
+    What is not fetched waits here; above 64 KiB the vendor is held back.
+    """
+
+    transport: Any = None
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._paused = False
+        self._ended: Failure | None = None
+        self._waiting: Deferred[bytes] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(data)
+            return
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > _BUFFER_LIMIT and not self._paused and self.transport is not None:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._ended = reason
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._end(waiting)
+
+    def chunk(self) -> Deferred[bytes]:
+        """The next piece; empty at the end."""
+        if self._chunks:
+            data = self._chunks.popleft()
+            self._size -= len(data)
+            if self._paused and self._size <= _BUFFER_LIMIT // 2 and self.transport is not None:
+                self._paused = False
+                self.transport.resumeProducing()
+            return succeed(data)
+        waiting: Deferred[bytes] = Deferred(self._forget)
+        if self._ended is not None:
+            self._end(waiting)
+        else:
+            self._waiting = waiting
+        return waiting
+
+    def abort(self) -> None:
+        """Drop the connection unless the answer is complete."""
+        self._chunks.clear()
+        transport = self.transport
+        if self._ended is not None or transport is None:
+            return
+        # Twisted's proxy hides abortConnection, and over TLS loseConnection
+        # would wait for the vendor's farewell.
+        real = getattr(transport, "_producer", None) or transport
+        getattr(real, "abortConnection", transport.loseConnection)()
+
+    def _forget(self, _: Deferred[bytes]) -> None:
+        self._waiting = None
+
+    def _end(self, waiting: Deferred[bytes]) -> None:
+        assert self._ended is not None
+        if self._ended.check(ResponseDone, PotentialDataLoss):
+            waiting.callback(b"")
+        else:
+            waiting.errback(self._ended)
+
+
+class Answer:
+    """A vendor's answer with status 200."""
+
+    def __init__(self, client: VendorClient, response: IResponse, sent: float) -> None:
+        self._client = client
+        self._body = _Incoming()
+        settings, self._clock = client.settings, client.clock
+        self._first_by = sent + settings.first_byte_timeout
+        self._end_by = sent + settings.total_timeout
+        self._begun = False
+        types = response.headers.getRawHeaders("content-type", [""])
+        self.media_type = types[0].partition(";")[0].strip().lower()
+        response.deliverBody(self._body)
+        client.answers.add(self)
+
+    async def chunk(self) -> bytes:
+        """The next piece; empty at the end.
+
+        :raises ProviderError: it took too long, or the connection broke.
+        """
+        now = self._clock.seconds()
+        due = now + self._client.settings.idle_timeout if self._begun else self._first_by
+        data = await self._client.within(self._body.chunk(), min(due, self._end_by) - now)
+        self._begun = True
+        return data
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """All pieces. Closing this early drops the connection."""
+        try:
+            while data := await self.chunk():
+                yield data
+        finally:
+            self.close()
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body.
+
+        :raises ProviderError: also when it is longer than ``limit``.
+        """
+        data = bytearray()
+        try:
+            while chunk := await self.chunk():
+                data += chunk
+                if len(data) > limit:
+                    raise ProviderError(
+                        "bad_answer", f"the answer is longer than {limit} bytes", retryable=False
+                    )
+        finally:
+            self.close()
+        return bytes(data)
+
+    def hurry(self, seconds: float) -> None:
+        """Nothing more of importance is to come: wait no longer than this."""
+        self._end_by = min(self._end_by, self._clock.seconds() + seconds)
+
+    def close(self) -> None:
+        """Drop the connection unless the answer is complete. Idempotent."""
+        self._body.abort()
+        self._client.answers.discard(self)
+
+
+class _Stopped(Enum):
+    """Whether waiting was given up."""
+
+    NO = 0
+    BY_CALLER = 1
+    BY_TIME = 2
+
+    def __bool__(self) -> bool:
+        return self is not _Stopped.NO
+
+
+class VendorClient:
+    """Sends requests to one vendor over connections that are kept.
+
+    :param agent: for tests; otherwise one of its own with a pool.
+    :raises ConfigError: ``base_url`` is no URL.
+    """
+
+    def __init__(self, settings: VendorSettings, reactor: Any, agent: IAgent | None = None) -> None:
+        try:
+            url = EncodedURL.from_text(settings.base_url)
+        except ValueError as problem:
+            raise ConfigError(f"base_url: {problem}") from problem
+        self.settings = settings
+        # As errors name it: without a password.
+        self.place = url.replace(userinfo="").to_text()
+        self.clock = reactor
+        self.answers: set[Answer] = set()
+        self._pool: HTTPConnectionPool | None = None
+        self._waiting: set[Deferred[Any]] = set()
+        self._closed = False
+        if agent is None:
+            self._pool = HTTPConnectionPool(reactor, persistent=True)
+            self._pool.maxPersistentPerHost = 8
+            self._pool.cachedConnectionTimeout = _IDLE_SECONDS  # type: ignore[assignment]
+            agent = Agent(reactor, connectTimeout=settings.connect_timeout, pool=self._pool)
+        self._http = HTTPClient(agent, data_to_body_producer=RequestBody)
+
+    def url(self, path: str) -> str:
+        """:param path: e.g. ``/chat/completions``."""
+        return self.settings.base_url.rstrip("/") + path
+
+    async def post(self, path: str, body: bytes, media_type: str = "application/json") -> Answer:
+        """Send a request.
+
+        :return: an answer of status 200; the caller reads or closes it.
+        :raises ProviderError: anything else.
+        """
+        if self._closed:
+            raise self._closed_error()
+        headers = Headers({"Content-Type": [media_type], "User-Agent": ["xiaozhi-im"]})
+        if key := self.settings.api_key.strip():
+            headers.setRawHeaders("Authorization", [f"Bearer {key}"])
+        sent = self.clock.seconds()
+        limit = min(self.settings.first_byte_timeout, self.settings.total_timeout)
+        request = self._http.request(
+            "POST",
+            self.url(path),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self.clock,
+        )
+        answer = Answer(self, response := await self.within(request, limit), sent)
+        if response.code == 200:
+            return answer
+        try:
+            text = await answer.read(_ERROR_LIMIT)
+        except ProviderError:
+            text = b""
+        raise self.refusal(response.code, text)
+
+    async def within(self, waiting: Deferred[T], seconds: float) -> T:
+        """Wait with a limit, and turn every failure into a :class:`ProviderError`."""
+        stopped = _Stopped.NO
+
+        def stop(_: Deferred[T]) -> None:
+            nonlocal stopped
+            stopped = stopped or _Stopped.BY_CALLER
+            waiting.cancel()
+
+        def give_up() -> None:
+            nonlocal stopped
+            stopped = _Stopped.BY_TIME
+            shield.cancel()
+
+        # Twisted's HTTP client answers a cancellation with errors of its own.
+        shield: Deferred[T] = Deferred(stop)
+        waiting.addCallbacks(shield.callback, shield.errback)
+        timer = self.clock.callLater(max(0.0, seconds), give_up)
+        self._waiting.add(shield)
+        try:
+            return await shield
+        except Exception as problem:
+            if stopped is _Stopped.BY_CALLER and not self._closed:
+                raise defer.CancelledError() from None
+            raise self._lost(problem, stopped is _Stopped.BY_TIME) from problem
+        finally:
+            self._waiting.discard(shield)
+            if timer.active():
+                timer.cancel()
+
+    def refusal(self, status: int, body: bytes) -> ProviderError:
+        """The error for an answer that is not 200."""
+        text = self.shorten(error_text(body))
+        code = {401: "unauthorized", 403: "unauthorized", 408: "timeout", 429: "rate_limited"}.get(
+            status, "vendor_error" if status >= 500 else "bad_request"
+        )
+        message = f"{self.place} answered {status}" + (f": {text}" if text else "")
+        return ProviderError(code, message, retryable=status in (408, 429) or status >= 500)
+
+    def shorten(self, text: str) -> str:
+        """A vendor's words, fit for a log: one short line without the key."""
+        if key := self.settings.api_key.strip():
+            text = text.replace(key, "***")
+        text = " ".join(_KEY_LIKE.sub("***", text).split())
+        return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
+
+    def close(self) -> Deferred[None]:
+        """Running calls fail, connections are closed."""
+        self._closed = True
+        for waiting in list(self._waiting):
+            waiting.cancel()
+        for answer in list(self.answers):
+            answer.close()
+        return succeed(None) if self._pool is None else self._pool.closeCachedConnections()
+
+    def _closed_error(self) -> ProviderError:
+        return ProviderError("closed", "the provider has been closed", retryable=False)
+
+    def _lost(self, problem: Exception, timed_out: bool) -> ProviderError:
+        place = self.place
+        if isinstance(problem, ProviderError):
+            return problem
+        if self._closed:
+            return self._closed_error()
+        if timed_out:
+            return ProviderError("timeout", f"no answer from {place} in time", retryable=True)
+        if isinstance(problem, error.ConnectError | error.DNSLookupError | error.TimeoutError):
+            return ProviderError(
+                "unreachable",
+                f"cannot reach {place}: {self.shorten(str(problem))}",
+                retryable=True,
+            )
+        reasons = getattr(problem, "reasons", None) or [Failure(problem)]
+        text = self.shorten(reasons[-1].getErrorMessage())
+        return ProviderError(
+            "connection_lost", f"the connection to {place} was lost: {text}", retryable=True
+        )
+
+
+def error_text(body: bytes) -> str:
+    """What a vendor says is wrong, in any of the shapes in use."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body.decode("utf-8", "replace")
+    if isinstance(value, list) and value:
+        value = value[0]
+    for key in ("error", "message", "msg", "detail", "code"):
+        if isinstance(value, dict) and value.get(key):
+            value = value[key]
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

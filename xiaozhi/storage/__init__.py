@@ -1,0 +1,42 @@
+"""The session, message and event log in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+from xiaozhi.errors import StoreError
+from xiaozhi.interfaces import ISessionStore
+from xiaozhi.storage.dialects import Dialect, Postgresql, Sqlite
+from xiaozhi.storage.store import SessionStore
+
+__all__ = ["store_from_url"]
+
+_SQLITE = "sqlite:///"
+_POSTGRESQL = ("postgresql://", "postgres://")
+
+
+def store_from_url(url: str, reactor: Any, *, pool_size: int = 4) -> ISessionStore:
+    """The store at an address, not started.
+
+    :param url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``,
+        ``sqlite:///:memory:`` or ``postgresql://user:password@host:port/database``,
+        the latter with libpq's parameters after a ``?``.
+    :param pool_size: connections to PostgreSQL.
+    :raises StoreError: ``bad_store_url``; the message never repeats the address,
+        which may hold a password.
+    """
+    return SessionStore(_dialect(url), reactor, pool_size=pool_size)
+
+
+def _dialect(url: str) -> Dialect:
+    if url.startswith(_POSTGRESQL):
+        return Postgresql(url)
+    path = unquote(url[len(_SQLITE) :]) if url.startswith(_SQLITE) else ""
+    if path:
+        return Sqlite(path)
+    raise StoreError(
+        "bad_store_url",
+        "store.url: must be sqlite:///path/to/file or"
+        " postgresql://user:password@host:port/database",
+    )

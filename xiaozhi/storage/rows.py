@@ -1,0 +1,178 @@
+"""Between log records and rows. All SQL of the log itself is here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from xiaozhi.storage.dialects import Dialect
+from xiaozhi.values import (
+    Direction,
+    EventLogged,
+    LogRecord,
+    MessageLogged,
+    SessionChanged,
+    SessionRow,
+    SessionStarted,
+    SessionStatus,
+)
+
+_TYPE_LENGTH = 50
+"""Of ``message_type`` and ``event_type``; a device may send a longer one."""
+
+_UNSTORABLE = re.compile("[\\0\\ud800-\\udfff]")
+
+_SESSION = (
+    "session_id, device_id, client_id, user_id, connected_at, last_active_at, status, metadata"
+)
+_MESSAGE = "id, session_id, message_type, direction, content, created_at"
+_EVENT = "id, session_id, event_type, created_at, event_data"
+
+
+def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
+    """Write a batch.
+
+    Kind by kind, as few statements as possible: sessions first, for the others
+    refer to them; changes last, in order, so that the latest one stands.
+    """
+    sessions: list[tuple[object, ...]] = []
+    messages: list[tuple[object, ...]] = []
+    events: list[tuple[object, ...]] = []
+    changes: list[tuple[object, ...]] = []
+    for record in records:
+        at = dialect.time_to(_aware(record.at))
+        match record:
+            case SessionStarted():
+                sessions.append(
+                    (
+                        record.session_id,
+                        record.device_id,
+                        record.client_id or None,
+                        record.user_id,
+                        at,
+                        at,
+                        SessionStatus.ACTIVE.value,
+                        _json(record.metadata),
+                        at,
+                        at,
+                    )
+                )
+            case MessageLogged():
+                kind = _text(record.message_type)[:_TYPE_LENGTH]
+                content = None if record.content is None else _text(record.content)
+                messages.append(
+                    (str(record.id), record.session_id, kind, record.direction.value, content, at)
+                )
+            case EventLogged():
+                kind = _text(record.event_type)[:_TYPE_LENGTH]
+                events.append((str(record.id), record.session_id, kind, at, _json(record.data)))
+            case SessionChanged():
+                changes.append((record.status.value, at, at, record.session_id))
+    if sessions:
+        columns = f"{_SESSION}, created_at, updated_at"
+        dialect.insert(cursor, "device_sessions", columns, sessions)
+    if messages:
+        dialect.insert(cursor, "message_logs", _MESSAGE, messages)
+    if events:
+        dialect.insert(cursor, "connection_events", _EVENT, events)
+    if changes:
+        dialect.execute_each(
+            cursor,
+            "UPDATE device_sessions SET status = %s, last_active_at = %s, updated_at = %s"
+            " WHERE session_id = %s",
+            changes,
+        )
+
+
+def read_session(cursor: Any, dialect: Dialect, session_id: str) -> SessionRow | None:
+    statement = f"SELECT {_SESSION} FROM device_sessions WHERE session_id = %s"
+    cursor.execute(dialect.sql(statement), (session_id,))
+    row = cursor.fetchone()
+    return None if row is None else _session(dialect, row)
+
+
+def read_sessions_of(cursor: Any, dialect: Dialect, device_id: str, limit: int) -> list[SessionRow]:
+    statement = (
+        f"SELECT {_SESSION} FROM device_sessions WHERE device_id = %s"
+        " ORDER BY connected_at DESC, session_id DESC LIMIT %s"
+    )
+    cursor.execute(dialect.sql(statement), (device_id, limit))
+    return [_session(dialect, row) for row in cursor.fetchall()]
+
+
+def read_messages(
+    cursor: Any, dialect: Dialect, session_id: str, limit: int
+) -> list[MessageLogged]:
+    rows = _latest(cursor, dialect, "message_logs", _MESSAGE, session_id, limit)
+    return [
+        MessageLogged(
+            UUID(row[0]), row[1], row[2], Direction(row[3]), row[4], dialect.time_from(row[5])
+        )
+        for row in rows
+    ]
+
+
+def read_events(cursor: Any, dialect: Dialect, session_id: str, limit: int) -> list[EventLogged]:
+    rows = _latest(cursor, dialect, "connection_events", _EVENT, session_id, limit)
+    return [
+        EventLogged(UUID(row[0]), row[1], row[2], dialect.time_from(row[3]), _mapping(row[4]))
+        for row in rows
+    ]
+
+
+def _latest(
+    cursor: Any, dialect: Dialect, table: str, columns: str, session_id: str, limit: int
+) -> list[Any]:
+    statement = (
+        f"SELECT {columns} FROM {table} WHERE session_id = %s"
+        " ORDER BY created_at DESC, id DESC LIMIT %s"
+    )
+    cursor.execute(dialect.sql(statement), (session_id, limit))
+    return list(reversed(cursor.fetchall()))
+
+
+def _session(dialect: Dialect, row: Any) -> SessionRow:
+    return SessionRow(
+        session_id=row[0],
+        device_id=row[1],
+        client_id=row[2] or "",
+        user_id=row[3],
+        connected_at=dialect.time_from(row[4]),
+        last_active_at=dialect.time_from(row[5]),
+        status=SessionStatus(row[6]),
+        metadata=_mapping(row[7]),
+    )
+
+
+def _aware(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError("a time without a time zone")
+    return at
+
+
+def _text(text: str) -> str:
+    """PostgreSQL takes neither NUL nor half of a surrogate pair; devices may send both."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(_storable(value), ensure_ascii=False, allow_nan=False)
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+    return found or {}

@@ -1,0 +1,134 @@
+"""The schema of the session store: the one place its tables are written down.
+
+The statements are PostgreSQL's. ``schema.sql`` at the top of the repository is
+rendered from them by :func:`render`, and SQLite's form is translated from them.
+A migration that has been released is never edited; a change of the schema is a
+new one at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_HEADER = """\
+-- XiaoZhi IM: sessions, messages and connection events. PostgreSQL 13 or newer.
+--
+-- Load it into an empty database with: psql -v ON_ERROR_STOP=1 -f schema.sql
+-- The service does the same by itself at its first start.
+--
+-- Rendered from xiaozhi/storage/schema.py; do not edit here.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema: from the version before it to its own.
+
+    :ivar statements: PostgreSQL, one statement each, without the semicolon.
+    """
+
+    description: str
+    statements: tuple[str, ...]
+
+
+VERSION_TABLE = """\
+CREATE TABLE schema_version (
+    only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
+    version INTEGER NOT NULL
+)"""
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(
+        "sessions, messages and connection events",
+        (
+            """\
+CREATE TABLE device_sessions (
+    session_id VARCHAR(255) PRIMARY KEY,
+    device_id VARCHAR(255) NOT NULL,
+    client_id VARCHAR(255),
+    user_id VARCHAR(255) NOT NULL,
+    connected_at TIMESTAMPTZ DEFAULT NOW(),
+    last_active_at TIMESTAMPTZ DEFAULT NOW(),
+    status VARCHAR(20) DEFAULT 'active' CHECK (status IN ('active', 'inactive', 'disconnected')),
+    metadata JSONB DEFAULT '{}',
+    created_at TIMESTAMPTZ DEFAULT NOW(),
+    updated_at TIMESTAMPTZ DEFAULT NOW()
+)""",
+            "CREATE INDEX idx_device_sessions_device_id ON device_sessions(device_id)",
+            "CREATE INDEX idx_device_sessions_user_id ON device_sessions(user_id)",
+            "CREATE INDEX idx_device_sessions_status ON device_sessions(status)",
+            "CREATE INDEX idx_device_sessions_last_active ON device_sessions(last_active_at DESC)",
+            """\
+CREATE TABLE message_logs (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    session_id VARCHAR(255) NOT NULL REFERENCES device_sessions(session_id),
+    message_type VARCHAR(50) NOT NULL,
+    content TEXT,
+    direction VARCHAR(10) CHECK (direction IN ('inbound', 'outbound')),
+    created_at TIMESTAMPTZ DEFAULT NOW()
+)""",
+            "CREATE INDEX idx_message_logs_session_id ON message_logs(session_id)",
+            "CREATE INDEX idx_message_logs_created_at ON message_logs(created_at DESC)",
+            "CREATE INDEX idx_message_logs_type ON message_logs(message_type)",
+            """\
+CREATE TABLE connection_events (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    session_id VARCHAR(255) NOT NULL REFERENCES device_sessions(session_id),
+    event_type VARCHAR(50) NOT NULL,
+    event_data JSONB DEFAULT '{}',
+    created_at TIMESTAMPTZ DEFAULT NOW()
+)""",
+            "CREATE INDEX idx_connection_events_session_id ON connection_events(session_id)",
+            "CREATE INDEX idx_connection_events_created_at ON connection_events(created_at DESC)",
+            "CREATE INDEX idx_connection_events_type ON connection_events(event_type)",
+        ),
+    ),
+)
+"""Migration ``n`` of this list leads to version ``n + 1``."""
+
+_HEX = "lower(hex(randomblob({})))"
+_RANDOM_UUID = (
+    "("
+    + " || '-' || ".join(
+        (
+            _HEX.format(4),
+            _HEX.format(2),
+            "'4' || substr(" + _HEX.format(2) + ", 2)",
+            "'8' || substr(" + _HEX.format(2) + ", 2)",
+            _HEX.format(6),
+        )
+    )
+    + ")"
+)
+
+_TO_SQLITE: tuple[tuple[re.Pattern[str], str], ...] = (
+    # SQLite ignores the length of a VARCHAR; PostgreSQL does not.
+    (re.compile(r"(\w+) VARCHAR\((\d+)\)"), r"\1 TEXT CHECK (length(\1) <= \2)"),
+    (re.compile(r"\bTIMESTAMPTZ\b"), "TEXT"),
+    (re.compile(r"\bJSONB\b"), "TEXT"),
+    (re.compile(r"\bUUID\b"), "TEXT"),
+    # As wide as what the store writes, so that texts sort as times do.
+    (re.compile(r"\bNOW\(\)"), "(strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))"),
+    (re.compile(r"\bgen_random_uuid\(\)"), _RANDOM_UUID),
+)
+
+
+def sqlite_form(statement: str) -> str:
+    """The same statement for SQLite: times as ISO 8601 texts in UTC, JSON and
+    UUIDs as texts; constraints, keys and indexes are kept."""
+    for pattern, replacement in _TO_SQLITE:
+        statement = pattern.sub(replacement, statement)
+    return statement
+
+
+def render(migrations: Sequence[Migration] = MIGRATIONS) -> str:
+    """The text of ``schema.sql``."""
+    parts = [_HEADER, "BEGIN;\n", VERSION_TABLE + ";\n"]
+    for version, migration in enumerate(migrations, 1):
+        parts.append(f"-- {version}: {migration.description}\n")
+        parts.extend(f"{statement};\n" for statement in migration.statements)
+    parts.append(f"INSERT INTO schema_version (version) VALUES ({len(migrations)});\n")
+    parts.append("COMMIT;\n")
+    return "\n".join(parts)

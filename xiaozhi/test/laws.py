@@ -1,0 +1,242 @@
+"""The laws of the source tree, as functions from sources to the breaches in them.
+
+Kept apart from their tests so that each law can be shown a sample that breaks it.
+A breach is one line: ``xiaozhi/im/link.py:12: imports xiaozhi.storage``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+
+BASE = {"errors", "values", "wire", "_pb"}
+SEAMS = {"interfaces"}
+MECHANISMS = {
+    *("audio", "auth", "bridge", "cache", "component", "config", "listening"),
+    *("metrics", "offload", "plugins", "providers", "service", "storage"),
+}
+SERVICES = {"im", "ai"}
+PROGRAMS = {"device", "run", "supervisor", "token"}
+TESTS = {"test", "testing"}
+
+# The neighbours within the mechanisms that may be imported.
+SIDEWAYS = {("providers", "audio"), ("providers", "plugins"), ("plugins", "providers")}
+# What only a composition root may join to a service.
+JOINED_BY_ROOTS = {
+    "storage",
+    "cache",
+    "bridge",
+    "providers",
+    "plugins",
+    "config",
+    "component",
+    "service",
+}
+ROOTS = ("xiaozhi/*/tap.py", "xiaozhi/*/schema.py")
+# Where the global reactor may be named at module level.
+COMMANDS = ("*/tap.py", "*/cli.py", "*/run.py", "*/token.py", "*_child.py", "*/__main__.py")
+SLEEP = "time.sleep"
+TEST_MODULES = "xiaozhi/test/*"
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, by its full name.
+
+    :ivar typing_only: under ``if TYPE_CHECKING``.
+    :ivar top_level: runs when the module is imported.
+    """
+
+    name: str
+    line: int
+    typing_only: bool
+    top_level: bool
+
+
+def module_name(path: str) -> str:
+    """``xiaozhi/wire/__init__.py`` → ``xiaozhi.wire``."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@cache
+def imports(path: str, source: str) -> list[Import]:
+    """Every import of a module; ``from a import b`` counts as ``a.b``."""
+    package = module_name(path).split(".")
+    if not path.endswith("__init__.py"):
+        package = package[:-1]
+    found: list[Import] = []
+
+    def visit(node: ast.AST, typing_only: bool, top_level: bool) -> None:
+        if isinstance(node, ast.Import):
+            found.extend(Import(a.name, node.lineno, typing_only, top_level) for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            prefix = ".".join([*base, *([node.module] if node.module else [])])
+            found.extend(
+                Import(f"{prefix}.{alias.name}", node.lineno, typing_only, top_level)
+                for alias in node.names
+            )
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for guarded in node.body:
+                visit(guarded, True, top_level)
+            for other in node.orelse:
+                visit(other, typing_only, top_level)
+            return
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, typing_only, top_level and not inside)
+
+    visit(_tree(source), False, True)
+    return found
+
+
+@cache
+def _tree(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+def _part(name: str) -> str:
+    """``xiaozhi.wire.frames`` → ``wire``."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def _may_import(path: str, part: str, other: str) -> bool:
+    if part in TESTS or other == part or other in BASE or other in ("metrics", "__version__", ""):
+        return True
+    if part in BASE or part in SEAMS:
+        return False
+    if other in SEAMS:
+        return True
+    if part in MECHANISMS:
+        return (part, other) in SIDEWAYS
+    root = any(fnmatch(path, pattern) for pattern in ROOTS)
+    if part in SERVICES:
+        return other in MECHANISMS and (root or other not in JOINED_BY_ROOTS)
+    return other in MECHANISMS or (part == "run" and other == "supervisor")
+
+
+def import_law(path: str, source: str) -> Iterator[str]:
+    """A layer imports only lower ones, and nobody a tap."""
+    part = _part(module_name(path))
+    for each in imports(path, source):
+        if not each.name.startswith("xiaozhi"):
+            continue
+        where = f"{path}:{each.line}: imports {each.name}"
+        if re.search(r"\.tap(\.|$)", each.name) and part not in TESTS:
+            yield where + ": nobody imports a tap"
+        elif not each.typing_only and not _may_import(path, part, _part(each.name)):
+            yield where + f": {part} may not"
+
+
+def parts_law(paths: Iterable[str]) -> Iterator[str]:
+    """Every part of the package has its place in the layers."""
+    known = BASE | SEAMS | MECHANISMS | SERVICES | PROGRAMS | TESTS | {""}
+    for part in sorted({_part(module_name(path)) for path in paths} - known):
+        yield f"xiaozhi/{part}: stands in no layer; give it one in {__name__}"
+
+
+def cycle_law(sources: Mapping[str, str]) -> Iterator[str]:
+    """Modules do not need each other in a circle while they are imported."""
+    modules = {module_name(path): path for path in sources}
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        needed = graph.setdefault(name, set())
+        for each in imports(path, sources[path]):
+            if each.typing_only or not each.top_level:
+                continue
+            target = each.name if each.name in modules else each.name.rpartition(".")[0]
+            # A package may gather its modules; they have it as a parent anyway.
+            if target in modules and target != name and not name.startswith(target + "."):
+                needed.add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield "circular import: " + " -> ".join(reversed(error.args[1]))
+
+
+def async_test_law(path: str, source: str) -> Iterator[str]:
+    """``async def test_x`` in a SynchronousTestCase would pass without running.
+
+    A class whose bases do not say is taken for one, unless it says ``TestCase``.
+    """
+    classes = {n.name: n for n in ast.walk(_tree(source)) if isinstance(n, ast.ClassDef)}
+
+    def synchronous(node: ast.ClassDef) -> bool:
+        for base in node.bases:
+            name = ast.unparse(base).split("[")[0].rpartition(".")[2]
+            if name == "TestCase" or (name in classes and not synchronous(classes[name])):
+                return False
+        return True
+
+    for node in classes.values():
+        for member in node.body:
+            if (
+                isinstance(member, ast.AsyncFunctionDef)
+                and member.name.startswith("test")
+                and synchronous(node)
+            ):
+                yield f"{path}:{member.lineno}: {node.name}.{member.name} would never run"
+
+
+def reactor_law(path: str, source: str) -> Iterator[str]:
+    """The global reactor is a parameter, named only where a program begins."""
+    if any(fnmatch(path, pattern) for pattern in (*COMMANDS, TEST_MODULES)):
+        return
+    for each in imports(path, source):
+        if each.name == "twisted.internet.reactor" and each.top_level and not each.typing_only:
+            yield f"{path}:{each.line}: imports the reactor"
+
+
+def sleep_law(path: str, source: str) -> Iterator[str]:
+    """Nothing sleeps on the reactor's thread."""
+    if fnmatch(path, "*_child.py"):
+        return
+    for node in ast.walk(_tree(source)):
+        if isinstance(node, ast.Attribute) and node.attr == "sleep" and ast.unparse(node) == SLEEP:
+            yield f"{path}:{node.lineno}: time.sleep"
+    for each in imports(path, source):
+        if each.name == SLEEP:
+            yield f"{path}:{each.line}: time.sleep"
+
+
+def docstring_law(path: str, source: str) -> Iterator[str]:
+    """Every public module says what it is."""
+    name = module_name(path).rpartition(".")[2]
+    if not name.startswith("_") and source.strip() and not ast.get_docstring(_tree(source)):
+        yield f"{path}: has no docstring"
+
+
+def private_path_law(path: str, text: str) -> Iterator[str]:
+    """No path of the machine it was written on."""
+    for number, line in enumerate(text.splitlines(), 1):
+        found = re.search(
+            r"(?<![\w./~-])/(?:home/\w+|Users/\w+|root|work|workspace)(?![\w-])", line
+        )
+        if found:
+            yield f"{path}:{number}: names {found.group()}"
+
+
+def drop_in_law(paths: Iterable[str]) -> Iterator[str]:
+    """``twisted/`` and ``twisted/plugins/`` are no packages of ours."""
+    for path in paths:
+        if path in ("twisted/__init__.py", "twisted/plugins/__init__.py"):
+            yield f"{path}: would hide Twisted itself"
+
+
+def packages_law(paths: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
+    """setup.cfg lists every package there is and no other."""
+    paths = list(paths)
+    there = {
+        module_name(p) for p in paths if p.startswith("xiaozhi/") and p.endswith("__init__.py")
+    }
+    drop_ins = {"twisted.plugins", "xiaozhi.plugins"}
+    for name in sorted(there - set(listed)):
+        yield f"setup.cfg: [options] packages lacks {name}"
+    for name in sorted(set(listed) - there - drop_ins):
+        yield f"setup.cfg: [options] packages lists {name}, which is not there"

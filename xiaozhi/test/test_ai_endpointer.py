@@ -1,0 +1,99 @@
+"""Where utterances begin and end."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from xiaozhi.ai.endpointer import (
+    FRAME_BYTES,
+    Endpointer,
+    Event,
+    SpeechBegan,
+    SpeechEnded,
+    SpeechWent,
+)
+from xiaozhi.ai.settings import ListenSettings
+from xiaozhi.interfaces import IVoiceActivity
+
+VOICE = b"\x01" * FRAME_BYTES
+QUIET = b"\x00" * FRAME_BYTES
+
+
+@implementer(IVoiceActivity)
+class FirstByte:
+    """Speech is what begins with a one."""
+
+    def is_speech(self, pcm: bytes) -> bool:
+        return pcm[:1] == b"\x01"
+
+
+def endpointer(**changes: float) -> Endpointer:
+    return Endpointer(FirstByte(), ListenSettings(**changes))
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [type(event).__name__ for event in events if not isinstance(event, SpeechWent)]
+
+
+class EndpointerTests(SynchronousTestCase):
+    def test_one_utterance(self) -> None:
+        ears = endpointer()
+        events = list(ears.feed(QUIET * 50 + VOICE * 50 + QUIET * 50))
+        self.assertEqual(kinds(events), ["SpeechBegan", "SpeechEnded"])
+        self.assertEqual(events[-1], SpeechEnded(noise=False))
+        self.assertFalse(ears.in_speech)
+
+    def test_pre_roll_is_kept(self) -> None:
+        began = next(iter(endpointer(pre_roll=0.3).feed(QUIET * 50 + VOICE * 50)))
+        assert isinstance(began, SpeechBegan)
+        quiet = began.pcm.index(b"\x01") // FRAME_BYTES
+        self.assertGreaterEqual(quiet * 20, 300)
+
+    def test_a_click_is_no_speech(self) -> None:
+        self.assertEqual(list(endpointer().feed(QUIET * 20 + VOICE * 3 + QUIET * 60)), [])
+
+    def test_a_short_noise_is_said_to_be_one(self) -> None:
+        events = list(endpointer(min_speech=0.2).feed(QUIET * 20 + VOICE * 6 + QUIET * 60))
+        self.assertEqual(events[-1], SpeechEnded(noise=True))
+
+    def test_a_pause_does_not_end_it(self) -> None:
+        events = list(endpointer(end_silence=0.7).feed(VOICE * 30 + QUIET * 30 + VOICE * 30))
+        self.assertEqual(kinds(events), ["SpeechBegan"])
+
+    def test_silence_ends_it_after_just_so_long(self) -> None:
+        ears = endpointer(end_silence=0.7)
+        self.assertEqual(kinds(list(ears.feed(VOICE * 30 + QUIET * 34))), ["SpeechBegan"])
+        self.assertEqual(kinds(list(ears.feed(QUIET))), ["SpeechEnded"])
+
+    def test_an_endless_utterance_is_ended(self) -> None:
+        events = list(endpointer(max_utterance=2.0).feed(VOICE * 150))
+        self.assertEqual(kinds(events)[:2], ["SpeechBegan", "SpeechEnded"])
+
+    def test_reset_forgets(self) -> None:
+        ears = endpointer()
+        list(ears.feed(VOICE * 30))
+        ears.reset()
+        self.assertFalse(ears.in_speech)
+        self.assertEqual(list(ears.feed(QUIET * 60)), [])
+
+    @given(
+        st.lists(st.sampled_from([VOICE, QUIET]), max_size=200),
+        st.lists(st.integers(1, 3000), max_size=50),
+    )
+    def test_any_chunking_is_the_same(self, frames: list[bytes], cuts: list[int]) -> None:
+        sound = b"".join(frames)
+        whole = list(endpointer().feed(sound))
+        ears, pieces, at = endpointer(), [], 0
+        for cut in [*cuts, len(sound)]:
+            pieces += list(ears.feed(sound[at : at + cut]))
+            at += cut
+        self.assertEqual(pieces, whole)
+
+    @given(st.lists(st.sampled_from([VOICE, QUIET]), max_size=300))
+    def test_begins_and_ends_alternate(self, frames: list[bytes]) -> None:
+        events = kinds(list(endpointer().feed(b"".join(frames))))
+        for at, kind in enumerate(events):
+            self.assertEqual(kind, "SpeechEnded" if at % 2 else "SpeechBegan")

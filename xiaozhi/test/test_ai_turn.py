@@ -1,0 +1,123 @@
+"""A turn by itself: tools that go wrong, and what stays in the dialogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from xiaozhi.ai.dialogue import Dialogue
+from xiaozhi.ai.settings import DialogueSettings, SpeechSettings, TurnSettings
+from xiaozhi.ai.speech import Mouth
+from xiaozhi.ai.tools import Toolbox
+from xiaozhi.ai.turn import Mind, Turn
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.errors import ToolError
+from xiaozhi.interfaces import ITool
+from xiaozhi.testing.house import offload, scripted
+from xiaozhi.values import Role, ToolSpec, Transcript
+from xiaozhi.wire import messages as m
+
+
+@implementer(ITool)
+class Tool:
+    """Does what the test says."""
+
+    limit: float | None = None
+
+    def __init__(self, name: str, result: Deferred[str]) -> None:
+        self.spec = ToolSpec(name, name, {"type": "object", "properties": {}})
+        self._result = result
+
+    async def call(self, arguments: dict[str, Any]) -> str:
+        return await self._result
+
+
+class TurnTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.sent: list[Any] = []
+        self.first: Deferred[str] = Deferred()
+        self.second: Deferred[str] = Deferred()
+        calls = ({"name": "first"}, {"name": "second"})
+        providers = scripted(self.clock, llm={"calls": calls})
+        self.dialogue = Dialogue(DialogueSettings(), "d", self.clock.seconds)
+        limits = TurnSettings()
+        mouth = Mouth(
+            synthesizer=providers.tts,
+            send=self.sent.append,
+            gate=Gate(is_open=True),
+            downlink=m.AudioParams(sample_rate=24000),
+            offload=offload,
+            clock=self.clock,
+            settings=SpeechSettings(),
+            limits=limits,
+        )
+        mind = Mind(
+            model=providers.llm,
+            dialogue=self.dialogue,
+            toolbox=Toolbox([Tool("first", self.first), Tool("second", self.second)]),
+            tools_ready=Gate(is_open=True),
+            tools_wait=0,
+            language="en",
+            clock=self.clock,
+            limits=limits,
+        )
+        self.turn = Turn(1, "s", mind, mouth)
+
+    def ask(self) -> Deferred[bool]:
+        async def heard() -> Transcript:
+            return Transcript("do both")
+
+        return Deferred.fromCoroutine(self.turn.answer(heard()))
+
+    def results(self) -> list[str]:
+        return [entry.text for entry in self.dialogue.entries() if entry.role is Role.TOOL]
+
+    def played(self) -> None:
+        self.clock.pump([0.05] * 20)
+        self.turn.playback(m.Playback(1, m.PlaybackState.FINISHED, 1000))
+
+    def test_results_in_order(self) -> None:
+        answer = self.ask()
+        self.second.callback("two")
+        self.first.callback("one")
+        self.played()
+        self.assertTrue(self.successResultOf(answer))
+        self.assertEqual(self.results(), ["one", "two"])
+        self.assertNotIn(m.Flush(1), self.sent)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failures_are_told_to_the_model(self) -> None:
+        answer = self.ask()
+        self.first.errback(ToolError("no", "it is raining"))
+        self.second.errback(ZeroDivisionError("bug"))
+        self.played()
+        self.assertTrue(self.successResultOf(answer))
+        self.assertEqual(self.results(), ["Error: it is raining", "Error: the tool is broken"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_tool_that_hangs_is_given_up(self) -> None:
+        self.ask()
+        self.second.callback("two")
+        self.clock.advance(30)
+        self.assertEqual(self.results(), ["Error: first took longer than 30 s", "two"])
+
+    def test_results_too_large_are_cut(self) -> None:
+        self.ask()
+        self.first.callback("x" * 20_000)
+        self.second.callback("two")
+        self.assertEqual(len(self.results()[0]), 8000 + len(" … (cut)"))
+
+    def test_interrupted_between_two_tools(self) -> None:
+        """Every call has a result, and the edge is told to be silent."""
+        answer = self.ask()
+        self.first.callback("one")
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.assertEqual(self.results(), ["one", "Error: interrupted"])
+        self.assertEqual(self.sent[-1], m.Flush(1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,0 +1,167 @@
+"""Time limits, gates, wake words and the dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.ai.dialogue import Dialogue, check_prompt
+from xiaozhi.ai.settings import DialogueSettings, WakeSettings
+from xiaozhi.ai.texts import CATALOGUES, language_of, text
+from xiaozhi.ai.waiting import Gate, each_within, within
+from xiaozhi.ai.wake import is_wake_word
+from xiaozhi.errors import ConfigError
+from xiaozhi.values import Role, ToolCall
+
+
+class LateError(Exception):
+    """Raised where time was up."""
+
+
+class WithinTests(SynchronousTestCase):
+    def test_in_time(self) -> None:
+        clock = Clock()
+        waiting: Deferred[None] = Deferred.fromCoroutine(
+            within(2, clock, deferLater(clock, 1), LateError)
+        )
+        clock.advance(1)
+        self.assertIsNone(self.successResultOf(waiting))
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_too_late_cancels(self) -> None:
+        clock = Clock()
+        waiting: Deferred[None] = Deferred.fromCoroutine(
+            within(2, clock, deferLater(clock, 3), LateError)
+        )
+        clock.advance(2)
+        self.failureResultOf(waiting, LateError)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_cancelling_goes_through(self) -> None:
+        clock = Clock()
+        waiting: Deferred[None] = Deferred.fromCoroutine(
+            within(2, clock, deferLater(clock, 1), LateError)
+        )
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class EachWithinTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.closed = False
+        self.seen: list[int] = []
+
+    async def numbers(self, *delays: float) -> AsyncGenerator[int, None]:
+        try:
+            for number, delay in enumerate(delays):
+                await deferLater(self.clock, delay)
+                yield number
+        finally:
+            self.closed = True
+
+    def collect(self, *delays: float) -> Deferred[None]:
+        async def run() -> None:
+            stream = each_within(5, 1, self.clock, self.numbers(*delays), LateError)
+            async with aclosing(stream):
+                async for number in stream:
+                    self.seen.append(number)
+
+        return Deferred.fromCoroutine(run())
+
+    def test_first_may_take_longer(self) -> None:
+        done = self.collect(4, 0.9, 0.9)
+        self.clock.pump([0.1] * 60)
+        self.successResultOf(done)
+        self.assertEqual(self.seen, [0, 1, 2])
+
+    def test_a_late_item_closes_the_stream(self) -> None:
+        done = self.collect(4, 1.1)
+        self.clock.pump([0.1] * 60)
+        self.failureResultOf(done, LateError)
+        self.assertEqual((self.seen, self.closed), ([0], True))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cancelling_closes_the_stream(self) -> None:
+        done = self.collect(4)
+        self.clock.advance(1)
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.assertTrue(self.closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class GateTests(SynchronousTestCase):
+    def test_waiters_pass_when_it_opens(self) -> None:
+        gate = Gate(is_open=False)
+        first, second = gate.passed(), gate.passed()
+        self.assertNoResult(first)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        gate.open()
+        self.successResultOf(second)
+        self.successResultOf(gate.passed())
+        gate.close()
+        self.assertNoResult(gate.passed())
+
+
+class WakeWordTests(SynchronousTestCase):
+    def test_punctuation_space_and_case_do_not_matter(self) -> None:
+        words = WakeSettings().words
+        for wake in ("你好小智", "你好，小智！", "嘿，你好呀", "Hi, ESP", "hi esp"):
+            self.assertTrue(is_wake_word(wake, words), wake)
+
+    def test_typed_text_is_none(self) -> None:
+        """§9.26."""
+        words = WakeSettings().words
+        for typed in ("你好小智，几点了", "what time is it", "", "!?"):
+            self.assertFalse(is_wake_word(typed, words), typed)
+
+
+class DialogueTests(SynchronousTestCase):
+    def dialogue(self, **changes: object) -> Dialogue:
+        settings = DialogueSettings(**changes)  # type: ignore[arg-type]
+        return Dialogue(settings, "aa:bb", lambda: 1_790_000_000.0)
+
+    def test_prompt_is_filled_in(self) -> None:
+        (system,) = self.dialogue(prompt="{device} {date}").entries()
+        self.assertEqual((system.role, system.text), (Role.SYSTEM, "aa:bb 2026-09-21"))
+
+    def test_unknown_placeholder_is_a_configuration_error(self) -> None:
+        check_prompt(DialogueSettings().prompt)
+        with self.assertRaisesRegex(ConfigError, "mood.*{weekday}"):
+            check_prompt("Be {mood}")
+
+    def test_bounded_and_never_begins_with_half_an_exchange(self) -> None:
+        dialogue = self.dialogue(entries=4)
+        call = ToolCall("1", "get_time", "{}")
+        for _ in range(3):
+            dialogue.heard("time?")
+            dialogue.said("", (call,))
+            dialogue.tool_said(call, "noon")
+        dialogue.said("It is noon.")
+        roles = [entry.role for entry in dialogue.entries()]
+        self.assertEqual(roles, [Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.TOOL, Role.ASSISTANT])
+
+    def test_nothing_said_is_no_entry(self) -> None:
+        dialogue = self.dialogue()
+        dialogue.said("")
+        self.assertEqual(len(dialogue.entries()), 1)
+
+
+class TextTests(SynchronousTestCase):
+    def test_every_language_has_every_text(self) -> None:
+        for catalogue in CATALOGUES.values():
+            self.assertEqual(catalogue.keys(), CATALOGUES["en"].keys())
+        self.assertEqual(text("apology", "zh-CN"), CATALOGUES["zh"]["apology"])
+        self.assertEqual(text("apology", "eo"), CATALOGUES["en"]["apology"])
+
+    def test_language_of(self) -> None:
+        self.assertEqual(language_of("几点了 ok", "en"), "zh")
+        self.assertEqual(language_of("what", "zh"), "en")
+        self.assertEqual(language_of("12", "zh"), "zh")

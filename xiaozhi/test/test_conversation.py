@@ -1,0 +1,383 @@
+"""Whole conversations through everything we have, on virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.ai.settings import SessionSettings, TurnSettings, WakeSettings
+from xiaozhi.audio import OpusDecoder, rms
+from xiaozhi.device import events as e
+from xiaozhi.testing.house import SPEECH, House, Visitor
+from xiaozhi.values import Direction
+from xiaozhi.wire.jsontext import Dialect
+from xiaozhi.wire.messages import Features, ListenMode
+
+LONG = "This is a long answer that takes quite some seconds to say, and then some more."
+
+
+class ConversationCase(SynchronousTestCase):
+    """Every test ends with a house that leaves nothing behind."""
+
+    def house(self, **settings: Any) -> House:
+        house = House(**settings)
+
+        def check() -> None:
+            self.assertEqual(house.close(), [], "timers left behind")
+
+        self.addCleanup(check)
+        return house
+
+    def assert_paired(self, visitor: Visitor) -> None:
+        """§9.2: exactly one stop per start."""
+        starts, stops = visitor.seen(e.SpeechStarted), visitor.seen(e.SpeechStopped)
+        self.assertEqual(len(stops), len(starts))
+
+
+class TalkTests(ConversationCase):
+    def test_auto(self) -> None:
+        house = self.house(asr={"texts": ("hello", "and now")}, llm={"answers": ("Hi there.",)})
+        visitor = house.connect()
+        for text in ("hello", "and now"):
+            answer = house.until(visitor.device.say(SPEECH))
+            self.assertEqual((answer.heard, answer.sentences), (text, ("Hi there.",)))
+            self.assertEqual((answer.tts_starts, answer.tts_stops), (1, 1))
+            self.assertEqual((answer.gaps, answer.dropped), ((), 0))
+            # 60 ms a character, and the pause after a sentence.
+            self.assertAlmostEqual(answer.audio_ms, 540 + 120, delta=60)
+
+    def test_manual(self) -> None:
+        house = self.house()
+        visitor = house.connect(mode=ListenMode.MANUAL)
+        for _ in range(2):
+            answer = house.until(visitor.device.say(SPEECH))
+            self.assertEqual(answer.heard, "hello")
+            self.assertEqual(visitor.device.machine.state, e.State.IDLE)
+            # No end of speech to listen for: only the gap the device needs (§3.3).
+            assert answer.first_audio_latency is not None
+            self.assertLess(answer.first_audio_latency, 0.15)
+
+    def test_manual_silence_is_not_the_end(self) -> None:
+        """§4.4: in manual only ``listen stop`` ends an utterance."""
+        house = self.house()
+        visitor = house.connect(mode=ListenMode.MANUAL)
+        answer = visitor.device.say(SPEECH + bytes(32000 * 3) + SPEECH)
+        house.run(4.5)
+        self.assertEqual(visitor.seen(e.Heard), [])
+        self.assertEqual(house.until(answer).heard, "hello")
+
+    def test_realtime_needs_no_second_start(self) -> None:
+        """§9.8."""
+        house = self.house()
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        for _ in range(3):
+            self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
+        self.assertEqual(len(visitor.seen(e.ListeningStarted)), 1)
+
+    def test_typed(self) -> None:
+        """§9.26: a detect that is no wake word is a question."""
+        house = self.house(llm={"replies": {"2+2?": "Four."}})
+        answer = house.until(house.connect().device.text("2+2?"))
+        self.assertEqual((answer.heard, answer.text), ("2+2?", "Four."))
+
+    def test_every_framing_and_dialect(self) -> None:
+        house = self.house()
+        for number, framing in enumerate((1, 2, 3, 1, 2, 3)):
+            dialect = Dialect.FLAT if number < 3 else Dialect.ENVELOPED
+            visitor = house.connect(number, framing=framing, dialect=dialect)
+            answer = house.until(visitor.device.say(SPEECH))
+            self.assertEqual((answer.heard, answer.dropped, answer.errors), ("hello", 0, ()))
+
+    def test_two_devices_do_not_meet(self) -> None:
+        house = self.house(llm={"replies": {"one": "First.", "two": "Second."}})
+        one, two = house.connect(1), house.connect(2)
+        first, second = one.device.text("one"), two.device.text("two")
+        self.assertEqual(house.until(first).text, "First.")
+        self.assertEqual(house.until(second).text, "Second.")
+
+    def test_nothing_heard_is_no_turn(self) -> None:
+        house = self.house(asr={"texts": ("",)})
+        visitor = house.connect()
+        visitor.device.listen()
+        visitor.device.microphone.say(SPEECH)
+        house.run(4)
+        self.assertEqual(visitor.seen(e.SpeechStarted), [])
+        self.assertEqual(visitor.device.machine.state, e.State.LISTENING)
+
+    def test_long_answer_is_paced_and_complete(self) -> None:
+        """§9.4, §9.5: never more than the lead ahead, and nothing is lost."""
+        house = self.house(llm={"answers": ((LONG + " ") * 5,)}, tts={"milliseconds": 100})
+        visitor = house.connect()
+        answer = house.until(visitor.device.text("tell me"), 120)
+        self.assertGreater(answer.audio_ms, 30_000)
+        self.assertEqual((answer.gaps, answer.dropped), ((), 0))
+        times = [at for at, event in visitor.events if isinstance(event, e.PacketPlayed)]
+        for number, at in enumerate(times):
+            self.assertGreaterEqual(at - times[0] + 0.021, (number - 2) * 0.06)
+
+    def test_stop_comes_after_the_end_of_playback(self) -> None:
+        """§9.6."""
+        house = self.house()
+        visitor = house.connect()
+        answer = house.until(visitor.device.text("hi"))
+        times = {type(event): at for at, event in visitor.events}
+        first = next(at for at, event in visitor.events if isinstance(event, e.PacketPlayed))
+        self.assertGreaterEqual(times[e.SpeechStopped] + 0.011, first + answer.audio_ms / 1000)
+
+    def test_the_log_has_it_all(self) -> None:
+        house = self.house(llm={"answers": ("Fine.",)})
+        visitor = house.connect()
+        house.until(visitor.device.say(SPEECH))
+        assert visitor.cable.link is not None
+        session_id = visitor.cable.link.session_id
+        house.run(1)
+        rows = self.successResultOf(house.store.messages(session_id, 100))
+        kinds = [(row.message_type, row.direction) for row in rows]
+        for expected in (
+            ("hello", Direction.INBOUND),
+            ("hello", Direction.OUTBOUND),
+            ("listen", Direction.INBOUND),
+            ("audio", Direction.INBOUND),
+            ("stt", Direction.OUTBOUND),
+            ("tts", Direction.OUTBOUND),
+            ("audio", Direction.OUTBOUND),
+        ):
+            self.assertIn(expected, kinds)
+        # One row for an utterance, not one for a packet.
+        self.assertEqual(kinds.count(("audio", Direction.OUTBOUND)), 1)
+
+
+class ToolTests(ConversationCase):
+    def test_on_the_device(self) -> None:
+        call = {"name": "self_audio_speaker_set_volume", "arguments": {"volume": 30}}
+        house = self.house(llm={"calls": (call,)})
+        visitor = house.connect()
+        answer = house.until(visitor.device.text("quieter"))
+        self.assertEqual([tool.name for tool in answer.tools], ["self.audio_speaker.set_volume"])
+        self.assertEqual(visitor.device.panel.volume, 30)
+        self.assertEqual(answer.text, "true")
+
+    def test_on_the_server(self) -> None:
+        house = self.house(llm={"calls": ({"name": "get_date", "arguments": {}},)})
+        answer = house.until(house.connect().device.text("what day is it"))
+        self.assertIn("2026-09-21", answer.text)
+
+    def test_endless_calls_end(self) -> None:
+        house = self.house(
+            session=SessionSettings(turn=TurnSettings(tool_rounds=1)),
+            llm={"calls": ({"name": "get_time", "arguments": {}},)},
+        )
+        answer = house.until(house.connect().device.text("time"))
+        self.assertEqual(answer.text, "I could not finish that.")
+
+    def test_device_without_mcp(self) -> None:
+        house = self.house()
+        visitor = house.connect(features=Features(mcp=False))
+        self.assertEqual(house.until(visitor.device.text("hi")).text, "All right.")
+
+    def test_goodbye_is_heard_and_then_closed(self) -> None:
+        """§4.5, 5."""
+        house = self.house(llm={"calls": ({"name": "end_conversation", "arguments": {}},)})
+        visitor = house.connect()
+        house.until(visitor.device.text("goodbye"))
+        house.run(1)
+        self.assertEqual(visitor.cable.closed, (1000, "farewell"))
+        self.assert_paired(visitor)
+
+
+class InterruptionTests(ConversationCase):
+    def test_abort(self) -> None:
+        """§4.6: silence at once, one stop, and the next question is answered."""
+        house = self.house(llm={"replies": {"go": LONG * 3, "next": "Yes."}})
+        visitor = house.connect()
+        answer = visitor.device.text("go")
+        house.run(2)
+        visitor.device.abort()
+        began = house.clock.seconds()
+        first = house.until(answer)
+        self.assertTrue(first.interrupted)
+        # The device plays out the two or three packets it holds.
+        self.assertLess(house.clock.seconds() - began, 0.25)
+        house.run(1)
+        self.assert_paired(visitor)
+        late = [
+            at
+            for at, event in visitor.events
+            if isinstance(event, e.PacketPlayed) and at > began + 0.02
+        ]
+        self.assertEqual(late, [])
+        self.assertEqual(house.until(visitor.device.text("next")).text, "Yes.")
+        self.assert_paired(visitor)
+
+    def test_voice_in_realtime(self) -> None:
+        house = self.house(
+            asr={"texts": ("go", "stop")}, llm={"replies": {"go": LONG * 3, "stop": "Okay."}}
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        first = visitor.device.say(SPEECH)
+        house.run(5)
+        self.assertEqual(visitor.device.machine.state, e.State.SPEAKING)
+        second = house.until(visitor.device.say(SPEECH))
+        self.assertEqual((second.heard, second.text), ("stop", "Okay."))
+        self.assertLess(house.until(first).audio_ms, 6_000)
+        self.assert_paired(visitor)
+
+    def test_a_short_noise_does_not_interrupt(self) -> None:
+        house = self.house(llm={"answers": (LONG,)})
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        answer = visitor.device.say(SPEECH)
+        house.run(3)
+        visitor.device.microphone.say(SPEECH[: 32 * 150])
+        self.assertGreater(house.until(answer).audio_ms, 4_000)
+
+    def test_typing_over_an_answer(self) -> None:
+        house = self.house(llm={"replies": {"go": LONG * 3, "next": "Yes."}})
+        visitor = house.connect()
+        visitor.device.text("go").addErrback(lambda _: None)
+        house.run(2)
+        answer = house.until(visitor.device.text("next"))
+        self.assertEqual(answer.text, "Yes.")
+        self.assert_paired(visitor)
+
+    def test_press_over_an_answer(self) -> None:
+        house = self.house(llm={"answers": (LONG * 3,)})
+        visitor = house.connect(mode=ListenMode.MANUAL)
+        visitor.device.text("go").addErrback(lambda _: None)
+        house.run(2)
+        visitor.device.machine.listen()
+        house.run(0.5)
+        self.assertEqual(visitor.device.machine.state, e.State.LISTENING)
+        self.assert_paired(visitor)
+
+    def test_hanging_up_in_mid_answer(self) -> None:
+        house = self.house(llm={"answers": (LONG * 3,)}, tts={"pace": 2.0})
+        visitor = house.connect()
+        visitor.device.text("go").addErrback(lambda _: None)
+        house.run(2)
+        visitor.device.machine.drop()
+        house.run(1)
+        self.assertEqual(house.ai.status().sessions, 0)
+
+
+class WakeWordTests(ConversationCase):
+    def test_is_not_answered(self) -> None:
+        """§9.25: neither the burst before it nor the word is a question."""
+        house = self.house()
+        visitor = house.connect()
+        visitor.device.machine.wake("你好小智", (b"\x18" + bytes(99),) * 20)
+        house.run(3)
+        self.assertEqual(visitor.seen(e.Heard), [])
+        self.assertEqual(visitor.device.machine.state, e.State.LISTENING)
+        self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
+
+    def test_is_greeted_if_so_configured(self) -> None:
+        house = self.house(session=SessionSettings(wake=WakeSettings(greeting="Yes?")))
+        visitor = house.connect()
+        answer, ended = visitor.device.book.expect()
+        visitor.device.machine.wake("你好，小智！")
+        ended(house.clock.seconds())
+        self.assertEqual(house.until(answer).text, "Yes?")
+        self.assert_paired(visitor)
+
+
+class TroubleTests(ConversationCase):
+    def apology(self, house: House) -> None:
+        visitor = house.connect()
+        answer = house.until(visitor.device.text("hi"))
+        self.assertEqual(answer.text, "Sorry, something went wrong. Please try again.")
+        self.assert_paired(visitor)
+        self.flushLoggedErrors()
+
+    def test_model_fails(self) -> None:
+        self.apology(self.house(llm={"fail": "vendor_down"}))
+
+    def test_model_hangs(self) -> None:
+        self.apology(self.house(llm={"hang": True}))
+
+    def test_recognizer_fails(self) -> None:
+        house = self.house(asr={"fail": "vendor_down"})
+        visitor = house.connect()
+        answer = house.until(visitor.device.say(SPEECH))
+        self.assertEqual(answer.heard, None)
+        self.assertIn("Sorry", answer.text)
+        self.assert_paired(visitor)
+
+    def test_synthesizer_fails(self) -> None:
+        for settings in ({"fail": "vendor_down"}, {"hang": True}):
+            house = self.house(tts=settings)
+            visitor = house.connect()
+            visitor.device.text("hi").addErrback(lambda _: None)
+            house.run(25)
+            self.assertEqual([alert.status for alert in visitor.seen(e.Alerted)], ["Error"])
+            self.assert_paired(visitor)
+            self.assertNotEqual(visitor.device.machine.state, e.State.SPEAKING)
+
+    def test_synthesizer_fails_in_chinese(self) -> None:
+        house = self.house(llm={"fail": "vendor_down"}, asr={"language": "zh"})
+        answer = house.until(house.connect().device.text("你好吗"))
+        self.assertEqual(answer.text, "抱歉，出了点问题，请再试一次。")
+
+
+class OutageTests(ConversationCase):
+    def test_lost_in_mid_answer(self) -> None:
+        """The device is not left speaking, and talks on when the AI is back."""
+        house = self.house(llm={"replies": {"go": LONG * 3, "again": "Yes."}}, tts={"pace": 1.5})
+        visitor = house.connect()
+        visitor.device.text("go").addErrback(lambda _: None)
+        house.run(2)
+        house.kill_ai()
+        house.run(6)
+        self.assert_paired(visitor)
+        self.assertTrue(visitor.seen(e.Alerted))
+        self.assertIsNone(visitor.cable.closed)
+        self.assertNotEqual(house.bridge.status().state, "connected")
+        house.start_ai()
+        house.run(12)
+        self.assertEqual(house.until(visitor.device.text("again")).text, "Yes.")
+        self.assert_paired(visitor)
+
+    def test_said_while_away_is_answered_after(self) -> None:
+        house = self.house(llm={"replies": {"are you there": "Yes."}})
+        visitor = house.connect()
+        house.kill_ai()
+        house.run(1)
+        answer = visitor.device.text("are you there")
+        house.run(1)
+        house.start_ai()
+        self.assertEqual(house.until(answer).text, "Yes.")
+
+    def test_connected_while_away(self) -> None:
+        """The hello is answered at once, by the edge."""
+        house = self.house()
+        house.kill_ai()
+        visitor = house.connect()
+        house.start_ai()
+        house.run(12)
+        self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
+
+
+class NewestWinsTests(ConversationCase):
+    def test_the_older_connection_is_closed(self) -> None:
+        """§9.22."""
+        house = self.house()
+        older = house.connect(7)
+        newer = house.connect(7)
+        house.run(1)
+        assert older.cable.closed is not None
+        self.assertEqual(older.cable.closed[1], "replaced")
+        self.assertEqual(house.until(newer.device.say(SPEECH)).heard, "hello")
+
+
+class SoundTests(ConversationCase):
+    def test_nothing_of_a_sentence_is_cut(self) -> None:
+        """The last milliseconds come out of the codec, too."""
+        house = self.house(llm={"answers": ("Yes.",)}, tts={"milliseconds": 45})
+        visitor = house.connect()
+        answer = house.until(visitor.device.text("?"))
+        decoder = OpusDecoder(24000)
+        sound = b"".join(map(decoder.decode, answer.packets))
+        # 4 characters of 45 ms; the codec delays sound by 6.5 ms.
+        end = int(24000 * (0.18 + 0.0065)) * 2
+        self.assertGreater(rms(sound[end - 240 : end]), 1500)
+        self.assertLess(rms(sound[end + 960 :]), 300)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+
+from twisted.internet.testing import StringTransport
+
+from xiaozhi.test.test_im_gateway import FIRMWARE, PortCase
+
+
+class HttpTests(PortCase):
+    """Through the door, as a probe comes."""
+
+    def ask(
+        self, path: str, method: str = "GET"
+    ) -> tuple[int, dict[str, str], dict[str, object] | None]:
+        wire = self.dial()
+        wire.feed(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        self.clock.advance(0)
+        data = wire.take()
+        if method == "HEAD":
+            top, _, body = data.partition(b"\r\n\r\n")
+            self.assertEqual(body, b"")
+            return int(top.split()[1]), {}, None
+        return self.answer_of(data)
+
+    def answer_of(self, data: bytes) -> tuple[int, dict[str, str], dict[str, object] | None]:
+        status, headers, body = self.answer(data)
+        return status, headers, body
+
+    def test_healthy(self) -> None:
+        self.greet()
+        status, _, body = self.ask("/health")
+        self.assertEqual(status, 200)
+        assert body is not None
+        self.assertEqual(
+            (body["status"], body["connections"], body["grpc_status"]),
+            ("healthy", 1, "connected"),
+        )
+        self.assertEqual(body["checks"], {"store": "ok"})
+
+    def test_without_the_ai(self) -> None:
+        for state in ("connecting", "disconnected"):
+            self.bridge.state = state
+            status, _, body = self.ask("/health")
+            assert body is not None
+            self.assertEqual(
+                (status, body["status"], body["grpc_status"]), (503, "unhealthy", state)
+            )
+        # Devices may still come: they are kept until it is back.
+        self.assertEqual(self.ask("/ready")[0], 200)
+
+    def test_without_the_store(self) -> None:
+        self.checks["store"] = lambda: "no connection to 127.0.0.1:5432"
+        status, _, body = self.ask("/health")
+        assert body is not None
+        self.assertEqual(status, 503)
+        self.assertEqual(body["checks"], {"store": "no connection to 127.0.0.1:5432"})
+
+    def test_while_draining(self) -> None:
+        self.gateway.drain(1)
+        self.assertEqual(self.ask("/ready")[::2], (503, {"status": "draining"}))
+        self.assertEqual(self.ask("/alive")[::2], (200, {"status": "alive"}))
+
+    def test_other_paths(self) -> None:
+        for path in ("/", "/healthy", "/health/x", "/xiaozhi", "/xiaozhi/v2"):
+            status, _, body = self.ask(path)
+            assert body is not None
+            self.assertEqual((status, body["error"]), (404, "not_found"), path)
+
+    def test_a_device_path_without_an_upgrade(self) -> None:
+        for path in ("/ws", "/ws/", "/ws?token=secret", "/xiaozhi/v1/", "/xiaozhi/v1"):
+            status, headers, body = self.ask(path)
+            assert body is not None
+            self.assertEqual((status, body["error"]), (426, "upgrade_required"), path)
+            self.assertEqual(headers["upgrade"], "websocket")
+
+    def test_other_methods(self) -> None:
+        status, headers, body = self.ask("/health", "DELETE")
+        assert body is not None
+        self.assertEqual((status, body["error"]), (405, "method_not_allowed"))
+        self.assertEqual(headers["allow"], "GET, HEAD")
+        self.assertEqual(self.ask("/health", "HEAD")[0], 200)
+
+    def test_keep_alive(self) -> None:
+        wire = self.dial()
+        for _ in range(3):
+            wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(self.answer(wire.take())[2], {"status": "alive"})
+        self.assertEqual(self.door.waiting, 0)
+        self.clock.pump([1.0] * 61)
+        self.assertTrue(wire.disconnecting)
+
+    def test_a_request_body_goes_along(self) -> None:
+        wire = self.dial()
+        wire.feed(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        wire.feed(b"cd")
+        self.assertEqual(self.answer(wire.take())[0], 405)
+
+    def test_the_word_upgrade_elsewhere_is_no_upgrade(self) -> None:
+        wire = self.dial()
+        wire.feed(b"GET /alive?upgrade: websocket HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertNotIn(b"101", wire.take()[:20])
+
+    def test_an_upgrade_is_none_of_the_sites_business(self) -> None:
+        wire = self.dial()
+        wire.feed(FIRMWARE)
+        self.assertIn(b"101", wire.take()[:20])
+        self.assertIsInstance(wire, StringTransport)
+
+    def test_garbage(self) -> None:
+        wire = self.dial()
+        wire.feed(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+        self.clock.advance(0)
+        self.assertTrue(wire.disconnecting)
+
+    def test_json_has_its_length(self) -> None:
+        """§9, 15: no chunked answers."""
+        wire = self.dial()
+        wire.feed(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        top, _, body = wire.take().partition(b"\r\n\r\n")
+        self.assertNotIn(b"chunked", top.lower())
+        self.assertEqual(json.loads(body)["status"], "healthy")

@@ -1,0 +1,112 @@
+"""Thoughts and tool calls out of pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.providers.openai_delta import CallAssembly, ThoughtFilter
+from xiaozhi.values import ToolCall
+
+
+def said(*pieces: str) -> str:
+    thoughts = ThoughtFilter()
+    return "".join(map(thoughts.feed, pieces)) + thoughts.finish()
+
+
+def delta(index: int | None, call_id: str | None, name: str | None, args: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = {"function": {"name": name, "arguments": args}}
+    if index is not None:
+        entry["index"] = index
+    if call_id is not None:
+        entry["id"] = call_id
+    return entry
+
+
+class ThoughtFilterTests(SynchronousTestCase):
+    """:class:`ThoughtFilter`."""
+
+    def test_thoughts_are_dropped(self) -> None:
+        self.assertEqual(said("<think>well\n</think>\n\nYes."), "Yes.")
+        self.assertEqual(said("A <think>b</think>c <think>d</think>e"), "A c e")
+
+    def test_unfinished_thought(self) -> None:
+        self.assertEqual(said("Hm. <think>but what if"), "Hm. ")
+
+    def test_what_only_looks_like_a_mark_is_said(self) -> None:
+        self.assertEqual(said("a <thi", "rd b <"), "a <third b <")
+
+    def test_plain_text_is_not_held_back(self) -> None:
+        self.assertEqual(ThoughtFilter().feed("Hello <b"), "Hello <b")
+
+    @given(
+        st.lists(st.sampled_from(["<think>", "</think>", "<", "thi", " ", "ok", "\n"])), st.data()
+    )
+    def test_pieces_do_not_matter(self, parts: list[str], data: st.DataObject) -> None:
+        text = "".join(parts)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        self.assertEqual(said(*pieces), said(text))
+
+
+class CallAssemblyTests(SynchronousTestCase):
+    """:class:`CallAssembly` against the habits of vendors."""
+
+    def check(self, deltas: list[dict[str, Any]], *expected: tuple[str, str, str]) -> None:
+        ids = iter(("new1", "new2", "new3"))
+        calls = CallAssembly(lambda: next(ids))
+        for entry in deltas:
+            calls.feed(entry)
+        self.assertEqual(calls.finish(), [ToolCall(*call) for call in expected])
+
+    def test_by_the_book(self) -> None:
+        self.check(
+            [
+                delta(0, "a", "f", ""),
+                delta(0, None, None, '{"x"'),
+                delta(1, "b", "g", ""),
+                delta(0, None, None, ":1}"),
+                delta(1, None, None, "{}"),
+            ],
+            ("a", "f", '{"x":1}'),
+            ("b", "g", "{}"),
+        )
+
+    def test_no_index(self) -> None:
+        self.check(
+            [
+                delta(None, "a", "f", '{"x":'),
+                delta(None, None, None, "1}"),
+                delta(None, "b", "g", ""),
+            ],
+            ("a", "f", '{"x":1}'),
+            ("b", "g", "{}"),
+        )
+
+    def test_index_0_for_all(self) -> None:
+        self.check(
+            [delta(0, "a", "f", "{}"), delta(0, "b", "f", "{}")], ("a", "f", "{}"), ("b", "f", "{}")
+        )
+
+    def test_whole_calls_without_ids_and_with_objects(self) -> None:
+        self.check(
+            [delta(None, "", "f", {"x": "日"}), delta(0, "", "g", "{}"), delta(0, "", "g", "{}")],
+            ("new1", "f", '{"x": "日"}'),
+            ("new2", "g", "{}"),
+            ("new3", "g", "{}"),
+        )
+
+    def test_id_and_name_come_again(self) -> None:
+        self.check(
+            [delta(0, "a", "f", ""), delta(0, "a", "f", '{"x":'), delta(0, "", "", "1}")],
+            ("a", "f", '{"x":1}'),
+        )
+
+    def test_id_comes_late(self) -> None:
+        self.check([delta(0, None, "f", '{"x":'), delta(0, "a", None, "1}")], ("a", "f", '{"x":1}'))
+
+    def test_rubbish(self) -> None:
+        self.check([{}, {"function": None, "index": "x"}, delta(3, None, None, "{}")])

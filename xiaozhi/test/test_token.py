@@ -1,0 +1,113 @@
+"""The command line ``xiaozhi-token``."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
+from xiaozhi.token import duration, run
+
+MAC = "aa:bb:cc:dd:ee:ff"
+
+
+class TokenCommandTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_790_000_000)
+        self.key_file = self.mktemp()
+
+    def run_with(self, *argv: str, stdin: str = "") -> tuple[int, str, str]:
+        out, err = StringIO(), StringIO()
+        status = run(argv, self.clock, StringIO(stdin), out, err)
+        return status, out.getvalue(), err.getvalue()
+
+    def issued(self, *options: str) -> str:
+        status, out, err = self.run_with(
+            "issue", "--device-id", MAC, "--key-file", self.key_file, *options
+        )
+        self.assertEqual((status, err), (0, ""))
+        return out.strip()
+
+    def test_issue(self) -> None:
+        token = self.issued("--user-id", "u", "--client-id", "c", "--ttl", "30d")
+        settings = AuthSettings(key_file=self.key_file)
+        tokens = JwtTokens(load_keys(settings), settings, self.clock)
+        device = tokens.authenticate(token, MAC, "c")
+        self.assertEqual((device.user_id, device.client_id), ("u", "c"))
+        self.assertEqual(tokens.claims(token)["exp"], 1_790_000_000 + 30 * 86400)
+
+    def test_defaults(self) -> None:
+        settings = AuthSettings(key_file=self.key_file)
+        claims = JwtTokens(load_keys(settings), settings, self.clock).claims(self.issued())
+        self.assertEqual(claims["user_id"], f"open:{MAC}")
+        self.assertEqual(claims["exp"] - claims["iat"], 2592000)
+
+    def test_show(self) -> None:
+        token = self.issued("--ttl", "2d")
+        status, out, err = self.run_with("show", token, "--key-file", self.key_file)
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn(f"device_id  {MAC}\n", out)
+        self.assertIn("exp        1790172800 (2026-09-23 14:13:20 UTC, in 2 days)\n", out)
+        self.assertIn("valid      yes\n", out)
+
+    def test_show_from_standard_input(self) -> None:
+        token = self.issued()
+        status, _, _ = self.run_with("show", "-", "--key-file", self.key_file, stdin=token + "\n")
+        self.assertEqual(status, 0)
+
+    def test_show_says_why_not(self) -> None:
+        token = self.issued("--ttl", "1h")
+        self.clock.advance(7200)
+        status, out, _ = self.run_with("show", "Bearer " + token, "--key-file", self.key_file)
+        self.assertEqual(status, 1)
+        self.assertIn("valid      no: the token has expired", out)
+        self.assertIn("60 minutes ago", out)
+        status, out, _ = self.run_with("show", token, "--key-file", self.mktemp())
+        self.assertEqual(status, 1)
+        self.assertIn("no: the token was not signed with our key", out)
+
+    def test_errors_are_one_line(self) -> None:
+        missing = self.mktemp()
+        for argv in (
+            ("show", "rubbish", "--key-file", self.key_file),
+            ("issue", "--device-id", "", "--key-file", self.key_file),
+            ("issue", "--device-id", MAC, "--config", missing),
+        ):
+            status, out, err = self.run_with(*argv)
+            self.assertEqual((status, out), (2, ""), argv)
+            self.assertEqual(err.count("\n"), 1, err)
+            self.assertTrue(err.startswith("xiaozhi-token: "), err)
+
+    def test_wrong_arguments(self) -> None:
+        for argv in ((), ("issue",), ("issue", "--device-id", "x", "--ttl", "1y"), ("revoke",)):
+            shown = StringIO()
+            with redirect_stderr(shown):
+                error = self.assertRaises(SystemExit, self.run_with, *argv)
+            assert isinstance(error, SystemExit)
+            self.assertEqual(error.code, 2)
+            self.assertEqual(shown.getvalue().count("\n"), 1, shown.getvalue())
+
+    def test_config(self) -> None:
+        config = Path(self.mktemp())
+        config.write_text(f"auth:\n  key_file: {self.key_file}\n  ttl: 120\nlisten: x\n")
+        status, out, _ = self.run_with("issue", "--device-id", MAC, "--config", str(config))
+        self.assertEqual(status, 0)
+        settings = AuthSettings(key_file=self.key_file)
+        claims = JwtTokens(load_keys(settings), settings, self.clock).claims(out.strip())
+        self.assertEqual(claims["exp"] - claims["iat"], 120)
+        config.write_text("auth:\n  tll: 120\n")
+        status, _, err = self.run_with("issue", "--device-id", MAC, "--config", str(config))
+        self.assertEqual(status, 2)
+        self.assertIn("auth.tll", err)
+
+    def test_duration(self) -> None:
+        for text, seconds in (("3600", 3600), ("90m", 5400), ("12H", 43200), ("2w", 1209600)):
+            self.assertEqual(duration(text), seconds)
+        for text in ("", "0", "-1", "1y", "1.5h", "d"):
+            self.assertRaises(argparse.ArgumentTypeError, duration, text)

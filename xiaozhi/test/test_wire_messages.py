@@ -1,0 +1,45 @@
+"""The vocabulary: :mod:`xiaozhi.wire.messages`."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.wire import messages as m
+
+
+class VocabularyTests(SynchronousTestCase):
+    kinds = {
+        *typing.get_args(m.Uplink),
+        *typing.get_args(m.Downlink),
+        *typing.get_args(m.DeviceText),
+        *typing.get_args(m.ServerText),
+        m.SessionOpen,
+        m.SessionClose,
+        m.Flow,
+    }
+
+    def test_frozen_but_for_audio(self) -> None:
+        for kind in self.kinds - {m.Audio}:
+            self.assertTrue(is_dataclass(kind), kind)
+            names = [field.name for field in fields(kind)]
+            if names:
+                blank = object.__new__(kind)
+                with self.assertRaises(FrozenInstanceError):
+                    setattr(blank, names[0], None)
+
+    def test_slots(self) -> None:
+        for kind in self.kinds:
+            self.assertFalse(hasattr(object.__new__(kind), "__dict__"), kind)
+
+    def test_every_device_message_but_hello_goes_up(self) -> None:
+        device, up = set(typing.get_args(m.DeviceText)), set(typing.get_args(m.Uplink))
+        self.assertEqual(device - up, {m.Hello})
+        server, down = set(typing.get_args(m.ServerText)), set(typing.get_args(m.Downlink))
+        self.assertEqual(server - down, {m.ServerHello})
+
+    def test_emotions(self) -> None:
+        self.assertEqual(len(m.EMOTIONS), 21)
+        self.assertIn("neutral", m.EMOTIONS)

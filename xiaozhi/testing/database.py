@@ -1,0 +1,38 @@
+"""The real session store, run to completion in the calling thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.testing import MemoryReactorClock
+
+from xiaozhi.storage.dialects import Sqlite
+from xiaozhi.storage.schema import MIGRATIONS, Migration
+from xiaozhi.storage.store import Pool, SessionStore
+
+T = TypeVar("T")
+
+
+class InlinePool(Pool):
+    """A pool without threads: every Deferred has fired when it is returned."""
+
+    def start(self) -> None:
+        self.running = True
+
+    def runWithConnection(self, func: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]:
+        return execute(self._runWithConnection, func, *args, **kw)
+
+    def close(self) -> None:
+        for connection in self.connections.values():
+            connection.close()
+        self.connections.clear()
+
+
+def memory_store(
+    path: str = ":memory:", migrations: Sequence[Migration] = MIGRATIONS
+) -> SessionStore:
+    """A SQLite store whose methods are done when they return; start it first."""
+    reactor: Any = MemoryReactorClock  # not annotated
+    return SessionStore(Sqlite(path), reactor(), pool=InlinePool, migrations=migrations)

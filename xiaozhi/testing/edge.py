@@ -1,0 +1,243 @@
+"""Little stand-ins for what surrounds a device link: they note what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from xiaozhi.errors import AuthError
+from xiaozhi.im.edge import Edge
+from xiaozhi.im.link import DeviceLink
+from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.im.wheel import TickWheel
+from xiaozhi.interfaces import (
+    IAuthenticator,
+    IBridge,
+    IDeviceTransport,
+    IPresence,
+    ISessionEvents,
+    ISessionLink,
+)
+from xiaozhi.values import BridgeStatus, Direction, Presence, SessionStatus
+from xiaozhi.wire import messages as m
+from xiaozhi.wire.jsontext import parse_server
+
+DEVICE = m.Device("aa:bb:cc:dd:ee:ff", "5f6d3c2e-0000-4000-8000-000000000001", "user-1")
+
+
+@implementer(ISessionLink)
+class FakeSession:
+    """A session at an AI that is played by the test.
+
+    :ivar sent: what the edge sent, in order.
+    :ivar ended: the code and message it closed with.
+    """
+
+    def __init__(self, opening: m.SessionOpen, events: ISessionEvents) -> None:
+        self.opening = opening
+        self.events = events
+        self.sent: list[Any] = []
+        self.ended: tuple[str, str] | None = None
+        self.paused = False
+
+    def send(self, message: m.Uplink | m.Downlink) -> None:
+        self.sent.append(message)
+
+    def close(self, code: str, message: str) -> None:
+        self.ended = self.ended or (code, message)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def playbacks(self) -> list[tuple[int, str, int]]:
+        """Turn, state and played ms of each report."""
+        return [(p.turn, p.state.value, p.played_ms) for p in self.sent if type(p) is m.Playback]
+
+
+@implementer(IBridge)
+class FakeBridge:
+    """:ivar sessions: every session opened."""
+
+    def __init__(self) -> None:
+        self.sessions: list[FakeSession] = []
+        self.state = "connected"
+
+    def open(self, opening: m.SessionOpen, events: ISessionEvents) -> FakeSession:
+        session = FakeSession(opening, events)
+        self.sessions.append(session)
+        return session
+
+    def status(self) -> BridgeStatus:
+        return BridgeStatus(self.state, 1, len(self.sessions))
+
+
+class FakeLog:
+    """A session log in lists."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, m.Device]] = []
+        self.changed: list[tuple[str, SessionStatus]] = []
+        self.messages: list[tuple[str, Direction, str | None]] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def session_started(
+        self, session_id: str, device: m.Device, metadata: Mapping[str, Any]
+    ) -> None:
+        self.started.append((session_id, device))
+
+    def session_changed(self, session_id: str, status: SessionStatus) -> None:
+        self.changed.append((session_id, status))
+
+    def message(
+        self, session_id: str, message_type: str, direction: Direction, content: str | None
+    ) -> None:
+        self.messages.append((message_type, direction, content))
+
+    def event(self, session_id: str, event_type: str, data: Mapping[str, Any]) -> None:
+        self.events.append((event_type, dict(data)))
+
+    def event_data(self, event_type: str) -> dict[str, Any]:
+        """The one event of a type."""
+        (data,) = [data for kind, data in self.events if kind == event_type]
+        return data
+
+    def rows(self, direction: Direction) -> list[tuple[str, str | None]]:
+        """Type and content of the messages of one direction."""
+        return [(kind, content) for kind, way, content in self.messages if way is direction]
+
+
+@implementer(IDeviceTransport)
+class FakeTransport:
+    """A device's socket.
+
+    :ivar sent: texts and packets with their time, in order.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.sent: list[tuple[float, str | bytes]] = []
+        self.closed: tuple[int, str] | None = None
+        self.pings = 0
+        self.paused = False
+
+    def send_text(self, text: str) -> None:
+        self.sent.append((self._clock.seconds(), text))
+
+    def send_binary(self, data: bytes) -> None:
+        self.sent.append((self._clock.seconds(), data))
+
+    def close(self, code: int, reason: str) -> None:
+        assert self.closed is None, "closed twice"
+        self.closed = (code, reason)
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def texts(self) -> list[m.ServerText]:
+        """What a device would understand."""
+        return [parse_server(what)[0] for _, what in self.sent if isinstance(what, str)]
+
+    def packets(self) -> list[bytes]:
+        return [what for _, what in self.sent if isinstance(what, bytes)]
+
+
+class FakeOwner:
+    """Notes which links ended."""
+
+    def __init__(self) -> None:
+        self.over: list[DeviceLink] = []
+
+    def session_over(self, link: DeviceLink) -> None:
+        self.over.append(link)
+
+
+@implementer(IAuthenticator)
+class FakeAuthenticator:
+    """Takes ``secret``, with or without ``Bearer``; notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str | None, str, str]] = []
+
+    def authenticate(self, token: str | None, device_id: str, client_id: str) -> m.Device:
+        self.asked.append((token, device_id, client_id))
+        if (token or "").removeprefix("Bearer ") != "secret":
+            raise AuthError("bad_token", "the token is not valid", 401)
+        return m.Device(device_id, client_id, "user-1")
+
+
+@implementer(IPresence)
+class FakePresence:
+    """Claims in a list; ``broken`` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.claims: list[tuple[Presence, Callable[[], None]]] = []
+        self.released: list[tuple[str, str]] = []
+        self.broken: Exception | None = None
+
+    def _done(self) -> Deferred[None]:
+        if self.broken is not None:
+            raise self.broken
+        return succeed(None)
+
+    def start(self) -> Deferred[None]:
+        return self._done()
+
+    def stop(self) -> Deferred[None]:
+        return self._done()
+
+    def claim(self, presence: Presence, replaced: Callable[[], None]) -> Deferred[Presence | None]:
+        self._done()
+        self.claims.append((presence, replaced))
+        return succeed(None)
+
+    def release(self, device_id: str, session_id: str) -> Deferred[None]:
+        self.released.append((device_id, session_id))
+        return self._done()
+
+    def lookup(self, device_id: str) -> Deferred[Presence | None]:
+        return succeed(None)
+
+
+class EdgeBench:
+    """One edge on virtual time, and links without sockets."""
+
+    def __init__(self, settings: EdgeSettings | None = None) -> None:
+        self.clock = Clock()
+        self.bridge = FakeBridge()
+        self.log = FakeLog()
+        self.owner = FakeOwner()
+        numbers = count(1)
+        self.edge = Edge(
+            bridge=self.bridge,
+            journal=self.log,
+            clock=self.clock,
+            settings=settings or EdgeSettings(),
+            pacing=TickWheel(self.clock),
+            timeouts=TickWheel(self.clock, 0.25),
+            new_session_id=lambda: f"s{next(numbers)}",
+        )
+
+    def link(self, framing: int = 0) -> tuple[DeviceLink, FakeTransport]:
+        """A device that has connected but not said hello."""
+        transport = FakeTransport(self.clock)
+        link = DeviceLink(self.edge, self.owner, transport, DEVICE, framing)
+        link.connected()
+        return link, transport
+
+    def pass_time(self, seconds: float, step: float = 0.01) -> None:
+        """Let time pass in small steps, as it does."""
+        self.clock.pump([step] * round(seconds / step))

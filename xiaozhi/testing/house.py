@@ -1,0 +1,349 @@
+"""The whole program in one process on virtual time: devices, edge, bridge, AI.
+
+Everything is real but the clock, the sockets, the gRPC streams and the
+providers, which are the doubles that ship.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.functions import functions
+from xiaozhi.ai.sessions import Sessions
+from xiaozhi.ai.settings import SessionSettings
+from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.memory import MemoryNetwork
+from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.settings import ClientSettings, ServerSettings
+from xiaozhi.cache import presence_from_url
+from xiaozhi.device.client import SoftDevice
+from xiaozhi.device.events import Event
+from xiaozhi.device.identity import numbered
+from xiaozhi.device.machine import Settings as DeviceSettings
+from xiaozhi.im.gateway import Gateway
+from xiaozhi.im.journal import Journal
+from xiaozhi.im.link import DeviceLink
+from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, Offload
+from xiaozhi.providers import doubles
+from xiaozhi.providers.selection import Providers
+from xiaozhi.testing.database import memory_store
+from xiaozhi.wire.messages import Device
+
+T = TypeVar("T")
+
+AI = "ai:50051"
+STEP = 0.01
+
+# 0.9 s of a 400 Hz square wave at 16 kHz, loud enough for the energy detector.
+SPEECH = (b"\x00\x10" * 20 + b"\x00\xf0" * 20) * 360
+
+
+def offload(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+    """An :class:`~xiaozhi.interfaces.Offload` to nowhere."""
+    return execute(function, *args)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the doubles may use."""
+
+    reactor: Any
+    offload: Offload
+
+
+def scripted(clock: Clock, **settings: dict[str, Any]) -> Providers:
+    """The doubles, with settings by kind."""
+
+    def make(kind: str, double: Any) -> Any:
+        own = msgspec.convert(settings.get(kind, {}), double.Settings)
+        return double.make(own, Runtime(clock, offload))
+
+    return Providers(
+        asr=make("asr", doubles.ScriptedRecognizer),
+        llm=make("llm", doubles.ScriptedModel),
+        tts=make("tts", doubles.ToneSynthesizer),
+        vlllm=make("vlllm", doubles.ScriptedVision),
+        vad=make("vad", doubles.EnergyDetector),
+    )
+
+
+@implementer(IAuthenticator)
+class Anyone:
+    """Lets everybody in."""
+
+    def authenticate(self, token: str | None, device_id: str, client_id: str) -> Device:
+        return Device(device_id, client_id, "somebody")
+
+
+@implementer(IDeviceTransport)
+class Cable:
+    """A device's socket without a network; each message takes one turn of the clock.
+
+    :ivar closed: code and reason the server closed it with.
+    """
+
+    def __init__(self, clock: Clock, device: SoftDevice) -> None:
+        self._clock = clock
+        self._device = device
+        self.link: DeviceLink | None = None
+        self.closed: tuple[int, str] | None = None
+        self.cut = False
+
+    def _later(self, call: Callable[..., Any], *args: Any) -> None:
+        def deliver() -> None:
+            if not self.cut:
+                call(*args)
+
+        self._clock.callLater(0, deliver)
+
+    # From the server.
+
+    def send_text(self, text: str) -> None:
+        self._later(self._device.machine.text_received, text)
+
+    def send_binary(self, data: bytes) -> None:
+        self._later(self._device.machine.binary_received, data)
+
+    def ping(self) -> None:
+        assert self.link is not None
+        self._later(self.link.alive)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.closed is None:
+            self.closed = (code, reason)
+            self._later(self._device.machine.closed, code, reason)
+
+    def pause(self) -> None:
+        """Nothing is read from a cable in the first place."""
+
+    def resume(self) -> None:
+        """As :meth:`pause`."""
+
+
+class DeviceEnd:
+    """The device's side of a cable: a ``device.machine.Wire``."""
+
+    def __init__(self, cable: Cable) -> None:
+        self._cable = cable
+
+    def send_text(self, text: str) -> None:
+        assert self._cable.link is not None
+        self._cable._later(self._cable.link.text_received, text)
+
+    def send_binary(self, data: bytes) -> None:
+        assert self._cable.link is not None
+        self._cable._later(self._cable.link.binary_received, data)
+
+    def drop(self) -> None:
+        assert self._cable.link is not None
+        self._cable.cut = True
+        self._cable._clock.callLater(0, self._cable.link.connection_lost, "dropped")
+
+
+@implementer(IDeviceTransport)
+class Browser:
+    """A client that is no firmware: sends what the test says, notes what comes.
+
+    :ivar texts: every text received, as JSON objects.
+    :ivar packets: every binary message received.
+    :ivar closed: code and reason the server closed with.
+    """
+
+    link: DeviceLink
+
+    def __init__(self) -> None:
+        self.texts: list[dict[str, Any]] = []
+        self.packets: list[bytes] = []
+        self.closed: tuple[int, str] | None = None
+
+    def say(self, **message: Any) -> None:
+        """Send a JSON text."""
+        self.link.text_received(json.dumps(message))
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The texts of one type."""
+        return [text for text in self.texts if text["type"] == kind]
+
+    def send_text(self, text: str) -> None:
+        self.texts.append(json.loads(text))
+
+    def send_binary(self, data: bytes) -> None:
+        self.packets.append(data)
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = self.closed or (code, reason)
+
+    def ping(self) -> None:
+        self.link.alive()
+
+    def pause(self) -> None:
+        """Nothing is read from it in the first place."""
+
+    def resume(self) -> None:
+        """As :meth:`pause`."""
+
+
+@dataclass
+class Visitor:
+    """A device that has been connected.
+
+    :ivar events: what happened on it, each with its time.
+    """
+
+    device: SoftDevice
+    cable: Cable
+    events: list[tuple[float, Event]] = field(default_factory=list)
+
+    def seen(self, kind: type[T]) -> list[T]:
+        """Its events of one kind."""
+        return [event for _, event in self.events if isinstance(event, kind)]
+
+
+class House:
+    """Both services, joined.
+
+    :param session: settings of AI sessions.
+    :param edge: settings of the edge.
+    :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``.
+    """
+
+    def __init__(
+        self,
+        session: SessionSettings | None = None,
+        edge: EdgeSettings | None = None,
+        **providers: dict[str, Any],
+    ) -> None:
+        self.clock = Clock()
+        self.network = MemoryNetwork(self.clock)
+        self.providers = scripted(self.clock, **providers)
+        self.assistant = Assistant(
+            providers=self.providers,
+            functions=functions,
+            settings=session or SessionSettings(),
+            clock=self.clock,
+            seconds=lambda: 1_790_000_000.0 + self.clock.seconds(),
+            offload=offload,
+            vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
+        )
+        self.store = memory_store()
+        self.store.start()
+        self.journal = Journal(self.store, self.clock, keep_content=True)
+        self.journal.start()
+        self.bridge = BridgeClient(
+            self.network, ClientSettings(targets=(AI,)), self.clock, lambda: 0.5, "im", "im-boot"
+        )
+        self.gateway = Gateway(
+            bridge=self.bridge,
+            journal=self.journal,
+            authenticator=Anyone(),
+            presence=presence_from_url("memory:", self.clock, "im"),
+            clock=self.clock,
+            settings=edge or EdgeSettings(),
+            node="im",
+        )
+        self.visitors: list[Visitor] = []
+        self.browsers: list[Browser] = []
+        self._boots = 0
+        self.start_ai()
+        self.bridge.start()
+        self.run(0.1)
+
+    def start_ai(self) -> None:
+        """Start an AI process that knows nothing of an earlier one."""
+        self._boots += 1
+        self.ai = BridgeServer(
+            self.network.port(AI),
+            Sessions(self.assistant),
+            ServerSettings(listen=AI),
+            self.clock,
+            "ai",
+            f"ai-boot-{self._boots}",
+        )
+        self.ai.start()
+
+    def kill_ai(self) -> None:
+        """The AI process is gone without a word."""
+        self.network.cut(AI)
+        self.ai.stop()
+
+    def connect(self, number: int = 1, **settings: Any) -> Visitor:
+        """Connect a device and exchange hellos.
+
+        :param settings: of the device, e.g. ``mode=ListenMode.MANUAL``.
+        """
+        events: list[tuple[float, Event]] = []
+        device = SoftDevice(
+            self.clock,
+            replace(DeviceSettings(), **settings),
+            numbered(number),
+            watch=lambda event: events.append((self.clock.seconds(), event)),
+        )
+        cable = Cable(self.clock, device)
+        identity = device.identity
+        known = Device(identity.device_id, identity.client_id, "somebody")
+        cable.link = self.gateway.connect(cable, known, device.settings.framing)
+        visitor = Visitor(device, cable, events)
+        self.visitors.append(visitor)
+        self.until(device.attach(DeviceEnd(cable)))
+        return visitor
+
+    def browse(self, number: int = 1) -> Browser:
+        """Connect a client that speaks as the test has it speak."""
+        identity = numbered(number)
+        known = Device(identity.device_id, identity.client_id, "somebody")
+        browser = Browser()
+        browser.link = self.gateway.connect(browser, known, 0)
+        self.browsers.append(browser)
+        return browser
+
+    def run(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        self.clock.pump([STEP] * round(seconds / STEP))
+
+    def until(self, waiting: Deferred[T], limit: float = 60.0) -> T:
+        """Let time pass until a Deferred has fired. :raises AssertionError: it did not."""
+        results: list[T | Failure] = []
+        waiting.addBoth(results.append)
+        end = self.clock.seconds() + limit
+        while not results and self.clock.seconds() < end:
+            self.clock.advance(STEP)
+        if not results:
+            raise AssertionError(f"nothing came within {limit:g} s of virtual time")
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]
+
+    def close(self) -> list[Any]:
+        """Stop everything in the order the services do.
+
+        :return: timers that somebody forgot.
+        """
+        for visitor in self.visitors:
+            visitor.device.close()
+        self.run(1)
+        drained = self.gateway.drain(0)
+        self.run(2)
+        links = [visitor.cable.link for visitor in self.visitors]
+        for link in [*links, *(browser.link for browser in self.browsers)]:
+            assert link is not None
+            link.connection_lost("gone")
+            self.gateway.socket_gone()
+        drained.addErrback(lambda _: None)
+        self.gateway.stop()
+        self.bridge.stop()
+        self.ai.stop()
+        self.journal.stop()
+        self.run(1)
+        self.store.stop()
+        return list(self.clock.getDelayedCalls())

@@ -1,0 +1,148 @@
+"""``xiaozhi-token``: make a device token by hand, or see what one says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import jwt
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.auth import AuthSettings, JwtTokens, bare_token, load_keys, open_user
+from xiaozhi.config import load_mapping, read_section
+from xiaozhi.errors import ConfigError, XiaozhiError
+from xiaozhi.wire.messages import Device
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d{1,9})([smhdw]?)")
+
+
+def duration(text: str) -> float:
+    """Seconds in ``3600``, ``90m``, ``12h``, ``30d`` or ``2w``."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 3600, 12h or 30d")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Without the usage before an error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"xiaozhi-token: {message}; see {self.prog} --help\n")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = _OneLineParser(prog="xiaozhi-token", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="issue|show")
+    issue = commands.add_parser("issue", help="print a new token")
+    issue.add_argument("--device-id", required=True, help="the MAC address, as the device sends it")
+    issue.add_argument("--user-id", help="whose device it is; default: open:DEVICE_ID")
+    issue.add_argument("--client-id", default="", help="bind it to one Client-Id, too")
+    issue.add_argument("--scope", choices=("device", "vision"), default="device")
+    issue.add_argument("--ttl", type=duration, help="e.g. 3600, 12h, 30d; default: auth.ttl")
+    show = commands.add_parser("show", help="print what a token says and whether it is valid here")
+    show.add_argument("token", metavar="TOKEN", help="the token; - reads it from standard input")
+    for command in (issue, show):
+        command.add_argument("--config", type=Path, help="take the section auth of this file")
+        command.add_argument("--key-file", help="the key, instead of auth.key_file")
+    return parser
+
+
+def read_settings(config: Path | None, key_file: str | None) -> AuthSettings:
+    """The section ``auth`` of a configuration, or the defaults.
+
+    :raises ConfigError: naming the file or the key.
+    """
+    content = {} if config is None else load_mapping(config)
+    section = content.get("auth") or {}
+    settings = read_section(section, AuthSettings, "auth", config or "configuration")
+    if key_file is not None:
+        settings = msgspec.structs.replace(settings, key="", key_file=key_file)
+    return settings.kept_in(Path(str(content.get("state_dir", "var"))))
+
+
+def run(
+    argv: Sequence[str], clock: IReactorTime, stdin: TextIO, stdout: TextIO, stderr: TextIO
+) -> int:
+    """The whole program.
+
+    :raises SystemExit: 2; the arguments are wrong, or 0 after ``--help``.
+    :return: 0; 1 if ``show`` finds the token invalid; 2 if nothing could be done.
+    """
+    options = arguments().parse_args(argv)
+    try:
+        settings = read_settings(options.config, options.key_file)
+        if options.command == "show":
+            return _show(options.token, settings, clock, stdin, stdout)
+        tokens = JwtTokens(load_keys(settings), settings, clock)
+        device = Device(
+            device_id=options.device_id,
+            client_id=options.client_id,
+            user_id=options.user_id or open_user(options.device_id.strip()),
+        )
+        stdout.write(tokens.issue(device, options.scope, options.ttl or settings.ttl) + "\n")
+    except XiaozhiError as error:
+        stderr.write(f"xiaozhi-token: {error.message}\n")
+        return 2
+    return 0
+
+
+def _show(
+    token: str, settings: AuthSettings, clock: IReactorTime, stdin: TextIO, stdout: TextIO
+) -> int:
+    text = bare_token(stdin.readline() if token == "-" else token)
+    try:
+        claims: Mapping[str, Any] = jwt.decode(text, options={"verify_signature": False})
+        header: Mapping[str, Any] = jwt.get_unverified_header(text)
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise ConfigError("this is not a JWT") from None
+    for name, value in {"alg": header.get("alg"), **claims}.items():
+        label = name if name.isprintable() else json.dumps(name)
+        stdout.write(f"{label:<10} {_legible(name, value, clock.seconds())}\n")
+    try:
+        JwtTokens(load_keys(settings), settings, clock).claims(text)
+    except XiaozhiError as error:
+        stdout.write(f"{'valid':<10} no: {error.message}\n")
+        return 1
+    stdout.write(f"{'valid':<10} yes\n")
+    return 0
+
+
+def _legible(name: str, value: object, now: float) -> str:
+    if name not in {"exp", "nbf", "iat"} or not isinstance(value, int | float):
+        plain = isinstance(value, str) and value.isprintable()
+        return str(value) if plain else json.dumps(value)
+    try:
+        moment = datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return str(value)
+    distance = _distance(abs(value - now))
+    relative = f"in {distance}" if value > now else f"{distance} ago"
+    return f"{value} ({moment:%Y-%m-%d %H:%M:%S} UTC, {relative})"
+
+
+def _distance(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def main() -> None:
+    """The entry point of ``xiaozhi-token``."""
+    from twisted.internet import reactor
+
+    sys.exit(run(sys.argv[1:], IReactorTime(reactor), sys.stdin, sys.stdout, sys.stderr))
+
+
+if __name__ == "__main__":
+    main()

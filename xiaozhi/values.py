@@ -1,0 +1,230 @@
+"""Values that providers, stores and sessions hand each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+# --- sound and pictures -------------------------------------------------------
+
+
+class Encoding(Enum):
+    """How bytes of sound are to be read."""
+
+    PCM = "pcm_s16le"
+    WAV = "wav"
+    MP3 = "mp3"
+    OGG_OPUS = "ogg_opus"
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFormat:
+    """Format of a synthesiser's output.
+
+    :ivar sample_rate: Hz; only needed for PCM, containers say it themselves.
+    """
+
+    encoding: Encoding = Encoding.PCM
+    sample_rate: int = 16000
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture whose header has been checked."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+# --- what recognisers, models and tools say ------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was recognised. An empty text means: nothing was said.
+
+    :ivar language: BCP 47, empty if unknown.
+    """
+
+    text: str
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a language model is offered it.
+
+    :ivar name: ``[A-Za-z0-9_-]{1,64}``; device names have had their dots
+        replaced.
+    :ivar parameters: a JSON schema of type object.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model wants a tool run.
+
+    :ivar arguments: a JSON object as text, as the model wrote it.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of an answer, in order, not aligned to words."""
+
+    text: str
+
+
+Delta = TextDelta | ToolCall
+
+
+class Role(Enum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One entry of a dialogue.
+
+    :ivar calls: tools the assistant asked for in this entry.
+    :ivar call_id: with :attr:`Role.TOOL`, the call this text answers.
+    """
+
+    role: Role
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+
+
+# --- the session log -------------------------------------------------------------
+
+
+class SessionStatus(Enum):
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    DISCONNECTED = "disconnected"
+
+
+class Direction(Enum):
+    """Seen from the server: inbound comes from the device."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted:
+    """A row of ``device_sessions``. ``at`` is aware, in UTC, like every time here."""
+
+    session_id: str
+    device_id: str
+    client_id: str
+    user_id: str
+    at: datetime
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChanged:
+    """A later state of a session: ``status`` and ``last_active_at``."""
+
+    session_id: str
+    status: SessionStatus
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLogged:
+    """A row of ``message_logs``. ``id`` is given by the writer, so that a
+    record written twice is one row.
+
+    :ivar content: None where transcripts are not to be kept.
+    """
+
+    id: UUID
+    session_id: str
+    message_type: str
+    direction: Direction
+    content: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventLogged:
+    """A row of ``connection_events``; ``id`` as in :class:`MessageLogged`."""
+
+    id: UUID
+    session_id: str
+    event_type: str
+    at: datetime
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+LogRecord = SessionStarted | SessionChanged | MessageLogged | EventLogged
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """``device_sessions`` as it stands."""
+
+    session_id: str
+    device_id: str
+    client_id: str
+    user_id: str
+    connected_at: datetime
+    last_active_at: datetime
+    status: SessionStatus
+    metadata: Mapping[str, Any]
+
+
+# --- presence -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Where a device is connected.
+
+    :ivar node: name of the edge process.
+    :ivar since: seconds since the epoch.
+    """
+
+    device_id: str
+    session_id: str
+    node: str
+    since: float
+
+
+# --- health ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeStatus:
+    """The bridge in one line.
+
+    :ivar state: ``connected``, ``connecting`` or ``disconnected``.
+    :ivar streams: streams that are up.
+    :ivar detail: per target, for ``/health``.
+    """
+
+    state: str
+    streams: int
+    sessions: int
+    detail: Mapping[str, Any] = field(default_factory=dict)

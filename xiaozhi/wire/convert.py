@@ -1,0 +1,236 @@
+"""Messages ↔ protobuf, for the bridge. Pure, and total both ways.
+
+Every :data:`~xiaozhi.wire.messages.Uplink` message becomes a ``ChatRequest``
+and comes back equal; every :data:`~xiaozhi.wire.messages.Downlink` message a
+``ChatResponse``. JSON payloads travel as the bytes they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeVar
+
+from xiaozhi._pb import ai_service_pb2 as pb
+from xiaozhi.errors import ProtocolError
+from xiaozhi.wire import messages as m
+
+FromEdge = m.Uplink | m.SessionOpen | m.SessionClose | m.Flow
+FromAI = m.Downlink | m.SessionClose | m.Flow
+
+_REQUEST_AUDIO = pb.MESSAGE_TYPE_AUDIO
+_RESPONSE_AUDIO = pb.RESPONSE_TYPE_AUDIO
+
+E_ = TypeVar("E_", bound=Enum)
+
+
+def request(message: FromEdge, session_id: str, sequence: int) -> pb.ChatRequest:
+    """:param sequence: the message's place in its session and direction, from 1."""
+    if type(message) is m.Audio:
+        return pb.ChatRequest(
+            type=_REQUEST_AUDIO,
+            session_id=session_id,
+            sequence=sequence,
+            audio={"payload": message.payload, "timestamp": message.timestamp},
+        )
+    kind, name, fields = _REQUEST[type(message)]
+    item = pb.ChatRequest(type=kind, session_id=session_id, sequence=sequence)
+    if name:
+        getattr(item, name).SetInParent()
+        fields(getattr(item, name), message)
+    if type(message) is m.SessionOpen:
+        item.device_id = message.device.device_id
+    return item
+
+
+def response(message: FromAI, session_id: str, sequence: int) -> pb.ChatResponse:
+    """:param sequence: as for :func:`request`."""
+    if type(message) is m.Audio:
+        return pb.ChatResponse(
+            type=_RESPONSE_AUDIO,
+            session_id=session_id,
+            sequence=sequence,
+            audio={
+                "payload": message.payload,
+                "timestamp": message.timestamp,
+                "turn": message.turn,
+            },
+        )
+    kind, name, fields = _RESPONSE[type(message)]
+    item = pb.ChatResponse(type=kind, session_id=session_id, sequence=sequence)
+    getattr(item, name).SetInParent()
+    fields(getattr(item, name), message)
+    return item
+
+
+def read_request(item: pb.ChatRequest) -> FromEdge:
+    """:raises ProtocolError: no content, or one this version does not know."""
+    if item.type == _REQUEST_AUDIO:
+        audio = item.audio
+        return m.Audio(audio.payload, audio.timestamp)
+    if item.type == pb.MESSAGE_TYPE_PING:
+        return m.Ping()
+    name = item.WhichOneof("content")
+    if name == "hello":
+        return _read_open(item)
+    reader = _READ.get(name or "")
+    if reader is None:
+        raise ProtocolError("bad_request", f"request of type {item.type} with content {name}")
+    return reader(getattr(item, name))  # type: ignore[no-any-return]
+
+
+def read_response(item: pb.ChatResponse) -> FromAI:
+    """:raises ProtocolError: no content, or one this version does not know."""
+    if item.type == _RESPONSE_AUDIO:
+        audio = item.audio
+        return m.Audio(audio.payload, audio.timestamp, audio.turn)
+    name = item.WhichOneof("content")
+    reader = _READ.get(name or "")
+    if reader is None:
+        raise ProtocolError("bad_response", f"response of type {item.type} with content {name}")
+    return reader(getattr(item, name))  # type: ignore[no-any-return]
+
+
+# --- writing ---------------------------------------------------------------------
+
+
+def _copy(*names: str) -> Callable[[Any, Any], None]:
+    """Write these fields as they are; enumerations by their value."""
+
+    def write(content: Any, message: Any) -> None:
+        for name in names:
+            value = getattr(message, name)
+            setattr(content, name, value.value if isinstance(value, Enum) else value)
+
+    return write
+
+
+def _write_open(content: Any, opening: m.SessionOpen) -> None:
+    hello = opening.hello
+    content.version = hello.version
+    content.transport = hello.transport
+    content.features.mcp = hello.features.mcp
+    content.features.aec = hello.features.aec
+    content.features.glyph_push = hello.features.glyph_push
+    _AUDIO_PARAMS(content.audio, hello.audio)
+    _AUDIO_PARAMS(content.downlink, opening.downlink)
+    content.client_id = opening.device.client_id
+    content.user_id = opening.device.user_id
+    content.resumed = opening.resumed
+    content.host = opening.host
+
+
+_AUDIO_PARAMS = _copy("format", "sample_rate", "channels", "frame_duration")
+
+_Writer = tuple[Any, str, Callable[[Any, Any], None]]
+
+_REQUEST: dict[type, _Writer] = {
+    m.SessionOpen: (pb.MESSAGE_TYPE_HELLO, "hello", _write_open),
+    m.SessionClose: (pb.MESSAGE_TYPE_CLOSE, "close", _copy("code", "message")),
+    m.Listen: (pb.MESSAGE_TYPE_LISTEN, "listen", _copy("state", "mode", "text")),
+    m.Chat: (pb.MESSAGE_TYPE_CHAT, "chat", _copy("text")),
+    m.Abort: (pb.MESSAGE_TYPE_ABORT, "abort", _copy("reason")),
+    m.Mcp: (pb.MESSAGE_TYPE_MCP, "mcp", _copy("payload")),
+    m.Vision: (pb.MESSAGE_TYPE_VISION, "vision", _copy("command", "payload")),
+    m.Image: (pb.MESSAGE_TYPE_IMAGE, "image", _copy("text", "format", "data", "url")),
+    m.Iot: (pb.MESSAGE_TYPE_IOT, "iot", _copy("payload")),
+    m.Ping: (pb.MESSAGE_TYPE_PING, "", _copy()),
+    m.Goodbye: (pb.MESSAGE_TYPE_GOODBYE, "goodbye", _copy("reason")),
+    m.Unknown: (pb.MESSAGE_TYPE_OTHER, "other", _copy("type", "payload")),
+    m.Playback: (pb.MESSAGE_TYPE_PLAYBACK, "playback", _copy("turn", "state", "played_ms")),
+    m.Flow: (pb.MESSAGE_TYPE_FLOW, "flow", _copy("paused")),
+}
+
+_RESPONSE: dict[type, _Writer] = {
+    m.Stt: (pb.RESPONSE_TYPE_TEXT, "stt", _copy("text", "turn")),
+    m.Tts: (pb.RESPONSE_TYPE_TEXT, "tts", _copy("state", "text", "turn")),
+    m.Llm: (pb.RESPONSE_TYPE_TEXT, "llm", _copy("emotion", "text", "turn")),
+    m.Alert: (pb.RESPONSE_TYPE_STATUS, "alert", _copy("status", "message", "emotion")),
+    m.System: (pb.RESPONSE_TYPE_STATUS, "system", _copy("command")),
+    m.Error: (pb.RESPONSE_TYPE_ERROR, "error", _copy("code", "message")),
+    m.Pong: (pb.RESPONSE_TYPE_STATUS, "pong", _copy("timestamp")),
+    m.Image: (pb.RESPONSE_TYPE_IMAGE, "image", _copy("text", "format", "data", "url")),
+    m.Mcp: (pb.RESPONSE_TYPE_MCP, "mcp", _copy("payload")),
+    m.Iot: (pb.RESPONSE_TYPE_IOT, "iot", _copy("payload")),
+    m.Goodbye: (pb.RESPONSE_TYPE_STATUS, "goodbye", _copy("reason")),
+    m.Unknown: (pb.RESPONSE_TYPE_OTHER, "other", _copy("type", "payload")),
+    m.Flush: (pb.RESPONSE_TYPE_FLUSH, "flush", _copy("turn")),
+    m.Flow: (pb.RESPONSE_TYPE_FLOW, "flow", _copy("paused")),
+    m.SessionClose: (pb.RESPONSE_TYPE_CLOSE, "close", _copy("code", "message")),
+}
+
+
+# --- reading ---------------------------------------------------------------------
+
+
+def _enum(kind: type[E_], text: str, where: str) -> E_:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ProtocolError("bad_field", f"{where} is {text!r}") from None
+
+
+def _read_params(content: pb.AudioParams) -> m.AudioParams:
+    return m.AudioParams(
+        content.format, content.sample_rate, content.channels, content.frame_duration
+    )
+
+
+def _read_open(item: pb.ChatRequest) -> m.SessionOpen:
+    content = item.hello
+    features = content.features
+    return m.SessionOpen(
+        session_id=item.session_id,
+        device=m.Device(item.device_id, content.client_id, content.user_id),
+        hello=m.Hello(
+            version=content.version,
+            features=m.Features(features.mcp, features.aec, features.glyph_push),
+            transport=content.transport,
+            audio=_read_params(content.audio),
+        ),
+        downlink=_read_params(content.downlink),
+        resumed=content.resumed,
+        host=content.host,
+    )
+
+
+def _read_listen(content: pb.Listen) -> m.Listen:
+    return m.Listen(
+        _enum(m.ListenState, content.state, "listen.state"),
+        _enum(m.ListenMode, content.mode, "listen.mode"),
+        content.text,
+    )
+
+
+def _read_playback(content: pb.Playback) -> m.Playback:
+    state = _enum(m.PlaybackState, content.state, "playback.state")
+    return m.Playback(content.turn, state, content.played_ms)
+
+
+def _read_tts(content: pb.Tts) -> m.Tts:
+    return m.Tts(_enum(m.TtsState, content.state, "tts.state"), content.text, content.turn)
+
+
+# One table for both directions: a content name means the same in each.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "listen": _read_listen,
+    "chat": lambda c: m.Chat(c.text),
+    "abort": lambda c: m.Abort(c.reason),
+    "mcp": lambda c: m.Mcp(c.payload),
+    "vision": lambda c: m.Vision(c.command, c.payload),
+    "image": lambda c: m.Image(c.text, c.format, c.data, c.url),
+    "iot": lambda c: m.Iot(c.payload),
+    "goodbye": lambda c: m.Goodbye(c.reason),
+    "other": lambda c: m.Unknown(c.type, c.payload),
+    "playback": _read_playback,
+    "flow": lambda c: m.Flow(c.paused),
+    "close": lambda c: m.SessionClose(c.code, c.message),
+    "stt": lambda c: m.Stt(c.text, c.turn),
+    "tts": _read_tts,
+    "llm": lambda c: m.Llm(c.emotion, c.text, c.turn),
+    "alert": lambda c: m.Alert(c.status, c.message, c.emotion),
+    "system": lambda c: m.System(c.command),
+    "error": lambda c: m.Error(c.code, c.message),
+    "pong": lambda c: m.Pong(c.timestamp),
+    "flush": lambda c: m.Flush(c.turn),
+}

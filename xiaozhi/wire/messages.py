@@ -1,0 +1,410 @@
+"""The vocabulary: every message of the XiaoZhi protocol as one frozen value.
+
+Both services and the software device speak in these; text, binary and protobuf
+forms are made of them at the border (``jsontext``, ``frames``, ``convert``).
+Section numbers refer to the protocol facts in ``docs/protocol-notes.md``.
+
+Messages that belong to a spoken answer carry ``turn``: a number the AI service
+counts up per session, 0 where there is none. It never reaches a device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+# The faces every client knows (§4.2); any other name keeps the old face.
+EMOTIONS = frozenset(
+    {
+        "neutral",
+        "happy",
+        "laughing",
+        "funny",
+        "sad",
+        "angry",
+        "crying",
+        "loving",
+        "embarrassed",
+        "surprised",
+        "shocked",
+        "thinking",
+        "winking",
+        "cool",
+        "relaxed",
+        "delicious",
+        "kissy",
+        "confident",
+        "sleepy",
+        "silly",
+        "confused",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioParams:
+    """How one direction's audio is encoded.
+
+    :ivar format: ``opus``; ``pcm`` is known to exist but no client asks for it.
+    :ivar sample_rate: Hz.
+    :ivar frame_duration: ms of sound in one packet.
+    """
+
+    format: str = "opus"
+    sample_rate: int = 16000
+    channels: int = 1
+    frame_duration: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a device says it can do in its hello (§2.1)."""
+
+    mcp: bool = False
+    aec: bool = False
+    glyph_push: bool = False
+
+
+class ListenState(Enum):
+    START = "start"
+    STOP = "stop"
+    DETECT = "detect"
+
+
+class ListenMode(Enum):
+    """Who ends an utterance: the person (manual) or the server (§4.4)."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    REALTIME = "realtime"
+
+
+class TtsState(Enum):
+    START = "start"
+    SENTENCE_START = "sentence_start"
+    STOP = "stop"
+
+
+# --- from a device ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of a device. Everything but the type is optional.
+
+    :ivar version: binary framing the device uses: 1, 2, 3 (§3.1); other
+        numbers mean raw frames, like 1; 0 where the device did not say.
+    :ivar audio: the uplink's format.
+    """
+
+    version: int = 1
+    features: Features = Features()
+    transport: str = "websocket"
+    audio: AudioParams = AudioParams()
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Capture starts or stops, or a wake word or typed text was given.
+
+    :ivar mode: with ``start``; a device that leaves it out means ``auto``.
+    :ivar text: with ``detect``: the wake word, or what a person typed.
+    """
+
+    state: ListenState
+    mode: ListenMode = ListenMode.AUTO
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Typed text for the assistant."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop speaking now. ``reason`` is empty or ``wake_word_detected``."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture and what to ask about it: bytes or a URL, never both empty.
+
+    :ivar data: the encoded picture (JPEG, PNG, …), already out of base64.
+    """
+
+    text: str = ""
+    format: str = ""
+    data: bytes = b""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """A camera command of some clients (``gen_pic``, ``read_img``, …).
+
+    :ivar payload: the JSON object as it came, without its envelope.
+    """
+
+    command: str
+    payload: bytes = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A keep-alive in JSON; answered with :class:`Pong`."""
+
+
+# --- to a device ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHello:
+    """The one answer to a hello; ``audio`` is what the device will be sent."""
+
+    session_id: str
+    audio: AudioParams
+    transport: str = "websocket"
+
+
+@dataclass(frozen=True, slots=True)
+class Stt:
+    """What was understood, shown as the person's words."""
+
+    text: str
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tts:
+    """The course of a spoken answer: exactly one stop per start (§4.5)."""
+
+    state: TtsState
+    text: str = ""
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Llm:
+    """The face to show; ``text`` is its emoji for clients that show one."""
+
+    emotion: str
+    text: str = ""
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A status line, a text, a face and a sound; all three are needed."""
+
+    status: str
+    message: str
+    emotion: str = "neutral"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A command to the device; ``reboot`` is the one that exists."""
+
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """What was wrong with something the device sent."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to :class:`Ping`.
+
+    :ivar timestamp: ms since the epoch on the server's clock.
+    """
+
+    timestamp: int
+
+
+# --- either way -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mcp:
+    """One JSON-RPC 2.0 object, carried as the bytes it came in (§5)."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Iot:
+    """The things protocol before MCP (§4.8), as the bytes it came in.
+
+    :ivar payload: the message's fields as one JSON object, without ``type``
+        and ``session_id``.
+    """
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The talk is over."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message of a type we do not know: kept whole, never an error.
+
+    :ivar payload: as for :class:`Iot`.
+    """
+
+    type: str
+    payload: bytes = b"{}"
+
+
+@dataclass(slots=True)
+class Audio:
+    """One Opus packet.
+
+    Not frozen, because frozen construction costs three times as much and this
+    is built for every frame; treat it as if it were.
+
+    :ivar payload: the packet, without framing. Empty only from a browser that
+        marks the end of a recording (§13).
+    :ivar timestamp: ms; echoed by devices with server-side echo cancelling,
+        otherwise 0.
+    """
+
+    payload: bytes
+    timestamp: int = 0
+    turn: int = 0
+
+
+# --- between the two services only -------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Who is connected, as authentication established it."""
+
+    device_id: str
+    client_id: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpen:
+    """Opens a session at the AI service, or takes it up again.
+
+    :ivar session_id: ``[A-Za-z0-9_-]+``, made by the edge.
+    :ivar downlink: how answers must be encoded; the device was told the same.
+    :ivar resumed: the edge lost the AI service and comes back with this
+        session; the device has had its hello long ago.
+    :ivar host: name or address by which the device reached the edge, without a
+        port; empty: it did not say.
+    """
+
+    session_id: str
+    device: Device
+    hello: Hello
+    downlink: AudioParams
+    resumed: bool = False
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClose:
+    """Ends a session from either side.
+
+    :ivar code: stable, e.g. ``device_gone``, ``replaced``, ``farewell``.
+    """
+
+    code: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """AI → edge: throw away what has not been played of ``turn`` and end it."""
+
+    turn: int
+
+
+class PlaybackState(Enum):
+    STARTED = "started"
+    FINISHED = "finished"
+    FLUSHED = "flushed"
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """Edge → AI: what the device really got to play of a turn.
+
+    :ivar state: ``started`` with the first frame; ``finished`` when the
+        device has played it all and had its ``tts stop``; ``flushed`` when it
+        was cut.
+    :ivar played_ms: sound played, by the edge's clock.
+    """
+
+    turn: int
+    state: PlaybackState
+    played_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Asks the other side to hold this session's audio back, or to go on."""
+
+    paused: bool
+
+
+Uplink = (
+    Listen | Chat | Abort | Image | Vision | Ping | Mcp | Iot | Goodbye | Unknown | Audio | Playback
+)
+"""What the edge sends to a session at the AI service."""
+
+Downlink = (
+    Stt
+    | Tts
+    | Llm
+    | Alert
+    | System
+    | Error
+    | Pong
+    | Image
+    | Mcp
+    | Iot
+    | Goodbye
+    | Unknown
+    | Audio
+    | Flush
+)
+"""What a session at the AI service sends to the edge."""
+
+DeviceText = Hello | Listen | Chat | Abort | Image | Vision | Ping | Mcp | Iot | Goodbye | Unknown
+"""What a device sends as JSON."""
+
+ServerText = (
+    ServerHello
+    | Stt
+    | Tts
+    | Llm
+    | Alert
+    | System
+    | Error
+    | Pong
+    | Image
+    | Mcp
+    | Iot
+    | Goodbye
+    | Unknown
+)
+"""What a device is sent as JSON."""

@@ -1,0 +1,37 @@
+"""What an Opus packet says of itself, told without decoding it (RFC 6716, 3.1)."""
+
+from __future__ import annotations
+
+# Rates a decoder can be opened at, in Hz (§2.2).
+SAMPLE_RATES = (8000, 12000, 16000, 24000, 48000)
+
+_SILK = (10.0, 20.0, 40.0, 60.0)
+_HYBRID = (10.0, 20.0)
+_CELT = (2.5, 5.0, 10.0, 20.0)
+_LONGEST = 120
+
+
+def _frame_ms(config: int) -> float:
+    if config < 12:
+        return _SILK[config % 4]
+    if config < 16:
+        return _HYBRID[config % 2]
+    return _CELT[config % 4]
+
+
+# One entry per first byte; 0 where the second byte counts the frames.
+_PACKET_MS = tuple((1, 2, 2, 0)[first & 3] * _frame_ms(first >> 3) for first in range(256))
+_FRAME_MS = tuple(_frame_ms(first >> 3) for first in range(256))
+
+
+def packet_ms(packet: bytes) -> float:
+    """Milliseconds of sound in a packet, 2.5 to 120; 0 if it cannot be an Opus packet."""
+    if not packet:
+        return 0.0
+    first = packet[0]
+    length = _PACKET_MS[first]
+    if not length:
+        if len(packet) < 2:
+            return 0.0
+        length = (packet[1] & 0x3F) * _FRAME_MS[first]
+    return length if length <= _LONGEST else 0.0
