@@ -31,6 +31,17 @@ import psycopg2
 _READY_WITHIN = 30.0
 _GONE_WITHIN = 10.0
 
+# Popen(user=...) does the same between fork and exec. But it has to fork for that,
+# and gRPC, which has threads in the test run, crashes in every seventh fork.
+_BECOME = """
+import os, sys
+uid, gid, *command = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(gid))
+os.setuid(int(uid))
+os.execv(command[0], command)
+"""
+
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
@@ -111,15 +122,12 @@ class _Server:
     def _popen(
         self, command: list[str], directory: Path, output: IO[bytes]
     ) -> subprocess.Popen[bytes]:
+        if self._user is not None:
+            user = pwd.getpwnam(self._user)
+            become = [sys.executable, "-ISc", _BECOME, str(user.pw_uid), str(user.pw_gid)]
+            command = become + command
         return subprocess.Popen(
-            command,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            user=self._user,
-            group=None if self._user is None else pwd.getpwnam(self._user).pw_gid,
-            extra_groups=None if self._user is None else [],
+            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
 
     def _send(self, number: signal.Signals) -> None:
@@ -198,9 +206,10 @@ class PostgresServer(_Server):
         command += ["-U", "xiaozhi", "-A", "scram-sha-256", f"--pwfile={password_file}"]
         command += ["-E", "UTF8", "--locale=C", "--no-sync"]
         with (directory / "initdb.log").open("wb") as output:
-            code = self._popen(command, directory, output).wait(_READY_WITHIN * 2)
-        if code != 0:
-            raise RuntimeError(f"initdb failed:\n{(directory / 'initdb.log').read_text()}")
+            status = self._popen(command, directory, output).wait(_READY_WITHIN * 2)
+        if status != 0:
+            log = (directory / "initdb.log").read_text()
+            raise RuntimeError(f"initdb failed with status {status}:\n{log}")
 
     def _command(self, directory: Path) -> list[str]:
         command = [str(self._binaries / "postgres"), "-D", str(directory / "data")]
