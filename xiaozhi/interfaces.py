@@ -9,27 +9,25 @@ return a ``Deferred``; streams are async generators, to be closed with
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
-    from xiaozhi.values import (
-        BridgeStatus,
-        Delta,
-        EventLogged,
-        LogRecord,
-        MessageLogged,
-        Picture,
-        Presence,
-        SessionRow,
-        ToolSpec,
-        Transcript,
-        Utterance,
-    )
-    from xiaozhi.wire.messages import Device, SessionOpen
+from xiaozhi.values import (
+    BridgeStatus,
+    Delta,
+    EventLogged,
+    LogRecord,
+    MessageLogged,
+    Picture,
+    Presence,
+    SessionRow,
+    ToolSpec,
+    Transcript,
+    Utterance,
+)
+from xiaozhi.wire.messages import Device, SessionOpen
 
 T = TypeVar("T")
 

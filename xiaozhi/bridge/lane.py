@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from xiaozhi.bridge.backoff import Backoff
 from xiaozhi.bridge.heartbeat import Heartbeat
-from xiaozhi.bridge.items import BATCH, PROTOCOL_VERSION, UP, heartbeat, stream_open
+from xiaozhi.bridge.items import BATCH, PROTOCOL_VERSION, UP, Item, heartbeat, stream_open
 from xiaozhi.bridge.outbox import Outbox
+from xiaozhi.bridge.session import SessionEnd
+from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
-
-if TYPE_CHECKING:
-    from xiaozhi.bridge.items import Item
-    from xiaozhi.bridge.session import SessionEnd
-    from xiaozhi.bridge.settings import ClientSettings
 
 
 class LaneState(Enum):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-if TYPE_CHECKING:
-    from xiaozhi.bridge.items import Item
-    from xiaozhi.bridge.streams import IStream
+from xiaozhi.bridge.items import Item
+from xiaozhi.bridge.streams import IStream
 
 # So many packets need not wait for more: sharing a message among them already
 # makes it cheap, and a busy reactor may come to the timer late.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -17,6 +17,7 @@ from xiaozhi.bridge.items import (
     OPENING,
     PROTOCOL_VERSION,
     UP,
+    Item,
     heartbeat,
     stream_open,
 )
@@ -29,9 +30,6 @@ from xiaozhi.errors import ProtocolError, XiaozhiError
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents
 from xiaozhi.values import BridgeStatus
 from xiaozhi.wire.messages import SessionClose, SessionOpen
-
-if TYPE_CHECKING:
-    from xiaozhi.bridge.items import Item
 
 # Sessions a stream remembers having ended, so that what is still on its way to
 # them is dropped in silence. Beyond that the oldest are forgotten, and a

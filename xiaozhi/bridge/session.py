@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xiaozhi.bridge.items import Direction, Item
+from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.waiting import Bounds, Waiting
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import Audio, Flow, SessionClose
-
-if TYPE_CHECKING:
-    from xiaozhi.bridge.items import Direction, Item
-    from xiaozhi.bridge.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)

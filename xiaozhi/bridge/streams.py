@@ -6,14 +6,11 @@ All calls, both ways, are made on the reactor's thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
-    from xiaozhi.bridge.items import Item
+from xiaozhi.bridge.items import Item
 
 
 class IStream(Interface):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -13,9 +13,6 @@ from xiaozhi.im.wheel import TickWheel
 from xiaozhi.interfaces import IBridge
 from xiaozhi.values import Direction, SessionStatus
 from xiaozhi.wire.messages import AudioParams, Device
-
-if TYPE_CHECKING:
-    from xiaozhi.im.link import DeviceLink
 
 
 class SessionLog(Protocol):
@@ -36,13 +33,6 @@ class SessionLog(Protocol):
     ) -> None: ...
 
     def event(self, session_id: str, event_type: str, data: Mapping[str, Any]) -> None: ...
-
-
-class LinkOwner(Protocol):
-    """Who keeps the table of links."""
-
-    def session_over(self, link: DeviceLink) -> None:
-        """Nothing more passes through this link; its socket may live a moment longer."""
 
 
 @dataclass(frozen=True, slots=True)

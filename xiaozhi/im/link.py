@@ -7,6 +7,7 @@ on, so that devices stay connected and served while the AI service is away.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from twisted.logger import Logger
 
@@ -14,7 +15,7 @@ from xiaozhi.errors import ProtocolError
 from xiaozhi.im import closecodes
 from xiaozhi.im.answers import Answers
 from xiaozhi.im.delivery import Delivery
-from xiaozhi.im.edge import Edge, LinkOwner
+from xiaozhi.im.edge import Edge
 from xiaozhi.im.limits import Allowance
 from xiaozhi.im.record import Record, type_of
 from xiaozhi.im.vigil import Vigil
@@ -40,6 +41,13 @@ _SESSION_CODES = {
 
 # One client sends these two texts when it cannot set headers (§4.1).
 _PREAMBLE = ("authorization:", "device-id:")
+
+
+class LinkOwner(Protocol):
+    """Who keeps the table of links."""
+
+    def session_over(self, link: DeviceLink) -> None:
+        """Nothing more passes through this link; its socket may live a moment longer."""
 
 
 class DeviceLink:

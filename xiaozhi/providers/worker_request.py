@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -13,20 +13,34 @@ from twisted.python.failure import Failure
 from xiaozhi.errors import ProviderError
 from xiaozhi.providers.worker_child import DATA, DONE, END, OPEN, pack
 
-if TYPE_CHECKING:
-    from xiaozhi.providers.worker import Worker
-
 #: Bytes of one request's replies that may wait to be taken; more fails it.
 MAX_WAITING_REPLY = 16 << 20
 
 
+class RequestOwner(Protocol):
+    """Who has the child."""
+
+    reactor: Any
+
+    def write(self, frame: bytes) -> None:
+        """To the child, if there is one."""
+
+    def forget(self, request: Request, *, tell: bool) -> None:
+        """A request has ended here; ``tell`` the child if it does not know."""
+
+    def hung(self, request: Request) -> None:
+        """A request got no answer in time."""
+
+
 class Request:
-    """One request to a child. Made by :meth:`Worker.request`.
+    """One request to a child. Made by ``Worker.request``.
 
     Read the answer either with :meth:`result` or with :meth:`pieces`.
     """
 
-    def __init__(self, worker: Worker, request_id: int, payload: bytes, timeout: float) -> None:
+    def __init__(
+        self, worker: RequestOwner, request_id: int, payload: bytes, timeout: float
+    ) -> None:
         self.request_id = request_id
         self._worker = worker
         self._timeout = timeout

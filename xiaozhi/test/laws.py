@@ -130,7 +130,7 @@ def import_law(path: str, source: str) -> Iterator[str]:
         where = f"{path}:{each.line}: imports {each.name}"
         if re.search(r"\.tap(\.|$)", each.name) and part not in TESTS:
             yield where + ": nobody imports a tap"
-        elif not each.typing_only and not _may_import(path, part, _part(each.name)):
+        elif not _may_import(path, part, _part(each.name)):
             yield where + f": {part} may not"
 
 
@@ -142,13 +142,13 @@ def parts_law(paths: Iterable[str]) -> Iterator[str]:
 
 
 def cycle_law(sources: Mapping[str, str]) -> Iterator[str]:
-    """Modules do not need each other in a circle while they are imported."""
+    """Modules do not need each other in a circle, not even to name a type."""
     modules = {module_name(path): path for path in sources}
     graph: dict[str, set[str]] = {}
     for name, path in modules.items():
         needed = graph.setdefault(name, set())
         for each in imports(path, sources[path]):
-            if each.typing_only or not each.top_level:
+            if not each.top_level:
                 continue
             target = each.name if each.name in modules else each.name.rpartition(".")[0]
             # A package may gather its modules; they have it as a parent anyway.

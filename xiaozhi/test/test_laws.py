@@ -119,10 +119,10 @@ class LawTests(unittest.SynchronousTestCase):
             ("xiaozhi/im/link.py", "from xiaozhi.im import tap"),
             ("xiaozhi/device/cli.py", "import xiaozhi.ai.tap"),
             ("xiaozhi/ai/session.py", "from xiaozhi.testing import wire"),
+            ("xiaozhi/interfaces.py", "if TYPE_CHECKING:\n    from xiaozhi import service"),
         ):
             self.assert_breach(laws.import_law, path, source)
         for path, source in (
-            ("xiaozhi/interfaces.py", "if TYPE_CHECKING:\n    from xiaozhi import service"),
             ("xiaozhi/interfaces.py", "from xiaozhi.values import Picture"),
             ("xiaozhi/im/link.py", "from xiaozhi.im.pacer import Pacer\nimport json"),
             ("xiaozhi/im/link.py", "from . import pacer\nfrom xiaozhi.interfaces import IBridge"),
@@ -144,10 +144,13 @@ class LawTests(unittest.SynchronousTestCase):
 
     def test_cycle_law(self) -> None:
         a, b = "xiaozhi/im/a.py", "xiaozhi/im/b.py"
-        circle = {a: "from xiaozhi.im.b import x", b: "from xiaozhi.im import a"}
-        self.assertEqual(len(list(laws.cycle_law(circle))), 1)
+        for back in (
+            "from xiaozhi.im import a",
+            "if TYPE_CHECKING:\n    from xiaozhi.im import a",
+        ):
+            circle = {a: "from xiaozhi.im.b import x", b: back}
+            self.assertEqual(len(list(laws.cycle_law(circle))), 1)
         for broken in (
-            {a: "from xiaozhi.im.b import x", b: "if TYPE_CHECKING:\n    from xiaozhi.im import a"},
             {a: "from xiaozhi.im.b import x", b: "def f():\n    from xiaozhi.im import a"},
             {"xiaozhi/im/__init__.py": "from xiaozhi.im.a import x", a: "import xiaozhi.im"},
         ):

@@ -4,7 +4,7 @@ does not race with the device's own (§13)."""
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
@@ -13,13 +13,33 @@ from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.server import Request
 
 from xiaozhi.ai.http.answers import Answer, deliver, failure
-
-if TYPE_CHECKING:
-    from xiaozhi.ai.http.site import DeviceSite
+from xiaozhi.ai.http.endpoint import Endpoint
+from xiaozhi.ai.http.settings import HttpSettings
 
 #: Bytes thrown away so that a client whose body was refused can read why; past
 #: that it is cut off.
 _DRAINED = 1 << 20
+
+
+class RequestSite(Protocol):
+    """What connections share.
+
+    :ivar connections: open now.
+    :ivar lingering: connections kept so that the client closes first.
+    """
+
+    settings: HttpSettings
+    connections: int
+    lingering: int
+
+    def endpoint(self, path: bytes) -> Endpoint:
+        """What stands at a path."""
+
+    def hold(self, size: int) -> bool:
+        """Account for bytes of a body; False if they do not fit."""
+
+    def release(self, size: int) -> None:
+        """Take :meth:`hold` back."""
 
 
 class DeviceRequest(Request):
@@ -36,7 +56,7 @@ class DeviceRequest(Request):
     _held = 0
 
     def __init__(self, channel: DeviceChannel, *arguments: Any, **named: Any) -> None:
-        self._site: DeviceSite = channel.site
+        self._site = channel.site
         self._body = BytesIO()
         super().__init__(channel, *arguments, **named)
 
@@ -109,7 +129,7 @@ class DeviceChannel(HTTPChannel):
     answer by its length, it gets a moment to close first.
     """
 
-    site: DeviceSite
+    site: RequestSite
     _deadline: IDelayedCall | None = None
     _lingering = False
     _farewell: IDelayedCall | None = None
