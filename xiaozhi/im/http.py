@@ -15,6 +15,8 @@ from xiaozhi.im.gateway import Gateway
 from xiaozhi.interfaces import IBridge
 
 _METHODS = (b"GET", b"HEAD")
+# Bytes; nothing here wants any.
+_LONGEST_BODY = 65_536
 _NOT_FOUND = {"error": "not_found", "message": "see /health, /ready and /alive"}
 
 Check = Callable[[], str]
@@ -118,10 +120,27 @@ class _UpgradeOnly(_Json):
         return 426, {"error": "upgrade_required", "message": "this path speaks WebSocket"}
 
 
+class _Bodiless(Request):
+    """A request whose body is thrown away as it comes, where Twisted's goes to a
+    file without end. Who sends a long one is cut off."""
+
+    channel: Any
+    _thrown_away = 0
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._thrown_away += len(data)
+        if self._thrown_away > _LONGEST_BODY:
+            self.channel.transport.abortConnection()
+
+
 class EdgeSite(Site):
     """The web site behind the edge's port. No access log: a query can hold a token."""
 
     noisy = False
+    requestFactory = _Bodiless
 
     def __init__(
         self,

@@ -96,6 +96,21 @@ class HttpTests(PortCase):
         wire.feed(b"cd")
         self.assertEqual(self.answer(wire.take())[0], 405)
 
+    def test_a_long_body_is_not_kept(self) -> None:
+        """Anybody could fill the disk with it, or the memory."""
+        for length in (b"Content-Length: 10000000000\r\n", b"Transfer-Encoding: chunked\r\n"):
+            wire = self.dial()
+            wire.feed(b"POST /health HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n")
+            chunk = bytes(1000)
+            if b"chunked" in length:
+                chunk = b"3e8\r\n" + chunk + b"\r\n"
+            sent = 0
+            while not wire.aborted and sent < 10_000_000:
+                wire.feed(chunk)
+                sent += 1000
+            self.assertLess(sent, 100_000)
+            self.assertEqual(wire.take(), b"")
+
     def test_the_word_upgrade_elsewhere_is_no_upgrade(self) -> None:
         wire = self.dial()
         wire.feed(b"GET /alive?upgrade: websocket HTTP/1.1\r\nHost: x\r\n\r\n")
