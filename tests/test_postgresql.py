@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import psycopg2
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThread
@@ -180,6 +182,40 @@ class LossTests(TestCase):
             " WHERE application_name = 'xiaozhi-im'"
         )
         await self.store.append([message(1)])
+
+
+class HangTests(TestCase):
+    """The server is there and does not answer."""
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.url = postgres().create_database()
+        self.store = SessionStore(Postgresql(self.url), reactor, answer_limit=1.5)
+        await self.store.start()
+        self.addCleanup(self.store.stop)
+
+    def lock(self) -> Any:
+        """Hold a table until this connection is closed."""
+        connection = psycopg2.connect(self.url)
+        self.addCleanup(connection.close)
+        connection.cursor().execute("LOCK TABLE message_logs IN ACCESS EXCLUSIVE MODE")
+        return connection
+
+    async def test_a_call_fails_in_time_and_the_next_one_works(self) -> None:
+        lock = self.lock()
+        error = await _failure(self.store.append([started(), message(1)]))
+        self.assertEqual(error.code, "store_unavailable")
+        self.assertIn("no answer within 1.5 s", error.message)
+        lock.close()
+        await self.store.append([started(), message(1)])
+        self.assertEqual(await self.store.messages("s1", 5), [message(1)])
+
+    async def test_stopping_does_not_wait_for_ever(self) -> None:
+        self.lock()
+        writing = self.store.append([started(), message(1)])
+        await self.store.stop()
+        self.assertEqual((await _failure(writing)).code, "store_unavailable")
 
 
 async def _failure(starting: Deferred[None]) -> StoreError:

@@ -6,8 +6,10 @@ Everything that takes a cursor runs in one of the pool's threads.
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -51,6 +53,9 @@ class Dialect(Protocol):
 
     def lost(self, connection: Any) -> bool:
         """Whether a connection is of no further use."""
+
+    def interrupt(self, connection: Any) -> None:
+        """Make what waits on a connection in another thread fail now."""
 
     def lock_schema(self, cursor: Any) -> None:
         """Begin a transaction that no other upgrade runs beside."""
@@ -117,6 +122,9 @@ class Sqlite:
 
     def lost(self, connection: Any) -> bool:
         return False
+
+    def interrupt(self, connection: Any) -> None:
+        connection.interrupt()
 
     def lock_schema(self, cursor: Any) -> None:
         cursor.execute("BEGIN IMMEDIATE")
@@ -195,6 +203,14 @@ class Postgresql:
 
     def lost(self, connection: Any) -> bool:
         return bool(connection.closed)
+
+    def interrupt(self, connection: Any) -> None:
+        # Not cancel(): that asks the server, which may be what hangs.
+        with (
+            suppress(psycopg2.Error, OSError),
+            socket.socket(fileno=os.dup(connection.fileno())) as line,
+        ):
+            line.shutdown(socket.SHUT_RDWR)
 
     def lock_schema(self, cursor: Any) -> None:
         cursor.execute("SET LOCAL lock_timeout = '30s'")

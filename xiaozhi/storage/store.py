@@ -22,6 +22,9 @@ from xiaozhi.values import EventLogged, LogRecord, MessageLogged, SessionRow
 
 T = TypeVar("T")
 
+# Seconds for an upgrade: less than a part of a service has for its start.
+_UPGRADE_LIMIT = 50.0
+
 
 class _Connection(adbapi.Connection):
     """Forgets a lost connection quietly; adbapi's own logs each as an error and
@@ -40,6 +43,41 @@ class Pool(adbapi.ConnectionPool):
     """Threads with a connection each."""
 
     connectionFactory = _Connection
+
+
+class _Deadline:
+    """Ends what a thread does once it has taken too long: a server may hang, or a
+    table be locked, for ever, and the thread and the end of this process with it.
+
+    :param seconds: from now.
+    :param interrupt: called with the connection then in use.
+    """
+
+    def __init__(self, reactor: Any, seconds: float, interrupt: Callable[[Any], None]) -> None:
+        self._seconds = seconds
+        self._interrupt = interrupt
+        self._passed = False
+        self._connection: Any = None
+        self._call = reactor.callLater(seconds, self._pass)
+
+    def watch(self, connection: Any) -> None:
+        """In the thread: this connection is used from now on, or None.
+
+        :raises TimeoutError: it has passed.
+        """
+        self._connection = connection
+        if self._passed:
+            raise TimeoutError(f"no answer within {self._seconds:g} s")
+
+    def cancel(self) -> None:
+        """It was met."""
+        if self._call.active():
+            self._call.cancel()
+
+    def _pass(self) -> None:
+        self._passed = True
+        if self._connection is not None:
+            self._interrupt(self._connection)
 
 
 @implementer(ISessionStore)
@@ -62,13 +100,18 @@ class SessionStore:
         pool_size: int = 4,
         pool: type[Pool] = Pool,
         migrations: Sequence[Migration] = MIGRATIONS,
+        answer_limit: float = 15.0,
     ) -> None:
-        """:param pool_size: connections, where the database takes several."""
+        """
+        :param pool_size: connections, where the database takes several.
+        :param answer_limit: seconds one call may take.
+        """
         self._dialect = dialect
         self._reactor = reactor
         self._pool_size = dialect.threads or pool_size
         self._new_pool = pool
         self._migrations = migrations
+        self._answer_limit = answer_limit
         self._pool: Any = None
         self._running: set[Deferred[Any]] = set()
 
@@ -115,7 +158,8 @@ class SessionStore:
         )
         try:
             found = await self._run(
-                partial(upgrade, dialect=self._dialect, migrations=self._migrations)
+                partial(upgrade, dialect=self._dialect, migrations=self._migrations),
+                _UPGRADE_LIMIT,
             )
         except StoreError as error:
             await self._stop()
@@ -138,46 +182,50 @@ class SessionStore:
         await DeferredList(list(self._running))
         pool.close()
 
-    def _run(self, work: Callable[[Any], T]) -> Deferred[T]:
-        return Deferred.fromCoroutine(self._in_pool(work))
+    def _run(self, work: Callable[[Any], T], limit: float | None = None) -> Deferred[T]:
+        return Deferred.fromCoroutine(self._in_pool(work, limit or self._answer_limit))
 
-    async def _in_pool(self, work: Callable[[Any], T]) -> T:
+    async def _in_pool(self, work: Callable[[Any], T], limit: float) -> T:
         if self._pool is None:
             raise StoreError("store_closed", "the session store is not open")
         # Cancelling the answer leaves the thread at work, so stop() waits for the work.
         answer: Deferred[T] = Deferred()
         done: Deferred[None] = Deferred()
         self._running.add(done)
+        deadline = _Deadline(self._reactor, limit, self._dialect.interrupt)
 
         def finished(result: T) -> None:
+            deadline.cancel()
             self._running.discard(done)
             answer.callback(result)
             done.callback(None)
 
-        self._pool.runWithConnection(self._in_thread, work).addBoth(finished)
+        self._pool.runWithConnection(self._in_thread, work, deadline).addBoth(finished)
         try:
             return await answer
         except StoreError:
             raise
         except self._dialect.rejections as error:
             raise self._failed("store_rejected", error) from error
-        except self._dialect.failures as error:
+        except (TimeoutError, self._dialect.failures) as error:
             raise self._failed("store_unavailable", error) from error
         except (ValueError, TypeError) as error:
             raise self._failed("store_rejected", error) from error
 
-    def _in_thread(self, connection: Any, work: Callable[[Any], T]) -> T:
+    def _in_thread(self, connection: Any, work: Callable[[Any], T], deadline: _Deadline) -> T:
         try:
-            return self._once(connection, work)
+            return self._once(connection, work, deadline)
         except self._dialect.failures:
+            deadline.watch(None)
             if not self._dialect.lost(connection):
                 raise
         # The server went away since this connection was last used. Whatever happened
         # to the transaction, every one of ours can be run again.
         connection.reconnect()
-        return self._once(connection, work)
+        return self._once(connection, work, deadline)
 
-    def _once(self, connection: Any, work: Callable[[Any], T]) -> T:
+    def _once(self, connection: Any, work: Callable[[Any], T], deadline: _Deadline) -> T:
+        deadline.watch(connection._connection)
         cursor = connection.cursor()
         result = work(cursor)
         cursor.close()
