@@ -328,7 +328,10 @@ def state_directory(path: str | os.PathLike[str], key: str = "state_dir") -> Pat
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{key}: cannot make {directory}: {error.strerror}") from None
+        raise ConfigError(
+            f"{key}: cannot make {directory}: {error.strerror};"
+            f" set {key} to a directory this user may write to"
+        ) from None
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigError(f"{key}: {directory} is not writable; change its owner or set {key}")
     return directory

@@ -97,7 +97,8 @@ class Target:
         self._last_error = reason
         if not self.streams and self._reported != "down":
             self._log.warn(
-                "{what} the AI service at {target}: {reason}; next try in {retry_in:.1f} s",
+                "{what} the AI service at {target}: {reason}; start it there or set"
+                " bridge.targets; next try in {retry_in:.1f} s",
                 what="lost" if self._reported else "cannot reach",
                 target=self.address,
                 reason=reason,

@@ -377,7 +377,11 @@ class StateDirectoryTests(unittest.SynchronousTestCase):
         with open(path, "w"):
             pass
         error = self.assertRaises(ConfigError, service.state_directory, path)
-        self.assertEqual(error.message, f"state_dir: cannot make {path}: File exists")
+        self.assertEqual(
+            error.message,
+            f"state_dir: cannot make {path}: File exists;"
+            " set state_dir to a directory this user may write to",
+        )
 
     def test_unwritable(self) -> None:
         self.patch(os, "access", lambda path, mode: False)
