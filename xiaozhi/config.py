@@ -341,6 +341,8 @@ def describe(type_: Any) -> str:
 
 def _words(info: inspect.Type) -> str:
     match info:
+        case inspect.Metadata(extra_json_schema={"description": str(described)}):
+            return described
         case inspect.Metadata(type=inner):
             return _words(inner)
         case inspect.IntType():

@@ -33,10 +33,14 @@ class Pacer(msgspec.Struct, frozen=True):
     ratio: float = 1.0
 
 
+Address = Annotated[str, Meta(pattern=r"^.+:\d+$", description="host:port")]
+
+
 class Settings(msgspec.Struct, frozen=True):
     pacer: Pacer = Pacer()
     listens: tuple[Listen, ...] = ()
     targets: Annotated[tuple[str, ...], Meta(min_length=1)] = ("a:1",)
+    addresses: tuple[Address, ...] = ()
     mode: Literal["open", "closed"] = "open"
     tls: Listen | None = None
     required: bool = True
@@ -123,6 +127,9 @@ class ConfigTests(unittest.SynchronousTestCase):
             "F: targets: expected a list of at least 1 entries, each a string, not 'a:1'",
             "targets: a:1",
         )
+
+    def test_a_pattern_is_told_in_words(self) -> None:
+        self.assert_told("F: addresses[1]: expected host:port, not 'a'", "addresses: ['a:1', a]")
 
     def test_inside_a_map(self) -> None:
         self.assert_told(
