@@ -56,7 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     :ivar state_dir: made if it is not there; nothing outside it is written
         unless a path says so.
-    :ivar node: this process's name among others; empty: host name and process id.
+    :ivar node: this process's name among others; empty: host name and random digits.
     :ivar drain_timeout: seconds that devices get to leave at a shutdown.
     """
 

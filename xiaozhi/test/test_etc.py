@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from twisted.plugin import getPlugins
@@ -16,6 +16,7 @@ from xiaozhi.ai import schema as ai
 from xiaozhi.config import load, load_mapping, read_section
 from xiaozhi.errors import ConfigError
 from xiaozhi.im import schema as im
+from xiaozhi.im.settings import LinkSettings
 from xiaozhi.interfaces import IProviderMaker
 from xiaozhi.providers.maker import KINDS
 
@@ -131,6 +132,16 @@ class FileTests(SynchronousTestCase):
                 if _KEY_LINE.match(line) and not section and " # " not in line:
                     self.assertRegex(before, r"^\s*# \S", f"{name}:{number}: {line}")
                 before = line
+
+    def test_choices(self) -> None:
+        """Where only some numbers can be chosen, the comment has these."""
+        text = (ETC / "im.yaml").read_text("utf-8")
+        for field in msgspec.structs.fields(LinkSettings):
+            if get_origin(field.type) is Literal:
+                comment = re.search(rf"(?m)^#  {field.name}: .*# .*: (.+)$", text)
+                assert comment is not None, field.name
+                told = tuple(int(number) for number in re.findall(r"\d+", comment[1]))
+                self.assertEqual(told, get_args(field.type), field.name)
 
     def test_secrets_come_from_the_environment(self) -> None:
         for name in SCHEMAS:
