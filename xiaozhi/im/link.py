@@ -165,9 +165,9 @@ class DeviceLink:
             self._greeted(message, dialect)
         elif self._hello is None:
             self._refuse("hello_first", f"{type_of(message)} came before hello")
-        elif self._session is not None:
+        else:
             self._record.message(message)
-            self._take(message, self._session, now)
+            self._take(message, now)
 
     def alive(self) -> None:
         """A sign of life that is no message: a pong."""
@@ -230,7 +230,7 @@ class DeviceLink:
         self._session = session
         self._down.serve(session)
 
-    def _take(self, message: m.DeviceText, session: ISessionLink, now: float) -> None:
+    def _take(self, message: m.DeviceText, now: float) -> None:
         answers = self._answers
         match message:
             case m.Ping():
@@ -255,7 +255,9 @@ class DeviceLink:
             answers.outage.missed(now)
         # Hello has been taken care of by the caller.
         assert not isinstance(message, m.Hello)
-        session.send(message)
+        # None: the AI has said goodbye, and what it said is still being heard.
+        if self._session is not None:
+            self._session.send(message)
 
     def depart(self, code: str) -> None:
         """The AI ended the session: what is being said is heard to its end first."""

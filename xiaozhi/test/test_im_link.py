@@ -574,6 +574,19 @@ class EndTests(LinkCase):
         self.assertEqual(self.story().count("tts stop"), 1)
         self.assertEqual(self.transport.closed, (1000, "farewell"))
 
+    def test_a_farewell_can_be_cut_short(self) -> None:
+        """§9, 2: also now an abort is answered at once, and a ping."""
+        session = self.greet()
+        self.speak(session, 10)
+        session.events.closed("farewell", "")
+        self.bench.pass_time(0.3)
+        self.send(type="ping")
+        self.assertEqual(self.story()[-1], "pong")
+        self.send(type="abort")
+        self.assertEqual(self.story()[-1], "tts stop")
+        self.assertEqual(self.transport.closed, (1000, "farewell"))
+        self.assertEqual(self.story().count("tts stop"), 1)
+
     def test_other_ends(self) -> None:
         for code, close in (("idle", 1000), ("draining", 1001), ("overload", 1011)):
             link, transport = self.bench.link()
