@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 from twisted.trial import unittest
 
 from xiaozhi.test import laws
@@ -66,6 +67,9 @@ class TreeTests(unittest.SynchronousTestCase):
 
     def test_reactor_is_a_parameter(self) -> None:
         self.assert_each_keeps(laws.reactor_law, "xiaozhi/")
+
+    def test_properties_have_no_time_limit(self) -> None:
+        self.assertIsNone(hypothesis.settings().deadline)
 
     def test_nothing_sleeps(self) -> None:
         self.assert_each_keeps(laws.sleep_law, "xiaozhi/")
