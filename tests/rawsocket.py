@@ -108,8 +108,8 @@ class RawSocket:
             raise EOFError("the server closed TCP")
         self._data += data
 
-    def send(self, opcode: int, payload: bytes) -> None:
-        """One whole frame, masked."""
+    def send(self, opcode: int, payload: bytes, times: int = 1) -> None:
+        """One whole frame, masked; or the same again and again, as fast as can be."""
         size = len(payload)
         if size < 126:
             head = struct.pack(">BB", 0x80 | opcode, 0x80 | size)
@@ -118,7 +118,7 @@ class RawSocket:
         else:
             head = struct.pack(">BBQ", 0x80 | opcode, 0x80 | 127, size)
         # A mask of zeros leaves the payload as it is.
-        self.send_bytes(head + bytes(4) + payload)
+        self.send_bytes((head + bytes(4) + payload) * times)
 
     def send_bytes(self, data: bytes) -> None:
         """Anything."""
