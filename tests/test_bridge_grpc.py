@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -16,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.servers import free_port
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi._pb.ai_service_pb2_grpc import AIServiceStub
 from xiaozhi.bridge.client import BridgeClient
@@ -108,18 +108,17 @@ class GrpcAloneTests(GrpcTestCase):
         self.assertIn(self.server.address, str(caught.exception))
         self.assertNotIn("other", [thread.name for thread in threading.enumerate()])
 
-    async def test_stop_with_open_streams_is_quick(self) -> None:
+    async def test_stop_does_not_wait_for_open_streams(self) -> None:
         self.client.open(opening(), Heard())
         await self.until(lambda: self.sessions.accepted)
         begun = reactor.seconds()
         await self.server.stop()
         await self.client.stop()
-        self.assertLess(reactor.seconds() - begun, 1.0)
+        # Streams end by themselves only once they are idle for a minute.
+        self.assertLess(reactor.seconds() - begun, 10)
 
     async def test_nobody_listens(self) -> None:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            target = f"127.0.0.1:{unused.getsockname()[1]}"
+        target = f"127.0.0.1:{free_port()}"
         settings = ClientSettings(targets=(target,), backoff_base=0.01, backoff_cap=0.02)
         dialer = GrpcDialer(AsyncioThread(reactor, "edge"), settings)
         client = BridgeClient(dialer, settings, reactor, random.random, "im", "boot")
