@@ -32,7 +32,14 @@ AI_SETS = (
     f"providers.llm.scripted.replies={json.dumps({'a story': STORY, 'a fable': STORY[:150]})}",
     "providers.vlllm.scripted.answers=[A small square.]",
 )
-IM_SETS = ("store.content=true", "store.flush_interval=0.02", "link.close_timeout=0.2")
+IM_SETS = (
+    "store.content=true",
+    "store.flush_interval=0.02",
+    "link.close_timeout=0.2",
+    # A device loses what it reads in one burst with tts start: leave a machine that is
+    # slow for a moment the time to read that alone.
+    "pacer.start_gap=0.25",
+)
 
 _numbers = iter(range(1, 1 << 16))
 

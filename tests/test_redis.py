@@ -184,7 +184,7 @@ class FaultTests(RedisCase):
         await self.told_across(a, b)
 
     async def test_a_server_that_hangs(self) -> None:
-        a = await self.node("node-a", timeout=0.3)
+        a = await self.node("node-a", timeout=1.0)
         one = Presence("d1", "s1", "node-a", 1)
         self.server.freeze()
         error = await _failure(a.claim(one, self.by("s1")))
