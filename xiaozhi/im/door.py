@@ -73,15 +73,16 @@ class Door(Protocol):
         self.factory.waiting -= 1
 
     def _hand_over(self, data: bytes, end: int) -> None:
-        self._leave()
         factory = self.factory
         is_upgrade = _UPGRADE.search(data, 0, end) is not None
         chosen = factory.sockets if is_upgrade else factory.site
         transport = self.transport
         protocol = chosen.buildProtocol(transport.getPeer())
         if protocol is None:
+            self._refused = True
             transport.loseConnection()
             return
+        self._leave()
         self._next = protocol
         self._head = bytearray()
         # TLS and PROXY wrappers keep theirs under another name.

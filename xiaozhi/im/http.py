@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -136,10 +139,28 @@ class _Bodiless(Request):
             self.channel.transport.abortConnection()
 
 
+class _Visit(HTTPChannel):
+    """A connection, counted."""
+
+    site: EdgeSite
+
+    def connectionMade(self) -> None:
+        self.site.visits += 1
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.visits -= 1
+        super().connectionLost(reason)
+
+
 class EdgeSite(Site):
-    """The web site behind the edge's port. No access log: a query can hold a token."""
+    """The web site behind the edge's port. No access log: a query can hold a token.
+
+    :ivar visits: open connections; those beyond ``max_waiting`` are closed at once.
+    """
 
     noisy = False
+    protocol = _Visit  # type: ignore[assignment]  # without HTTP/2
     requestFactory = _Bodiless
 
     def __init__(
@@ -161,6 +182,11 @@ class EdgeSite(Site):
         for path in gateway.edge.settings.gateway.paths:
             _plant(root, path.strip("/").encode(), _UpgradeOnly())
         super().__init__(root, reactor=clock, timeout=timeout)
+        self.visits = 0
+        self._most = gateway.edge.settings.gateway.max_waiting
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return super().buildProtocol(addr) if self.visits < self._most else None
 
     def log(self, request: HttpRequest) -> None:
         """Nothing: see above."""

@@ -103,7 +103,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     :ivar paths: where devices may connect; a slash at the end makes no difference.
     :ivar max_connections: devices at once; more are refused with 503.
-    :ivar max_waiting: connections that have not sent their request yet.
+    :ivar max_waiting: connections that have not sent their request yet; and as many
+        that are open for ``/health`` and the like.
     :ivar head_timeout: for a whole request head.
     :ivar max_head_bytes: longest request head.
     """

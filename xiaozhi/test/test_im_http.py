@@ -17,6 +17,7 @@ class HttpTests(PortCase):
         wire.feed(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         self.clock.advance(0)
         data = wire.take()
+        wire.lose()
         if method == "HEAD":
             top, _, body = data.partition(b"\r\n\r\n")
             self.assertEqual(body, b"")
@@ -89,6 +90,22 @@ class HttpTests(PortCase):
         self.assertEqual(self.door.waiting, 0)
         self.clock.pump([1.0] * 61)
         self.assertTrue(wire.disconnecting)
+
+    def test_no_more_than_so_many_at_once(self) -> None:
+        """Each may be silent for a minute between two requests."""
+        wires = [self.dial() for _ in range(4)]
+        for wire in wires:
+            wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(self.answer(wire.take())[0], 200)
+        more = self.dial()
+        more.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual((more.take(), more.disconnecting), (b"", True))
+        more.lose()
+        self.assertEqual(self.door.waiting, 0)
+        wires[0].lose()
+        self.assertEqual(self.ask("/alive")[0], 200)
+        # Devices are counted apart.
+        self.greet()
 
     def test_a_request_body_goes_along(self) -> None:
         wire = self.dial()
