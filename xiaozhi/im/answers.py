@@ -114,7 +114,8 @@ class Answers:
             self._transport.resume()
 
     def interrupted(self) -> None:
-        """The AI is lost: the device plays what it has and hears about it if it matters."""
+        """The AI is lost, or was not there when the device came: the device plays what
+        it has and hears about it if it matters."""
         if self.over or self.outage is not None:
             return
         edge = self._edge
@@ -125,6 +126,16 @@ class Answers:
         if self._down.busy or self.asked:
             self.outage.tell()
         self._down.finish()
+
+    def missed(self, now: float) -> None:
+        """The device says something, and the AI has said nothing since it was lost."""
+        outage = self.outage
+        if outage is None or not outage.tells(now):
+            return
+        if self._edge.bridge.status().state == "connected":
+            self._resumed(outage)
+        else:
+            outage.tell()
 
     def closed(self, code: str, message: str) -> None:
         """The AI ended the session: a turn without an end gets one."""

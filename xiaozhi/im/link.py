@@ -142,7 +142,7 @@ class DeviceLink:
         record.frames += 1
         record.octets += len(data)
         if self._answers.outage is not None:
-            self._answers.outage.missed(now)
+            self._answers.missed(now)
         session.send(audio)
 
     def text_received(self, text: str) -> None:
@@ -229,6 +229,8 @@ class DeviceLink:
             return
         self._session = session
         self._down.serve(session)
+        if edge.bridge.status().state != "connected":
+            self._answers.interrupted()
 
     def _take(self, message: m.DeviceText, now: float) -> None:
         answers = self._answers
@@ -251,8 +253,7 @@ class DeviceLink:
                 answers.asked = True
             case _:
                 pass
-        if answers.outage is not None:
-            answers.outage.missed(now)
+        answers.missed(now)
         # Hello has been taken care of by the caller.
         assert not isinstance(message, m.Hello)
         # None: the AI has said goodbye, and what it said is still being heard.

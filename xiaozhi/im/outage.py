@@ -21,10 +21,9 @@ class Outage:
         self._told = False
         self.since = now
 
-    def missed(self, now: float) -> None:
-        """The device says something and nobody listens; short absences pass unnoticed."""
-        if not self._told and now - self.since >= self._settings.outage_patience:
-            self.tell()
+    def tells(self, now: float) -> bool:
+        """Whether a device that speaks now is to be told; short absences pass unnoticed."""
+        return not self._told and now - self.since >= self._settings.outage_patience
 
     def tell(self) -> None:
         """The device waits for an answer that will not come."""

@@ -511,6 +511,7 @@ class OutageTests(LinkCase):
 
     def test_who_speaks_is_told_once(self) -> None:
         session = self.greet()
+        self.bench.bridge.state = "disconnected"
         session.events.interrupted()
         self.bench.pass_time(4)
         self.assertEqual(self.story(), [])
@@ -520,6 +521,28 @@ class OutageTests(LinkCase):
         self.assertEqual(self.story(), ["alert"])
         # It is the bridge that keeps what was said until the AI is back.
         self.assertEqual(len(session.sent), 6)
+
+    def test_who_comes_during_one_is_told_too(self) -> None:
+        """Most devices open a new connection for each talk."""
+        self.bench.bridge.state = "disconnected"
+        session = self.greet()
+        self.link.binary_received(b"a")
+        self.assertEqual(self.story(), [])
+        self.bench.pass_time(4)
+        self.link.binary_received(b"a")
+        self.link.binary_received(b"a")
+        self.assertEqual(self.story(), ["alert"])
+        session.events.received(m.Stt("hi"))
+        self.assertEqual(self.story(), ["alert", "stt"])
+
+    def test_who_speaks_after_it_is_not_told(self) -> None:
+        """Even if the AI has said nothing yet, having been asked nothing."""
+        session = self.greet()
+        session.events.interrupted()
+        self.bench.pass_time(4)
+        self.send(type="listen", state="detect", text="hi")
+        self.assertEqual(self.story(), [])
+        self.assertEqual(self.log.event_data("resumed")["seconds"], 4.0)
 
     def test_who_waits_for_an_answer_is_told_at_once(self) -> None:
         session = self.greet()
