@@ -119,7 +119,10 @@ class Answers:
         if self.over or self.outage is not None:
             return
         edge = self._edge
-        self.outage = Outage(self._down, edge.settings.link, edge.clock.seconds())
+        now = edge.clock.seconds()
+        self.outage = Outage(self._down, edge.settings.link, now)
+        # Who asks before then may say nothing more, and wait.
+        edge.timeouts.at(now + edge.settings.link.outage_patience, self._waited)
         self._record.event("interrupted")
         # Who asked us to hold back is gone; the bridge bounds what waits.
         self.resume_sending()
@@ -142,6 +145,10 @@ class Answers:
         if not self.over:
             self._down.finish()
             self._link.depart(code)
+
+    def _waited(self) -> None:
+        if self.asked and not self.over:
+            self.missed(self._edge.clock.seconds())
 
     def _resumed(self, outage: Outage) -> None:
         self.outage = None

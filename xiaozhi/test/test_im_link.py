@@ -535,6 +535,16 @@ class OutageTests(LinkCase):
         session.events.received(m.Stt("hi"))
         self.assertEqual(self.story(), ["alert", "stt"])
 
+    def test_who_asks_early_and_waits_is_told_too(self) -> None:
+        session = self.greet()
+        self.bench.bridge.state = "disconnected"
+        session.events.interrupted()
+        self.send(type="listen", state="detect", text="hi")
+        self.bench.pass_time(2)
+        self.assertEqual(self.story(), [])
+        self.bench.pass_time(2)
+        self.assertEqual(self.story(), ["alert"])
+
     def test_who_speaks_after_it_is_not_told(self) -> None:
         """Even if the AI has said nothing yet, having been asked nothing."""
         session = self.greet()
