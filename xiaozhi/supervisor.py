@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.application.service import Service
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.task import deferLater
@@ -190,11 +191,20 @@ class Supervisor(ProcessMonitor):
         return bool(answer.code == 200)
 
     async def stop(self) -> None:
-        """Stop every service; those that do not in time are killed."""
-        self.stopService()
-        deadline = self._all.seconds() + STOP_LIMIT + 5
-        while self.protocols and self._all.seconds() < deadline:
-            await deferLater(self._all, 0.05, lambda: None)
+        """Stop the services, the last one first; those that do not in time are killed.
+
+        So the edge takes leave of its devices while the AI service is still there.
+        """
+        Service.stopService(self)
+        for again in self.restart.values():
+            if again.active():
+                again.cancel()
+        for unit in reversed(self.units):
+            if unit.name in self.protocols:
+                self.stopProcess(unit.name)
+            deadline = self._all.seconds() + STOP_LIMIT + 5
+            while unit.name in self.protocols and self._all.seconds() < deadline:
+                await deferLater(self._all, 0.05, lambda: None)
 
     def kill(self) -> None:
         """Stop every service at once."""

@@ -245,15 +245,15 @@ class SupervisorTests(unittest.SynchronousTestCase):
     def test_stop(self) -> None:
         self.settle()
         done = Deferred.fromCoroutine(self.supervisor.stop())
-        self.assertEqual(
-            [protocol.transport.signals for protocol in self.reactor.spawned], [["TERM"]] * 2
-        )
-        self.end(self.reactor.spawned[0], 0)
+        first, last = self.reactor.spawned
+        self.assertEqual((first.transport.signals, last.transport.signals), ([], ["TERM"]))
+        self.end(last, 0)
         self.advance(1)
+        self.assertEqual(first.transport.signals, ["TERM"])
         self.assertNoResult(done)
         self.advance(STOP_LIMIT)
-        self.assertEqual(self.reactor.spawned[1].transport.signals, ["TERM", "KILL"])
-        self.end(self.reactor.spawned[1])
+        self.assertEqual(first.transport.signals, ["TERM", "KILL"])
+        self.end(first)
         self.advance(0.1)
         self.successResultOf(done)
         self.assertEqual(len(self.reactor.spawned), 2)
