@@ -253,8 +253,8 @@ def main(given: Sequence[str] | None = None) -> int:
     options = arguments(given)
     state: str | None = None
     try:
-        (options.var / "log").mkdir(mode=0o700, parents=True, exist_ok=True)
-        options.var.chmod(0o700)
+        options.var.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (options.var / "log").mkdir(mode=0o700, exist_ok=True)
         im_sets, ai_sets = list(options.im_set), list(options.ai_set)
         if options.command == "demo":
             state = tempfile.mkdtemp(prefix="demo-", dir=options.var)
@@ -264,7 +264,8 @@ def main(given: Sequence[str] | None = None) -> int:
         units = read_units(options.im_config, options.ai_config, im_sets, ai_sets)
         return serve(options, units)
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        problem = f"cannot write {error.filename}: {error.strerror}"
+        print(f"{problem}; change its owner, or move it away", file=sys.stderr)
         return 1
     except ConfigError as error:
         print(error.message, file=sys.stderr)
@@ -281,6 +282,8 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
     reactor: Any = installed
     prefix = "demo-" if options.command == "demo" else ""
     terminal = Terminal(options.var / "log", prefix)
+    for unit in units:
+        terminal.file(unit.name)
     supervisor = Supervisor(reactor, units, terminal)
     status = 1
     work: Deferred[int] | None = None

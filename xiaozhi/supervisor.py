@@ -92,8 +92,9 @@ class Terminal:
         return self._directory / f"{self._prefix}{name}.log"
 
     def say(self, text: str) -> None:
-        """Show a line of our own."""
-        print(text, file=self._out, flush=True)
+        """Show a line of our own; a terminal that is gone holds nothing up."""
+        with suppress(OSError):
+            print(text, file=self._out, flush=True)
 
     def observe(self, event: dict[str, Any]) -> None:
         """Take a log event of the process monitor: a line of a service's output."""
@@ -102,7 +103,7 @@ class Terminal:
             if "log_failure" in event:
                 self.say(f"supervisor: {event['log_failure'].getErrorMessage()}")
             return
-        self._file(name).write(line + "\n")
+        self.file(name).write(line + "\n")
         match = self._line.match(line)
         if match is None:
             if self._loud.get(name, True) and line.strip():
@@ -117,7 +118,11 @@ class Terminal:
         elif self.talkative and level == "info" and namespace.startswith("xiaozhi"):
             self.say(f"{at} {name} {text}")
 
-    def _file(self, name: str) -> LogFile:
+    def file(self, name: str) -> LogFile:
+        """A service's file; it is made, if need be.
+
+        :raises OSError: it cannot be written.
+        """
         if name not in self._files:
             path = self.path(name)
             self._files[name] = LogFile(

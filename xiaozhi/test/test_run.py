@@ -123,6 +123,14 @@ class TerminalTests(unittest.SynchronousTestCase):
         self.assertEqual(path.read_text(), line + "\nraw é\n")
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
+    def test_terminal_gone(self) -> None:
+        class Closed(io.StringIO):
+            def write(self, text: str) -> int:
+                raise OSError(5, "Input/output error")
+
+        terminal = Terminal(Path(self.mktemp()), "", Closed())
+        terminal.say("stopping")
+
     def test_banner(self) -> None:
         units = [
             Unit("ai", "", (), Address("0.0.0.0", 8080, "")),
@@ -262,6 +270,29 @@ class SupervisorTests(unittest.SynchronousTestCase):
         self.settle()
         self.supervisor.kill()
         self.assertEqual(self.reactor.spawned[0].transport.signals, ["KILL"])
+
+
+class UnwritableTests(unittest.SynchronousTestCase):
+    """One line says what cannot be written and what to do."""
+
+    def check(self, var: Path, named: Path) -> None:
+        err = io.StringIO()
+        self.patch(sys, "stderr", err)
+        empty = self.mktemp()
+        Path(empty).touch()
+        given = ["--im-config", empty, "--ai-config", empty, "--var", str(var), "run"]
+        self.assertEqual(run.main(given), 1)
+        self.assertRegex(err.getvalue(), rf"\Acannot write {named}: .+; change its owner.+\n\Z")
+
+    def test_var(self) -> None:
+        var = Path(self.mktemp())
+        var.touch()
+        self.check(var, var)
+
+    def test_log(self) -> None:
+        var = Path(self.mktemp())
+        (var / "log" / "ai.log").mkdir(parents=True)
+        self.check(var, var / "log" / "ai.log")
 
 
 class ArgumentTests(unittest.SynchronousTestCase):
