@@ -200,6 +200,8 @@ async def demo(supervisor: Supervisor, reactor: Any, sentences: Sequence[str], s
     command = [sys.executable, "-m", "xiaozhi.device", "--ota", ota]
     command += ["--save", str(saved), "say", *sentences]
     supervisor.terminal.say("xiaozhi-device " + shlex.join(command[3:]))
+    for old in saved.glob("*.wav"):
+        old.unlink()
     device = DeviceProcess()
     reactor.spawnProcess(
         device, command[0], command, env=dict(os.environ), childFDs={0: 0, 1: 1, 2: 2}
@@ -244,6 +246,12 @@ def twistd(given: Sequence[str]) -> None:
     run_twistd()
 
 
+def unwritable(error: OSError) -> str:
+    """What to tell a person who may not write where we must."""
+    problem = f"cannot write {error.filename}: {error.strerror}"
+    return f"{problem}; change its owner, or move it away"
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """The command line."""
     given = sys.argv[1:] if given is None else given
@@ -264,8 +272,7 @@ def main(given: Sequence[str] | None = None) -> int:
         units = read_units(options.im_config, options.ai_config, im_sets, ai_sets)
         return serve(options, units)
     except OSError as error:
-        problem = f"cannot write {error.filename}: {error.strerror}"
-        print(f"{problem}; change its owner, or move it away", file=sys.stderr)
+        print(unwritable(error), file=sys.stderr)
         return 1
     except ConfigError as error:
         print(error.message, file=sys.stderr)
@@ -312,6 +319,8 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
             status = 130 if options.command == "demo" else 0
         elif failure.check(XiaozhiError):
             terminal.say(cast(XiaozhiError, failure.value).message)
+        elif failure.check(OSError):
+            terminal.say(unwritable(cast(OSError, failure.value)))
         else:
             terminal.say(failure.getTraceback())
 
