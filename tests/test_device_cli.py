@@ -19,7 +19,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from xiaozhi.audio import OpusEncoder, read_wav, write_wav
-from xiaozhi.device import cli
+from xiaozhi.device import cli, client
 from xiaozhi.device.camera import PICTURE
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.fleet import Fleet, stamped
@@ -279,6 +279,15 @@ class CommandLineTests(TestCase):
         argv = ["wav", self.wav(), "--url", self.url, "--json", "--timeout", "0.8"]
         self.assertEqual(await self.device(*argv), 1)
         self.assertEqual(self.events("failed")[0]["code"], "timeout")
+
+    async def test_not_heard(self) -> None:
+        """Nobody has to wait for the whole timeout; the next sentence is said."""
+        self.patch(client, "HEARING_LIMIT", 0.2)
+        self.factory.mute = True
+        argv = ["wav", self.wav(), self.wav(), "--url", self.url]
+        self.assertEqual(await self.device(*argv), 1)
+        told = "failed    nothing was heard in it within 0.2 s [not_heard]"
+        self.assertEqual(self.out.getvalue().count(told), 2)
 
     async def test_nobody_there(self) -> None:
         self.assertEqual(await self.device("text", "x", "--url", "ws://127.0.0.1:1/"), 1)

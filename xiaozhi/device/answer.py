@@ -128,6 +128,13 @@ class AnswerBook:
 
         return gathering.done, ended
 
+    def unheard(self, answer: Deferred[Answer], error: Exception) -> None:
+        """Fail an answer of which there is no sign yet."""
+        for gathering in list(self._open):
+            if gathering.done is answer and gathering.heard is None and not gathering.starts:
+                self._forget(gathering)
+                answer.errback(error)
+
     def interrupted(self, left: bool) -> None:
         """The device aborts what is being spoken.
 

@@ -29,6 +29,10 @@ from xiaozhi.wire.messages import ListenMode
 
 Encode = Callable[[bytes], bytes]
 
+# Seconds from the end of speech to a sign that it was heard: more than a server
+# gives its recogniser (session.turn.recognize, 15 s).
+HEARING_LIMIT = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -163,7 +167,9 @@ class SoftDevice:
 
         :param pcm: s16le mono at 16 kHz.
         :param timeout: seconds, all in all.
-        :return: fails with ``timeout``, ``closed``, or ``bad_state`` if not connected.
+        :return: fails with ``not_heard`` if there is no sign of an answer after
+            :data:`HEARING_LIMIT`, ``timeout``, ``closed``, or ``bad_state`` if not
+            connected.
         """
         return self._limited(Deferred.fromCoroutine(self._say(pcm)), timeout)
 
@@ -180,7 +186,17 @@ class SoftDevice:
             if manual:
                 self.machine.release()
             ended(at)
-            return await answer
+            giving_up = self._reactor.callLater(
+                HEARING_LIMIT,
+                self.book.unheard,
+                answer,
+                DeviceError("not_heard", f"nothing was heard in it within {HEARING_LIMIT:g} s"),
+            )
+            try:
+                return await answer
+            finally:
+                if giving_up.active():
+                    giving_up.cancel()
         except Exception:
             answer.addErrback(lambda _: None)
             answer.cancel()
