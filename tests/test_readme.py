@@ -165,9 +165,11 @@ class CommandTests(unittest.TestCase):
         (place / "etc").symlink_to(ROOT / "etc")
         program = str(SCRIPTS / "xiaozhi-token")
         issue = ["issue", "--config", "etc/im.yaml", "--device-id", "aa:bb:cc:dd:ee:ff"]
-        status, token = run(program, *issue, cwd=place)
-        self.assertEqual(status, 0, token)
-        given = [token.strip() if word == "TOKEN" else word for word in words]
+        status, out = run(program, *issue, cwd=place)
+        self.assertEqual(status, 0, out)
+        *notices, token = out.splitlines()
+        self.assertEqual(notices, ["xiaozhi-token: made a new key: var/jwt.key"])
+        given = [token if word == "TOKEN" else word for word in words]
         status, out = run(program, *given, cwd=place)
         self.assertEqual(status, 0, out)
         if words[0] == "show":

@@ -14,6 +14,8 @@ from typing import Any, NoReturn, TextIO
 import jwt
 import msgspec
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import provider
 
 from xiaozhi.auth import AuthSettings, JwtTokens, bare_token, load_keys, open_user
 from xiaozhi.config import load_mapping, read_section
@@ -83,6 +85,8 @@ def run(
         settings = read_settings(options.config, options.key_file)
         if options.command == "show":
             return _show(options.token, settings, clock, stdin, stdout)
+        if not options.device_id.strip():
+            raise ConfigError("--device-id is empty; give the MAC address, as the device sends it")
         tokens = JwtTokens(load_keys(settings), settings, clock)
         device = Device(
             device_id=options.device_id,
@@ -137,10 +141,18 @@ def _distance(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
+@provider(ILogObserver)
+def _notice(event: LogEvent) -> None:
+    """Tell of a key that was made, or that others can read."""
+    if str(event.get("log_namespace")).startswith("xiaozhi."):
+        print(f"xiaozhi-token: {formatEvent(event)}", file=sys.stderr)
+
+
 def main() -> None:
     """The entry point of ``xiaozhi-token``."""
     from twisted.internet import reactor
 
+    globalLogPublisher.addObserver(_notice)
     sys.exit(run(sys.argv[1:], IReactorTime(reactor), sys.stdin, sys.stdout, sys.stderr))
 
 
