@@ -291,7 +291,12 @@ class CommandLineTests(TestCase):
 
     async def test_nobody_there(self) -> None:
         self.assertEqual(await self.device("text", "x", "--url", "ws://127.0.0.1:1/"), 1)
-        self.assertIn("cannot_connect", self.out.getvalue())
+        (line,) = self.out.getvalue().splitlines()
+        self.assertIn("cannot_connect", line)
+
+    async def test_address_without_scheme(self) -> None:
+        self.assertEqual(await self.device("text", "x", "--ota", "127.0.0.1:1/xiaozhi/ota/"), 1)
+        self.assertIn("an address begins with http:// or https://", self.out.getvalue())
 
     async def test_refused(self) -> None:
         ota = Ota("ws://nowhere/")
@@ -304,7 +309,15 @@ class CommandLineTests(TestCase):
 
     async def test_no_such_file(self) -> None:
         self.assertEqual(await self.device("wav", "missing.wav", "--url", self.url), 1)
-        self.assertIn("missing.wav", self.out.getvalue())
+        told = "  failed    missing.wav: No such file or directory [file_error]\n"
+        self.assertEqual(self.out.getvalue(), told)
+
+    async def test_no_wav_file(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("This is a text and no sound.")
+        self.assertEqual(await self.device("wav", path, "--url", self.url), 1)
+        self.assertIn(f"{path}: not a wav stream", self.out.getvalue())
 
     def test_usage(self) -> None:
         self.patch(sys, "stderr", self.out)

@@ -75,7 +75,8 @@ class Run:
             self._report.failed(error)
             return 1
         except OSError as error:
-            self._report.failed(DeviceError("cannot_read", str(error)))
+            named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            self._report.failed(DeviceError("file_error", named))
             return 1
         finally:
             await self._voice.close()
@@ -110,7 +111,7 @@ class Run:
 
     async def _endpoint(self) -> Endpoint:
         options = self._options
-        if options.url:
+        if options.url is not None:
             return Endpoint(options.url, options.token, options.framing or 1)
         booting = SoftDevice(self._reactor, identity=self._identity())
         boot = await booting.boot(options.ota, Flavour(options.flavour))

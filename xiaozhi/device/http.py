@@ -59,6 +59,8 @@ async def post(
     :raises DeviceError: no connection, a status other than 200, no
         ``Content-Length``, too long or cut short.
     """
+    if not url.startswith(("http://", "https://")):
+        raise DeviceError(code, f"{url}: an address begins with http:// or https://")
     sent = Headers({name: [value] for name, value in headers.items()})
     try:
         request = agent.request(b"POST", url.encode("ascii"), sent, body)

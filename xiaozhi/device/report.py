@@ -40,6 +40,7 @@ class HumanReport:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._online = False
 
     def _line(self, name: str, text: str) -> None:
         print(f"  {name:<9} {text}", file=self._out, flush=True)
@@ -51,6 +52,7 @@ class HumanReport:
             self._line("boot", f"{url} → {boot.endpoint.address}, framing {boot.endpoint.version}")
 
     def opened(self, endpoint: Endpoint, opened: Opened) -> None:
+        self._online = True
         times = f"connected in {ms(opened.upgrade):g} ms, hello in {ms(opened.hello):g} ms"
         self._line("online", f"{endpoint.address}: {times}")
 
@@ -72,7 +74,8 @@ class HumanReport:
                 self._line("error", f"{message} [{code}]")
             case e.Trouble(code, message) if code != "audio_dropped":
                 self._line("trouble", f"{message} [{code}]")
-            case e.Disconnected(code, reason):
+            case e.Disconnected(code, reason) if self._online:
+                self._online = False
                 self._line("offline", f"{code} {reason}".rstrip())
 
     def answered(self, text: str, answer: Answer, saved: str) -> None:

@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 
 from xiaozhi.audio import OpusDecoder, read_wav, resample, write_wav
+from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.microphone import SAMPLE_RATE
-from xiaozhi.errors import ProtocolError
+from xiaozhi.errors import ProtocolError, ProviderError
 from xiaozhi.interfaces import ISynthesizer, Offload
 
 T = TypeVar("T")
@@ -88,7 +89,10 @@ def save(path: str, packets: tuple[bytes, ...], sample_rate: int) -> None:
 
 
 def _load(path: str) -> bytes:
-    pcm, rate = read_wav(path)
+    try:
+        pcm, rate = read_wav(path)
+    except ProviderError as error:
+        raise DeviceError(error.code, f"{path}: {error.message}") from None
     return pcm if rate == SAMPLE_RATE else resample(pcm, rate, SAMPLE_RATE)
 
 
