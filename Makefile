@@ -12,6 +12,8 @@ SAY ?=
 TYPED := $(wildcard xiaozhi tests benchmarks)
 SOURCES := $(TYPED) twisted setup.py
 
+# An environment that could not be made whole is made again.
+.DELETE_ON_ERROR:
 .PHONY: help run demo test check static bench proto clean distclean
 
 help:
