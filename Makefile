@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
-# Sentences for the demo, each in quotes: make demo SAY='"hello" "what day is it"'
+# Sentences for the demo, each in quotes.
 SAY ?=
 TYPED := $(wildcard xiaozhi tests benchmarks)
 SOURCES := $(TYPED) twisted setup.py
@@ -18,9 +18,11 @@ SOURCES := $(TYPED) twisted setup.py
 
 help:
 	@echo 'make run     start both services here; Ctrl-C stops them'
-	@echo 'make demo    have a software device talk with them, then stop'
+	@echo 'make demo    have a software device talk with them, then stop;'
+	@echo "             SAY='\"hello\" \"tell me a joke\"' are your own sentences"
 	@echo 'make test    all checks and tests'
 	@echo 'make check   style, types, import law, unit tests, coverage; no servers'
+	@echo 'make static  style and types alone'
 	@echo 'make bench   measure; prints JSON lines'
 	@echo 'make proto   generate xiaozhi/_pb from proto/'
 	@echo 'make clean   remove caches and build products (distclean: also $(VENV) and var)'
