@@ -288,6 +288,8 @@ class CommandLineTests(TestCase):
         self.assertEqual(await self.device(*argv), 1)
         told = "failed    nothing was heard in it within 0.2 s [not_heard]"
         self.assertEqual(self.out.getvalue().count(told), 2)
+        self.assertEqual(await self.device("text", "你好小智", "--url", self.url), 1)
+        self.assertIn("no sign of an answer", self.out.getvalue())
 
     async def test_nobody_there(self) -> None:
         self.assertEqual(await self.device("text", "x", "--url", "ws://127.0.0.1:1/"), 1)

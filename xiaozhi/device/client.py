@@ -186,17 +186,7 @@ class SoftDevice:
             if manual:
                 self.machine.release()
             ended(at)
-            giving_up = self._reactor.callLater(
-                HEARING_LIMIT,
-                self.book.unheard,
-                answer,
-                DeviceError("not_heard", f"nothing was heard in it within {HEARING_LIMIT:g} s"),
-            )
-            try:
-                return await answer
-            finally:
-                if giving_up.active():
-                    giving_up.cancel()
+            return await self._heard(answer, "nothing was heard in it")
         except Exception:
             answer.addErrback(lambda _: None)
             answer.cancel()
@@ -213,7 +203,17 @@ class SoftDevice:
         answer, ended = self.book.expect()
         self.machine.type_text(text)
         ended(self._reactor.seconds())
-        return await answer
+        return await self._heard(answer, "no sign of an answer (a wake word alone gets none)")
+
+    async def _heard(self, answer: Deferred[Answer], otherwise: str) -> Answer:
+        """The answer, given up early if the server shows no sign of one."""
+        error = DeviceError("not_heard", f"{otherwise} within {HEARING_LIMIT:g} s")
+        giving_up = self._reactor.callLater(HEARING_LIMIT, self.book.unheard, answer, error)
+        try:
+            return await answer
+        finally:
+            if giving_up.active():
+                giving_up.cancel()
 
     def listen(self) -> Deferred[None]:
         """Press the button if need be. :return: fires when the microphone is heard."""
