@@ -13,7 +13,9 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -104,9 +106,9 @@ class TinyServer(WebSocketServerProtocol):
 
         def send() -> None:
             packet = next(packets, None)
-            if packet is None:
+            if packet is None or self.state != self.STATE_OPEN:
                 pacer.stop()
-            elif self.state == self.STATE_OPEN:
+            else:
                 self.sendMessage(self.pack(Audio(packet)), isBinary=True)
 
         pacer = LoopingCall(send)
@@ -166,6 +168,21 @@ class Photos(Resource):
         }
         self.seen.append((headers, request.args))
         return b'{"success":true,"text":"a colour"}'
+
+
+class Ended(ProcessProtocol):
+    """A process that is waited for."""
+
+    def __init__(self) -> None:
+        self.out = ""
+        self.status: Deferred[int | None] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data.decode()
+
+    def processEnded(self, reason: Failure) -> None:
+        status: Any = reason.value
+        self.status.callback(status.exitCode)
 
 
 class CommandLineTests(TestCase):
@@ -320,6 +337,18 @@ class CommandLineTests(TestCase):
             file.write("This is a text and no sound.")
         self.assertEqual(await self.device("wav", path, "--url", self.url), 1)
         self.assertIn(f"{path}: not a wav stream", self.out.getvalue())
+
+    async def test_interrupted(self) -> None:
+        """Ctrl-C in mid-answer is no success."""
+        self.factory.packets = OpusEncoder(24000).encode(tone(24000, 3))
+        command = [sys.executable, "-m", "xiaozhi.device", "text", "x", "--url", self.url]
+        ended = Ended()
+        process = reactor.spawnProcess(ended, command[0], command, env=dict(os.environ))
+        while "You said" not in ended.out:
+            await deferLater(reactor, 0.05)
+        process.signalProcess("INT")
+        self.assertEqual(await ended.status, 130)
+        await deferLater(reactor, 0.3)
 
     def test_usage(self) -> None:
         self.patch(sys, "stderr", self.out)

@@ -169,13 +169,27 @@ def run(reactor: Any, argv: Sequence[str], out: TextIO) -> Deferred[int]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The console script."""
+    """The console script; 130 is the exit status after Ctrl-C."""
     from twisted.internet.task import react
 
     arguments = sys.argv[1:] if argv is None else argv
+    ended = interrupted = False
 
-    def ended(status: int) -> None:
+    def start(reactor: Any) -> Deferred[None]:
+        reactor.addSystemEventTrigger("before", "shutdown", stopping)
+        return run(reactor, arguments, sys.stdout).addCallback(end)
+
+    def end(status: int) -> None:
+        nonlocal ended
+        ended = True
         if status:
             raise SystemExit(status)
 
-    react(lambda reactor: run(reactor, arguments, sys.stdout).addCallback(ended))
+    def stopping() -> None:
+        nonlocal interrupted
+        interrupted = not ended
+
+    try:
+        react(start)
+    except SystemExit as leaving:
+        raise SystemExit(130 if interrupted else leaving.code) from None
