@@ -135,7 +135,9 @@ class EspeakSynthesizer:
     def make(cls, settings: EspeakSettings, runtime: ProviderRuntime) -> EspeakSynthesizer:
         """:raises ConfigError: espeak-ng or a voice is not there."""
         if find_spec("espeakng_loader") is None:
-            raise ConfigError("espeak-ng is not installed: pip install xiaozhi-im[offline]")
+            raise ConfigError(
+                "espeak-ng is not installed; in the checkout: pip install '.[offline]'"
+            )
         import espeakng_loader
 
         data = Path(espeakng_loader.get_data_path())

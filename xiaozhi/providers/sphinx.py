@@ -63,7 +63,9 @@ class SphinxRecognizer:
         """:raises ConfigError: pocketsphinx or a word's pronunciation is missing."""
         package = find_spec("pocketsphinx")
         if package is None or not package.submodule_search_locations:
-            raise ConfigError("pocketsphinx is not installed: pip install xiaozhi-im[offline]")
+            raise ConfigError(
+                "pocketsphinx is not installed; in the checkout: pip install '.[offline]'"
+            )
         model = Path(package.submodule_search_locations[0]) / "model" / "en-us"
         grammar = _grammar(settings.grammar)
         _check_words(grammar, model)

@@ -89,7 +89,7 @@ class MakeTests(SynchronousTestCase):
     def test_missing_package_says_how_to_get_it(self) -> None:
         self.patch(espeak, "find_spec", lambda name: None)
         error = self.assertRaises(ConfigError, EspeakSynthesizer.make, EspeakSettings(), None)
-        self.assertIn("pip install xiaozhi-im[offline]", error.message)
+        self.assertIn("pip install '.[offline]'", error.message)
 
     def test_unknown_voice_is_named(self) -> None:
         for settings in (EspeakSettings(voice="xyz"), EspeakSettings(voices={"zh": "xyz+f2"})):

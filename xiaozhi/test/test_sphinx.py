@@ -70,7 +70,7 @@ class SettingsTests(SynchronousTestCase):
     def test_missing_package_says_how_to_get_it(self) -> None:
         self.patch(sphinx, "find_spec", lambda name: None)
         error = self.assertRaises(ConfigError, SphinxRecognizer.make, SphinxSettings(), None)
-        self.assertIn("pip install xiaozhi-im[offline]", error.message)
+        self.assertIn("pip install '.[offline]'", error.message)
 
     def test_unknown_words_are_named(self) -> None:
         self.refused("#JSGF V1.0; grammar g;\npublic <a> = hello xyzzy plugh;", "plugh, xyzzy")
