@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.process import Broken, Helper, Process
+from benchmarks.process import Helper, Process
+from xiaozhi.listening import free_port
 
 _READY_WITHIN = 20.0
 
@@ -131,13 +131,3 @@ def _answers(url: str) -> bool:
         return False
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """A port nobody has just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-__all__ = ["Broken", "Stage", "free_port"]

@@ -28,6 +28,8 @@ from typing import IO
 
 import psycopg2
 
+from xiaozhi.listening import free_port
+
 _READY_WITHIN = 30.0
 _GONE_WITHIN = 10.0
 
@@ -41,24 +43,6 @@ os.setgid(int(gid))
 os.setuid(int(uid))
 os.execv(command[0], command)
 """
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago.
-
-    None that the system gives to outgoing connections and to whoever asks for any:
-    until our server listens, and again while it is restarted, one of those may take it.
-    """
-    while True:
-        port = 10_000 + secrets.randbelow(22_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
 
 
 class _Server:

@@ -26,10 +26,10 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 
-from tests.servers import free_port
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.device.identity import Identity
 from xiaozhi.device.ota import Endpoint
+from xiaozhi.listening import free_port
 from xiaozhi.wire.messages import Device
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,6 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from tests.servers import free_port
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi._pb.ai_service_pb2_grpc import AIServiceStub
 from xiaozhi.bridge.client import BridgeClient
@@ -26,6 +25,7 @@ from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.bridge.streams import IDialer, IStreamPort
 from xiaozhi.errors import BridgeError
+from xiaozhi.listening import free_port
 from xiaozhi.testing.bridge_contract import BridgeContract, Heard, Sessions, opening
 from xiaozhi.wire import messages as m
 

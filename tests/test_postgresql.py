@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.servers import free_port, postgres
+from tests.servers import postgres
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import ISessionStore
+from xiaozhi.listening import free_port
 from xiaozhi.storage import store_from_url
 from xiaozhi.storage.dialects import Postgresql
 from xiaozhi.storage.schema import MIGRATIONS, Migration

@@ -11,10 +11,11 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer
 from xiaozhi.cache import RedisAddress, RedisPresence, presence_from_url
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IPresence
+from xiaozhi.listening import free_port
 from xiaozhi.testing.presence_contract import PresenceContract
 from xiaozhi.values import Presence
 

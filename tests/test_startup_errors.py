@@ -11,8 +11,8 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from tests.rawsocket import RawSocket, firmware_head
-from tests.servers import free_port
 from tests.services import DOUBLES, Pair, get, run_to_end
+from xiaozhi.listening import free_port
 
 # In every key and password here; never to be shown.
 SECRET = "s3cr3t"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import secrets
+import socket
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -73,3 +76,21 @@ class Listener(Service):
         super().stopService()
         port, self.port = self.port, None
         return (port.stopListening() if port else None) or succeed(None)
+
+
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 for a server that will be started; none twice.
+
+    None of those that the system gives to outgoing connections and to whoever asks
+    for any: until the server listens, one of those might take it.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port

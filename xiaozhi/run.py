@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 
 from xiaozhi.config import load_mapping
 from xiaozhi.errors import ConfigError, XiaozhiError
-from xiaozhi.listening import listen
+from xiaozhi.listening import free_port, listen
 from xiaozhi.supervisor import HEALTH_LIMIT, Address, Supervisor, Terminal, Unit
 
 SENTENCES = ("hello", "what time is it", "set the volume to thirty")
@@ -90,15 +90,6 @@ def demo_sets(edge: int, grpc: int, http: int, state: str) -> tuple[list[str], l
             f"state_dir={state}",
         ],
     )
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports nobody listens on at the moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def lan_address() -> str:
@@ -266,7 +257,7 @@ def main(given: Sequence[str] | None = None) -> int:
         im_sets, ai_sets = list(options.im_set), list(options.ai_set)
         if options.command == "demo":
             state = tempfile.mkdtemp(prefix="demo-", dir=options.var)
-            edge, grpc, http = free_ports(3)
+            edge, grpc, http = free_port(), free_port(), free_port()
             own = demo_sets(edge, grpc, http, state)
             im_sets, ai_sets = own[0] + im_sets, own[1] + ai_sets
         units = read_units(options.im_config, options.ai_config, im_sets, ai_sets)

@@ -21,7 +21,7 @@ from twisted.trial import unittest
 
 from xiaozhi import service
 from xiaozhi.errors import ConfigError, XiaozhiError
-from xiaozhi.listening import Listener, listen
+from xiaozhi.listening import Listener, free_port, listen
 
 _real_fail_at_exit = service._fail_at_exit
 
@@ -431,3 +431,9 @@ class ListenTests(unittest.SynchronousTestCase):
 
     def test_listener_that_never_listened(self) -> None:
         self.successResultOf(Listener(MemoryReactorClock(), "", 1, Factory()).stopService())
+
+    def test_a_free_port_is_given_once(self) -> None:
+        ports = {free_port() for _ in range(20)}
+        self.assertEqual(len(ports), 20)
+        # Below those that Linux gives to outgoing connections.
+        self.assertLess(max(ports), 32_768)
