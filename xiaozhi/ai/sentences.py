@@ -53,7 +53,8 @@ class SentenceSplitter:
 
     def _cut(self) -> int | None:
         buffer = self._buffer
-        for at, char in enumerate(buffer):
+        # No further than a cut may fall: a model can send all of a long text at once.
+        for at, char in enumerate(buffer[: self._longest]):
             if (char in _WIDE and not self._may_close(at)) or (
                 char in _NARROW and self._ends_sentence(at)
             ):

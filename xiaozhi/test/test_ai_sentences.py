@@ -64,6 +64,12 @@ class SentenceSplitterTests(SynchronousTestCase):
         self.assertGreater(len(sentences), 1)
         self.assertTrue(all(len(sentence) <= 200 for sentence in sentences))
 
+    def test_a_long_text_at_once_is_cut_as_in_pieces(self) -> None:
+        """What is looked at for a cut does not grow with the text: some models
+        give all of it at once."""
+        text = "word " * 50 + "end. Go on."
+        self.check(text, "word " * 39 + "word", "word " * 10 + "end.", "Go on.")
+
     @given(st.text(alphabet="ab .,!?。，1\n", max_size=300), st.integers(1, 20))
     def test_nothing_is_lost(self, text: str, step: int) -> None:
         said = "".join("".join(split(text, step)).split())
