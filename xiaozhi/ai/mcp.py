@@ -66,10 +66,12 @@ class DeviceMcp:
         while len(tools) < self._settings.tools:
             params = {"cursor": cursor} if cursor else {}
             page = await self._request("tools/list", params, self._settings.answer)
-            tools += self._tools_of(page)
+            found = self._tools_of(page)
+            tools += found
             cursor = page.get("nextCursor") or ""
-            # A device that repeats a cursor would keep us here for ever.
-            if not isinstance(cursor, str) or not cursor or cursor in seen:
+            # A device that repeats a cursor, or has ever another empty page, would
+            # keep us here for ever.
+            if not isinstance(cursor, str) or not cursor or cursor in seen or not found:
                 break
             seen.add(cursor)
         return tools[: self._settings.tools]

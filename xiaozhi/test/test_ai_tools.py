@@ -149,6 +149,13 @@ class DeviceMcpTests(Case):
             self.answer({"tools": [{"name": "a"}], "nextCursor": "a"})
         self.assertEqual(len(self.successResultOf(found)), 2)
 
+    def test_an_empty_page_ends_the_list(self) -> None:
+        found = Deferred.fromCoroutine(self.mcp.discover("", ""))
+        self.answer({})
+        self.answer({"tools": [{"name": "a"}], "nextCursor": "b"})
+        self.answer({"tools": [], "nextCursor": "c"})
+        self.assertEqual(len(self.successResultOf(found)), 1)
+
     def test_call(self) -> None:
         box = Toolbox(self.discovered())
         called = Deferred.fromCoroutine(box.call("self_a_b", '{"x": 1}'))
