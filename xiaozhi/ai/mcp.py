@@ -39,8 +39,9 @@ class DeviceMcp:
         self._clock = clock
         self._settings = settings
         self._next_id = 1
+        # By the number as text: some clients send it back so.
         # Bound: one entry per request under way; each ends by its time limit.
-        self._waiting: dict[int, Deferred[Any]] = {}
+        self._waiting: dict[str, Deferred[Any]] = {}
 
     async def discover(self, vision_url: str, vision_token: str) -> list[ITool]:
         """Introduce ourselves and fetch the device's tools, page by page.
@@ -118,11 +119,7 @@ class DeviceMcp:
             return
         if not isinstance(payload, dict):
             return
-        number = payload.get("id")
-        # Some clients send the number back as text.
-        if isinstance(number, str) and number.isascii() and number.isdigit():
-            number = int(number)
-        waiting = self._waiting.pop(number, None) if isinstance(number, int) else None
+        waiting = self._waiting.pop(str(payload.get("id")), None)
         if waiting is None:
             return
         error = payload.get("error")
@@ -144,10 +141,10 @@ class DeviceMcp:
         number, self._next_id = self._next_id, self._next_id + 1
 
         def forget(_: Deferred[Any]) -> None:
-            self._waiting.pop(number, None)
+            self._waiting.pop(str(number), None)
 
         answer: Deferred[dict[str, Any]] = Deferred(forget)
-        self._waiting[number] = answer
+        self._waiting[str(number)] = answer
         answer.addTimeout(limit, self._clock, _no_answer(method, limit))
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         self._send(Mcp(json.dumps(request, ensure_ascii=False).encode()))

@@ -195,6 +195,8 @@ class DeviceMcpTests(Case):
         called = Deferred.fromCoroutine(self.mcp.call("x", {}))
         for payload in (b"[]", b"{}", b'{"id": 99, "result": {}}', b'{"id": null}', b"{"):
             self.mcp.received(Mcp(payload))
+        for strange in (b'"' + b"9" * 5000 + b'"', b"9" * 5000, b"true", b"[1]"):
+            self.mcp.received(Mcp(b'{"id": ' + strange + b', "result": {}}'))
         self.assertNoResult(called)
         self.mcp.close()
         self.failureResultOf(called, ToolError)
