@@ -38,7 +38,7 @@ class Abilities:
         self.toolbox = Toolbox(assistant.functions.tools(context))
         self.ready = Gate(is_open=not opening.hello.features.mcp)
         self._mcp = DeviceMcp(send, assistant.clock, assistant.settings.mcp)
-        self._things = DeviceThings(send)
+        self._things = DeviceThings(send, assistant.settings.mcp.tools)
         self._discovery: Deferred[None] | None = None
         if opening.hello.features.mcp:
             url, token = assistant.vision(opening.device, opening.host)

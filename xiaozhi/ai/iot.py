@@ -18,25 +18,27 @@ _JSON_TYPES = {"number": "integer", "boolean": "boolean", "string": "string"}
 
 
 class DeviceThings:
-    """The things one device has described, and their last known states.
+    """The things one device describes. Their states are of no use to us.
 
     :param send: sends a message to the device.
+    :param limit: methods that are taken; a device can describe things for ever.
     """
 
-    def __init__(self, send: Callable[[Iot], None]) -> None:
+    def __init__(self, send: Callable[[Iot], None], limit: int) -> None:
         self._send = send
-        self.states: dict[str, Any] = {}
+        self._room = limit
 
     def received(self, message: Iot) -> list[ITool]:
         """:return: the tools of things this message describes."""
         payload = msgspec.json.decode(message.payload)
-        for state in _objects(payload.get("states")):
-            self.states[str(state.get("name"))] = state.get("state")
-        return [
+        methods: list[ITool] = [
             ThingMethod(self._send, str(thing.get("name")), name, method)
             for thing in _objects(payload.get("descriptors"))
             for name, method in _members(thing.get("methods"))
         ]
+        taken = methods[: self._room]
+        self._room -= len(taken)
+        return taken
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -107,7 +107,8 @@ class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     :ivar call: time for one tool call.
     :ivar camera: the same for tools that take a photo: the device uploads it
         and waits for words about it, up to 2 × 30 s (§5.2).
-    :ivar tools: how many tools of a device are taken at most.
+    :ivar tools: how many tools of a device are taken at most; the same for methods of
+        things (§4.8).
     :ivar ready: how long a turn waits for a device that is still introducing itself.
     """
 

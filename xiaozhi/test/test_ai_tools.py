@@ -206,7 +206,7 @@ class DeviceMcpTests(Case):
 class DeviceThingsTests(Case):
     def test_methods_become_tools(self) -> None:
         sent: list[Iot] = []
-        things = DeviceThings(sent.append)
+        things = DeviceThings(sent.append, 64)
         descriptor = {
             "descriptors": [
                 {
@@ -235,8 +235,16 @@ class DeviceThingsTests(Case):
             },
         )
 
-    def test_states_are_kept_and_nonsense_is_not(self) -> None:
-        things = DeviceThings(lambda _: None)
+    def test_states_and_nonsense_are_no_tools(self) -> None:
+        things = DeviceThings(lambda _: None, 64)
         states = b'{"states":[{"name":"Lamp","state":{"on":true}},7],"descriptors":{}}'
         self.assertEqual(things.received(Iot(states)), [])
-        self.assertEqual(things.states, {"Lamp": {"on": True}})
+
+    def test_no_more_than_the_limit(self) -> None:
+        """A device that goes on describing things does not fill our memory."""
+        things = DeviceThings(lambda _: None, 3)
+        taken = 0
+        for number in range(3):
+            thing = {"name": f"Lamp{number}", "methods": {"On": {}, "Off": {}}}
+            taken += len(things.received(Iot(json.dumps({"descriptors": [thing]}).encode())))
+        self.assertEqual(taken, 3)
