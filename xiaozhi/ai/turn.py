@@ -254,6 +254,10 @@ class Turn:
                         calls.append(delta)
             for sentence in splitter.flush():
                 await self._say(sentence)
+        except BaseException:
+            # Nobody will run them, and models refuse a call without its result.
+            calls.clear()
+            raise
         finally:
             # Also when interrupted: the model must know what it has begun to say.
             mind.dialogue.said(said.strip(), tuple(calls))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -16,10 +18,36 @@ from xiaozhi.ai.tools import Toolbox
 from xiaozhi.ai.turn import Mind, Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ToolError
-from xiaozhi.interfaces import ITool
+from xiaozhi.interfaces import ILanguageModel, ITool
 from xiaozhi.testing.house import offload, scripted
-from xiaozhi.values import Role, ToolSpec, Transcript
+from xiaozhi.values import (
+    Delta,
+    Role,
+    TextDelta,
+    ToolCall,
+    ToolSpec,
+    Transcript,
+    Utterance,
+)
 from xiaozhi.wire import messages as m
+
+
+@implementer(ILanguageModel)
+class Hesitant:
+    """Begins an answer and does not come to its end."""
+
+    def __init__(self, *deltas: Delta) -> None:
+        self._deltas = deltas
+
+    async def reply(
+        self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
+    ) -> AsyncGenerator[Delta, None]:
+        for delta in self._deltas:
+            yield delta
+        await Deferred()
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
 
 
 @implementer(ITool)
@@ -46,7 +74,7 @@ class TurnTests(SynchronousTestCase):
         providers = scripted(self.clock, llm={"calls": calls})
         self.dialogue = Dialogue(DialogueSettings(), "d", self.clock.seconds)
         limits = TurnSettings()
-        mouth = Mouth(
+        self.mouth = Mouth(
             synthesizer=providers.tts,
             send=self.sent.append,
             gate=Gate(is_open=True),
@@ -56,7 +84,7 @@ class TurnTests(SynchronousTestCase):
             settings=SpeechSettings(),
             limits=limits,
         )
-        mind = Mind(
+        self.mind = Mind(
             model=providers.llm,
             dialogue=self.dialogue,
             toolbox=Toolbox([Tool("first", self.first), Tool("second", self.second)]),
@@ -66,13 +94,24 @@ class TurnTests(SynchronousTestCase):
             clock=self.clock,
             limits=limits,
         )
-        self.turn = Turn(1, "s", mind, mouth)
+        self.turn = Turn(1, "s", self.mind, self.mouth)
 
     def ask(self) -> Deferred[bool]:
         async def heard() -> Transcript:
             return Transcript("do both")
 
         return Deferred.fromCoroutine(self.turn.answer(heard()))
+
+    def test_interrupted_before_its_tools(self) -> None:
+        """A call that was not run is not in the dialogue: models refuse one without result."""
+        model = Hesitant(TextDelta("I will. "), ToolCall("1", "first", "{}"))
+        self.turn = Turn(1, "s", replace(self.mind, model=model), self.mouth)
+        answer = self.ask()
+        answer.cancel()
+        self.failureResultOf(answer)
+        last = self.dialogue.entries()[-1]
+        self.assertEqual((last.role, last.text, last.calls), (Role.ASSISTANT, "I will.", ()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def results(self) -> list[str]:
         return [entry.text for entry in self.dialogue.entries() if entry.role is Role.TOOL]
