@@ -42,7 +42,8 @@ class VendorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     :ivar extra: merged into each request last; a null takes a key out.
     :ivar first_byte_timeout: from sending the request to the answer's first byte.
     :ivar idle_timeout: between two pieces of the answer.
-    :ivar total_timeout: the whole call.
+    :ivar total_timeout: the whole call, but for the time in which the caller does not
+        want more of the answer, because the device still plays what came before.
     """
 
     base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+")] = (
@@ -167,6 +168,8 @@ class Answer:
         self._first_by = sent + settings.first_byte_timeout
         self._end_by = sent + settings.total_timeout
         self._begun = False
+        # When the caller was last given something; until it asks again, time is not ours.
+        self._given = self._clock.seconds()
         types = response.headers.getRawHeaders("content-type", [""])
         self.media_type = types[0].partition(";")[0].strip().lower()
         response.deliverBody(self._body)
@@ -178,9 +181,11 @@ class Answer:
         :raises ProviderError: it took too long, or the connection broke.
         """
         now = self._clock.seconds()
+        self._end_by += now - self._given
         due = now + self._client.settings.idle_timeout if self._begun else self._first_by
         data = await self._client.within(self._body.chunk(), min(due, self._end_by) - now)
         self._begun = True
+        self._given = self._clock.seconds()
         return data
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:

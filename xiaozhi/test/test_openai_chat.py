@@ -386,6 +386,21 @@ class TimeTests(ChatCase):
             self.clock.advance(2)
         self.check(reading)
 
+    def test_a_slow_reader_has_all_the_time(self) -> None:
+        """A long answer is read at the pace at which the device plays it."""
+        generator = self.chat.reply(ASKED, [])
+        first = Deferred.fromCoroutine(anext(generator))
+        response = self.vendor.last.answer()
+        response.send(say("One."))
+        self.assertEqual(self.successResultOf(first), TextDelta("One."))
+        self.clock.advance(1000)
+        second = Deferred.fromCoroutine(anext(generator))
+        self.clock.advance(1)
+        self.assertNoResult(second)
+        response.send(say("Two."))
+        self.assertEqual(self.successResultOf(second), TextDelta("Two."))
+        self.successResultOf(Deferred.fromCoroutine(generator.aclose()))
+
     def test_connect_timeout_is_the_agents(self) -> None:
         from twisted.internet.testing import MemoryReactorClock
 
