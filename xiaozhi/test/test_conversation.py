@@ -125,6 +125,25 @@ class TalkTests(ConversationCase):
         first = next(at for at, event in visitor.events if isinstance(event, e.PacketPlayed))
         self.assertGreaterEqual(times[e.SpeechStopped] + 0.011, first + answer.audio_ms / 1000)
 
+    def test_an_answer_may_play_longer_than_thinking_may_take(self) -> None:
+        house = self.house(
+            session=SessionSettings(turn=TurnSettings(whole=10)),
+            llm={"answers": ((LONG + " ") * 10,)},
+            tts={"pace": 4.0},
+        )
+        answer = house.until(house.connect().device.text("go"))
+        self.assertGreater(answer.audio_ms, 40_000)
+        self.assertEqual(answer.sentences[-1], LONG)
+
+    def test_thinking_all_in_all_is_limited(self) -> None:
+        house = self.house(
+            session=SessionSettings(turn=TurnSettings(whole=20)),
+            llm={"answers": (LONG.replace(",", "").replace(".", "") * 2,), "token_delay": 1.0},
+        )
+        answer = house.until(house.connect().device.text("go"))
+        self.assertIn("Sorry", answer.text)
+        self.flushLoggedErrors()
+
     def test_the_log_has_it_all(self) -> None:
         house = self.house(llm={"answers": ("Fine.",)})
         visitor = house.connect()
