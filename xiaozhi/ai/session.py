@@ -257,6 +257,8 @@ class Session:
     def _begin(self, answer: Callable[[Turn], Awaitable[bool]]) -> None:
         """Start a turn; one that is under way ends first."""
         self._cancel_answer()
+        # A goodbye that was talked over is none.
+        self._ending = False
         self._ears.listen(manual=False)
         self.state = State.ANSWERING
         self._turns += 1

@@ -204,6 +204,23 @@ class ToolTests(ConversationCase):
         self.assertEqual(visitor.cable.closed, (1000, "farewell"))
         self.assert_paired(visitor)
 
+    def test_a_goodbye_talked_over_is_none(self) -> None:
+        house = self.house(
+            llm={
+                "calls": ({"name": "end_conversation", "when": "goodbye"},),
+                "replies": {"no, wait": "Yes?"},
+            }
+        )
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="listen", state="detect", text="goodbye")
+        house.run(0.5)
+        browser.say(type="listen", state="detect", text="no, wait")
+        house.run(3)
+        self.assertEqual([text["text"] for text in browser.of("stt")], ["goodbye", "no, wait"])
+        self.assertEqual(browser.of("tts")[-1]["state"], "stop")
+        self.assertIsNone(browser.closed)
+
 
 class InterruptionTests(ConversationCase):
     def test_abort(self) -> None:
