@@ -22,6 +22,9 @@ class Departing(Protocol):
     def depart(self, code: str) -> None:
         """The AI ended the session."""
 
+    def listen_again(self) -> None:
+        """The AI was lost: what it knew of the device's microphone is lost, too."""
+
 
 @implementer(ISessionEvents)
 class Answers:
@@ -116,7 +119,10 @@ class Answers:
     def interrupted(self) -> None:
         """The AI is lost, or was not there when the device came: the device plays what
         it has and hears about it if it matters."""
-        if self.over or self.outage is not None:
+        if self.over:
+            return
+        self._link.listen_again()
+        if self.outage is not None:
             return
         edge = self._edge
         now = edge.clock.seconds()

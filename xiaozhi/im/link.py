@@ -67,6 +67,7 @@ class DeviceLink:
         "_edge",
         "_hello",
         "_host",
+        "_listening",
         "_owner",
         "_session",
         "_record",
@@ -101,6 +102,8 @@ class DeviceLink:
         self._down = Delivery(edge, transport, self.session_id)
         self._session: ISessionLink | None = None
         self._hello: m.Hello | None = None
+        # What opened the microphone, as far as we have been told.
+        self._listening: m.Listen | None = None
         self._unpack: Unpack = unpack_v1
         self._allowance = Allowance(edge.settings.limits, edge.clock.seconds())
         self._record = Record(edge.journal, self.session_id)
@@ -249,6 +252,8 @@ class DeviceLink:
             case m.Listen():
                 answers.asked = message.state is not m.ListenState.START
                 self._record.utterance_over()
+                if message.state is not m.ListenState.DETECT:
+                    self._listening = message if message.state is m.ListenState.START else None
             case m.Chat() | m.Image():
                 answers.asked = True
             case _:
@@ -259,6 +264,12 @@ class DeviceLink:
         # None: the AI has said goodbye, and what it said is still being heard.
         if self._session is not None:
             self._session.send(message)
+
+    def listen_again(self) -> None:
+        """The next session is a new one: tell it that the device listens. The device
+        does not say it twice (§4.4)."""
+        if self._listening is not None and self._session is not None:
+            self._session.send(self._listening)
 
     def depart(self, code: str) -> None:
         """The AI ended the session: what is being said is heard to its end first."""

@@ -383,6 +383,20 @@ class OutageTests(ConversationCase):
         house.start_ai()
         self.assertEqual(house.until(answer).text, "Yes.")
 
+    def test_lost_while_the_device_listens(self) -> None:
+        """The device goes on sending sound and does not say again that it listens (§4.4)."""
+        for mode in (ListenMode.AUTO, ListenMode.REALTIME):
+            house = self.house(asr={"texts": ("one", "two")})
+            visitor = house.connect(mode=mode)
+            house.until(visitor.device.say(SPEECH))
+            house.run(1)
+            house.kill_ai()
+            house.run(1)
+            house.start_ai()
+            house.run(12)
+            self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "two")
+            self.assert_paired(visitor)
+
     def test_connected_while_away(self) -> None:
         """The hello is answered at once, by the edge."""
         house = self.house()
