@@ -29,7 +29,8 @@ class Worker:
     Requests beyond ``concurrency`` wait; beyond ``waiting`` more they fail at
     once with ``busy``. If the child dies its running requests fail
     (``crashed``, retryable) and the next request starts another one: at once
-    after the first crash, later after a growing delay, until one succeeds.
+    after the first crash, later after a growing delay, until one succeeds. A child
+    that does not answer in time, be it to a cancellation, is killed.
     """
 
     _log = Logger()
@@ -59,6 +60,9 @@ class Worker:
         self._backoff = backoff
         self._running: dict[int, Request] = {}
         self._waiting: deque[Request] = deque()
+        # Cancelled requests whose end the child has not confirmed: when it is due.
+        # Bound: each ends by its time limit or with the child.
+        self._owed: dict[int, Any] = {}
         self._child: _Child | None = None
         self._crashes = 0
         self._retry: Any = None
@@ -91,6 +95,7 @@ class Worker:
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         self._fail_all(ProviderError("closed", "the provider was closed", retryable=False))
+        self._forgive_all()
         if self._child is None:
             return succeed(None)
         if self._gone is None:
@@ -122,6 +127,10 @@ class Worker:
         if self._running.pop(request.request_id, None) is not None:
             if tell:
                 self.write(pack(request.request_id, CANCEL))
+                # Impatient people must not keep alive a child that hangs.
+                self._owed[request.request_id] = self.reactor.callLater(
+                    self._timeout, self._kill_hung
+                )
             else:
                 self._crashes = 0
         elif request in self._waiting:
@@ -131,13 +140,14 @@ class Worker:
     def hung(self, request: Request) -> None:
         """A request got no answer in time. A child that had it is beyond help."""
         if request.request_id in self._running and self._child is not None:
-            self._log.warn("{module} does not answer: killed", module=self._module)
             del self._running[request.request_id]
-            self._child.kill()
+            self._kill_hung()
         elif request in self._waiting:
             self._waiting.remove(request)
 
     def received(self, request_id: int, kind: int, payload: bytes) -> None:
+        if kind != DATA:
+            self._forgive(self._owed.pop(request_id, None))
         request = self._running.get(request_id)
         if request is not None and kind in (DATA, DONE, ERROR):
             request.received(kind, payload)
@@ -147,6 +157,7 @@ class Worker:
         if child is not self._child:
             return
         self._child = None
+        self._forgive_all()
         if self._killer is not None and self._killer.active():
             self._killer.cancel()
         if self._closed:
@@ -195,6 +206,21 @@ class Worker:
             self._child = None
             self._log.error("{module} cannot start: {error}", module=self._module, error=error)
             self._fail_all(ProviderError("crashed", f"{self._module} cannot start", retryable=True))
+
+    def _kill_hung(self) -> None:
+        if self._child is not None:
+            self._log.warn("{module} does not answer: killed", module=self._module)
+            self._child.kill()
+
+    def _forgive_all(self) -> None:
+        """The child owes nothing any more."""
+        owed, self._owed = self._owed, {}
+        for due in owed.values():
+            self._forgive(due)
+
+    def _forgive(self, due: Any) -> None:
+        if due is not None and due.active():
+            due.cancel()
 
     def _fail_all(self, error: ProviderError) -> None:
         requests = [*self._running.values(), *self._waiting]

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 #: To the child: a request, more of it, its end, its cancellation.
 OPEN, DATA, END, CANCEL = 1, 2, 3, 4
-#: From the child: ``DATA``, then exactly one of these.
+#: From the child: ``DATA``, then exactly one of these; ``DONE`` to a ``CANCEL``, too.
 DONE, ERROR = 5, 6
 
 #: Longest payload either side accepts; more means the stream is out of step.
@@ -152,6 +152,7 @@ def serve(service: Service) -> None:
                 service.ended(request_id)
             elif kind == CANCEL:
                 service.cancelled(request_id)
+                channel.send(request_id, DONE)
         except Refused as error:
             service.cancelled(request_id)
             channel.refuse(request_id, error.code, error.message, error.retryable)

@@ -223,6 +223,24 @@ class WorkerTests(SynchronousTestCase):
         self.child.end()
         self.failed(other, "crashed")
 
+    def test_a_child_that_hangs_is_killed_though_nobody_waits_so_long(self) -> None:
+        request = self.complete()
+        self.reactor.advance(4)
+        request.cancel()
+        self.reactor.advance(4.9)
+        self.assertEqual(self.child.signals, [])
+        self.reactor.advance(0.2)
+        self.assertEqual(self.child.signals, ["KILL"])
+        self.child.end()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_a_child_that_confirms_a_cancellation_lives(self) -> None:
+        request = self.complete()
+        request.cancel()
+        self.child.answer(1, DATA, b"on its way")
+        self.child.answer(1, DONE)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_time_runs_from_the_end_and_anew_with_each_piece(self) -> None:
         request = self.worker.request(b"")
         result = request.result()
@@ -377,6 +395,9 @@ class ChildTests(SynchronousTestCase):
         answers = self.served(pack(1, DATA, b"refuse"), pack(2, END))
         self.assertEqual([answer[:2] for answer in answers], [(1, ERROR), (2, DONE)])
         self.assertEqual(json.loads(answers[0][2])["code"], "refused")
+
+    def test_a_cancellation_is_confirmed(self) -> None:
+        self.assertEqual(self.served(pack(1, OPEN), pack(1, CANCEL)), [(1, DONE, b"")])
 
     def test_cancelled_is_seen_without_waiting(self) -> None:
         self.addCleanup(os.close, self.feed)
