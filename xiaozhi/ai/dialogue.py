@@ -14,12 +14,12 @@ _PLACEHOLDERS = ("date", "time", "weekday", "device")
 
 
 def check_prompt(prompt: str) -> None:
-    """:raises ConfigError: a placeholder nobody fills in."""
+    """:raises ConfigError: a placeholder nobody fills in, or one that cannot be filled in."""
     try:
         prompt.format(**dict.fromkeys(_PLACEHOLDERS, ""))
-    except (KeyError, IndexError, ValueError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(
-            f"session.dialogue.prompt: {error} is no placeholder; there are: "
+            f"session.dialogue.prompt: cannot be filled in: {error}; its placeholders are: "
             + ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
         ) from None
 

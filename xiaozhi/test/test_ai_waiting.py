@@ -134,8 +134,9 @@ class DialogueTests(SynchronousTestCase):
 
     def test_unknown_placeholder_is_a_configuration_error(self) -> None:
         check_prompt(DialogueSettings().prompt)
-        with self.assertRaisesRegex(ConfigError, "mood.*{weekday}"):
-            check_prompt("Be {mood}")
+        for prompt in ("Be {mood}", "Be {time.mood}", "Be {time[mood]}", "Be {time!mood}", "{"):
+            with self.assertRaisesRegex(ConfigError, "prompt: .*{weekday}"):
+                check_prompt(prompt)
 
     def test_bounded_and_never_begins_with_half_an_exchange(self) -> None:
         dialogue = self.dialogue(entries=4)
