@@ -33,6 +33,11 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stalled: Seconds = 1.5
     barge_in: Seconds = 0.3
 
+    def __post_init__(self) -> None:
+        # Otherwise nothing would ever be speech.
+        if not (self.start <= self.start_window and self.min_speech <= self.max_utterance):
+            raise ValueError("needs start <= start_window and min_speech <= max_utterance")
+
 
 class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a ``listen detect`` may carry besides typed text (§4.1).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,6 +37,13 @@ def endpointer(**changes: float) -> Endpointer:
 
 def kinds(events: list[Event]) -> list[str]:
     return [type(event).__name__ for event in events if not isinstance(event, SpeechWent)]
+
+
+class SettingsTests(SynchronousTestCase):
+    def test_settings_with_which_nothing_is_ever_heard_are_refused(self) -> None:
+        for settings in ({"start": 0.5}, {"min_speech": 2, "max_utterance": 1}):
+            with self.assertRaisesRegex(msgspec.ValidationError, "start_window"):
+                msgspec.convert(settings, ListenSettings)
 
 
 class EndpointerTests(SynchronousTestCase):
