@@ -16,7 +16,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseNeverReceived,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
@@ -277,6 +282,27 @@ class VendorClient:
         if key := self.settings.api_key.strip():
             headers.setRawHeaders("Authorization", [f"Bearer {key}"])
         sent = self.clock.seconds()
+        try:
+            response = await self._send(path, headers, body)
+        except ProviderError as problem:
+            # A kept connection may end just as it is used again; Twisted repeats
+            # only requests without a body.
+            if problem.code != "connection_lost" or not isinstance(
+                problem.__cause__, ResponseNeverReceived
+            ):
+                raise
+            response = await self._send(path, headers, body)
+        answer = Answer(self, response, sent)
+        if response.code == 200:
+            return answer
+        try:
+            text = await answer.read(_ERROR_LIMIT)
+        except ProviderError:
+            text = b""
+        raise self.refusal(response.code, text)
+
+    async def _send(self, path: str, headers: Headers, body: bytes) -> IResponse:
+        """:return: the answer's head."""
         limit = min(self.settings.first_byte_timeout, self.settings.total_timeout)
         request = self._http.request(
             "POST",
@@ -287,14 +313,7 @@ class VendorClient:
             unbuffered=True,
             reactor=self.clock,
         )
-        answer = Answer(self, response := await self.within(request, limit), sent)
-        if response.code == 200:
-            return answer
-        try:
-            text = await answer.read(_ERROR_LIMIT)
-        except ProviderError:
-            text = b""
-        raise self.refusal(response.code, text)
+        return await self.within(request, limit)
 
     async def within(self, waiting: Deferred[T], seconds: float) -> T:
         """Wait with a limit, and turn every failure into a :class:`ProviderError`."""

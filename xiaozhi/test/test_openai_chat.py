@@ -10,8 +10,9 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.client import ResponseFailed
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from zope.interface.verify import verifyObject
 
 from xiaozhi.errors import ConfigError, ProviderError
@@ -296,6 +297,17 @@ class FailureTests(ChatCase):
     def test_base_url_is_no_url(self) -> None:
         with self.assertRaises(ConfigError):
             self.make(base_url="http://vendor:port/v1")
+
+    def test_a_kept_connection_that_is_no_more_costs_nothing(self) -> None:
+        """The vendor hangs up after some idle seconds, and we ask just then: once more."""
+        reading = self.ask()
+        gone = ResponseNeverReceived([Failure(ConnectionLost())])
+        self.vendor.last.answered.errback(gone)
+        first, second = self.vendor.requests
+        self.assertEqual(first.body, second.body)
+        second.answered.errback(gone)
+        self.assertEqual(self.error(reading).code, "connection_lost")
+        self.assertEqual(len(self.vendor.requests), 2)
 
     def test_the_connection_breaks(self) -> None:
         reading, response = self.begun(say("a"))
