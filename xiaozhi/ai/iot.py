@@ -12,7 +12,7 @@ from zope.interface import implementer
 from xiaozhi.ai.tools import safe_name
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec
-from xiaozhi.wire.messages import Iot
+from xiaozhi.wire.messages import Error, Iot
 
 _JSON_TYPES = {"number": "integer", "boolean": "boolean", "string": "string"}
 
@@ -24,13 +24,18 @@ class DeviceThings:
     :param limit: methods that are taken; a device can describe things for ever.
     """
 
-    def __init__(self, send: Callable[[Iot], None], limit: int) -> None:
+    def __init__(self, send: Callable[[Iot | Error], None], limit: int) -> None:
         self._send = send
         self._room = limit
 
     def received(self, message: Iot) -> list[ITool]:
         """:return: the tools of things this message describes."""
-        payload = msgspec.json.decode(message.payload)
+        try:
+            payload = msgspec.json.decode(message.payload)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            # The edge has read it, but is not as strict about numbers.
+            self._send(Error("bad_json", f"iot: {error}"))
+            return []
         methods: list[ITool] = [
             ThingMethod(self._send, str(thing.get("name")), name, method)
             for thing in _objects(payload.get("descriptors"))
@@ -57,7 +62,7 @@ class ThingMethod:
     limit: float | None = None
 
     def __init__(
-        self, send: Callable[[Iot], None], thing: str, name: str, method: dict[str, Any]
+        self, send: Callable[[Iot | Error], None], thing: str, name: str, method: dict[str, Any]
     ) -> None:
         parameters = _members(method.get("parameters"))
         self._send = send

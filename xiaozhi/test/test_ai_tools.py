@@ -17,7 +17,7 @@ from xiaozhi.ai.settings import McpSettings
 from xiaozhi.ai.tools import FunctionRegistry, Toolbox, ToolContext
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ITool
-from xiaozhi.wire.messages import Device, Iot, Mcp
+from xiaozhi.wire.messages import Device, Error, Iot, Mcp
 
 
 def context(ended: list[bool] | None = None) -> ToolContext:
@@ -205,7 +205,7 @@ class DeviceMcpTests(Case):
 
 class DeviceThingsTests(Case):
     def test_methods_become_tools(self) -> None:
-        sent: list[Iot] = []
+        sent: list[Any] = []
         things = DeviceThings(sent.append, 64)
         descriptor = {
             "descriptors": [
@@ -239,6 +239,14 @@ class DeviceThingsTests(Case):
         things = DeviceThings(lambda _: None, 64)
         states = b'{"states":[{"name":"Lamp","state":{"on":true}},7],"descriptors":{}}'
         self.assertEqual(things.received(Iot(states)), [])
+
+    def test_numbers_beyond_all_bounds(self) -> None:
+        sent: list[Iot | Error] = []
+        things = DeviceThings(sent.append, 64)
+        self.assertEqual(things.received(Iot(b'{"states":[{"name":"Lamp","x":1e400}]}')), [])
+        (error,) = sent
+        assert isinstance(error, Error)
+        self.assertEqual(error.code, "bad_json")
 
     def test_no_more_than_the_limit(self) -> None:
         """A device that goes on describing things does not fill our memory."""
