@@ -231,9 +231,11 @@ class Session:
         if not is_wake_word(words, wake.words):
             self._typed(words)
             return
-        self._stop_answer()
         if wake.greeting:
             self._begin(lambda turn: turn.recite(words, _now(wake.greeting)))
+        elif self.state is State.ANSWERING:
+            self._stop_answer()
+            self._rest()
 
     def _typed(self, words: str) -> None:
         if words.strip():

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.settings import SessionSettings, TurnSettings, WakeSettings
-from xiaozhi.audio import OpusDecoder, rms
+from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.device import events as e
 from xiaozhi.testing.house import SPEECH, House, Visitor
 from xiaozhi.values import Direction
@@ -297,6 +297,23 @@ class InterruptionTests(ConversationCase):
 
 
 class WakeWordTests(ConversationCase):
+    def test_typed_over_an_answer_does_not_deafen(self) -> None:
+        """A browser says once that it listens, and never again (§13)."""
+        house = self.house(llm={"answers": (LONG,), "delay": 1.0})
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="listen", state="start", mode="auto")
+        browser.say(type="listen", state="detect", text="go")
+        house.run(0.5)
+        browser.say(type="listen", state="detect", text="你好小智")
+        house.run(0.5)
+        self.assertEqual(browser.of("tts")[-1]["state"], "stop")
+        encoder = OpusEncoder(16000)
+        for packet in encoder.encode(SPEECH + bytes(32000)):
+            browser.link.binary_received(packet)
+        house.run(1)
+        self.assertEqual([text["text"] for text in browser.of("stt")], ["go", "hello"])
+
     def test_is_not_answered(self) -> None:
         """§9.25: neither the burst before it nor the word is a question."""
         house = self.house()
