@@ -299,7 +299,10 @@ def _item_types(arguments: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def _join(key: str, part: object) -> str:
-    return f"{key}.{part}" if key else str(part)
+    name = str(part)
+    if not name.isprintable():
+        name = repr(name)
+    return f"{key}.{name}" if key else name
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:

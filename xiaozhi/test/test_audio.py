@@ -30,7 +30,7 @@ from xiaozhi.errors import ProtocolError, ProviderError
 from xiaozhi.values import Encoding, SoundFormat
 from xiaozhi.wire.opus import packet_ms
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 def tone(seconds: float, rate: int, frequency: float = 440.0, channels: int = 1) -> bytes:
@@ -160,7 +160,7 @@ class OpusTests(SynchronousTestCase):
             self.assertEqual(error.code, "bad_audio")
             self.assertEqual(len(decoder.decode(packet)), 1920)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(st.binary(max_size=80), max_size=5))
     def test_random_bytes_do_not_hurt(self, packets: list[bytes]) -> None:
         decoder = OpusDecoder(16000)
@@ -276,7 +276,7 @@ class SoundReaderTests(SynchronousTestCase):
         struct.pack_into("<q", data, data.rindex(b"OggS") + 6, 48312)
         self.assert_tone(read(SoundFormat(Encoding.OGG_OPUS), 16000, [bytes(data)]), 16000, 1.0)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(sizes, st.sampled_from(["wav", "mp3", "ogg"]))
     def test_any_cutting_gives_the_same(self, pieces: list[int], name: str) -> None:
         encoding, data = {
@@ -305,7 +305,7 @@ class SoundReaderTests(SynchronousTestCase):
         reader = SoundReader(SoundFormat(Encoding.MP3), 16000)
         self.assertRaises(ProviderError, lambda: [reader.feed(bytes(4096)) for _ in range(20)])
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         st.sampled_from(list(Encoding)),
         st.sampled_from([b"", wav_bytes(b"", 8000)[:36], MP3[:300], OGG[:120], b"OggS\0", b"ID3"]),
@@ -319,7 +319,7 @@ class SoundReaderTests(SynchronousTestCase):
         except ProviderError as error:
             self.assertEqual(error.code, "bad_sound")
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.sampled_from(["wav", "mp3", "ogg"]), st.lists(st.integers(0, 5000), max_size=8))
     def test_damaged_streams_do_not_hurt(self, name: str, places: list[int]) -> None:
         encoding, whole = {

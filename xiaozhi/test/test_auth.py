@@ -190,7 +190,7 @@ class TokenTests(SynchronousTestCase):
         ):
             self.assertRaises(AuthError, self.tokens.issue, device, "device", 60)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda b: b.decode("latin1")))
     )
@@ -341,7 +341,7 @@ class SpellingTests(SynchronousTestCase):
         ):
             self.assertEqual(bare_token(given_text), bare)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.text(max_size=300))
     def test_identity_is_stable(self, text: str) -> None:
         try:

@@ -436,7 +436,7 @@ _STEPS = st.lists(
 
 
 class OrderTests(SynchronousTestCase):
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(_STEPS)
     def test_cuts_never_reorder_or_double(self, steps: list[str]) -> None:
         clock, sessions = Clock(), Sessions()

@@ -153,6 +153,11 @@ class ConfigTests(unittest.SynchronousTestCase):
             "F: pacer.zzz: unknown key; known are lead_frames, ratio", "pacer: {zzz: 1}"
         )
 
+    def test_a_key_of_two_lines_is_told_in_one(self) -> None:
+        self.assert_told(
+            r"F: pacer.'a\nb': unknown key; known are lead_frames, ratio", 'pacer: {"a\\nb": 1}'
+        )
+
     def test_duplicate_key(self) -> None:
         self.assert_told(
             "F:3:3: the key 'ratio' is given twice", "pacer:\n  ratio: 1\n  ratio: 2\n"
@@ -257,7 +262,7 @@ class ConfigTests(unittest.SynchronousTestCase):
         message = self.refused(lambda: config.read_section({"ratoi": 2}, Pacer, "p.x", "F"))
         self.assertEqual(message, "F: p.x.ratoi: unknown key; did you mean ratio?")
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

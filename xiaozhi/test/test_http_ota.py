@@ -115,7 +115,7 @@ class OtaTests(SiteCase):
         self.assertEqual(read_report(b'{"application":"x"}'), ("", "0.0.0"))
         self.assertEqual(read_report(b'{"application":{"version":"2.1"}}'), ("", "2.1"))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         st.one_of(st.binary(max_size=60), st.text('{}[]":,version1.mac_application', max_size=80))
     )
@@ -195,7 +195,7 @@ class OtaTests(SiteCase):
                 self.build({"websocket_url": bad})
             self.assertIn("http.ota.websocket_url", str(caught.exception))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.text("ws:/a.b1@?#[]-0", max_size=20))
     def test_an_accepted_url_has_one_colon_and_a_port(self, tail: str) -> None:
         try:

@@ -116,7 +116,7 @@ class UploadTests(VisionCase):
             self.assertEqual(question, "这是什么?")
             self.assertEqual(picture, Picture(PHOTO, "image/jpeg", 640, 480))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_chunks_and_segments_of_any_size(self, data: st.DataObject) -> None:
         """The picture arrives byte-exact however it was cut up."""

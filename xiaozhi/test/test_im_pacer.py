@@ -409,7 +409,7 @@ class AnythingTests(PacerCase):
             case _:
                 raise AssertionError(action)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(_ACTIONS)
     def test_whatever_happens(self, actions: list[tuple[int, tuple[object, ...]]]) -> None:
         self.setUp()
@@ -448,7 +448,7 @@ class AnythingTests(PacerCase):
             ends = max(ends, at) + 0.06
         self.assertIsNone(turn)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(st.integers(0, 100), min_size=3, max_size=30))
     def test_nothing_that_was_there_in_time_is_late(self, gaps: list[int]) -> None:
         """However packets come, a device runs dry only when nothing was here."""

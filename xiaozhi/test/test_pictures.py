@@ -118,7 +118,7 @@ class PictureTests(SynchronousTestCase):
         for data in (b"", b"GIF", b"<svg/>", b"RIFF1234WAVE", b"%PDF-1.4", b"II*\x00"):
             self.assertEqual(self.code(data), "not_a_picture")
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         st.sampled_from(
             [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF0000WEBPVP8 "]
@@ -191,13 +191,13 @@ class FormTests(SynchronousTestCase):
             assert isinstance(error, ProtocolError)
             self.assertEqual(error.code, "bad_form", (kind, body[:40]))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.dictionaries(st.text("abcXYZ", min_size=1), st.binary(max_size=300), max_size=8))
     def test_round_trip(self, fields: dict[str, bytes]) -> None:
         body = form(fields.items())
         self.assertEqual(read_form(self.kind, body), fields)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.lists(st.sampled_from([b"--b", b"\r\n", b"--", b"-", b": ", b"name=x;", b"q"])))
     def test_anything(self, pieces: list[bytes]) -> None:
         try:

@@ -8,15 +8,10 @@ stop``, no turn.
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from xiaozhi.wire import messages as m
-
-# A shared machine may be slow at any moment; that is no finding.
-settings.register_profile("xiaozhi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("xiaozhi")
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
