@@ -228,9 +228,12 @@ class Turn:
         mind = self._mind
         await self._tools_known()
         mind.dialogue.heard(words)
-        for _ in range(mind.limits.tool_rounds):
+        for rounds in range(mind.limits.tool_rounds):
             calls = await self._reply()
             if not calls:
+                # After a tool nothing more need be said; instead of an answer it must.
+                if not rounds and not self._felt:
+                    await self._say(text("no_answer", self._language))
                 return
             await self._run_tools(calls)
         await self._say(text("too_many_tools", self._language))

@@ -153,7 +153,7 @@ class DeviceLink:
         if self._closed:
             return
         now = self._vigil.active = self._edge.clock.seconds()
-        if not self._allowance.admit(now, len(text)):
+        if not self._allowance.admit(now, len(text.encode())):
             self._abused("rate")
             return
         if self._hello is None and text[:14].lower().startswith(_PREAMBLE):

@@ -102,6 +102,14 @@ class TurnTests(SynchronousTestCase):
 
         return Deferred.fromCoroutine(self.turn.answer(heard()))
 
+    def test_a_model_that_says_nothing(self) -> None:
+        providers = scripted(self.clock, llm={"answers": [" "]})
+        self.turn = Turn(1, "s", replace(self.mind, model=providers.llm), self.mouth)
+        self.ask()
+        self.clock.pump([0.1] * 10)
+        shown = [each.text for each in self.sent if isinstance(each, m.Tts) and each.text]
+        self.assertEqual(shown, ["I have no answer to that."])
+
     def test_interrupted_before_its_tools(self) -> None:
         """A call that was not run is not in the dialogue: models refuse one without result."""
         model = Hesitant(TextDelta("I will. "), ToolCall("1", "first", "{}"))

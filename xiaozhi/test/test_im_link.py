@@ -314,6 +314,15 @@ class MistakeTests(LinkCase):
             self.link.binary_received(b"a" * 1_000_000)
         self.assertEqual(self.transport.closed, (1008, "rate_limit"))
 
+    def test_text_costs_its_bytes(self) -> None:
+        self.greet()
+        text = '{"type": "chat", "text": "' + "文" * 300_000 + '"}'
+        for _ in range(4):
+            self.link.text_received(text)
+        self.assertIsNone(self.transport.closed)
+        self.link.text_received(text)
+        self.assertEqual(self.transport.closed, (1008, "rate_limit"))
+
     def test_a_wake_word_burst_is_no_abuse(self) -> None:
         """§4.4: 33 packets at once, before ``detect``."""
         self.greet()
