@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,7 +24,7 @@ from xiaozhi.ai.settings import TurnSettings
 from xiaozhi.ai.speech import Mouth, Speech
 from xiaozhi.ai.texts import language_of, text
 from xiaozhi.ai.tools import Toolbox
-from xiaozhi.ai.waiting import Gate, each_within, within
+from xiaozhi.ai.waiting import Gate, Limit, each_within, within
 from xiaozhi.errors import ProviderError, ToolError, XiaozhiError
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.values import TextDelta, ToolCall, Transcript
@@ -70,7 +70,7 @@ class Turn:
         self._open = False
         self._felt = False
         self._played: Deferred[Playback] = Deferred()
-        self._deadline: IDelayedCall | None = None
+        self._limit = Limit(mind.limits.whole, mind.clock, self._late("turn"))
         self._began = 0.0
 
     async def answer(self, heard: Awaitable[Transcript]) -> bool:
@@ -127,7 +127,7 @@ class Turn:
     async def _carried_out(self, body: Callable[[], Awaitable[bool]]) -> bool:
         try:
             try:
-                spoke = await self._in_time(body())
+                spoke = await self._limit.run(body())
                 if spoke:
                     await self._spoken()
             except CancelledError:
@@ -139,25 +139,6 @@ class Turn:
             return spoke
         finally:
             self._silence()
-
-    async def _in_time(self, body: Awaitable[bool]) -> bool:
-        """Like :func:`within` for the whole turn, but see :meth:`_speak`."""
-
-        async def work() -> bool:
-            return await body
-
-        working = Deferred.fromCoroutine(work())
-        deadline = self._mind.clock.callLater(self._mind.limits.whole, working.cancel)
-        self._deadline = deadline
-        try:
-            return await working
-        except CancelledError:
-            if deadline.active():
-                raise
-            raise self._late("turn")() from None
-        finally:
-            if deadline.active():
-                deadline.cancel()
 
     def _report(self, error: Exception) -> None:
         where: dict[str, Any] = {"session_id": self._session_id, "turn": self.number}
@@ -335,16 +316,5 @@ class Turn:
             self._mouth.send(Llm(emotion, emoji_of(emotion), self.number))
         # Nothing to say in punctuation alone.
         if self._speech is not None and any(char.isalnum() for char in words):
-            await self._speak(self._speech, words.strip())
-
-    async def _speak(self, speech: Speech, words: str) -> None:
-        """Have it said. A long answer waits here until enough of it has been
-        played: that takes nothing of the turn's time."""
-        deadline, clock = self._deadline, self._mind.clock
-        if deadline is None or not deadline.active():
-            await speech.say(words)
-            return
-        left = deadline.getTime() - clock.seconds()
-        deadline.reset(self._mind.limits.whole)
-        await speech.say(words)
-        deadline.reset(left)
+            # A long answer waits here until enough of it has been played.
+            await self._limit.held_up(self._speech.say(words.strip()))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 T = TypeVar("T")
 _END: Any = object()
@@ -40,18 +40,54 @@ class Gate:
         return deferred
 
 
+class Limit:
+    """A time limit for one thing, which others may hold up at no cost.
+
+    :param seconds: for all of it; and for each time that it is held up.
+    :param late: the error to raise when time is up.
+    """
+
+    def __init__(self, seconds: float, clock: IReactorTime, late: Callable[[], Exception]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._late = late
+        self._due: IDelayedCall | None = None
+
+    async def run(self, awaitable: Awaitable[T]) -> T:
+        """Await it; cancel it when time is up."""
+
+        async def wait() -> T:
+            return await awaitable
+
+        # Before it begins: it may be held up at once.
+        due = self._due = self._clock.callLater(self._seconds, lambda: waiting.cancel())
+        waiting = Deferred.fromCoroutine(wait())
+        try:
+            return await waiting
+        finally:
+            if not due.active():
+                raise self._late() from None
+            due.cancel()
+
+    async def held_up(self, awaitable: Awaitable[T]) -> T:
+        """From within :meth:`run`: await something that costs none of its time."""
+        due = self._due
+        if due is None or not due.active():
+            return await awaitable
+        left = due.getTime() - self._clock.seconds()
+        due.reset(self._seconds)
+        try:
+            return await awaitable
+        finally:
+            if due.active():
+                due.reset(left)
+
+
 async def within(
     limit: float, clock: IReactorTime, awaitable: Awaitable[T], late: Callable[[], Exception]
 ) -> T:
     """Await, but no longer than ``limit`` seconds; then cancel it and raise ``late()``."""
-
-    async def wait() -> T:
-        return await awaitable
-
-    def raise_late(_: Any, __: float) -> NoReturn:
-        raise late()
-
-    return await Deferred.fromCoroutine(wait()).addTimeout(limit, clock, raise_late)
+    return await Limit(limit, clock, late).run(awaitable)
 
 
 async def each_within(

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.ai.dialogue import Dialogue, check_prompt
 from xiaozhi.ai.settings import DialogueSettings, WakeSettings
 from xiaozhi.ai.texts import CATALOGUES, language_of, text
-from xiaozhi.ai.waiting import Gate, each_within, within
+from xiaozhi.ai.waiting import Gate, Limit, each_within, within
 from xiaozhi.ai.wake import is_wake_word
 from xiaozhi.errors import ConfigError
 from xiaozhi.values import Role, ToolCall
@@ -49,6 +49,59 @@ class WithinTests(SynchronousTestCase):
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class LimitTests(SynchronousTestCase):
+    """What holds it up costs nothing, but has a limit, too."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.limit = Limit(2, self.clock, LateError)
+
+    def work(self, before: float, held_up: float, after: float) -> Deferred[str]:
+        async def work() -> str:
+            if before:
+                await deferLater(self.clock, before)
+            await self.limit.held_up(deferLater(self.clock, held_up))
+            await deferLater(self.clock, after)
+            return "done"
+
+        return Deferred.fromCoroutine(self.limit.run(work()))
+
+    def after(self, seconds: float, waiting: Deferred[str]) -> Deferred[str]:
+        self.clock.pump([0.25] * int(seconds * 4))
+        return waiting
+
+    def test_in_time(self) -> None:
+        for before in (0, 1):
+            waiting = self.after(before + 2.5, self.work(before, 1.75, 0.75))
+            self.assertEqual(self.successResultOf(waiting), "done")
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_too_late_all_in_all(self) -> None:
+        waiting = self.after(3.5, self.work(1, 1.75, 1.25))
+        self.assertNoResult(waiting)
+        self.failureResultOf(self.after(0.25, waiting), LateError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_held_up_too_long(self) -> None:
+        waiting = self.after(2.75, self.work(1, 3, 0.25))
+        self.assertNoResult(waiting)
+        self.failureResultOf(self.after(0.25, waiting), LateError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cancelled_while_held_up(self) -> None:
+        waiting = self.after(1.5, self.work(1, 3, 0.25))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_outside_of_it(self) -> None:
+        waiting: Deferred[None] = Deferred.fromCoroutine(
+            self.limit.held_up(deferLater(self.clock, 9))
+        )
+        self.clock.advance(9)
+        self.assertIsNone(self.successResultOf(waiting))
 
 
 class EachWithinTests(SynchronousTestCase):
