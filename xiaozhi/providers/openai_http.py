@@ -16,12 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    ResponseDone,
-    ResponseNeverReceived,
-)
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
@@ -282,8 +277,9 @@ class VendorClient:
         if key := self.settings.api_key.strip():
             headers.setRawHeaders("Authorization", [f"Bearer {key}"])
         sent = self.clock.seconds()
+        due = sent + min(self.settings.first_byte_timeout, self.settings.total_timeout)
         try:
-            response = await self._send(path, headers, body)
+            response = await self._send(path, headers, body, due)
         except ProviderError as problem:
             # A kept connection may end just as it is used again; Twisted repeats
             # only requests without a body.
@@ -291,7 +287,7 @@ class VendorClient:
                 problem.__cause__, ResponseNeverReceived
             ):
                 raise
-            response = await self._send(path, headers, body)
+            response = await self._send(path, headers, body, due)
         answer = Answer(self, response, sent)
         if response.code == 200:
             return answer
@@ -301,9 +297,8 @@ class VendorClient:
             text = b""
         raise self.refusal(response.code, text)
 
-    async def _send(self, path: str, headers: Headers, body: bytes) -> IResponse:
-        """:return: the answer's head."""
-        limit = min(self.settings.first_byte_timeout, self.settings.total_timeout)
+    async def _send(self, path: str, headers: Headers, body: bytes, due: float) -> IResponse:
+        """:return: the answer's head, by ``due`` on the clock."""
         request = self._http.request(
             "POST",
             self.url(path),
@@ -313,7 +308,7 @@ class VendorClient:
             unbuffered=True,
             reactor=self.clock,
         )
-        return await self.within(request, limit)
+        return await self.within(request, due - self.clock.seconds())
 
     async def within(self, waiting: Deferred[T], seconds: float) -> T:
         """Wait with a limit, and turn every failure into a :class:`ProviderError`."""

@@ -309,6 +309,16 @@ class FailureTests(ChatCase):
         self.assertEqual(self.error(reading).code, "connection_lost")
         self.assertEqual(len(self.vendor.requests), 2)
 
+    def test_asking_once_more_does_not_take_twice_the_time(self) -> None:
+        reading = self.ask()
+        self.clock.advance(20)
+        self.vendor.last.answered.errback(ResponseNeverReceived([Failure(ConnectionLost())]))
+        self.assertEqual(len(self.vendor.requests), 2)
+        self.clock.advance(9)
+        self.assertNoResult(reading.done)
+        self.clock.advance(1)
+        self.assertEqual(self.error(reading).code, "timeout")
+
     def test_the_connection_breaks(self) -> None:
         reading, response = self.begun(say("a"))
         response.end(ResponseFailed([]))
