@@ -22,10 +22,13 @@ class MessageType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MESSAGE_TYPE_GOODBYE: _ClassVar[MessageType]
     MESSAGE_TYPE_AUDIO: _ClassVar[MessageType]
     MESSAGE_TYPE_OTHER: _ClassVar[MessageType]
+    MESSAGE_TYPE_SAY: _ClassVar[MessageType]
     MESSAGE_TYPE_PLAYBACK: _ClassVar[MessageType]
     MESSAGE_TYPE_FLOW: _ClassVar[MessageType]
     MESSAGE_TYPE_CLOSE: _ClassVar[MessageType]
     MESSAGE_TYPE_ACK: _ClassVar[MessageType]
+    MESSAGE_TYPE_RESUME: _ClassVar[MessageType]
+    MESSAGE_TYPE_SKIP: _ClassVar[MessageType]
     MESSAGE_TYPE_BATCH: _ClassVar[MessageType]
     MESSAGE_TYPE_STREAM_OPEN: _ClassVar[MessageType]
     MESSAGE_TYPE_HEARTBEAT: _ClassVar[MessageType]
@@ -45,9 +48,11 @@ class ResponseType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESPONSE_TYPE_FLOW: _ClassVar[ResponseType]
     RESPONSE_TYPE_CLOSE: _ClassVar[ResponseType]
     RESPONSE_TYPE_ACK: _ClassVar[ResponseType]
+    RESPONSE_TYPE_SKIP: _ClassVar[ResponseType]
     RESPONSE_TYPE_BATCH: _ClassVar[ResponseType]
     RESPONSE_TYPE_STREAM_OPEN: _ClassVar[ResponseType]
     RESPONSE_TYPE_HEARTBEAT: _ClassVar[ResponseType]
+    RESPONSE_TYPE_DRAIN: _ClassVar[ResponseType]
 MESSAGE_TYPE_UNSPECIFIED: MessageType
 MESSAGE_TYPE_HELLO: MessageType
 MESSAGE_TYPE_LISTEN: MessageType
@@ -61,10 +66,13 @@ MESSAGE_TYPE_PING: MessageType
 MESSAGE_TYPE_GOODBYE: MessageType
 MESSAGE_TYPE_AUDIO: MessageType
 MESSAGE_TYPE_OTHER: MessageType
+MESSAGE_TYPE_SAY: MessageType
 MESSAGE_TYPE_PLAYBACK: MessageType
 MESSAGE_TYPE_FLOW: MessageType
 MESSAGE_TYPE_CLOSE: MessageType
 MESSAGE_TYPE_ACK: MessageType
+MESSAGE_TYPE_RESUME: MessageType
+MESSAGE_TYPE_SKIP: MessageType
 MESSAGE_TYPE_BATCH: MessageType
 MESSAGE_TYPE_STREAM_OPEN: MessageType
 MESSAGE_TYPE_HEARTBEAT: MessageType
@@ -81,12 +89,14 @@ RESPONSE_TYPE_FLUSH: ResponseType
 RESPONSE_TYPE_FLOW: ResponseType
 RESPONSE_TYPE_CLOSE: ResponseType
 RESPONSE_TYPE_ACK: ResponseType
+RESPONSE_TYPE_SKIP: ResponseType
 RESPONSE_TYPE_BATCH: ResponseType
 RESPONSE_TYPE_STREAM_OPEN: ResponseType
 RESPONSE_TYPE_HEARTBEAT: ResponseType
+RESPONSE_TYPE_DRAIN: ResponseType
 
 class ChatRequest(_message.Message):
-    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "audio", "hello", "listen", "chat", "abort", "mcp", "vision", "image", "iot", "goodbye", "other", "playback", "flow", "close", "batch", "stream", "heartbeat")
+    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "hello", "listen", "chat", "abort", "mcp", "vision", "image", "iot", "goodbye", "other", "say", "playback", "flow", "close", "batch", "stream", "heartbeat")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +104,7 @@ class ChatRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     LISTEN_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +116,7 @@ class ChatRequest(_message.Message):
     IOT_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     OTHER_FIELD_NUMBER: _ClassVar[int]
+    SAY_FIELD_NUMBER: _ClassVar[int]
     PLAYBACK_FIELD_NUMBER: _ClassVar[int]
     FLOW_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +130,7 @@ class ChatRequest(_message.Message):
     session_id: str
     sequence: int
     ack: int
+    credit: int
     audio: Audio
     hello: SessionOpen
     listen: Listen
@@ -129,16 +142,17 @@ class ChatRequest(_message.Message):
     iot: Json
     goodbye: Goodbye
     other: Other
+    say: Say
     playback: Playback
     flow: Flow
     close: SessionClose
     batch: RequestBatch
     stream: StreamOpen
     heartbeat: Heartbeat
-    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., flow: _Optional[_Union[Flow, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., say: _Optional[_Union[Say, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., flow: _Optional[_Union[Flow, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
-    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "flow", "close", "flush", "batch", "stream", "heartbeat")
+    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "flow", "close", "flush", "batch", "stream", "heartbeat")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +160,7 @@ class ChatResponse(_message.Message):
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     STT_FIELD_NUMBER: _ClassVar[int]
     TTS_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +187,7 @@ class ChatResponse(_message.Message):
     session_id: str
     sequence: int
     ack: int
+    credit: int
     audio: Audio
     stt: Stt
     tts: Tts
@@ -191,7 +207,7 @@ class ChatResponse(_message.Message):
     batch: ResponseBatch
     stream: StreamOpen
     heartbeat: Heartbeat
-    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., flow: _Optional[_Union[Flow, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., flow: _Optional[_Union[Flow, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class RequestBatch(_message.Message):
     __slots__ = ("items",)
@@ -206,16 +222,20 @@ class ResponseBatch(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[ChatResponse, _Mapping]]] = ...) -> None: ...
 
 class StreamOpen(_message.Message):
-    __slots__ = ("protocol_version", "features", "boot_id", "node")
+    __slots__ = ("protocol_version", "features", "boot_id", "node", "credit", "draining")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     features: _containers.RepeatedScalarFieldContainer[str]
     boot_id: str
     node: str
-    def __init__(self, protocol_version: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., boot_id: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+    credit: int
+    draining: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., boot_id: _Optional[str] = ..., node: _Optional[str] = ..., credit: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("number",)
@@ -356,6 +376,12 @@ class Playback(_message.Message):
     state: str
     played_ms: int
     def __init__(self, turn: _Optional[int] = ..., state: _Optional[str] = ..., played_ms: _Optional[int] = ...) -> None: ...
+
+class Say(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Flow(_message.Message):
     __slots__ = ("paused",)

@@ -67,6 +67,7 @@ uplinks: SearchStrategy[m.Uplink] = st.one_of(
     st.just(m.Ping()),
     *_either,
     audio_up,
+    st.builds(m.Say, texts),
     st.builds(m.Playback, turns, st.sampled_from(m.PlaybackState), turns),
 )
 

@@ -137,6 +137,7 @@ _REQUEST: dict[type, _Writer] = {
     m.Ping: (pb.MESSAGE_TYPE_PING, "", _copy()),
     m.Goodbye: (pb.MESSAGE_TYPE_GOODBYE, "goodbye", _copy("reason")),
     m.Unknown: (pb.MESSAGE_TYPE_OTHER, "other", _copy("type", "payload")),
+    m.Say: (pb.MESSAGE_TYPE_SAY, "say", _copy("text")),
     m.Playback: (pb.MESSAGE_TYPE_PLAYBACK, "playback", _copy("turn", "state", "played_ms")),
     m.Flow: (pb.MESSAGE_TYPE_FLOW, "flow", _copy("paused")),
 }
@@ -222,6 +223,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "iot": lambda c: m.Iot(c.payload),
     "goodbye": lambda c: m.Goodbye(c.reason),
     "other": lambda c: m.Unknown(c.type, c.payload),
+    "say": lambda c: m.Say(c.text),
     "playback": _read_playback,
     "flow": lambda c: m.Flow(c.paused),
     "close": lambda c: m.SessionClose(c.code, c.message),

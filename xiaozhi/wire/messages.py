@@ -131,6 +131,13 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Say:
+    """Say this to the person. It comes from the edge, never from a device."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A picture and what to ask about it: bytes or a URL, never both empty.
 
@@ -367,7 +374,19 @@ class Flow:
 
 
 Uplink = (
-    Listen | Chat | Abort | Image | Vision | Ping | Mcp | Iot | Goodbye | Unknown | Audio | Playback
+    Listen
+    | Chat
+    | Abort
+    | Image
+    | Vision
+    | Ping
+    | Mcp
+    | Iot
+    | Goodbye
+    | Unknown
+    | Say
+    | Audio
+    | Playback
 )
 """What the edge sends to a session at the AI service."""
 
