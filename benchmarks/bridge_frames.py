@@ -56,6 +56,11 @@ class Echo:
 
     def interrupted(self) -> None: ...
 
+    def restored(self) -> tuple[Any, ...]:
+        return ()
+
+    def draining(self) -> None: ...
+
     def closed(self, code: str, message: str) -> None: ...
 
 
@@ -109,6 +114,11 @@ class Device:
     def resume_sending(self) -> None: ...
 
     def interrupted(self) -> None: ...
+
+    def restored(self) -> tuple[Any, ...]:
+        return ()
+
+    def draining(self) -> None: ...
 
     def closed(self, code: str, message: str) -> None: ...
 

@@ -88,6 +88,13 @@ class FarSession:
     def interrupted(self) -> None:
         """Only the edge is told that."""
 
+    def restored(self) -> tuple[Any, ...]:
+        """Only the edge is asked that."""
+        return ()
+
+    def draining(self) -> None:
+        """It runs as long as the measurement does."""
+
     def closed(self, code: str, message: str) -> None:
         self._far.sessions.pop(self, None)
         self._left = 0

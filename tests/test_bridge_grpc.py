@@ -40,6 +40,7 @@ class GrpcTestCase(TestCase):
 
     async def set_up(self) -> None:
         self.sessions = Sessions()
+        self.boots = 0
         self.listen = "127.0.0.1:0"
         await self.start_server()
         self.listen = self.server.address
@@ -53,7 +54,10 @@ class GrpcTestCase(TestCase):
     async def start_server(self) -> None:
         settings = ServerSettings(listen=self.listen)
         self.port = GrpcPort(AsyncioThread(reactor, "ai"), settings)
-        self.server = BridgeServer(self.port, self.sessions, settings, reactor, "ai", "ai-boot")
+        self.boots += 1
+        self.server = BridgeServer(
+            self.port, self.sessions, settings, reactor, "ai", f"ai-{self.boots}"
+        )
         await self.server.start()
 
     async def tear_down(self) -> None:
@@ -151,12 +155,14 @@ class GrpcAloneTests(GrpcTestCase):
                         yield pb.ChatRequest(
                             type=pb.MESSAGE_TYPE_AUDIO,
                             session_id="foreign",
+                            sequence=number + 1,
                             audio=pb.Audio(payload=b"%d" % number),
                         )
                     await asyncio.sleep(10)  # done writing would mean hanging up
 
                 async for response in AIServiceStub(channel).ChatStream(requests()):
-                    got.append(response)
+                    if response.sequence:
+                        got.append(response)
                     if len(got) == 3:
                         return
 
@@ -189,7 +195,15 @@ class GrpcAloneTests(GrpcTestCase):
                 read_on.addCallback(lambda _: thread.post(reading.set))
                 await reading.wait()
                 while len(got) < sent:
-                    got.append((await call.read()).audio.payload)
+                    item = await call.read()
+                    if not item.sequence:
+                        continue
+                    got.append(item.audio.payload)
+                    if item.sequence % 100 == 0:
+                        ack = pb.ChatRequest(
+                            type=pb.MESSAGE_TYPE_ACK, session_id="slow", ack=item.sequence
+                        )
+                        await call.write(ack)
 
         talking = thread.call(talk)
         try:

@@ -43,6 +43,8 @@ def plain(value: Any) -> Any:
         return {"is": type(value).__name__} | members
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
     if isinstance(value, bytes):
         return value.decode() if value[:1] == b"{" else value.hex()
     return value
@@ -56,6 +58,8 @@ def message(case: dict[str, Any]) -> Any:
         value = case[field.name]
         if isinstance(value, dict):
             value = message(value)
+        elif isinstance(value, list):
+            value = tuple(message(part) for part in value)
         elif "bytes" in str(field.type):
             value = value.encode() if value[:1] == "{" else bytes.fromhex(value)
         elif hasattr(m, str(field.type)) and isinstance(value, str):

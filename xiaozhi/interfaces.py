@@ -47,10 +47,13 @@ class Offload(Protocol):
 class ISessionLink(Interface):
     """What one holds to talk to the other side of a session."""
 
+    dropped = Attribute("Messages of ours that were dropped so far, by reason.")
+
     def send(message: Any) -> None:
         """Send an ``Uplink`` from the edge, a ``Downlink`` from the AI service.
 
-        In order. Never blocks, never raises for a peer's fault.
+        In order, and once: what a broken stream has swallowed is sent again. Never
+        blocks, never raises for a peer's fault.
 
         While the other side is away messages wait, bounded: audio by age,
         the rest by number; what is dropped is counted and reported.
@@ -60,7 +63,7 @@ class ISessionLink(Interface):
         """End the session on both sides. Idempotent; nothing is received after."""
 
     def pause() -> None:
-        """Ask the other side to hold its audio back."""
+        """Take in no more audio than was granted to the other side already."""
 
     def resume() -> None:
         """Take :meth:`pause` back."""
@@ -73,14 +76,25 @@ class ISessionEvents(Interface):
         """A message came: an ``Uplink`` at the AI service, a ``Downlink`` at the edge."""
 
     def pause_sending() -> None:
-        """The other side asks to hold audio back."""
+        """The other side takes little more audio: hold it back."""
 
     def resume_sending() -> None:
         """The other side can take audio again."""
 
     def interrupted() -> None:
-        """At the edge only: the AI service was lost; the running turn will not
+        """At the edge only: the AI process was lost; the running turn will not
         go on. The link stays usable and the session comes back by itself."""
+
+    def restored() -> Sequence[Any]:
+        """At the edge only: another AI process is about to take the session over.
+
+        :return: the ``Uplink`` messages it must be told first to know what the
+            device is doing.
+        """
+
+    def draining() -> None:
+        """At the AI service only: the process stops soon. Close the link with the
+        code ``moving`` as soon as nothing is going on."""
 
     def closed(code: str, message: str) -> None:
         """The other side ended the session; nothing follows."""

@@ -24,7 +24,6 @@ class MessageType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MESSAGE_TYPE_OTHER: _ClassVar[MessageType]
     MESSAGE_TYPE_SAY: _ClassVar[MessageType]
     MESSAGE_TYPE_PLAYBACK: _ClassVar[MessageType]
-    MESSAGE_TYPE_FLOW: _ClassVar[MessageType]
     MESSAGE_TYPE_CLOSE: _ClassVar[MessageType]
     MESSAGE_TYPE_ACK: _ClassVar[MessageType]
     MESSAGE_TYPE_RESUME: _ClassVar[MessageType]
@@ -45,9 +44,9 @@ class ResponseType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESPONSE_TYPE_IOT: _ClassVar[ResponseType]
     RESPONSE_TYPE_OTHER: _ClassVar[ResponseType]
     RESPONSE_TYPE_FLUSH: _ClassVar[ResponseType]
-    RESPONSE_TYPE_FLOW: _ClassVar[ResponseType]
     RESPONSE_TYPE_CLOSE: _ClassVar[ResponseType]
     RESPONSE_TYPE_ACK: _ClassVar[ResponseType]
+    RESPONSE_TYPE_OPENED: _ClassVar[ResponseType]
     RESPONSE_TYPE_SKIP: _ClassVar[ResponseType]
     RESPONSE_TYPE_BATCH: _ClassVar[ResponseType]
     RESPONSE_TYPE_STREAM_OPEN: _ClassVar[ResponseType]
@@ -68,7 +67,6 @@ MESSAGE_TYPE_AUDIO: MessageType
 MESSAGE_TYPE_OTHER: MessageType
 MESSAGE_TYPE_SAY: MessageType
 MESSAGE_TYPE_PLAYBACK: MessageType
-MESSAGE_TYPE_FLOW: MessageType
 MESSAGE_TYPE_CLOSE: MessageType
 MESSAGE_TYPE_ACK: MessageType
 MESSAGE_TYPE_RESUME: MessageType
@@ -86,9 +84,9 @@ RESPONSE_TYPE_MCP: ResponseType
 RESPONSE_TYPE_IOT: ResponseType
 RESPONSE_TYPE_OTHER: ResponseType
 RESPONSE_TYPE_FLUSH: ResponseType
-RESPONSE_TYPE_FLOW: ResponseType
 RESPONSE_TYPE_CLOSE: ResponseType
 RESPONSE_TYPE_ACK: ResponseType
+RESPONSE_TYPE_OPENED: ResponseType
 RESPONSE_TYPE_SKIP: ResponseType
 RESPONSE_TYPE_BATCH: ResponseType
 RESPONSE_TYPE_STREAM_OPEN: ResponseType
@@ -96,7 +94,7 @@ RESPONSE_TYPE_HEARTBEAT: ResponseType
 RESPONSE_TYPE_DRAIN: ResponseType
 
 class ChatRequest(_message.Message):
-    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "hello", "listen", "chat", "abort", "mcp", "vision", "image", "iot", "goodbye", "other", "say", "playback", "flow", "close", "batch", "stream", "heartbeat")
+    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "hello", "listen", "chat", "abort", "mcp", "vision", "image", "iot", "goodbye", "other", "say", "playback", "close", "batch", "stream", "heartbeat", "resume")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -118,11 +116,11 @@ class ChatRequest(_message.Message):
     OTHER_FIELD_NUMBER: _ClassVar[int]
     SAY_FIELD_NUMBER: _ClassVar[int]
     PLAYBACK_FIELD_NUMBER: _ClassVar[int]
-    FLOW_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     message_id: str
     device_id: str
     type: MessageType
@@ -144,15 +142,15 @@ class ChatRequest(_message.Message):
     other: Other
     say: Say
     playback: Playback
-    flow: Flow
     close: SessionClose
     batch: RequestBatch
     stream: StreamOpen
     heartbeat: Heartbeat
-    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., say: _Optional[_Union[Say, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., flow: _Optional[_Union[Flow, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    resume: Resume
+    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., say: _Optional[_Union[Say, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
-    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "flow", "close", "flush", "batch", "stream", "heartbeat")
+    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "close", "flush", "batch", "stream", "heartbeat", "opened")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -174,12 +172,12 @@ class ChatResponse(_message.Message):
     OTHER_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
-    FLOW_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     FLUSH_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
     message_id: str
     device_id: str
     type: ResponseType
@@ -201,13 +199,13 @@ class ChatResponse(_message.Message):
     other: Other
     error: Error
     pong: Pong
-    flow: Flow
     close: SessionClose
     flush: Flush
     batch: ResponseBatch
     stream: StreamOpen
     heartbeat: Heartbeat
-    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., flow: _Optional[_Union[Flow, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    opened: Opened
+    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ...) -> None: ...
 
 class RequestBatch(_message.Message):
     __slots__ = ("items",)
@@ -243,6 +241,18 @@ class Heartbeat(_message.Message):
     number: int
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
+class Resume(_message.Message):
+    __slots__ = ("incarnation",)
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    incarnation: int
+    def __init__(self, incarnation: _Optional[int] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("incarnation",)
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    incarnation: int
+    def __init__(self, incarnation: _Optional[int] = ...) -> None: ...
+
 class Audio(_message.Message):
     __slots__ = ("payload", "timestamp", "turn")
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
@@ -276,7 +286,7 @@ class Features(_message.Message):
     def __init__(self, mcp: _Optional[bool] = ..., aec: _Optional[bool] = ..., glyph_push: _Optional[bool] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
-    __slots__ = ("version", "features", "transport", "audio", "downlink", "client_id", "user_id", "resumed", "host")
+    __slots__ = ("version", "features", "transport", "audio", "downlink", "client_id", "user_id", "host", "incarnation", "restored")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
@@ -284,8 +294,9 @@ class SessionOpen(_message.Message):
     DOWNLINK_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
-    RESUMED_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
     version: int
     features: Features
     transport: str
@@ -293,9 +304,10 @@ class SessionOpen(_message.Message):
     downlink: AudioParams
     client_id: str
     user_id: str
-    resumed: bool
     host: str
-    def __init__(self, version: _Optional[int] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., transport: _Optional[str] = ..., audio: _Optional[_Union[AudioParams, _Mapping]] = ..., downlink: _Optional[_Union[AudioParams, _Mapping]] = ..., client_id: _Optional[str] = ..., user_id: _Optional[str] = ..., resumed: _Optional[bool] = ..., host: _Optional[str] = ...) -> None: ...
+    incarnation: int
+    restored: _containers.RepeatedCompositeFieldContainer[ChatRequest]
+    def __init__(self, version: _Optional[int] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., transport: _Optional[str] = ..., audio: _Optional[_Union[AudioParams, _Mapping]] = ..., downlink: _Optional[_Union[AudioParams, _Mapping]] = ..., client_id: _Optional[str] = ..., user_id: _Optional[str] = ..., host: _Optional[str] = ..., incarnation: _Optional[int] = ..., restored: _Optional[_Iterable[_Union[ChatRequest, _Mapping]]] = ...) -> None: ...
 
 class SessionClose(_message.Message):
     __slots__ = ("code", "message")
@@ -382,12 +394,6 @@ class Say(_message.Message):
     TEXT_FIELD_NUMBER: _ClassVar[int]
     text: str
     def __init__(self, text: _Optional[str] = ...) -> None: ...
-
-class Flow(_message.Message):
-    __slots__ = ("paused",)
-    PAUSED_FIELD_NUMBER: _ClassVar[int]
-    paused: bool
-    def __init__(self, paused: _Optional[bool] = ...) -> None: ...
 
 class Flush(_message.Message):
     __slots__ = ("turn",)

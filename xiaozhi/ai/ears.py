@@ -82,6 +82,11 @@ class Ears:
             self._watch()
             self._voiced(self._endpointer.voiced_ms)
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is in the middle of an utterance."""
+        return self._recognition is not None
+
     def take(self) -> IRecognition | None:
         """The person said so: the utterance is over. None if there was none."""
         recognition, self._recognition = self._recognition, None

@@ -28,12 +28,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :ivar state_dir: made if it is not there.
     :ivar node: this process's name among others; empty: host name and a number.
     :ivar threads: worker threads for encoding.
+    :ivar drain_timeout: seconds that running turns get to end at a shutdown; then
+        their sessions move to another process all the same.
     :ivar providers: settings by kind and name: ``{"tts": {"espeak": {…}}}``.
     """
 
     state_dir: str = "var"
     node: str = ""
     threads: Annotated[int, Meta(ge=1, le=64)] = 4
+    drain_timeout: Annotated[float, Meta(ge=0, le=600)] = 15.0
     auth: AuthSettings = field(default_factory=AuthSettings)
     grpc: ServerSettings = field(default_factory=ServerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)

@@ -81,6 +81,7 @@ class Session:
         self._answer: Deferred[bool] | None = None
         self._turns = 0
         self._ending = False
+        self._leaving = False  # the process stops: away when nothing is going on
         self._gate = Gate(is_open=True)
         self._abilities = Abilities(opening, link.send, assistant, self._end_after_answer)
         self._ears = Ears(
@@ -126,7 +127,12 @@ class Session:
     def received(self, message: Uplink) -> None:
         if type(message) is Audio:
             self._hear(message)
-            return
+        else:
+            self._told(message)
+        if self._leaving:
+            self._leave_at_rest()
+
+    def _told(self, message: Uplink) -> None:
         match message:
             case Listen(state=ListenState.START, mode=mode):
                 self._listen(mode)
@@ -162,6 +168,21 @@ class Session:
 
     def interrupted(self) -> None:
         """Only the edge is told that."""
+
+    def restored(self) -> tuple[Uplink, ...]:
+        """Only the edge is asked that."""
+        return ()
+
+    def draining(self) -> None:
+        self._leaving = True
+        self._leave_at_rest()
+
+    def _leave_at_rest(self) -> None:
+        at_rest = self.state is State.IDLE or (
+            self.state is State.LISTENING and not self._ears.busy
+        )
+        if at_rest:
+            self._end("moving")
 
     def closed(self, code: str, message: str) -> None:
         """The session is over: nothing is left running."""
@@ -283,8 +304,10 @@ class Session:
         self._turn = self._answer = None
         if self._ending:
             self._end("farewell")
-        else:
-            self._rest()
+            return
+        self._rest()
+        if self._leaving:
+            self._leave_at_rest()
 
     def _cancel_answer(self) -> None:
         answer, self._answer, self._turn = self._answer, None, None

@@ -79,6 +79,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         return {
             "status": "healthy" if bridge.status().state != "disconnected" else "unhealthy",
             "version": __version__,
+            "draining": bridge.draining,
             "sessions": bridge.status().sessions,
             "providers": msgspec.structs.asdict(settings.selected),
             "bridge": bridge.status().detail,
@@ -107,6 +108,10 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     program.add(offload)
     program.add(Component("providers", providers.prepare, providers.close))
     program.add(Component("bridge", bridge.start, bridge.stop))
+    program.add(
+        Component("sessions", stop=lambda: bridge.drain(settings.drain_timeout)),
+        stop_limit=settings.drain_timeout + 10,
+    )
     listen = settings.http.listen
     program.add(Listener(reactor, listen.host, listen.port, site, "http.listen"))
     return program

@@ -3,124 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xiaozhi.bridge.client_session import ClientSession
+from xiaozhi.bridge.deadlines import Deadlines
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.lane import Edge, Lane
-from xiaozhi.bridge.session import Ends, SessionEnd
+from xiaozhi.bridge.session import Ends
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer
 from xiaozhi.bridge.target import Target
-from xiaozhi.bridge.waiting import Bounds, Waiting
+from xiaozhi.bridge.waiting import Bounds
 from xiaozhi.interfaces import IBridge, ISessionEvents, ISessionLink
 from xiaozhi.values import BridgeStatus
-from xiaozhi.wire.messages import Error, Flow, SessionOpen
+from xiaozhi.wire.messages import SessionOpen
 
-
-class ClientSession(SessionEnd):
-    """The edge's end of a session: goes from lane to lane as they break.
-
-    The opening is the session's message number 1, also when it is sent again.
-    """
-
-    def __init__(
-        self,
-        ends: Ends,
-        opening: SessionOpen,
-        events: ISessionEvents,
-        left: Callable[[ClientSession], None],
-    ) -> None:
-        super().__init__(ends, opening.session_id, opening.device.device_id)
-        self.events = events
-        self._opening = opening
-        self._on_left = left
-        self._sequence = 1
-        self._lane: Lane | None = None
-        self._opened = False  # ever
-        self._announced = False  # on this lane
-        self._interrupted_at = -1  # the sequence when this was last told
-        self._waiting = Waiting(ends.bounds, ends.drops)
-
-    def board(self, lane: Lane) -> None:
-        """Go on on this lane; the opening is sent at its outbox's next ``release``."""
-        assert lane.outbox is not None
-        self._lane = lane
-        lane.sessions[self.session_id] = self
-        self._outbox = lane.outbox
-        self._outbox.queue_up(self)
-
-    def unboard(self) -> None:
-        """The lane broke. What is sent from now on waits.
-
-        If nothing was said since the last time this happened, nothing was interrupted.
-        """
-        talked = self._received > 0 or self._sequence != self._interrupted_at
-        interrupted = self._announced and talked
-        self._announced = False
-        self._received = 0
-        self._leave_lane()
-        self._outbox = None
-        if self._waiting is None:
-            self._waiting = Waiting(self._ends.bounds, self._ends.drops)
-        self._hold("peer", False)
-        if interrupted:
-            self._interrupted_at = self._sequence
-            try:
-                self.events.interrupted()
-            except Exception:
-                self._failed()
-
-    def send_waiting(self) -> None:
-        outbox, returning = self._outbox, self._opened
-        if self._announced or outbox is None or self._waiting is None:
-            super().send_waiting()
-            return
-        self._announced = self._opened = True
-        item = self._control(outbox, 1, replace(self._opening, resumed=returning))
-        if item is not None:
-            outbox.add(item)
-        super().send_waiting()
-        if returning and self._pausing:  # the other side may be new and not know
-            self.send(Flow(True))
-
-    def _refused(self, code: str, message: str) -> None:
-        super()._refused(code, message)
-        # Not from within send(): whoever sends may be in the middle of something.
-        self._ends.clock.callLater(0, self._tell, Error(code, message))
-
-    def _tell(self, error: Error) -> None:
-        if not self.over:
-            try:
-                self.events.received(error)
-            except Exception:
-                self._failed()
-
-    def _left(self) -> None:
-        if self._lane is None:
-            self._waiting = None
-        # else: what waits, the close at its end, still goes out by the outbox
-        self._leave_lane()
-        self._on_left(self)
-
-    def _leave_lane(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None and lane.sessions.get(self.session_id) is self:
-            del lane.sessions[self.session_id]
+# Seconds for a target's other lanes to come up behind the first, before all that
+# wait are shared among those that are there.
+_TOGETHER = 0.05
 
 
 @implementer(IBridge)
 class BridgeClient:
     """Places sessions on lanes, and places them anew when lanes break.
 
-    A new session goes to the least loaded target that is up and there to the
-    least loaded lane. It stays with its target as long as that has a lane.
-    Without any lane it waits, and so do its messages (``waiting.Bounds``).
+    A new session goes to the least loaded healthy lane of the least loaded target.
+    There it stays as long as its AI process lives: when its lane breaks it goes on by
+    another to the same process, and waits for one up to ``resume_timeout``. A process
+    is given up when another answers at its address, when that time is over, or when it
+    does not answer a dial and another target could do. Then the session is opened
+    anew. Without any lane it waits, and so do its messages (``waiting.Bounds``).
 
     :param random: numbers in [0, 1), for the backoff's jitter.
     :param node: our name, for people.
@@ -139,52 +56,83 @@ class BridgeClient:
         boot_id: str,
     ) -> None:
         self._dialer = dialer
+        self._settings = settings
+        self._clock = clock
         self._drops: Counter[str] = Counter()
         bounds = Bounds(settings.queue_messages, settings.queue_audio, settings.audio_max_age)
-        self._ends = Ends(UP, DOWN, bounds, clock, self._drops)
-        edge = Edge(dialer, settings, clock, random, node, boot_id)
-        self._targets = [Target(edge, address, self) for address in settings.targets]
+        self._ends = Ends(UP, DOWN, bounds, settings.credit, clock, self._drops)
+        self._edge = Edge(dialer, settings, clock, random, node, boot_id)
+        self._targets: dict[str, Target] = {}
+        self._running = False
         self._sessions: dict[ClientSession, None] = {}
-        self._homeless: dict[ClientSession, None] = {}  # in the order they came
+        # Those that wait for any lane, in the order they came, and those that wait for
+        # one to the process they are in.
+        self._homeless: dict[ClientSession, None] = {}
+        self._stranded: Deadlines[ClientSession] = Deadlines(
+            clock, settings.resume_timeout, self._give_up
+        )
+        self._settling: IDelayedCall | None = None
+        self.retarget(settings.targets)
 
     def start(self) -> Deferred[None]:
         """Begin to dial. Fires without waiting for a connection."""
 
         async def start() -> None:
             await self._dialer.start()
-            for target in self._targets:
+            self._running = True
+            for target in self._targets.values():
                 target.start()
 
         return Deferred.fromCoroutine(start())
 
     def stop(self) -> Deferred[None]:
         """End all sessions, hang up. Fires when nothing runs any more."""
+        self._running = False
         for session in list(self._sessions):
             session.end("bridge_stopped", "The service is stopping.")
-        for target in self._targets:
+        for target in self._targets.values():
             target.stop()
+        self._stranded.stop()
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         return self._dialer.stop()
+
+    def retarget(self, addresses: Iterable[str]) -> None:
+        """Use these addresses from now on. An address that is gone keeps the
+        sessions it has until they end, and gets no new ones."""
+        wanted = dict.fromkeys(addresses)
+        for address in wanted:
+            target = self._targets.get(address)
+            if target is None:
+                target = self._targets[address] = Target(self._edge, address, self)
+                if self._running:
+                    target.start()
+            target.retired = False
+        for address, target in self._targets.items():
+            if address not in wanted:
+                target.retired = True
+        self._dismiss_retired()
 
     # --- IBridge
 
     def open(self, opening: SessionOpen, events: ISessionEvents) -> ISessionLink:
-        session = ClientSession(self._ends, opening, events, self._session_left)
+        session = ClientSession(self._ends, opening, events, self)
         self._sessions[session] = None
-        lane = self._place(session, None)
-        if lane is not None and lane.outbox is not None:
-            lane.outbox.release()
+        self._place([session])
         return session
 
     def status(self) -> BridgeStatus:
-        states = {target.state for target in self._targets}
+        targets = self._targets.values()
+        states = {target.state for target in targets}
         state = next((s for s in ("connected", "connecting") if s in states), "disconnected")
         return BridgeStatus(
             state=state,
-            streams=sum(target.streams for target in self._targets),
+            streams=sum(len(target.lanes) for target in targets),
             sessions=len(self._sessions),
             detail={
-                "targets": {target.address: target.detail() for target in self._targets},
-                "waiting_sessions": len(self._homeless),
+                "targets": {target.address: target.detail() for target in targets},
+                "waiting_sessions": len(self._homeless) + len(self._stranded),
                 "dropped": dict(self._drops),
             },
         )
@@ -192,41 +140,113 @@ class BridgeClient:
     # --- TargetOwner
 
     def lane_up(self, target: Target, lane: Lane) -> None:
-        homeless, self._homeless = self._homeless, {}
-        for session in homeless:
-            session.board(lane)
-        if lane.outbox is not None:
-            lane.outbox.release()
+        if target.complete:
+            self._settle()
+        elif self._homeless or self._stranded:
+            self._settle_in(_TOGETHER)
 
     def lane_lost(self, target: Target, lane: Lane) -> None:
-        sessions = list(lane.sessions.values())
-        lanes: dict[Lane, None] = {}
-        for session in sessions:
+        touched: dict[Lane, None] = {}
+        for session in list(lane.sessions.values()):
             assert isinstance(session, ClientSession)
             session.unboard()
-            if not session.over:
-                found = self._place(session, target)
-                if found is not None:
-                    lanes[found] = None
-        for found in lanes:
-            if found.outbox is not None:
-                found.outbox.release()
+            if session.over:
+                continue
+            other = target.lane_to(session.process)
+            if other is not None:
+                session.board(other)
+                touched[other] = None
+            else:
+                self._stranded.add(session)
+        _release(touched)
+        self._dismiss_retired()
+
+    def target_silent(self, target: Target) -> None:
+        if self._best_lane() is not None:
+            self._give_up([s for s in self._stranded if s.target == target.address])
+
+    # --- SessionOwner
+
+    def session_left(self, session: ClientSession) -> None:
+        self._sessions.pop(session, None)
+        self._homeless.pop(session, None)
+        self._stranded.discard(session)
+        self._dismiss_retired()
+
+    def session_moves(self, session: ClientSession) -> None:
+        self._homeless[session] = None
+        # Not from within the reading of a stream.
+        self._settle_in(0.0)
 
     # --- inside
 
-    def _place(self, session: ClientSession, preferred: Target | None) -> Lane | None:
-        """Give the session a lane, or let it wait for one."""
-        lane = preferred.best_lane() if preferred is not None else None
-        if lane is None:
-            up = [target for target in self._targets if target.streams]
-            target = min(up, key=lambda target: target.sessions, default=None)
-            lane = target.best_lane() if target is not None else None
-        if lane is None:
-            self._homeless[session] = None
-        else:
-            session.board(lane)
-        return lane
+    def _place(self, sessions: Iterable[ClientSession]) -> None:
+        """Give each a lane, or let it wait for one."""
+        touched: dict[Lane, None] = {}
+        for session in sessions:
+            lane = self._best_lane()
+            if lane is None:
+                self._homeless[session] = None
+            else:
+                session.board(lane)
+                touched[lane] = None
+        _release(touched)
 
-    def _session_left(self, session: ClientSession) -> None:
-        self._sessions.pop(session, None)
-        self._homeless.pop(session, None)
+    def _best_lane(self) -> Lane | None:
+        best, load = None, None
+        for target in self._targets.values():
+            lane = target.lane_for_new()
+            if lane is not None:
+                its = (lane.suspect, target.sessions)
+                if load is None or its < load:
+                    best, load = lane, its
+        return best
+
+    def _settle_in(self, seconds: float) -> None:
+        if self._settling is None:
+            self._settling = self._clock.callLater(seconds, self._settle)
+        elif self._settling.getTime() > self._clock.seconds() + seconds:
+            self._settling.reset(seconds)
+
+    def _settle(self) -> None:
+        """Share those that wait among the lanes there are."""
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        self._settling = None
+        touched: dict[Lane, None] = {}
+        lost = []
+        for session in self._stranded:
+            target = self._targets[session.target]
+            lane = target.lane_to(session.process)
+            if lane is not None:
+                self._stranded.discard(session)
+                session.board(lane)
+                touched[lane] = None
+            elif target.lanes:  # another process is there now
+                lost.append(session)
+        _release(touched)
+        self._give_up(lost)
+        homeless, self._homeless = self._homeless, {}
+        self._place(homeless)
+
+    def _give_up(self, sessions: list[ClientSession]) -> None:
+        """The process that had these is lost: open them anew."""
+        for session in sessions:
+            self._stranded.discard(session)
+            session.forsake(lost=True)
+        self._place(session for session in sessions if not session.over)
+        self._dismiss_retired()
+
+    def _dismiss_retired(self) -> None:
+        """Hang up on targets that are not wanted and have no sessions left."""
+        for address, target in list(self._targets.items()):
+            waited_for = target.retired and any(s.target == address for s in self._stranded)
+            if target.retired and not target.sessions and not waited_for:
+                target.stop()
+                del self._targets[address]
+
+
+def _release(lanes: Iterable[Lane]) -> None:
+    for lane in lanes:
+        if lane.outbox is not None:
+            lane.outbox.release()

@@ -80,6 +80,10 @@ class GrpcStream:
 
     # --- IStream, on the reactor
 
+    @property
+    def pending(self) -> int:
+        return self._written - self._sent
+
     def write(self, items: Sequence[Item]) -> bool:
         if self.listener is None:
             return True

@@ -14,6 +14,7 @@ class Heartbeat:
     :param ping: sends a ping with this number.
     :param dead: called once, when ``misses`` answers in a row have not come.
     :ivar rtt: the last round trip in seconds; None before the first.
+    :ivar missed: answers in a row that have not come.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Heartbeat:
         self._ping = ping
         self._dead = dead
         self._number = 0
-        self._missed = 0
+        self.missed = 0
         self._sent_at: float | None = None  # None: answered
         self._timer: IDelayedCall | None = None
         self.rtt: float | None = None
@@ -47,7 +48,7 @@ class Heartbeat:
 
     def answered(self, number: int) -> None:
         """An answer came. A late one, to an older ping, is a sign of life, not a measure."""
-        self._missed = 0
+        self.missed = 0
         if self._timer is None or number != self._number or self._sent_at is None:
             return
         self.rtt = self._clock.seconds() - self._sent_at
@@ -63,8 +64,8 @@ class Heartbeat:
 
     def _overdue(self) -> None:
         self._timer = None
-        self._missed += 1
-        if self._missed >= self._misses:
+        self.missed += 1
+        if self.missed >= self._misses:
             self._dead()
         else:
             self.start()

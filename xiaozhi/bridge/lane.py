@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from xiaozhi.bridge.backoff import Backoff
 from xiaozhi.bridge.heartbeat import Heartbeat
-from xiaozhi.bridge.items import BATCH, PROTOCOL_VERSION, UP, Item, heartbeat, stream_open
+from xiaozhi.bridge.items import BATCH, DRAIN, PROTOCOL_VERSION, UP, Item, heartbeat, stream_open
 from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.session import SessionEnd
+from xiaozhi.bridge.session import OutOfOrder, SessionEnd
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
 
@@ -46,14 +46,31 @@ class Edge:
     boot_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The AI process at the other end of a lane, as it announced itself.
+
+    :ivar node: its name, for people.
+    :ivar process: its boot id.
+    :ivar credit: audio packets of a new session it takes; 0: it does not count.
+    """
+
+    node: str = ""
+    process: str = ""
+    credit: int = 0
+
+
 class LaneOwner(Protocol):
     """Is told what becomes of a lane."""
 
-    def lane_up(self, lane: Lane) -> None:
-        """It can carry sessions."""
+    def lane_up(self, lane: Lane, draining: bool) -> None:
+        """It can carry sessions; ``draining``: but should not be given new ones."""
 
-    def lane_down(self, lane: Lane, reason: str, retry_in: float) -> None:
-        """It failed, or a try did. Its sessions are still on it."""
+    def lane_draining(self, lane: Lane) -> None:
+        """The process at its other end stops soon: no new sessions."""
+
+    def lane_down(self, lane: Lane, reason: str, retry_in: float, *, was_up: bool) -> None:
+        """It failed, or a try did (``was_up`` is False). Its sessions are still on it."""
 
 
 @implementer(IStreamListener)
@@ -62,8 +79,9 @@ class Lane:
 
     :ivar sessions: those on this lane, by id; they put themselves here.
     :ivar outbox: None unless up.
-    :ivar peer: name and boot id of the process at the other end, while up.
+    :ivar peer: who is at the other end, or was the last time it was up.
     :ivar reconnects: how often it came up again.
+    :ivar last_error: why it failed last, for people.
     """
 
     def __init__(self, edge: Edge, target: str, owner: LaneOwner) -> None:
@@ -72,8 +90,9 @@ class Lane:
         self.state = LaneState.STOPPED
         self.sessions: dict[str, SessionEnd] = {}
         self.outbox: Outbox | None = None
-        self.peer = ("", "")
+        self.peer = Peer()
         self.reconnects = -1
+        self.last_error = ""
         self._edge = edge
         self._owner = owner
         self._stream: IStream | None = None
@@ -89,30 +108,49 @@ class Lane:
         """The last heartbeat's round trip in seconds."""
         return self._heartbeat.rtt
 
+    @property
+    def suspect(self) -> bool:
+        """An answer to a heartbeat is missing."""
+        return self._heartbeat.missed > 0
+
     def start(self) -> None:
         """Dial, and keep at it until :meth:`stop`."""
-        settings = self._edge.settings
+        edge, settings = self._edge, self._edge.settings
         self.state = LaneState.OPENING
-        self._timer = self._edge.clock.callLater(settings.connect_timeout, self._too_slow)
-        self._stream = self._edge.dialer.dial(self.target, self)
-        self._stream.write([stream_open(UP, self._edge.node, self._edge.boot_id)])
+        self._timer = edge.clock.callLater(settings.connect_timeout, self._too_slow)
+        self._stream = edge.dialer.dial(self.target, self)
+        self._stream.write([stream_open(UP, edge.node, edge.boot_id, settings.credit)])
 
     def stop(self) -> None:
         """Hang up for good. Idempotent."""
         self.state = LaneState.STOPPED
         self._hang_up()
 
+    def detail(self) -> dict[str, Any]:
+        """For ``/health``."""
+        return {
+            "state": self.state.value,
+            "sessions": len(self.sessions),
+            "outbox": len(self.outbox) if self.outbox is not None else 0,
+            "rtt_ms": round(self.rtt * 1000, 3) if self.rtt is not None else None,
+            "reconnects": max(0, self.reconnects),
+            "last_error": self.last_error,
+        }
+
     # --- IStreamListener
 
     def stream_received(self, items: Sequence[Item]) -> None:
         sessions = self.sessions
-        for item in items:
-            session = sessions.get(item.session_id)
-            if session is not None:
-                session.deliver(item)
-            elif not item.session_id and self._stream is not None:
-                self._stream_item(item)
-            # else: a session closed here; the other side will know in a moment
+        try:
+            for item in items:
+                session = sessions.get(item.session_id)
+                if session is not None:
+                    session.deliver(item)
+                elif not item.session_id and self._stream is not None:
+                    self._stream_item(item)
+                # else: a session closed here; the other side will know in a moment
+        except OutOfOrder as error:
+            self._failed(f"the stream lost something: {error}")
 
     def stream_writable(self) -> None:
         if self.outbox is not None:
@@ -128,8 +166,12 @@ class Lane:
         kind = item.WhichOneof("content")
         if kind == "stream" and self.state is LaneState.OPENING:
             self._opened(item.stream)
-        elif kind == "heartbeat" and self.state is LaneState.UP:
+        elif self.state is not LaneState.UP:
+            return
+        elif kind == "heartbeat":
             self._heartbeat.answered(item.heartbeat.number)
+        elif item.type == DRAIN:
+            self._owner.lane_draining(self)
 
     def _opened(self, announced: Item) -> None:
         stream, settings, clock = self._stream, self._edge.settings, self._edge.clock
@@ -142,14 +184,14 @@ class Lane:
             return
         stream.batching = BATCH in announced.features
         self._stop_timer()
-        self.peer = (announced.node, announced.boot_id)
+        self.peer = Peer(announced.node, announced.boot_id, announced.credit)
         self.outbox = Outbox(stream, clock, settings.coalesce, settings.max_message_bytes - 1024)
         self.state = LaneState.UP
         self.reconnects += 1
         self._up_since = clock.seconds()
         self._heartbeat = self._new_heartbeat()
         self._heartbeat.start()
-        self._owner.lane_up(self)
+        self._owner.lane_up(self, announced.draining)
 
     def _new_heartbeat(self) -> Heartbeat:
         settings = self._edge.settings
@@ -164,6 +206,8 @@ class Lane:
 
     def _ping(self, number: int) -> None:
         if self.outbox is not None:
+            for session in self.sessions.values():
+                session.settle()
             self.outbox.put(heartbeat(UP, number))
 
     def _too_slow(self) -> None:
@@ -175,9 +219,10 @@ class Lane:
         up_for = self._edge.clock.seconds() - self._up_since if up else 0.0
         self._hang_up()
         self.state = LaneState.WAITING
+        self.last_error = reason
         delay = self._backoff.delay(up_for)
         self._timer = self._edge.clock.callLater(delay, self._retry)
-        self._owner.lane_down(self, reason, delay)
+        self._owner.lane_down(self, reason, delay, was_up=up)
 
     def _retry(self) -> None:
         self._timer = None

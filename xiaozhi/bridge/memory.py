@@ -41,6 +41,10 @@ class MemoryStream:
 
     # --- IStream
 
+    @property
+    def pending(self) -> int:
+        return len(self._sent)
+
     def write(self, items: Sequence[Item]) -> bool:
         if self.listener is None:
             return True
@@ -68,6 +72,23 @@ class MemoryStream:
         self._stalled = False
         for _ in self._sent:
             self._network.clock.callLater(self._network.delay, self._arrive)
+
+    def lose(self) -> None:
+        """The message on its way that was sent last is lost, as no real stream does."""
+        if self._sent:
+            self._sent.pop()
+
+    def double(self) -> None:
+        """The message sent last arrives twice."""
+        if self._sent:
+            self._sent.append(self._sent[-1])
+            if not self._stalled:
+                self._network.clock.callLater(self._network.delay, self._arrive)
+
+    def swap(self) -> None:
+        """The last two messages on their way arrive in the wrong order."""
+        if len(self._sent) > 1:
+            self._sent[-1], self._sent[-2] = self._sent[-2], self._sent[-1]
 
     def cut(self, reason: str) -> None:
         """What is on its way is lost."""

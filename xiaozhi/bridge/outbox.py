@@ -23,15 +23,18 @@ class Sender(Protocol):
     def send_waiting(self) -> None:
         """Put all that waits into the outbox."""
 
+    def acknowledgement(self) -> Item | None:
+        """What to tell the other side of what was received, if that is still due."""
+
 
 class Outbox:
     """Gathers items for one stream.
 
-    Audio waits a moment for company; anything else goes at once and takes the
-    audio before it along, so order is kept. When the stream is full nothing is
-    gathered here: sessions keep what they have, each within its own bounds, and
-    get their turn in the order they came. So this holds at most what arrives in
-    one ``coalesce``, or what one session kept on top of ``_GATHERED``.
+    Audio waits a moment for company, and so do acknowledgements; anything else goes
+    at once and takes what was gathered along, so order is kept. When the stream is
+    full nothing is gathered here: sessions keep what they have, each within its own
+    bounds, and get their turn in the order they came. So this holds at most what
+    arrives in one ``coalesce``, or what one session kept on top of ``_GATHERED``.
 
     :param coalesce: seconds.
     :param max_item_bytes: what a single item may measure.
@@ -42,6 +45,7 @@ class Outbox:
         "_clock",
         "_coalesce",
         "_items",
+        "_owing",
         "_queue",
         "_timer",
         "blocked",
@@ -60,6 +64,11 @@ class Outbox:
         self._items: list[Item] = []
         self._timer: IDelayedCall | None = None
         self._queue: dict[Sender, None] = {}  # ordered; a sender at most once
+        self._owing: dict[Sender, None] = {}  # likewise
+
+    def __len__(self) -> int:
+        """Items on their way: gathered here or not carried yet."""
+        return len(self._items) + self.stream.pending
 
     def gather(self, item: Item) -> None:
         """Send within ``coalesce``, or once there is company enough."""
@@ -78,8 +87,20 @@ class Outbox:
         """Only from :meth:`Sender.send_waiting`: send when its senders are through."""
         self._items.append(item)
 
+    def owe(self, sender: Sender) -> None:
+        """Ask for its ``acknowledgement`` within ``coalesce``."""
+        self._owing[sender] = None
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._coalesce, self._due)
+
     def flush(self) -> None:
         """Write what has gathered."""
+        if self._owing and not self.blocked:
+            owing, self._owing = self._owing, {}
+            for sender in owing:
+                item = sender.acknowledgement()
+                if item is not None:
+                    self._items.append(item)
         if self._items:
             items, self._items = self._items, []
             if not self.stream.write(items):
@@ -108,6 +129,7 @@ class Outbox:
         """The stream is gone: forget everything."""
         self._items.clear()
         self._queue.clear()
+        self._owing.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -15,9 +15,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What both ends have in common.
 
     :ivar coalesce: how long audio waits for company; 0: until the reactor's next turn.
-    :ivar queue_messages: per session, control messages that may wait for a stream.
+    :ivar queue_messages: per session, control messages that may wait for a stream,
+        and as many again that may wait to be acknowledged.
     :ivar queue_audio: per session, packets that may wait for a stream; the oldest goes.
     :ivar audio_max_age: audio that waited longer is dropped.
+    :ivar credit: per session, audio packets the other side may send before we have
+        said that we can take more.
+    :ivar resume_timeout: how long a session whose stream broke waits for another to
+        the same AI process; the AI side keeps it at least that long.
     :ivar max_message_bytes: the longest message on a stream; both sides need the same.
     :ivar keepalive: how often gRPC probes a silent connection.
     :ivar keepalive_timeout: how long it waits for the answer.
@@ -27,6 +32,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue_messages: Annotated[int, Meta(ge=1, le=100_000)] = 256
     queue_audio: Annotated[int, Meta(ge=1, le=100_000)] = 256
     audio_max_age: Seconds = 2.0
+    credit: Annotated[int, Meta(ge=8, le=100_000)] = 128
+    resume_timeout: Seconds = 2.0
     max_message_bytes: MessageBytes = 16 << 20
     keepalive: Annotated[float, Meta(ge=1)] = 20.0
     keepalive_timeout: Annotated[float, Meta(ge=0.1)] = 10.0
@@ -70,5 +77,6 @@ class ServerSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     listen: Address = "127.0.0.1:50051"
     queue_audio: Annotated[int, Meta(ge=1, le=100_000)] = 1024
     audio_max_age: Seconds = 30.0
+    resume_timeout: Seconds = 10.0
     idle_timeout: Seconds = 60.0
     stop_grace: Annotated[float, Meta(ge=0)] = 0.2

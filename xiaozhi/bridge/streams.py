@@ -18,6 +18,8 @@ class IStream(Interface):
 
     batching: bool = Attribute("Set to True once the other side is known to take batches.")
 
+    pending: int = Attribute("Items written and not carried yet.")
+
     def write(items: Sequence[Item]) -> bool:
         """Send, in order. The stream owns the list from now on.
 

@@ -1,4 +1,4 @@
-"""The lanes to one AI process."""
+"""The lanes to one AI address."""
 
 from __future__ import annotations
 
@@ -18,17 +18,24 @@ class TargetOwner(Protocol):
     def lane_lost(self, target: Target, lane: Lane) -> None:
         """The sessions on ``lane`` need another."""
 
+    def target_silent(self, target: Target) -> None:
+        """A try to reach it failed, and it has no lane."""
+
 
 class Target:
     """Keeps ``streams_per_target`` lanes to one address and says so when it changes.
 
     :ivar address: ``host:port``.
+    :ivar draining: it should get no new sessions: its process stops soon, or the
+        address is not wanted any more.
+    :ivar retired: the address is not wanted any more.
     """
 
     _log = Logger()
 
     def __init__(self, edge: Edge, address: str, owner: TargetOwner) -> None:
         self.address = address
+        self.draining = self.retired = False
         self._owner = owner
         self._reported = ""  # the state the log last spoke of
         self._last_error = ""
@@ -45,9 +52,14 @@ class Target:
             lane.stop()
 
     @property
-    def streams(self) -> int:
-        """Lanes that are up."""
-        return sum(lane.state is LaneState.UP for lane in self._lanes)
+    def lanes(self) -> list[Lane]:
+        """Those that are up."""
+        return [lane for lane in self._lanes if lane.state is LaneState.UP]
+
+    @property
+    def complete(self) -> bool:
+        """Every lane is up."""
+        return all(lane.state is LaneState.UP for lane in self._lanes)
 
     @property
     def sessions(self) -> int:
@@ -56,46 +68,67 @@ class Target:
     @property
     def state(self) -> str:
         """``connected``, ``connecting`` or ``disconnected``."""
-        if self.streams:
+        if self.lanes:
             return "connected"
         opening = any(lane.state is LaneState.OPENING for lane in self._lanes)
         return "connecting" if opening else "disconnected"
 
-    def best_lane(self) -> Lane | None:
-        """The least loaded that is up."""
-        up = [lane for lane in self._lanes if lane.state is LaneState.UP]
-        return min(up, key=lambda lane: len(lane.sessions), default=None)
+    def lane_for_new(self) -> Lane | None:
+        """The least loaded healthy lane; None: no new sessions for this target."""
+        if self.draining or self.retired:
+            return None
+        return min(self.lanes, key=_load, default=None)
+
+    def lane_to(self, process: str) -> Lane | None:
+        """The least loaded lane to this very process."""
+        lanes = (lane for lane in self.lanes if lane.peer.process == process)
+        return min(lanes, key=_load, default=None)
 
     def detail(self) -> dict[str, Any]:
         """For ``/health``. ``rtt_ms`` is that of the slowest lane."""
-        rtts = [lane.rtt for lane in self._lanes if lane.rtt is not None and lane.outbox]
-        node, boot_id = next((lane.peer for lane in self._lanes if lane.outbox), ("", ""))
+        up = self.lanes
+        rtts = [lane.rtt for lane in up if lane.rtt is not None]
+        node, process = (up[0].peer.node, up[0].peer.process) if up else ("", "")
         return {
             "state": self.state,
+            "draining": self.draining,
             "node": node,
-            "boot_id": boot_id,
-            "streams": self.streams,
+            "boot_id": process,
+            "streams": len(up),
             "sessions": self.sessions,
             "rtt_ms": round(max(rtts) * 1000, 3) if rtts else None,
             "reconnects": sum(max(0, lane.reconnects) for lane in self._lanes),
             "last_error": self._last_error,
+            "lanes": [lane.detail() for lane in self._lanes],
         }
 
     # --- LaneOwner
 
-    def lane_up(self, lane: Lane) -> None:
+    def lane_up(self, lane: Lane, draining: bool) -> None:
+        # What it announces last is true; after a restart it is another process.
+        self.draining = draining
         if self._reported != "up":
             self._reported = "up"
             self._log.info(
                 "connected to the AI service at {target} ({node})",
                 target=self.address,
-                node=lane.peer[0],
+                node=lane.peer.node,
             )
         self._owner.lane_up(self, lane)
 
-    def lane_down(self, lane: Lane, reason: str, retry_in: float) -> None:
+    def lane_draining(self, lane: Lane) -> None:
+        if not self.draining:
+            self.draining = True
+            self._log.info(
+                "the AI service at {target} ({node}) is about to stop; new sessions go elsewhere",
+                target=self.address,
+                node=lane.peer.node,
+            )
+
+    def lane_down(self, lane: Lane, reason: str, retry_in: float, *, was_up: bool) -> None:
         self._last_error = reason
-        if not self.streams and self._reported != "down":
+        silent = not self.lanes
+        if silent and self._reported != "down":
             self._log.warn(
                 "{what} the AI service at {target}: {reason}; start it there or set"
                 " bridge.targets; next try in {retry_in:.1f} s",
@@ -105,4 +138,11 @@ class Target:
                 retry_in=retry_in,
             )
             self._reported = "down"
-        self._owner.lane_lost(self, lane)
+        if was_up:
+            self._owner.lane_lost(self, lane)
+        elif silent:
+            self._owner.target_silent(self)
+
+
+def _load(lane: Lane) -> tuple[bool, int]:
+    return lane.suspect, len(lane.sessions)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,48 +25,54 @@ class Bounds:
 
 
 class Waiting:
-    """A bounded queue of messages with their places in the session's order.
+    """A bounded queue of messages in the order they came.
 
-    :param drops: counts what was dropped, by reason.
+    :param dropped: called with a reason for every message that is dropped.
     """
 
-    __slots__ = ("_audio", "_bounds", "_control", "_drops")
+    __slots__ = ("_audio", "_bounds", "_control", "_dropped", "_ticket")
 
-    def __init__(self, bounds: Bounds, drops: Counter[str]) -> None:
+    def __init__(self, bounds: Bounds, dropped: Callable[[str], None]) -> None:
         self._bounds = bounds
-        self._drops = drops
+        self._dropped = dropped
+        self._ticket = 0
         self._control: deque[tuple[int, Any]] = deque()
         self._audio: deque[tuple[int, Audio, float]] = deque()
 
     def __len__(self) -> int:
         return len(self._control) + len(self._audio)
 
-    def add(self, sequence: int, message: Any, now: float) -> bool:
+    def add(self, message: Any, now: float) -> bool:
         """:return: False if the message is refused because too many wait."""
+        self._ticket += 1
         if type(message) is Audio:
-            self._audio.append((sequence, message, now))
+            self._audio.append((self._ticket, message, now))
             self._expire(now)
             if len(self._audio) > self._bounds.audio:
                 self._audio.popleft()
-                self._drops["audio_overflow"] += 1
+                self._dropped("audio_overflow")
             return True
         full = len(self._control) >= self._bounds.messages
         if full and type(message) is not SessionClose:  # the last; nothing follows it
-            self._drops["control_overflow"] += 1
+            self._dropped("control_overflow")
             return False
-        self._control.append((sequence, message))
+        self._control.append((self._ticket, message))
         return True
 
-    def pop(self, now: float) -> tuple[int, Any] | None:
-        """The next message that is still worth sending, with its place."""
+    def next(self, now: float) -> Any:
+        """The message to send next, if it is still worth it; None: there is none."""
         self._expire(now)
-        if self._audio and not (self._control and self._control[0][0] < self._audio[0][0]):
-            sequence, message, _ = self._audio.popleft()
-            return sequence, message
-        return self._control.popleft() if self._control else None
+        control, audio = self._control, self._audio
+        if audio and not (control and control[0][0] < audio[0][0]):
+            return audio[0][1]
+        return control[0][1] if control else None
+
+    def take(self, message: Any) -> None:
+        """Remove what :meth:`next` has just given."""
+        (self._audio if type(message) is Audio else self._control).popleft()
 
     def _expire(self, now: float) -> None:
         oldest = now - self._bounds.audio_age
         while self._audio and self._audio[0][2] < oldest:
             self._audio.popleft()
-            self._drops["audio_stale"] += 1
+            self._dropped("audio_stale")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -22,15 +23,30 @@ class Departing(Protocol):
     def depart(self, code: str) -> None:
         """The AI ended the session."""
 
-    def listen_again(self) -> None:
-        """The AI was lost: what it knew of the device's microphone is lost, too."""
+    def microphone(self) -> m.Listen | None:
+        """What opened the device's microphone; None: it is closed."""
+
+
+class Asked(Enum):
+    """What the device waits for an answer to.
+
+    ``WORDS`` are said again to the AI that comes after one that was lost. Of ``SOUND``
+    the lost one has heard a part, and a ``PICTURE`` is not kept here.
+    """
+
+    NOTHING = auto()
+    WORDS = auto()
+    SOUND = auto()
+    PICTURE = auto()
 
 
 @implementer(ISessionEvents)
 class Answers:
     """A link's ears towards the AI.
 
-    :ivar asked: the device has asked something and been given no answer yet.
+    :ivar asked: what the device has asked and been given no answer to yet.
+    :ivar question: what the AI understood and has said nothing about yet: asked again
+        if it is lost.
     :ivar outage: the AI's present absence, if it is away.
     :ivar over: the link has come to its end; nothing is passed on any more.
     """
@@ -45,6 +61,7 @@ class Answers:
         "asked",
         "outage",
         "over",
+        "question",
     )
     _log = Logger()
 
@@ -63,7 +80,8 @@ class Answers:
         self._down = down
         self._vigil = vigil
         self._record = record
-        self.asked = False
+        self.asked = Asked.NOTHING
+        self.question = ""
         self.outage: Outage | None = None
         self.over = False
 
@@ -76,17 +94,23 @@ class Answers:
         down = self._down
         match message:
             case m.Audio():
+                self.question = ""
                 down.audio(message)
             case m.Tts():
                 if message.state is m.TtsState.START:
-                    self.asked = False
+                    self.asked = Asked.NOTHING
                     self._record.utterance_over()
+                elif message.state is m.TtsState.STOP:
+                    self.question = ""
                 down.tts(message)
             case m.Flush():
                 down.flush(message.turn)
+            case m.Stt():
+                if self.asked is not Asked.PICTURE:
+                    self.question = message.text
+                down.text(message)
             case (
-                m.Stt()
-                | m.Llm()
+                m.Llm()
                 | m.Alert()
                 | m.System()
                 | m.Error()
@@ -121,20 +145,33 @@ class Answers:
         it has and hears about it if it matters."""
         if self.over:
             return
-        self._link.listen_again()
         if self.outage is not None:
             return
         edge = self._edge
         now = edge.clock.seconds()
         self.outage = Outage(self._down, edge.settings.link, now)
-        # Who asks before then may say nothing more, and wait.
+        # Who asked before then may say nothing more, and wait.
         edge.timeouts.at(now + edge.settings.link.outage_patience, self._waited)
         self._record.event("interrupted")
         # Who asked us to hold back is gone; the bridge bounds what waits.
         self.resume_sending()
-        if self._down.busy or self.asked:
+        lost = self._down.busy or self.asked in (Asked.SOUND, Asked.PICTURE)
+        if lost and not self.question:
             self.outage.tell()
         self._down.finish()
+
+    def restored(self) -> list[m.Uplink]:
+        """What another AI process must know: that the device listens, and what it
+        was asked. The device does not say either twice (§4.4)."""
+        self._down.finish()  # it counts its turns anew
+        listen = self._link.microphone()
+        messages: list[m.Uplink] = [listen] if listen is not None else []
+        if self.question:
+            messages.append(m.Chat(self.question))
+        return messages
+
+    def draining(self) -> None:
+        """Only the AI service is told that."""
 
     def missed(self, now: float) -> None:
         """The device says something, and the AI has said nothing since it was lost."""
@@ -153,8 +190,10 @@ class Answers:
             self._link.depart(code)
 
     def _waited(self) -> None:
-        if self.asked and not self.over:
+        if not self.over and (self.question or self.asked is not Asked.NOTHING):
             self.missed(self._edge.clock.seconds())
+            if self.outage is not None:
+                self.question = ""  # too late to come back to it
 
     def _resumed(self, outage: Outage) -> None:
         self.outage = None

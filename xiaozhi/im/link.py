@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from xiaozhi.errors import ProtocolError
 from xiaozhi.im import closecodes
-from xiaozhi.im.answers import Answers
+from xiaozhi.im.answers import Answers, Asked
 from xiaozhi.im.delivery import Delivery
 from xiaozhi.im.edge import Edge
 from xiaozhi.im.limits import Allowance
@@ -37,6 +37,13 @@ _SESSION_CODES = {
     "idle": "idle",
     "replaced": "replaced",
     "going_away": "edge_stopping",
+}
+
+# What a device waits for that says so.
+_ASKED = {
+    m.ListenState.START: Asked.NOTHING,
+    m.ListenState.STOP: Asked.SOUND,
+    m.ListenState.DETECT: Asked.WORDS,
 }
 
 # One client sends these two texts when it cannot set headers (§4.1).
@@ -246,16 +253,21 @@ class DeviceLink:
                 return
             case m.Abort():
                 # Silence at once, however far the AI is (§4.6).
-                answers.asked = False
+                answers.asked, answers.question = Asked.NOTHING, ""
                 self._record.utterance_over()
                 self._down.cut()
             case m.Listen():
-                answers.asked = message.state is not m.ListenState.START
+                answers.asked = _ASKED[message.state]
+                # After a turn devices begin to listen by themselves: nothing new asked.
+                if message.state is not m.ListenState.START:
+                    answers.question = ""
                 self._record.utterance_over()
                 if message.state is not m.ListenState.DETECT:
                     self._listening = message if message.state is m.ListenState.START else None
-            case m.Chat() | m.Image():
-                answers.asked = True
+            case m.Chat():
+                answers.asked, answers.question = Asked.WORDS, ""
+            case m.Image():
+                answers.asked, answers.question = Asked.PICTURE, ""
             case _:
                 pass
         answers.missed(now)
@@ -265,11 +277,9 @@ class DeviceLink:
         if self._session is not None:
             self._session.send(message)
 
-    def listen_again(self) -> None:
-        """The next session is a new one: tell it that the device listens. The device
-        does not say it twice (§4.4)."""
-        if self._listening is not None and self._session is not None:
-            self._session.send(self._listening)
+    def microphone(self) -> m.Listen | None:
+        """What opened the microphone, as far as we have been told."""
+        return self._listening
 
     def depart(self, code: str) -> None:
         """The AI ended the session: what is being said is heard to its end first."""
@@ -346,6 +356,7 @@ class DeviceLink:
             stale_audio=down.stale,
             overflowed_audio=down.overflowed,
             unsendable=down.refused,
+            dropped=dict(session.dropped) if session is not None else {},
         )
         self._edge.journal.session_changed(self.session_id, SessionStatus.DISCONNECTED)
         self._owner.session_over(self)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -15,18 +14,32 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.bridge.client import BridgeClient
-from xiaozhi.bridge.items import DOWN, UP, heartbeat, stream_open
-from xiaozhi.bridge.memory import MemoryNetwork
-from xiaozhi.bridge.server import BridgeServer
-from xiaozhi.bridge.settings import ClientSettings, ServerSettings
+from xiaozhi.bridge.items import (
+    DOWN,
+    HELLO,
+    RESUME,
+    UP,
+    acknowledgement,
+    drain,
+    heartbeat,
+    opened,
+    stream_open,
+    unknown_session,
+)
+from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream
-from xiaozhi.testing.bridge_contract import Heard, Sessions, opening
+from xiaozhi.testing.bridge_contract import Heard, opening
 from xiaozhi.wire import messages as m
 
 
 @implementer(IStream)
 class HandStream:
-    """Keeps what is written; the test plays the other side."""
+    """Keeps what is written; the test plays the other side.
+
+    :ivar answers: whether openings are answered by themselves.
+    """
+
+    answers = True
 
     def __init__(self, target: str, listener: Any) -> None:
         self.target, self.listener = target, listener
@@ -34,26 +47,55 @@ class HandStream:
         self.writes: list[list[Any]] = []
         self.full = False
         self.closed = False
+        self.pending = 0
+        self._sequences: Counter[str] = Counter()
 
     def write(self, items: Sequence[Any]) -> bool:
         self.writes.append(list(items))
+        opened = [i for i in items if i.type in (HELLO, RESUME)]
+        if self.answers and opened:
+            self.listener.stream_received([self.take(i) for i in opened])
         return not self.full
+
+    def take(self, item: Any) -> Any:
+        """The answer to one that opens or resumes a session."""
+        if item.type == HELLO:
+            self._sequences.pop(item.session_id, None)
+        incarnation = item.hello.incarnation or item.resume.incarnation
+        return opened(item.session_id, incarnation)
 
     def close(self) -> None:
         self.closed = True
 
-    def announce(self, boot_id: str = "b", version: int = 1) -> None:
-        item = stream_open(DOWN, "ai", boot_id)
+    def announce(self, boot_id: str = "b", version: int = 2, credit: int = 128) -> None:
+        item = stream_open(DOWN, "ai", boot_id, credit)
         item.stream.protocol_version = version
         self.listener.stream_received([item])
 
-    def answer(self, message: Any, session_id: str = "s1") -> None:
-        self.listener.stream_received([DOWN.make(message, session_id, 1)])
+    def answer(self, message: Any, session_id: str = "s1", ack: int = 0, credit: int = 0) -> None:
+        self._sequences[session_id] += 1
+        item = DOWN.make(message, session_id, self._sequences[session_id])
+        item.ack, item.credit = ack, credit
+        self.listener.stream_received([item])
+
+    def acknowledge(self, ack: int, credit: int = 0, session_id: str = "s1") -> None:
+        item = acknowledgement(DOWN, session_id)
+        item.ack, item.credit = ack, credit
+        self.listener.stream_received([item])
+
+    @property
+    def raw(self) -> list[Any]:
+        """Everything written for sessions."""
+        return [i for write in self.writes for i in write if i.session_id]
 
     @property
     def items(self) -> list[Any]:
-        """Everything written for sessions, decoded."""
-        return [UP.read(i) for write in self.writes for i in write if i.session_id]
+        """What it says, decoded; acknowledgements, skips and resumptions left out."""
+        return [UP.read(i) for i in self.raw if i.type not in (UP.ack, UP.skip, RESUME)]
+
+    @property
+    def sequences(self) -> list[tuple[int, Any]]:
+        return [(i.sequence, UP.read(i)) for i in self.raw if i.sequence and i.type != UP.skip]
 
 
 @implementer(IDialer)
@@ -125,9 +167,9 @@ class ClientTests(ClientTestCase):
 
     def test_another_protocol_version(self) -> None:
         self.start()
-        self.stream.announce(version=2)
+        self.stream.announce(version=1)
         self.assertTrue(self.stream.closed)
-        self.assertIn("version 2", self.client.status().detail["targets"]["ai:1"]["last_error"])
+        self.assertIn("version 1", self.client.status().detail["targets"]["ai:1"]["last_error"])
 
     def test_redials_with_backoff_and_resets_when_stable(self) -> None:
         self.start(backoff_base=0.25, backoff_cap=10, backoff_reset=30, heartbeat_interval=100)
@@ -193,7 +235,7 @@ class ClientTests(ClientTestCase):
         link.send(m.Abort())
         write = self.stream.writes[-1]
         self.assertEqual([UP.read(item) for item in write], [m.Audio(b"x"), m.Abort()])
-        self.assertEqual([item.sequence for item in write], [2, 3])
+        self.assertEqual([item.sequence for item in write], [1, 2])
 
     def test_addresses(self) -> None:
         """In a batch audio is bare; alone everything is there."""
@@ -204,7 +246,7 @@ class ClientTests(ClientTestCase):
         link.send(m.Abort())
         audio, abort = self.stream.writes[-1]
         self.assertEqual((audio.message_id, audio.device_id, audio.timestamp), ("", "", 0))
-        self.assertEqual((abort.message_id, abort.device_id), ("s1-3", ""))
+        self.assertEqual((abort.message_id, abort.device_id), ("s1-2", ""))
         self.stream.batching = False
         self.clock.advance(1.5)
         link.send(m.Audio(b"x"))
@@ -303,59 +345,316 @@ class ClientTests(ClientTestCase):
         self.assertEqual([error.code for error in heard.messages], ["bad_message"] * 2)
         self.assertEqual(self.client.status().detail["dropped"], {"unsendable": 2})
 
+    # --- acknowledgement and credit
+
+    def test_what_is_not_acknowledged_is_sent_again(self) -> None:
+        self.start(streams_per_target=2)
+        first, second = self.dialer.streams
+        for stream in (first, second):
+            stream.announce()
+        link, heard = self.open()
+        for number in range(4):
+            link.send(m.Chat(str(number)))
+        first.acknowledge(2)
+        first.answer(m.Stt("heard"))
+        first.listener.stream_closed("cut")
+        resumed = second.raw[0]
+        self.assertEqual((resumed.type, resumed.ack, resumed.resume.incarnation), (RESUME, 1, 1))
+        self.assertEqual(second.sequences, [(3, m.Chat("2")), (4, m.Chat("3"))])
+        link.send(m.Chat("4"))
+        self.assertEqual(second.sequences[-1], (5, m.Chat("4")))
+        self.assertEqual(heard.all, [m.Stt("heard")])
+
+    def test_stale_audio_is_skipped_when_sent_again(self) -> None:
+        self.start(streams_per_target=2, audio_max_age=2)
+        first, second = self.dialer.streams
+        for stream in (first, second):
+            stream.announce()
+        link, _ = self.open()
+        for message in (m.Audio(b"old"), m.Chat("kept"), m.Audio(b"old"), m.Audio(b"old")):
+            link.send(message)
+        self.clock.advance(2.5)
+        link.send(m.Audio(b"new"))
+        first.listener.stream_closed("cut")
+        told = [(i.sequence, i.type == UP.skip) for i in second.raw[1:]]
+        self.assertEqual(told, [(1, True), (2, False), (4, True), (5, False)])
+        self.assertEqual(
+            [message for _, message in second.sequences], [m.Chat("kept"), m.Audio(b"new")]
+        )
+        self.assertEqual(self.client.status().detail["dropped"], {"audio_stale": 3})
+        self.assertEqual(dict(link.dropped), {"audio_stale": 3})
+
+    def test_credit(self) -> None:
+        self.start(queue_audio=4)
+        self.stream.announce(credit=8)
+        link, heard = self.open()
+        for number in range(6):
+            self.assertEqual(heard.all, [])
+            link.send(m.Audio(b"%d" % number))
+        self.assertEqual(heard.all, [("pause",)])  # what is left is for what is under way
+        for number in range(6, 12):
+            link.send(m.Audio(b"%d" % number))
+        link.send(m.Chat("behind it"))
+        self.clock.advance(0.01)
+        self.assertEqual(len(self.stream.items), 1 + 8)
+        self.stream.acknowledge(8, credit=11)
+        self.assertEqual(len(self.stream.items), 1 + 11)
+        self.assertEqual(heard.all, [("pause",)])
+        self.stream.acknowledge(11, credit=30)
+        self.assertEqual(self.stream.items[-2:], [m.Audio(b"11"), m.Chat("behind it")])
+        self.assertEqual(heard.all, [("pause",), ("resume",)])
+
+    def test_without_credit_the_oldest_audio_goes(self) -> None:
+        self.start(queue_audio=2, audio_max_age=2)
+        self.stream.announce(credit=8)
+        link, _ = self.open()
+        for number in range(12):
+            link.send(m.Audio(b"%d" % number))
+        self.stream.acknowledge(8, credit=16)
+        self.assertEqual(self.stream.items[-2:], [m.Audio(b"10"), m.Audio(b"11")])
+        self.assertEqual(dict(link.dropped), {"audio_overflow": 2})
+        self.assertEqual([n for n, _ in self.stream.sequences], list(range(1, 11)))
+
+    def test_what_is_kept_is_bounded(self) -> None:
+        """Nobody acknowledges: what is sent stops, what waits is bounded as ever."""
+        self.start(queue_messages=3)
+        self.stream.announce(credit=8)
+        link, heard = self.open()
+        for number in range(16):
+            link.send(m.Chat(str(number)))
+        self.assertEqual(len(self.stream.items), 1 + 3 + 8)
+        self.clock.advance(0)
+        self.assertEqual([error.code for error in heard.messages], ["ai_unavailable"])
+        self.stream.acknowledge(11)
+        self.assertEqual(self.stream.items[-1], m.Chat("13"))
+
+    def test_acknowledges_words_soon_and_audio_in_bulk(self) -> None:
+        self.start(credit=64, coalesce=0.002, heartbeat_interval=10)
+        self.stream.announce()
+        self.stream.listener.stream_received([heartbeat(DOWN, 1)])
+        link, _ = self.open()
+
+        def acks() -> list[tuple[int, int]]:
+            return [(i.ack, i.credit) for i in self.stream.raw if i.type == UP.ack]
+
+        self.stream.answer(m.Stt("words"))
+        self.assertEqual(acks(), [])
+        self.clock.advance(0.0021)
+        self.assertEqual(acks(), [(1, 64)])
+        for _ in range(7):
+            self.stream.answer(m.Audio(b"x", turn=1))
+        self.clock.advance(0.0021)
+        self.assertEqual(len(acks()), 1)
+        self.stream.answer(m.Audio(b"x", turn=1))
+        self.clock.advance(0.0021)
+        self.assertEqual(acks()[1:], [(9, 64 + 8)])
+        self.stream.answer(m.Audio(b"x", turn=1))
+        link.send(m.Abort())  # takes it along
+        self.assertEqual((self.stream.raw[-1].ack, self.stream.raw[-1].credit), (10, 64 + 9))
+        self.stream.answer(m.Audio(b"x", turn=1))
+        self.clock.advance(10)  # or the next heartbeat does
+        self.assertEqual(acks()[2:], [(11, 64 + 10)])
+
+    def test_who_pauses_grants_nothing(self) -> None:
+        self.start(credit=8)
+        self.stream.announce()
+        link, _ = self.open()
+        link.pause()
+        for _ in range(8):
+            self.stream.answer(m.Audio(b"x", turn=1))
+        self.clock.advance(0.01)
+        self.assertEqual((self.stream.raw[-1].ack, self.stream.raw[-1].credit), (8, 0))
+        link.resume()
+        self.clock.advance(0.01)
+        self.assertEqual((self.stream.raw[-1].ack, self.stream.raw[-1].credit), (8, 16))
+
+    def test_doubles_are_dropped_and_gaps_break_the_stream(self) -> None:
+        self.start()
+        self.stream.announce()
+        _, heard = self.open()
+        self.stream.answer(m.Stt("1"))
+        again = DOWN.make(m.Stt("1"), "s1", 1)
+        self.stream.listener.stream_received([again])
+        self.assertEqual(heard.all, [m.Stt("1")])
+        self.assertEqual(self.client.status().detail["dropped"], {"duplicate": 1})
+        stream = self.stream
+        stream.listener.stream_received([DOWN.make(m.Stt("3"), "s1", 3), again])
+        self.assertTrue(stream.closed)
+        self.assertEqual(heard.all, [m.Stt("1")])
+        detail = self.client.status().detail["targets"]["ai:1"]
+        self.assertIn("message 3 came after 1", detail["last_error"])
+
     # --- when streams break
 
-    def test_reopens_in_order(self) -> None:
+    def test_reopens_with_what_the_new_process_must_know(self) -> None:
         self.start()
-        self.stream.announce()
+        self.stream.announce("one")
         link, heard = self.open()
         link.send(m.Chat("1"))
-        self.stream.answer(m.Flow(True))
-        link.pause()
-        self.stream.listener.stream_closed("cut")
         link.send(m.Chat("2"))
-        self.clock.advance(1)
-        self.stream.announce()
+        self.stream.acknowledge(1)
+        heard.memory = (m.Listen(m.ListenState.START),)
+        self.stream.listener.stream_closed("cut")
         link.send(m.Chat("3"))
-        reopened, *rest = self.stream.items
+        self.clock.advance(1)
+        self.assertEqual(heard.all, [])
+        self.stream.announce("two")
+        self.clock.advance(0)
+        link.send(m.Chat("4"))
+        reopened = self.stream.items[0]
         self.assertTrue(reopened.resumed)
-        self.assertEqual(rest, [m.Chat("2"), m.Flow(True), m.Chat("3")])
-        sequences = [i.sequence for write in self.stream.writes for i in write if i.session_id]
-        self.assertEqual(sequences, [1, 4, 5, 6])
-        self.assertEqual(heard.all, [("pause",), ("resume",), ("interrupted",)])
+        self.assertEqual(reopened.restored, heard.memory)
+        self.assertEqual([i.sequence for i in self.stream.raw], [1, 2, 3, 4])
+        self.assertEqual(self.stream.items[1:], [m.Chat("2"), m.Chat("3"), m.Chat("4")])
+        self.assertEqual(heard.all, [("interrupted",), ("restored",)])
+
+    def test_what_comes_before_it_is_opened_is_of_before(self) -> None:
+        self.start()
+        self.stream.announce("one")
+        _, heard = self.open()
+        self.stream.listener.stream_closed("cut")
+        self.clock.advance(1)
+        self.stream.answers = False
+        self.stream.announce("two")
+        self.clock.advance(0)
+        self.stream.answer(m.Stt("late"))
+        self.stream.listener.stream_received([opened("s1", 1)])
+        self.stream.answer(m.Stt("late"))
+        self.stream.listener.stream_received([opened("s1", 2), DOWN.make(m.Stt("new"), "s1", 1)])
+        self.assertEqual(heard.messages, [m.Stt("new")])
+
+    def test_patience_with_a_process(self) -> None:
+        """With nowhere else to go its session waits ``resume_timeout`` before the
+        process is given up, and is told once."""
+        self.start(resume_timeout=2, backoff_base=0.1)
+        self.stream.announce()
+        _, heard = self.open()
+        self.stream.listener.stream_closed("cut")
+        self.clock.pump([0.1] * 19)
+        self.assertEqual(heard.all, [])
+        self.clock.pump([0.1] * 2)
+        self.assertEqual(heard.all, [("interrupted",)])
+        self.stream.announce()
+        self.clock.advance(0)
+        self.assertEqual(self.stream.items[0].incarnation, 2)
+
+    def test_a_dead_process_is_given_up_at_once_if_another_can_do(self) -> None:
+        self.start(targets=("ai:1", "ai:2"), backoff_base=0.1)
+        one, two = self.dialer.streams
+        one.announce("one")
+        _, heard = self.open()
+        two.announce("two")
+        one.listener.stream_closed("cut")
+        self.clock.advance(0.1)
+        self.assertEqual(heard.all, [])
+        self.assertEqual(self.stream.target, "ai:1")
+        self.stream.listener.stream_closed("refused")
+        self.assertEqual(heard.all, [("interrupted",), ("restored",)])
+        self.assertTrue(two.items[0].resumed)
+
+    def test_a_process_that_forgot_the_session(self) -> None:
+        self.start(streams_per_target=2)
+        first, second = self.dialer.streams
+        second.answers = False
+        first.announce()
+        second.announce()
+        _, heard = self.open()
+        first.listener.stream_closed("cut")
+        second.listener.stream_received([unknown_session("s1", "d")])
+        self.clock.advance(0)
+        self.assertEqual(heard.all, [("interrupted",), ("restored",)])
+        self.assertEqual(second.items[-1].incarnation, 2)
 
     def test_interrupted_is_told_once_while_nothing_is_said(self) -> None:
-        self.start()
-        self.stream.announce()
+        self.start(resume_timeout=60)
+        self.stream.announce("0")
         link, heard = self.open()
-        for _ in range(3):
+        for boot in "123":
             self.stream.listener.stream_closed("cut")
             self.clock.advance(10)
-            self.stream.announce()
-        self.assertEqual(heard.all, [("interrupted",)])
+            self.stream.announce(boot)
+            self.clock.advance(0)
+        self.assertEqual(heard.events.count(("interrupted",)), 1)
         link.send(m.Chat("1"))
         self.stream.listener.stream_closed("cut")
-        self.assertEqual(heard.all, [("interrupted",)] * 2)
+        self.clock.advance(10)
+        self.stream.announce("4")
+        self.clock.advance(0)
+        self.assertEqual(heard.events.count(("interrupted",)), 2)
+
+    # --- where sessions go
 
     def test_least_loaded_target_then_lane(self) -> None:
         self.start(targets=("ai:1", "ai:2"), streams_per_target=2)
         for stream in self.dialer.streams:
-            stream.announce()
+            stream.announce(stream.target)
         for number in range(8):
             self.open(f"s{number}")
         self.assertEqual([len(stream.items) for stream in self.dialer.streams], [2, 2, 2, 2])
 
-    def test_the_same_target_is_preferred_then_any(self) -> None:
-        self.start(targets=("ai:1", "ai:2"), streams_per_target=2)
-        for stream in self.dialer.streams:
-            stream.announce()
-        a, b, c, d = self.dialer.streams
+    def test_a_target_that_misses_heartbeats_comes_last(self) -> None:
+        self.start(targets=("ai:1", "ai:2"), heartbeat_timeout=5, heartbeat_interval=100)
+        one, two = self.dialer.streams
+        one.announce("one")
+        two.announce("two")
+        two.listener.stream_received([heartbeat(DOWN, 1)])
+        self.clock.advance(5)
+        for number in range(3):
+            self.open(f"s{number}")
+        self.assertEqual((len(one.items), len(two.items)), (0, 3))
+
+    def test_those_that_waited_are_shared_among_the_lanes(self) -> None:
+        self.start(streams_per_target=2)
+        for number in range(8):
+            self.open(f"s{number}")
+        first, second = self.dialer.streams
+        first.announce()
+        self.assertEqual(first.items, [])
+        self.clock.advance(0.01)
+        second.announce()
+        self.clock.advance(0)
+        self.assertEqual((len(first.items), len(second.items)), (4, 4))
+
+    def test_those_that_waited_do_not_wait_for_every_lane(self) -> None:
+        self.start(streams_per_target=2)
         self.open()
-        self.assertEqual([len(s.items) for s in (a, b, c, d)], [1, 0, 0, 0])
-        a.listener.stream_closed("cut")
-        self.assertEqual([len(s.items) for s in (b, c, d)], [1, 0, 0])
-        b.listener.stream_closed("cut")
-        self.assertEqual([len(s.items) for s in (c, d)], [1, 0])
+        self.dialer.streams[0].announce()
+        self.clock.advance(0.06)
+        self.assertEqual(len(self.dialer.streams[0].items), 1)
+
+    def test_a_draining_target_gets_no_new_sessions(self) -> None:
+        self.start(targets=("ai:1", "ai:2"))
+        one, two = self.dialer.streams
+        one.announce("one")
+        link, heard = self.open("s1")
+        two.announce("two")
+        one.listener.stream_received([drain()])
+        for number in range(3):
+            self.open(f"new{number}")
+        self.assertEqual((len(one.items), len(two.items)), (1, 3))
+        link.send(m.Chat("still here"))
+        self.assertEqual(one.items[-1], m.Chat("still here"))
+        one.answer(m.SessionClose("moving"), ack=1)
+        link.send(m.Chat("on the way"))
+        self.clock.advance(0)
+        self.assertEqual(two.items[-2].incarnation, 2)
+        self.assertEqual(two.items[-1], m.Chat("on the way"))
+        self.assertEqual(heard.all, [("restored",)])
+
+    def test_retargeted(self) -> None:
+        self.start(targets=("ai:1",))
+        one = self.stream
+        one.announce("one")
+        link, _ = self.open()
+        self.client.retarget(["ai:2"])
+        two = self.stream
+        two.announce("two")
+        self.open("new")
+        self.assertEqual((len(one.items), len(two.items)), (1, 1))
+        self.assertFalse(one.closed)
+        link.close("device_gone", "")
+        self.assertTrue(one.closed)
+        self.assertEqual(list(self.client.status().detail["targets"]), ["ai:2"])
 
     def test_an_error_in_interrupted_ends_the_session(self) -> None:
         class Bad(Heard):
@@ -367,6 +666,7 @@ class ClientTests(ClientTestCase):
         bad = Bad()
         self.client.open(opening(), bad)
         self.stream.listener.stream_closed("cut")
+        self.clock.advance(5)
         self.assertEqual(bad.all, [("closed", "internal_error")])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(self.client.status().sessions, 0)
@@ -381,8 +681,8 @@ class ClientTests(ClientTestCase):
         self.start()
         self.stream.announce()
         _, heard = self.open()
-        self.stream.listener.stream_received([DOWN.item(session_id="s1", type=99)])
-        self.stream.answer(m.Stt("next"))
+        unreadable = DOWN.item(session_id="s1", type=99, sequence=1)
+        self.stream.listener.stream_received([unreadable, DOWN.make(m.Stt("next"), "s1", 2)])
         self.assertEqual(heard.all, [m.Stt("next")])
 
 
@@ -426,54 +726,3 @@ class SettingsTests(SynchronousTestCase):
             with self.assertRaises(ValidationError):
                 convert(bad, ClientSettings)
         self.assertEqual(convert({}, ClientSettings), ClientSettings())
-
-
-# Each step: send a message, cut all or one stream, or let time pass.
-_STEPS = st.lists(
-    st.sampled_from(["chat", "audio", "cut", "cut one", "tick", "wait", "stall", "unstall"]),
-    max_size=60,
-)
-
-
-class OrderTests(SynchronousTestCase):
-    @settings(max_examples=60)
-    @given(_STEPS)
-    def test_cuts_never_reorder_or_double(self, steps: list[str]) -> None:
-        clock, sessions = Clock(), Sessions()
-        network = MemoryNetwork(clock)
-        network.window = 3
-        network.delay = 0.0005
-        server = BridgeServer(network.port("ai:1"), sessions, ServerSettings(), clock, "ai", "b")
-        self.successResultOf(server.start())
-        client = BridgeClient(
-            network, ClientSettings(targets=("ai:1",)), clock, lambda: 0.5, "im", "b"
-        )
-        self.successResultOf(client.start())
-        clock.pump([0.001] * 5)
-        link, sent = client.open(opening(), Heard()), 0
-        for step in steps:
-            if step in ("chat", "audio"):
-                sent += 1
-                link.send(m.Chat(str(sent)) if step == "chat" else m.Audio(b"%d" % sent))
-            elif step.startswith("cut"):
-                network.cut("ai:1", count=1 if step == "cut one" else None)
-            elif step.endswith("stall"):
-                for stream in network.streams("ai:1"):
-                    getattr(stream, step)()
-            else:
-                clock.pump([0.001] * (1 if step == "tick" else 300))
-        for stream in network.streams("ai:1"):
-            stream.unstall()
-        clock.pump([0.001] * 1000)
-        link.send(m.Chat("last"))
-        clock.pump([0.001] * 1000)
-        got = [
-            int(message.text if isinstance(message, m.Chat) else message.payload)
-            for echo in sessions.accepted
-            for message in echo.messages
-            if message != m.Chat("last")
-        ]
-        self.assertEqual(got, sorted(set(got)))
-        self.assertEqual(sessions.accepted[-1].messages[-1], m.Chat("last"))
-        if not any(step.startswith("cut") for step in steps):
-            self.assertEqual(got, list(range(1, sent + 1)))

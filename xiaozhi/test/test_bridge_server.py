@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -10,7 +12,18 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xiaozhi.bridge.items import DOWN, UP, batched, heartbeat, stream_open, unbatched
+from xiaozhi.bridge.items import (
+    DOWN,
+    DRAIN,
+    OPENED,
+    UP,
+    acknowledgement,
+    batched,
+    heartbeat,
+    resume,
+    stream_open,
+    unbatched,
+)
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamPort
@@ -26,11 +39,12 @@ class EdgeHand:
     def __init__(self, server: BridgeServer, node: str = "im") -> None:
         self.batching = False
         self.full = self.closed = False
+        self.pending = 0
         self.written: list[Any] = []
-        self._sequence = 0
+        self.sequences: Counter[str] = Counter()
         self.listener: Any = server.stream_opened(self)
         if node:
-            self.listener.stream_received([stream_open(UP, node, "boot")])
+            self.listener.stream_received([stream_open(UP, node, "boot", 128)])
 
     def write(self, items: Sequence[Any]) -> bool:
         self.written.extend(items)
@@ -40,16 +54,38 @@ class EdgeHand:
         self.closed = True
 
     def say(self, *messages: Any, session_id: str = "s1") -> None:
-        items = []
-        for message in messages:
-            self._sequence += 1
-            to = message.session_id if isinstance(message, m.SessionOpen) else session_id
-            items.append(UP.make(message, to, self._sequence))
+        self.send(*(self.item(message, session_id) for message in messages))
+
+    def item(self, message: Any, session_id: str = "s1") -> Any:
+        """The next of its session; an opening begins a session anew."""
+        if isinstance(message, m.SessionOpen):
+            self.sequences[message.session_id] = 0
+            return UP.make(message, message.session_id, 0)
+        self.sequences[session_id] += 1
+        return UP.make(message, session_id, self.sequences[session_id])
+
+    def send(self, *items: Any) -> None:
         self.listener.stream_received(items)
+
+    def resume(self, ack: int = 0, session_id: str = "s1", incarnation: int = 1) -> None:
+        item = resume(session_id, "d", incarnation)
+        item.ack = ack
+        self.send(item)
+
+    def acknowledge(self, ack: int, credit: int = 0, session_id: str = "s1") -> None:
+        item = acknowledgement(UP, session_id)
+        item.ack, item.credit = ack, credit
+        self.send(item)
+
+    @property
+    def raw(self) -> list[Any]:
+        """Everything written for sessions."""
+        return [item for item in self.written if item.session_id]
 
     @property
     def messages(self) -> list[Any]:
-        return [DOWN.read(item) for item in self.written if item.session_id]
+        """What it says, decoded."""
+        return [DOWN.read(i) for i in self.raw if i.type not in (OPENED, DOWN.ack, DOWN.skip)]
 
 
 @implementer(IStreamPort)
@@ -95,7 +131,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_another_protocol_version(self) -> None:
         edge = EdgeHand(self.server, node="")
-        item = stream_open(UP, "im", "boot")
+        item = stream_open(UP, "im", "boot", 128)
         item.stream.protocol_version = 9
         edge.listener.stream_received([item])
         self.assertTrue(edge.closed)
@@ -115,15 +151,19 @@ class ServerTests(SynchronousTestCase):
         self.assertFalse(edge.closed)
         self.clock.advance(60)
         self.assertTrue(edge.closed)
-        self.assertEqual(self.echo.events, [("closed", "edge_lost")])
+        self.clock.advance(10)
+        self.assertEqual(self.echo.events[-1], ("closed", "edge_lost"))
 
-    def test_stream_lost(self) -> None:
+    def test_an_edge_that_does_not_come_back(self) -> None:
         edge = EdgeHand(self.server)
         for number in range(3):
             edge.say(opening(f"s{number}"))
         edge.listener.stream_closed("cut")
+        self.clock.advance(9.9)
+        self.assertEqual([echo.all for echo in self.sessions.accepted], [[("pause",)]] * 3)
+        self.clock.advance(0.1)
         for echo in self.sessions.accepted:
-            self.assertEqual(echo.all, [("closed", "edge_lost")])
+            self.assertEqual(echo.all, [("pause",), ("closed", "edge_lost")])
             echo.link.send(m.Stt("too late"))
             echo.link.close("farewell", "")
         self.assertEqual(edge.messages, [])
@@ -142,33 +182,106 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(edge.messages, [m.SessionClose("farewell", "")])
         self.assertEqual(self.echo.all, [])
 
-    def test_reopened_on_another_stream(self) -> None:
+    def test_resumed_on_another_stream(self) -> None:
+        one, two = EdgeHand(self.server), EdgeHand(self.server)
+        one.say(opening(), m.Chat("1"))
+        self.echo.link.send(m.Stt("also"))
+        one.listener.stream_closed("cut")
+        self.echo.link.send(m.Stt("meanwhile"))
+        two.resume(ack=1)
+        self.assertEqual(self.echo.all, [m.Chat("1"), ("pause",), ("resume",)])
+        back = [(i.type == OPENED, i.sequence, i.ack) for i in two.raw]
+        self.assertEqual(back, [(True, 0, 1), (False, 2, 0), (False, 3, 0)])
+        self.assertEqual(two.messages, [m.Stt("also"), m.Stt("meanwhile")])
+        two.sequences["s1"] = 0
+        two.say(m.Chat("1"), m.Chat("2"))  # once more what it knows not to have come
+        self.assertEqual(self.echo.messages, [m.Chat("1"), m.Chat("2")])
+
+    def test_resumed_while_the_old_stream_stands(self) -> None:
         one, two = EdgeHand(self.server), EdgeHand(self.server)
         one.say(opening())
-        first = self.echo
-        two.say(opening())
-        self.assertEqual(first.all, [("closed", "replaced")])
-        one.say(m.Chat("to nobody"))
+        two.resume()
+        one.say(m.Chat("late"))
+        two.say(m.Chat("now"))
+        self.assertEqual(self.echo.messages, [m.Chat("now")])
         one.listener.stream_closed("cut")
-        two.say(m.Chat("hello"))
-        self.assertEqual(self.echo.all, [m.Chat("hello")])
-        self.assertEqual(two.messages, [m.Stt("hello")])
-        self.assertEqual(one.messages, [])
+        self.clock.advance(20)
+        self.assertEqual(self.server.status().sessions, 1)
 
-    def test_reopened_on_the_same_stream(self) -> None:
+    def test_cannot_resume_what_is_not_there(self) -> None:
         edge = EdgeHand(self.server)
+        edge.resume(session_id="never")
         edge.say(opening())
-        first = self.echo
-        edge.say(opening(), m.Chat("hello"))
-        self.assertEqual(first.all, [("closed", "replaced")])
-        self.assertEqual(self.echo.all, [m.Chat("hello")])
+        edge.resume(incarnation=3)
+        other = EdgeHand(self.server)
+        other.resume(incarnation=2)
+        for hand, count in ((edge, 1), (other, 1)):
+            codes = [answer.code for answer in hand.messages]
+            self.assertEqual(codes, ["unknown_session"] * count)
+
+    def test_opened_again(self) -> None:
+        """What the former one received does not come twice."""
+        one, two = EdgeHand(self.server), EdgeHand(self.server)
+        one.say(opening(), m.Chat("1"), m.Chat("2"))
+        former = self.echo
+        again = UP.make(replace(opening(), incarnation=2), "s1", 1)
+        two.send(again, *(UP.make(m.Chat(str(n)), "s1", n) for n in (2, 3)))
+        self.assertEqual(former.all, [m.Chat("1"), m.Chat("2"), ("closed", "replaced")])
+        self.assertEqual(self.echo.all, [m.Chat("3")])
+        one.say(m.Chat("to nobody"))
+        self.assertEqual(two.messages, [m.Stt("3")])
+        two.send(again)  # the stream doubled it
+        self.assertEqual(len(self.sessions.accepted), 2)
+
+    def test_restored_first(self) -> None:
+        edge = EdgeHand(self.server)
+        listen = m.Listen(m.ListenState.START)
+        edge.say(replace(opening(), incarnation=2, restored=(listen,)), m.Chat("1"))
+        self.assertEqual(self.echo.all, [listen, m.Chat("1")])
+
+    def test_a_gap_breaks_the_stream(self) -> None:
+        edge = EdgeHand(self.server)
+        edge.say(opening(), m.Chat("1"))
+        edge.send(UP.make(m.Chat("3"), "s1", 3))
+        self.assertTrue(edge.closed)
+        self.assertEqual(self.echo.messages, [m.Chat("1")])
+        self.assertEqual(self.server.status().streams, 0)
+        again = EdgeHand(self.server)
+        again.resume(ack=1)
+        again.send(UP.make(m.Chat("2"), "s1", 2), UP.make(m.Chat("3"), "s1", 3))
+        self.assertEqual(self.echo.messages, [m.Chat(text) for text in "123"])
+
+    def test_draining(self) -> None:
+        edge = EdgeHand(self.server)
+        edge.say(opening("s1"), opening("s2"), opening("s3"))
+        s1, s2, s3 = self.sessions.accepted
+        drained = self.server.drain(5)
+        self.assertEqual(edge.written[-1].type, DRAIN)
+        self.assertEqual(s1.all, [("draining",)])
+        s1.link.close("moving", "")
+        s2.link.close("farewell", "")
+        edge.say(opening("new"))
+        codes = [message.code for message in edge.messages]
+        self.assertEqual(codes, ["moving", "farewell", "moving"])
+        late = EdgeHand(self.server)
+        self.assertTrue(late.written[0].stream.draining)
+        self.clock.advance(4.9)
+        self.assertNoResult(drained)
+        self.clock.advance(0.1)
+        self.assertEqual(s3.all, [("draining",), ("closed", "draining")])
+        self.assertEqual(edge.messages[-1], m.SessionClose("moving", ""))
+        self.clock.advance(0)
+        self.successResultOf(drained)
+
+    def test_draining_nobody(self) -> None:
+        self.successResultOf(self.server.drain(5))
 
     def test_sequences_count_from_one(self) -> None:
         edge = EdgeHand(self.server)
         edge.say(opening())
         self.echo.link.send(m.Audio(b"x", turn=1))
         self.echo.link.send(m.Tts(m.TtsState.STOP, turn=1))
-        self.assertEqual([item.sequence for item in edge.written[1:]], [1, 2])
+        self.assertEqual([item.sequence for item in edge.raw[1:]], [1, 2])
 
     def test_audio_is_gathered(self) -> None:
         edge = EdgeHand(self.server)
@@ -188,15 +301,12 @@ class ServerTests(SynchronousTestCase):
             link.send(m.Audio(b"%d" % number))
             link.send(m.Stt(str(number)))
         self.assertEqual(self.echo.all, [("pause",)])
-        edge.say(m.Flow(True))
         edge.full = False
         edge.listener.stream_writable()
         kept = [m.Stt("0"), m.Stt("1"), m.Audio(b"2"), m.Audio(b"3"), m.Audio(b"4")]
         self.assertEqual(edge.messages[1:], kept)
         dropped = {"audio_overflow": 2, "control_overflow": 3}
         self.assertEqual(self.server.status().detail["dropped"], dropped)
-        self.assertEqual(self.echo.all, [("pause",)])  # the edge still asks for it
-        edge.say(m.Flow(False))
         self.assertEqual(self.echo.all, [("pause",), ("resume",)])
 
     def test_closed_while_the_stream_is_full(self) -> None:
@@ -230,8 +340,13 @@ class ServerTests(SynchronousTestCase):
         edge = EdgeHand(self.server)
         edge.say(opening())
         edge.listener.stream_received(
-            [UP.item(session_id="s1", type=99), UP.item(session_id="s2", type=99), UP.item()]
+            [
+                UP.item(session_id="s1", type=99, sequence=1),
+                UP.item(session_id="s2", type=99, sequence=1),
+                UP.item(),
+            ]
         )
+        edge.sequences["s1"] = 1
         edge.say(m.Chat("hello"))
         self.assertEqual(self.echo.all, [m.Chat("hello")])
 

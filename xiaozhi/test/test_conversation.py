@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.ai.settings import SessionSettings, TurnSettings, WakeSettings
 from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.device import events as e
-from xiaozhi.testing.house import SPEECH, House, Visitor
+from xiaozhi.testing.house import AI, SPEECH, House, Visitor
 from xiaozhi.values import Direction
 from xiaozhi.wire.jsontext import Dialect
 from xiaozhi.wire.messages import Features, ListenMode
@@ -422,6 +422,93 @@ class OutageTests(ConversationCase):
         house.start_ai()
         house.run(12)
         self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
+
+    def test_lost_while_it_thinks(self) -> None:
+        """What it had understood is asked again: nobody has to say it twice."""
+        house = self.house(llm={"replies": {"hello": "Hi there."}, "delay": 2.0})
+        visitor = house.connect()
+        answer = visitor.device.say(SPEECH)
+        house.run(3)
+        self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello"])
+        house.kill_ai()
+        house.run(0.5)
+        house.start_ai()
+        house.until(answer, 30)
+        house.run(10)
+        spoken = [sentence.text for sentence in visitor.seen(e.Sentence)]
+        self.assertEqual(spoken, ["Hi there."])
+        self.assertEqual(visitor.seen(e.Alerted), [])
+        self.assert_paired(visitor)
+
+    def test_broken_streams_go_unnoticed(self) -> None:
+        house = self.house(llm={"answers": (LONG,)})
+        visitor = house.connect()
+        answer = visitor.device.text("go")
+        for _ in range(8):
+            house.run(0.5)
+            house.network.cut(AI)
+        whole = house.until(answer)
+        self.assertEqual(" ".join(whole.sentences), LONG)
+        self.assertEqual((whole.gaps, whole.dropped), ((), 0))
+        self.assertEqual((whole.tts_starts, whole.tts_stops), (1, 1))
+        self.assertEqual(visitor.seen(e.Alerted), [])
+
+
+class DrainTests(ConversationCase):
+    """An AI process is about to stop."""
+
+    def test_turns_end_and_nobody_notices(self) -> None:
+        house = self.house(llm={"answers": (LONG,)}, asr={"texts": ("one", "two")})
+        asking, idle, listening = (house.connect(number) for number in range(3))
+        house.until(listening.device.say(SPEECH))
+        house.run(1)
+        answer = asking.device.text("go")
+        house.run(1)
+        drained = house.ai.drain(60)
+        house.run(0.5)
+        self.assertEqual(house.ai.status().sessions, 1)
+        self.assertEqual(" ".join(house.until(answer).sentences), LONG)
+        house.run(0.5)
+        self.successResultOf(drained)
+        house.ai.stop()
+        house.start_ai()
+        house.run(12)
+        self.assertEqual(house.until(listening.device.say(SPEECH)).heard, "two")
+        for visitor in (asking, idle):
+            self.assertEqual(house.until(visitor.device.text("again")).heard, "again")
+        for visitor in (asking, idle, listening):
+            self.assertEqual(visitor.seen(e.Alerted), [])
+            self.assert_paired(visitor)
+
+    def test_who_speaks_is_heard_out(self) -> None:
+        house = self.house()
+        for mode in (ListenMode.MANUAL, ListenMode.AUTO):
+            visitor = house.connect(mode=mode)
+            answer = visitor.device.say(SPEECH)
+            house.run(0.6)
+            drained = house.ai.drain(60)
+            self.assertEqual(house.until(answer).heard, "hello")
+            house.run(1)
+            self.successResultOf(drained)
+            house.ai.stop()
+            house.start_ai()
+            house.run(12)
+
+    def test_time_is_up(self) -> None:
+        """What was not answered yet is asked again elsewhere."""
+        house = self.house(llm={"delay": 10.0, "replies": {"go": "Gone."}})
+        visitor = house.connect()
+        answer = visitor.device.text("go")
+        house.run(1)
+        drained = house.ai.drain(2)
+        house.run(2.1)
+        self.successResultOf(drained)
+        house.ai.stop()
+        house.start_ai()
+        house.until(answer, 60)
+        house.run(40)
+        self.assertEqual([sentence.text for sentence in visitor.seen(e.Sentence)], ["Gone."])
+        self.assert_paired(visitor)
 
 
 class NewestWinsTests(ConversationCase):

@@ -570,10 +570,54 @@ class OutageTests(LinkCase):
         session.events.interrupted()
         self.assertEqual(self.story(), ["alert"])
 
+    def test_a_question_is_asked_again(self) -> None:
+        """What the lost AI had understood, and said nothing about yet."""
+        session = self.greet()
+        self.send(type="listen", state="start", mode="auto")
+        self.assertEqual(session.events.restored(), [session.sent[-1]])
+        session.events.received(m.Stt("what time is it", 1))
+        session.events.received(m.Tts(START, turn=1))
+        session.events.interrupted()
+        self.assertEqual(self.story(), ["stt", "tts start", "tts stop"])
+        self.send(type="listen", state="start", mode="auto")  # as devices do then
+        expected = [m.Listen(m.ListenState.START, m.ListenMode.AUTO), m.Chat("what time is it")]
+        self.assertEqual(session.events.restored(), expected)
+        self.speak(session, 2, turn=1)
+        self.assertEqual(session.events.restored(), expected[:1])
+        self.bench.pass_time(4)
+        self.assertNotIn("alert", self.story())
+
+    def test_a_question_is_not_asked_again_late(self) -> None:
+        session = self.greet()
+        self.bench.bridge.state = "disconnected"
+        session.events.received(m.Stt("what time is it", 1))
+        session.events.interrupted()
+        self.bench.pass_time(4)
+        self.assertEqual(self.story(), ["stt", "alert"])
+        self.assertEqual(session.events.restored(), [])
+
+    def test_an_aborted_question_is_not_asked_again(self) -> None:
+        session = self.greet()
+        session.events.received(m.Stt("what time is it", 1))
+        self.send(type="abort")
+        self.assertEqual(session.events.restored(), [])
+        session.events.received(m.Stt("what time is it", 2))
+        self.send(type="listen", state="detect", text="never mind")
+        self.assertEqual(session.events.restored(), [])
+
+    def test_a_picture_cannot_be_shown_again(self) -> None:
+        session = self.greet()
+        self.send(type="image", text="what is it", data="aGVsbG8=")
+        self.assertIsInstance(session.sent[-1], m.Image)
+        session.events.received(m.Stt("what is it", 1))
+        session.events.interrupted()
+        self.assertEqual(self.story(), ["stt", "alert"])
+        self.assertEqual(session.events.restored(), [])
+
     def test_the_next_one_is_told_anew(self) -> None:
         session = self.greet()
         for _ in range(2):
-            self.send(type="chat", text="hi")
+            self.send(type="listen", state="stop")
             session.events.interrupted()
             session.events.received(m.Llm("happy"))
         self.assertEqual(self.story(), ["alert", "llm", "alert", "llm"])

@@ -18,7 +18,6 @@ class VocabularyTests(SynchronousTestCase):
         *typing.get_args(m.ServerText),
         m.SessionOpen,
         m.SessionClose,
-        m.Flow,
     }
 
     def test_frozen_but_for_audio(self) -> None:

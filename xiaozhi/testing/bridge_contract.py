@@ -33,6 +33,7 @@ class Heard:
         self.all: list[Any] = []
         self.link: Any = None
         self.opening: Any = None
+        self.memory: tuple[Any, ...] = ()
 
     @property
     def messages(self) -> list[Any]:
@@ -53,6 +54,13 @@ class Heard:
 
     def interrupted(self) -> None:
         self.all.append(("interrupted",))
+
+    def restored(self) -> tuple[Any, ...]:
+        self.all.append(("restored",))
+        return self.memory
+
+    def draining(self) -> None:
+        self.all.append(("draining",))
 
     def closed(self, code: str, message: str) -> None:
         self.all.append(("closed", code))
@@ -222,17 +230,25 @@ class BridgeContract:
 
         return self.story(tell())
 
-    def test_flow_both_ways(self) -> Any:
+    def test_credit_both_ways(self) -> Any:
+        """Who grants no more hears what was granted, and the rest once it grants again."""
+
         async def tell() -> None:
             link, heard, echo = await self.opened()
-            for _ in range(2):
-                link.pause()
-                echo.link.pause()
-            await self.until(lambda: heard.events and echo.events)
-            link.resume()
-            echo.link.resume()
-            await self.until(lambda: len(heard.events) > 1 and len(echo.events) > 1)
-            assert heard.all == echo.all == [("pause",), ("resume",)]
+            for receiver, told, sender in ((heard, echo, echo.link), (echo, heard, link)):
+                (link if receiver is heard else echo.link).pause()
+                before = len(told.events)
+                sent = 0
+                while len(told.events) == before:
+                    sender.send(m.Audio(b"a", sent))
+                    sent += 1
+                    assert sent < 1000, "it was never asked to hold back"
+                await self.until(lambda: receiver.messages[-1:] == [m.Audio(b"a", sent - 1)])  # noqa: B023
+                await self.let_pass(0.05)
+                assert told.events[before:] == [("pause",)]
+                (link if receiver is heard else echo.link).resume()
+                await self.until(lambda: told.events[-1] == ("resume",))  # noqa: B023
+                receiver.all.clear()
 
         return self.story(tell())
 
@@ -276,24 +292,28 @@ class BridgeContract:
 
         return self.story(tell())
 
-    def test_streams_break_and_sessions_come_back(self) -> Any:
+    def test_streams_break_and_nobody_notices(self) -> Any:
         async def tell() -> None:
             link, heard, echo = await self.opened()
+            link.send(m.Chat("1"))
+            link.send(m.Chat("2"))
             await self.cut()
-            await self.until(lambda: ("interrupted",) in heard.events)
-            link.send(m.Chat("still there?"))
-            await self.until(lambda: heard.messages)
-            assert heard.all == [("interrupted",), m.Stt("still there?")]
-            assert echo.events in ([("closed", "edge_lost")], [("closed", "replaced")])
-            again = self.sessions.accepted[-1]
-            assert again is not echo
-            assert again.opening.resumed
+            link.send(m.Chat("3"))
+            echo.link.send(m.Stt("by the way"))
+            await self.until(lambda: len(heard.messages) == 4)
+            await self.let_pass(0.05)
+            assert echo.messages == [m.Chat("1"), m.Chat("2"), m.Chat("3")], echo.all
+            assert {*heard.messages} == {m.Stt(t) for t in ("1", "2", "3", "by the way")}
+            assert [e for e in heard.messages if e.text.isdigit()] == [m.Stt(t) for t in "123"]
+            assert heard.events == []
+            assert self.sessions.accepted == [echo]
 
         return self.story(tell())
 
     def test_ai_goes_and_comes_back(self) -> Any:
         async def tell() -> None:
             link, heard, _ = await self.opened()
+            heard.memory = (m.Listen(m.ListenState.START),)
             await self.lose_server()
             await self.until(lambda: self.client.status().state != "connected")
             link.send(m.Chat("1"))
@@ -305,10 +325,35 @@ class BridgeContract:
             assert fresh.all == []
             await self.regain_server()
             await self.until(lambda: len(heard.messages) == 2 and fresh.messages)
-            assert heard.all == [("interrupted",), m.Stt("1"), m.Stt("2")], heard.all
+            assert heard.all == [("interrupted",), ("restored",), m.Stt("1"), m.Stt("2")], heard.all
             assert fresh.all == [m.Stt("3")]
             resumed = {e.opening.session_id: e.opening.resumed for e in self.sessions.accepted[-2:]}
             assert resumed == {"s1": True, "fresh": False}, resumed
+            told = {e.opening.session_id: e.messages for e in self.sessions.accepted[-2:]}
+            assert told["s1"] == [*heard.memory, m.Chat("1"), m.Chat("2")], told
+
+        return self.story(tell())
+
+    def test_draining(self) -> Any:
+        """A session leaves when it rests; with nowhere to go it waits."""
+
+        async def tell() -> None:
+            link, heard, echo = await self.opened()
+            drained = self.server.drain(10)
+            assert echo.events == [("draining",)]
+            await self.let_pass(0.05)
+            link.send(m.Chat("in the middle"))
+            await self.until(lambda: heard.messages)
+            assert not drained.called
+            echo.link.close("moving", "")
+            await self.until(lambda: drained.called)
+            link.send(m.Chat("patience"))
+            await self.let_pass(0.05)
+            assert heard.all == [m.Stt("in the middle")], heard.all
+            await self.lose_server()
+            await self.regain_server()
+            await self.until(lambda: len(heard.messages) == 2)
+            assert heard.all[1:] == [("restored",), m.Stt("patience")], heard.all
 
         return self.story(tell())
 

@@ -44,6 +44,7 @@ class FakeSession:
         self.sent: list[Any] = []
         self.ended: tuple[str, str] | None = None
         self.paused = False
+        self.dropped: dict[str, int] = {}
 
     def send(self, message: m.Uplink | m.Downlink) -> None:
         self.sent.append(message)

@@ -86,9 +86,17 @@ downlinks: SearchStrategy[m.Downlink] = st.one_of(
 )
 
 devices = st.builds(m.Device, texts, texts, texts)
-session_opens = st.builds(m.SessionOpen, words, devices, hellos, audio_params, st.booleans(), words)
+session_opens = st.builds(
+    m.SessionOpen,
+    words,
+    devices,
+    hellos,
+    audio_params,
+    words,
+    st.integers(1, 2**32 - 1),
+    st.lists(uplinks, max_size=3).map(tuple),
+)
 session_closes = st.builds(m.SessionClose, texts, texts)
-flows = st.builds(m.Flow, st.booleans())
 
 # --- as JSON says it ------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi.errors import ProtocolError
 from xiaozhi.wire import messages as m
 
-FromEdge = m.Uplink | m.SessionOpen | m.SessionClose | m.Flow
-FromAI = m.Downlink | m.SessionClose | m.Flow
+FromEdge = m.Uplink | m.SessionOpen | m.SessionClose
+FromAI = m.Downlink | m.SessionClose
 
 _REQUEST_AUDIO = pb.MESSAGE_TYPE_AUDIO
 _RESPONSE_AUDIO = pb.RESPONSE_TYPE_AUDIO
@@ -116,8 +116,9 @@ def _write_open(content: Any, opening: m.SessionOpen) -> None:
     _AUDIO_PARAMS(content.downlink, opening.downlink)
     content.client_id = opening.device.client_id
     content.user_id = opening.device.user_id
-    content.resumed = opening.resumed
     content.host = opening.host
+    content.incarnation = opening.incarnation
+    content.restored.extend(request(message, "", 0) for message in opening.restored)
 
 
 _AUDIO_PARAMS = _copy("format", "sample_rate", "channels", "frame_duration")
@@ -139,7 +140,6 @@ _REQUEST: dict[type, _Writer] = {
     m.Unknown: (pb.MESSAGE_TYPE_OTHER, "other", _copy("type", "payload")),
     m.Say: (pb.MESSAGE_TYPE_SAY, "say", _copy("text")),
     m.Playback: (pb.MESSAGE_TYPE_PLAYBACK, "playback", _copy("turn", "state", "played_ms")),
-    m.Flow: (pb.MESSAGE_TYPE_FLOW, "flow", _copy("paused")),
 }
 
 _RESPONSE: dict[type, _Writer] = {
@@ -156,7 +156,6 @@ _RESPONSE: dict[type, _Writer] = {
     m.Goodbye: (pb.RESPONSE_TYPE_STATUS, "goodbye", _copy("reason")),
     m.Unknown: (pb.RESPONSE_TYPE_OTHER, "other", _copy("type", "payload")),
     m.Flush: (pb.RESPONSE_TYPE_FLUSH, "flush", _copy("turn")),
-    m.Flow: (pb.RESPONSE_TYPE_FLOW, "flow", _copy("paused")),
     m.SessionClose: (pb.RESPONSE_TYPE_CLOSE, "close", _copy("code", "message")),
 }
 
@@ -190,9 +189,17 @@ def _read_open(item: pb.ChatRequest) -> m.SessionOpen:
             audio=_read_params(content.audio),
         ),
         downlink=_read_params(content.downlink),
-        resumed=content.resumed,
         host=content.host,
+        incarnation=content.incarnation,
+        restored=tuple(_read_uplink(message) for message in content.restored),
     )
+
+
+def _read_uplink(item: pb.ChatRequest) -> m.Uplink:
+    message = read_request(item)
+    if isinstance(message, m.SessionOpen | m.SessionClose):
+        raise ProtocolError("bad_request", "an opening can only restore what devices say")
+    return message
 
 
 def _read_listen(content: pb.Listen) -> m.Listen:
@@ -225,7 +232,6 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "other": lambda c: m.Unknown(c.type, c.payload),
     "say": lambda c: m.Say(c.text),
     "playback": _read_playback,
-    "flow": lambda c: m.Flow(c.paused),
     "close": lambda c: m.SessionClose(c.code, c.message),
     "stt": lambda c: m.Stt(c.text, c.turn),
     "tts": _read_tts,

@@ -313,18 +313,26 @@ class SessionOpen:
 
     :ivar session_id: ``[A-Za-z0-9_-]+``, made by the edge.
     :ivar downlink: how answers must be encoded; the device was told the same.
-    :ivar resumed: the edge lost the AI service and comes back with this
-        session; the device has had its hello long ago.
     :ivar host: name or address by which the device reached the edge, without a
         port; empty: it did not say.
+    :ivar incarnation: how often the edge has opened this session, this time
+        included.
+    :ivar restored: what a process that does not know the session must be told
+        before anything else.
     """
 
     session_id: str
     device: Device
     hello: Hello
     downlink: AudioParams
-    resumed: bool = False
     host: str = ""
+    incarnation: int = 1
+    restored: tuple[Uplink, ...] = ()
+
+    @property
+    def resumed(self) -> bool:
+        """The edge comes back with it: the device has had its hello long ago."""
+        return self.incarnation > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,13 +372,6 @@ class Playback:
     turn: int
     state: PlaybackState
     played_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """Asks the other side to hold this session's audio back, or to go on."""
-
-    paused: bool
 
 
 Uplink = (

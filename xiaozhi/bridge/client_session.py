@@ -1,0 +1,161 @@
+"""The edge's end of a session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+from xiaozhi.bridge.items import OPENED, Item, resume
+from xiaozhi.bridge.lane import Lane
+from xiaozhi.bridge.outbox import Outbox
+from xiaozhi.bridge.session import Ends, SessionEnd
+from xiaozhi.bridge.waiting import Waiting
+from xiaozhi.interfaces import ISessionEvents
+from xiaozhi.wire.messages import Error, SessionClose, SessionOpen
+
+
+class SessionOwner(Protocol):
+    """Who finds lanes for sessions."""
+
+    def session_left(self, session: ClientSession) -> None:
+        """It is over."""
+
+    def session_moves(self, session: ClientSession) -> None:
+        """It needs a lane to any process."""
+
+
+class ClientSession(SessionEnd):
+    """Goes from lane to lane as they break, and from process to process.
+
+    :ivar process: the boot id of the AI process that has it; empty: none has.
+    :ivar target: the address where that is, or was.
+    """
+
+    __slots__ = (
+        "_confirmed",
+        "_incarnation",
+        "_lane",
+        "_opening",
+        "_owner",
+        "_quiet_at",
+        "process",
+        "target",
+    )
+
+    def __init__(
+        self, ends: Ends, opening: SessionOpen, events: ISessionEvents, owner: SessionOwner
+    ) -> None:
+        super().__init__(ends, opening.session_id, opening.device.device_id)
+        self.events = events
+        self.process = self.target = ""
+        self._opening = opening
+        self._owner = owner
+        self._lane: Lane | None = None
+        self._incarnation = 0
+        self._confirmed = False  # what comes is of this incarnation
+        self._quiet_at = -1  # our last message when we were last lost
+        self._waiting = Waiting(ends.bounds, self._dropped)
+
+    # --- on and off lanes
+
+    def board(self, lane: Lane) -> None:
+        """Go on on this lane; it is told at its outbox's next ``release``."""
+        assert lane.outbox is not None
+        self._lane = lane
+        self.target = lane.target
+        lane.sessions[self.session_id] = self
+        self._confirmed = False
+        self._board(lane.outbox)
+
+    def unboard(self) -> None:
+        """The lane broke. What is sent from now on waits."""
+        self._leave_lane()
+        self._unboard()
+
+    def forsake(self, *, lost: bool) -> None:
+        """Have done with the process; the next lane will open the session anew.
+
+        :param lost: it went with what it was doing: tell, unless nothing was said
+            since that was told last.
+        """
+        self.unboard()
+        self.process = ""
+        self._confirmed = False
+        self._hold("credit", False)
+        talked = self._received > 0 or self._sequence != self._quiet_at
+        self._quiet_at = self._sequence
+        self._count_anew()
+        if lost and talked and self._incarnation:
+            try:
+                self.events.interrupted()
+            except Exception:
+                self._failed()
+
+    # --- SessionEnd
+
+    def deliver(self, item: Item) -> None:
+        if self._confirmed:
+            super().deliver(item)
+        elif item.type == OPENED:
+            if item.opened.incarnation == self._incarnation:
+                self._confirmed = True
+                self._acknowledged(item.ack, item.credit)
+        elif not item.sequence and item.HasField("close"):  # not taken
+            self._closed(SessionClose(item.close.code, item.close.message))
+        # else: of the incarnation before
+
+    def _introduce(self, outbox: Outbox) -> bool:
+        lane = self._lane
+        if lane is None:
+            return False
+        if lane.peer.process == self.process:
+            item = resume(self.session_id, self._device_id, self._incarnation)
+        else:
+            restored = self._restored() if self._incarnation else ()
+            self._incarnation += 1
+            self.process = lane.peer.process
+            opening = replace(self._opening, incarnation=self._incarnation, restored=restored)
+            item = self._item(outbox, opening, self._kept.acknowledged)
+            self._take_credit(lane.peer.credit)
+        self._acknowledge(item)
+        outbox.add(item)
+        return True
+
+    def _restored(self) -> tuple[Any, ...]:
+        try:
+            return tuple(self.events.restored())
+        except Exception:
+            self._failed()
+            return ()
+
+    def _closed(self, message: SessionClose) -> None:
+        if message.code in ("moving", "unknown_session"):
+            self.forsake(lost=message.code != "moving")
+            if not self.over:
+                self._owner.session_moves(self)
+        else:
+            super()._closed(message)
+
+    def _refused(self, code: str, message: str) -> None:
+        super()._refused(code, message)
+        # Not from within send(): whoever sends may be in the middle of something.
+        self._ends.clock.callLater(0, self._tell, Error(code, message))
+
+    def _tell(self, error: Error) -> None:
+        if not self.over:
+            try:
+                self.events.received(error)
+            except Exception:
+                self._failed()
+
+    def _left(self) -> None:
+        if self._lane is None:
+            self._waiting = None
+        # else: what waits, the close at its end, still goes out by the outbox
+        self._leave_lane()
+        self._owner.session_left(self)
+
+    def _leave_lane(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None and lane.sessions.get(self.session_id) is self:
+            del lane.sessions[self.session_id]

@@ -1,0 +1,203 @@
+"""One stream from an edge, as the AI service sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xiaozhi.bridge.items import (
+    BATCH,
+    DOWN,
+    HELLO,
+    PROTOCOL_VERSION,
+    RESUME,
+    UP,
+    Item,
+    heartbeat,
+    moving,
+    stream_open,
+    unknown_session,
+)
+from xiaozhi.bridge.outbox import Outbox
+from xiaozhi.bridge.server_session import ServerSession
+from xiaozhi.bridge.session import OutOfOrder
+from xiaozhi.bridge.settings import ServerSettings
+from xiaozhi.bridge.streams import IStream, IStreamListener
+from xiaozhi.errors import ProtocolError
+from xiaozhi.wire.messages import SessionClose, SessionOpen
+
+# Sessions a stream remembers having ended, so that what is still on its way to
+# them is dropped in silence. Beyond that the oldest are forgotten, and a
+# straggler is answered with a CLOSE the edge ignores.
+_REMEMBERED = 1024
+
+
+class StreamOwner(Protocol):
+    """Who keeps the sessions of all streams.
+
+    :ivar node: and ``boot_id``: who we are.
+    :ivar draining: no new sessions are taken.
+    """
+
+    settings: ServerSettings
+    clock: IReactorTime
+    node: str
+    boot_id: str
+    draining: bool
+
+    def stream_lost(self, edge: EdgeStream, reason: str) -> None:
+        """``edge`` is gone; its sessions are still on it."""
+
+    def open(self, edge: EdgeStream, opening: SessionOpen, sequence: int) -> None:
+        """The edge opens a session; ``sequence``: the last of it known to be received."""
+
+    def resume(self, edge: EdgeStream, item: Item) -> bool:
+        """The edge goes on with a session by this stream. False: it is not known."""
+
+
+@implementer(IStreamListener)
+class EdgeStream:
+    """Hands items to sessions, answers heartbeats.
+
+    An edge that announces nothing is taken as one that knows no batches and does
+    not count credit.
+
+    :ivar node: the edge's name, empty until it said.
+    :ivar credit: audio packets of a new session it takes; 0: it does not count.
+    """
+
+    _log = Logger()
+
+    def __init__(self, bridge: StreamOwner, stream: IStream) -> None:
+        settings = bridge.settings
+        self.node = ""
+        self.credit = 0
+        self.sessions: dict[str, ServerSession] = {}
+        self.outbox = Outbox(
+            stream, bridge.clock, settings.coalesce, settings.max_message_bytes - 1024
+        )
+        self._bridge = bridge
+        self._stream = stream
+        self._ended: dict[str, None] = {}
+        self._heard = False
+        self._watch: IDelayedCall | None = None
+        self._look_later()
+
+    # --- IStreamListener
+
+    def stream_received(self, items: Sequence[Item]) -> None:
+        self._heard = True
+        sessions = self.sessions
+        try:
+            for item in items:
+                session = sessions.get(item.session_id)
+                if session is not None and item.type != HELLO:
+                    session.deliver(item)
+                elif item.session_id:
+                    self._sessionless(item)
+                else:
+                    self._stream_item(item)
+        except OutOfOrder as error:
+            self._fail(f"the stream lost something: {error}")
+
+    def stream_writable(self) -> None:
+        self.outbox.writable()
+
+    def stream_closed(self, reason: str) -> None:
+        self._release()
+        self._bridge.stream_lost(self, reason)
+
+    # --- for the bridge
+
+    def hang_up(self) -> None:
+        """End the stream; its sessions must have been ended."""
+        self._stream.close()
+        self._release()
+
+    def session_left(self, session: ServerSession) -> None:
+        """It is over: drop what still comes for it."""
+        if self.sessions.get(session.session_id) is session:
+            del self.sessions[session.session_id]
+        self._remember(session.session_id)
+
+    # --- inside
+
+    def _stream_item(self, item: Item) -> None:
+        kind = item.WhichOneof("content")
+        if kind == "heartbeat":
+            for session in self.sessions.values():
+                session.settle()
+            self.outbox.put(heartbeat(DOWN, item.heartbeat.number))
+        elif kind == "stream":
+            self._announced(item.stream)
+
+    def _announced(self, announced: Item) -> None:
+        bridge = self._bridge
+        self.node = announced.node
+        self.credit = announced.credit
+        credit = bridge.settings.credit
+        self.outbox.put(stream_open(DOWN, bridge.node, bridge.boot_id, credit, bridge.draining))
+        self._stream.batching = BATCH in announced.features
+        if announced.protocol_version != PROTOCOL_VERSION:
+            self._fail(
+                f"it speaks version {announced.protocol_version} of the bridge protocol, "
+                f"not {PROTOCOL_VERSION}"
+            )
+            return
+        self._log.info("edge {node} opened a stream", node=self.node)
+
+    def _sessionless(self, item: Item) -> None:
+        """An item that opens or resumes a session, or of none we have."""
+        session_id = item.session_id
+        if item.type == RESUME:
+            if not self._bridge.resume(self, item):
+                self._unknown(item)
+            return
+        try:
+            opening = UP.read(item)
+        except ProtocolError as error:
+            if item.sequence:
+                self._log.warn("stream of {node}: skipped: {error}", node=self.node, error=error)
+            return
+        if not isinstance(opening, SessionOpen):
+            if session_id not in self._ended and not isinstance(opening, SessionClose):
+                self._unknown(item)
+        elif self._bridge.draining:
+            self.outbox.put(moving(session_id, item.device_id))
+        else:
+            self._ended.pop(session_id, None)
+            self._bridge.open(self, opening, item.sequence)
+
+    def _unknown(self, item: Item) -> None:
+        self._remember(item.session_id)
+        self.outbox.put(unknown_session(item.session_id, item.device_id))
+
+    def _remember(self, session_id: str) -> None:
+        self._ended[session_id] = None
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def _look_later(self) -> None:
+        self._heard = False
+        self._watch = self._bridge.clock.callLater(self._bridge.settings.idle_timeout, self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if self._heard:
+            self._look_later()
+        else:
+            self._fail(f"nothing came for {self._bridge.settings.idle_timeout:g} s")
+
+    def _fail(self, reason: str) -> None:
+        self._stream.close()
+        self.stream_closed(reason)
+
+    def _release(self) -> None:
+        self.outbox.close()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None

@@ -1,0 +1,175 @@
+"""The AI service's end of a session."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from zope.interface import implementer
+
+from xiaozhi.bridge.items import Item, opened
+from xiaozhi.bridge.outbox import Outbox
+from xiaozhi.bridge.session import Ends, SessionEnd
+from xiaozhi.interfaces import ISessionEvents
+from xiaozhi.wire.messages import SessionOpen
+
+
+@implementer(ISessionEvents)
+class _Nobody:
+    """Stands in until the acceptor has made who is to be told."""
+
+    def received(self, message: Any) -> None:
+        pass
+
+    def pause_sending(self) -> None:
+        pass
+
+    def resume_sending(self) -> None:
+        pass
+
+    def interrupted(self) -> None:
+        pass
+
+    def restored(self) -> tuple[Any, ...]:
+        return ()
+
+    def draining(self) -> None:
+        pass
+
+    def closed(self, code: str, message: str) -> None:
+        pass
+
+
+class Carrier(Protocol):
+    """A stream as a session sees it.
+
+    :ivar outbox: where to write.
+    :ivar sessions: those on it, by id.
+    :ivar credit: audio packets of a new session the edge takes; 0: it does not count.
+    """
+
+    outbox: Outbox
+    sessions: dict[str, ServerSession]
+    credit: int
+
+    def session_left(self, session: ServerSession) -> None:
+        """It is over: drop what still comes for it."""
+
+
+class ServerSession(SessionEnd):
+    """Goes from stream to stream as the edge takes it up again.
+
+    What does not fit on the stream waits (``waiting.Bounds``), and the session is
+    asked to hold its audio back meanwhile: ``pause_sending`` may be called from
+    within its own ``send``.
+
+    :ivar incarnation: see ``SessionOpen``.
+    """
+
+    __slots__ = ("_carrier", "_inherited", "_owner", "incarnation")
+
+    def __init__(
+        self,
+        ends: Ends,
+        opening: SessionOpen,
+        owner: SessionOwner,
+        sequence: int,
+        former: ServerSession | None,
+    ) -> None:
+        """
+        :param sequence: of the last message the edge knows to have been received.
+        :param former: what the edge had here under the same id until now.
+        """
+        super().__init__(ends, opening.session_id, opening.device.device_id)
+        self.events = _Nobody()
+        self.incarnation = opening.incarnation
+        self._owner = owner
+        self._carrier: Carrier | None = None
+        # What the former one received must not be received again.
+        self._inherited = former._received if former is not None else 0
+        self._received = max(sequence, self._inherited)
+
+    def accepted(self, events: ISessionEvents) -> None:
+        """Tell ``events`` from now on."""
+        self.events = events
+        if self._holds:
+            events.pause_sending()
+
+    def restore(self, opening: SessionOpen) -> None:
+        """Tell what the process that had the session before knew."""
+        for message in opening.restored:
+            if not self.over:
+                try:
+                    self.events.received(message)
+                except Exception:
+                    self._failed()
+
+    # --- on and off streams
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """The stream it is on; None: the edge may take it up by another."""
+        return self._carrier
+
+    def attach(self, carrier: Carrier) -> None:
+        """Go on by this stream; the edge is told at its outbox's next ``release``."""
+        self.detach()
+        if not self._granted:
+            self._take_credit(carrier.credit)
+        self._carrier = carrier
+        carrier.sessions[self.session_id] = self
+        self._board(carrier.outbox)
+
+    def detach(self) -> None:
+        """The stream broke, or the edge left it."""
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            if carrier.sessions.get(self.session_id) is self:
+                del carrier.sessions[self.session_id]
+            self._unboard()
+            self._backlog(True)
+
+    def resumed(self, item: Item) -> None:
+        """What the edge says it has received."""
+        self._acknowledged(item.ack, item.credit)
+
+    # --- for the bridge
+
+    def drain(self) -> None:
+        """The process stops soon: the session is to end when it rests."""
+        try:
+            self.events.draining()
+        except Exception:
+            self._failed()
+
+    def dismiss(self) -> None:
+        """The process stops: end what is going on and send the session elsewhere."""
+        if not self.over:
+            self._tell_closed("draining", "The AI service is stopping.")
+            self.close("moving", "")
+
+    # --- SessionEnd
+
+    def _introduce(self, outbox: Outbox) -> bool:
+        item = opened(self.session_id, self.incarnation)
+        self._acknowledge(item)
+        outbox.add(item)
+        return True
+
+    def _repeated(self, item: Item, sequence: int) -> None:
+        if sequence <= self._inherited and item.HasField("audio"):
+            self._audio_received += 1  # the edge counts anew, and counts it
+
+    def _left(self) -> None:
+        if self._carrier is not None:
+            self._carrier.session_left(self)
+        self._owner.session_left(self)
+
+    def _backlog(self, waiting: bool) -> None:
+        self._hold("backlog", waiting)
+
+
+class SessionOwner(Protocol):
+    """Who keeps the table of sessions."""
+
+    def session_left(self, session: ServerSession) -> None:
+        """It is over."""
