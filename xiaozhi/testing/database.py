@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import MemoryReactorClock
 
+from xiaozhi.storage.database import Pool
 from xiaozhi.storage.dialects import Sqlite
 from xiaozhi.storage.schema import MIGRATIONS, Migration
-from xiaozhi.storage.store import Pool, SessionStore
+from xiaozhi.storage.store import SessionStore
 
 T = TypeVar("T")
 
