@@ -1,4 +1,4 @@
--- XiaoZhi IM: sessions, messages and connection events. PostgreSQL 13 or newer.
+-- XiaoZhi IM: sessions, messages, connection events and dialogues. PostgreSQL 13 or newer.
 --
 -- Load it into an empty database with: psql -v ON_ERROR_STOP=1 -f schema.sql
 -- The service does the same by itself at its first start.
@@ -64,6 +64,23 @@ CREATE INDEX idx_connection_events_created_at ON connection_events(created_at DE
 
 CREATE INDEX idx_connection_events_type ON connection_events(event_type);
 
-INSERT INTO schema_version (version) VALUES (1);
+-- 2: dialogues
+
+CREATE TABLE dialogue_entries (
+    number BIGSERIAL PRIMARY KEY,
+    id UUID NOT NULL UNIQUE,
+    device_id VARCHAR(255) NOT NULL,
+    role VARCHAR(20) NOT NULL CHECK (role IN ('user', 'assistant', 'tool')),
+    content TEXT NOT NULL,
+    calls JSONB NOT NULL DEFAULT '[]',
+    call_id TEXT NOT NULL DEFAULT '',
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+CREATE INDEX idx_dialogue_entries_device_id ON dialogue_entries(device_id, number);
+
+CREATE INDEX idx_dialogue_entries_created_at ON dialogue_entries(created_at);
+
+INSERT INTO schema_version (version) VALUES (2);
 
 COMMIT;

@@ -1,4 +1,4 @@
-"""The session store on a real PostgreSQL."""
+"""The stores on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ from tests.servers import postgres
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import ISessionStore
 from xiaozhi.listening import free_port
-from xiaozhi.storage import store_from_url
+from xiaozhi.storage import dialogues_from_url, store_from_url
 from xiaozhi.storage.dialects import Postgresql
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.store import SessionStore
+from xiaozhi.testing.dialogue_contract import DialogueStoreContract
 from xiaozhi.testing.store_contract import StoreContract, message, started
 
 _ROOT = Path(__file__).parents[1]
+_NEWEST = [(len(MIGRATIONS),)]
 
 
 class PostgresqlStoreTests(StoreContract, TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.store = store_from_url(postgres().create_database(), reactor)
+        await self.store.start()
+        self.addCleanup(self.store.stop)
+
+
+class PostgresqlDialogueTests(DialogueStoreContract, TestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.store = dialogues_from_url(postgres().create_database(), reactor)
         await self.store.start()
         self.addCleanup(self.store.stop)
 
@@ -42,7 +51,9 @@ class SchemaFileTests(TestCase):
         await store.start()
         await store.stop()
         self.assertEqual(_catalog(by_hand), _catalog(by_store))
-        self.assertEqual(postgres().execute("SELECT version FROM schema_version", by_hand), [(1,)])
+        self.assertEqual(
+            postgres().execute("SELECT version FROM schema_version", by_hand), [(len(MIGRATIONS),)]
+        )
 
     async def test_the_store_takes_what_psql_loaded(self) -> None:
         url = postgres().create_database()
@@ -76,7 +87,8 @@ class SchemaFileTests(TestCase):
         )
         self.assertEqual(
             [name for (name,) in tables],
-            ["connection_events", "device_sessions", "message_logs", "schema_version"],
+            ["connection_events", "device_sessions", "dialogue_entries"]
+            + ["message_logs", "schema_version"],
         )
 
 
@@ -85,14 +97,16 @@ class StartTests(TestCase):
         url = postgres().create_database()
         stores = [store_from_url(url, reactor, pool_size=1) for _ in range(6)]
         await DeferredList([store.start() for store in stores], fireOnOneErrback=True)
-        self.assertEqual(postgres().execute("SELECT version FROM schema_version", url), [(1,)])
+        self.assertEqual(
+            postgres().execute("SELECT version FROM schema_version", url), [(len(MIGRATIONS),)]
+        )
         await DeferredList([store.stop() for store in stores])
 
     async def test_two_processes_starting_at_once(self) -> None:
         url = postgres().create_database()
         program = (
             "import sys; from twisted.internet import reactor, task\n"
-            "from xiaozhi.storage import store_from_url\n"
+            "from xiaozhi.storage import dialogues_from_url, store_from_url\n"
             "store = store_from_url(sys.argv[1], reactor)\n"
             "task.react(lambda _: store.start().addCallback(lambda _: store.stop()))\n"
         )
@@ -105,7 +119,9 @@ class StartTests(TestCase):
         for process in processes:
             _, errors = await deferToThread(process.communicate, timeout=60)
             self.assertEqual((process.returncode, errors), (0, ""))
-        self.assertEqual(postgres().execute("SELECT version FROM schema_version", url), [(1,)])
+        self.assertEqual(
+            postgres().execute("SELECT version FROM schema_version", url), [(len(MIGRATIONS),)]
+        )
 
     async def test_a_failing_migration_leaves_the_old_schema(self) -> None:
         url = postgres().create_database()

@@ -9,6 +9,7 @@ return a ``Deferred``; streams are async generators, to be closed with
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -17,6 +18,7 @@ from zope.interface import Attribute, Interface
 from xiaozhi.values import (
     BridgeStatus,
     Delta,
+    DialogueEntry,
     EventLogged,
     LogRecord,
     MessageLogged,
@@ -193,6 +195,44 @@ class ISessionStore(Interface):
 
     def events(session_id: str, limit: int) -> Deferred[list[EventLogged]]:
         """A session's events in the order they were logged."""
+
+
+class IDialogueStore(Interface):
+    """What devices and the assistant said to each other, for as long as a talk may
+    be continued. Entries are added and removed, never changed: whoever still
+    writes for an old session cannot damage what a new one has written."""
+
+    def start() -> Deferred[None]:
+        """Connect, create or upgrade the schema.
+
+        :raises StoreError: naming the address and what to do; may be tried again.
+        """
+
+    def stop() -> Deferred[None]:
+        """Close every connection."""
+
+    def append(entries: Sequence[DialogueEntry]) -> Deferred[None]:
+        """Add them behind all there are, all or nothing. An entry added before is
+        skipped, so a batch whose outcome is unknown can be written again.
+
+        :raises StoreError: ``store_rejected``: one of them cannot be kept.
+        """
+
+    def latest(device_id: str, limit: int, since: datetime) -> Deferred[list[DialogueEntry]]:
+        """A device's newest entries in the order they were added.
+
+        :param since: none that is older.
+        :raises StoreError:
+        """
+
+    def forget(device_id: str) -> Deferred[None]:
+        """Remove all of a device's."""
+
+    def purge(before: datetime, limit: int) -> Deferred[int]:
+        """Remove the oldest of those before a time, at most ``limit`` of them.
+
+        :return: how many; fewer than ``limit``: no more are to be had.
+        """
 
 
 class IPresence(Interface):

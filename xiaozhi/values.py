@@ -114,6 +114,20 @@ class Utterance:
     call_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DialogueEntry:
+    """What was said to or by a device, as it is kept.
+
+    :ivar id: given by the writer, so that an entry written twice is one.
+    :ivar at: aware; entries older than some time are forgotten by it.
+    """
+
+    id: UUID
+    device_id: str
+    at: datetime
+    said: Utterance
+
+
 # --- the session log -------------------------------------------------------------
 
 

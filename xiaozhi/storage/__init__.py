@@ -1,4 +1,4 @@
-"""The session, message and event log in SQLite or PostgreSQL."""
+"""The session log and dialogues, in SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from xiaozhi.errors import StoreError
-from xiaozhi.interfaces import ISessionStore
+from xiaozhi.interfaces import IDialogueStore, ISessionStore
 from xiaozhi.storage.dialects import Dialect, Postgresql, Sqlite
+from xiaozhi.storage.dialogues import SqlDialogueStore
+from xiaozhi.storage.memory import MemoryDialogueStore
 from xiaozhi.storage.store import SessionStore
 
-__all__ = ["store_from_url"]
+__all__ = ["dialogues_from_url", "store_from_url"]
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
@@ -27,6 +29,17 @@ def store_from_url(url: str, reactor: Any, *, pool_size: int = 4) -> ISessionSto
         which may hold a password.
     """
     return SessionStore(_dialect(url), reactor, pool_size=pool_size)
+
+
+def dialogues_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDialogueStore:
+    """Where dialogues are kept, not started.
+
+    :param url: as :func:`store_from_url`, or ``memory:`` for this process alone.
+    :raises StoreError: as :func:`store_from_url`.
+    """
+    if url == "memory:":
+        return MemoryDialogueStore()
+    return SqlDialogueStore(_dialect(url), reactor, name="dialogue store", pool_size=pool_size)
 
 
 def _dialect(url: str) -> Dialect:

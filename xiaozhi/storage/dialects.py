@@ -60,6 +60,9 @@ class Dialect(Protocol):
     def lock_schema(self, cursor: Any) -> None:
         """Begin a transaction that no other upgrade runs beside."""
 
+    def alone(self, cursor: Any, job: str) -> bool:
+        """Whether no other transaction does this job; none will until this one ends."""
+
     def has_table(self, cursor: Any, name: str) -> bool: ...
 
     def ddl(self, statement: str) -> str:
@@ -128,6 +131,9 @@ class Sqlite:
 
     def lock_schema(self, cursor: Any) -> None:
         cursor.execute("BEGIN IMMEDIATE")
+
+    def alone(self, cursor: Any, job: str) -> bool:
+        return True  # one writer at a time
 
     def has_table(self, cursor: Any, name: str) -> bool:
         cursor.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
@@ -215,6 +221,10 @@ class Postgresql:
     def lock_schema(self, cursor: Any) -> None:
         cursor.execute("SET LOCAL lock_timeout = '30s'")
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_UPGRADE_LOCK,))
+
+    def alone(self, cursor: Any, job: str) -> bool:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (job,))
+        return bool(cursor.fetchone()[0])
 
     def has_table(self, cursor: Any, name: str) -> bool:
         cursor.execute("SELECT to_regclass(%s)", (name,))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from xiaozhi.storage.dialects import Dialect
+from xiaozhi.storage.forms import aware, text, to_json
 from xiaozhi.values import (
     Direction,
     EventLogged,
@@ -23,8 +22,6 @@ from xiaozhi.values import (
 
 _TYPE_LENGTH = 50
 """Of ``message_type`` and ``event_type``; a device may send a longer one."""
-
-_UNSTORABLE = re.compile("[\\0\\ud800-\\udfff]")
 
 _SESSION = (
     "session_id, device_id, client_id, user_id, connected_at, last_active_at, status, metadata"
@@ -44,7 +41,7 @@ def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
     events: list[tuple[object, ...]] = []
     changes: list[tuple[object, ...]] = []
     for record in records:
-        at = dialect.time_to(_aware(record.at))
+        at = dialect.time_to(aware(record.at))
         match record:
             case SessionStarted():
                 sessions.append(
@@ -56,20 +53,20 @@ def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
                         at,
                         at,
                         SessionStatus.ACTIVE.value,
-                        _json(record.metadata),
+                        to_json(record.metadata),
                         at,
                         at,
                     )
                 )
             case MessageLogged():
-                kind = _text(record.message_type)[:_TYPE_LENGTH]
-                content = None if record.content is None else _text(record.content)
+                kind = text(record.message_type)[:_TYPE_LENGTH]
+                content = None if record.content is None else text(record.content)
                 messages.append(
                     (str(record.id), record.session_id, kind, record.direction.value, content, at)
                 )
             case EventLogged():
-                kind = _text(record.event_type)[:_TYPE_LENGTH]
-                events.append((str(record.id), record.session_id, kind, at, _json(record.data)))
+                kind = text(record.event_type)[:_TYPE_LENGTH]
+                events.append((str(record.id), record.session_id, kind, at, to_json(record.data)))
             case SessionChanged():
                 changes.append((record.status.value, at, at, record.session_id))
     if sessions:
@@ -146,31 +143,6 @@ def _session(dialect: Dialect, row: Any) -> SessionRow:
         status=SessionStatus(row[6]),
         metadata=_mapping(row[7]),
     )
-
-
-def _aware(at: datetime) -> datetime:
-    if at.tzinfo is None:
-        raise ValueError("a time without a time zone")
-    return at
-
-
-def _text(text: str) -> str:
-    """PostgreSQL takes neither NUL nor half of a surrogate pair; devices may send both."""
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(_storable(value), ensure_ascii=False, allow_nan=False)
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, Mapping):
-        return {_text(str(key)): _storable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(item) for item in value]
-    return value
 
 
 def _mapping(value: Any) -> dict[str, Any]:

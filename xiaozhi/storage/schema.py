@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _HEADER = """\
--- XiaoZhi IM: sessions, messages and connection events. PostgreSQL 13 or newer.
+-- XiaoZhi IM: sessions, messages, connection events and dialogues. PostgreSQL 13 or newer.
 --
 -- Load it into an empty database with: psql -v ON_ERROR_STOP=1 -f schema.sql
 -- The service does the same by itself at its first start.
@@ -85,6 +85,24 @@ CREATE TABLE connection_events (
             "CREATE INDEX idx_connection_events_type ON connection_events(event_type)",
         ),
     ),
+    Migration(
+        "dialogues",
+        (
+            """\
+CREATE TABLE dialogue_entries (
+    number BIGSERIAL PRIMARY KEY,
+    id UUID NOT NULL UNIQUE,
+    device_id VARCHAR(255) NOT NULL,
+    role VARCHAR(20) NOT NULL CHECK (role IN ('user', 'assistant', 'tool')),
+    content TEXT NOT NULL,
+    calls JSONB NOT NULL DEFAULT '[]',
+    call_id TEXT NOT NULL DEFAULT '',
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+)""",
+            "CREATE INDEX idx_dialogue_entries_device_id ON dialogue_entries(device_id, number)",
+            "CREATE INDEX idx_dialogue_entries_created_at ON dialogue_entries(created_at)",
+        ),
+    ),
 )
 """Migration ``n`` of this list leads to version ``n + 1``."""
 
@@ -106,6 +124,8 @@ _RANDOM_UUID = (
 _TO_SQLITE: tuple[tuple[re.Pattern[str], str], ...] = (
     # SQLite ignores the length of a VARCHAR; PostgreSQL does not.
     (re.compile(r"(\w+) VARCHAR\((\d+)\)"), r"\1 TEXT CHECK (length(\1) <= \2)"),
+    # Never a number again, also of a row that is gone.
+    (re.compile(r"\bBIGSERIAL PRIMARY KEY"), "INTEGER PRIMARY KEY AUTOINCREMENT"),
     (re.compile(r"\bTIMESTAMPTZ\b"), "TEXT"),
     (re.compile(r"\bJSONB\b"), "TEXT"),
     (re.compile(r"\bUUID\b"), "TEXT"),

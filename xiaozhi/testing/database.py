@@ -1,4 +1,4 @@
-"""The real session store, run to completion in the calling thread."""
+"""The real stores, run to completion in the calling thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from xiaozhi.storage.database import Pool
 from xiaozhi.storage.dialects import Sqlite
+from xiaozhi.storage.dialogues import SqlDialogueStore
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.store import SessionStore
 
@@ -37,3 +38,9 @@ def memory_store(
     """A SQLite store whose methods are done when they return; start it first."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SessionStore(Sqlite(path), reactor(), pool=InlinePool, migrations=migrations)
+
+
+def memory_dialogues(path: str = ":memory:") -> SqlDialogueStore:
+    """As :func:`memory_store`, for dialogues."""
+    reactor: Any = MemoryReactorClock  # not annotated
+    return SqlDialogueStore(Sqlite(path), reactor(), name="dialogue store", pool=InlinePool)

@@ -1,0 +1,99 @@
+"""Dialogues in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xiaozhi.interfaces import IDialogueStore
+from xiaozhi.storage.database import Database
+from xiaozhi.storage.dialects import Dialect
+from xiaozhi.storage.forms import aware, text, to_json
+from xiaozhi.values import DialogueEntry, Role, ToolCall, Utterance
+
+_COLUMNS = "id, device_id, role, content, calls, call_id, created_at"
+
+
+@implementer(IDialogueStore)
+class SqlDialogueStore(Database):
+    """The table ``dialogue_entries``. Its numbers are given by the database: order
+    does not depend on the clocks of several writers."""
+
+    def append(self, entries: Sequence[DialogueEntry]) -> Deferred[None]:
+        return self._run(partial(_write, dialect=self._dialect, entries=tuple(entries)))
+
+    def latest(self, device_id: str, limit: int, since: datetime) -> Deferred[list[DialogueEntry]]:
+        return self._run(
+            partial(_read, dialect=self._dialect, device_id=device_id, limit=limit, since=since)
+        )
+
+    def forget(self, device_id: str) -> Deferred[None]:
+        return self._run(partial(_forget, dialect=self._dialect, device_id=device_id))
+
+    def purge(self, before: datetime, limit: int) -> Deferred[int]:
+        return self._run(partial(_purge, dialect=self._dialect, before=before, limit=limit))
+
+
+def _write(cursor: Any, dialect: Dialect, entries: Sequence[DialogueEntry]) -> None:
+    if entries:
+        rows = [_row(dialect, entry) for entry in entries]
+        dialect.insert(cursor, "dialogue_entries", _COLUMNS, rows)
+
+
+def _read(
+    cursor: Any, dialect: Dialect, device_id: str, limit: int, since: datetime
+) -> list[DialogueEntry]:
+    statement = (
+        f"SELECT {_COLUMNS} FROM dialogue_entries WHERE device_id = %s AND created_at >= %s"
+        " ORDER BY number DESC LIMIT %s"
+    )
+    cursor.execute(dialect.sql(statement), (text(device_id), dialect.time_to(aware(since)), limit))
+    return [_entry(dialect, row) for row in reversed(cursor.fetchall())]
+
+
+def _forget(cursor: Any, dialect: Dialect, device_id: str) -> None:
+    statement = "DELETE FROM dialogue_entries WHERE device_id = %s"
+    cursor.execute(dialect.sql(statement), (text(device_id),))
+
+
+def _purge(cursor: Any, dialect: Dialect, before: datetime, limit: int) -> int:
+    # Two that purge at once would wait for each other's rows.
+    if not dialect.alone(cursor, "dialogue_entries"):
+        return 0
+    statement = (
+        "DELETE FROM dialogue_entries WHERE number IN (SELECT number FROM dialogue_entries"
+        " WHERE created_at < %s ORDER BY created_at LIMIT %s)"
+    )
+    cursor.execute(dialect.sql(statement), (dialect.time_to(aware(before)), limit))
+    return int(cursor.rowcount)
+
+
+def _row(dialect: Dialect, entry: DialogueEntry) -> tuple[object, ...]:
+    said = entry.said
+    calls = [
+        {"id": call.call_id, "name": call.name, "arguments": call.arguments} for call in said.calls
+    ]
+    return (
+        str(entry.id),
+        text(entry.device_id),
+        said.role.value,
+        text(said.text),
+        to_json(calls),
+        text(said.call_id),
+        dialect.time_to(aware(entry.at)),
+    )
+
+
+def _entry(dialect: Dialect, row: Any) -> DialogueEntry:
+    entry_id, device_id, role, words, calls, call_id, at = row
+    found = json.loads(calls) if isinstance(calls, str) else calls
+    made = tuple(ToolCall(call["id"], call["name"], call["arguments"]) for call in found)
+    said = Utterance(Role(role), words, made, call_id)
+    return DialogueEntry(UUID(entry_id), device_id, dialect.time_from(at), said)
