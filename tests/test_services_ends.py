@@ -13,7 +13,7 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.guests import AI_SETS, IM_SETS, ServiceCase, complaints
+from tests.guests import AI_SETS, IM_SETS, Guest, ServiceCase, complaints
 from tests.rawsocket import BINARY
 from tests.services import (
     ROOT,
@@ -62,6 +62,37 @@ class LossTests(ServiceCase, TestCase):
         self.assertEqual(idle.seen(e.Alerted), [], "it asked for nothing")
         self.assertEqual(complaints(pair.im.output), "")
         await self.assert_events(pair, talking.device.machine.session_id)
+
+    async def test_a_talk_goes_on_after_kill_9(self) -> None:
+        """What was said is known to the process that comes after, and to another edge."""
+        sets = ("bridge.backoff_base=0.05", *IM_SETS)
+        recall = ("providers.llm.scripted.recall=what did I say", *AI_SETS)
+        pair = await deferToThread(lambda: Pair(sets, recall).start())
+        self.addCleanup(pair.end)
+        guest = await self.guest(pair)
+        await guest.device.text("my name is Ada")
+        # In the middle of an answer: what was asked is known, if hardly answered.
+        played = len(guest.seen(e.PacketPlayed))
+        answer = guest.device.text("a fable")
+        await self.until(lambda: len(guest.seen(e.PacketPlayed)) > played + 5, "it begins")
+        await deferToThread(pair.ai.kill)
+        await answer
+        pair.ai.start()
+        await deferToThread(pair.im.wait_for, "/health", 200)
+        self.assertEqual((await guest.device.text("what did I say")).text, "a fable")
+        await guest.device.text("I like bread")
+        for service in (pair.ai, pair.im):
+            await deferToThread(service.kill)
+            service.start()
+        await deferToThread(pair.im.wait_for, "/health", 200)
+        again = Guest(guest.identity)
+        self.addCleanup(again.device.close)
+        await again.device.connect(pair.endpoint(guest.identity))
+        self.assertEqual((await again.device.text("what did I say")).text, "I like bread")
+        health = await deferToThread(pair.ai.wait_for, "/health", 200)
+        self.assertEqual(health["history"], {"pending": 0, "dropped": 0, "trouble": ""})
+        self.assertEqual(os.stat(pair.state / "ai.sqlite3").st_mode & 0o777, 0o600)
+        self.assertNotIn("Ada", pair.output)
 
     async def assert_events(self, pair: Pair, session_id: str) -> None:
         def events() -> list[str]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from xiaozhi.ai.history import History
 from xiaozhi.ai.settings import SessionSettings
 from xiaozhi.ai.tools import FunctionRegistry
 from xiaozhi.interfaces import (
@@ -41,6 +42,7 @@ class Assistant:
     """What a session is given.
 
     :ivar seconds: wall clock: seconds since the epoch.
+    :ivar history: what was said in earlier sessions.
     :ivar vision: from a device and the host by which it knows us: where it
         uploads photos, and its token for that; an empty URL means it cannot.
     """
@@ -51,4 +53,5 @@ class Assistant:
     clock: IReactorTime
     seconds: Callable[[], float]
     offload: Offload
+    history: History
     vision: Callable[[Device, str], tuple[str, str]]

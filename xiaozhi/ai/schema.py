@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.ai.settings import SessionSettings
+from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.auth import AuthSettings
 from xiaozhi.bridge.settings import ServerSettings
 
@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth: AuthSettings = field(default_factory=AuthSettings)
     grpc: ServerSettings = field(default_factory=ServerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     session: SessionSettings = field(default_factory=SessionSettings)
     selected: Selected = field(default_factory=Selected)
     providers: dict[str, Any] = {}

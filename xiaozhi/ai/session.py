@@ -110,14 +110,17 @@ class Session:
 
     def _make_mind(self, opening: SessionOpen) -> Mind:
         shared = self._assistant
-        dialogue = shared.settings.dialogue
+        settings = shared.settings.dialogue
+        dialogue = Dialogue(settings, opening.device.device_id, shared.seconds, shared.history)
+        Deferred.fromCoroutine(dialogue.recall())
         return Mind(
             model=shared.providers.llm,
-            dialogue=Dialogue(dialogue, opening.device.device_id, shared.seconds),
+            dialogue=dialogue,
             toolbox=self._abilities.toolbox,
             tools_ready=self._abilities.ready,
             tools_wait=shared.settings.mcp.ready,
-            language=dialogue.language,
+            recall_wait=settings.load_timeout,
+            language=settings.language,
             clock=self._clock,
             limits=shared.settings.turn,
         )

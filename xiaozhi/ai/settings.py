@@ -95,6 +95,8 @@ class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     :ivar entries: how many entries of the dialogue the model sees.
     :ivar language: BCP 47, for what the server says by itself before the person
         has said anything.
+    :ivar load_timeout: how long an answer waits for what was said in earlier
+        sessions; what comes later than that serves the next answer.
     """
 
     prompt: str = (
@@ -103,6 +105,32 @@ class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     entries: Count = 40
     language: str = "en"
+    load_timeout: Seconds = 1.0
+
+
+class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dialogues that go on after a reconnect or a restart.
+
+    :ivar url: ``sqlite:///path``, ``postgresql://user:password@host:port/database`` or
+        ``memory:`` for this process alone; empty: ``ai.sqlite3`` in the state directory.
+    :ivar pool_size: connections to PostgreSQL.
+    :ivar ttl: what is older is not gone on from; 0: every session begins anew.
+    :ivar retention: what is older is removed; 0: never. At least ``ttl``.
+    :ivar purge_interval: between two rounds of removing.
+    :ivar capacity: entries that may wait while the store is away; then the oldest
+        are dropped.
+    """
+
+    url: str = ""
+    pool_size: Annotated[int, Meta(ge=1, le=100)] = 2
+    ttl: Annotated[float, Meta(ge=0, le=31_536_000)] = 3600.0
+    retention: Annotated[float, Meta(ge=0, le=315_360_000)] = 86_400.0
+    purge_interval: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+    capacity: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
+
+    def __post_init__(self) -> None:
+        if self.retention and self.retention < self.ttl:
+            raise ValueError("needs retention >= ttl")
 
 
 class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,11 +10,13 @@ from uuid import uuid4
 
 import msgspec
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 
 from xiaozhi import __version__
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.dialogue import check_prompt
 from xiaozhi.ai.functions import functions
+from xiaozhi.ai.history import History
 from xiaozhi.ai.http.site import make_site
 from xiaozhi.ai.schema import Settings
 from xiaozhi.ai.sessions import Sessions
@@ -29,6 +31,7 @@ from xiaozhi.listening import Listener
 from xiaozhi.offload import ThreadOffload
 from xiaozhi.providers.selection import choose
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
+from xiaozhi.storage import dialogues_from_url
 
 
 class Options(ServiceOptions):
@@ -75,6 +78,17 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         partial(read_section, path=options.path if options else "configuration"),
     )
 
+    history = History(
+        dialogues_from_url(
+            settings.history.url or f"sqlite:///{state / 'ai.sqlite3'}",
+            reactor,
+            pool_size=settings.history.pool_size,
+        ),
+        reactor,
+        reactor.seconds,
+        settings.history,
+    )
+
     def health() -> dict[str, Any]:
         return {
             "status": "healthy" if bridge.status().state != "disconnected" else "unhealthy",
@@ -83,6 +97,11 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             "sessions": bridge.status().sessions,
             "providers": msgspec.structs.asdict(settings.selected),
             "bridge": bridge.status().detail,
+            "history": {
+                "pending": history.pending,
+                "dropped": history.dropped,
+                "trouble": history.trouble(),
+            },
         }
 
     site, vision = make_site(settings.http, tokens, lambda: providers.vlllm, health, reactor)
@@ -93,6 +112,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         clock=reactor,
         seconds=reactor.seconds,
         offload=offload,
+        history=history,
         vision=vision,
     )
     bridge = BridgeServer(
@@ -107,6 +127,13 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     program = Program(reactor, options)
     program.add(offload)
     program.add(Component("providers", providers.prepare, providers.close))
+    program.add(
+        Component(
+            "history",
+            lambda: Deferred.fromCoroutine(history.start()),
+            lambda: Deferred.fromCoroutine(history.stop()),
+        )
+    )
     program.add(Component("bridge", bridge.start, bridge.stop))
     program.add(
         Component("sessions", stop=lambda: bridge.drain(settings.drain_timeout)),

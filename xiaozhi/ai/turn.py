@@ -37,6 +37,7 @@ class Mind:
 
     :ivar tools_ready: open once the device has said what it can do.
     :ivar tools_wait: seconds a turn waits for that.
+    :ivar recall_wait: seconds a turn waits for what was said in earlier sessions.
     :ivar language: for what is said before the person has said anything.
     """
 
@@ -45,6 +46,7 @@ class Mind:
     toolbox: Toolbox
     tools_ready: Gate
     tools_wait: float
+    recall_wait: float
     language: str
     clock: IReactorTime
     limits: TurnSettings
@@ -207,8 +209,9 @@ class Turn:
 
     async def _converse(self, words: str) -> None:
         mind = self._mind
-        await self._tools_known()
         mind.dialogue.heard(words)
+        await self._ready(mind.tools_ready, mind.tools_wait, "the device's tools")
+        await self._ready(mind.dialogue.recalled, mind.recall_wait, "the dialogue so far")
         for rounds in range(mind.limits.tool_rounds):
             calls = await self._reply()
             if not calls:
@@ -219,17 +222,13 @@ class Turn:
             await self._run_tools(calls)
         await self._say(text("too_many_tools", self._language))
 
-    async def _tools_known(self) -> None:
+    async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
+        """Wait for something a turn can do without if it takes too long."""
         try:
-            await within(
-                self._mind.tools_wait,
-                self._mind.clock,
-                self._mind.tools_ready.passed(),
-                self._late("tools"),
-            )
+            await within(seconds, self._mind.clock, gate.passed(), self._late("ready"))
         except ProviderError:
             self._log.debug(
-                "{session_id}: answers without the device's tools", session_id=self._session_id
+                "{session_id}: answers without {what}", session_id=self._session_id, what=what
             )
 
     async def _reply(self) -> tuple[ToolCall, ...]:

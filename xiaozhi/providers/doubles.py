@@ -174,12 +174,14 @@ class ModelSettings(DoubleSettings, kw_only=True, frozen=True, forbid_unknown_fi
     """
     :ivar answers: said in turn, then from the start again.
     :ivar replies: answers by what the person said exactly; they win.
+    :ivar recall: words that are answered with what the person said before them.
     :ivar calls: tools asked for instead of an answer to the person, if offered.
     :ivar token_delay: seconds between the words of an answer.
     """
 
     answers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("All right.",)
     replies: dict[str, str] = {}
+    recall: str = ""
     calls: tuple[ScriptedCall, ...] = ()
     token_delay: Seconds = 0.0
 
@@ -204,7 +206,7 @@ class ScriptedModel(_Double):
                 yield call
             if calls:
                 return
-        for number, word in enumerate(_words(self._answer(last))):
+        for number, word in enumerate(_words(self._answer(dialogue))):
             if number:
                 await self._sleep(self._settings.token_delay)
             yield TextDelta(word)
@@ -219,9 +221,13 @@ class ScriptedModel(_Double):
                 calls.append(ToolCall(f"call-{self._calls}", call.name, arguments))
         return calls
 
-    def _answer(self, last: Utterance) -> str:
+    def _answer(self, dialogue: Sequence[Utterance]) -> str:
+        *earlier, last = dialogue
         if last.role is Role.TOOL:
             return last.text
+        if last.text and last.text == self._settings.recall:
+            said = [each.text for each in earlier if each.role is Role.USER]
+            return said[-1] if said else "Nothing."
         replies: Mapping[str, str] = self._settings.replies
         if last.text in replies:
             return replies[last.text]

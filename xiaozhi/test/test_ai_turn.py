@@ -19,7 +19,7 @@ from xiaozhi.ai.turn import Mind, Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
-from xiaozhi.testing.house import offload, scripted
+from xiaozhi.testing.house import offload, remembering, scripted
 from xiaozhi.values import (
     Delta,
     Role,
@@ -72,7 +72,9 @@ class TurnTests(SynchronousTestCase):
         self.second: Deferred[str] = Deferred()
         calls = ({"name": "first"}, {"name": "second"})
         providers = scripted(self.clock, llm={"calls": calls})
-        self.dialogue = Dialogue(DialogueSettings(), "d", self.clock.seconds)
+        history = remembering(Clock(), self.clock.seconds)
+        self.dialogue = Dialogue(DialogueSettings(), "d", self.clock.seconds, history)
+        Deferred.fromCoroutine(self.dialogue.recall())
         limits = TurnSettings()
         self.mouth = Mouth(
             synthesizer=providers.tts,
@@ -90,6 +92,7 @@ class TurnTests(SynchronousTestCase):
             toolbox=Toolbox([Tool("first", self.first), Tool("second", self.second)]),
             tools_ready=Gate(is_open=True),
             tools_wait=0,
+            recall_wait=0,
             language="en",
             clock=self.clock,
             limits=limits,
@@ -101,6 +104,18 @@ class TurnTests(SynchronousTestCase):
             return Transcript("do both")
 
         return Deferred.fromCoroutine(self.turn.answer(heard()))
+
+    def test_waits_a_moment_for_what_was_said_before(self) -> None:
+        self.dialogue.recalled.close()
+        self.turn = Turn(1, "s", replace(self.mind, recall_wait=1.0), self.mouth)
+        self.ask()
+        self.first.callback("done")
+        self.second.callback("done")
+        self.clock.advance(0.99)
+        self.assertEqual([each.text for each in self.dialogue.entries()][1:], ["do both"])
+        self.clock.advance(0.02)
+        self.assertGreater(len(self.dialogue.entries()), 2, "the model was asked without it")
+        self.turn.playback(m.Playback(turn=1, state=m.PlaybackState.FINISHED))
 
     def test_a_model_that_says_nothing(self) -> None:
         providers = scripted(self.clock, llm={"answers": [" "]})

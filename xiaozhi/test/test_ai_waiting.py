@@ -15,6 +15,7 @@ from xiaozhi.ai.texts import CATALOGUES, language_of, text
 from xiaozhi.ai.waiting import Gate, Limit, each_within, within
 from xiaozhi.ai.wake import is_wake_word
 from xiaozhi.errors import ConfigError
+from xiaozhi.testing.house import remembering
 from xiaozhi.values import Role, ToolCall
 
 
@@ -179,7 +180,8 @@ class WakeWordTests(SynchronousTestCase):
 class DialogueTests(SynchronousTestCase):
     def dialogue(self, **changes: object) -> Dialogue:
         settings = DialogueSettings(**changes)  # type: ignore[arg-type]
-        return Dialogue(settings, "aa:bb", lambda: 1_790_000_000.0)
+        history = remembering(Clock(), lambda: 1_790_000_000.0)
+        return Dialogue(settings, "aa:bb", lambda: 1_790_000_000.0, history)
 
     def test_prompt_is_filled_in(self) -> None:
         (system,) = self.dialogue(prompt="{device} {date}").entries()

@@ -47,6 +47,25 @@ class TalkTests(ConversationCase):
             # 60 ms a character, and the pause after a sentence.
             self.assertAlmostEqual(answer.audio_ms, 540 + 120, delta=60)
 
+    def test_a_talk_goes_on_after_a_reconnect_and_without_the_ai_process(self) -> None:
+        house = self.house(llm={"recall": "what did I say"})
+        visitor = house.connect()
+        house.until(visitor.device.text("my name is Ada"))
+        visitor.device.close()
+        visitor = house.connect()
+        answer = house.until(visitor.device.text("what did I say"))
+        self.assertEqual(answer.text, "my name is Ada")
+        house.until(visitor.device.text("I like bread"))
+        house.kill_ai()
+        house.run(1)
+        house.start_ai()
+        house.run(12)
+        answer = house.until(visitor.device.text("what did I say"))
+        self.assertEqual(answer.text, "I like bread")
+        stranger = house.connect(2)
+        answer = house.until(stranger.device.text("what did I say"))
+        self.assertEqual(answer.text, "Nothing.")
+
     def test_manual(self) -> None:
         house = self.house()
         visitor = house.connect(mode=ListenMode.MANUAL)

@@ -102,9 +102,9 @@ class ScriptedModelTests(Virtual, LanguageModelContract):
     def model(self, **settings: Any) -> ScriptedModel:
         return ScriptedModel(ModelSettings(**settings), self.clock)
 
-    def deltas(self, model: ScriptedModel, utterance: Utterance) -> list[Any]:
+    def deltas(self, model: ScriptedModel, *dialogue: Utterance) -> list[Any]:
         async def take() -> list[Any]:
-            return [delta async for delta in model.reply([utterance], [TOOL])]
+            return [delta async for delta in model.reply(dialogue, [TOOL])]
 
         return self.successResultOf(Deferred.fromCoroutine(take()))
 
@@ -127,6 +127,13 @@ class ScriptedModelTests(Virtual, LanguageModelContract):
     def test_replies_to_exact_words(self) -> None:
         model = self.model(replies={"hi": "ho"})
         self.assertEqual(self.deltas(model, Utterance(Role.USER, "hi")), [TextDelta("ho")])
+
+    def test_tells_what_was_said_before(self) -> None:
+        model = self.model(recall="what did I say")
+        question = Utterance(Role.USER, "what did I say")
+        self.assertEqual(self.deltas(model, question), [TextDelta("Nothing.")])
+        before = (Utterance(Role.USER, "hello"), Utterance(Role.ASSISTANT, "Hi."))
+        self.assertEqual(self.deltas(model, *before, question), [TextDelta("hello")])
 
     def test_calls_tools_and_repeats_their_result(self) -> None:
         call = ScriptedCall(name="lamp", arguments={"on": True}, when="light")

@@ -19,8 +19,9 @@ from zope.interface import implementer
 
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.functions import functions
+from xiaozhi.ai.history import History
 from xiaozhi.ai.sessions import Sessions
-from xiaozhi.ai.settings import SessionSettings
+from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
@@ -37,6 +38,7 @@ from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, Offload
 from xiaozhi.providers import doubles
 from xiaozhi.providers.selection import Providers
+from xiaozhi.storage import dialogues_from_url
 from xiaozhi.testing.database import memory_store
 from xiaozhi.wire.messages import Device
 
@@ -76,6 +78,13 @@ def scripted(clock: Clock, **settings: dict[str, Any]) -> Providers:
         vlllm=make("vlllm", doubles.ScriptedVision),
         vad=make("vad", doubles.EnergyDetector),
     )
+
+
+def remembering(clock: Clock, seconds: Callable[[], float]) -> History:
+    """A history in memory, started."""
+    history = History(dialogues_from_url("memory:", clock), clock, seconds, HistorySettings())
+    Deferred.fromCoroutine(history.start())
+    return history
 
 
 @implementer(IAuthenticator)
@@ -227,13 +236,15 @@ class House:
         self.clock = Clock()
         self.network = MemoryNetwork(self.clock)
         self.providers = scripted(self.clock, **providers)
+        self.history = remembering(self.clock, self._seconds)
         self.assistant = Assistant(
             providers=self.providers,
             functions=functions,
             settings=session or SessionSettings(),
             clock=self.clock,
-            seconds=lambda: 1_790_000_000.0 + self.clock.seconds(),
+            seconds=self._seconds,
             offload=offload,
+            history=self.history,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
         )
         self.store = memory_store()
@@ -258,6 +269,9 @@ class House:
         self.start_ai()
         self.bridge.start()
         self.run(0.1)
+
+    def _seconds(self) -> float:
+        return 1_790_000_000.0 + self.clock.seconds()
 
     def start_ai(self) -> None:
         """Start an AI process that knows nothing of an earlier one."""
@@ -344,6 +358,7 @@ class House:
         self.bridge.stop()
         self.ai.stop()
         self.journal.stop()
+        Deferred.fromCoroutine(self.history.stop())
         self.run(1)
         self.store.stop()
         return list(self.clock.getDelayedCalls())

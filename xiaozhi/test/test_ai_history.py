@@ -1,0 +1,371 @@
+"""Dialogues that outlive their sessions, on virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.ai.dialogue import Dialogue, whole
+from xiaozhi.ai.history import History
+from xiaozhi.ai.settings import DialogueSettings, HistorySettings
+from xiaozhi.errors import StoreError
+from xiaozhi.storage.memory import MemoryDialogueStore
+from xiaozhi.testing.logs import LogLines
+from xiaozhi.values import DialogueEntry, Role, ToolCall, Utterance
+
+EPOCH = 1_790_000_000.0
+AWAY = StoreError("store_unavailable", "away")
+CALL = ToolCall("c1", "get_time", "{}")
+
+
+class Shelf(MemoryDialogueStore):
+    """A store that answers its next calls as it is told: a Deferred to wait for, or an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[Exception] = []
+        self.appends: list[Deferred[None] | Exception] = []
+        self.loads: list[Deferred[None] | Exception] = []
+        self.batches: list[list[str]] = []
+        self.refused = ""
+
+    def start(self) -> Deferred[None]:
+        return fail(self.starts.pop(0)) if self.starts else super().start()
+
+    def append(self, entries: Sequence[DialogueEntry]) -> Deferred[None]:
+        self.batches.append([entry.said.text for entry in entries])
+        if self.refused and any(self.refused in entry.said.text for entry in entries):
+            return fail(StoreError("store_rejected", "no"))
+        answer = self.appends.pop(0) if self.appends else succeed(None)
+        if isinstance(answer, Exception):
+            return fail(answer)
+        return answer.addCallback(lambda _: MemoryDialogueStore.append(self, entries))
+
+    def latest(self, device_id: str, limit: int, since: datetime) -> Deferred[list[DialogueEntry]]:
+        answer = self.loads.pop(0) if self.loads else succeed(None)
+        if isinstance(answer, Exception):
+            return fail(answer)
+        return answer.addCallback(
+            lambda _: MemoryDialogueStore.latest(self, device_id, limit, since)
+        )
+
+
+class HistoryCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = Shelf()
+        self.log = LogLines(self)
+
+    def seconds(self) -> float:
+        return EPOCH + self.clock.seconds()
+
+    def history(self, **settings: Any) -> History:
+        history = History(self.store, self.clock, self.seconds, HistorySettings(**settings))
+        self.successResultOf(Deferred.fromCoroutine(history.start()))
+        self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), [], "left behind"))
+        self.addCleanup(self.stop, history)
+        return history
+
+    def stop(self, history: History) -> None:
+        stopping = Deferred.fromCoroutine(history.stop())
+        self.clock.pump([1.0] * 6)
+        self.successResultOf(stopping)
+
+    def heard(self, history: History, *words: str, device_id: str = "d") -> None:
+        for word in words:
+            history.note(device_id, Utterance(Role.USER, word))
+
+    def recalled(self, history: History, limit: int = 40) -> list[str]:
+        found = self.successResultOf(Deferred.fromCoroutine(history.recall("d", limit)))
+        return [entry.said.text for entry in found]
+
+    def kept(self) -> list[str]:
+        return [entry.said.text for entry in self.store._entries.values()]
+
+
+class WritingTests(HistoryCase):
+    def test_written_at_once(self) -> None:
+        history = self.history()
+        self.heard(history, "a")
+        self.assertEqual((self.store.batches, history.pending), ([["a"]], 0))
+
+    def test_what_comes_meanwhile_is_written_together_in_order(self) -> None:
+        first: Deferred[None] = Deferred()
+        self.store.appends = [first]
+        history = self.history()
+        self.heard(history, *"abc")
+        self.assertEqual((self.store.batches, history.pending), ([["a"]], 3))
+        first.callback(None)
+        self.assertEqual((self.store.batches, history.pending), ([["a"], ["b", "c"]], 0))
+
+    def test_a_store_away_is_tried_again_ever_later_and_told_once(self) -> None:
+        self.store.appends = [AWAY] * 7
+        history = self.history()
+        self.heard(history, "a")
+        self.heard(history, "b")
+        for number, delay in enumerate((0.5, 1, 2, 4, 8, 10, 10), 1):
+            self.assertEqual((len(self.store.batches), history.trouble()), (number, "away"))
+            self.clock.advance(delay - 0.01)
+            self.assertEqual(len(self.store.batches), number, f"before {delay} s")
+            self.clock.advance(0.01)
+        self.assertEqual((self.kept(), history.trouble(), history.dropped), (["a", "b"], "", 0))
+        self.assertEqual(self.log.count("will try again"), 1)
+        self.assertEqual(self.log.count("takes entries again"), 1)
+
+    def test_beyond_its_capacity_the_oldest_is_dropped(self) -> None:
+        self.store.appends = [AWAY]
+        history = self.history(capacity=100)
+        self.heard(history, *(str(n) for n in range(150)))
+        self.assertEqual((history.pending, history.dropped), (100, 50))
+        self.clock.advance(0.5)
+        self.assertEqual(self.kept(), ["0", *(str(n) for n in range(51, 150))])
+
+    def test_one_that_cannot_be_kept_holds_up_no_other(self) -> None:
+        first: Deferred[None] = Deferred()
+        self.store.appends, self.store.refused = [first], "bad"
+        history = self.history()
+        self.heard(history, "a", "b", "bad", "c", "d")
+        first.callback(None)
+        self.assertEqual((self.kept(), history.dropped), (["a", "b", "c", "d"], 1))
+        self.assertEqual(self.log.count("cannot be kept"), 1)
+        self.assertEqual(self.log.count("bad"), 0, "nothing said is in a log")
+
+
+class LifeTests(HistoryCase):
+    def test_a_store_that_is_away_at_the_start_is_opened_later(self) -> None:
+        self.store.starts = [AWAY] * 3
+        history = self.history()
+        self.heard(history, "a")
+        self.assertEqual((history.trouble(), self.recalled(history)), ("away", ["a"]))
+        self.clock.pump([0.5, 1.0])
+        self.assertEqual((self.kept(), history.trouble()), (["a"], ""))
+
+    def test_a_store_that_cannot_be_used_is_refused(self) -> None:
+        self.store.starts = [StoreError("schema_too_new", "newer")]
+        history = History(self.store, self.clock, self.seconds, HistorySettings())
+        self.failureResultOf(Deferred.fromCoroutine(history.start()), StoreError)
+
+    def test_the_end_waits_for_what_is_being_written(self) -> None:
+        first: Deferred[None] = Deferred()
+        self.store.appends = [first]
+        history = self.history()
+        self.heard(history, "a", "b")
+        stopping = Deferred.fromCoroutine(history.stop())
+        self.assertNoResult(stopping)
+        first.callback(None)
+        self.successResultOf(stopping)
+        self.assertEqual((self.kept(), history.dropped), (["a", "b"], 0))
+
+    def test_the_end_does_not_sit_out_a_pause(self) -> None:
+        self.store.appends = [AWAY] * 5
+        history = self.history()
+        self.heard(history, "a")
+        self.clock.pump([0.5, 1, 2, 4])
+        self.successResultOf(Deferred.fromCoroutine(history.stop()))
+        self.assertEqual(self.kept(), ["a"])
+
+    def test_the_end_gives_up_in_time(self) -> None:
+        for answer in (AWAY, Deferred[None]()):
+            self.store.appends = [answer] * 99
+            history = self.history()
+            self.heard(history, "a")
+            stopping = Deferred.fromCoroutine(history.stop(timeout=3))
+            self.clock.pump([0.1] * 29)
+            self.assertNoResult(stopping)
+            self.clock.advance(0.2)
+            self.successResultOf(stopping)
+            self.assertEqual((history.dropped, history.pending), (1, 0))
+        self.heard(history, "late")
+        self.assertEqual(history.dropped, 2)
+
+    def test_what_is_old_is_purged(self) -> None:
+        history = self.history(retention=3600, purge_interval=60)
+        self.heard(history, "a")
+        self.clock.advance(60)
+        self.heard(history, "b")
+        self.clock.pump([60] * 59)
+        self.assertEqual(self.kept(), ["a", "b"])
+        self.clock.advance(60)
+        self.assertEqual(self.kept(), ["b"])
+
+    def test_or_kept_for_ever(self) -> None:
+        history = self.history(retention=0)
+        self.heard(history, "a")
+        self.clock.pump([86_400.0] * 9)
+        self.assertEqual(self.kept(), ["a"])
+
+
+class RecallTests(HistoryCase):
+    def test_newest_not_too_old(self) -> None:
+        history = self.history(ttl=100)
+        self.heard(history, "a")
+        self.clock.advance(101)
+        self.heard(history, *"bcd")
+        self.heard(history, "x", device_id="other")
+        self.assertEqual(self.recalled(history), ["b", "c", "d"])
+        self.assertEqual(self.recalled(history, limit=2), ["c", "d"])
+
+    def test_what_is_still_to_be_written_is_known(self) -> None:
+        """A device that is back before the database."""
+        self.store.appends = [succeed(None), AWAY]
+        history = self.history()
+        self.heard(history, "a", "b", "c")
+        self.assertEqual(self.recalled(history), ["a", "b", "c"])
+
+    def test_nothing_is_doubled_that_is_written_meanwhile(self) -> None:
+        first: Deferred[None] = Deferred()
+        load: Deferred[None] = Deferred()
+        self.store.appends, self.store.loads = [first], [load]
+        history = self.history()
+        self.heard(history, "a", "b")
+        recalling = Deferred.fromCoroutine(history.recall("d", 40))
+        first.callback(None)
+        load.callback(None)
+        found = self.successResultOf(recalling)
+        self.assertEqual([entry.said.text for entry in found], ["a", "b"])
+
+    def test_a_store_that_fails_is_told_once(self) -> None:
+        self.store.loads = [AWAY, RuntimeError("a bug")]
+        history = self.history()
+        self.heard(history, "a")
+        self.assertEqual([self.recalled(history) for _ in range(3)], [[], [], ["a"]])
+        self.assertEqual(self.log.count("not loaded"), 1)
+
+    def test_switched_off(self) -> None:
+        history = self.history(ttl=0)
+        self.heard(history, "a")
+        self.assertEqual(self.recalled(history), [])
+
+
+class DialogueCase(HistoryCase):
+    def dialogue(self, history: History, **settings: Any) -> Dialogue:
+        return Dialogue(DialogueSettings(**settings), "d", self.seconds, history)
+
+    def recall(self, dialogue: Dialogue) -> None:
+        self.successResultOf(Deferred.fromCoroutine(dialogue.recall()))
+
+    def told(self, dialogue: Dialogue) -> list[str]:
+        return [entry.text for entry in dialogue.entries()[1:]]
+
+
+class DialogueTests(DialogueCase):
+    def test_goes_on_where_another_ended(self) -> None:
+        history = self.history()
+        before = self.dialogue(history)
+        before.heard("light on")
+        before.said("", (CALL,))
+        before.tool_said(CALL, "on")
+        before.said("It is on.")
+        after = self.dialogue(history)
+        self.recall(after)
+        after.heard("and off")
+        self.assertEqual(after.entries()[1:-1], before.entries()[1:])
+        self.assertEqual(self.told(after)[-1], "and off")
+
+    def test_what_comes_late_goes_in_front(self) -> None:
+        load: Deferred[None] = Deferred()
+        history = self.history()
+        self.heard(history, "before")
+        self.store.loads = [load]
+        dialogue = self.dialogue(history)
+        recalling = Deferred.fromCoroutine(dialogue.recall())
+        dialogue.heard("now")
+        dialogue.said("yes")
+        self.assertEqual(self.told(dialogue), ["now", "yes"])
+        self.assertFalse(dialogue.recalled.passed().called)
+        load.callback(None)
+        self.successResultOf(recalling)
+        self.assertEqual(self.told(dialogue), ["before", "now", "yes"])
+        self.assertTrue(dialogue.recalled.passed().called)
+
+    def test_a_question_asked_again_after_a_cut_turn_is_one(self) -> None:
+        history = self.history()
+        self.heard(history, "what time is it")
+        early, late = self.dialogue(history), self.dialogue(history)
+        early.heard("what time is it")
+        self.recall(early)
+        self.recall(late)
+        late.heard("what time is it")
+        for dialogue in (early, late):
+            self.assertEqual(self.told(dialogue), ["what time is it"])
+            dialogue.said("Noon.")
+            dialogue.heard("what time is it")
+            self.assertEqual(len(self.told(dialogue)), 3, "after an answer it is a new one")
+
+    def test_bounded(self) -> None:
+        history = self.history()
+        self.heard(history, *"abcdef")
+        dialogue = self.dialogue(history, entries=4)
+        self.recall(dialogue)
+        dialogue.heard("g")
+        self.assertEqual(self.told(dialogue), ["d", "e", "f", "g"])
+
+    def test_killed_between_a_call_and_its_result(self) -> None:
+        history = self.history()
+        before = self.dialogue(history)
+        before.heard("what time is it")
+        before.said("Let me look.", (CALL,))
+        after = self.dialogue(history)
+        self.recall(after)
+        self.assertEqual(
+            after.entries()[1:],
+            [
+                Utterance(Role.USER, "what time is it"),
+                Utterance(Role.ASSISTANT, "Let me look."),
+            ],
+        )
+
+
+_texts = st.sampled_from(["", "a", "b"])
+_ids = st.sampled_from(["c1", "c2", "c3"])
+_utterances = st.one_of(
+    st.builds(Utterance, st.just(Role.USER), _texts),
+    st.builds(
+        Utterance,
+        st.just(Role.ASSISTANT),
+        _texts,
+        st.lists(_ids.map(lambda i: ToolCall(i, "f", "{}")), max_size=2, unique=True).map(tuple),
+    ),
+    st.builds(Utterance, st.just(Role.TOOL), _texts, st.just(()), _ids),
+)
+
+
+class WholeTests(SynchronousTestCase):
+    """What a strict model takes: results right behind their calls, all of them, no others."""
+
+    @given(st.lists(_utterances, max_size=8))
+    def test_whatever_was_kept_a_model_takes_it(self, entries: list[Utterance]) -> None:
+        waiting: list[str] = []
+        for entry in whole(entries):
+            if entry.role is Role.TOOL:
+                waiting.remove(entry.call_id)
+                continue
+            self.assertEqual(waiting, [])
+            waiting = [call.call_id for call in entry.calls]
+        self.assertEqual(waiting, [])
+
+    @given(st.lists(_utterances, max_size=8))
+    def test_what_was_said_stays(self, entries: list[Utterance]) -> None:
+        def words(found: list[Utterance]) -> list[tuple[Role, str]]:
+            return [(e.role, e.text) for e in found if e.text and e.role is not Role.TOOL]
+
+        self.assertEqual(words(whole(entries)), words(entries))
+        self.assertEqual(whole(whole(entries)), whole(entries))
+
+    def test_a_whole_exchange_stays_as_it_is(self) -> None:
+        calls = (CALL, ToolCall("c2", "f", "{}"))
+        entries = [
+            Utterance(Role.USER, "both"),
+            Utterance(Role.ASSISTANT, "", calls),
+            Utterance(Role.TOOL, "2", call_id="c2"),
+            Utterance(Role.TOOL, "1", call_id="c1"),
+            Utterance(Role.ASSISTANT, "done"),
+        ]
+        self.assertEqual(whole(entries), entries)
