@@ -81,6 +81,10 @@ CREATE INDEX idx_dialogue_entries_device_id ON dialogue_entries(device_id, numbe
 
 CREATE INDEX idx_dialogue_entries_created_at ON dialogue_entries(created_at);
 
-INSERT INTO schema_version (version) VALUES (2);
+-- 3: which edge process has a session
+
+ALTER TABLE device_sessions ADD COLUMN node VARCHAR(255) NOT NULL DEFAULT '';
+
+INSERT INTO schema_version (version) VALUES (3);
 
 COMMIT;

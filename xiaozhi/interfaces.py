@@ -196,6 +196,22 @@ class ISessionStore(Interface):
     def events(session_id: str, limit: int) -> Deferred[list[EventLogged]]:
         """A session's events in the order they were logged."""
 
+    def purge(before: datetime, limit: int) -> Deferred[int]:
+        """Remove what is older: messages and events, and sessions that are over and
+        that none of these refers to. Several processes may ask for it: one does it.
+
+        :return: how many rows are gone; fewer than ``limit``: no more are to be had.
+        """
+
+    def close_left(
+        node: str, started: datetime, silent_since: datetime, limit: int
+    ) -> Deferred[int]:
+        """Mark sessions as disconnected that a process has left behind: those of a
+        node from before it was started, and any that have been silent for long.
+
+        :return: how many; fewer than ``limit``: no more are left.
+        """
+
 
 class IDialogueStore(Interface):
     """What devices and the assistant said to each other, for as long as a talk may

@@ -146,7 +146,10 @@ class Direction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionStarted:
-    """A row of ``device_sessions``. ``at`` is aware, in UTC, like every time here."""
+    """A row of ``device_sessions``. ``at`` is aware, in UTC, like every time here.
+
+    :ivar node: the edge process that has it.
+    """
 
     session_id: str
     device_id: str
@@ -154,11 +157,13 @@ class SessionStarted:
     user_id: str
     at: datetime
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionChanged:
-    """A later state of a session: ``status`` and ``last_active_at``."""
+    """A later state of a session: ``status`` and ``last_active_at``. One that is older
+    than what the row says changes nothing, unless it is the end of the session."""
 
     session_id: str
     status: SessionStatus
@@ -207,6 +212,7 @@ class SessionRow:
     last_active_at: datetime
     status: SessionStatus
     metadata: Mapping[str, Any]
+    node: str = ""
 
 
 # --- presence -----------------------------------------------------------------------

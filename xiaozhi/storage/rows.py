@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,8 @@ _TYPE_LENGTH = 50
 """Of ``message_type`` and ``event_type``; a device may send a longer one."""
 
 _SESSION = (
-    "session_id, device_id, client_id, user_id, connected_at, last_active_at, status, metadata"
+    "session_id, device_id, client_id, user_id, connected_at, last_active_at, status, metadata,"
+    " node"
 )
 _MESSAGE = "id, session_id, message_type, direction, content, created_at"
 _EVENT = "id, session_id, event_type, created_at, event_data"
@@ -54,6 +56,7 @@ def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
                         at,
                         SessionStatus.ACTIVE.value,
                         to_json(record.metadata),
+                        text(record.node),
                         at,
                         at,
                     )
@@ -68,7 +71,8 @@ def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
                 kind = text(record.event_type)[:_TYPE_LENGTH]
                 events.append((str(record.id), record.session_id, kind, at, to_json(record.data)))
             case SessionChanged():
-                changes.append((record.status.value, at, at, record.session_id))
+                ends = record.status is SessionStatus.DISCONNECTED
+                changes.append((record.status.value, at, at, record.session_id, at, ends))
     if sessions:
         columns = f"{_SESSION}, created_at, updated_at"
         dialect.insert(cursor, "device_sessions", columns, sessions)
@@ -79,8 +83,9 @@ def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
     if changes:
         dialect.execute_each(
             cursor,
+            # What is written again after a crash must not undo what came after it.
             "UPDATE device_sessions SET status = %s, last_active_at = %s, updated_at = %s"
-            " WHERE session_id = %s",
+            " WHERE session_id = %s AND (last_active_at <= %s OR %s)",
             changes,
         )
 
@@ -121,6 +126,55 @@ def read_events(cursor: Any, dialect: Dialect, session_id: str, limit: int) -> l
     ]
 
 
+def purge(cursor: Any, dialect: Dialect, before: datetime, limit: int) -> int:
+    """Messages and events first, then sessions nothing refers to any more.
+
+    :return: how many rows are gone.
+    """
+    if not dialect.alone(cursor, "purge"):
+        return 0
+    at = dialect.time_to(aware(before))
+    gone = 0
+    for table in ("message_logs", "connection_events"):
+        statement = (
+            f"DELETE FROM {table} WHERE id IN"
+            f" (SELECT id FROM {table} WHERE created_at < %s ORDER BY created_at LIMIT %s)"
+        )
+        cursor.execute(dialect.sql(statement), (at, limit - gone))
+        gone += int(cursor.rowcount)
+    statement = (
+        "DELETE FROM device_sessions WHERE session_id IN (SELECT session_id FROM device_sessions s"
+        " WHERE last_active_at < %s AND status <> 'active'"
+        " AND NOT EXISTS (SELECT 1 FROM message_logs m WHERE m.session_id = s.session_id)"
+        " AND NOT EXISTS (SELECT 1 FROM connection_events e WHERE e.session_id = s.session_id)"
+        " ORDER BY last_active_at LIMIT %s)"
+    )
+    cursor.execute(dialect.sql(statement), (at, limit - gone))
+    return gone + int(cursor.rowcount)
+
+
+def close_left(
+    cursor: Any,
+    dialect: Dialect,
+    *,
+    node: str,
+    started: datetime,
+    silent_since: datetime,
+    limit: int,
+) -> int:
+    """Say of sessions that no process has any more that they are over."""
+    if not dialect.alone(cursor, "close_left"):
+        return 0
+    statement = (
+        "UPDATE device_sessions SET status = 'disconnected' WHERE session_id IN"
+        " (SELECT session_id FROM device_sessions WHERE status = 'active'"
+        " AND (last_active_at < %s OR (node = %s AND connected_at < %s)) LIMIT %s)"
+    )
+    silent, begun = (dialect.time_to(aware(at)) for at in (silent_since, started))
+    cursor.execute(dialect.sql(statement), (silent, text(node), begun, limit))
+    return int(cursor.rowcount)
+
+
 def _latest(
     cursor: Any, dialect: Dialect, table: str, columns: str, session_id: str, limit: int
 ) -> list[Any]:
@@ -142,6 +196,7 @@ def _session(dialect: Dialect, row: Any) -> SessionRow:
         last_active_at=dialect.time_from(row[5]),
         status=SessionStatus(row[6]),
         metadata=_mapping(row[7]),
+        node=row[8],
     )
 
 

@@ -103,6 +103,10 @@ CREATE TABLE dialogue_entries (
             "CREATE INDEX idx_dialogue_entries_created_at ON dialogue_entries(created_at)",
         ),
     ),
+    Migration(
+        "which edge process has a session",
+        ("ALTER TABLE device_sessions ADD COLUMN node VARCHAR(255) NOT NULL DEFAULT ''",),
+    ),
 )
 """Migration ``n`` of this list leads to version ``n + 1``."""
 

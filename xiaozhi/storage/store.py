@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -41,3 +42,19 @@ class SessionStore(Database):
         return self._run(
             partial(rows.read_events, dialect=self._dialect, session_id=session_id, limit=limit)
         )
+
+    def purge(self, before: datetime, limit: int) -> Deferred[int]:
+        return self._run(partial(rows.purge, dialect=self._dialect, before=before, limit=limit))
+
+    def close_left(
+        self, node: str, started: datetime, silent_since: datetime, limit: int
+    ) -> Deferred[int]:
+        work = partial(
+            rows.close_left,
+            dialect=self._dialect,
+            node=node,
+            started=started,
+            silent_since=silent_since,
+            limit=limit,
+        )
+        return self._run(work)

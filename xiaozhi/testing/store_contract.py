@@ -100,6 +100,70 @@ class StoreContract(TestCase):
         self.assertEqual(found.status, SessionStatus.DISCONNECTED)
         self.assertEqual((found.connected_at, found.last_active_at), (AT, at(9)))
 
+    async def test_an_older_change_that_comes_late_changes_nothing(self) -> None:
+        active = SessionChanged("s1", SessionStatus.ACTIVE, at(5))
+        await self.store.append([started(), active])
+        await self.store.append([SessionChanged("s1", SessionStatus.DISCONNECTED, at(9))])
+        await self.store.append([active])
+        found = await self.store.session("s1")
+        assert found is not None
+        self.assertEqual((found.status, found.last_active_at), (SessionStatus.DISCONNECTED, at(9)))
+
+    async def test_an_end_is_an_end_whatever_the_clock_says(self) -> None:
+        await self.store.append([started(seconds=60)])
+        await self.store.append([SessionChanged("s1", SessionStatus.DISCONNECTED, at(5))])
+        found = await self.store.session("s1")
+        assert found is not None
+        self.assertEqual(found.status, SessionStatus.DISCONNECTED)
+
+    async def test_purging_takes_the_oldest_some_at_a_time_and_sessions_last(self) -> None:
+        over = SessionChanged("s1", SessionStatus.DISCONNECTED, at(5))
+        await self.store.append([started(), *map(message, range(6)), *map(event, range(3)), over])
+        self.assertEqual(await self.store.purge(at(5), 4), 4)
+        self.assertEqual(await self.store.messages("s1", 9), [message(4), message(5)])
+        self.assertEqual(await self.store.purge(at(5), 4), 4)
+        self.assertEqual(await self.store.messages("s1", 9), [message(5)])
+        self.assertEqual(await self.store.purge(at(5), 4), 0)
+        self.assertIsNotNone(await self.store.session("s1"), "a message refers to it")
+        self.assertEqual(await self.store.purge(at(6), 4), 2)
+        self.assertIsNone(await self.store.session("s1"))
+
+    async def test_purging_leaves_sessions_that_go_on(self) -> None:
+        await self.store.append([started("s1"), started("s2"), message(1, "s2")])
+        await self.store.append([SessionChanged("s2", SessionStatus.DISCONNECTED, at(2))])
+        self.assertEqual(await self.store.purge(at(99), 9), 2)
+        self.assertIsNotNone(await self.store.session("s1"))
+        self.assertIsNone(await self.store.session("s2"))
+
+    async def test_sessions_left_behind_are_closed(self) -> None:
+        mine = replace(started("mine", seconds=10), node="n1")
+        await self.store.append(
+            [
+                mine,
+                replace(mine, session_id="again", at=at(30)),
+                replace(mine, session_id="theirs", node="n2"),
+                replace(mine, session_id="silent", node="n2", at=at(1)),
+                replace(mine, session_id="over", at=at(1)),
+                SessionChanged("over", SessionStatus.INACTIVE, at(2)),
+            ]
+        )
+        self.assertEqual(await self.store.close_left("n1", at(20), at(5), 1), 1)
+        self.assertEqual(await self.store.close_left("n1", at(20), at(5), 9), 1)
+        self.assertEqual(await self.store.close_left("n1", at(20), at(5), 9), 0)
+        found = {row.session_id: row for row in await self.store.sessions_of("d1", 9)}
+        closed = {key for key, row in found.items() if row.status is SessionStatus.DISCONNECTED}
+        self.assertEqual(closed, {"mine", "silent"})
+        self.assertEqual((found["mine"].last_active_at, found["mine"].node), (at(10), "n1"))
+
+    async def test_one_that_was_thought_dead_comes_back(self) -> None:
+        """Its node was only cut off from the store."""
+        await self.store.append([started()])
+        await self.store.close_left("n", AT, at(5), 9)
+        await self.store.append([SessionChanged("s1", SessionStatus.ACTIVE, at(9))])
+        found = await self.store.session("s1")
+        assert found is not None
+        self.assertEqual(found.status, SessionStatus.ACTIVE)
+
     async def test_a_change_of_an_unknown_session_changes_nothing(self) -> None:
         await self.store.append([SessionChanged("ghost", SessionStatus.INACTIVE, AT)])
         self.assertIsNone(await self.store.session("ghost"))
