@@ -20,9 +20,10 @@ from xiaozhi.ai.history import History
 from xiaozhi.ai.http.site import make_site
 from xiaozhi.ai.schema import Settings
 from xiaozhi.ai.sessions import Sessions
-from xiaozhi.auth import make_tokens
+from xiaozhi.auth import make_tokens, read_secret
 from xiaozhi.bridge.grpc_server import GrpcPort
 from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.security import server_security
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.component import Component
 from xiaozhi.config import load, read_section
@@ -70,6 +71,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     state = state_directory(settings.state_dir)
     node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
     tokens = make_tokens(settings.auth.kept_in(state), reactor)
+    security = server_security(settings.grpc, read_secret)
     offload = ThreadOffload(reactor, settings.threads)
     providers = choose(
         msgspec.structs.asdict(settings.selected),
@@ -116,7 +118,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         vision=vision,
     )
     bridge = BridgeServer(
-        GrpcPort(AsyncioThread(reactor), settings.grpc),
+        GrpcPort(AsyncioThread(reactor), settings.grpc, security),
         Sessions(assistant),
         settings.grpc,
         reactor,

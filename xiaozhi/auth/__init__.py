@@ -4,7 +4,7 @@ Both services use this package with the same settings, so both end with the
 same key: the edge checks the tokens that the AI service hands out.
 """
 
-from xiaozhi.auth.keys import KeyFile, Keys, load_keys
+from xiaozhi.auth.keys import KeyFile, Keys, load_keys, read_secret
 from xiaozhi.auth.settings import AuthSettings
 from xiaozhi.auth.tokens import (
     DEVICE_SCOPE,
@@ -32,4 +32,5 @@ __all__ = [
     "load_keys",
     "make_tokens",
     "open_user",
+    "read_secret",
 ]

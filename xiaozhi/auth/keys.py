@@ -89,7 +89,7 @@ class KeyFile:
         except OSError as error:
             raise ConfigError(
                 f"{self._key}: {self.path} cannot be read: {error.strerror};"
-                " both services need read access to the same key"
+                " it must be there and readable by this user"
             ) from None
         if len(data) > _LARGEST_KEY_FILE:
             raise ConfigError(f"{self._key}: {self.path} is too large for a key")
@@ -192,6 +192,15 @@ def _check_kind(key: PrivateKey | PublicKey, algorithm: str, where: str) -> None
     if not fits:
         needed = "an RSA key of 2048 bits or more" if algorithm == "RS256" else "a P-256 key"
         raise ConfigError(f"{where}: auth.algorithm {algorithm} needs {needed}")
+
+
+def read_secret(path: Path, key: str) -> bytes:
+    """A secret from a file; who else can read it is warned about.
+
+    :param key: the configuration key to blame in errors.
+    :raises ConfigError: it cannot be read.
+    """
+    return KeyFile(path, key).read()
 
 
 def load_keys(settings: AuthSettings) -> Keys:

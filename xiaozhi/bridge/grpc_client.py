@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -13,11 +15,19 @@ from xiaozhi._pb.ai_service_pb2_grpc import AIServiceStub
 from xiaozhi.bridge.grpc_stream import GrpcStream, channel_options
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.security import ClientSecurity
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
 
 # Seconds closed streams may take to end when stopping; then they are cancelled.
 _GRACE = 0.4
+
+# Seconds that the other side gets to say at once whether it takes the call. A write
+# that fails because it did not would hide the reason. Who says nothing is written to.
+_VERDICT = 1.0
+
+# By itself the way is neither encrypted nor asked about.
+_OPEN = ClientSecurity()
 
 
 @implementer(IDialer)
@@ -26,10 +36,22 @@ class GrpcDialer:
     when to dial again is decided elsewhere.
 
     :param thread: started and stopped with this.
+    :param server_name: the name that a target's certificate must have if it is not
+        the target's host; empty: it is.
     """
 
-    def __init__(self, thread: AsyncioThread, settings: ClientSettings) -> None:
+    def __init__(
+        self,
+        thread: AsyncioThread,
+        settings: ClientSettings,
+        security: ClientSecurity = _OPEN,
+        server_name: Callable[[str], str] = lambda target: "",
+    ) -> None:
         self._thread = thread
+        self._security = security
+        self._server_name = server_name
+        token = security.token
+        self._metadata = [("authorization", f"Bearer {token}")] if token else None
         self._max_bytes = settings.max_message_bytes
         self._options = [
             *channel_options(settings),
@@ -52,24 +74,37 @@ class GrpcDialer:
     def dial(self, target: str, listener: IStreamListener) -> IStream:
         stream = GrpcStream(self._thread, UP, DOWN, self._max_bytes)
         stream.listener = listener
-        self._thread.post(self._begin, target, stream)
+        name = self._security.server_name or self._server_name(target)
+        self._thread.post(self._begin, target, name, stream)
         return stream
 
     # --- on the asyncio thread
 
-    def _begin(self, target: str, stream: GrpcStream) -> None:
-        task = asyncio.ensure_future(self._run(target, stream))
+    def _begin(self, target: str, name: str, stream: GrpcStream) -> None:
+        task = asyncio.ensure_future(self._run(target, name, stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, target: str, stream: GrpcStream) -> None:
-        async with grpc.aio.insecure_channel(target, options=self._options) as channel:
-            call: Any = AIServiceStub(channel).ChatStream()
+    async def _run(self, target: str, name: str, stream: GrpcStream) -> None:
+        async with self._channel(target, name) as channel:
+            call: Any = AIServiceStub(channel).ChatStream(metadata=self._metadata)
             try:
                 # The server ends the call when it hears that we are done writing.
-                await stream.carry(call.read, call.write, call.done_writing)
+                await stream.carry(call.read, call.write, call.done_writing, lambda: _verdict(call))
             finally:
                 call.cancel()
+
+    def _channel(self, target: str, name: str) -> grpc.aio.Channel:
+        security, options = self._security, self._options
+        if not security.tls:
+            return grpc.aio.insecure_channel(target, options=options)
+        if name:
+            options = [*options, ("grpc.ssl_target_name_override", name)]
+        pair = security.pair
+        credentials = grpc.ssl_channel_credentials(
+            security.ca, pair.key if pair else None, pair.certificate if pair else None
+        )
+        return grpc.aio.secure_channel(target, credentials, options=options)
 
     async def _finish(self) -> None:
         if self._tasks:
@@ -77,3 +112,8 @@ class GrpcDialer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _verdict(call: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(call.initial_metadata(), _VERDICT)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hmac
+from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import grpc.aio
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi._pb.ai_service_pb2_grpc import AIServiceServicer, add_AIServiceServicer_to_server
 from xiaozhi.bridge.grpc_stream import GrpcStream, channel_options
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.security import ServerSecurity
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStreamAcceptor, IStreamPort
+from xiaozhi.burst import Burst
 from xiaozhi.errors import BridgeError
+
+# By itself the way is neither encrypted nor asked about.
+_OPEN = ServerSecurity()
 
 
 @implementer(IStreamPort)
@@ -24,11 +33,22 @@ class GrpcPort:
 
     :param thread: started and stopped with this.
     :ivar port: the port's number as bound; 0 before ``start``.
+    :ivar refused: calls that showed no token, or a wrong one.
     """
 
-    def __init__(self, thread: AsyncioThread, settings: ServerSettings) -> None:
+    _log = Logger()
+
+    def __init__(
+        self,
+        thread: AsyncioThread,
+        settings: ServerSettings,
+        security: ServerSecurity = _OPEN,
+    ) -> None:
         self.address = ""
         self.port = 0
+        self.refused = 0
+        self._security = security
+        self._refusals = Burst[tuple[str, str]](IReactorTime(thread.reactor), self._tell)
         self._thread = thread
         self._settings = settings
         self._server: Any = None  # of the asyncio thread
@@ -50,19 +70,35 @@ class GrpcPort:
             if self._thread.running:
                 await self._thread.call(self._finish)
                 await self._thread.stop()
+            self._refusals.stop()
 
         return Deferred.fromCoroutine(stop())
+
+    def _refuse(self, peer: str, why: str) -> None:
+        self.refused += 1
+        self._refusals.add((peer, why))
+
+    def _tell(self, count: int, latest: tuple[str, str]) -> None:
+        peer, why = latest
+        self._log.warn(
+            "refused {count} stream(s), the last from {peer}: {why}; the edge's bridge.token and"
+            " grpc.token here must be the same",
+            count=count,
+            peer=peer,
+            why=why,
+        )
 
     # --- on the asyncio thread
 
     async def _listen(self, acceptor: IStreamAcceptor) -> int:
         options = [*channel_options(self._settings), ("grpc.so_reuseport", 0)]
         self._server = grpc.aio.server(options=options)
-        service = _Service(self._thread, acceptor, self._settings.max_message_bytes)
+        gate = _Gate(self._thread, self._security.token, self._refuse)
+        service = _Service(self._thread, acceptor, self._settings.max_message_bytes, gate)
         add_AIServiceServicer_to_server(service, self._server)
         address = self._settings.listen
         try:
-            port = self._server.add_insecure_port(address)
+            port = self._add_port(address)
         except RuntimeError:
             port = 0
         if not port:
@@ -73,21 +109,62 @@ class GrpcPort:
         await self._server.start()
         return int(port)
 
+    def _add_port(self, address: str) -> int:
+        pair, client_ca = self._security.pair, self._security.client_ca
+        if pair is None:
+            return int(self._server.add_insecure_port(address))
+        credentials = grpc.ssl_server_credentials(
+            [(pair.key, pair.certificate)], client_ca, require_client_auth=client_ca is not None
+        )
+        return int(self._server.add_secure_port(address, credentials))
+
     async def _finish(self) -> None:
         if self._server is not None:
             await self._server.stop(self._settings.stop_grace)
             self._server = None
 
 
+class _Gate:
+    """Lets in who shows the token.
+
+    :param refused: called on the reactor with the peer's address and what was wrong.
+    """
+
+    def __init__(
+        self, thread: AsyncioThread, token: str, refused: Callable[[str, str], None]
+    ) -> None:
+        self._reactor = thread.reactor
+        self._expected = f"Bearer {token}".encode() if token else b""
+        self._refused = refused
+
+    async def check(self, context: Any) -> None:
+        """:raises grpc.aio.AbortError: it is refused; the call is over."""
+        if not self._expected:
+            return
+        metadata = context.invocation_metadata() or ()
+        shown = next((value for name, value in metadata if name == "authorization"), "")
+        if hmac.compare_digest(shown.encode(), self._expected):
+            return
+        why = "wrong token" if shown else "no token"
+        peer = unquote(context.peer())  # ipv6:%5B::1%5D:1234
+        self._reactor.callFromThread(self._refused, peer, why)
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
+
+
 class _Service(AIServiceServicer):  # type: ignore[misc]  # generated, untyped
     """The one RPC. Each call becomes a stream."""
 
-    def __init__(self, thread: AsyncioThread, acceptor: IStreamAcceptor, max_bytes: int) -> None:
+    def __init__(
+        self, thread: AsyncioThread, acceptor: IStreamAcceptor, max_bytes: int, gate: _Gate
+    ) -> None:
         self._thread = thread
+        self._gate = gate
         self._acceptor = acceptor
         self._max_bytes = max_bytes
 
     async def ChatStream(self, request_iterator: AsyncIterator[Any], context: Any) -> None:
+        await self._gate.check(context)
+        await context.send_initial_metadata(())  # it is taken
         stream = GrpcStream(self._thread, DOWN, UP, self._max_bytes)
         # Ordered: the listener is there before the first item is delivered.
         self._thread.reactor.callFromThread(self._open, stream)

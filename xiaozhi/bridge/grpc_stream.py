@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -48,6 +49,10 @@ def channel_options(limits: Limits) -> list[tuple[str, Any]]:
         # Whatever the other side has configured: permit a ping every second.
         ("grpc.http2.min_ping_interval_without_data_ms", min(1000, milliseconds // 2)),
     ]
+
+
+async def _at_once() -> None:
+    pass
 
 
 @implementer(IStream)
@@ -119,14 +124,16 @@ class GrpcStream:
         read: Callable[[], Awaitable[Any]],
         write: Callable[[Item], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
+        ready: Callable[[], Awaitable[object]] = _at_once,
     ) -> None:
         """Carry both ways until the stream ends; tell the listener why.
 
         :param read: gives ``grpc.aio.EOF`` at the end.
         :param hang_up: called after the last write when this side closes.
+        :param ready: awaited before the first write.
         """
         self._reader = asyncio.ensure_future(self._read_all(read))
-        writer = asyncio.ensure_future(self._write_all(write, hang_up))
+        writer = asyncio.ensure_future(self._write_all(write, hang_up, ready))
         try:
             await asyncio.wait({self._reader})
         finally:
@@ -167,10 +174,12 @@ class GrpcStream:
         self,
         write: Callable[[Item], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
+        ready: Callable[[], Awaitable[object]],
     ) -> None:
         """Write what is queued; what comes meanwhile goes along with the next."""
         # That a stream broke shows in the reader too, and that has the reason.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await ready()
             while not self._closing or self._queue:
                 if not self._queue:
                     self._wake.clear()
@@ -203,6 +212,22 @@ class GrpcStream:
 
 
 def one_line(error: grpc.aio.AioRpcError) -> str:
-    """What went wrong with a call, for people."""
+    """What went wrong with a call and what to do about it, for people."""
     details = " ".join((error.details() or "").split())
-    return f"{error.code().name}: {details}"[:300]
+    told = f"{error.code().name}: {details}"[:300]
+    advice = next((advice for sign, advice in _ADVICE.items() if re.search(sign, told)), "")
+    return f"{told}; {advice}" if advice else told
+
+
+# By what stands in gRPC's words; of several, the first counts.
+_ADVICE = {
+    "CERTIFICATE_VERIFY_FAILED": "bridge.tls.ca_file must hold the authority that signed the AI"
+    " service's certificate, and that must not have expired",
+    "Hostname Verification": "set bridge.tls.server_name to a name that stands in the AI"
+    " service's certificate",
+    "WRONG_VERSION_NUMBER": "no TLS there: enable grpc.tls there or disable bridge.tls here",
+    "failed to connect.*Socket closed": "if it wants TLS, set bridge.tls.enabled; if it wants a"
+    " certificate signed by its grpc.tls.client_ca_file, set bridge.tls.certificate_file",
+    "^UNAUTHENTICATED": "bridge.token here and grpc.token there must be the same",
+    "Connection refused": "start it there or set bridge.targets",
+}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 Address = Annotated[str, Meta(pattern=r"^.+:\d+$", description="host:port")]
+# An IPv6 address stands in brackets, or nobody could tell where it ends.
+TargetAddress = Annotated[
+    str, Meta(pattern=r"^(dns:)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):\d+$", description="host:port")
+]
 Seconds = Annotated[float, Meta(gt=0)]
 MessageBytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 
@@ -26,6 +30,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :ivar max_message_bytes: the longest message on a stream; both sides need the same.
     :ivar keepalive: how often gRPC probes a silent connection.
     :ivar keepalive_timeout: how long it waits for the answer.
+    :ivar token: a secret that the edge shows and the AI service demands; wins over
+        ``token_file``; with neither nobody is asked for one.
+    :ivar token_file: holds the token.
     """
 
     coalesce: Annotated[float, Meta(ge=0, le=0.1)] = 0.002
@@ -37,12 +44,59 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_message_bytes: MessageBytes = 16 << 20
     keepalive: Annotated[float, Meta(ge=1)] = 20.0
     keepalive_timeout: Annotated[float, Meta(ge=0.1)] = 10.0
+    token: str = ""
+    token_file: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # the token is nobody's business
+
+
+class ClientTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS at the edge. All files are PEM.
+
+    :ivar ca_file: who signs the AI service's certificates; empty: the well-known authorities.
+    :ivar certificate_file: to show when the AI service asks for one, with those between it
+        and its authority; empty: none.
+    :ivar key_file: its private key.
+    :ivar server_name: the name in the AI service's certificate; empty: the target's host.
+    """
+
+    enabled: bool = False
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("certificate_file and key_file are given both or neither")
+
+
+class ServerTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS at the AI service. All files are PEM.
+
+    :ivar certificate_file: ours, with those between it and its authority.
+    :ivar key_file: its private key.
+    :ivar client_ca_file: who signs the edges' certificates; then every edge must show one.
+    """
+
+    enabled: bool = False
+    certificate_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.enabled and not (self.certificate_file and self.key_file):
+            raise ValueError("needs certificate_file and key_file")
 
 
 class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The edge's side.
 
     :ivar targets: AI processes; a new session goes to the least loaded that is up.
+        ``dns:host:port`` stands for all addresses of the name.
+    :ivar resolve_interval: how often those names are looked up.
+    :ivar resolve_timeout: a name that takes longer is as good as not found.
     :ivar connect_timeout: from dialling until the other side has announced itself.
     :ivar heartbeat_interval: between an answer and the next ping.
     :ivar heartbeat_timeout: how long an answer may take.
@@ -54,7 +108,10 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         retries begin at the base again.
     """
 
-    targets: Annotated[tuple[Address, ...], Meta(min_length=1)] = ("127.0.0.1:50051",)
+    targets: Annotated[tuple[TargetAddress, ...], Meta(min_length=1)] = ("127.0.0.1:50051",)
+    resolve_interval: Annotated[float, Meta(ge=0.1, le=86400)] = 10.0
+    resolve_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
+    tls: ClientTls = field(default_factory=ClientTls)
     streams_per_target: Annotated[int, Meta(ge=1, le=64)] = 2
     connect_timeout: Seconds = 5.0
     heartbeat_interval: Seconds = 10.0
@@ -80,3 +137,4 @@ class ServerSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     resume_timeout: Seconds = 10.0
     idle_timeout: Seconds = 60.0
     stop_grace: Annotated[float, Meta(ge=0)] = 0.2
+    tls: ServerTls = field(default_factory=ServerTls)

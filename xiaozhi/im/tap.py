@@ -11,10 +11,11 @@ from uuid import uuid4
 from twisted.application.service import IService
 from twisted.logger import Logger
 
-from xiaozhi.auth import make_tokens
+from xiaozhi.auth import make_tokens, read_secret
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import presence_from_url
 from xiaozhi.component import Component
 from xiaozhi.config import load
@@ -70,7 +71,9 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     )
     presence = presence_from_url(settings.presence.url, reactor, node)
     bridge = BridgeClient(
-        GrpcDialer(AsyncioThread(reactor), settings.bridge),
+        GrpcDialer(
+            AsyncioThread(reactor), settings.bridge, client_security(settings.bridge, read_secret)
+        ),
         settings.bridge,
         reactor,
         random.random,
