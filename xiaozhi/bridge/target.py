@@ -130,8 +130,7 @@ class Target:
         silent = not self.lanes
         if silent and self._reported != "down":
             self._log.warn(
-                "{what} the AI service at {target}: {reason}; start it there or set"
-                " bridge.targets; next try in {retry_in:.1f} s",
+                "{what} the AI service at {target}: {reason}; next try in {retry_in:.1f} s",
                 what="lost" if self._reported else "cannot reach",
                 target=self.address,
                 reason=reason,
