@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from xiaozhi.auth import read_secret
 from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.discovery import Discovery, reactor_resolve
 from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.grpc_server import GrpcPort
 from xiaozhi.bridge.loop import AsyncioThread
@@ -152,6 +153,40 @@ class NameTests(SecureWayCase):
         address = await self.asetup(NAME)
         tls = self.client_tls(server_name=NAME)
         await self.assert_carries(await self.dial(address, "other.internal", tls=tls))
+
+
+class DiscoveredTests(SecureWayCase):
+    """By a name that the system knows, from its look-up to the certificate."""
+
+    async def discover(self, name: str, certificate_for: str) -> BridgeClient:
+        certificate, key = self.authority.issue("named", certificate_for)
+        server = await self.listen(tls=self.server_tls(certificate_file=certificate, key_file=key))
+        port = server.address.rpartition(":")[2]
+        settings = ClientSettings(targets=(f"dns:{name}:{port}",), tls=self.client_tls())
+        discovery = Discovery(settings.targets, reactor_resolve(reactor), reactor, 0.05, 5)
+        security = client_security(settings, read_secret)
+        dialer = GrpcDialer(
+            AsyncioThread(reactor, "edge"), settings, security, discovery.server_name
+        )
+        client = BridgeClient(dialer, settings, reactor, random.random, "im", "boot")
+        self.assertEqual(client.status().detail["targets"], {})
+        await client.start()
+        self.addCleanup(client.stop)
+        discovery.start(client.retarget)
+        self.addCleanup(discovery.stop)
+        while not (client.status().streams or self.errors(client)):
+            await deferLater(reactor, 0.005)
+        self.assertEqual(list(client.status().detail["targets"]), [f"127.0.0.1:{port}"])
+        return client
+
+    def errors(self, client: BridgeClient) -> str:
+        return "".join(each["last_error"] for each in client.status().detail["targets"].values())
+
+    async def test_the_certificate_has_the_name(self) -> None:
+        await self.assert_carries(await self.discover("localhost", "localhost"))
+
+    async def test_the_certificate_has_the_address(self) -> None:
+        self.assert_refused(await self.discover("localhost", "127.0.0.1"), "Hostname")
 
 
 class TokenTests(SecureWayCase):

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from xiaozhi.auth import make_tokens, read_secret
 from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.discovery import Discovery, reactor_resolve
 from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
@@ -70,10 +71,16 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         capacity=settings.store.capacity,
     )
     presence = presence_from_url(settings.presence.url, reactor, node)
+    discovery = Discovery(
+        settings.bridge.targets,
+        reactor_resolve(reactor),
+        reactor,
+        settings.bridge.resolve_interval,
+        settings.bridge.resolve_timeout,
+    )
+    security = client_security(settings.bridge, read_secret)
     bridge = BridgeClient(
-        GrpcDialer(
-            AsyncioThread(reactor), settings.bridge, client_security(settings.bridge, read_secret)
-        ),
+        GrpcDialer(AsyncioThread(reactor), settings.bridge, security, discovery.server_name),
         settings.bridge,
         reactor,
         random.random,
@@ -106,6 +113,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     program.add(Component("journal", journal.start, journal.stop))
     program.add(Component("presence", presence.start, presence.stop))
     program.add(Component("bridge", bridge.start, bridge.stop))
+    program.add(Component("targets", lambda: discovery.start(bridge.retarget), discovery.stop))
     program.add(Component("timers", stop=gateway.stop))
     program.add(
         Component("devices", stop=lambda: gateway.drain(settings.drain_timeout)),
