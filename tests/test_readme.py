@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,11 +17,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
+from cryptography.x509 import load_pem_x509_certificates
 from twisted.python.usage import Options
 from twisted.trial import unittest
 
 from xiaozhi.ai.schema import Settings as AiSettings
 from xiaozhi.ai.tap import Options as AiOptions
+from xiaozhi.auth import read_secret
+from xiaozhi.bridge.security import client_security, server_security
 from xiaozhi.config import load
 from xiaozhi.device.cli import parser as device_parser
 from xiaozhi.im.schema import Settings as ImSettings
@@ -108,7 +112,38 @@ class CommandTests(unittest.TestCase):
         self.assertRegex((ROOT / "Makefile").read_text("utf-8"), rf"(?m)^{words[0]}:.*\n\t")
 
     def check_mkdir(self, words: list[str]) -> None:
-        self.assertEqual(words, ["-p", "var"])
+        self.assertEqual(words, ["-p", "-m", "700", "var/tls"])
+
+    def check_openssl(self, words: list[str]) -> None:
+        """That they do what they should is another test's matter."""
+        self.assertIn(words[0], ("req", "rand"))
+
+    def check_chmod(self, words: list[str]) -> None:
+        self.assertEqual(words, ["600", "var/bridge.token"])
+
+    def test_securing(self) -> None:
+        """The commands make what the samples of both files name, and it fits."""
+        if shutil.which("openssl") is None:
+            raise unittest.SkipTest("no openssl here")
+        place = Path(self.mktemp()).absolute()
+        place.mkdir()
+        block = next(each for each in blocks(ENGLISH, "sh") if "openssl" in each)
+        for line in block.splitlines():
+            status, out = run(*shlex.split(line), cwd=place)
+            self.assertEqual(status, 0, f"{line}\n{out}")
+        ai, im = (each for each in blocks(ENGLISH, "yaml") if "tls:" in each)
+        path = place / "sample.yaml"
+        path.write_text(ai.replace("var/", f"{place}/var/"))
+        server = server_security(load(path, AiSettings).grpc, read_secret)
+        path.write_text(im.replace("var/", f"{place}/var/"))
+        client = client_security(load(path, ImSettings).bridge, read_secret)
+        assert server.client_ca and server.pair and client.ca and client.pair
+        self.assertEqual(len(client.token), 64)
+        self.assertEqual(client.token, server.token)
+        (authority,) = load_pem_x509_certificates(client.ca)
+        self.assertEqual(server.client_ca, client.ca)
+        for pair in (server.pair, client.pair):
+            load_pem_x509_certificates(pair.certificate)[0].verify_directly_issued_by(authority)
 
     def check_python3(self, words: list[str]) -> None:
         self.assertEqual(words, ["-m", "venv", ".venv"])
@@ -190,7 +225,11 @@ class TextTests(unittest.TestCase):
         for sample in samples:
             path = Path(self.mktemp())
             path.write_text(sample, "utf-8")
-            load(path, AiSettings if "providers:" in sample else ImSettings, environment=secrets)
+            load(
+                path,
+                AiSettings if re.search("providers:|grpc:", sample) else ImSettings,
+                environment=secrets,
+            )
 
     def test_links(self) -> None:
         """Links lead to files of the checkout and headings in them, or out of it."""

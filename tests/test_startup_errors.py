@@ -110,6 +110,16 @@ class ConfigurationTests(StartupCase):
                 ("auth.key: needs at least 32 bytes",),
             ),
             (
+                "a token too short",
+                self.start("im", f"bridge.token={SECRET}"),
+                ("bridge.token: ", "at least 32"),
+            ),
+            (
+                "TLS without a certificate",
+                self.start("ai", "grpc.tls.enabled=true"),
+                ("grpc.tls", "needs certificate_file and key_file"),
+            ),
+            (
                 "another database",
                 self.start("im", f"store.url=mysql://a:{SECRET}@b/c"),
                 ("store.url",),
@@ -138,6 +148,16 @@ class ConfigurationTests(StartupCase):
                 "not a key",
                 self.start("im", "auth.algorithm=ES256", f"auth.private_key_file={pem}"),
                 ("auth.private_key_file", str(pem)),
+            ),
+            (
+                "no authority",
+                self.start("im", "bridge.tls.enabled=true", f"bridge.tls.ca_file={missing}"),
+                (f"bridge.tls.ca_file: {missing}", "No such file"),
+            ),
+            (
+                "no token",
+                self.start("ai", f"grpc.token_file={missing}"),
+                (f"grpc.token_file: {missing}", "No such file"),
             ),
         )
 
