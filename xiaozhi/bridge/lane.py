@@ -99,7 +99,11 @@ class Lane:
         self._timer: IDelayedCall | None = None
         self._up_since = 0.0
         self._backoff = Backoff(
-            settings.backoff_base, settings.backoff_cap, settings.backoff_reset, edge.random
+            settings.backoff_base,
+            settings.backoff_cap,
+            settings.backoff_reset,
+            settings.backoff_jitter,
+            edge.random,
         )
         self._heartbeat = self._new_heartbeat()
 

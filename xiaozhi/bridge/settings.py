@@ -104,6 +104,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :ivar backoff_base: the first retry comes within this time; each later one within
         twice the time of the one before.
     :ivar backoff_cap: retries are never further apart than this.
+    :ivar backoff_jitter: the part of each wait that is left to chance.
     :ivar backoff_reset: a stream that was up so long counts as healthy: the next
         retries begin at the base again.
     """
@@ -119,6 +120,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heartbeat_misses: Annotated[int, Meta(ge=1)] = 2
     backoff_base: Seconds = 0.2
     backoff_cap: Seconds = 10.0
+    backoff_jitter: Annotated[float, Meta(ge=0, le=1)] = 1.0
     backoff_reset: Seconds = 30.0
 
 

@@ -13,26 +13,30 @@ from xiaozhi.bridge.heartbeat import Heartbeat
 
 class BackoffTests(SynchronousTestCase):
     def test_doubles_to_the_cap(self) -> None:
-        backoff = Backoff(0.2, 10.0, 30.0, lambda: 1.0)
+        backoff = Backoff(0.2, 10.0, 30.0, 1.0, lambda: 1.0)
         delays = [backoff.delay() for _ in range(8)]
         self.assertEqual(delays, [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0])
 
     def test_jitter_is_full(self) -> None:
         draws = iter([0.0, 0.5, 0.25])
-        backoff = Backoff(1.0, 10.0, 30.0, lambda: next(draws))
+        backoff = Backoff(1.0, 10.0, 30.0, 1.0, lambda: next(draws))
         self.assertEqual([backoff.delay() for _ in range(3)], [0.0, 1.0, 1.0])
 
     def test_only_a_stable_connection_resets(self) -> None:
-        backoff = Backoff(1.0, 10.0, 30.0, lambda: 1.0)
+        backoff = Backoff(1.0, 10.0, 30.0, 1.0, lambda: 1.0)
         self.assertEqual([backoff.delay(0), backoff.delay(29.9)], [1.0, 2.0])
         self.assertEqual([backoff.delay(30.0), backoff.delay(0)], [1.0, 2.0])
 
     def test_base_above_cap(self) -> None:
-        self.assertEqual(Backoff(5.0, 2.0, 30.0, lambda: 1.0).delay(), 2.0)
+        self.assertEqual(Backoff(5.0, 2.0, 30.0, 1.0, lambda: 1.0).delay(), 2.0)
+
+    def test_jitter(self) -> None:
+        for jitter, draw, expected in ((0.0, 0.0, 4.0), (0.5, 0.0, 2.0), (0.5, 0.5, 3.0)):
+            self.assertEqual(Backoff(4.0, 4.0, 30.0, jitter, lambda: draw).delay(), expected)  # noqa: B023
 
     @given(st.lists(st.floats(0, 100), max_size=30), st.floats(0, 1, exclude_max=True))
     def test_never_negative_never_above_cap(self, ups: list[float], draw: float) -> None:
-        backoff = Backoff(0.2, 10.0, 30.0, lambda: draw)
+        backoff = Backoff(0.2, 10.0, 30.0, 1.0, lambda: draw)
         for up in ups:
             self.assertTrue(0 <= backoff.delay(up) <= 10.0)
 
