@@ -14,7 +14,7 @@ from xiaozhi.bridge.client_session import ClientSession
 from xiaozhi.bridge.deadlines import Deadlines
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.lane import Edge, Lane
-from xiaozhi.bridge.session import Ends
+from xiaozhi.bridge.outgoing import Ends
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer
 from xiaozhi.bridge.target import Target

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from xiaozhi.bridge.items import OPENED, Item, resume
 from xiaozhi.bridge.lane import Lane
 from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.session import Ends, SessionEnd
-from xiaozhi.bridge.waiting import Waiting
+from xiaozhi.bridge.outgoing import Ends
+from xiaozhi.bridge.session import SessionEnd
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire.messages import Error, SessionClose, SessionOpen
 
@@ -54,7 +54,6 @@ class ClientSession(SessionEnd):
         self._incarnation = 0
         self._confirmed = False  # what comes is of this incarnation
         self._quiet_at = -1  # our last message when we were last lost
-        self._waiting = Waiting(ends.bounds, self._dropped)
 
     # --- on and off lanes
 
@@ -65,12 +64,12 @@ class ClientSession(SessionEnd):
         self.target = lane.target
         lane.sessions[self.session_id] = self
         self._confirmed = False
-        self._board(lane.outbox)
+        self._out.board(lane.outbox)
 
     def unboard(self) -> None:
         """The lane broke. What is sent from now on waits."""
         self._leave_lane()
-        self._unboard()
+        self._out.unboard()
 
     def forsake(self, *, lost: bool) -> None:
         """Have done with the process; the next lane will open the session anew.
@@ -81,10 +80,10 @@ class ClientSession(SessionEnd):
         self.unboard()
         self.process = ""
         self._confirmed = False
-        self._hold("credit", False)
-        talked = self._received > 0 or self._sequence != self._quiet_at
-        self._quiet_at = self._sequence
-        self._count_anew()
+        self._out.free()
+        talked = self._in.received > 0 or self._out.sequence != self._quiet_at
+        self._quiet_at = self._out.sequence
+        self._in.begin()
         if lost and talked and self._incarnation:
             try:
                 self.events.interrupted()
@@ -99,25 +98,26 @@ class ClientSession(SessionEnd):
         elif item.type == OPENED:
             if item.opened.incarnation == self._incarnation:
                 self._confirmed = True
-                self._acknowledged(item.ack, item.credit)
+                self._out.acknowledged(item.ack, item.credit)
         elif not item.sequence and item.HasField("close"):  # not taken
             self._closed(SessionClose(item.close.code, item.close.message))
         # else: of the incarnation before
 
-    def _introduce(self, outbox: Outbox) -> bool:
+    def introduce(self, outbox: Outbox) -> bool:
         lane = self._lane
         if lane is None:
             return False
         if lane.peer.process == self.process:
-            item = resume(self.session_id, self._device_id, self._incarnation)
+            device_id = self._opening.device.device_id
+            item = resume(self.session_id, device_id, self._incarnation)
         else:
             restored = self._restored() if self._incarnation else ()
             self._incarnation += 1
             self.process = lane.peer.process
             opening = replace(self._opening, incarnation=self._incarnation, restored=restored)
-            item = self._item(outbox, opening, self._kept.acknowledged)
-            self._take_credit(lane.peer.credit)
-        self._acknowledge(item)
+            item = self._out.item(outbox, opening, self._out.kept.acknowledged)
+            self._out.take_credit(lane.peer.credit)
+        self._in.acknowledge(item)
         outbox.add(item)
         return True
 
@@ -136,8 +136,8 @@ class ClientSession(SessionEnd):
         else:
             super()._closed(message)
 
-    def _refused(self, code: str, message: str) -> None:
-        super()._refused(code, message)
+    def refused(self, code: str, message: str) -> None:
+        super().refused(code, message)
         # Not from within send(): whoever sends may be in the middle of something.
         self._ends.clock.callLater(0, self._tell, Error(code, message))
 
@@ -150,7 +150,7 @@ class ClientSession(SessionEnd):
 
     def _left(self) -> None:
         if self._lane is None:
-            self._waiting = None
+            self._out.forget()
         # else: what waits, the close at its end, still goes out by the outbox
         self._leave_lane()
         self._owner.session_left(self)

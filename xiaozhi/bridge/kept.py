@@ -11,7 +11,7 @@ from xiaozhi.wire.messages import Audio
 class Kept:
     """Messages in the order of their sequences, which have no gaps.
 
-    Bounded by whoever adds: see ``session.SessionEnd.send``.
+    Bounded by whoever adds: see ``outgoing.Outgoing.send``.
 
     :ivar acknowledged: the highest sequence the other side has said it received.
     """

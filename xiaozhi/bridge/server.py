@@ -12,8 +12,8 @@ from zope.interface import implementer
 from xiaozhi.bridge.deadlines import Deadlines
 from xiaozhi.bridge.edge_stream import EdgeStream
 from xiaozhi.bridge.items import DOWN, UP, Item, drain
+from xiaozhi.bridge.outgoing import Ends
 from xiaozhi.bridge.server_session import ServerSession
-from xiaozhi.bridge.session import Ends
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamAcceptor, IStreamListener, IStreamPort
 from xiaozhi.bridge.waiting import Bounds

@@ -8,7 +8,8 @@ from zope.interface import implementer
 
 from xiaozhi.bridge.items import Item, opened
 from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.session import Ends, SessionEnd
+from xiaozhi.bridge.outgoing import Ends
+from xiaozhi.bridge.session import SessionEnd
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire.messages import SessionOpen
 
@@ -85,8 +86,8 @@ class ServerSession(SessionEnd):
         self._owner = owner
         self._carrier: Carrier | None = None
         # What the former one received must not be received again.
-        self._inherited = former._received if former is not None else 0
-        self._received = max(sequence, self._inherited)
+        self._inherited = former._in.received if former is not None else 0
+        self._in.begin(max(sequence, self._inherited))
 
     def accepted(self, events: ISessionEvents) -> None:
         """Tell ``events`` from now on."""
@@ -113,11 +114,11 @@ class ServerSession(SessionEnd):
     def attach(self, carrier: Carrier) -> None:
         """Go on by this stream; the edge is told at its outbox's next ``release``."""
         self.detach()
-        if not self._granted:
-            self._take_credit(carrier.credit)
+        if not self._out.has_credit:
+            self._out.take_credit(carrier.credit)
         self._carrier = carrier
         carrier.sessions[self.session_id] = self
-        self._board(carrier.outbox)
+        self._out.board(carrier.outbox)
 
     def detach(self) -> None:
         """The stream broke, or the edge left it."""
@@ -125,12 +126,12 @@ class ServerSession(SessionEnd):
         if carrier is not None:
             if carrier.sessions.get(self.session_id) is self:
                 del carrier.sessions[self.session_id]
-            self._unboard()
-            self._backlog(True)
+            self._out.unboard()
+            self.backlog(True)
 
     def resumed(self, item: Item) -> None:
         """What the edge says it has received."""
-        self._acknowledged(item.ack, item.credit)
+        self._out.acknowledged(item.ack, item.credit)
 
     # --- for the bridge
 
@@ -149,23 +150,23 @@ class ServerSession(SessionEnd):
 
     # --- SessionEnd
 
-    def _introduce(self, outbox: Outbox) -> bool:
+    def introduce(self, outbox: Outbox) -> bool:
         item = opened(self.session_id, self.incarnation)
-        self._acknowledge(item)
+        self._in.acknowledge(item)
         outbox.add(item)
         return True
 
-    def _repeated(self, item: Item, sequence: int) -> None:
-        if sequence <= self._inherited and item.HasField("audio"):
-            self._audio_received += 1  # the edge counts anew, and counts it
+    def _repeated(self, item: Item) -> None:
+        if item.sequence <= self._inherited and item.HasField("audio"):
+            self._in.audio_again()
 
     def _left(self) -> None:
         if self._carrier is not None:
             self._carrier.session_left(self)
         self._owner.session_left(self)
 
-    def _backlog(self, waiting: bool) -> None:
-        self._hold("backlog", waiting)
+    def backlog(self, waiting: bool) -> None:
+        self.hold("backlog", waiting)
 
 
 class SessionOwner(Protocol):

@@ -1,0 +1,57 @@
+"""What came of a session's other direction: once, in order, and with leave."""
+
+from __future__ import annotations
+
+from xiaozhi.bridge.items import Item
+
+
+class Incoming:
+    """Counts what is received, and knows what the other side is to be told of it.
+
+    :param credit: audio packets the other side may send ahead of what was received.
+    :ivar received: the sequence of the last message received.
+    :ivar owes: there is something to tell.
+    :ivar paused: no more credit is granted.
+    """
+
+    __slots__ = ("_audio", "_credit", "_every", "_owed", "owes", "paused", "received")
+
+    def __init__(self, credit: int) -> None:
+        self.received = 0
+        self.owes = False
+        self.paused = False
+        self._credit = credit
+        self._every = max(1, credit // 8)
+        self._audio = 0  # packets in all
+        self._owed = 0  # packets since the other side was told
+
+    def begin(self, received: int = 0) -> None:
+        """The other side counts anew.
+
+        :param received: what it has sent is known up to here.
+        """
+        self.received = received
+        self._audio = self._owed = 0
+        self.owes = False
+
+    def audio(self) -> bool:
+        """A packet came.
+
+        :return: whether the other side should be told soon.
+        """
+        self._audio += 1
+        self._owed += 1
+        self.owes = True
+        return self._owed >= self._every
+
+    def audio_again(self) -> None:
+        """A packet came that somebody else had received; its sender counts it."""
+        self._audio += 1
+
+    def acknowledge(self, item: Item) -> None:
+        """Say on ``item`` what was received and what may come."""
+        item.ack = self.received
+        if not self.paused:
+            item.credit = self._audio + self._credit
+        self._owed = 0
+        self.owes = False

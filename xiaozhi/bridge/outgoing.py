@@ -1,0 +1,326 @@
+"""What one end of a session sends: in order, kept until acknowledged, within its credit.
+
+Everything sent gets a place in the session's order and is kept until the other
+side acknowledges it. What cannot be sent now waits (``waiting.Waiting``), without
+a place yet. Audio needs credit: the other side says how many packets it takes.
+When it runs low our side is asked to hold its audio back; without any, messages
+wait.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.items import Direction, Item, acknowledgement, skip
+from xiaozhi.bridge.kept import Kept
+from xiaozhi.bridge.outbox import Outbox
+from xiaozhi.bridge.waiting import Bounds, Waiting
+from xiaozhi.wire.messages import Audio
+
+# Credit of a side that announced none: it does without.
+_UNLIMITED = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What all session ends of one bridge share.
+
+    :ivar outgoing: and ``incoming``: how items are made and read here.
+    :ivar credit: audio packets the other side may send ahead of what was received.
+    :ivar drops: messages dropped since the start, by reason.
+    """
+
+    outgoing: Direction
+    incoming: Direction
+    bounds: Bounds
+    credit: int
+    clock: IReactorTime
+    drops: Counter[str]
+
+
+class Owner(Protocol):
+    """The end of the session that sends."""
+
+    def introduce(self, outbox: Outbox) -> bool:
+        """Tell a new stream of the session.
+
+        :return: False: it is over, and the other side never heard of it.
+        """
+
+    def hold(self, reason: str, on: bool) -> None:
+        """Our audio is to be held back for this reason, or for it no longer."""
+
+    def backlog(self, waiting: bool) -> None:
+        """Messages begin to wait, or none waits any more."""
+
+    def refused(self, code: str, message: str) -> None:
+        """A message was dropped that should not have been.
+
+        :param code: ``ai_unavailable``, once per outage; ``too_large``; ``bad_message``.
+        """
+
+
+class Outgoing:
+    """See the module. A ``Sender`` to its outbox.
+
+    :param incoming: the other direction, acknowledged on what is sent here.
+    :ivar sequence: of the last message sent.
+    :ivar kept: what was sent and is not acknowledged.
+    :ivar drops: what was dropped, by reason; None: nothing was.
+    :ivar closing: nothing follows what waits: it goes out without credit.
+    """
+
+    __slots__ = (
+        "_audio_sent",
+        "_device_id",
+        "_ends",
+        "_granted",
+        "_hold_at",
+        "_holding",
+        "_incoming",
+        "_introduced",
+        "_make",
+        "_most_kept",
+        "_outbox",
+        "_owner",
+        "_reserve",
+        "_session_id",
+        "_told",
+        "_waiting",
+        "closing",
+        "drops",
+        "kept",
+        "sequence",
+    )
+
+    def __init__(
+        self, ends: Ends, session_id: str, device_id: str, owner: Owner, incoming: Incoming
+    ) -> None:
+        self.sequence = 0
+        self.kept = Kept()
+        self.drops: Counter[str] | None = None
+        self.closing = False
+        self._ends = ends
+        self._make = ends.outgoing.make
+        self._session_id = session_id
+        self._device_id = device_id
+        self._owner = owner
+        self._incoming = incoming
+        self._outbox: Outbox | None = None
+        self._introduced = False  # this stream was told of us
+        # Not None: new messages go behind what is there.
+        self._waiting: Waiting | None = Waiting(ends.bounds, self.dropped)
+        self._told = False  # of an overflow, in this outage
+        # Audio packets sent and how many may be, since the other side began to count;
+        # where to begin to hold back, and whether we do.
+        self._audio_sent = self._granted = self._hold_at = 0
+        self._holding = False
+        self._reserve = self._most_kept = 0
+
+    # --- sending
+
+    def send(self, message: Any) -> None:
+        """Send it now, or let it wait."""
+        outbox = self._outbox
+        if (
+            self._waiting is not None
+            or outbox is None
+            or outbox.blocked
+            or not self._may_send(message)
+        ):
+            self._wait(message)
+            return
+        item = self._placed(outbox, message)
+        if item is None:
+            return
+        if type(message) is Audio:
+            outbox.gather(item)
+        else:
+            outbox.put(item)
+
+    def acknowledged(self, ack: int, credit: int) -> None:
+        """The other side says what it has received, and how much audio it takes in all."""
+        self.kept.acknowledge(ack)
+        if credit > self._granted:
+            self._granted = credit
+            self._hold_at = credit - self._reserve
+        outbox = self._outbox
+        if self._waiting is not None and outbox is not None:
+            outbox.queue_up(self)
+            outbox.release()
+        if self._holding and self._audio_sent < self._hold_at:
+            self._hold(False)
+
+    def owe(self) -> None:
+        """Have what was received acknowledged soon."""
+        self._incoming.owes = True
+        if self._outbox is not None:
+            self._outbox.owe(self)
+
+    def dropped(self, reason: str) -> None:
+        """Count a message that is not sent."""
+        self._ends.drops[reason] += 1
+        if self.drops is None:
+            self.drops = Counter()
+        self.drops[reason] += 1
+
+    # --- on and off streams
+
+    def board(self, outbox: Outbox) -> None:
+        """Send by this outbox from now on, beginning at its next ``release``."""
+        self.unboard()
+        self._introduced = False
+        self._outbox = outbox
+        outbox.queue_up(self)
+
+    def unboard(self) -> None:
+        """The stream is gone: what is sent from now on waits."""
+        self._outbox = None
+        if self._waiting is None:
+            self._waiting = Waiting(self._ends.bounds, self.dropped)
+
+    def forget(self) -> None:
+        """Nothing that waits is to be sent any more."""
+        self._waiting = None
+
+    def free(self) -> None:
+        """Nobody limits our audio at present."""
+        self._hold(False)
+
+    def take_credit(self, credit: int) -> None:
+        """The other side opens its window anew, for what we send from now on and what
+        is still kept.
+
+        :param credit: 0: it does not count.
+        """
+        bounds = self._ends.bounds
+        self._audio_sent = self.kept.audio
+        self._most_kept = bounds.messages + (credit or bounds.audio)
+        # What is left when we ask to hold back is for what is already being said.
+        self._reserve = credit // 4
+        self._granted = credit or _UNLIMITED
+        self._hold_at = self._granted - self._reserve
+        self._hold(self._audio_sent >= self._hold_at)
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether :meth:`take_credit` was ever called."""
+        return self._granted > 0
+
+    def item(self, outbox: Outbox, message: Any, sequence: int) -> Item:
+        """Make an item with all the address it needs: alone it has to say everything."""
+        item = self._make(message, self._session_id, sequence)
+        batching = outbox.stream.batching
+        if type(message) is not Audio or not batching:
+            item.message_id = f"{self._session_id}-{sequence}"
+        if not batching:
+            item.device_id = self._device_id
+            item.timestamp = int(self._ends.clock.seconds() * 1000)
+        return item
+
+    # --- Sender
+
+    def send_waiting(self) -> None:
+        """Put into the outbox what waited, as far as there is credit; it has room."""
+        outbox = self._outbox
+        if self._waiting is None or outbox is None:
+            return
+        if not self._introduced:
+            if not self._owner.introduce(outbox):
+                return
+            self._introduced = True
+            self._resend(outbox)
+        now = self._ends.clock.seconds()
+        while self._waiting is not None and (message := self._waiting.next(now)) is not None:
+            if not self._may_send(message):
+                return  # the next acknowledgement calls again
+            self._waiting.take(message)
+            item = self._placed(outbox, message)
+            if item is not None:
+                outbox.add(item)
+        self._waiting = None
+        self._told = False
+        self._owner.backlog(False)
+
+    def acknowledgement(self) -> Item | None:
+        """See :class:`~xiaozhi.bridge.outbox.Sender`."""
+        if not self._incoming.owes:
+            return None
+        item = acknowledgement(self._ends.outgoing, self._session_id)
+        self._incoming.acknowledge(item)
+        return item
+
+    # --- inside
+
+    def _may_send(self, message: Any) -> bool:
+        if len(self.kept) >= self._most_kept:
+            return self.closing
+        return type(message) is not Audio or self._audio_sent < self._granted or self.closing
+
+    def _placed(self, outbox: Outbox, message: Any) -> Item | None:
+        """Give a message its place, and keep it; None if no stream can carry it."""
+        sequence = self.sequence + 1
+        try:
+            item = self.item(outbox, message, sequence)
+        except (TypeError, ValueError) as error:  # a number out of range, half a surrogate pair
+            self.dropped("unsendable")
+            reason = f"The message cannot be carried: {type(error).__name__}."
+            self._owner.refused("bad_message", reason)
+            return None
+        if type(message) is Audio:
+            self._audio_sent = sent = self._audio_sent + 1
+            if sent >= self._hold_at:
+                self._hold(True)
+        elif item.ByteSize() > outbox.max_item_bytes:
+            self.dropped("too_large")
+            self._owner.refused("too_large", "The message is too large.")
+            return None
+        self.sequence = sequence
+        self.kept.add(message, self._ends.clock.seconds())
+        if self._incoming.owes:
+            self._incoming.acknowledge(item)
+        return item
+
+    def _wait(self, message: Any) -> None:
+        waiting, begins = self._waiting, self._waiting is None
+        if waiting is None:
+            waiting = self._waiting = Waiting(self._ends.bounds, self.dropped)
+            if self._outbox is not None:
+                self._outbox.queue_up(self)
+        accepted = waiting.add(message, self._ends.clock.seconds())
+        if not accepted and not self._told:
+            self._told = True
+            self._owner.refused(
+                "ai_unavailable", "The service does not answer; a message was lost."
+            )
+        if begins:
+            self._owner.backlog(True)
+
+    def _resend(self, outbox: Outbox) -> None:
+        """Once more what was not acknowledged; too old audio becomes a gap."""
+        ends, kept = self._ends, self.kept
+        stale = kept.expire(ends.clock.seconds() - ends.bounds.audio_age)
+        self._audio_sent -= stale
+        for _ in range(stale):
+            self.dropped("audio_stale")
+        void = 0
+        for sequence, message in kept:
+            if message is None:
+                void = sequence
+                continue
+            if void:
+                outbox.add(skip(ends.outgoing, self._session_id, void))
+                void = 0
+            outbox.add(self.item(outbox, message, sequence))
+        if void:
+            outbox.add(skip(ends.outgoing, self._session_id, void))
+
+    def _hold(self, on: bool) -> None:
+        if on is not self._holding:
+            self._holding = on
+            self._owner.hold("credit", on)
