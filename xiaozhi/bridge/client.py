@@ -72,7 +72,7 @@ class BridgeClient:
             clock, settings.resume_timeout, self._give_up
         )
         self._settling: IDelayedCall | None = None
-        self.retarget(settings.targets)
+        self.retarget(settings.given_targets)
 
     def start(self) -> Deferred[None]:
         """Begin to dial. Fires without waiting for a connection."""

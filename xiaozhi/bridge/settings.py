@@ -123,6 +123,11 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     backoff_jitter: Annotated[float, Meta(ge=0, le=1)] = 1.0
     backoff_reset: Seconds = 30.0
 
+    @property
+    def given_targets(self) -> tuple[str, ...]:
+        """The addresses among the targets; the others are names to be looked up."""
+        return tuple(target for target in self.targets if not target.startswith("dns:"))
+
 
 class ServerSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The AI service's side.
