@@ -35,7 +35,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :ivar token_file: holds the token.
     """
 
-    coalesce: Annotated[float, Meta(ge=0, le=0.1)] = 0.002
+    coalesce: Annotated[float, Meta(ge=0, le=0.1)] = 0.001
     queue_messages: Annotated[int, Meta(ge=1, le=100_000)] = 256
     queue_audio: Annotated[int, Meta(ge=1, le=100_000)] = 256
     audio_max_age: Seconds = 2.0
@@ -97,6 +97,9 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ``dns:host:port`` stands for all addresses of the name.
     :ivar resolve_interval: how often those names are looked up.
     :ivar resolve_timeout: a name that takes longer is as good as not found.
+    :ivar sessions_per_stream: one stream is filled up to so many sessions before the
+        next is used, then all by as many again: a stream that carries much does so in
+        larger batches, which are what makes it cheap.
     :ivar connect_timeout: from dialling until the other side has announced itself.
     :ivar heartbeat_interval: between an answer and the next ping.
     :ivar heartbeat_timeout: how long an answer may take.
@@ -114,6 +117,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     resolve_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
     tls: ClientTls = field(default_factory=ClientTls)
     streams_per_target: Annotated[int, Meta(ge=1, le=64)] = 2
+    sessions_per_stream: Annotated[int, Meta(ge=1, le=100_000)] = 500
     connect_timeout: Seconds = 5.0
     heartbeat_interval: Seconds = 10.0
     heartbeat_timeout: Seconds = 5.0

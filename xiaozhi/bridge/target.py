@@ -39,6 +39,7 @@ class Target:
         self._owner = owner
         self._reported = ""  # the state the log last spoke of
         self._last_error = ""
+        self._full = edge.settings.sessions_per_stream
         self._lanes = [Lane(edge, address, self) for _ in range(edge.settings.streams_per_target)]
 
     def start(self) -> None:
@@ -77,12 +78,15 @@ class Target:
         """The least loaded healthy lane; None: no new sessions for this target."""
         if self.draining or self.retired:
             return None
-        return min(self.lanes, key=_load, default=None)
+        return min(self.lanes, key=self._load, default=None)
 
     def lane_to(self, process: str) -> Lane | None:
         """The least loaded lane to this very process."""
         lanes = (lane for lane in self.lanes if lane.peer.process == process)
-        return min(lanes, key=_load, default=None)
+        return min(lanes, key=self._load, default=None)
+
+    def _load(self, lane: Lane) -> tuple[bool, int]:
+        return lane.suspect, len(lane.sessions) // self._full
 
     def detail(self) -> dict[str, Any]:
         """For ``/health``. ``rtt_ms`` is that of the slowest lane."""
@@ -141,7 +145,3 @@ class Target:
             self._owner.lane_lost(self, lane)
         elif silent:
             self._owner.target_silent(self)
-
-
-def _load(lane: Lane) -> tuple[bool, int]:
-    return lane.suspect, len(lane.sessions)

@@ -120,7 +120,12 @@ class ClientTestCase(SynchronousTestCase):
         self.dialer = HandDialer()
 
     def start(self, **changed: Any) -> BridgeClient:
-        values = {"streams_per_target": 1, "targets": ("ai:1",), **changed}
+        values = {
+            "streams_per_target": 1,
+            "sessions_per_stream": 1,
+            "targets": ("ai:1",),
+            **changed,
+        }
         self.client = BridgeClient(
             self.dialer, ClientSettings(**values), self.clock, lambda: 0.5, "im", "boot"
         )
@@ -591,6 +596,19 @@ class ClientTests(ClientTestCase):
         for number in range(8):
             self.open(f"s{number}")
         self.assertEqual([len(stream.items) for stream in self.dialer.streams], [2, 2, 2, 2])
+
+    def test_one_stream_is_filled_before_the_next(self) -> None:
+        self.start(streams_per_target=2, sessions_per_stream=3)
+        first, second = self.dialer.streams
+        for stream in (first, second):
+            stream.announce()
+        filled = []
+        for number in range(8):
+            self.open(f"s{number}")
+            filled.append((len(first.items), len(second.items)))
+        self.assertEqual(filled[2], (3, 0))
+        self.assertEqual(filled[5], (3, 3))
+        self.assertEqual(filled[7], (5, 3))
 
     def test_a_target_that_misses_heartbeats_comes_last(self) -> None:
         self.start(targets=("ai:1", "ai:2"), heartbeat_timeout=5, heartbeat_interval=100)
