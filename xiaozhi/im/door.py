@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xiaozhi.im.admission import http_error
 from xiaozhi.im.edge import Edge
+from xiaozhi.im.refusals import Refused
 
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*websocket", re.IGNORECASE)
@@ -27,10 +27,17 @@ class Door(Protocol):
 
     factory: DoorFactory
     transport: Any
-    _log = Logger()
-    _next: IProtocol | None = None
+    _next: Any = None
     _tick: int | None = None
     _refused = False
+
+    def __init__(self, host: str, counted_as: str) -> None:
+        """
+        :param host: the peer's address.
+        :param counted_as: what it counts as in ``Edge.peers``.
+        """
+        self._host = host
+        self._counted_as = counted_as
 
     def connectionMade(self) -> None:
         self._head = bytearray()
@@ -59,6 +66,7 @@ class Door(Protocol):
             self._next.connectionLost(reason)
         else:
             self._leave()
+            self.factory.edge.peers.leave(self._counted_as)
 
     def _arm(self) -> None:
         edge = self.factory.edge
@@ -71,18 +79,29 @@ class Door(Protocol):
             self.factory.edge.timeouts.cancel(self._tick, self._late)
             self._tick = None
         self.factory.waiting -= 1
+        self.factory.edge.peers.served(self._counted_as)
 
     def _hand_over(self, data: bytes, end: int) -> None:
         factory = self.factory
+        peers = factory.edge.peers
+        if peers.is_proxy(self._host):
+            forwarded = peers.forwarded(data[: end + 2])
+            if why := peers.arrive(forwarded):
+                self._refuse(429, why, "there are too many connections from your address")
+                return
+            self._counted_as = forwarded
         is_upgrade = _UPGRADE.search(data, 0, end) is not None
         chosen = factory.sockets if is_upgrade else factory.site
         transport = self.transport
-        protocol = chosen.buildProtocol(transport.getPeer())
+        protocol: Any = chosen.buildProtocol(transport.getPeer())
         if protocol is None:
+            factory.dropped("too_many_visits", self._host)
             self._refused = True
             transport.loseConnection()
             return
         self._leave()
+        if self._counted_as:
+            protocol.counted_as = self._counted_as
         self._next = protocol
         self._head = bytearray()
         # TLS and PROXY wrappers keep theirs under another name.
@@ -96,16 +115,13 @@ class Door(Protocol):
         if self._head and not self._refused:
             self._refuse(408, "request_timeout", "the request did not come in time")
         else:
+            if not self._refused:
+                self.factory.dropped("silent", self._host)
             self.transport.abortConnection()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         transport = self.transport
-        self._log.info(
-            "refused: {status} {error}, peer {peer}",
-            status=status,
-            error=code,
-            peer=str(transport.getPeer()),
-        )
+        self.factory.edge.refusals.add(Refused(code, status, self._host))
         self._refused = True
         if self._tick is None:
             self._arm()
@@ -133,8 +149,18 @@ class DoorFactory(Factory):
         self.waiting = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Door | None:  # type: ignore[override]
+        host = str(getattr(addr, "host", ""))
         if self.waiting >= self.edge.settings.gateway.max_waiting:
+            self.dropped("too_many_waiting", host)
             return None
-        door = Door()
+        key = self.edge.peers.key(host)
+        if why := self.edge.peers.arrive(key):
+            self.dropped(why, host)
+            return None
+        door = Door(host, key)
         door.factory = self
         return door
+
+    def dropped(self, reason: str, host: str) -> None:
+        """A connection is cut without an answer."""
+        self.edge.refusals.add(Refused(reason, 0, host))

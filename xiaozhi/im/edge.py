@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from xiaozhi.im.peers import Peers
+from xiaozhi.im.refusals import Refusals
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.wheel import TickWheel
 from xiaozhi.interfaces import IBridge
@@ -43,6 +45,8 @@ class Edge:
     :ivar timeouts: wheel of some 250 ms for everything else.
     :ivar new_session_id: makes ``[A-Za-z0-9_-]+``: devices paste it into JSON
         unescaped (§2.2).
+    :ivar peers: connections by where they come from.
+    :ivar refusals: those that were not let in.
     """
 
     bridge: IBridge
@@ -53,6 +57,8 @@ class Edge:
     timeouts: TickWheel
     new_session_id: Callable[[], str]
     downlink: AudioParams = field(init=False)
+    peers: Peers = field(init=False)
+    refusals: Refusals = field(init=False)
 
     def __post_init__(self) -> None:
         link = self.settings.link
@@ -60,3 +66,6 @@ class Edge:
             sample_rate=link.downlink_sample_rate, frame_duration=link.downlink_frame_duration
         )
         object.__setattr__(self, "downlink", downlink)
+        gateway = self.settings.gateway
+        object.__setattr__(self, "peers", Peers(gateway, self.clock))
+        object.__setattr__(self, "refusals", Refusals(self.clock, gateway.log_interval))

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xiaozhi.im.admission import Credentials, Refusal
+from xiaozhi.im.buckets import Buckets
 from xiaozhi.im.edge import Edge, SessionLog
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
@@ -68,6 +69,7 @@ class Gateway:
         self._node = node
         self._by_device: dict[str, DeviceLink] = {}
         self._by_session: dict[str, DeviceLink] = {}
+        self._attempts = Buckets(settings.gateway.device_rate, settings.gateway.device_burst)
         self._draining = False
         self._drained: Deferred[None] | None = None
 
@@ -96,7 +98,13 @@ class Gateway:
             raise Refusal(503, "draining", "this server is stopping; connect again")
         if self.connections >= self.edge.settings.gateway.max_connections:
             raise Refusal(503, "too_many_connections", "this server is full; try again later")
-        return self._authenticator.authenticate(offered.token, offered.device_id, offered.client_id)
+        device = self._authenticator.authenticate(
+            offered.token, offered.device_id, offered.client_id
+        )
+        # Not earlier, or anybody could lock out a device by its name.
+        if not self._attempts.take(device.device_id, self.edge.clock.seconds()):
+            raise Refusal(429, "device_rate", "this device connects too often; wait a moment")
+        return device
 
     def connect(
         self, transport: IDeviceTransport, device: Device, framing: int, host: str = ""
@@ -182,3 +190,4 @@ class Gateway:
         """Release the timers; call when everyone is gone."""
         self.edge.pacing.stop()
         self.edge.timeouts.stop()
+        self.edge.refusals.stop()

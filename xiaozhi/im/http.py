@@ -15,6 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from xiaozhi.im.gateway import Gateway
+from xiaozhi.im.refusals import Refused
 from xiaozhi.interfaces import IBridge
 
 _METHODS = (b"GET", b"HEAD")
@@ -82,6 +83,7 @@ class _Health(_Json):
             "connections": self._gateway.connections,
             "grpc_status": status.state,
             "draining": self._gateway.draining,
+            "refused": dict(self._gateway.edge.refusals.counts),
             "bridge": {
                 "streams": status.streams,
                 "sessions": status.sessions,
@@ -140,22 +142,51 @@ class _Bodiless(Request):
 
 
 class _Visit(HTTPChannel):
-    """A connection, counted."""
+    """A connection, counted. A request has ``head_timeout`` from its first byte to its
+    last: Twisted's own limit begins anew with every byte."""
 
     site: EdgeSite
+    transport: Any
+    counted_as = ""  # in Edge.peers
+    _tick: int | None = None
 
     def connectionMade(self) -> None:
         self.site.visits += 1
         super().connectionMade()
 
+    def dataReceived(self, data: bytes) -> None:
+        if self._tick is None:
+            edge = self.site.edge
+            due = edge.clock.seconds() + edge.settings.gateway.head_timeout
+            self._tick = edge.timeouts.at(due, self._late)
+        super().dataReceived(data)
+
+    def requestDone(self, request: HttpRequest) -> None:
+        self._in_time()
+        super().requestDone(request)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._in_time()
         self.site.visits -= 1
+        self.site.edge.peers.leave(self.counted_as)
         super().connectionLost(reason)
+
+    def _in_time(self) -> None:
+        if self._tick is not None:
+            self.site.edge.timeouts.cancel(self._tick, self._late)
+            self._tick = None
+
+    def _late(self) -> None:
+        self._tick = None
+        peer = str(getattr(self.transport.getPeer(), "host", ""))
+        self.site.edge.refusals.add(Refused("slow_request", 0, self.counted_as or peer))
+        self.transport.abortConnection()
 
 
 class EdgeSite(Site):
     """The web site behind the edge's port. No access log: a query can hold a token.
 
+    :ivar edge: what it shares with the devices' links.
     :ivar visits: open connections; those beyond ``max_waiting`` are closed at once.
     """
 
@@ -183,6 +214,7 @@ class EdgeSite(Site):
             _plant(root, path.strip("/").encode(), _UpgradeOnly())
         super().__init__(root, reactor=clock, timeout=timeout)
         self.visits = 0
+        self.edge = gateway.edge
         self._most = gateway.edge.settings.gateway.max_waiting
 
     def buildProtocol(self, addr: IAddress | None) -> Any:

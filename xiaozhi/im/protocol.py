@@ -13,7 +13,9 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi.errors import AuthError
@@ -22,6 +24,7 @@ from xiaozhi.im.admission import Refusal, credentials, http_error
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.packets import packet_at
+from xiaozhi.im.refusals import Refused
 from xiaozhi.im.writing import write_now
 from xiaozhi.interfaces import IDeviceTransport
 from xiaozhi.wire.messages import Device
@@ -83,6 +86,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     _link: DeviceLink | None = None
     _refusal: tuple[str, str] | None = None
     _drop_tick: int | None = None
+    counted_as = ""  # in Edge.peers
 
     @staticmethod
     def perMessageCompressionAccept(offers: object) -> None:
@@ -110,17 +114,13 @@ class DeviceProtocol(WebSocketServerProtocol):
         """Answer with JSON. Autobahn's own reasons quote the request, token and
         all, after a first quotation mark: that part is cut off."""
         error, message = self._refusal or ("bad_handshake", reason.partition('"')[0].rstrip(" '("))
-        self._note.info(
-            "refused: {status} {error}, device {device}, peer {peer}",
-            status=code,
-            error=error,
-            device=self._claimed_device(),
-            peer=self.peer,
+        self.factory.gateway.edge.refusals.add(
+            Refused(error, code, self.counted_as or str(self.peer), self._claimed_device())
         )
         headers = list(responseHeaders or ())
         if code == 401:
             headers.append(("WWW-Authenticate", "Bearer"))
-        elif code == 503:
+        elif code in (429, 503):
             headers.append(("Retry-After", "5"))
         self.transport.write(http_error(code, error, message, *headers))
         self.wasClean = True
@@ -186,6 +186,11 @@ class DeviceProtocol(WebSocketServerProtocol):
         """A sign of life."""
         if self._link is not None:
             self._link.alive()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The socket is gone, however far it had come."""
+        self.factory.gateway.edge.peers.leave(self.counted_as)
+        super().connectionLost(reason)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """The socket is gone."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
 Seconds = Annotated[float, Meta(ge=0.01, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Rate = Annotated[float, Meta(ge=0.001, le=1_000_000)]
 
 
 class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,8 +107,21 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar max_connections: devices at once; more are refused with 503.
     :ivar max_waiting: connections that have not sent their request yet; and as many
         that are open for ``/health`` and the like.
-    :ivar head_timeout: for a whole request head.
+    :ivar head_timeout: for a whole request head; and for any request that is no upgrade,
+        body and all.
     :ivar max_head_bytes: longest request head.
+    :ivar max_per_address: connections at once from one address (IPv6: from one /64), of
+        whatever kind. Behind one address may be a whole building.
+    :ivar max_waiting_per_address: of these, connections that have not sent their request.
+    :ivar address_rate: new connections a second from one address, sustained.
+    :ivar address_burst: new connections from one address that may come at once.
+    :ivar device_rate: connections a second of one device that is let in, sustained.
+    :ivar device_burst: connections of one device that may come at once.
+    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a connection
+        really comes from; they themselves are not counted.
+    :ivar unlimited: networks from which any number may come.
+    :ivar log_interval: refusals of one kind within so long after the first are told in
+        one line.
     """
 
     paths: tuple[str, ...] = ("/ws", "/xiaozhi/v1/")
@@ -114,8 +129,19 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_waiting: Count = 1000
     head_timeout: Seconds = 10.0
     max_head_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 16_384
+    max_per_address: Count = 2000
+    max_waiting_per_address: Count = 200
+    address_rate: Rate = 100.0
+    address_burst: Count = 2000
+    device_rate: Rate = 1.0
+    device_burst: Count = 60
+    trusted_proxies: tuple[str, ...] = ()
+    unlimited: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    log_interval: Seconds = 10.0
 
     def __post_init__(self) -> None:
+        for network in (*self.trusted_proxies, *self.unlimited):
+            ip_network(network, strict=False)  # raises a ValueError that says it all
         if not self.paths or not all(path.startswith("/") for path in self.paths):
             raise ValueError("paths must each begin with a slash, and there must be one")
 

@@ -4,6 +4,7 @@ import json
 from itertools import count
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -134,9 +135,10 @@ class PortCase(SynchronousTestCase):
         sockets.doStart()
         self.door = DoorFactory(self.gateway.edge, sockets, site)
 
-    def dial(self) -> Wire:
-        wire = Wire()
-        door = self.door.buildProtocol(None)
+    def dial(self, host: str = "") -> Wire:
+        address = IPv4Address("TCP", host, 4711) if host else None
+        wire = Wire(peerAddress=address)
+        door = self.door.buildProtocol(address)
         assert door is not None
         wire.protocol = door
         door.makeConnection(wire)
@@ -356,6 +358,7 @@ class DoorTests(PortCase):
         self.clock.pump([0.25] * 41)
         self.assertEqual(wire.take(), b"")
         self.assertTrue(wire.aborted)
+        self.assertEqual(self.gateway.edge.refusals.counts, {"silent": 1})
 
     def test_gone_before_the_request(self) -> None:
         wire = self.dial()
@@ -367,6 +370,125 @@ class DoorTests(PortCase):
         for _ in range(4):
             self.dial()
         self.assertIsNone(self.door.buildProtocol(None))
+        self.assertEqual(self.gateway.edge.refusals.counts, {"too_many_waiting": 1})
+
+
+class AddressTests(PortCase):
+    """How many may come from one place, whatever they come for."""
+
+    settings = EdgeSettings(
+        gateway=GatewaySettings(
+            max_per_address=3,
+            max_waiting_per_address=2,
+            address_rate=1.0,
+            address_burst=10,
+            device_rate=0.1,
+            device_burst=2,
+            trusted_proxies=("10.0.0.0/8",),
+        )
+    )
+    ONE, OTHER, PROXY = "192.0.2.1", "192.0.2.2", "10.0.0.1"
+
+    def let_in(self, host: str) -> bool:
+        return self.door.buildProtocol(IPv4Address("TCP", host, 4711)) is not None
+
+    def device(self, name: str, host: str, head: bytes = FIRMWARE) -> Wire:
+        wire = self.dial(host)
+        wire.feed(head.replace(MAC.encode(), name.encode()))
+        return wire
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.gateway.edge.refusals.counts)
+
+    def test_at_once(self) -> None:
+        wires = [self.device(f"d{number}", self.ONE) for number in range(3)]
+        self.assertFalse(self.let_in(self.ONE))
+        self.assertTrue(self.let_in(self.OTHER))
+        self.assertEqual(self.counts(), {"address_full": 1})
+        wires[0].lose()
+        self.assertTrue(self.let_in(self.ONE))
+
+    def test_of_all_kinds(self) -> None:
+        """Devices, those that are refused, probes, and those that ask for nothing."""
+        device = self.device("d", self.ONE)
+        refused = self.dial(self.ONE)
+        refused.feed(FIRMWARE.replace(b"secret", b"wrong"))
+        probe = self.dial(self.ONE)
+        probe.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertFalse(self.let_in(self.ONE))
+        for wire in (device, refused, probe):
+            wire.lose()
+        self.assertEqual(self.gateway.edge.peers.addresses, 0)
+        silent = self.dial(self.ONE)
+        silent.lose()
+        self.assertEqual(self.gateway.edge.peers.addresses, 0)
+
+    def test_waiting(self) -> None:
+        """One address cannot take all the places of those that have not asked yet."""
+        wires = [self.dial(self.ONE) for _ in range(2)]
+        self.assertFalse(self.let_in(self.ONE))
+        self.assertEqual(self.counts(), {"address_waiting": 1})
+        self.assertTrue(self.let_in(self.OTHER))
+        wires[0].feed(FIRMWARE)
+        self.assertTrue(self.let_in(self.ONE))
+
+    def test_rate(self) -> None:
+        for _ in range(10):
+            self.dial(self.ONE).lose()
+        self.assertFalse(self.let_in(self.ONE))
+        self.assertTrue(self.let_in(self.OTHER))
+        self.assertEqual(self.counts(), {"address_rate": 1})
+        self.clock.advance(1)
+        self.assertTrue(self.let_in(self.ONE))
+
+    def test_behind_a_proxy(self) -> None:
+        """Its connections count for where they come from, and are told so."""
+
+        def head(host: str) -> bytes:
+            return FIRMWARE.replace(b"Host:", b"X-Forwarded-For: %s\r\nHost:" % host.encode())
+
+        wires = [self.device(f"d{number}", self.PROXY, head(self.ONE)) for number in range(3)]
+        refused = self.device("d3", self.PROXY, head(self.ONE))
+        status, headers, body = self.answer(refused.take())
+        self.assertEqual((status, body["error"]), (429, "address_full"))
+        self.assertTrue(refused.disconnecting)
+        refused.lose()
+        other = self.device("d4", self.PROXY, head(self.OTHER))
+        self.assertTrue(other.take().startswith(b"HTTP/1.1 101 "))
+        for wire in (*wires, other):
+            wire.lose()
+        self.assertEqual(self.gateway.edge.peers.addresses, 0)
+        self.assertEqual(self.door.waiting, 0)
+
+    def test_who_is_no_proxy_is_not_believed(self) -> None:
+        for number in range(3):
+            host = b"X-Forwarded-For: 198.51.100.%d\r\nHost:" % number
+            self.device(f"d{number}", self.ONE, FIRMWARE.replace(b"Host:", host))
+        self.assertFalse(self.let_in(self.ONE))
+
+    def test_a_device_that_connects_again_and_again(self) -> None:
+        """It is told to wait, and the connection it has is left alone."""
+        self.greet()
+        kept = self.greet()
+        status, headers, body = self.request(FIRMWARE)
+        self.assertEqual((status, body["error"]), (429, "device_rate"))
+        self.assertIn("retry-after", headers)
+        kept.feed(frame(2, b"opus"))
+        self.assertEqual(self.bridge.sessions[1].sent, [Audio(b"opus")])
+        self.greet(FIRMWARE.replace(MAC.encode(), b"another"))
+        self.clock.advance(10)
+        self.greet()
+
+    def test_a_name_alone_locks_nobody_out(self) -> None:
+        for _ in range(5):
+            self.assertEqual(self.request(FIRMWARE.replace(b"secret", b"wrong"))[0], 401)
+        self.greet()
+
+    def test_told_in_health(self) -> None:
+        self.request(FIRMWARE.replace(b"secret", b"wrong"))
+        wire = self.dial()
+        wire.feed(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        self.assertEqual(self.answer(wire.take())[2]["refused"], {"bad_token": 1})
 
 
 class ConnectionTests(PortCase):
@@ -549,6 +671,7 @@ class DrainTests(PortCase):
         self.assertNoResult(drained)
         wires[1].lose()
         self.successResultOf(drained)
+        self.gateway.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nobody_there(self) -> None:

@@ -152,3 +152,60 @@ class HttpTests(PortCase):
         top, _, body = wire.take().partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", top.lower())
         self.assertEqual(json.loads(body)["status"], "healthy")
+
+
+class SlowTests(PortCase):
+    """Requests that never end."""
+
+    def slow(self, request: bytes) -> None:
+        """A byte a second."""
+        wire = self.dial()
+        passed = 0
+        for octet in request:
+            if wire.disconnecting or getattr(wire, "aborted", False):
+                break
+            wire.feed(bytes([octet]))
+            self.clock.pump([0.25] * 4)
+            passed += 1
+        self.assertLessEqual(passed, 11)
+        self.assertTrue(wire.disconnecting)
+
+    def test_head(self) -> None:
+        self.slow(b"GET /health HTTP/1.1\r\nHost: somewhere\r\n\r\n")
+        self.assertEqual(self.gateway.edge.refusals.counts, {"request_timeout": 1})
+
+    def test_body(self) -> None:
+        wire = self.dial()
+        wire.feed(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(9):
+            wire.feed(b"x")
+            self.clock.pump([0.25] * 4)
+        self.assertFalse(wire.aborted)
+        wire.feed(b"x")
+        self.clock.pump([0.25] * 8)
+        self.assertTrue(wire.aborted)
+        self.assertEqual(self.gateway.edge.refusals.counts, {"slow_request": 1})
+
+    def test_second_request(self) -> None:
+        """Of a connection that began well."""
+        wire = self.dial()
+        wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.clock.pump([0.25] * 60)
+        self.assertFalse(wire.aborted)
+        for _ in range(9):
+            wire.feed(b"G")
+            self.clock.pump([0.25] * 4)
+        self.assertFalse(wire.aborted)
+        wire.feed(b"G")
+        self.clock.pump([0.25] * 8)
+        self.assertTrue(wire.aborted)
+
+    def test_probes_may_keep_their_connection(self) -> None:
+        wire = self.dial()
+        for _ in range(10):
+            wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.clock.pump([0.25] * 40)
+        self.assertFalse(wire.aborted)
+        self.assertEqual(wire.take().count(b"HTTP/1.1 200 OK"), 10)
+        wire.lose()
+        self.assertEqual(self.gateway.edge.refusals.counts, {})

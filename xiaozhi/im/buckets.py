@@ -1,0 +1,48 @@
+"""How often something may happen, for each of many."""
+
+from __future__ import annotations
+
+
+class Buckets:
+    """A token bucket for each key. Whoever is refused is not charged.
+
+    A bucket is kept as the time at which it will be full again, and only until
+    then. Beyond ``most`` the one not used for longest is forgotten, that is: full.
+
+    :param rate: tokens a second.
+    :param burst: tokens in a full bucket.
+    :param most: buckets kept.
+    """
+
+    __slots__ = ("_depth", "_full_at", "_most", "_step")
+
+    def __init__(self, rate: float, burst: int, most: int = 65_536) -> None:
+        self._step = 1.0 / rate
+        self._depth = burst / rate
+        self._most = most
+        self._full_at: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, key: str, now: float) -> bool:
+        """Take a token out; False: there is none."""
+        buckets = self._full_at
+        before = buckets.pop(key, now)
+        after = max(before, now) + self._step
+        allowed = after - now <= self._depth + 1e-9
+        buckets[key] = after if allowed else before
+        self._forget(now)
+        return allowed
+
+    def _forget(self, now: float) -> None:
+        """Let go of some full ones, from the one not used for longest. Each call adds at
+        most one and may take away two, so they do not pile up."""
+        buckets = self._full_at
+        for _ in range(2):
+            oldest = next(iter(buckets))
+            if buckets[oldest] > now and len(buckets) <= self._most:
+                return
+            del buckets[oldest]
+            if not buckets:
+                return

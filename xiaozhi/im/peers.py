@@ -1,0 +1,145 @@
+"""Where connections come from, and how many may come from one place."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.im.buckets import Buckets
+from xiaozhi.im.settings import GatewaySettings
+
+_FORWARDED = re.compile(rb"\r\nx-forwarded-for[ \t]*:([^\r\n]*)", re.IGNORECASE)
+# As some proxies write it: 192.0.2.1:4711, [2001:db8::1]:4711
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+):\d+")
+
+_Address = IPv4Address | IPv6Address
+
+# One for all whose proxy says nothing that is an address.
+_NOWHERE = "nowhere"
+
+
+class Networks:
+    """A set of addresses, given as networks.
+
+    :param given: ``192.0.2.0/24`` or single addresses.
+    """
+
+    def __init__(self, given: Iterable[str]) -> None:
+        self._networks = [ip_network(each, strict=False) for each in given]
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, _Address) and any(address in each for each in self._networks)
+
+
+class Peers:
+    """Counts connections by address.
+
+    An IPv6 address counts as its /64, of which a customer has at least one. Some
+    addresses are not counted: those in ``gateway.unlimited``; and trusted proxies, whose
+    connections count for the address they name in ``X-Forwarded-For``.
+
+    Nothing here grows without the connections themselves, but for the rate, which is
+    kept for so many addresses as :class:`Buckets` does.
+    """
+
+    def __init__(self, settings: GatewaySettings, clock: IReactorTime) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._proxies = Networks(settings.trusted_proxies)
+        self._unlimited = Networks(settings.unlimited)
+        self._there: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
+        self._rate = Buckets(settings.address_rate, settings.address_burst)
+
+    def is_proxy(self, host: str) -> bool:
+        """Whether to believe what a peer says about where its connections come from."""
+        return _parsed(host) in self._proxies
+
+    def key(self, host: str) -> str:
+        """What a peer counts as; empty: it is not counted.
+
+        :param host: its address.
+        """
+        address = _parsed(host)
+        return "" if address in self._proxies else self._key(address)
+
+    def forwarded(self, head: bytes) -> str:
+        """What a connection by a trusted proxy counts as, see :meth:`key`.
+
+        The last address that is not a proxy of ours: all before it may be invented.
+
+        :param head: of the request.
+        """
+        hops = b",".join(_FORWARDED.findall(head)).decode("latin-1").split(",")
+        for hop in reversed(hops):
+            if text := hop.strip():
+                address = _parsed(_bare(text))
+                if address is None:
+                    return _NOWHERE
+                if address not in self._proxies:
+                    return self._key(address)
+        return ""
+
+    def arrive(self, key: str) -> str:
+        """One more connection, which waits for its request.
+
+        :return: why it is refused, then it is not counted; empty: it is let in, and
+            :meth:`served` and :meth:`leave` or :meth:`leave` alone must follow.
+        """
+        if not key:
+            return ""
+        settings = self._settings
+        if self._there[key] >= settings.max_per_address:
+            return "address_full"
+        if self._waiting[key] >= settings.max_waiting_per_address:
+            return "address_waiting"
+        if not self._rate.take(key, self._clock.seconds()):
+            return "address_rate"
+        self._there[key] += 1
+        self._waiting[key] += 1
+        return ""
+
+    def served(self, key: str) -> None:
+        """Its request has come."""
+        _less(self._waiting, key)
+
+    def leave(self, key: str) -> None:
+        """It is closed."""
+        _less(self._there, key)
+
+    @property
+    def addresses(self) -> int:
+        """How many have a connection."""
+        return len(self._there)
+
+    def _key(self, address: _Address | None) -> str:
+        if address is None or address in self._unlimited:
+            return ""
+        if isinstance(address, IPv6Address):
+            return str(ip_network((int(address) >> 64 << 64, 64)))
+        return str(address)
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    if key:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]
+
+
+def _bare(text: str) -> str:
+    found = _WITH_PORT.fullmatch(text)
+    return (found[1] or found[2]) if found else text
+
+
+def _parsed(host: str) -> _Address | None:
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
