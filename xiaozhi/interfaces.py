@@ -213,6 +213,42 @@ class ISessionStore(Interface):
         """
 
 
+class ISpool(Interface):
+    """Log records on disk while the session store is away, oldest first."""
+
+    count = Attribute("How many there are.")
+    octets = Attribute("How much room they take.")
+    oldest = Attribute("The time of the first one, or None.")
+
+    def start() -> Deferred[None]:
+        """Open it, with what an earlier process has left.
+
+        :raises StoreError: it cannot be had; may be tried again.
+        """
+
+    def stop() -> Deferred[None]:
+        """Close it; what it holds stays."""
+
+    def put(records: Sequence[LogRecord], after: int = 0) -> Deferred[int]:
+        """Add at the end. With no room left the oldest messages and events are
+        dropped, and rows of sessions only when there is nothing else.
+
+        :param after: what is numbered up to this is being written and stays.
+        :return: how many were dropped, or cannot be kept.
+        :raises StoreError: nothing was added; ``spool_broken``: see :meth:`renew`.
+        """
+
+    def take(limit: int) -> Deferred[list[tuple[int, LogRecord | None]]]:
+        """The oldest, with their numbers; None for what cannot be read. They stay
+        until they are discarded."""
+
+    def discard(through: int) -> Deferred[None]:
+        """Remove all up to this number."""
+
+    def renew() -> Deferred[int]:
+        """Put what is broken aside and begin anew. :return: how many are lost."""
+
+
 class IDialogueStore(Interface):
     """What devices and the assistant said to each other, for as long as a talk may
     be continued. Entries are added and removed, never changed: whoever still

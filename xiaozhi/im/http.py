@@ -26,6 +26,9 @@ _NOT_FOUND = {"error": "not_found", "message": "see /health, /ready and /alive"}
 Check = Callable[[], str]
 """Says what is wrong, in a few words; empty: nothing."""
 
+Detail = Callable[[], Mapping[str, Any]]
+"""Says how something is, in figures."""
+
 
 class _Json(Resource):
     """A page of JSON. Twisted adds Content-Length to whole answers."""
@@ -68,8 +71,15 @@ class _Fixed(_Json):
 class _Health(_Json):
     """``/health``: 503 if devices are not served as they should be."""
 
-    def __init__(self, gateway: Gateway, bridge: IBridge, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        bridge: IBridge,
+        checks: Mapping[str, Check],
+        details: Mapping[str, Detail],
+    ) -> None:
         super().__init__()
+        self._details = details
         self._gateway = gateway
         self._bridge = bridge
         self._checks = checks
@@ -90,6 +100,7 @@ class _Health(_Json):
                 "detail": status.detail,
             },
             "checks": {name: wrong or "ok" for name, wrong in found.items()},
+            **{name: detail() for name, detail in self._details.items()},
         }
 
 
@@ -201,13 +212,15 @@ class EdgeSite(Site):
         checks: Mapping[str, Check],
         clock: IReactorTime,
         timeout: float = 60.0,
+        details: Mapping[str, Detail] | None = None,
     ) -> None:
         """
         :param checks: further things that must be well, by name, e.g. ``store``.
         :param timeout: seconds a connection may be silent.
+        :param details: further figures for ``/health``, by name.
         """
         root = _Root()
-        root.putChild(b"health", _Health(gateway, bridge, checks))
+        root.putChild(b"health", _Health(gateway, bridge, checks, details or {}))
         root.putChild(b"ready", _Ready(gateway))
         root.putChild(b"alive", _Fixed(200, status="alive"))
         for path in gateway.edge.settings.gateway.paths:

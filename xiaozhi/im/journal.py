@@ -1,24 +1,24 @@
 """The write-behind log in front of the session store.
 
 A device's message must not wait for a database. What happens is noted here at
-once and written a moment later, in batches, again and again while the store is
-away. What is noted in one session is written in that order.
+once and written a moment later, in batches; while the store is away it goes to a
+spool on disk, if there is one. What is noted in one session is written in that order.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from xiaozhi.errors import StoreError
-from xiaozhi.interfaces import ISessionStore
+from xiaozhi.im.backlog import Backlog
+from xiaozhi.im.writer import LogWriter, WriterSettings
+from xiaozhi.interfaces import ISessionStore, ISpool
 from xiaozhi.values import (
     Direction,
     EventLogged,
@@ -37,12 +37,13 @@ _CLOCK_SLIP = timedelta(seconds=1)
 class Journal:
     """Notes records and writes them behind.
 
-    Bounded to ``capacity`` records, those being written included. Beyond it the
-    oldest messages and events go first; rows of sessions, which the others refer
-    to, only when there is nothing else. What is dropped is counted and reported.
+    In memory there are at most ``capacity`` records, those being written included.
+    Beyond it the oldest messages and events go first; rows of sessions, which the
+    others refer to, only when there is nothing else. What is dropped is counted and
+    reported.
 
-    :ivar dropped: records lost since the start: for want of room, refused by the
-        store, or unwritten at the end.
+    :ivar drops: records lost since the start, by reason; see
+        :class:`~xiaozhi.im.backlog.Backlog`.
     """
 
     _log = Logger()
@@ -53,47 +54,86 @@ class Journal:
         clock: IReactorTime,
         *,
         keep_content: bool,
+        spool: ISpool | None = None,
+        node: str = "",
         flush_interval: float = 0.2,
         batch_size: int = 500,
         capacity: int = 10_000,
+        spool_after: float = 1.0,
         retry_delays: tuple[float, float] = (0.5, 10.0),
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         """
         :param keep_content: whether what was said is written, or only that it was.
+        :param spool: where records go while the store is away; None: they stay in memory.
+        :param node: this process, for the rows of its sessions.
         :param flush_interval: seconds the first record of a batch waits for others.
         :param batch_size: records to a transaction.
+        :param spool_after: seconds without an answer of the store after which what
+            waits goes to the spool; it also does when half the capacity is used.
         :param retry_delays: seconds before the first retry, doubling up to the second.
         """
-        self.dropped = 0
-        self._store = store
         self._clock = clock
+        self._spool = spool
         self._keep_content = keep_content
-        self._flush_interval = flush_interval
-        self._batch_size = batch_size
-        self._capacity = capacity
-        self._retry_delays = retry_delays
+        self._node = node
         self._new_id = new_id
-        self._sessions: deque[SessionStarted | SessionChanged] = deque()
-        self._entries: deque[MessageLogged | EventLogged] = deque()
-        self._batch: list[LogRecord] = []
-        self._state = "idle"  # then started, stopping, stopped
-        self._flush_call: IDelayedCall | None = None
-        self._writing: Deferred[None] | None = None
-        self._retry_call: IDelayedCall | None = None
-        self._dropped_in_burst = 0
-        self._failures = 0
-        self._trouble = ""
+        self._backlog = Backlog(capacity)
+        self._writer = LogWriter(
+            store,
+            spool,
+            self._backlog,
+            clock,
+            WriterSettings(flush_interval, batch_size, spool_after, capacity // 2, retry_delays),
+        )
+        self._stopped = False
         self._last_time = datetime.fromtimestamp(0, UTC)
 
     @property
     def pending(self) -> int:
-        """Records not written yet."""
-        return len(self._sessions) + len(self._entries) + len(self._batch)
+        """Records in memory that are not written yet."""
+        return len(self._backlog) + self._backlog.away
+
+    @property
+    def spooled(self) -> int:
+        """Records on disk that are not written yet."""
+        return self._writer.spooled
+
+    @property
+    def spooled_octets(self) -> int:
+        """The room they take there."""
+        return int(self._spool.octets) if self._spool is not None else 0
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest record that is not written yet."""
+        oldest = [record.at for record in self._writer.held[:1]]
+        oldest += [at for at in (self._backlog.oldest, self._spool_oldest()) if at is not None]
+        return max(0.0, self._clock.seconds() - min(oldest).timestamp()) if oldest else 0.0
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """See the class."""
+        return self._backlog.drops
+
+    @property
+    def dropped(self) -> int:
+        """All of :attr:`drops`."""
+        return self._backlog.drops.total()
 
     def trouble(self) -> str:
-        """Why records are not written at present; empty while they are."""
-        return self._trouble
+        """Why records do not reach the store at present; empty while they do."""
+        return self._writer.trouble
+
+    def status(self) -> dict[str, Any]:
+        """For ``/health``."""
+        return {
+            "pending": self.pending,
+            "spooled": self.spooled,
+            "spooled_bytes": self.spooled_octets,
+            "lag": round(self.lag, 3),
+            "dropped": {reason: count for reason, count in self.drops.items() if count},
+        }
 
     # --- noting -----------------------------------------------------------------
 
@@ -109,6 +149,7 @@ class Journal:
                 device.user_id,
                 self._now(),
                 dict(metadata or {}),
+                self._node,
             )
         )
 
@@ -139,174 +180,41 @@ class Journal:
 
     def record(self, record: LogRecord) -> None:
         """Note a record. Never blocks, never raises."""
-        if self._state == "stopped":
-            self.dropped += 1
+        if self._stopped:
+            self._backlog.drops["stopped"] += 1
             return
-        if self.pending >= self._capacity and not self._make_room(record):
-            return
-        if isinstance(record, SessionStarted | SessionChanged):
-            self._sessions.append(record)
-        else:
-            self._entries.append(record)
-        self._schedule()
+        self._backlog.add(record)
+        self._writer.noted()
 
     # --- life -------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin to write; what was noted before is written too."""
-        self._state = "started"
-        self._schedule()
+    def start(self) -> Deferred[None]:
+        """Begin to write; what an earlier process has spooled, and what was noted
+        before, is written too. The Deferred never fails."""
+        return Deferred.fromCoroutine(self._writer.start())
 
     def stop(self, timeout: float = 5.0) -> Deferred[None]:
-        """Write what there is and end. The Deferred never fails.
+        """Write or spool what there is, and end. The Deferred never fails.
 
         :param timeout: seconds to wait for a store that does not take it.
         """
-        if self._state != "started":
-            self._finish()
-            return succeed(None)
-        self._state = "stopping"
-        self._write()
-        if self._retry_call is not None:
-            self._retry_call.reset(0)
-        ended: Deferred[None] = Deferred()
-        if self._writing is None:
-            self._finish()
-            return succeed(None)
-        writing = self._writing
-        limit = self._clock.callLater(timeout, writing.cancel)
+        return Deferred.fromCoroutine(self._stop(timeout))
 
-        def finished(_: object) -> None:
-            if limit.active():
-                limit.cancel()
-            self._finish()
-            ended.callback(None)
-
-        writing.addBoth(finished)
-        return ended
-
-    def _finish(self) -> None:
-        self._state = "stopped"
-        if self._flush_call is not None:
-            self._flush_call.cancel()
-            self._flush_call = None
-        if self.pending:
-            self._log.warn("session log: {count} records were not written", count=self.pending)
-            self.dropped += self.pending
-        self._sessions.clear()
-        self._entries.clear()
-        self._batch.clear()
-
-    # --- writing ----------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        if self._state != "started" or self._writing is not None or not self.pending:
+    async def _stop(self, timeout: float) -> None:
+        if self._stopped:
             return
-        delay = 0.0 if self.pending >= self._batch_size else self._flush_interval
-        if self._flush_call is None:
-            self._flush_call = self._clock.callLater(delay, self._write)
-        elif delay == 0.0 and self._flush_call.getTime() > self._clock.seconds():
-            self._flush_call.reset(0)
+        await self._writer.stop(timeout)
+        self._stopped = True
+        left = self.pending
+        if left:
+            self._log.warn("session log: {count} records were not written", count=left)
+            self._backlog.drops["stopped"] += left
+        self._backlog.done(self._backlog.away)
+        self._backlog.clear()
 
-    def _write(self) -> None:
-        if self._flush_call is not None:
-            if self._flush_call.active():
-                self._flush_call.cancel()
-            self._flush_call = None
-        if self._writing is not None or not self.pending:
-            return
-        writing = Deferred.fromCoroutine(self._write_all())
-
-        def written(result: object) -> None:
-            self._writing = None
-            self._schedule()
-
-        self._writing = writing
-        writing.addBoth(written)
-
-    async def _write_all(self) -> None:
-        """One transaction after the other until nothing is left.
-
-        A batch the store refuses for its content is halved until the record at
-        fault stands alone, and that one is dropped.
-        """
-        size = self._batch_size
-        while self._fill_batch():
-            part = tuple(self._batch[:size])
-            try:
-                await self._store.append(part)
-            except CancelledError:
-                raise
-            except Exception as error:
-                if isinstance(error, StoreError) and error.code != "store_rejected":
-                    await self._wait_for_store(error)
-                elif len(part) > 1:
-                    size = len(part) // 2
-                else:
-                    self._refused(part[0], error)
-                continue
-            del self._batch[: len(part)]
-            size = min(size * 2, self._batch_size)
-            self._succeeded()
-
-    def _fill_batch(self) -> bool:
-        if not self._batch:
-            # Sessions first: what else is in the batch may refer to them.
-            while self._sessions and len(self._batch) < self._batch_size:
-                self._batch.append(self._sessions.popleft())
-            while self._entries and len(self._batch) < self._batch_size:
-                self._batch.append(self._entries.popleft())
-        return bool(self._batch)
-
-    async def _wait_for_store(self, error: StoreError) -> None:
-        if self._failures == 0:
-            self._log.warn("session log: not written, will try again: {error}", error=str(error))
-        first, longest = self._retry_delays
-        delay = min(first * 2 ** min(self._failures, 30), longest)
-        self._failures += 1
-        self._trouble = error.message
-        pause: Deferred[None] = Deferred(lambda _: call.cancel())
-        call = self._retry_call = self._clock.callLater(delay, pause.callback, None)
-        try:
-            await pause
-        finally:
-            self._retry_call = None
-
-    def _succeeded(self) -> None:
-        if self._failures:
-            self._log.info("session log: the store takes records again")
-            self._failures = 0
-            self._trouble = ""
-        if self._dropped_in_burst:
-            self._log.warn(
-                "session log: {count} records were dropped while it was full",
-                count=self._dropped_in_burst,
-            )
-            self._dropped_in_burst = 0
-
-    def _refused(self, record: LogRecord, error: Exception) -> None:
-        self._batch.pop(0)
-        self.dropped += 1
-        self._log.error(
-            "session log: a {kind} of session {session_id} cannot be stored: {error}",
-            kind=type(record).__name__,
-            session_id=record.session_id,
-            error=str(error),
-        )
-
-    def _make_room(self, record: LogRecord) -> bool:
-        """:return: whether there is room now for this record."""
-        if self._dropped_in_burst == 0:
-            self._log.warn("session log: full, dropping the oldest records")
-        self._dropped_in_burst += 1
-        self.dropped += 1
-        if self._entries:
-            self._entries.popleft()
-            return True
-        if isinstance(record, SessionStarted | SessionChanged) and self._sessions:
-            self._sessions.popleft()
-            return True
-        return False
+    def _spool_oldest(self) -> datetime | None:
+        oldest: datetime | None = self._spool.oldest if self._spool is not None else None
+        return oldest
 
     def _now(self) -> datetime:
         """The time, but no two alike: the store orders records by it."""

@@ -114,7 +114,7 @@ class DeviceLink:
         self._unpack: Unpack = unpack_v1
         self._allowance = Allowance(edge.settings.limits, edge.clock.seconds())
         self._record = Record(edge.journal, self.session_id)
-        self._vigil = Vigil(edge, transport, self._down, self._shut)
+        self._vigil = Vigil(edge, transport, self._down, self._shut, self._touch)
         self._answers = Answers(self, edge, transport, self._down, self._vigil, self._record)
         self._early = 0
         self._closed = False
@@ -321,6 +321,9 @@ class DeviceLink:
                 "{device} is closed: {what} limit", device=self.device.device_id, what=what
             )
             self._shut(closecodes.POLICY, f"{what}_limit")
+
+    def _touch(self) -> None:
+        self._edge.journal.session_changed(self.session_id, SessionStatus.ACTIVE)
 
     def _shut(self, code: int, reason: str) -> None:
         if not self._closed:

@@ -30,8 +30,16 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     :ivar content: whether the message log keeps what was said.
     :ivar flush_interval: seconds that records wait to be written together.
     :ivar batch_size: records written in one transaction.
-    :ivar capacity: records that may wait while the store is away; then the
-        oldest messages and events are dropped.
+    :ivar capacity: records that may wait in memory; beyond, the oldest messages and
+        events are dropped. From half of it on they go to the spool.
+    :ivar spool_bytes: of records that wait on disk while the store is away; beyond, the
+        oldest messages and events are dropped; 0: there is no spool.
+    :ivar spool_after: seconds without an answer of the store before they go there.
+    :ivar retention_days: what is older is removed; 0: nothing is.
+    :ivar purge_interval: seconds between two rounds of removing.
+    :ivar stale_after: seconds without a sign of activity after which a session that was
+        never ended is taken for one whose process has crashed; more than a minute
+        longer than ``link.idle_timeout``.
     """
 
     url: str = ""
@@ -40,6 +48,11 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     flush_interval: Annotated[float, Meta(gt=0, le=60)] = 0.2
     batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 500
     capacity: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
+    spool_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 268_435_456
+    spool_after: Annotated[float, Meta(gt=0, le=600)] = 1.0
+    retention_days: Annotated[float, Meta(ge=0, le=36_500)] = 90.0
+    purge_interval: Annotated[float, Meta(ge=1, le=86_400)] = 3600.0
+    stale_after: Annotated[float, Meta(ge=60, le=86_400)] = 600.0
 
 
 class PresenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,3 +85,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pacer: PacerSettings = field(default_factory=PacerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+
+    def __post_init__(self) -> None:
+        # Or sessions that live would be taken for dead.
+        if self.store.stale_after <= self.link.idle_timeout + 60:
+            raise ValueError("needs store.stale_after > link.idle_timeout + 60")

@@ -27,9 +27,11 @@ from xiaozhi.im.journal import Journal
 from xiaozhi.im.protocol import DeviceFactory
 from xiaozhi.im.schema import Settings
 from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.im.upkeep import upkeep
+from xiaozhi.interfaces import ISpool
 from xiaozhi.listening import Listener
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
-from xiaozhi.storage import store_from_url
+from xiaozhi.storage import Spool, store_from_url
 
 _log = Logger()
 
@@ -66,9 +68,12 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         store,
         reactor,
         keep_content=settings.store.content,
+        spool=_spool(settings, state, reactor),
+        node=node,
         flush_interval=settings.store.flush_interval,
         batch_size=settings.store.batch_size,
         capacity=settings.store.capacity,
+        spool_after=settings.store.spool_after,
     )
     presence = presence_from_url(settings.presence.url, reactor, node)
     discovery = Discovery(
@@ -101,7 +106,9 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         ),
         node=node,
     )
-    site = EdgeSite(gateway, bridge, {"store": journal.trouble}, reactor)
+    site = EdgeSite(
+        gateway, bridge, {"store": journal.trouble}, reactor, details={"store": journal.status}
+    )
     door = DoorFactory(gateway.edge, DeviceFactory(gateway), site)
 
     program = Program(reactor, options)
@@ -111,6 +118,16 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         )
     program.add(Component("store", store.start, store.stop))
     program.add(Component("journal", journal.start, journal.stop))
+    for each in upkeep(
+        store,
+        journal,
+        node=node,
+        clock=reactor,
+        retention_days=settings.store.retention_days,
+        purge_interval=settings.store.purge_interval,
+        stale_after=settings.store.stale_after,
+    ):
+        program.add(Component("upkeep", each.start, each.stop))
     program.add(Component("presence", presence.start, presence.stop))
     program.add(Component("bridge", bridge.start, bridge.stop))
     program.add(Component("targets", lambda: discovery.start(bridge.retarget), discovery.stop))
@@ -125,3 +142,8 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
 
 def _store_url(settings: Settings, state: Path) -> str:
     return settings.store.url or f"sqlite:///{state / 'im.sqlite3'}"
+
+
+def _spool(settings: Settings, state: Path, reactor: Any) -> ISpool | None:
+    limit = settings.store.spool_bytes
+    return Spool(state / "spool", reactor, limit=limit) if limit else None

@@ -12,6 +12,8 @@ from xiaozhi.interfaces import IDeviceTransport
 # Not to look again in the same tick.
 _LEAST = 0.05
 _CONGESTED_LOOK = 1.0
+# Between two signs of activity in the log.
+_TELL = 60.0
 
 Expire = Callable[[int, str], None]
 
@@ -32,6 +34,8 @@ class Vigil:
         "_pinged",
         "_since",
         "_tick",
+        "_told",
+        "_touch",
         "_transport",
         "active",
         "greeted",
@@ -40,14 +44,23 @@ class Vigil:
     )
 
     def __init__(
-        self, edge: Edge, transport: IDeviceTransport, down: Delivery, expire: Expire
+        self,
+        edge: Edge,
+        transport: IDeviceTransport,
+        down: Delivery,
+        expire: Expire,
+        touch: Callable[[], None] = lambda: None,
     ) -> None:
-        """:param expire: called with the close code and the reason."""
+        """
+        :param expire: called with the close code and the reason.
+        :param touch: called while the device is active, about once a minute.
+        """
         self._edge = edge
         self._transport = transport
         self._down = down
         self._expire = expire
-        self._since = self.active = self.heard = edge.clock.seconds()
+        self._touch = touch
+        self._since = self._told = self.active = self.heard = edge.clock.seconds()
         self._pinged = 0.0
         self._tick: int | None = None
         self.greeted = False
@@ -91,7 +104,14 @@ class Vigil:
         elif not self.paused and self._dead(now):
             self._expire(closecodes.INTERNAL, "ping_timeout")
         else:
+            self._tell(now)
             self._next(now)
+
+    def _tell(self, now: float) -> None:
+        # Who is paused has more to say than is taken.
+        if now - self._told >= _TELL and (self.paused or self._last_message() > self._told):
+            self._told = now
+            self._touch()
 
     def _last_message(self) -> float:
         return max(self.active, self._down.active)

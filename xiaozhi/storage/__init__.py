@@ -10,9 +10,10 @@ from xiaozhi.interfaces import IDialogueStore, ISessionStore
 from xiaozhi.storage.dialects import Dialect, Postgresql, Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
 from xiaozhi.storage.memory import MemoryDialogueStore
+from xiaozhi.storage.spool import Spool
 from xiaozhi.storage.store import SessionStore
 
-__all__ = ["dialogues_from_url", "store_from_url"]
+__all__ = ["Spool", "dialogues_from_url", "store_from_url"]
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")

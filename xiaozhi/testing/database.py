@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
@@ -12,6 +13,7 @@ from xiaozhi.storage.database import Pool
 from xiaozhi.storage.dialects import Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
 from xiaozhi.storage.schema import MIGRATIONS, Migration
+from xiaozhi.storage.spool import Spool
 from xiaozhi.storage.store import SessionStore
 
 T = TypeVar("T")
@@ -44,3 +46,9 @@ def memory_dialogues(path: str = ":memory:") -> SqlDialogueStore:
     """As :func:`memory_store`, for dialogues."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SqlDialogueStore(Sqlite(path), reactor(), name="dialogue store", pool=InlinePool)
+
+
+def inline_spool(directory: Path, limit: int = 1 << 24) -> Spool:
+    """A spool whose methods are done when they return."""
+    reactor: Any = MemoryReactorClock  # not annotated
+    return Spool(directory, reactor(), limit=limit, pool=InlinePool)
