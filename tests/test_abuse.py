@@ -92,7 +92,9 @@ class AbuseTests(TestCase):
             with contextlib.suppress(TimeoutError):
                 dropped += not self.answer(connection, b"")
         self.assertGreaterEqual(dropped, 60)
-        self.assertGreaterEqual(self.refused()["address_waiting"], 60)
+        refused = self.refused()
+        # On a slow machine the first are cut for their silence before the last have come.
+        self.assertGreaterEqual(refused["address_waiting"] + refused.get("silent", 0), 60)
         self.assertLess(len(self.told("address_waiting")), 4, self.pair.im.output)
         self.assertIn(f"peer {ABUSER}", self.told("address_waiting")[0])
 
