@@ -17,6 +17,7 @@ class Upkeep:
 
     A failure is logged once in a row; the job is tried again at the next interval.
 
+    :ivar name: for the log: ``purging dialogues``.
     :ivar done: how much has been done since the start.
     """
 
@@ -33,14 +34,13 @@ class Upkeep:
         first: float | None = None,
     ) -> None:
         """
-        :param name: for the log: ``purging dialogues``.
         :param portion: does at most so much and says how much it was.
         :param interval: seconds from the end of one round to the next.
         :param size: of a portion.
         :param first: seconds until the first round; None: ``interval``.
         """
         self.done = 0
-        self._name = name
+        self.name = name
         self._portion = portion
         self._clock = clock
         self._interval = interval
@@ -75,7 +75,7 @@ class Upkeep:
             raise
         except Exception as error:
             if not self._failing:
-                self._log.warn("{name}: {error}", name=self._name, error=str(error))
+                self._log.warn("{name}: {error}", name=self.name, error=str(error))
             self._failing = True
         else:
             self.done += count

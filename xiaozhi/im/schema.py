@@ -26,6 +26,8 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     :ivar url: ``sqlite:///path`` or ``postgresql://user:password@host:port/database``;
         empty: ``im.sqlite3`` in the state directory.
+    :ivar required: whether the edge refuses to start while the store cannot be reached;
+        else it serves devices and spools, as it does when the store goes away later.
     :ivar pool_size: connections to PostgreSQL.
     :ivar content: whether the message log keeps what was said.
     :ivar flush_interval: seconds that records wait to be written together.
@@ -43,6 +45,7 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     url: str = ""
+    required: bool = True
     pool_size: Annotated[int, Meta(ge=1, le=100)] = 4
     content: bool = False
     flush_interval: Annotated[float, Meta(gt=0, le=60)] = 0.2

@@ -9,7 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from xiaozhi.auth import make_tokens, read_secret
 from xiaozhi.bridge.client import BridgeClient
@@ -20,6 +22,7 @@ from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import presence_from_url
 from xiaozhi.component import Component
 from xiaozhi.config import load
+from xiaozhi.errors import StoreError
 from xiaozhi.im.door import DoorFactory
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.http import EdgeSite
@@ -28,7 +31,7 @@ from xiaozhi.im.protocol import DeviceFactory
 from xiaozhi.im.schema import Settings
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.upkeep import upkeep
-from xiaozhi.interfaces import ISpool
+from xiaozhi.interfaces import ISessionStore, ISpool
 from xiaozhi.listening import Listener
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import Spool, store_from_url
@@ -116,7 +119,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         program.add(
             Component("notice", lambda: _log.warn("auth.required is off: any device may connect"))
         )
-    program.add(Component("store", store.start, store.stop))
+    program.add(Component("store", lambda: _opened(store, settings), store.stop))
     program.add(Component("journal", journal.start, journal.stop))
     for each in upkeep(
         store,
@@ -127,7 +130,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         purge_interval=settings.store.purge_interval,
         stale_after=settings.store.stale_after,
     ):
-        program.add(Component("upkeep", each.start, each.stop))
+        program.add(Component(each.name, each.start, each.stop))
     program.add(Component("presence", presence.start, presence.stop))
     program.add(Component("bridge", bridge.start, bridge.stop))
     program.add(Component("targets", lambda: discovery.start(bridge.retarget), discovery.stop))
@@ -147,3 +150,16 @@ def _store_url(settings: Settings, state: Path) -> str:
 def _spool(settings: Settings, state: Path, reactor: Any) -> ISpool | None:
     limit = settings.store.spool_bytes
     return Spool(state / "spool", reactor, limit=limit) if limit else None
+
+
+def _opened(store: ISessionStore, settings: Settings) -> Deferred[None]:
+    """Open the store; one that may be away is opened later by whoever writes to it."""
+
+    def failed(failure: Failure) -> None:
+        error = failure.value
+        reached = not isinstance(error, StoreError) or error.code != "store_unavailable"
+        if settings.store.required or reached:
+            failure.raiseException()
+        _log.error("started without it: {error}", error=str(error))
+
+    return store.start().addErrback(failed)

@@ -70,6 +70,7 @@ class LogWriter:
         self._retry_call: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
         self._failures = 0
+        self._is_closed = False
         self.trouble = ""
 
     @property
@@ -214,11 +215,16 @@ class LogWriter:
             if self._spooling is not None:
                 self._spooling.soon(self._settings.spool_after)
         try:
+            if self._is_closed:
+                await self._store.start()
+                self._is_closed = False
             await self._store.append(records)
         except CancelledError:
             raise
         except Exception as error:
             if isinstance(error, StoreError) and error.code != "store_rejected":
+                # It was away when this process started.
+                self._is_closed = self._is_closed or error.code == "store_closed"
                 await self._wait_for_store(error)
                 return False
             if len(records) > 1:

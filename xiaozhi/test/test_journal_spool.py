@@ -40,6 +40,9 @@ class Moody:
         self.mood = "well"
         self.hanging: list[Deferred[None]] = []
 
+    def start(self) -> Deferred[None]:
+        return self.real.start()
+
     def append(self, records: Sequence[LogRecord]) -> Deferred[None]:
         if self.mood == "away":
             return fail(AWAY)
@@ -241,6 +244,15 @@ class EndTests(JournalCase):
         self.clock.advance(0)
         self.assertEqual(self.written(), ["a"])
         self.assertEqual(self.log.count("2 records in the spool"), 1)
+        self.stop(journal)
+
+    def test_a_store_that_was_away_at_the_start_is_opened_later(self) -> None:
+        self.successResultOf(self.store.real.stop())
+        journal = self.journal()
+        journal.session_started("s1", DEVICE)
+        self.note(journal, "a")
+        self.clock.pump([0.2, 0.5, 1])
+        self.assertEqual((self.written(), journal.spooled, journal.trouble()), (["a"], 0, ""))
         self.stop(journal)
 
 

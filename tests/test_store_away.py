@@ -1,0 +1,189 @@
+"""A PostgreSQL that goes away and comes back under the edge: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.guests import AI_SETS, IM_SETS, Guest, ServiceCase
+from tests.servers import PostgresServer
+from tests.services import Pair
+from xiaozhi.im.journal import Journal
+from xiaozhi.storage import Spool, store_from_url
+from xiaozhi.values import Direction, SessionStatus
+from xiaozhi.wire.messages import Device
+
+ORPHANS = "SELECT count(*) FROM {} WHERE session_id NOT IN (SELECT session_id FROM device_sessions)"
+
+
+class ServerCase(TestCase):
+    """With a server of its own: others must not miss theirs."""
+
+    timeout = 120
+
+    async def server(self) -> PostgresServer:
+        server = PostgresServer()
+        await deferToThread(server.start)
+        self.addCleanup(server.stop)
+        return server
+
+    def assert_no_orphans(self, server: PostgresServer, url: str) -> None:
+        for table in ("message_logs", "connection_events"):
+            self.assertEqual(server.execute(ORPHANS.format(table), url), [(0,)])
+
+
+class Writer:
+    """Notes 1000 messages a second of sessions that come and go.
+
+    :ivar noted: what each session said, in order.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.noted: dict[str, list[str]] = {}
+        self._journal = journal
+        self._number = 0
+        self._loop = LoopingCall(self._note)
+        self._loop.start(0.02)
+
+    def _note(self) -> None:
+        session_id = f"s{self._number // 100}"
+        if session_id not in self.noted:
+            self.noted[session_id] = []
+            self._journal.session_started(session_id, Device(f"d{session_id}", "c", "u"))
+        for _ in range(20):
+            word = str(self._number)
+            self._number += 1
+            self.noted[session_id].append(word)
+            self._journal.message(session_id, "stt", Direction.INBOUND, word)
+        if self._number % 100 == 0:
+            self._journal.event(session_id, "closed", {"code": 1000})
+            self._journal.session_changed(session_id, SessionStatus.DISCONNECTED)
+
+    def stop(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+
+
+class JournalTests(ServerCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.postgres = await self.server()
+        self.url = await deferToThread(self.postgres.create_database)
+        self.store = store_from_url(self.url, reactor)
+        await self.store.start()
+        self.addCleanup(self.store.stop)
+        self.journal = self.new_journal(Path(self.mktemp()))
+        await self.journal.start()
+
+    def new_journal(self, directory: Path) -> Journal:
+        spool = Spool(directory, reactor, limit=1 << 28)
+        clock: Any = reactor
+        return Journal(self.store, clock, keep_content=True, spool=spool, capacity=2000)
+
+    def writer(self) -> Writer:
+        writer = Writer(self.journal)
+        self.addCleanup(writer.stop)
+        return writer
+
+    async def check(self, writer: Writer) -> None:
+        """All rows are there once, and each session's in its order."""
+        writer.stop()
+        until = time.monotonic() + 30
+        while self.journal.pending or self.journal.spooled:
+            self.assertLess(time.monotonic(), until, "it catches up")
+            await pause(0.1)
+        self.assertEqual((self.journal.dropped, self.journal.trouble()), (0, ""))
+        found: dict[str, list[str]] = {}
+        statement = "SELECT session_id, content FROM message_logs ORDER BY created_at"
+        for session_id, word in await deferToThread(self.postgres.execute, statement, self.url):
+            found.setdefault(str(session_id), []).append(str(word))
+        self.assertEqual(found, writer.noted)
+        statement = "SELECT count(*) FROM device_sessions WHERE status = 'active'"
+        [(active,)] = self.postgres.execute(statement, self.url)
+        self.assertLessEqual(int(str(active)), 1, "the last one may not be over")
+        self.assert_no_orphans(self.postgres, self.url)
+        await self.journal.stop()
+
+    async def test_stopped_for_ten_seconds(self) -> None:
+        writer = self.writer()
+        await pause(1)
+        await deferToThread(self.postgres.kill)
+        await pause(10)
+        self.assertGreater(self.journal.spooled, 7000)
+        self.assertLess(self.journal.pending, 1000)
+        await deferToThread(self.postgres.restart)
+        await pause(2)
+        await self.check(writer)
+
+    async def test_hangs_for_three_seconds(self) -> None:
+        writer = self.writer()
+        await pause(1)
+        lock = psycopg2.connect(self.url)
+        self.addCleanup(lock.close)
+        lock.cursor().execute("LOCK TABLE message_logs IN ACCESS EXCLUSIVE MODE")
+        await pause(3)
+        self.assertGreater(self.journal.spooled, 1000)
+        lock.close()
+        await pause(1)
+        await self.check(writer)
+
+
+class ServiceTests(ServerCase, ServiceCase):
+    timeout = 120
+
+    async def test_kill_9_of_the_edge_while_the_database_is_away(self) -> None:
+        postgres = await self.server()
+        url = await deferToThread(postgres.create_database)
+        sets = (*IM_SETS, f"store.url={url}", "store.spool_after=0.2", "store.required=false")
+        pair = await deferToThread(lambda: Pair((*sets, "node=n1"), AI_SETS).start())
+        self.addCleanup(pair.end)
+        before = await self.guest(pair)
+        await before.device.text("one")
+        await deferToThread(postgres.kill)
+        during = await self.guest(pair)
+        await before.device.text("two")
+        await during.device.text("three")
+        await pause(1)
+        health = await deferToThread(pair.im.wait_for, "/health", 503)
+        self.assertGreater(health["store"]["spooled"], 10)
+        self.assertEqual(health["store"]["dropped"], {})
+        await deferToThread(pair.im.kill)
+        # It comes back although the database does not.
+        pair.im.start()
+        await deferToThread(pair.im.wait_for, "/ready", 200)
+        after = await self.guest(pair)
+        await after.device.text("four")
+        await deferToThread(postgres.restart)
+        health = await deferToThread(pair.im.wait_for, "/health", 200)
+        self.assertEqual((health["store"]["spooled"], health["store"]["dropped"]), (0, {}))
+        told = {"one", "two", "three", "four"}
+        statement = "SELECT content FROM message_logs WHERE message_type = 'stt' ORDER BY content"
+
+        def words() -> list[Any]:
+            return [word for (word,) in postgres.execute(statement, url)]
+
+        await self.until(lambda: words() == sorted(told), "every word once")
+        self.assert_no_orphans(postgres, url)
+
+        def status(guest: Guest) -> list[Any]:
+            return postgres.execute(
+                "SELECT status FROM device_sessions"
+                f" WHERE device_id = '{guest.identity.device_id}' ORDER BY connected_at",
+                url,
+            )
+
+        # What the killed process had is over; the rest goes on.
+        for guest in (before, during):
+            await self.until(lambda g=guest: status(g) == [("disconnected",)], "it is over")  # type: ignore[misc]
+        self.assertEqual(status(after), [("active",)])
+
+
+def pause(seconds: float) -> Deferred[None]:
+    return deferLater(reactor, seconds)
