@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from xiaozhi.auth import read_secret
 from xiaozhi.bridge.client import BridgeClient
@@ -20,6 +20,7 @@ from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security, server_security
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ClientTls, ServerSettings, ServerTls
+from xiaozhi.errors import BridgeError
 from xiaozhi.testing.bridge_contract import Heard, Sessions, opening
 from xiaozhi.testing.certificates import Authority
 from xiaozhi.wire import messages as m
@@ -51,8 +52,8 @@ class SecureWayCase(TestCase):
         given = {"ca_file": self.authority.path, "certificate_file": pair[0], "key_file": pair[1]}
         return ClientTls(**{"enabled": True, **given, **values})
 
-    async def listen(self, **values: Any) -> BridgeServer:
-        settings = ServerSettings(listen="127.0.0.1:0", **values)
+    async def listen(self, listen: str = "127.0.0.1:0", **values: Any) -> BridgeServer:
+        settings = ServerSettings(listen=listen, **values)
         security = server_security(settings, read_secret)
         self.port = GrpcPort(AsyncioThread(reactor, "ai"), settings, security)
         server = BridgeServer(self.port, Sessions(), settings, reactor, "ai", "ai-boot")
@@ -148,6 +149,16 @@ class NameTests(SecureWayCase):
         await self.assert_carries(await self.dial(address, NAME, tls=self.client_tls()))
         client = await self.dial(address, "other.internal", tls=self.client_tls())
         self.assert_refused(client, "UNAVAILABLE", "Hostname", "bridge.tls.server_name")
+
+    async def test_an_ipv6_address(self) -> None:
+        certificate, key = self.authority.issue("named", "::1")
+        tls = self.server_tls(certificate_file=certificate, key_file=key)
+        try:
+            server = await self.listen("[::1]:0", tls=tls)
+        except BridgeError:
+            raise SkipTest("no IPv6 here") from None
+        self.assertRegex(server.address, r"^\[::1\]:\d+$")
+        await self.assert_carries(await self.dial(server.address, tls=self.client_tls()))
 
     async def test_the_setting_wins(self) -> None:
         address = await self.asetup(NAME)
