@@ -180,6 +180,7 @@ class FailureTests(DiscoveryCase):
         self.answer("10.0.0.1")
         discovery.stop()
         discovery.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.answer("10.0.0.2")
         self.assertEqual(self.told, [("10.0.0.1:1",)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
