@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from tests.rawsocket import RawSocket, firmware_head
-from tests.services import DOUBLES, Pair
+from tests.services import DOUBLES, Pair, get
 from xiaozhi.listening import free_port
 from xiaozhi.testing.certificates import Authority
 
@@ -78,6 +78,9 @@ class SecuredTests(TestCase):
             edge.end()
             self.assertNotIn(OTHER, edge.output)
 
+        status, health = get(pair.http_port, "/health")
+        self.assertEqual(status, 200, health)
+        self.assertGreaterEqual(health["bridge"]["refused"], 2)
         told = [line for line in pair.ai.output.splitlines() if "refused " in line]
         self.assertIn("127.0.0.1:", told[0])
         self.assertIn("wrong token", told[0])

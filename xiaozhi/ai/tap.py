@@ -98,7 +98,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             "draining": bridge.draining,
             "sessions": bridge.status().sessions,
             "providers": msgspec.structs.asdict(settings.selected),
-            "bridge": bridge.status().detail,
+            "bridge": {**bridge.status().detail, "refused": port.refused},
             "history": {
                 "pending": history.pending,
                 "dropped": history.dropped,
@@ -117,8 +117,9 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         history=history,
         vision=vision,
     )
+    port = GrpcPort(AsyncioThread(reactor), settings.grpc, security)
     bridge = BridgeServer(
-        GrpcPort(AsyncioThread(reactor), settings.grpc, security),
+        port,
         Sessions(assistant),
         settings.grpc,
         reactor,
