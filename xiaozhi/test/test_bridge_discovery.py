@@ -13,8 +13,12 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.discovery import Discovery, reactor_resolve
-from xiaozhi.bridge.settings import ClientSettings
+from xiaozhi.bridge.memory import MemoryNetwork
+from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.settings import ClientSettings, ServerSettings
+from xiaozhi.testing.bridge_contract import Heard, Sessions, opening
 
 
 class DiscoveryCase(SynchronousTestCase):
@@ -189,6 +193,54 @@ class FailureTests(DiscoveryCase):
         self.answer("10.0.0.1")
         discovery.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class BridgeTests(DiscoveryCase):
+    """Together with the bridge, in virtual time."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.network = MemoryNetwork(self.clock)
+        settings = ClientSettings(targets=("dns:ai:1",))
+        self.client = BridgeClient(self.network, settings, self.clock, lambda: 0.5, "im", "boot")
+        self.successResultOf(self.client.start())
+        self.found = Discovery(settings.targets, self.resolve, self.clock, 10, 5)
+        self.found.start(self.client.retarget)
+
+    def listen(self, address: str) -> BridgeServer:
+        server = BridgeServer(
+            self.network.port(address), Sessions(), ServerSettings(), self.clock, address, address
+        )
+        self.successResultOf(server.start())
+        return server
+
+    def targets(self) -> dict[str, int]:
+        targets = self.client.status().detail["targets"]
+        return {address: detail["sessions"] for address, detail in targets.items()}
+
+    def test_sessions_follow(self) -> None:
+        """From before anything is found to the end of the last session at a place that
+        is gone."""
+        old, new = (self.listen(f"10.0.0.{number}:1") for number in (1, 2))
+        link = self.client.open(opening("s1"), Heard())
+        self.clock.advance(1)
+        self.assertEqual(self.targets(), {})
+        self.answer("10.0.0.1")
+        self.clock.advance(1)
+        self.assertEqual(self.targets(), {"10.0.0.1:1": 1})
+        self.clock.pump([1] * 9)
+        self.answer("10.0.0.2")
+        self.clock.advance(1)
+        self.client.open(opening("s2"), Heard())
+        self.clock.advance(1)
+        self.assertEqual(self.targets(), {"10.0.0.1:1": 1, "10.0.0.2:1": 1})
+        self.assertEqual((old.status().sessions, new.status().sessions), (1, 1))
+        link.close("device_gone", "")
+        self.clock.pump([1] * 2)
+        self.assertEqual(self.targets(), {"10.0.0.2:1": 1})
+        self.assertEqual((old.status().sessions, new.status().sessions), (0, 1))
+        self.found.stop()
+        self.successResultOf(self.client.stop())
 
 
 class _Here:
