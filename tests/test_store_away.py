@@ -185,5 +185,59 @@ class ServiceTests(ServerCase, ServiceCase):
         self.assertEqual(status(after), [("active",)])
 
 
+class HistoryTests(ServerCase, ServiceCase):
+    """What the AI service keeps of dialogues."""
+
+    timeout = 120
+
+    async def test_a_talk_does_not_care(self) -> None:
+        postgres = await self.server()
+        url = await deferToThread(postgres.create_database)
+        sets = ("providers.llm.scripted.recall=what did I say", f"history.url={url}")
+        pair = await deferToThread(lambda: Pair(IM_SETS, (*AI_SETS, *sets)).start())
+        self.addCleanup(pair.end)
+        guest = await self.guest(pair)
+        await guest.device.text("one")
+        # It hangs: an answer waits a second for what was said before, once.
+        lock = psycopg2.connect(url)
+        self.addCleanup(lock.close)
+        lock.cursor().execute("LOCK TABLE dialogue_entries IN ACCESS EXCLUSIVE MODE")
+        self.assertEqual((await guest.device.text("what did I say")).text, "one")
+        guest.device.close()
+        guest = await self.again(pair, guest)
+        began = time.monotonic()
+        self.assertEqual((await guest.device.text("two")).text, "All right.")
+        self.assertLess(time.monotonic() - began, 6)
+        lock.close()
+        # It is gone.
+        await deferToThread(postgres.kill)
+        self.assertEqual((await guest.device.text("what did I say")).text, "two")
+        await deferToThread(pair.ai.kill)
+        pair.ai.start()
+        await deferToThread(pair.ai.wait_for, "/health", 200)
+        await deferToThread(pair.im.wait_for, "/health", 200)
+        stranger = await self.guest(pair)
+        self.assertEqual((await stranger.device.text("hi")).text, "All right.")
+        health = await deferToThread(pair.ai.wait_for, "/health", 200)
+        self.assertGreater(health["history"]["pending"], 0)
+        self.assertIn("refused", health["history"]["trouble"])
+        # And back.
+        await deferToThread(postgres.restart)
+        statement = "SELECT content FROM dialogue_entries WHERE role = 'user' ORDER BY number"
+
+        def words() -> list[Any]:
+            return [word for (word,) in postgres.execute(statement, url)]
+
+        await self.until(lambda: words()[-1:] == ["hi"], "what was said is written")
+        self.assertEqual((words()[0], words().count("hi")), ("one", 1))
+
+    async def again(self, pair: Pair, guest: Guest) -> Guest:
+        """The same device, connected anew."""
+        again = Guest(guest.identity)
+        self.addCleanup(again.device.close)
+        await again.device.connect(pair.endpoint(guest.identity))
+        return again
+
+
 def pause(seconds: float) -> Deferred[None]:
     return deferLater(reactor, seconds)
