@@ -235,6 +235,63 @@ class AwayTests(JournalCase):
         self.stop(journal)
 
 
+class MeanwhileTests(JournalCase):
+    """What happens while something is on its way to a slow disk."""
+
+    def test_nothing_newer_is_written(self) -> None:
+        self.store.mood = "away"
+        journal = self.journal(slow=True, retry_delays=(0.01, 0.01))
+        journal.session_started("s1", DEVICE)
+        self.pass_time(0.5)
+        journal.session_started("s2", DEVICE)
+        self.pass_time(0.701)
+        self.assertEqual(self.spool.count, 0, "on its way")
+        self.note(journal, "a", session_id="s2")
+        self.store.mood = "well"
+        self.pass_time(1)
+        self.assertEqual((self.written("s2"), journal.dropped), (["a"], 0))
+        self.stop(journal)
+
+    def test_what_is_written_after_all_is_dealt_with_once(self) -> None:
+        self.store.mood = "hangs"
+        journal = self.journal(slow=True)
+        journal.session_started("s1", DEVICE)
+        self.note(journal, "a")
+        self.pass_time(1.201)
+        self.store.mood = "well"
+        for each in self.store.hanging:
+            each.callback(None)
+        self.pass_time(0.01)
+        self.assertEqual(journal.pending, 0)
+        self.pass_time(1)
+        self.assertEqual((journal.pending, journal.spooled, self.written()), (0, 0, ["a"]))
+        self.stop(journal)
+
+    def test_what_is_being_written_is_not_dropped_for_want_of_room(self) -> None:
+        self.store.mood = "away"
+        journal = self.journal(batch_size=3)
+        journal.session_started("s1", DEVICE)
+        self.note(journal, *"abcde")
+        self.pass_time(1.3)
+        self.store.mood = "hangs"
+        self.pass_time(0.5)
+        put, kept = self.spool.put, []
+
+        def watched(records: Sequence[LogRecord], after: int = 0) -> Deferred[int]:
+            kept.append(after)
+            return put(records, after)
+
+        self.spool.put = watched  # type: ignore[method-assign]
+        self.note(journal, "f")
+        self.pass_time(0.3)
+        self.assertEqual(kept, [3])
+        self.store.mood = "well"
+        self.store.give_up()
+        self.pass_time(10)
+        self.assertEqual(self.written(), list("abcdef"))
+        self.stop(journal)
+
+
 class EndTests(JournalCase):
     def test_at_the_end_what_cannot_be_written_is_kept_for_the_next_process(self) -> None:
         for mood in ("away", "hangs"):
