@@ -8,15 +8,16 @@ from typing import Any
 
 import psycopg2
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.guests import AI_SETS, IM_SETS, Guest, ServiceCase
 from tests.servers import PostgresServer
-from tests.services import Pair
+from tests.services import Pair, ServiceProcess
 from xiaozhi.im.journal import Journal
+from xiaozhi.listening import free_port
 from xiaozhi.storage import Spool, store_from_url
 from xiaozhi.values import Direction, SessionStatus
 from xiaozhi.wire.messages import Device
@@ -230,6 +231,40 @@ class HistoryTests(ServerCase, ServiceCase):
 
         await self.until(lambda: words()[-1:] == ["hi"], "what was said is written")
         self.assertEqual((words()[0], words().count("hi")), ("one", 1))
+
+    async def test_two_processes_share_a_file(self) -> None:
+        """Whoever is left when one of them is killed knows what was said to the other."""
+        pair = Pair(IM_SETS, (*AI_SETS, "providers.llm.scripted.recall=what did I say"))
+        self.addCleanup(pair.end)
+        grpc_port, http_port = free_port(), free_port()
+        both = f"bridge.targets=['127.0.0.1:{pair.grpc_port}', '127.0.0.1:{grpc_port}']"
+        pair.im.sets += (both, "bridge.backoff_base=0.05")
+        other = ServiceProcess(
+            "ai",
+            http_port,
+            (
+                *pair.ai.sets,
+                f"http.listen={{host: 127.0.0.1, port: {http_port}}}",
+                f"grpc.listen=127.0.0.1:{grpc_port}",
+            ),
+            pair.directory / "other.log",
+        )
+        self.addCleanup(other.end)
+        # At once: both make the file, or find it.
+        for service in (other, pair.ai, pair.im):
+            service.start()
+        for service in (other, pair.ai, pair.im):
+            await deferToThread(service.wait_for)
+        guests = [await self.guest(pair) for _ in range(6)]
+        said = [guest.device.text(f"I am {number}") for number, guest in enumerate(guests)]
+        await gatherResults(said)
+        for service in (other, pair.ai):
+            health = await deferToThread(service.wait_for)
+            self.assertGreater(health["sessions"], 0, "both have some")
+            self.assertEqual(health["history"], {"pending": 0, "dropped": 0, "trouble": ""})
+        await deferToThread(other.kill)
+        answers = await gatherResults([guest.device.text("what did I say") for guest in guests])
+        self.assertEqual([answer.text for answer in answers], [f"I am {n}" for n in range(6)])
 
     async def again(self, pair: Pair, guest: Guest) -> Guest:
         """The same device, connected anew."""
