@@ -24,6 +24,7 @@ from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.interfaces import IVisionModel
 from xiaozhi.test.test_pictures import jpeg
 from xiaozhi.testing.httpwire import chunk, form, request
+from xiaozhi.testing.posting import posting
 from xiaozhi.values import Picture
 from xiaozhi.wire.messages import Device
 
@@ -88,7 +89,9 @@ class LiveTests(TestCase):
         self.looker = Looker()
         chosen = msgspec.convert({"linger": LINGER, "ota": {"edge_check": ""}}, HttpSettings)
         health = {"status": "healthy"}
-        self.site, _ = make_site(chosen, self.tokens, lambda: self.looker, lambda: health, reactor)
+        self.site, _ = make_site(
+            chosen, self.tokens, lambda: self.looker, lambda: health, posting(None), reactor
+        )
         port = clock.listenTCP(0, self.site, interface="127.0.0.1")
         self.port: int = port.getHost().port
         self.addCleanup(port.stopListening)

@@ -24,11 +24,13 @@ from xiaozhi.values import (
     MessageLogged,
     Picture,
     Presence,
+    Receipt,
     SessionRow,
     ToolSpec,
     Transcript,
     Utterance,
 )
+from xiaozhi.wire.mail import Mail
 from xiaozhi.wire.messages import Device, SessionOpen
 
 T = TypeVar("T")
@@ -290,7 +292,8 @@ class IDialogueStore(Interface):
 class IPresence(Interface):
     """Which device is connected where, across all edge processes.
 
-    The newest claim wins, also between processes (§9, 22 and 23).
+    The newest claim wins, also between processes and whatever their clocks say
+    (§9, 22 and 23).
     """
 
     def start() -> Deferred[None]:
@@ -311,6 +314,32 @@ class IPresence(Interface):
 
     def lookup(device_id: str) -> Deferred[Presence | None]:
         """Where the device is, if anywhere."""
+
+
+class IDeviceInbox(Interface):
+    """Reaches a device wherever it is connected, or at its next connection."""
+
+    def post(device_id: str, mail: Mail, ttl: float) -> Deferred[Receipt]:
+        """Send now, or keep. In order per device, and once.
+
+        :param ttl: seconds to keep it for a device that is not connected; 0: not at all.
+        :raises StoreError: ``inbox_full`` or ``inboxes_full``: as much is kept already as
+            may be, for the device or in all; ``presence_unavailable``.
+        """
+
+
+class IInboxReader(Interface):
+    """The edge's side of an :class:`IDeviceInbox`: who has which device."""
+
+    def attach(device_id: str, session_id: str, deliver: Callable[[Mail], bool]) -> None:
+        """A session can be spoken to, and has claimed its device.
+
+        :param deliver: is given what is kept for the device, and from now on what is
+            posted to it. False: it cannot be sent after all, and stays kept.
+        """
+
+    def detach(device_id: str, session_id: str) -> None:
+        """The session is over. Idempotent; does nothing to another one's."""
 
 
 # --- providers --------------------------------------------------------------------------

@@ -16,17 +16,28 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from xiaozhi.errors import XiaozhiError
 
+_BACKLOG = 1024
+"""Connections that may wait to be accepted; the system may have a lower limit."""
+
 
 def listen(
-    reactor: Any, host: str, port: int, factory: IProtocolFactory, key: str = "listen"
+    reactor: Any,
+    host: str,
+    port: int,
+    factory: IProtocolFactory,
+    key: str = "listen",
+    reuse_port: bool = False,
 ) -> Deferred[IListeningPort]:
     """Listen on TCP.
 
     :param host: an address of this machine; empty: all.
     :param key: the section of the configuration with ``host`` and ``port``.
+    :param reuse_port: other processes that say the same may have the port, too; the
+        kernel gives each its share of connections.
     :raises XiaozhiError: through the Deferred; its line names address and key.
     """
-    return maybeDeferred(_listen, reactor, host, port, factory, key)
+    way = _listen_among_others if reuse_port else _listen
+    return maybeDeferred(way, reactor, host, port, factory, key)
 
 
 def _listen(
@@ -36,6 +47,28 @@ def _listen(
         listening: IListeningPort = reactor.listenTCP(port, factory, interface=host)
     except CannotListenError as error:
         raise XiaozhiError("cannot_listen", refusal(error, host, port, key)) from None
+    return listening
+
+
+def _listen_among_others(
+    reactor: Any, host: str, port: int, factory: IProtocolFactory, key: str
+) -> IListeningPort:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise XiaozhiError("cannot_listen", f"{key}.reuse_port: not on this operating system")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as ours:
+        try:
+            # Twisted's listenTCP leaves no moment to set the second one.
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            ours.bind((host, port))
+            ours.listen(_BACKLOG)
+            ours.setblocking(False)
+        except OSError as error:
+            reason = CannotListenError(host, port, error)
+            raise XiaozhiError("cannot_listen", refusal(reason, host, port, key)) from None
+        # It takes a duplicate.
+        listening: IListeningPort = reactor.adoptStreamPort(ours.fileno(), family, factory)
     return listening
 
 
@@ -54,16 +87,28 @@ def refusal(error: CannotListenError, host: str, port: int, key: str) -> str:
 class Listener(Service):
     """Listens on TCP while it runs.
 
-    :param key: as for :func:`listen`.
+    :param key: and ``reuse_port``: as for :func:`listen`.
     :ivar port: the listening port, once started: with port 0 its number.
     """
 
     def __init__(
-        self, reactor: Any, host: str, port: int, factory: IProtocolFactory, key: str = "listen"
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        factory: IProtocolFactory,
+        key: str = "listen",
+        reuse_port: bool = False,
     ) -> None:
         self.name = f"listener {host}:{port}"
         self.port: IListeningPort | None = None
-        self._listen = partial(listen, reactor, host, port, factory, key)
+        self._asked_for = port
+        self._listen = partial(listen, reactor, host, port, factory, key, reuse_port)
+
+    @property
+    def number(self) -> int:
+        """The number of the port; with port 0, once started."""
+        return int(self.port.getHost().port) if self.port else self._asked_for  # type: ignore[attr-defined]
 
     def startService(self) -> Deferred[None]:
         super().startService()

@@ -1,4 +1,5 @@
-"""``xiaozhi-token``: make a device token by hand, or see what one says."""
+"""``xiaozhi-token``: make a device token by hand, see what one says, or see the token
+of those who manage devices."""
 
 from __future__ import annotations
 
@@ -17,7 +18,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import provider
 
-from xiaozhi.auth import AuthSettings, JwtTokens, bare_token, load_keys, open_user
+from xiaozhi.auth import (
+    AuthSettings,
+    JwtTokens,
+    admin_token,
+    bare_token,
+    load_keys,
+    open_user,
+)
 from xiaozhi.config import load_mapping, read_section
 from xiaozhi.errors import ConfigError, XiaozhiError
 from xiaozhi.wire.messages import Device
@@ -44,7 +52,7 @@ class _OneLineParser(argparse.ArgumentParser):
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = _OneLineParser(prog="xiaozhi-token", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="issue|show")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="issue|show|admin")
     issue = commands.add_parser("issue", help="print a new token")
     issue.add_argument("--device-id", required=True, help="the MAC address, as the device sends it")
     issue.add_argument("--user-id", help="whose device it is; default: open:DEVICE_ID")
@@ -53,8 +61,10 @@ def arguments() -> argparse.ArgumentParser:
     issue.add_argument("--ttl", type=duration, help="e.g. 3600, 12h, 30d; default: auth.ttl")
     show = commands.add_parser("show", help="print what a token says and whether it is valid here")
     show.add_argument("token", metavar="TOKEN", help="the token; - reads it from standard input")
-    for command in (issue, show):
+    admin = commands.add_parser("admin", help="print the management token, made at first use")
+    for command in (issue, show, admin):
         command.add_argument("--config", type=Path, help="take the section auth of this file")
+    for command in (issue, show):
         command.add_argument("--key-file", help="the key, instead of auth.key_file")
     return parser
 
@@ -82,7 +92,10 @@ def run(
     """
     options = arguments().parse_args(argv)
     try:
-        settings = read_settings(options.config, options.key_file)
+        settings = read_settings(options.config, getattr(options, "key_file", None))
+        if options.command == "admin":
+            stdout.write(admin_token(settings) + "\n")
+            return 0
         if options.command == "show":
             return _show(options.token, settings, clock, stdin, stdout)
         if not options.device_id.strip():

@@ -223,13 +223,30 @@ class Presence:
     """Where a device is connected.
 
     :ivar node: name of the edge process.
-    :ivar since: seconds since the epoch.
+    :ivar since: seconds since the epoch on that process's clock: for people; who is
+        the newest is not decided by it.
     """
 
     device_id: str
     session_id: str
     node: str
     since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of something posted to a device.
+
+    :ivar delivered: the device was sent it. False: it is kept, or if ``expires`` is 0,
+        was dropped.
+    :ivar node: the edge that has the device; empty: none.
+    :ivar expires: until when it is kept for the device's next connection, seconds since
+        the epoch.
+    """
+
+    delivered: bool
+    node: str = ""
+    expires: float = 0.0
 
 
 # --- health ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.auth import AuthSettings
 from xiaozhi.bridge.settings import ServerSettings
+from xiaozhi.cache import InboxSettings, PresenceAddress
 
 
 class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +42,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     grpc: ServerSettings = field(default_factory=ServerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    presence: PresenceAddress = field(default_factory=PresenceAddress)
+    inbox: InboxSettings = field(default_factory=InboxSettings)
     session: SessionSettings = field(default_factory=SessionSettings)
     selected: Selected = field(default_factory=Selected)
     providers: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi.ai.abilities import Abilities
+from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.ears import Ears
@@ -45,6 +46,7 @@ from xiaozhi.wire.messages import (
     Ping,
     Playback,
     Pong,
+    Say,
     SessionOpen,
     Unknown,
     Uplink,
@@ -91,6 +93,9 @@ class Session:
             self._clock,
             self._uttered,
             self._voiced,
+        )
+        self._announcements = Announcements(
+            self._id, assistant.settings.announcements, self._may_announce, self._announce
         )
         self._mouth = self._make_mouth(opening)
         self._mind = self._make_mind(opening)
@@ -145,6 +150,8 @@ class Session:
                 self._detected(words)
             case Chat(text=words):
                 self._typed(words)
+            case Say(text=words):
+                self._announcements.ask(words)
             case Abort():
                 self._stop_answer()
                 self._rest()
@@ -194,6 +201,7 @@ class Session:
         self.state = State.CLOSED
         self._cancel_answer()
         self._ears.forget()
+        self._announcements.forget()
         self._abilities.close()
 
     # --- listening ----------------------------------------------------------------------
@@ -212,6 +220,8 @@ class Session:
         elif listening:
             # A browser ends a recording with an empty packet (§13).
             self._listen_stopped()
+        # What was heard may have been a noise.
+        self._announcements.offer()
 
     def _listen(self, mode: ListenMode) -> None:
         self._mode = mode
@@ -232,6 +242,7 @@ class Session:
             self._uttered(recognition)
         else:
             self.state = State.IDLE
+            self._announcements.offer()
 
     def _uttered(self, recognition: IRecognition) -> None:
         """An utterance ended: answer it."""
@@ -331,6 +342,13 @@ class Session:
         else:
             self.state = State.LISTENING
             self._ears.listen(manual=False)
+        self._announcements.offer()
+
+    def _may_announce(self) -> bool:
+        return self.state in (State.IDLE, State.LISTENING) and not self._ears.busy
+
+    def _announce(self, words: str) -> None:
+        self._begin(lambda turn: turn.announce(words))
 
     def _end_after_answer(self) -> None:
         self._ending = True

@@ -170,6 +170,8 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Everything about a session.
 
     :ivar max_pixels: width × height of a picture sent as a message.
+    :ivar announcements: what the session was asked to say (by POST) and has not begun
+        to; more is refused.
     """
 
     listen: ListenSettings = ListenSettings()
@@ -179,3 +181,4 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     mcp: McpSettings = McpSettings()
     speech: SpeechSettings = SpeechSettings()
     max_pixels: Pixels = 40_000_000
+    announcements: Annotated[int, Meta(ge=1, le=1000)] = 16

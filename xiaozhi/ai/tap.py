@@ -20,16 +20,24 @@ from xiaozhi.ai.history import History
 from xiaozhi.ai.http.site import make_site
 from xiaozhi.ai.schema import Settings
 from xiaozhi.ai.sessions import Sessions
-from xiaozhi.auth import make_tokens, read_secret
+from xiaozhi.auth import (
+    AdminToken,
+    admin_token,
+    device_identity,
+    make_tokens,
+    read_secret,
+)
 from xiaozhi.bridge.grpc_server import GrpcPort
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import server_security
 from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.cache import outside
 from xiaozhi.component import Component
 from xiaozhi.config import load, read_section
 from xiaozhi.interfaces import Offload
 from xiaozhi.listening import Listener
 from xiaozhi.offload import ThreadOffload
+from xiaozhi.posting import Posting
 from xiaozhi.providers.selection import choose
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import dialogues_from_url
@@ -70,7 +78,9 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     check_prompt(settings.session.dialogue.prompt)
     state = state_directory(settings.state_dir)
     node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
-    tokens = make_tokens(settings.auth.kept_in(state), reactor)
+    auth = settings.auth.kept_in(state)
+    tokens = make_tokens(auth, reactor)
+    edges = outside(settings.presence, settings.inbox, reactor, node)
     security = server_security(settings.grpc, read_secret)
     offload = ThreadOffload(reactor, settings.threads)
     providers = choose(
@@ -92,8 +102,10 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     )
 
     def health() -> dict[str, Any]:
+        trouble = edges.trouble()
+        well = "degraded" if trouble else "healthy"
         return {
-            "status": "healthy" if bridge.status().state != "disconnected" else "unhealthy",
+            "status": well if bridge.status().state != "disconnected" else "unhealthy",
             "version": __version__,
             "draining": bridge.draining,
             "sessions": bridge.status().sessions,
@@ -104,9 +116,20 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
                 "dropped": history.dropped,
                 "trouble": history.trouble(),
             },
+            "checks": {"presence": trouble or "ok"},
         }
 
-    site, vision = make_site(settings.http, tokens, lambda: providers.vlllm, health, reactor)
+    posting = Posting(
+        edges.inbox,
+        AdminToken(admin_token(auth)).check,
+        device_identity,
+        ttl=settings.inbox.ttl,
+        max_ttl=settings.inbox.max_ttl,
+        max_bytes=settings.inbox.max_bytes,
+    )
+    site, vision = make_site(
+        settings.http, tokens, lambda: providers.vlllm, health, posting, reactor
+    )
     assistant = Assistant(
         providers=providers,
         functions=functions,
@@ -129,6 +152,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
 
     program = Program(reactor, options)
     program.add(offload)
+    program.add(Component("presence", edges.start, edges.stop))
     program.add(Component("providers", providers.prepare, providers.close))
     program.add(
         Component(

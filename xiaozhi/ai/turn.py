@@ -116,6 +116,15 @@ class Turn:
 
         return await self._carried_out(recite)
 
+    async def announce(self, words: str) -> bool:
+        """Say what nobody has asked for, in the language of its script."""
+        self._language = language_of(words, self._mind.language)
+
+        async def ready() -> str:
+            return words
+
+        return await self.recite("", ready())
+
     def playback(self, report: Playback) -> None:
         """The edge says how far the device is with this turn."""
         if report.state is PlaybackState.STARTED:

@@ -4,6 +4,7 @@ Both services use this package with the same settings, so both end with the
 same key: the edge checks the tokens that the AI service hands out.
 """
 
+from xiaozhi.auth.admin import AdminToken, admin_token
 from xiaozhi.auth.keys import KeyFile, Keys, load_keys, read_secret
 from xiaozhi.auth.settings import AuthSettings
 from xiaozhi.auth.tokens import (
@@ -21,11 +22,13 @@ from xiaozhi.auth.tokens import (
 __all__ = [
     "DEVICE_SCOPE",
     "VISION_SCOPE",
+    "AdminToken",
     "AuthSettings",
     "JwtTokens",
     "KeyFile",
     "Keys",
     "OpenAuthenticator",
+    "admin_token",
     "bare_token",
     "client_identity",
     "device_identity",

@@ -20,6 +20,10 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     :ivar public_key_file: PEM; absent: derived from the private key.
     :ivar leeway: seconds by which clocks may differ.
     :ivar ttl: seconds a device token lives.
+    :ivar admin_token: what those who manage devices must show, at least 16 characters;
+        wins over ``admin_token_file``.
+    :ivar admin_token_file: where it is kept; made at first start; empty:
+        ``admin.token`` in the state directory.
     :ivar issuer: put into tokens and demanded of them, if not empty.
     """
 
@@ -32,13 +36,19 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     leeway: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 30.0
     ttl: Annotated[float, msgspec.Meta(ge=60)] = 2592000.0
     issuer: str = ""
+    admin_token: str = ""
+    admin_token_file: str = ""
 
     def kept_in(self, state: Path) -> AuthSettings:
-        """These settings, with the place of the key decided.
+        """These settings, with the places of the secrets decided.
 
         :param state: the state directory.
         """
-        return msgspec.structs.replace(self, key_file=self.key_file or str(state / "jwt.key"))
+        return msgspec.structs.replace(
+            self,
+            key_file=self.key_file or str(state / "jwt.key"),
+            admin_token_file=self.admin_token_file or str(state / "admin.token"),
+        )
 
     def __repr__(self) -> str:
         return f"AuthSettings(algorithm={self.algorithm!r}, required={self.required!r}, …)"

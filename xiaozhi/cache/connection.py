@@ -92,6 +92,11 @@ class RedisConnection:
         self._open = False
         self._returning: Deferred[None] | None = None
 
+    @property
+    def connected(self) -> bool:
+        """Whether it can be used now."""
+        return self._protocol is not None and bool(self._protocol.connected)
+
     async def start(self) -> None:
         """Connect; from then on a lost connection is made again, for ever."""
         self._open = True
@@ -120,7 +125,7 @@ class RedisConnection:
 
         :raises StoreError: not connected, no answer in time, or Redis refuses.
         """
-        if self._protocol is None or not self._protocol.connected:
+        if not self.connected:
             raise self._failed("not connected")
         try:
             return await self._ask(self._protocol, command, *arguments)

@@ -93,6 +93,16 @@ class Delivery:
             self._session_id, type_of(message), Direction.OUTBOUND, content_of(message)
         )
 
+    def verbatim(self, text: str) -> None:
+        """Send a text that is none of our messages now, as it is."""
+        if not self._open:
+            return
+        self.active = self._edge.clock.seconds()
+        if self.congested is not None:
+            self._backlog += len(text)
+        self._transport.send_text(text)
+        self._edge.journal.message(self._session_id, "posted", Direction.OUTBOUND, None)
+
     # --- speech --------------------------------------------------------------------------
 
     @property

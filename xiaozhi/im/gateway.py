@@ -17,7 +17,13 @@ from xiaozhi.im.edge import Edge, SessionLog
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.wheel import TickWheel
-from xiaozhi.interfaces import IAuthenticator, IBridge, IDeviceTransport, IPresence
+from xiaozhi.interfaces import (
+    IAuthenticator,
+    IBridge,
+    IDeviceTransport,
+    IInboxReader,
+    IPresence,
+)
 from xiaozhi.values import Presence
 from xiaozhi.wire.messages import Device
 
@@ -36,6 +42,7 @@ class Gateway:
     one is over before the newer takes its place, so they share nothing.
 
     :ivar edge: what the links share.
+    :ivar node: this process's name.
     :ivar connections: sockets that were let in and are not gone yet.
     """
 
@@ -48,12 +55,16 @@ class Gateway:
         journal: SessionLog,
         authenticator: IAuthenticator,
         presence: IPresence,
+        inbox: IInboxReader,
         clock: IReactorTime,
         settings: EdgeSettings,
         node: str,
         new_session_id: Callable[[], str] = new_session_id,
     ) -> None:
-        """:param node: this process's name in the presence table."""
+        """
+        :param inbox: is told of devices that can be spoken to.
+        :param node: this process's name in the presence table.
+        """
         self.edge = Edge(
             bridge=bridge,
             journal=journal,
@@ -66,7 +77,9 @@ class Gateway:
         self.connections = 0
         self._authenticator = authenticator
         self._presence = presence
-        self._node = node
+        self._inbox = inbox
+        self._away = False
+        self.node = node
         self._by_device: dict[str, DeviceLink] = {}
         self._by_session: dict[str, DeviceLink] = {}
         self._attempts = Buckets(settings.gateway.device_rate, settings.gateway.device_burst)
@@ -121,9 +134,13 @@ class Gateway:
         link.connected()
         # Not earlier: a connection that fails here is never told of as gone.
         self.connections += 1
-        claim = Presence(device.device_id, link.session_id, self._node, self.edge.clock.seconds())
+        claim = Presence(device.device_id, link.session_id, self.node, self.edge.clock.seconds())
         self._cared(lambda: self._presence.claim(claim, link.replaced))
         return link
+
+    def greeted(self, link: DeviceLink) -> None:
+        """A device can be spoken to: what was posted to it comes now."""
+        self._inbox.attach(link.device.device_id, link.session_id, link.deliver)
 
     def session_over(self, link: DeviceLink) -> None:
         """A link has come to its end (its socket may linger for the Close frame)."""
@@ -131,6 +148,7 @@ class Gateway:
         self._by_session.pop(session_id, None)
         if self._by_device.get(device_id) is link:
             del self._by_device[device_id]
+        self._inbox.detach(device_id, session_id)
         self._cared(lambda: self._presence.release(device_id, session_id))
 
     def socket_gone(self) -> None:
@@ -139,15 +157,20 @@ class Gateway:
         self._check_drained()
 
     def _cared(self, call: Callable[[], Deferred[Any]]) -> None:
-        """Presence must never hurt a device: what fails is logged."""
+        """Presence must never hurt a device: what fails is logged, once a burst."""
+
+        def worked(_: object) -> None:
+            self._away = False
 
         def failed(failure: Failure) -> None:
-            self._log.warn("presence: {error}", error=failure.getErrorMessage())
+            if not self._away:
+                self._log.warn("presence: {error}", error=failure.getErrorMessage())
+            self._away = True
 
         try:
-            call().addErrback(failed)
-        except Exception as error:
-            self._log.warn("presence: {error}", error=str(error))
+            call().addCallbacks(worked, failed)
+        except Exception:
+            failed(Failure())
 
     # --- stopping ------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
-"""What the edge answers over HTTP: how it is, for people and for probes."""
+"""What the edge answers over HTTP: how it is, for people and for probes, and what is
+posted to devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -15,11 +17,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from xiaozhi.im.gateway import Gateway
+from xiaozhi.im.posts import BoundedRequest, DevicePosts
 from xiaozhi.im.refusals import Refused
 from xiaozhi.interfaces import IBridge
+from xiaozhi.posting import PREFIX, Posting
 
 _METHODS = (b"GET", b"HEAD")
-# Bytes; nothing here wants any.
 _LONGEST_BODY = 65_536
 _NOT_FOUND = {"error": "not_found", "message": "see /health, /ready and /alive"}
 
@@ -28,6 +31,22 @@ Check = Callable[[], str]
 
 Detail = Callable[[], Mapping[str, Any]]
 """Says how something is, in figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What health tells about besides gateway and bridge.
+
+    :ivar vital: checks by name; devices suffer when one of them fails.
+    :ivar useful: checks by name; without these connected devices go on undisturbed.
+    :ivar details: further figures, by name.
+    :ivar nodes: all edges, this one among them.
+    """
+
+    vital: Mapping[str, Check] = field(default_factory=dict)
+    useful: Mapping[str, Check] = field(default_factory=dict)
+    details: Mapping[str, Detail] = field(default_factory=dict)
+    nodes: Callable[[], list[dict[str, Any]]] = list
 
 
 class _Json(Resource):
@@ -69,27 +88,24 @@ class _Fixed(_Json):
 
 
 class _Health(_Json):
-    """``/health``: 503 if devices are not served as they should be."""
+    """``/health``: 503 if devices are not served as they should be; ``degraded`` with
+    200 if they are, but something is amiss."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        bridge: IBridge,
-        checks: Mapping[str, Check],
-        details: Mapping[str, Detail],
-    ) -> None:
+    def __init__(self, gateway: Gateway, bridge: IBridge, around: Surroundings) -> None:
         super().__init__()
-        self._details = details
         self._gateway = gateway
         self._bridge = bridge
-        self._checks = checks
+        self._around = around
 
     def page(self, request: Request) -> tuple[int, Mapping[str, Any]]:
         status = self._bridge.status()
-        found = {name: check() for name, check in self._checks.items()}
-        healthy = status.state == "connected" and not any(found.values())
-        return 200 if healthy else 503, {
-            "status": "healthy" if healthy else "unhealthy",
+        vital = {name: check() for name, check in self._around.vital.items()}
+        useful = {name: check() for name, check in self._around.useful.items()}
+        served = status.state == "connected" and not any(vital.values())
+        well = "degraded" if any(useful.values()) else "healthy"
+        return 200 if served else 503, {
+            "status": well if served else "unhealthy",
+            "node": self._gateway.node,
             "connections": self._gateway.connections,
             "grpc_status": status.state,
             "draining": self._gateway.draining,
@@ -99,8 +115,9 @@ class _Health(_Json):
                 "sessions": status.sessions,
                 "detail": status.detail,
             },
-            "checks": {name: wrong or "ok" for name, wrong in found.items()},
-            **{name: detail() for name, detail in self._details.items()},
+            "checks": {name: wrong or "ok" for name, wrong in {**vital, **useful}.items()},
+            "nodes": self._around.nodes(),
+            **{name: detail() for name, detail in self._around.details.items()},
         }
 
 
@@ -134,22 +151,6 @@ class _UpgradeOnly(_Json):
     def page(self, request: Request) -> tuple[int, Mapping[str, Any]]:
         request.setHeader(b"upgrade", b"websocket")
         return 426, {"error": "upgrade_required", "message": "this path speaks WebSocket"}
-
-
-class _Bodiless(Request):
-    """A request whose body is thrown away as it comes, where Twisted's goes to a
-    file without end. Who sends a long one is cut off."""
-
-    channel: Any
-    _thrown_away = 0
-
-    def gotLength(self, length: int | None) -> None:
-        super().gotLength(0)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self._thrown_away += len(data)
-        if self._thrown_away > _LONGEST_BODY:
-            self.channel.transport.abortConnection()
 
 
 class _Visit(HTTPChannel):
@@ -199,39 +200,46 @@ class EdgeSite(Site):
 
     :ivar edge: what it shares with the devices' links.
     :ivar visits: open connections; those beyond ``max_waiting`` are closed at once.
+    :ivar longest_body: bytes of a body after which a connection is cut.
     """
 
     noisy = False
     protocol = _Visit  # type: ignore[assignment]  # without HTTP/2
-    requestFactory = _Bodiless
+    requestFactory = BoundedRequest
+    longest_body = _LONGEST_BODY
 
     def __init__(
         self,
         gateway: Gateway,
         bridge: IBridge,
-        checks: Mapping[str, Check],
+        around: Surroundings,
+        posting: Posting,
         clock: IReactorTime,
         timeout: float = 60.0,
-        details: Mapping[str, Detail] | None = None,
     ) -> None:
         """
-        :param checks: further things that must be well, by name, e.g. ``store``.
+        :param posting: what is posted to devices goes to it.
         :param timeout: seconds a connection may be silent.
-        :param details: further figures for ``/health``, by name.
         """
         root = _Root()
-        root.putChild(b"health", _Health(gateway, bridge, checks, details or {}))
+        root.putChild(b"health", _Health(gateway, bridge, around))
         root.putChild(b"ready", _Ready(gateway))
         root.putChild(b"alive", _Fixed(200, status="alive"))
+        _plant(root, PREFIX.strip("/").encode(), DevicePosts(posting))
         for path in gateway.edge.settings.gateway.paths:
             _plant(root, path.strip("/").encode(), _UpgradeOnly())
         super().__init__(root, reactor=clock, timeout=timeout)
         self.visits = 0
         self.edge = gateway.edge
+        self._posting = posting
         self._most = gateway.edge.settings.gateway.max_waiting
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         return super().buildProtocol(addr) if self.visits < self._most else None
+
+    def room_for(self, path: bytes) -> int:
+        """Bytes of a request's body that are kept."""
+        return self._posting.max_bytes if path.startswith(PREFIX.encode()) else 0
 
     def log(self, request: HttpRequest) -> None:
         """Nothing: see above."""

@@ -24,6 +24,7 @@ from xiaozhi.values import SessionStatus
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.frames import Unpack, codec, framing_of, unpack_v1
 from xiaozhi.wire.jsontext import Dialect, parse_device
+from xiaozhi.wire.mail import Mail, meant
 
 # How the AI's reasons for ending a session read on a socket; others are faults.
 _CLOSE_CODES = {
@@ -52,6 +53,9 @@ _PREAMBLE = ("authorization:", "device-id:")
 
 class LinkOwner(Protocol):
     """Who keeps the table of links."""
+
+    def greeted(self, link: DeviceLink) -> None:
+        """The device has been told hello, and can be told more."""
 
     def session_over(self, link: DeviceLink) -> None:
         """Nothing more passes through this link; its socket may live a moment longer."""
@@ -241,6 +245,7 @@ class DeviceLink:
         self._down.serve(session)
         if edge.bridge.status().state != "connected":
             self._answers.interrupted()
+        self._owner.greeted(self)
 
     def _take(self, message: m.DeviceText, now: float) -> None:
         answers = self._answers
@@ -288,6 +293,24 @@ class DeviceLink:
         self._down.when_rested(lambda: self._shut(ws_code, code))
 
     # --- from the gateway ------------------------------------------------------------------------
+
+    def deliver(self, mail: Mail) -> bool:
+        """Send what somebody has posted, now.
+
+        :return: False: it cannot be sent by this link any more.
+        """
+        session = self._session
+        if self._closed or session is None:
+            return False
+        match meant(mail):
+            case m.Say() as words:
+                session.send(words)
+            case str(text):
+                self._down.verbatim(text)
+            case message:
+                self._down.text(message)
+        self._record.event("posted", say=bool(mail.say))
+        return True
 
     def replaced(self) -> None:
         """The same device has connected anew; the newest wins (§9, 22)."""

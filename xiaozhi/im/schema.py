@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from xiaozhi.auth import AuthSettings
 from xiaozhi.bridge.settings import ClientSettings
+from xiaozhi.cache import InboxSettings, PresenceSettings
 from xiaozhi.im.settings import GatewaySettings, LimitSettings, LinkSettings, PacerSettings
 
 
@@ -15,10 +16,13 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where devices connect; HTTP health checks come to the same port.
 
     :ivar port: 0 takes any free one.
+    :ivar reuse_port: several edge processes may have this port at once; the kernel
+        gives each its share of connections.
     """
 
     host: str = "0.0.0.0"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    reuse_port: bool = False
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,15 +62,6 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stale_after: Annotated[float, Meta(ge=60, le=86_400)] = 600.0
 
 
-class PresenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which device is connected where.
-
-    :ivar url: ``memory:`` for one process, ``redis://[:password@]host:port/db`` for many.
-    """
-
-    url: str = "memory:"
-
-
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
@@ -84,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bridge: ClientSettings = field(default_factory=ClientSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     presence: PresenceSettings = field(default_factory=PresenceSettings)
+    inbox: InboxSettings = field(default_factory=InboxSettings)
     link: LinkSettings = field(default_factory=LinkSettings)
     pacer: PacerSettings = field(default_factory=PacerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,19 +14,25 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from xiaozhi.auth import make_tokens, read_secret
+from xiaozhi.auth import (
+    AdminToken,
+    admin_token,
+    device_identity,
+    make_tokens,
+    read_secret,
+)
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.discovery import Discovery, reactor_resolve
 from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
-from xiaozhi.cache import presence_from_url
+from xiaozhi.cache import whereabouts
 from xiaozhi.component import Component
 from xiaozhi.config import load
 from xiaozhi.errors import StoreError
 from xiaozhi.im.door import DoorFactory
 from xiaozhi.im.gateway import Gateway
-from xiaozhi.im.http import EdgeSite
+from xiaozhi.im.http import EdgeSite, Surroundings
 from xiaozhi.im.journal import Journal
 from xiaozhi.im.protocol import DeviceFactory
 from xiaozhi.im.schema import Settings
@@ -33,6 +40,7 @@ from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.upkeep import upkeep
 from xiaozhi.interfaces import ISessionStore, ISpool
 from xiaozhi.listening import Listener
+from xiaozhi.posting import Posting
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import Spool, store_from_url
 
@@ -65,7 +73,9 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     """
     state = state_directory(settings.state_dir)
     node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
-    tokens = make_tokens(settings.auth.kept_in(state), reactor)
+    boot = uuid4().hex
+    auth = settings.auth.kept_in(state)
+    tokens = make_tokens(auth, reactor)
     store = store_from_url(_store_url(settings, state), reactor, pool_size=settings.store.pool_size)
     journal = Journal(
         store,
@@ -78,7 +88,16 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         capacity=settings.store.capacity,
         spool_after=settings.store.spool_after,
     )
-    presence = presence_from_url(settings.presence.url, reactor, node)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def describe() -> dict[str, Any]:
+        return {
+            "address": f"{socket.gethostname()}:{listener.number}",
+            "started": started,
+            "connections": gateway.connections,
+        }
+
+    where = whereabouts(settings.presence, settings.inbox, reactor, node, boot, describe)
     discovery = Discovery(
         settings.bridge.targets,
         reactor_resolve(reactor),
@@ -93,13 +112,14 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         reactor,
         random.random,
         node,
-        uuid4().hex,
+        boot,
     )
     gateway = Gateway(
         bridge=bridge,
         journal=journal,
         authenticator=tokens,
-        presence=presence,
+        presence=where.presence,
+        inbox=where.inbox,
         clock=reactor,
         settings=EdgeSettings(
             link=settings.link,
@@ -109,10 +129,24 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         ),
         node=node,
     )
-    site = EdgeSite(
-        gateway, bridge, {"store": journal.trouble}, reactor, details={"store": journal.status}
+    around = Surroundings(
+        vital={"store": journal.trouble},
+        useful={"presence": where.trouble},
+        details={"store": journal.status},
+        nodes=where.nodes,
     )
+    posting = Posting(
+        where.inbox,
+        AdminToken(admin_token(auth)).check,
+        device_identity,
+        ttl=settings.inbox.ttl,
+        max_ttl=settings.inbox.max_ttl,
+        max_bytes=settings.inbox.max_bytes,
+    )
+    site = EdgeSite(gateway, bridge, around, posting, reactor)
     door = DoorFactory(gateway.edge, DeviceFactory(gateway), site)
+    listen = settings.listen
+    listener = Listener(reactor, listen.host, listen.port, door, reuse_port=listen.reuse_port)
 
     program = Program(reactor, options)
     if not settings.auth.required:
@@ -131,7 +165,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         stale_after=settings.store.stale_after,
     ):
         program.add(Component(each.name, each.start, each.stop))
-    program.add(Component("presence", presence.start, presence.stop))
+    program.add(Component("presence", where.start, where.stop))
     program.add(Component("bridge", bridge.start, bridge.stop))
     program.add(Component("targets", lambda: discovery.start(bridge.retarget), discovery.stop))
     program.add(Component("timers", stop=gateway.stop))
@@ -139,7 +173,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         Component("devices", stop=lambda: gateway.drain(settings.drain_timeout)),
         stop_limit=settings.drain_timeout + 10,
     )
-    program.add(Listener(reactor, settings.listen.host, settings.listen.port, door))
+    program.add(listener)
     return program
 
 

@@ -18,7 +18,8 @@ BASE = {"burst", "errors", "values", "wire", "_pb"}
 SEAMS = {"interfaces"}
 MECHANISMS = {
     *("audio", "auth", "bridge", "cache", "component", "config", "listening"),
-    *("metrics", "offload", "plugins", "providers", "service", "storage", "upkeep"),
+    *("metrics", "offload", "plugins", "posting", "providers", "service", "storage"),
+    "upkeep",
 }
 SERVICES = {"im", "ai"}
 PROGRAMS = {"device", "run", "supervisor", "token"}

@@ -1,26 +1,38 @@
-"""Presence in one process, addresses, and Redis that does not answer.
+"""Presence and inbox in one process, addresses, and Redis that does not answer.
 
-Presence through a real Redis is in tests/test_redis.py.
+Both through a real Redis are in tests/test_redis.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, LoopingCall
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from xiaozhi.cache import LocalPresence, RedisAddress, RedisPresence, presence_from_url
+from xiaozhi.cache import InboxSettings, PresenceAddress, PresenceSettings, outside, whereabouts
+from xiaozhi.cache.connection import RedisAddress
+from xiaozhi.cache.hub import RedisHub
+from xiaozhi.cache.local import LocalPresence
+from xiaozhi.cache.localinbox import LocalInbox
+from xiaozhi.cache.redis import RedisPresence
+from xiaozhi.cache.redisinbox import RedisInbox
+from xiaozhi.cache.whereabouts import Nowhere, Outside, Whereabouts
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IPresence
+from xiaozhi.testing.inbox_contract import SETTINGS, InboxContract, mail
 from xiaozhi.testing.presence_contract import PresenceContract
-from xiaozhi.values import Presence
+from xiaozhi.testing.redis import FakeRedis
+from xiaozhi.values import Presence, Receipt
 
 
 class LocalPresenceTests(PresenceContract, TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.presence: IPresence = presence_from_url("memory:", object(), "node-a")
+        self.presence: IPresence = LocalPresence()
         self.successResultOf(self.presence.start())
 
     def test_everything_happens_within_the_call(self) -> None:
@@ -33,6 +45,114 @@ class LocalPresenceTests(PresenceContract, TestCase):
         self.successResultOf(self.presence.stop())
         self.assertIsNone(self.successResultOf(self.presence.lookup("d1")))
         self.assertEqual(self.told, [])
+
+
+class LocalInboxTests(InboxContract, TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.inbox = LocalInbox(self.clock, "node-a", SETTINGS)
+
+    async def claim(self, device_id: str, session_id: str) -> None:
+        pass
+
+    async def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    async def now(self) -> float:
+        return self.clock.seconds()
+
+    async def test_nothing_is_left_of_what_was_delivered(self) -> None:
+        for number in range(1000):
+            await self.inbox.post("d1", mail(number), 3600)
+            await self.arrive(f"s{number}", before=number + 1)
+            self.inbox.detach("d1", f"s{number}")
+        self.assertLess(len(self.inbox._due), 200)
+        self.assertEqual(self.inbox._kept, {})
+
+
+class RedisInboxTests(InboxContract, TestCase):
+    """On a fake Redis, in virtual time."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        super().setUp()
+        self.clock = Clock()
+        self.redis = FakeRedis(self.clock)
+        hub = self.redis.hub("node-a")
+        await hub.start()
+        self.presence, self.inbox = RedisPresence(hub), RedisInbox(hub, SETTINGS)
+        await self.presence.start()
+        # Heard messages are delayed calls: let them come while something is awaited.
+        ticking = LoopingCall(self.clock.advance, 0.002)
+        ticking.start(0.0002)
+        self.addCleanup(ticking.stop)
+
+    async def claim(self, device_id: str, session_id: str) -> None:
+        await self.presence.claim(Presence(device_id, session_id, "node-a", 0), lambda: None)
+
+    async def wait(self, seconds: float) -> None:
+        self.clock.pump([0.005] * round(seconds / 0.005))
+
+    async def now(self) -> float:
+        return self.redis.offset + self.clock.seconds()
+
+    async def test_a_settling_that_gets_lost(self) -> None:
+        """What was sent is not sent again."""
+        await self.inbox.post("d1", mail(1), 60)
+        await self.inbox.post("d1", mail(2), 60)
+        self.redis.go_after(2)  # claiming and taking work, settling does not
+        await self.arrive("s1", before=2)
+        self.redis.come_back()
+        await self.wait(1)
+        self.assertEqual(self.got, [("s1", mail(1)), ("s1", mail(2))])
+        self.assertEqual(self.redis.run("KEYS", "*letter*"), [])
+        self.assertEqual(len(self.inbox._unsettled), 0)
+
+    async def test_a_node_that_dies_with_letters_in_its_hands(self) -> None:
+        await self.inbox.post("d1", mail(1), 60)
+        await self.claim("d1", "s1")
+        await self.inbox._letters.take("d1", "s1")
+        await self.arrive("s2")
+        await self.wait(SETTINGS.lease - 2)
+        self.assertEqual(self.got, [])
+        await self.until(lambda: bool(self.got))
+        self.assertEqual(self.got, [("s2", mail(1))])
+
+    async def test_ours_can_be_reached_without_redis(self) -> None:
+        await self.arrive("s1")
+        self.redis.go()
+        self.assertEqual(await self.inbox.post("d1", mail(1), 60), Receipt(True, "node-a"))
+        code = await self.refused(self.inbox.post("d2", mail(2), 60))
+        self.assertEqual(code, "presence_unavailable")
+
+    async def test_what_came_while_we_were_cut_off(self) -> None:
+        """Redis lives, but this node has lost it for a while."""
+        await self.arrive("s1")
+        self.redis.subscription_lost(0)
+        receipt = await self.inbox.post("d1", mail(1), 60)
+        self.assertFalse(receipt.delivered)
+        self.redis.go()
+        self.redis.come_back()
+        await self.until(lambda: bool(self.got))
+        await self.wait(0.1)
+        self.assertEqual(self.got, [("s1", mail(1))])
+
+    async def test_a_claim_that_comes_late(self) -> None:
+        """Redis was away when the device came."""
+        await self.inbox.post("d1", mail(1), 60)
+        self.redis.go()
+        with contextlib.suppress(StoreError):
+            await self.claim("d1", "s1")
+        self.inbox.attach("d1", "s1", self.taker("s1"))
+        await self.wait(0.1)
+        self.redis.come_back()
+        await self.until(lambda: bool(self.got))
+        self.assertEqual(self.got, [("s1", mail(1))])
+
+
+def edge(url: str, reactor: Any = None) -> Whereabouts:
+    settings = PresenceSettings(url=url)
+    return whereabouts(settings, InboxSettings(), reactor or Clock(), "node-a", "boot", dict)
 
 
 class AddressTests(SynchronousTestCase):
@@ -56,7 +176,7 @@ class AddressTests(SynchronousTestCase):
             "redis://:geheim@h/0?x=1",
             "memory",
         ):
-            error = self.assertRaises(StoreError, presence_from_url, url, object(), "node-a")
+            error = self.assertRaises(StoreError, edge, url)
             self.assertEqual(error.code, "bad_presence_url")
             self.assertNotIn("geheim", error.message)
 
@@ -66,9 +186,15 @@ class AddressTests(SynchronousTestCase):
         self.assertNotIn("geheim", repr(address))
 
     def test_what_is_made(self) -> None:
-        self.assertIsInstance(presence_from_url("memory:", object(), "n"), LocalPresence)
-        made = presence_from_url("redis://h", MemoryReactorClock(), "n")
-        self.assertIsInstance(made, RedisPresence)
+        self.assertIsInstance(edge("memory:").presence, LocalPresence)
+        self.assertIsInstance(edge("redis://h").presence, RedisPresence)
+        for url, kind in (("memory:", Nowhere), ("redis://h", Outside)):
+            made = outside(PresenceAddress(url=url), InboxSettings(), Clock(), "ai-1")
+            self.assertIsInstance(made, kind)
+
+    def test_settings_show_no_password(self) -> None:
+        for settings in (PresenceSettings, PresenceAddress):
+            self.assertNotIn("geheim", repr(settings(url="redis://:geheim@h")))
 
 
 class SilentRedisTests(SynchronousTestCase):
@@ -76,14 +202,9 @@ class SilentRedisTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
-        self.presence = RedisPresence(
-            RedisAddress.parse("redis://:geheim@127.0.0.1:7/1"),
-            self.reactor,
-            "node-a",
-            ttl=90,
-            refresh_interval=30,
-            timeout=3,
-        )
+        address = RedisAddress.parse("redis://:geheim@127.0.0.1:7/1")
+        self.hub = RedisHub(address, self.reactor, "node-a", timeout=3)
+        self.presence = RedisPresence(self.hub)
 
     def connect(self) -> tuple[Any, Any]:
         """:return: protocol and transport of the latest attempt."""
@@ -94,7 +215,7 @@ class SilentRedisTests(SynchronousTestCase):
         return protocol, transport
 
     def test_no_answer_while_connecting(self) -> None:
-        starting = self.presence.start()
+        starting = Deferred.fromCoroutine(self.hub.start())
         _, transport = self.connect()
         self.assertIn(b"AUTH", transport.value())
         self.reactor.advance(2.9)
@@ -108,7 +229,7 @@ class SilentRedisTests(SynchronousTestCase):
         self.assertTrue(transport.disconnected or transport.disconnecting)
 
     def test_a_refused_password(self) -> None:
-        starting = self.presence.start()
+        starting = Deferred.fromCoroutine(self.hub.start())
         protocol, _ = self.connect()
         protocol.dataReceived(b"-WRONGPASS invalid username-password pair\r\n")
         error = self.failureResultOf(starting, StoreError).value
@@ -118,3 +239,6 @@ class SilentRedisTests(SynchronousTestCase):
         claiming = self.presence.claim(Presence("d1", "s1", "node-a", 1), lambda: None)
         error = self.failureResultOf(claiming, StoreError).value
         self.assertEqual(error.code, "presence_unavailable")
+
+    def test_so_it_says(self) -> None:
+        self.assertEqual(self.hub.trouble(), "redis://127.0.0.1:7/1: not connected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,8 +11,9 @@ from xiaozhi.ai.settings import SessionSettings, TurnSettings, WakeSettings
 from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.device import events as e
 from xiaozhi.testing.house import AI, SPEECH, House, Visitor
-from xiaozhi.values import Direction
+from xiaozhi.values import Direction, Receipt
 from xiaozhi.wire.jsontext import Dialect
+from xiaozhi.wire.mail import Mail
 from xiaozhi.wire.messages import Features, ListenMode
 
 LONG = "This is a long answer that takes quite some seconds to say, and then some more."
@@ -554,3 +556,118 @@ class SoundTests(ConversationCase):
         end = int(24000 * (0.18 + 0.0065)) * 2
         self.assertGreater(rms(sound[end - 240 : end]), 1500)
         self.assertLess(rms(sound[end + 960 :]), 300)
+
+
+class PostedTests(ConversationCase):
+    """What somebody posts to a device."""
+
+    def posted(self, house: House, visitor: Visitor, mail: Mail) -> Receipt:
+        receipt: Receipt = self.successResultOf(
+            house.inbox.post(visitor.device.identity.device_id, mail, 60)
+        )
+        return receipt
+
+    def said(self, visitor: Visitor) -> list[str]:
+        return [event.text for event in visitor.seen(e.Sentence)]
+
+    def test_words_are_spoken(self) -> None:
+        house = self.house()
+        for number, mode in enumerate(ListenMode):
+            visitor = house.connect(number, mode=mode)
+            self.assertTrue(self.posted(house, visitor, Mail(say="Tea is ready.")).delivered)
+            house.run(4)
+            self.assertEqual(self.said(visitor), ["Tea is ready."])
+            self.assertGreater(len(visitor.seen(e.PacketPlayed)), 10)
+            self.assertEqual(len(visitor.seen(e.SpeechStopped)), 1)
+            self.assertEqual(visitor.seen(e.Heard), [])
+
+    def test_after_the_answer(self) -> None:
+        house = self.house(llm={"answers": ("Half past four.",)})
+        visitor = house.connect()
+        answer = visitor.device.text("what time is it")
+        house.run(0.5)
+        for words in ("Tea is ready.", "And cake."):
+            self.posted(house, visitor, Mail(say=words))
+        self.assertEqual(house.until(answer).text, "Half past four.")
+        house.run(6)
+        self.assertEqual(self.said(visitor), ["Half past four.", "Tea is ready.", "And cake."])
+        self.assert_paired(visitor)
+
+    def test_after_the_person(self) -> None:
+        """Who is speaking is heard to the end, and answered first."""
+        for mode in ListenMode:
+            house = self.house(llm={"answers": ("Hi.",)})
+            visitor = house.connect(mode=mode)
+            answer = visitor.device.say(SPEECH)
+            house.run(0.6)
+            self.posted(house, visitor, Mail(say="Tea is ready."))
+            self.assertEqual(house.until(answer).heard, "hello")
+            house.run(5)
+            self.assertEqual(self.said(visitor), ["Hi.", "Tea is ready."])
+
+    def test_after_a_noise(self) -> None:
+        house = self.house()
+        visitor = house.connect()
+        visitor.device.listen()
+        visitor.device.microphone.say(SPEECH[: 32 * 150])
+        house.run(0.2)
+        self.posted(house, visitor, Mail(say="Tea is ready."))
+        house.run(4)
+        self.assertEqual(self.said(visitor), ["Tea is ready."])
+
+    def test_no_more_than_may_wait(self) -> None:
+        house = self.house(session=SessionSettings(announcements=2), llm={"answers": (LONG,)})
+        visitor = house.connect()
+        answer = visitor.device.text("go")
+        house.run(0.5)
+        for number in range(4):
+            self.posted(house, visitor, Mail(say=f"Number {number}."))
+        house.until(answer)
+        house.run(8)
+        self.assertEqual(self.said(visitor)[-2:], ["Number 0.", "Number 1."])
+
+    def test_in_the_language_of_its_words(self) -> None:
+        house = self.house(tts={"fail": "down"})
+        visitor = house.connect()
+        self.posted(house, visitor, Mail(say="茶好了。"))
+        house.run(4)
+        (alert,) = visitor.seen(e.Alerted)
+        self.assertEqual(alert.status, "出错了")
+        self.flushLoggedErrors()
+
+    def test_a_message_in_the_device_s_dialect(self) -> None:
+        house = self.house()
+        mail = Mail(
+            message='{"type":"alert","data":{"status":"Mail","message":"One","emotion":"happy"}}'
+        )
+        for number, dialect in enumerate(Dialect):
+            visitor = house.connect(number, dialect=dialect)
+            self.posted(house, visitor, mail)
+            house.run(0.1)
+            (alert,) = visitor.seen(e.Alerted)
+            self.assertEqual((alert.status, alert.message), ("Mail", "One"))
+
+    def test_any_other_message_as_it_is(self) -> None:
+        house = self.house()
+        browser = house.browse()
+        browser.say(type="hello", version=1)
+        device_id = browser.link.device.device_id
+        for text in ('{"type":"weather","sun":true}', '{"no":"type"}'):
+            house.inbox.post(device_id, Mail(message=text), 60)
+            self.assertEqual(browser.texts[-1], json.loads(text))
+        house.run(1)
+        (row,) = self.successResultOf(house.store.sessions_of(device_id, 1))
+        messages = self.successResultOf(house.store.messages(row.session_id, 100))
+        self.assertEqual([each.message_type for each in messages].count("posted"), 2)
+
+    def test_kept_until_the_hello(self) -> None:
+        house = self.house()
+        browser = house.browse()
+        device_id = browser.link.device.device_id
+        texts = [f'{{"number":{number}}}' for number in range(3)]
+        for text in texts:
+            house.inbox.post(device_id, Mail(message=text), 60)
+        self.assertEqual(browser.texts, [])
+        browser.say(type="hello", version=1)
+        self.assertEqual(browser.texts[0]["type"], "hello")
+        self.assertEqual(browser.texts[1:], [json.loads(text) for text in texts])

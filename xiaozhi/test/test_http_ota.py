@@ -23,6 +23,8 @@ from xiaozhi.ai.http.vision import VisionOffer
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.errors import ConfigError
 from xiaozhi.testing.httpwire import Reply, Wire, chunk, chunked_request, request
+from xiaozhi.testing.posting import AcceptingInbox, posting
+from xiaozhi.wire.mail import Mail
 from xiaozhi.wire.messages import Device
 
 NOW = 1_790_000_000.25
@@ -44,13 +46,14 @@ class SiteCase(SynchronousTestCase):
         self.clock.advance(NOW)
         auth = AuthSettings(key="k" * 40)
         self.tokens = JwtTokens(load_keys(auth), auth, self.clock)
+        self.inbox: AcceptingInbox | None = AcceptingInbox()
         self.health: dict[str, Any] = {"status": "healthy", "sessions": 2}
         self.build()
 
     def build(self, ota: dict[str, Any] | None = None, **http: Any) -> None:
         chosen = msgspec.convert({"ota": {"edge_check": "", **(ota or {})}, **http}, HttpSettings)
         self.site, self.offer = make_site(
-            chosen, self.tokens, lambda: None, lambda: self.health, self.clock
+            chosen, self.tokens, lambda: None, lambda: self.health, posting(self.inbox), self.clock
         )
 
     def exchange(self, *pieces: bytes) -> Reply:
@@ -388,6 +391,48 @@ class SiteTests(SiteCase):
         whole = request("POST", "/api/ota/", FIRMWARE, REPORT)
         for at in range(1, len(whole)):
             self.assertEqual(self.exchange(whole[:at], whole[at:]).status, 200)
+
+
+class PostTests(SiteCase):
+    """``POST /api/devices/{device_id}/messages`` at the AI service."""
+
+    path = "/api/devices/AA:bb:cc:dd:ee:ff/messages"
+
+    def post(self, body: bytes, token: str = "admin", path: str = "") -> Reply:
+        headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
+        return self.exchange(request("POST", path or self.path, headers, body))
+
+    def test_posted(self) -> None:
+        reply = self.post(b'{"say": "Tea is ready."}')
+        self.assertEqual((reply.status, reply.json), (200, {"delivered": True, "node": "im-1"}))
+        assert self.inbox is not None
+        self.assertEqual(
+            self.inbox.posted, [("aa:bb:cc:dd:ee:ff", Mail(say="Tea is ready."), 3600)]
+        )
+
+    def test_refused(self) -> None:
+        for reply, status, code in (
+            (self.post(b'{"say": "Tea"}', "secret"), 401, "bad_token"),
+            (self.post(b" " * 301, "secret"), 413, "too_large"),
+            (self.post(b" " * 301), 413, "too_large"),
+            (self.post(b"{}"), 400, "bad_field"),
+            (self.post(b"{}", path="/api/devices/x"), 404, "not_found"),
+            (self.post(b"{}", path="/api/devices"), 404, "not_found"),
+        ):
+            self.assertEqual(reply.status, status)
+            self.assertIn(code, (reply.json.get("error"), reply.json.get("code")))
+
+    def test_without_redis(self) -> None:
+        self.inbox = None
+        self.build()
+        reply = self.post(b'{"say": "Tea"}')
+        self.assertEqual((reply.status, reply.json["error"]), (501, "no_presence"))
+
+    def test_degraded_is_no_failure(self) -> None:
+        for status, expected in (("degraded", 200), ("unhealthy", 503)):
+            self.health["status"] = status
+            reply = self.exchange(request("GET", "/health", {"Connection": "close"}))
+            self.assertEqual((reply.status, reply.json["status"]), (expected, status))
 
 
 class ClosingTests(SiteCase):

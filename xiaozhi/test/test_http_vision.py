@@ -21,6 +21,7 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
 from xiaozhi.test.test_pictures import jpeg, png
 from xiaozhi.testing.httpwire import Reply, Wire, chunk, chunked_request, form, request
+from xiaozhi.testing.posting import posting
 from xiaozhi.values import Picture
 from xiaozhi.wire.messages import Device
 
@@ -59,7 +60,12 @@ class VisionCase(SynchronousTestCase):
     def build(self, tokens: IDeviceTokens | None = None, **vision: Any) -> None:
         chosen = msgspec.convert({"vision": vision}, HttpSettings)
         self.site, _ = make_site(
-            chosen, tokens or self.tokens, lambda: self.model, lambda: {}, self.clock
+            chosen,
+            tokens or self.tokens,
+            lambda: self.model,
+            lambda: {},
+            posting(None),
+            self.clock,
         )
 
     def headers(self, **more: str) -> dict[str, str]:

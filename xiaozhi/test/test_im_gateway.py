@@ -13,10 +13,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.im.door import Door, DoorFactory
 from xiaozhi.im.gateway import Gateway, new_session_id
-from xiaozhi.im.http import EdgeSite
+from xiaozhi.im.http import EdgeSite, Surroundings
 from xiaozhi.im.protocol import DeviceFactory, DeviceProtocol
 from xiaozhi.im.settings import EdgeSettings, GatewaySettings, LimitSettings
-from xiaozhi.testing.edge import FakeAuthenticator, FakeBridge, FakeLog, FakePresence
+from xiaozhi.testing.edge import (
+    FakeAuthenticator,
+    FakeBridge,
+    FakeInbox,
+    FakeLog,
+    FakePresence,
+)
+from xiaozhi.testing.posting import AcceptingInbox, posting
 from xiaozhi.values import BridgeStatus
 from xiaozhi.wire.messages import Audio, Stt
 
@@ -117,6 +124,8 @@ class PortCase(SynchronousTestCase):
         self.bridge = FakeBridge()
         self.log = FakeLog()
         self.presence = FakePresence()
+        self.inbox = FakeInbox()
+        self.posted = AcceptingInbox()
         self.authenticator = FakeAuthenticator()
         numbers = count(1)
         self.gateway = Gateway(
@@ -124,13 +133,17 @@ class PortCase(SynchronousTestCase):
             journal=self.log,
             authenticator=self.authenticator,
             presence=self.presence,
+            inbox=self.inbox,
             clock=self.clock,
             settings=self.settings,
             node="im-1",
             new_session_id=lambda: f"s{next(numbers)}",
         )
         self.checks = {"store": lambda: ""}
-        site = EdgeSite(self.gateway, self.bridge, self.checks, self.clock)
+        self.useful = {"presence": lambda: ""}
+        self.nodes = [{"node": "im-1", "connections": 0}]
+        around = Surroundings(self.checks, self.useful, nodes=lambda: self.nodes)
+        site = EdgeSite(self.gateway, self.bridge, around, posting(self.posted), self.clock)
         sockets = DeviceFactory(self.gateway)
         sockets.doStart()
         self.door = DoorFactory(self.gateway.edge, sockets, site)

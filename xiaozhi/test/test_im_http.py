@@ -4,10 +4,11 @@ import json
 
 from twisted.internet.testing import StringTransport
 
-from xiaozhi.test.test_im_gateway import FIRMWARE, PortCase
+from xiaozhi.test.test_im_gateway import FIRMWARE, MAC, PortCase, Wire
+from xiaozhi.wire.mail import Mail
 
 
-class HttpTests(PortCase):
+class HttpCase(PortCase):
     """Through the door, as a probe comes."""
 
     def ask(
@@ -28,6 +29,8 @@ class HttpTests(PortCase):
         status, headers, body = self.answer(data)
         return status, headers, body
 
+
+class HttpTests(HttpCase):
     def test_healthy(self) -> None:
         self.greet()
         status, _, body = self.ask("/health")
@@ -37,7 +40,8 @@ class HttpTests(PortCase):
             (body["status"], body["connections"], body["grpc_status"]),
             ("healthy", 1, "connected"),
         )
-        self.assertEqual(body["checks"], {"store": "ok"})
+        self.assertEqual(body["checks"], {"store": "ok", "presence": "ok"})
+        self.assertEqual((body["node"], body["nodes"]), ("im-1", self.nodes))
 
     def test_without_the_ai(self) -> None:
         for state in ("connecting", "disconnected"):
@@ -55,7 +59,24 @@ class HttpTests(PortCase):
         status, _, body = self.ask("/health")
         assert body is not None
         self.assertEqual(status, 503)
-        self.assertEqual(body["checks"], {"store": "no connection to 127.0.0.1:5432"})
+        self.assertEqual(
+            body["checks"], {"store": "no connection to 127.0.0.1:5432", "presence": "ok"}
+        )
+
+    def test_without_presence(self) -> None:
+        """Connected devices go on undisturbed: no balancer should take this edge out."""
+        self.useful["presence"] = lambda: "redis://127.0.0.1:6379/0: not connected"
+        status, _, body = self.ask("/health")
+        assert body is not None
+        self.assertEqual((status, body["status"]), (200, "degraded"))
+        self.assertEqual(
+            body["checks"],
+            {"store": "ok", "presence": "redis://127.0.0.1:6379/0: not connected"},
+        )
+        self.bridge.state = "disconnected"
+        status, _, body = self.ask("/health")
+        assert body is not None
+        self.assertEqual((status, body["status"]), (503, "unhealthy"))
 
     def test_while_draining(self) -> None:
         self.gateway.drain(1)
@@ -209,3 +230,82 @@ class SlowTests(PortCase):
         self.assertEqual(wire.take().count(b"HTTP/1.1 200 OK"), 10)
         wire.lose()
         self.assertEqual(self.gateway.edge.refusals.counts, {})
+
+
+class PostTests(HttpCase):
+    """The edge's ``POST /api/devices/{device_id}/messages``."""
+
+    path = "/api/devices/AA:bb:cc:dd:ee:ff/messages"
+
+    def post(self, body: bytes, token: str = "admin", path: str = "") -> Wire:
+        wire = self.dial()
+        head = f"POST {path or self.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        wire.feed(head.encode() + f"Authorization: Bearer {token}\r\n\r\n".encode())
+        wire.feed(body)
+        return wire
+
+    def outcome(self, wire: Wire) -> tuple[int, dict[str, object]]:
+        status, _, body = self.answer(wire.take())
+        return status, body
+
+    def test_posted(self) -> None:
+        wire = self.post(b'{"say": "Tea is ready.", "ttl": 60}')
+        self.assertEqual(self.outcome(wire), (200, {"delivered": True, "node": "im-1"}))
+        self.assertEqual(self.posted.posted, [(MAC, Mail(say="Tea is ready."), 60)])
+        # The connection is good for more.
+        wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(self.answer(wire.take())[0], 200)
+
+    def test_piece_by_piece(self) -> None:
+        wire = self.dial()
+        wire.feed(f"POST {self.path} HTTP/1.1\r\nHost: x\r\n".encode())
+        wire.feed(b"Authorization: Bearer admin\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in (b'{"say"', b': "Tea"}'):
+            wire.feed(b"%x\r\n%s\r\n" % (len(piece), piece))
+        wire.feed(b"0\r\n\r\n")
+        self.assertEqual(self.outcome(wire)[0], 200)
+
+    def test_without_the_token(self) -> None:
+        wire = self.post(b'{"say": "Tea"}', "secret")
+        status, headers, body = self.answer(wire.take())
+        self.assertEqual((status, body["error"]), (401, "bad_token"))
+        self.assertEqual(headers["www-authenticate"], "Bearer")
+        self.assertEqual(self.posted.posted, [])
+
+    def test_too_large(self) -> None:
+        status, body = self.outcome(self.post(b" " * 301))
+        self.assertEqual((status, body["error"]), (413, "too_large"))
+        self.assertEqual(self.outcome(self.post(b" " * 301, "secret"))[0], 401)
+
+    def test_far_too_large(self) -> None:
+        wire = self.dial()
+        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
+        wire.feed(head.encode())
+        wire.feed(b" " * 70_000)
+        self.assertTrue(wire.aborted)
+
+    def test_only_post(self) -> None:
+        status, headers, body = self.ask(self.path)
+        assert body is not None
+        self.assertEqual((status, body["error"]), (405, "method_not_allowed"))
+        self.assertEqual(headers["allow"], "POST")
+
+    def test_elsewhere(self) -> None:
+        for path in ("", "/", "/x", "/x/message", "/x/messages/y"):
+            wire = self.post(b"{}", path="/api/devices" + path)
+            self.assertEqual(self.outcome(wire)[0], 404, path)
+            wire.lose()
+        self.assertEqual(self.ask("/api")[0], 404)
+
+    def test_who_asks_goes(self) -> None:
+        self.posted.receipt = None
+        wire = self.post(b'{"say": "Tea"}')
+        (waiting,) = self.posted.waiting
+        wire.lose()
+        self.assertTrue(waiting.called, "cancelled")
+
+    def test_our_own_mistake(self) -> None:
+        self.posted.broken = RuntimeError("oops")
+        status, body = self.outcome(self.post(b'{"say": "Tea"}'))
+        self.assertEqual((status, body["error"]), (500, "internal"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)

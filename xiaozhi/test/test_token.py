@@ -72,6 +72,28 @@ class TokenCommandTests(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assertIn("no: the token was not signed with our key", out)
 
+    def test_admin(self) -> None:
+        config = Path(self.mktemp())
+        state = self.mktemp()
+        config.write_text(f"state_dir: {state}\n")
+        status, out, err = self.run_with("admin", "--config", str(config))
+        self.assertEqual((status, err), (0, ""))
+        file = Path(state, "admin.token")
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(out, file.read_text() + "\n")
+        self.assertEqual(self.run_with("admin", "--config", str(config))[1], out)
+
+    def test_admin_as_configured(self) -> None:
+        config = Path(self.mktemp())
+        config.write_text("auth: {admin_token: from-the-environment}\n")
+        self.assertEqual(
+            self.run_with("admin", "--config", str(config)), (0, "from-the-environment\n", "")
+        )
+        config.write_text("auth: {admin_token: short}\n")
+        status, _, err = self.run_with("admin", "--config", str(config))
+        self.assertEqual(status, 2)
+        self.assertIn("auth.admin_token: needs at least 16", err)
+
     def test_errors_are_one_line(self) -> None:
         missing = self.mktemp()
         for argv in (

@@ -19,6 +19,7 @@ from xiaozhi.interfaces import (
     IAuthenticator,
     IBridge,
     IDeviceTransport,
+    IInboxReader,
     IPresence,
     ISessionEvents,
     ISessionLink,
@@ -26,6 +27,7 @@ from xiaozhi.interfaces import (
 from xiaozhi.values import BridgeStatus, Direction, Presence, SessionStatus
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import parse_server
+from xiaozhi.wire.mail import Mail
 
 DEVICE = m.Device("aa:bb:cc:dd:ee:ff", "5f6d3c2e-0000-4000-8000-000000000001", "user-1")
 
@@ -157,10 +159,14 @@ class FakeTransport:
 
 
 class FakeOwner:
-    """Notes which links ended."""
+    """Notes which links were greeted and ended."""
 
     def __init__(self) -> None:
+        self.hellos: list[DeviceLink] = []
         self.over: list[DeviceLink] = []
+
+    def greeted(self, link: DeviceLink) -> None:
+        self.hellos.append(link)
 
     def session_over(self, link: DeviceLink) -> None:
         self.over.append(link)
@@ -211,6 +217,21 @@ class FakePresence:
 
     def lookup(self, device_id: str) -> Deferred[Presence | None]:
         return succeed(None)
+
+
+@implementer(IInboxReader)
+class FakeInbox:
+    """:ivar readers: who is attached, by device, with what delivers to it."""
+
+    def __init__(self) -> None:
+        self.readers: dict[str, tuple[str, Callable[[Mail], bool]]] = {}
+
+    def attach(self, device_id: str, session_id: str, deliver: Callable[[Mail], bool]) -> None:
+        self.readers[device_id] = (session_id, deliver)
+
+    def detach(self, device_id: str, session_id: str) -> None:
+        if self.readers.get(device_id, ("",))[0] == session_id:
+            del self.readers[device_id]
 
 
 class EdgeBench:

@@ -26,7 +26,7 @@ from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
-from xiaozhi.cache import presence_from_url
+from xiaozhi.cache import InboxSettings, PresenceSettings, whereabouts
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.events import Event
 from xiaozhi.device.identity import numbered
@@ -225,6 +225,7 @@ class House:
     :param session: settings of AI sessions.
     :param edge: settings of the edge.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``.
+    :ivar inbox: of all devices.
     """
 
     def __init__(
@@ -254,11 +255,14 @@ class House:
         self.bridge = BridgeClient(
             self.network, ClientSettings(targets=(AI,)), self.clock, lambda: 0.5, "im", "im-boot"
         )
+        where = whereabouts(PresenceSettings(), InboxSettings(), self.clock, "im", "im-boot", dict)
+        self.inbox = where.inbox
         self.gateway = Gateway(
             bridge=self.bridge,
             journal=self.journal,
             authenticator=Anyone(),
-            presence=presence_from_url("memory:", self.clock, "im"),
+            presence=where.presence,
+            inbox=where.inbox,
             clock=self.clock,
             settings=edge or EdgeSettings(),
             node="im",

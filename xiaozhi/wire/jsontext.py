@@ -78,7 +78,7 @@ def render(
 
 
 def _open(text: str, max_depth: int) -> tuple[str, _Fields, Dialect]:
-    if _deeper_than(text, max_depth):
+    if deeper_than(text, max_depth):
         raise ProtocolError("too_deep", f"JSON is nested deeper than {max_depth}")
     try:
         whole = _object.decode(text)
@@ -96,7 +96,7 @@ def _open(text: str, max_depth: int) -> tuple[str, _Fields, Dialect]:
     return kind, _Fields(whole, kind), Dialect.FLAT
 
 
-def _deeper_than(text: str, limit: int) -> bool:
+def deeper_than(text: str, limit: int) -> bool:
     """Whether brackets outside strings nest deeper. Most texts never get to the loop."""
     if text.count("{") + text.count("[") <= limit:
         return False

@@ -15,16 +15,18 @@ from xiaozhi.ai.http.channel import DeviceChannel, DeviceRequest
 from xiaozhi.ai.http.edge import EdgeCheck
 from xiaozhi.ai.http.endpoint import Endpoint, Responder
 from xiaozhi.ai.http.ota import ActivationEndpoint, OtaEndpoint
+from xiaozhi.ai.http.posts import PostEndpoint
 from xiaozhi.ai.http.registration import OpenRegistrar
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.vision import VisionEndpoint, VisionOffer
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
+from xiaozhi.posting import PREFIX, Posting
 
 Health = Callable[[], Mapping[str, Any]]
 
 
 class HealthEndpoint(Endpoint):
-    """``GET /health``: 200 if ``status`` is ``healthy``, otherwise 503."""
+    """``GET /health``: 503 if ``status`` is ``unhealthy``, otherwise 200."""
 
     def __init__(self, health: Health) -> None:
         super().__init__(body_limit=0)
@@ -36,7 +38,7 @@ class HealthEndpoint(Endpoint):
 
     async def _get(self, request: Request) -> Answer:
         health = self._health()
-        return json_answer(health, 200 if health.get("status") == "healthy" else 503)
+        return json_answer(health, 503 if health.get("status") == "unhealthy" else 200)
 
 
 class Missing(Endpoint):
@@ -54,6 +56,7 @@ class DeviceSite(Site):
     """Finds the endpoint of a path, with or without slashes at its end.
 
     :param endpoints: by path, e.g. ``/api/ota``.
+    :param folders: for all paths below one, e.g. ``/api/devices``.
     :ivar held: bytes of request bodies in memory; at most ``max_held``, beyond
         that requests are answered 503.
     :ivar connections: open now; further than ``max_connections`` are closed.
@@ -66,20 +69,29 @@ class DeviceSite(Site):
     requestFactory = DeviceRequest
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], settings: HttpSettings, reactor: IReactorTime
+        self,
+        endpoints: Mapping[str, Endpoint],
+        settings: HttpSettings,
+        reactor: IReactorTime,
+        folders: Mapping[str, Endpoint] | None = None,
     ) -> None:
         self.settings = settings
         self.held = 0
         self.connections = 0
         self.lingering = 0
         self._endpoints = {path.rstrip("/").encode(): each for path, each in endpoints.items()}
+        self._folders = {f"{path}/".encode(): each for path, each in (folders or {}).items()}
         self._missing = Missing(settings.max_body)
         # The channel has a deadline of its own, which a trickle does not put off.
         super().__init__(self._missing, timeout=None, reactor=reactor)
 
     def endpoint(self, path: bytes) -> Endpoint:
         """What stands at a path."""
-        return self._endpoints.get(path.rstrip(b"/"), self._missing)
+        found = self._endpoints.get(path.rstrip(b"/"))
+        if found is None:
+            within = (each for top, each in self._folders.items() if path.startswith(top))
+            found = next(within, self._missing)
+        return found
 
     def getResourceFor(self, request: Request) -> Endpoint:
         """See ``Site``."""
@@ -132,11 +144,13 @@ def make_site(
     tokens: IDeviceTokens,
     model: Callable[[], IVisionModel | None],
     health: Health,
+    posting: Posting,
     reactor: Any,
 ) -> tuple[DeviceSite, VisionOffer]:
     """Put the whole site together.
 
     :param model: gives the vision model in use, None if there is none.
+    :param posting: what is posted to devices goes to it.
     :param reactor: clock and TCP.
     :return: the site, and what tells sessions where their device uploads pictures.
     :raises ConfigError: an address that devices could not read.
@@ -157,7 +171,7 @@ def make_site(
         "/mcp/vision/explain": vision,
         "/health": HealthEndpoint(health),
     }
-    return DeviceSite(endpoints, settings, reactor), offer
+    return DeviceSite(endpoints, settings, reactor, {PREFIX: PostEndpoint(posting)}), offer
 
 
 def _plain(value: bytes, longest: int) -> str:

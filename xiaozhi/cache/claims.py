@@ -1,0 +1,73 @@
+"""A process's own claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+
+from xiaozhi.values import Presence
+
+
+@dataclass(slots=True)
+class Claim:
+    """One of this process's claims.
+
+    :ivar token: made by Redis; 0 until it has.
+    :ivar claimed: when, in microseconds on Redis' clock.
+    """
+
+    presence: Presence
+    replaced: Callable[[], None]
+    token: int = 0
+    claimed: int = 0
+
+
+class Claims:
+    """This process's claims, one per device."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._by_device: dict[str, Claim] = {}
+
+    def put(self, claim: Claim) -> Claim | None:
+        """:return: another session's claim that stood there; it is not told yet."""
+        previous = self._by_device.get(claim.presence.device_id)
+        self._by_device[claim.presence.device_id] = claim
+        if previous and previous.presence.session_id != claim.presence.session_id:
+            return previous
+        return None
+
+    def get(self, device_id: str) -> Claim | None:
+        return self._by_device.get(device_id)
+
+    def take(self, device_id: str, session_id: str) -> Claim | None:
+        """Remove a session's claim, if it has one."""
+        claim = self._by_device.get(device_id)
+        if claim is None or claim.presence.session_id != session_id:
+            return None
+        return self._by_device.pop(device_id)
+
+    def stands(self, claim: Claim) -> bool:
+        """Whether this very claim is still there."""
+        return self._by_device.get(claim.presence.device_id) is claim
+
+    def all(self) -> list[Claim]:
+        return list(self._by_device.values())
+
+    def clear(self) -> None:
+        self._by_device.clear()
+
+    def tell(self, claim: Claim | None) -> None:
+        """Call ``replaced``; its failure is nobody else's."""
+        if claim is None:
+            return
+        try:
+            claim.replaced()
+        except Exception:
+            self._log.failure(
+                "presence: replacing session {session_id} failed",
+                session_id=claim.presence.session_id,
+            )

@@ -1,0 +1,129 @@
+"""What all parts of a process share of one Redis: connections, channel and clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any
+
+from twisted.logger import Logger
+
+from xiaozhi.cache.clock import SharedClock
+from xiaozhi.cache.connection import RedisAddress, RedisConnection
+from xiaozhi.errors import StoreError
+
+
+class RedisHub:
+    """A connection for commands, and one that listens to this process's own channel.
+
+    What is said on a channel begins with its kind, a word; each kind is heard by the
+    part that asked for it.
+
+    :ivar node: this process's name, unlike any other's.
+    :ivar clock: Redis' clock, as far as we know it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        reactor: Any,
+        node: str,
+        *,
+        timeout: float = 3.0,
+        prefix: str = "xiaozhi",
+        monotonic: Callable[[], float] = monotonic,
+        connection: Callable[..., Any] = RedisConnection,
+    ) -> None:
+        """
+        :param timeout: seconds for an answer of Redis; also to connect.
+        :param connection: makes a :class:`RedisConnection`, or what behaves as one.
+        """
+        self.node = node
+        self.clock = SharedClock(monotonic)
+        self.reactor = reactor
+        self._address = address
+        self._prefix = prefix
+        # Channels, unlike keys, are shared by all databases of a server.
+        self.channels = f"{prefix}:{address.database}:node:"
+        self._heard_by: dict[str, Callable[[str], None]] = {}
+        self._to_tell: list[Callable[[], None]] = []
+        self._commands = connection(address, reactor, timeout, regained=self.restore)
+        self._news = connection(
+            address,
+            reactor,
+            timeout,
+            channel=self.channels + node,
+            heard=self._heard,
+            regained=self.restore,
+        )
+
+    def key(self, *parts: str) -> str:
+        """The name of a key."""
+        return ":".join((self._prefix, *parts))
+
+    def on(self, kind: str, heard: Callable[[str], None]) -> None:
+        """Who hears what is said to this process of one kind, without that word."""
+        self._heard_by[kind] = heard
+
+    def when_back(self, call: Callable[[], None]) -> None:
+        """Call this whenever Redis is back, or is found to have forgotten us."""
+        self._to_tell.append(call)
+
+    async def start(self) -> None:
+        """Connect; from then on a lost connection is made again, for ever.
+
+        :raises StoreError: naming the address.
+        """
+        try:
+            await self._commands.start()
+            await self._news.start()
+            started = self.clock.start()
+            seconds, micros = await self.call("execute_command", "TIME")
+            self.clock.read(started, int(seconds) * 1_000_000 + int(micros))
+        except StoreError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Disconnect. Idempotent."""
+        await self._news.stop()
+        await self._commands.stop()
+
+    def trouble(self) -> str:
+        """What is wrong, in a few words; empty: nothing."""
+        if not self._commands.connected:
+            return f"{self._address}: not connected"
+        if not self._news.connected:
+            return f"{self._address}: not listening to other nodes"
+        return ""
+
+    async def call(self, command: str, *arguments: Any) -> Any:
+        """See :meth:`RedisConnection.call`."""
+        return await self._commands.call(command, *arguments)
+
+    async def script(self, source: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        """See :meth:`RedisConnection.script`."""
+        return await self._commands.script(source, keys, arguments)
+
+    async def probe(self) -> None:
+        """See whether the channel's connection lives: it only listens, and nothing else
+        would show that it is dead.
+
+        :raises StoreError: it does not; it is made again.
+        """
+        await self._news.call("ping")
+
+    def restore(self) -> None:
+        """Have every part put right what Redis may have lost."""
+        for call in self._to_tell:
+            self.reactor.callLater(0, call)
+
+    def _heard(self, message: str) -> None:
+        kind, _, rest = message.partition(" ")
+        heard = self._heard_by.get(kind)
+        if heard is not None:
+            heard(rest)
+        else:
+            self._log.warn("another node said {kind}, which is nothing here", kind=kind[:50])

@@ -1,0 +1,73 @@
+"""What can be set about what processes share. Times in seconds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(ge=0.05, le=86400)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+class PresenceAddress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where it is known which device is connected where.
+
+    :ivar url: ``memory:``: in one process; ``redis://[:password@]host:port/db``: in many.
+    :ivar timeout: for an answer of Redis; also to connect.
+    """
+
+    url: str = "memory:"
+    timeout: Seconds = 3.0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"  # the address may hold a password
+
+
+class PresenceSettings(PresenceAddress, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long an edge and its devices are known; see also :class:`PresenceAddress`.
+
+    :ivar claim_ttl: that a device's entry outlives its edge.
+    :ivar refresh_interval: between two refreshings of the entries.
+    :ivar node_ttl: that an edge's own entry outlives it.
+    :ivar heartbeat_interval: between two refreshings of that; also how soon a Redis
+        that has gone is noticed.
+    """
+
+    claim_ttl: Seconds = 90.0
+    refresh_interval: Seconds = 30.0
+    node_ttl: Seconds = 20.0
+    heartbeat_interval: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        if self.refresh_interval * 2 > self.claim_ttl:
+            raise ValueError("refresh_interval must be at most half of claim_ttl")
+        if self.heartbeat_interval * 2 > self.node_ttl:
+            raise ValueError("heartbeat_interval must be at most half of node_ttl")
+
+
+class InboxSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is posted to devices by ``POST /api/devices/{device_id}/messages``.
+
+    :ivar ttl: how long it is kept for a device that is not connected, if the one who
+        posts does not say.
+    :ivar max_ttl: the longest that may be asked for.
+    :ivar per_device: kept for one device; more is refused with 429.
+    :ivar total: kept for all devices; more is refused with 503.
+    :ivar max_bytes: of a request's body.
+    :ivar receipt_timeout: that another edge may take to say that it has delivered.
+    :ivar lease: that an edge which has fetched what is kept may take to send it, before
+        another one may. Longer than ``presence.timeout``.
+    """
+
+    ttl: Annotated[float, Meta(ge=0, le=2_592_000)] = 3600.0
+    max_ttl: Annotated[float, Meta(ge=0, le=2_592_000)] = 604_800.0
+    per_device: Annotated[int, Meta(ge=1, le=1000)] = 32
+    total: Count = 10_000
+    max_bytes: Annotated[int, Meta(ge=256, le=65_536)] = 16_384
+    receipt_timeout: Seconds = 2.0
+    lease: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if self.ttl > self.max_ttl:
+            raise ValueError("ttl must be at most max_ttl")

@@ -1,0 +1,161 @@
+"""A Redis in this process for tests on virtual time: fakeredis behind our connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import fakeredis
+from twisted.internet.task import Clock
+
+from xiaozhi.cache.connection import RedisAddress
+from xiaozhi.cache.hub import RedisHub
+from xiaozhi.errors import StoreError
+
+
+class FakeRedis:
+    """One server.
+
+    :ivar offset: its clock in seconds, ahead of the virtual one.
+    :ivar away: it does not answer.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.offset = 1_790_000_000.0
+        self.away = False
+        self._runs_left: int | None = None
+        self._server = fakeredis.FakeServer()
+        self._client = fakeredis.FakeRedis(server=self._server, decode_responses=True)
+        self._connections: list[FakeConnection] = []
+
+    def hub(self, node: str, skew: float = 0.0) -> RedisHub:
+        """A process's hub, not started.
+
+        :param skew: seconds that its own clock is ahead of the virtual one.
+        """
+        return RedisHub(
+            RedisAddress("fake", 6379, 0, "", ""),
+            self.clock,
+            node,
+            monotonic=lambda: self.clock.seconds() + skew,
+            connection=self._connection,
+        )
+
+    def go(self) -> None:
+        """Connections break, and nobody gets a new one."""
+        self.away = True
+
+    def go_after(self, commands: int) -> None:
+        """Go when so many more commands have been run."""
+        self._runs_left = commands
+
+    def come_back(self, *, forgetful: bool = False) -> None:
+        """Answer again; every connection is made anew.
+
+        :param forgetful: it has lost everything.
+        """
+        if forgetful:
+            self.run("FLUSHALL")
+        if self.away:
+            self.away = False
+            for connection in self._connections:
+                if connection.open:
+                    connection.regained()
+
+    def run(self, *command: Any) -> Any:
+        """Run a command; what it publishes is heard in a delayed call."""
+        if self._runs_left is not None:
+            self._runs_left -= 1
+            if self._runs_left < 0:
+                self._runs_left = None
+                self.go()
+                raise StoreError("presence_unavailable", "connection lost")
+        # Its clock is where it asks for the time: when keys expire, and for TIME.
+        with patch("time.time", lambda: self.offset + self.clock.seconds()):
+            answer = self._client.execute_command(*command)
+        for connection in self._connections:
+            connection.listen()
+        return answer
+
+    def subscription_lost(self, number: int) -> None:
+        """The next message on one hub's channel is not heard; hubs count from 0."""
+        self._connections[2 * number + 1].deaf = True
+
+    def subscription(self, channel: str) -> Any:
+        """A subscription of the server's own client."""
+        subscription = self._client.pubsub(ignore_subscribe_messages=True)
+        subscription.subscribe(channel)
+        return subscription
+
+    def _connection(self, address: object, reactor: object, timeout: float, **named: Any) -> Any:
+        connection = FakeConnection(self, **named)
+        self._connections.append(connection)
+        return connection
+
+
+class FakeConnection:
+    """Behaves as a :class:`~xiaozhi.cache.connection.RedisConnection`; answers at once."""
+
+    def __init__(
+        self,
+        server: FakeRedis,
+        *,
+        channel: str = "",
+        heard: Callable[[str], None] | None = None,
+        regained: Callable[[], None] | None = None,
+    ) -> None:
+        self._server = server
+        self._channel = channel
+        self._heard = heard
+        self._subscription: Any = None
+        self.regained = regained or (lambda: None)
+        self.open = False
+        self.deaf = False
+
+    @property
+    def connected(self) -> bool:
+        return self.open and not self._server.away
+
+    async def start(self) -> None:
+        self.open = True
+        if self._channel:
+            self._subscription = self._server.subscription(self._channel)
+
+    async def stop(self) -> None:
+        self.open = False
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+
+    async def call(self, command: str, *arguments: Any) -> Any:
+        self._check()
+        if command == "execute_command":
+            (command,) = arguments
+            arguments = ()
+        if command == "hmget":
+            key, fields = arguments
+            arguments = (key, *fields)
+        return self._server.run(command.upper(), *arguments)
+
+    async def script(self, source: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        self._check()
+        return self._server.run("EVAL", source, len(keys), *keys, *arguments)
+
+    def listen(self) -> None:
+        """Take what was published; while the server is away it is lost."""
+        if self._subscription is None:
+            return
+        while (message := self._subscription.get_message()) is not None:
+            deaf, self.deaf = self.deaf, False
+            if self.connected and not deaf:
+                self._server.clock.callLater(0.001, self._hear, message["data"])
+
+    def _hear(self, message: str) -> None:
+        if self.connected and self._heard is not None:
+            self._heard(message)
+
+    def _check(self) -> None:
+        if not self.connected:
+            raise StoreError("presence_unavailable", "not connected")

@@ -1,0 +1,103 @@
+"""What somebody outside a conversation sends to a device: a message, or words to speak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from xiaozhi.errors import ProtocolError
+from xiaozhi.wire import messages as m
+from xiaozhi.wire.jsontext import MAX_DEPTH, deeper_than, parse_server
+
+# These steer a device's connection and playback, and are the edge's alone: a second
+# hello upsets the next connection (§2.2), a tts out of turn leaves it hanging (§4.5).
+_OURS = (m.ServerHello, m.Tts)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One of the two; the other is empty.
+
+    :ivar message: a JSON object for the device.
+    :ivar say: words for the person.
+    """
+
+    message: str = ""
+    say: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Mail, {'words' if self.say else 'a message'}>"
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    message: Raw = Raw(b"null")
+    say: str | None = None
+    ttl: float | None = None
+
+
+_read_body = msgspec.json.Decoder(_Body).decode
+
+
+def read_mail(body: bytes) -> tuple[Mail, float | None]:
+    """Read ``{"message": {…}}`` or ``{"say": "…"}``, each perhaps with a ``ttl``.
+
+    :return: the mail, and the ttl in seconds if one was given.
+    :raises ProtocolError: ``bad_json``, ``too_deep``, ``bad_field``, or
+        ``not_deliverable``: a message that nobody but the edge may send.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("bad_json", "the body is not UTF-8") from None
+    if deeper_than(text, MAX_DEPTH):
+        raise ProtocolError("too_deep", f"JSON is nested deeper than {MAX_DEPTH}")
+    try:
+        read = _read_body(text)
+    except msgspec.ValidationError as error:
+        raise ProtocolError("bad_field", f"the body: {error}") from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ProtocolError("bad_json", f"the body is not JSON: {error}") from None
+    if read.ttl is not None and read.ttl < 0:
+        raise ProtocolError("bad_field", "ttl must be 0 or more seconds")
+    message = bytes(read.message)
+    if (message == b"null") == (read.say is None):
+        raise ProtocolError("bad_field", "the body must have message or say, one of them")
+    if read.say is not None:
+        if not read.say.strip():
+            raise ProtocolError("bad_field", "say is empty")
+        return Mail(say=read.say), read.ttl
+    return _message(message), read.ttl
+
+
+def _message(raw: bytes) -> Mail:
+    if not raw.lstrip().startswith(b"{"):
+        raise ProtocolError("bad_field", "message is not an object")
+    try:
+        # What lies deeper was only skimmed.
+        msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ProtocolError("bad_json", f"message is not JSON: {error}") from None
+    mail = Mail(message=raw.decode())
+    if isinstance(meant(mail), _OURS):
+        raise ProtocolError("not_deliverable", "hello and tts are sent by the edge alone")
+    return mail
+
+
+def meant(mail: Mail) -> m.Say | m.ServerText | str:
+    """What the edge makes of a mail.
+
+    :return: words for the AI to speak; a message of a type we know, to be put into the
+        device's dialect; or the text of any other, to be sent as it is.
+    :raises ProtocolError: a known type with a field that cannot be.
+    """
+    if mail.say:
+        return m.Say(mail.say)
+    try:
+        message, _ = parse_server(mail.message)
+    except ProtocolError as error:
+        if error.code != "bad_type":
+            raise
+        return mail.message
+    return mail.message if isinstance(message, m.Unknown) else message
