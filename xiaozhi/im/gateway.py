@@ -134,13 +134,18 @@ class Gateway:
         link.connected()
         # Not earlier: a connection that fails here is never told of as gone.
         self.connections += 1
-        claim = Presence(device.device_id, link.session_id, self.node, self.edge.clock.seconds())
-        self._cared(lambda: self._presence.claim(claim, link.replaced))
         return link
 
     def greeted(self, link: DeviceLink) -> None:
-        """A device can be spoken to: what was posted to it comes now."""
-        self._inbox.attach(link.device.device_id, link.session_id, link.deliver)
+        """A device can be spoken to: it is here, and what was posted to it comes now.
+
+        Not earlier: a connection that was left before we came to accept it says no
+        hello, and should replace nobody at another edge.
+        """
+        device_id, session_id = link.device.device_id, link.session_id
+        claim = Presence(device_id, session_id, self.node, self.edge.clock.seconds())
+        self._cared(lambda: self._presence.claim(claim, link.replaced))
+        self._inbox.attach(device_id, session_id, link.deliver)
 
     def session_over(self, link: DeviceLink) -> None:
         """A link has come to its end (its socket may linger for the Close frame)."""

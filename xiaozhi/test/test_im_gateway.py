@@ -555,6 +555,16 @@ class ConnectionTests(PortCase):
         newer.feed(frame(2, b"opus"))
         self.assertEqual(second.sent, [Audio(b"opus")])
 
+    def test_without_a_hello_it_replaces_nobody_elsewhere(self) -> None:
+        """A connection may have been left before a busy edge comes to accept it."""
+        wire = self.connect()
+        self.assertEqual((self.presence.claims, self.inbox.readers), ([], {}))
+        wire.feed(frame(1, HELLO.encode()))
+        self.assertEqual([claim.session_id for claim, _ in self.presence.claims], ["s1"])
+        self.assertEqual(self.inbox.readers[MAC][0], "s1")
+        wire.lose()
+        self.assertEqual(self.inbox.readers, {})
+
     def test_replaced_in_another_process(self) -> None:
         wire = self.greet()
         presence, replaced = self.presence.claims[0]
