@@ -24,7 +24,7 @@ from xiaozhi.values import Presence
 # key in ms, our node, the highest token we know, what is prompt in microseconds; then
 # for every key device, session, since, token (0: none yet), claimed (microseconds).
 # Answers Redis' clock; then for every key whether the claim stands, its token, and
-# session, node, since of who held the device before.
+# session, node, since of who held the device before; 1 for one with a token that stands.
 _CLAIM = """
 local function text(number) return string.format('%.0f', number) end
 local clock = redis.call('TIME')
@@ -36,7 +36,7 @@ for i = 2, #KEYS do
   local device, session, since = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local token, claimed = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local held = redis.call('HMGET', KEYS[i], 'session_id', 'node', 'since', 'token')
-  local holds = tonumber(held[4] or '0')
+  local holds, known = tonumber(held[4] or '0'), token ~= 0
   local foreign = held[1] and held[1] ~= session and held[2] ~= ARGV[3]
   if held[1] == session then
     token = math.max(token, holds)
@@ -58,7 +58,7 @@ for i = 2, #KEYS do
     if foreign then
       redis.call('PUBLISH', ARGV[1] .. held[2], 'replaced ' .. held[1] .. ' ' .. device)
     end
-    answer[i] = {1, text(token), held[1] or '', held[2] or '', held[3] or ''}
+    answer[i] = known and 1 or {1, text(token), held[1] or '', held[2] or '', held[3] or ''}
   end
 end
 redis.call('SET', KEYS[1], text(fence))
@@ -120,7 +120,9 @@ class ClaimTable:
         hub.clock.read(started, int(now))
         return [self._ruling(*pair) for pair in zip(claims, answers, strict=True)]
 
-    def _ruling(self, claim: Claim, answer: Sequence[Any]) -> Ruling:
+    def _ruling(self, claim: Claim, answer: Any) -> Ruling:
+        if answer == 1:
+            return Ruling(True, claim.token, None)
         stands, token, session, node, since = answer
         device_id = claim.presence.device_id
         held = Presence(device_id, session, node, float(since)) if session else None

@@ -17,7 +17,7 @@ from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IPresence
 from xiaozhi.values import Presence
 
-_AT_ONCE = 100
+_AT_ONCE = 50
 """Devices to a script call: bounds how long one holds up Redis and the reactor."""
 
 

@@ -24,7 +24,7 @@ from xiaozhi.wire.mail import Mail
 _AGAIN = 0.5
 """Seconds until a device is looked after again whose letters another session has."""
 
-_AT_ONCE = 100
+_AT_ONCE = 50
 """Devices to a script call: bounds how long one holds up Redis and the reactor."""
 
 _UNSETTLED = 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import socket
 import stat
 from typing import Any, cast
 
@@ -431,6 +432,31 @@ class ListenTests(unittest.SynchronousTestCase):
 
     def test_listener_that_never_listened(self) -> None:
         self.successResultOf(Listener(MemoryReactorClock(), "", 1, Factory()).stopService())
+
+    def test_among_others(self) -> None:
+        reactor, port = MemoryReactorClock(), free_port()
+        kept = []
+
+        def adopt(number: int, family: int, factory: Factory) -> object:
+            self.assertFalse(os.get_blocking(number))
+            kept.append(socket.fromfd(number, family, socket.SOCK_STREAM))
+            self.addCleanup(kept[-1].close)
+            return object()
+
+        self.patch(reactor, "adoptStreamPort", adopt)
+        for _ in range(2):
+            self.successResultOf(listen(reactor, "127.0.0.1", port, Factory(), reuse_port=True))
+        self.assertEqual([each.getsockname()[1] for each in kept], [port, port])
+
+    def test_among_others_who_do_not_share(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as selfish:
+            port = selfish.getsockname()[1]
+            listening = listen(MemoryReactorClock(), "127.0.0.1", port, Factory(), reuse_port=True)
+            failure = self.failureResultOf(listening, XiaozhiError)
+        self.assertEqual(
+            failure.value.message,
+            f"port {port} on 127.0.0.1 is in use; stop what listens there or set listen.port",
+        )
 
     def test_a_free_port_is_given_once(self) -> None:
         ports = {free_port() for _ in range(20)}
