@@ -3,16 +3,19 @@ device, anybody reaches it, and Redis and edges may come and go."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import time
 from contextlib import closing
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.fleet import Fleet, Visit, fleet, until
+from tests.fleet import ADMIN, Fleet, Visit, fleet, until
 from tests.guests import complaints
 from tests.rawsocket import TEXT, RawSocket
+from tests.test_readme import ENGLISH, SCRIPTS, commands
 
 REPLACED = (4001, "replaced")
 
@@ -94,6 +97,29 @@ class SpreadTests(FleetCase):
         self.assertEqual(socket.until_text("tts", state="sentence_start")["text"], "Tea is ready.")
         socket.until_text("tts", state="stop")
         self.assert_clean()
+
+    def test_as_the_readme_says(self) -> None:
+        """The command itself, with this fleet's port and configuration."""
+        (line,) = [each for each in commands(ENGLISH) if "xiaozhi-token admin" in each]
+        config = self.fleet.pair.directory / "admin.yaml"
+        config.write_text(f"auth: {{admin_token: {ADMIN}}}\n")
+        for old, new in (
+            (".venv/bin", str(SCRIPTS)),
+            ("etc/im.yaml", str(config)),
+            (":8000/", f":{self.fleet.pair.edge_port}/"),
+            ("aa:bb:cc:dd:ee:ff", "as-read"),
+        ):
+            self.assertIn(old, line)
+            line = line.replace(old, new)
+        socket = self.device_at("edge-1", "as-read")
+        done = subprocess.run(
+            ["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20
+        )
+        if done.returncode == 127:
+            raise SkipTest("no curl here")
+        self.assertEqual(json.loads(done.stdout), {"delivered": True, "node": "edge-1"})
+        said = socket.until_text("tts", state="sentence_start")
+        self.assertEqual(said["text"], "Tea is ready.")
 
     def test_kept_for_the_next_connection(self) -> None:
         for number in range(3):
