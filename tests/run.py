@@ -39,7 +39,7 @@ def names(arguments: list[str]) -> list[str]:
     for argument in arguments:
         directory = ROOT / argument
         if argument == "tests":
-            found += [str(path) for path in sorted(directory.glob("test_*.py"))]
+            found += [str(path) for path in sorted(directory.rglob("test_*.py"))]
         else:
             found.append(argument)
     return found

@@ -99,10 +99,14 @@ class _Double:
 
 # --- recognition -----------------------------------------------------------------------
 
+# Of what a recogniser is fed: 16 kHz, 16 bits.
+_BYTES_PER_MS = 32
+
 
 class RecognizerSettings(DoubleSettings, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """
-    :ivar texts: what is heard, in turn, then from the start again.
+    :ivar texts: what is heard, in turn, then from the start again. ``{ms}`` in one is
+        filled in: how much sound there was.
     :ivar language: of all of them, BCP 47.
     """
 
@@ -129,6 +133,7 @@ class ScriptedRecognizer(_Double):
         texts = self._settings.texts
         text = texts[self._next % len(texts)]
         self._next += 1
+        text = text.replace("{ms}", str(heard_bytes // _BYTES_PER_MS))
         return Transcript(text, self._settings.language)
 
 
@@ -162,7 +167,7 @@ class ScriptedCall(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     """A tool to call.
 
     :ivar when: asked for only where the person's last words contain this.
-    :ivar arguments: a JSON object.
+    :ivar arguments: a JSON object; a text ``{words}`` in it stands for those words.
     """
 
     name: str
@@ -172,7 +177,8 @@ class ScriptedCall(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 
 class ModelSettings(DoubleSettings, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """
-    :ivar answers: said in turn, then from the start again.
+    :ivar answers: said in turn, then from the start again. ``{words}`` in one is filled
+        in: what the person said.
     :ivar replies: answers by what the person said exactly; they win.
     :ivar recall: words that are answered with what the person said before them.
     :ivar calls: tools asked for instead of an answer to the person, if offered.
@@ -217,7 +223,11 @@ class ScriptedModel(_Double):
         for call in self._settings.calls:
             if call.name in offered and call.when in said:
                 self._calls += 1
-                arguments = msgspec.json.encode(call.arguments).decode()
+                filled = {
+                    key: said if value == "{words}" else value
+                    for key, value in call.arguments.items()
+                }
+                arguments = msgspec.json.encode(filled).decode()
                 calls.append(ToolCall(f"call-{self._calls}", call.name, arguments))
         return calls
 
@@ -234,7 +244,7 @@ class ScriptedModel(_Double):
         answers: tuple[str, ...] = self._settings.answers
         answer = answers[self._next % len(answers)]
         self._next += 1
-        return answer
+        return answer.replace("{words}", last.text)
 
 
 def _words(text: str) -> list[str]:

@@ -83,6 +83,13 @@ class ScriptedRecognizerTests(Virtual, RecognizerContract):
         provider = self.provider()
         self.assertEqual([self.heard(provider) for _ in range(3)], ["one", "two", "one"])
 
+    def test_how_much_it_heard(self) -> None:
+        recognizer = ScriptedRecognizer(RecognizerSettings(texts=("{ms} ms",)), self.clock)
+        recognition = recognizer.recognition()
+        recognition.feed(bytes(2 * 32 * 60))
+        recognition.feed(bytes(32 * 60))
+        self.assertEqual(self.successResultOf(recognition.finish()).text, "180 ms")
+
     def test_fails_and_hangs_as_told(self) -> None:
         recognizer = ScriptedRecognizer(RecognizerSettings(fail="down", retryable=True), self.clock)
         error = self.failureResultOf(recognizer.recognition().finish(), ProviderError).value
@@ -146,6 +153,18 @@ class ScriptedModelTests(Virtual, LanguageModelContract):
         answer = self.deltas(model, Utterance(Role.TOOL, "Done.", call_id="call-1"))
         self.assertEqual(answer, [TextDelta("Done.")])
         self.assertEqual(self.deltas(model, Utterance(Role.USER, "no")), [TextDelta("Fine.")])
+
+    def test_says_what_was_said(self) -> None:
+        call = ScriptedCall(name="lamp", arguments={"on": True, "why": "{words}"}, when="dark")
+        model = self.model(calls=(call,), answers=("You said {words}.",))
+        self.assertEqual(
+            self.deltas(model, Utterance(Role.USER, "so")),
+            [TextDelta("You"), TextDelta(" said"), TextDelta(" so.")],
+        )
+        self.assertEqual(
+            self.deltas(model, Utterance(Role.USER, "it is dark")),
+            [ToolCall("call-1", "lamp", '{"on":true,"why":"it is dark"}')],
+        )
 
     def test_closing_leaves_nothing_behind(self) -> None:
         async def take() -> None:

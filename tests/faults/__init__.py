@@ -1,0 +1,1 @@
+"""Faults, against real processes: devices in conversation, and a ledger of every message."""

@@ -1,0 +1,88 @@
+"""AI processes that die, freeze and come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.faults.account import Kind, Rules
+from tests.faults.case import MANY, FaultCase
+
+# The edge gives a stream up about two seconds after the other side has gone silent.
+BRISK = (
+    "bridge.heartbeat_interval=0.5",
+    "bridge.heartbeat_timeout=1.0",
+    "bridge.heartbeat_misses=2",
+)
+
+
+class DeathTests(FaultCase, TestCase):
+    """``kill -9``."""
+
+    async def test_killed_and_restarted(self) -> None:
+        """Nobody is there for a while: devices are told; what they ask meanwhile is
+        answered afterwards."""
+        plant = await self.plant()
+        crowd = await self.crowd(plant)
+        await self.talk_on(crowd)
+        died = self.ledger.now
+        await deferToThread(plant.ai.kill)
+        await self.until(lambda: self.ledger.count(Kind.TOLD) >= MANY, "everyone is told", 60)
+        plant.ai.start()
+        await self.talk_on(crowd, 2 * MANY)
+        await self.finish(crowd)
+        self.assertEqual(self.ledger.count(Kind.LOST), 0, "devices stay connected")
+        self.judge(Rules(told=True, dropped=True, died=(died,)))
+        self.assert_calm(plant)
+
+    async def test_one_of_two_killed(self) -> None:
+        """The other one takes over; who talked with that one notices nothing."""
+        plant = await self.plant(brains=2)
+        crowd = await self.crowd(plant)
+        await self.talk_on(crowd)
+        before = await deferToThread(plant.brains[1].wait_for)
+        self.assertGreater(before["sessions"], MANY // 4, "both have work")
+        died = self.ledger.now
+        await deferToThread(plant.brains[0].kill)
+        await self.talk_on(crowd, 2 * MANY)
+        after = await deferToThread(plant.brains[1].wait_for)
+        self.assertEqual(after["sessions"], MANY)
+        plant.brains[0].start()
+        await self.talk_on(crowd)
+        await self.finish(crowd)
+        self.assertEqual(self.ledger.count(Kind.LOST), 0)
+        self.judge(Rules(told=True, dropped=True, died=(died,)))
+        self.assert_calm(plant)
+
+
+class FreezeTests(FaultCase, TestCase):
+    """SIGSTOP, five seconds, SIGCONT."""
+
+    async def frozen(self, *sets: str) -> None:
+        # Devices are patient here: nobody is to notice more than that it takes long.
+        plant = await self.plant("link.outage_patience=30", *sets)
+        crowd = await self.crowd(plant)
+        await self.talk_on(crowd)
+        os.kill(plant.ai.pid, signal.SIGSTOP)
+        try:
+            await deferLater(reactor, 5.0)
+        finally:
+            os.kill(plant.ai.pid, signal.SIGCONT)
+        await self.talk_on(crowd, 2 * MANY)
+        await self.finish(crowd)
+        self.assertEqual(self.ledger.count(Kind.LOST), 0)
+        self.judge(Rules(dropped=True))
+        self.assert_calm(plant)
+
+    async def test_frozen(self) -> None:
+        """The streams outlast it."""
+        await self.frozen("bridge.heartbeat_interval=20")
+
+    async def test_frozen_and_given_up(self) -> None:
+        """The edge gives its streams up; sessions go on where they were."""
+        await self.frozen(*BRISK)

@@ -1,0 +1,83 @@
+"""A bad way between the edge and the AI service."""
+
+from __future__ import annotations
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.faults.account import Kind, Rules
+from tests.faults.case import MANY, FaultCase
+from tests.faults.test_ai import BRISK
+
+PATIENT = "link.outage_patience=30"
+
+
+class PathTests(FaultCase, TestCase):
+    """Both processes are well all the time, so nothing may be lost at all."""
+
+    async def test_cut(self) -> None:
+        """All connections at once are reset, again and again."""
+        plant = await self.plant(PATIENT, proxied=True)
+        (way,) = plant.ways
+        crowd = await self.crowd(plant)
+        for _ in range(3):
+            await self.talk_on(crowd)
+            self.assertGreater(len(way.connections), 0)
+            way.cut()
+        await self.talk_on(crowd)
+        await self.finish(crowd)
+        self.assertGreater(way.accepted, 3, "it was dialled again")
+        self.assertEqual(self.ledger.count(Kind.LOST), 0)
+        self.judge()
+        self.assert_calm(plant)
+
+    async def test_refused_for_a_while(self) -> None:
+        """As if a cable had been pulled: longer than sound lives."""
+        plant = await self.plant(PATIENT, proxied=True)
+        (way,) = plant.ways
+        crowd = await self.crowd(plant)
+        await self.talk_on(crowd)
+        way.refuse()
+        await deferToThread(plant.im.wait_for, "/health", 503)
+        await deferLater(reactor, 3.0)
+        way.heal()
+        await self.talk_on(crowd, 2 * MANY)
+        await self.finish(crowd)
+        self.assertEqual(self.ledger.count(Kind.LOST), 0)
+        self.judge(Rules(dropped=True))
+        self.assert_calm(plant)
+
+    async def test_silent_for_a_while(self) -> None:
+        """Nothing arrives and nobody says so: the heartbeat finds out."""
+        plant = await self.plant(PATIENT, *BRISK, proxied=True)
+        (way,) = plant.ways
+        crowd = await self.crowd(plant)
+        await self.talk_on(crowd)
+        way.stalled = True
+        await deferToThread(plant.im.wait_for, "/health", 503)
+        way.heal()
+        await self.talk_on(crowd, 2 * MANY)
+        await self.finish(crowd)
+        self.assertEqual(self.ledger.count(Kind.LOST), 0)
+        self.judge(Rules(dropped=True))
+        self.assert_calm(plant)
+
+    async def test_far_and_narrow(self) -> None:
+        """A long way, then one that is too narrow for what the devices say, then both
+        gone: what is late is not lost."""
+        plant = await self.plant(PATIENT, proxied=True)
+        (way,) = plant.ways
+        crowd = await self.crowd(plant)
+        await self.talk_on(crowd)
+        way.delay = 0.3
+        await self.talk_on(crowd)
+        way.delay, way.rate = 0.0, 10_000
+        await self.talk_on(crowd, MANY // 2)
+        way.heal()
+        await self.talk_on(crowd)
+        await self.finish(crowd)
+        self.assertEqual(self.ledger.count(Kind.LOST), 0)
+        self.judge(Rules(dropped=True))
+        self.assert_calm(plant)
