@@ -60,7 +60,7 @@ class FaultCase(ServiceCase):
             lines = map(str, self.ledger.devices[stuck[0].number][-20:])
             self.fail("the talk has come to a stop; one device:\n" + "\n".join(lines))
 
-    async def finish(self, *crowds: Crowd, within: float = GENEROUS) -> None:
+    async def finish(self, *crowds: Crowd, within: float = 30.0) -> None:
         """No more questions; wait until nobody expects anything. Whoever does after
         that is in the ledger."""
         for crowd in crowds:

@@ -71,6 +71,7 @@ class Talker:
     """One device.
 
     :ivar busy: it waits for an answer.
+    :ivar in_turn: it is being spoken to.
     :ivar answered: questions whose answer it has heard to the end.
     """
 
@@ -88,7 +89,7 @@ class Talker:
         self._settled: Deferred[None] = Deferred()
         self._giving_up: IDelayedCall | None = None
         self._question = self._voice = self._notes = self._echoes = 0
-        self._in_turn = self._whole = self._excused = False
+        self.in_turn = self._whole = self._excused = False
 
     @property
     def waiting(self) -> bool:
@@ -213,18 +214,18 @@ class Talker:
         socket.user = None
         socket.drop()
         self._write(Kind.LOST, 0, 0, f"{code} {reason}")
-        self._in_turn = self._whole = False
+        self.in_turn = self._whole = False
         if not self._greeted.called:
             self._greeted.errback(DeviceError("cannot_connect", f"{code} {reason}"))
         self._settle()
 
     def _tts(self, tts: m.Tts) -> None:
         if tts.state is m.TtsState.START:
-            self._in_turn, self._whole = True, False
+            self.in_turn, self._whole = True, False
             self._write(Kind.STARTED)
             self.note()
         elif tts.state is m.TtsState.STOP:
-            self._in_turn = False
+            self.in_turn = False
             self._write(Kind.STOPPED)
             if self._whole:
                 self.answered += 1
@@ -251,7 +252,7 @@ class Talker:
 
     def _give_up(self) -> None:
         self._giving_up = None
-        if self._in_turn:
+        if self.in_turn:
             self._excused = True
         else:
             self._settle()

@@ -30,8 +30,8 @@ class DeathTests(FaultCase, TestCase):
         plant = await self.plant()
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
-        died = self.ledger.now
         await deferToThread(plant.ai.kill)
+        died = self.ledger.now
         await self.until(lambda: self.ledger.count(Kind.TOLD) >= MANY, "everyone is told", 60)
         plant.ai.start()
         await self.talk_on(crowd, 2 * MANY)
@@ -47,8 +47,8 @@ class DeathTests(FaultCase, TestCase):
         await self.talk_on(crowd)
         before = await deferToThread(plant.brains[1].wait_for)
         self.assertGreater(before["sessions"], MANY // 4, "both have work")
-        died = self.ledger.now
         await deferToThread(plant.brains[0].kill)
+        died = self.ledger.now
         await self.talk_on(crowd, 2 * MANY)
         after = await deferToThread(plant.brains[1].wait_for)
         self.assertEqual(after["sessions"], MANY)
