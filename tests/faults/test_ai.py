@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -19,6 +20,12 @@ BRISK = (
     "bridge.heartbeat_timeout=1.0",
     "bridge.heartbeat_misses=2",
 )
+# Devices are not told that the AI service is away: nobody is to notice more than that
+# it takes long.
+PATIENT = "link.outage_patience=60"
+# Sessions wait for their process, and it for them.
+STAYING = ("bridge.resume_timeout=60",)
+KEEPING = ("grpc.resume_timeout=90",)
 
 
 class DeathTests(FaultCase, TestCase):
@@ -63,9 +70,9 @@ class DeathTests(FaultCase, TestCase):
 class FreezeTests(FaultCase, TestCase):
     """SIGSTOP, five seconds, SIGCONT."""
 
-    async def frozen(self, *sets: str) -> None:
-        # Devices are patient here: nobody is to notice more than that it takes long.
-        plant = await self.plant("link.outage_patience=30", *sets)
+    async def frozen(self, *sets: str, ai_sets: Sequence[str] = ()) -> float:
+        """:return: when it was over, on the ledger's clock."""
+        plant = await self.plant(*sets, ai_sets=ai_sets)
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
         os.kill(plant.ai.pid, signal.SIGSTOP)
@@ -73,16 +80,23 @@ class FreezeTests(FaultCase, TestCase):
             await deferLater(reactor, 5.0)
         finally:
             os.kill(plant.ai.pid, signal.SIGCONT)
+        over = self.ledger.now
         await self.talk_on(crowd, 2 * MANY)
         await self.finish(crowd)
         self.assertEqual(self.ledger.count(Kind.LOST), 0)
-        self.judge(Rules(dropped=True))
         self.assert_calm(plant)
+        return over
 
-    async def test_frozen(self) -> None:
-        """The streams outlast it."""
-        await self.frozen("bridge.heartbeat_interval=20")
+    async def test_the_streams_outlast_it(self) -> None:
+        await self.frozen(PATIENT, "bridge.heartbeat_interval=20")
+        self.judge(Rules(dropped=True))
 
-    async def test_frozen_and_given_up(self) -> None:
-        """The edge gives its streams up; sessions go on where they were."""
-        await self.frozen(*BRISK)
+    async def test_sessions_outlast_their_streams(self) -> None:
+        """The edge gives its streams up, and the sessions go on by others."""
+        await self.frozen(PATIENT, *BRISK, *STAYING, ai_sets=KEEPING)
+        self.judge(Rules(dropped=True))
+
+    async def test_given_up(self) -> None:
+        """The edge gives the process up; its sessions are opened anew there."""
+        over = await self.frozen(*BRISK, "bridge.resume_timeout=1")
+        self.judge(Rules(told=True, dropped=True, died=(over,)))

@@ -9,9 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.faults.account import Kind, Rules
 from tests.faults.case import MANY, FaultCase
-from tests.faults.test_ai import BRISK
-
-PATIENT = "link.outage_patience=30"
+from tests.faults.test_ai import BRISK, KEEPING, PATIENT, STAYING
 
 
 class PathTests(FaultCase, TestCase):
@@ -35,7 +33,7 @@ class PathTests(FaultCase, TestCase):
 
     async def test_refused_for_a_while(self) -> None:
         """As if a cable had been pulled: longer than sound lives."""
-        plant = await self.plant(PATIENT, proxied=True)
+        plant = await self.plant(PATIENT, *STAYING, ai_sets=KEEPING, proxied=True)
         (way,) = plant.ways
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
@@ -51,7 +49,7 @@ class PathTests(FaultCase, TestCase):
 
     async def test_silent_for_a_while(self) -> None:
         """Nothing arrives and nobody says so: the heartbeat finds out."""
-        plant = await self.plant(PATIENT, *BRISK, proxied=True)
+        plant = await self.plant(PATIENT, *BRISK, *STAYING, ai_sets=KEEPING, proxied=True)
         (way,) = plant.ways
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
