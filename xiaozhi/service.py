@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -151,7 +152,8 @@ class Program(OrderedService):
 
     If its start fails, one critical line says why, the reactor is stopped and
     the process exits with status 1. Under a daemonising ``twistd`` the command
-    returns only when the start is over, with its status and message.
+    returns only when the start is over, with its status and message. SIGTERM stops
+    it; the exit status is 0 then.
 
     :param options: those ``twistd`` parsed; in a test ``None``.
     """
@@ -174,12 +176,19 @@ class Program(OrderedService):
     def startService(self) -> Deferred[None]:
         """:return: fires when the start is over, one way or the other; never fails."""
         command = _WaitingCommand.of(self._options)
+        if self._options is not None:
+            self._reactor.callWhenRunning(self._take_sigterm)
         problem = super().startService().addCallbacks(self._running, self._failed)
         return problem.addCallback(command.tell)
 
     def stopService(self) -> Deferred[None]:
         self._stop_asked = True
         return super().stopService()
+
+    def _take_sigterm(self) -> None:
+        # The reactor's own handler makes ``twistd`` end by the signal, as if it had
+        # been killed. Who was told to stop and did has not failed.
+        signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._stop_reactor))
 
     def _running(self, _: None) -> str:
         self._log.info("running")

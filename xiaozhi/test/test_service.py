@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import signal
 import socket
 import stat
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -236,6 +238,9 @@ class StoppableReactor(MemoryReactorClock):
     def stop(self) -> None:
         self.stops += 1
 
+    def callFromThread(self, call: Callable[[], None]) -> None:
+        self.callLater(0, call)
+
     def begin(self) -> None:
         for function, args, keywords in self.whenRunningHooks:
             function(*args, **keywords)
@@ -247,6 +252,8 @@ class ProgramTests(Base):
         self.reactor = StoppableReactor()
         self.exits = 0
         self.patch(service, "_fail_at_exit", self.exit_failed)
+        self.handlers: dict[int, Any] = {}
+        self.patch(signal, "signal", self.handlers.__setitem__)
 
     def exit_failed(self) -> None:
         self.exits += 1
@@ -270,6 +277,15 @@ class ProgramTests(Base):
         self.successResultOf(program.startService())
         self.reactor.begin()
         return program
+
+    def test_sigterm_stops_it(self) -> None:
+        """By our own handler: with the reactor's ``twistd`` would end by the signal."""
+        program = self.program()
+        self.successResultOf(program.startService())
+        self.reactor.begin()
+        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
+        self.reactor.advance(0)
+        self.assertEqual(self.reactor.stops, 1)
 
     def test_starts(self) -> None:
         program = self.program()
