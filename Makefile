@@ -14,7 +14,7 @@ SOURCES := $(TYPED) twisted setup.py
 
 # An environment that could not be made whole is made again.
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check static bench proto clean distclean
+.PHONY: help run demo test check static bench profile proto clean distclean
 
 help:
 	@echo 'make run     start both services here; Ctrl-C stops them'
@@ -23,7 +23,8 @@ help:
 	@echo 'make test    all checks and tests'
 	@echo 'make check   style, types, import law, unit tests, coverage; no servers'
 	@echo 'make static  style and types alone'
-	@echo 'make bench   measure; prints JSON lines'
+	@echo 'make bench   measure; prints JSON lines and a table, takes some 15 minutes'
+	@echo 'make profile where the edge spends its time (SERVICE=ai: the AI service)'
 	@echo 'make proto   generate xiaozhi/_pb from proto/'
 	@echo 'make clean   remove caches and build products (distclean: also $(VENV) and var)'
 	@echo
@@ -70,6 +71,10 @@ test: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks
+
+SERVICE ?= im
+profile: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.profile $(SERVICE)
 
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I xiaozhi/_pb=proto --python_out=. --pyi_out=. \

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick | --tiny] [NAME …]``: JSON lines, then a table."""
+"""``python -m benchmarks [--quick | --tiny] [--soak SECONDS] [NAME …]``: JSON, then a table."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from benchmarks import downlink, echo, memory, turn, uplink
+from benchmarks import downlink, echo, memory, soak, turn, uplink
 from benchmarks.process import Broken
 from benchmarks.result import Result, table
 
@@ -24,24 +24,30 @@ Bench = Callable[[], Iterable[Result]]
 class Size:
     """How much is measured.
 
-    :ivar many: devices where it is to be a load; ``some`` and ``few`` where less.
+    :ivar many: devices where it is to be a load; ``some`` and ``few`` where less,
+        ``crowd`` where more.
     :ivar seconds: of one round; ``rounds`` of them on each side.
+    :ivar connections: that do nothing; ``per_second`` of them come each second.
     :ivar turns: of each device that talks.
+    :ivar soak: seconds of talk, while memory is watched.
     """
 
     many: int = 300
     some: int = 100
     few: int = 50
+    crowd: int = 1000
     seconds: float = 3.0
     rounds: int = 2
-    connections: int = 2000
+    connections: int = 10_000
+    per_second: int = 500
     talking: int = 20
     turns: int = 10
+    soak: float = 300.0
 
 
 WHOLE = Size()
-QUICK = Size(seconds=1.0, rounds=1, connections=500, turns=2)
-TINY = Size(3, 3, 3, seconds=0.5, rounds=1, connections=5, talking=2, turns=1)
+QUICK = Size(seconds=1.0, rounds=1, connections=1000, turns=2, soak=30.0)
+TINY = Size(3, 3, 3, 3, seconds=0.5, rounds=1, connections=5, talking=2, turns=1, soak=3.0)
 
 
 def benches(size: Size) -> dict[str, Bench]:
@@ -52,12 +58,14 @@ def benches(size: Size) -> dict[str, Bench]:
         "frame_cpu_down": lambda: downlink.run_cpu(size.many, 2 * seconds, rounds),
         "pacing": lambda: downlink.run_pacing(size.some, 2 * seconds, 1),
         "echo": lambda: chain.from_iterable(
-            echo.run(devices, seconds, 2 * rounds - 1) for devices in (size.few, size.many)
+            echo.run(devices, seconds, 2 * rounds - 1)
+            for devices in (size.few, size.many, size.crowd)
         ),
-        "idle_memory": lambda: memory.run(size.connections),
+        "idle": lambda: memory.run(size.connections, size.per_second),
         "turn_overhead": lambda: chain.from_iterable(
             turn.run(devices, size.turns) for devices in (1, size.talking)
         ),
+        "soak": lambda: soak.run(size.few, size.soak),
     }
 
 
@@ -88,6 +96,9 @@ def main() -> int:
         ("--tiny", TINY, "a handful of devices, only to see that it runs"),
     ):
         parser.add_argument(option, dest="size", action="store_const", const=size, help=told)
+    parser.add_argument(
+        "--soak", type=float, metavar="SECONDS", help=f"how long; {WHOLE.soak:g} by default"
+    )
     parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join(known))
     options = parser.parse_args()
     for name in options.names:
@@ -96,7 +107,8 @@ def main() -> int:
     more_files()
     began = time.monotonic()
     results, broken = [], 0
-    every = benches(options.size)
+    size = options.size if options.soak is None else replace(options.size, soak=options.soak)
+    every = benches(size)
     if options.size is QUICK and not options.names:
         del every["pacing"]  # frame_cpu_down tells the pace, too
     for one in carry_out({name: every[name] for name in options.names or every}):

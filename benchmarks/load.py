@@ -35,6 +35,8 @@ _LISTEN = text_frame('{"type":"listen","state":"start","mode":"realtime"}')
 class LoadDevice:
     """One device.
 
+    :ivar began: when it began to connect.
+    :ivar hello: seconds from then to the server's hello.
     :ivar latencies: seconds from sending a numbered packet to its return.
     :ivar text_latencies: the same for texts.
     :ivar gaps: seconds between two packets of a turn.
@@ -42,6 +44,8 @@ class LoadDevice:
 
     def __init__(self, request: bytes) -> None:
         self.opened: Deferred[None] = Deferred()
+        self.began = 0.0
+        self.hello = 0.0
         self.socket = Socket(request, self._open, self._greeted, self._ignore, self._ended)
         self.received = 0
         self.turns_ended = 0
@@ -73,6 +77,7 @@ class LoadDevice:
         self.socket.send(_HELLO)
 
     def _greeted(self, text: bytes) -> None:
+        self.hello = perf_counter() - self.began
         self.socket.on_text = self._ignore
         self.opened.callback(None)
 
@@ -121,18 +126,45 @@ class Load:
 
     def connect(self, port: int, count: int) -> Deferred[Any]:
         """Connect so many more devices and wait for every hello."""
-        endpoint = TCP4ClientEndpoint(self._reactor, "127.0.0.1", port, timeout=_CONNECT_WITHIN)
+        gate = DeferredSemaphore(_OPENING)
+        opening = [
+            gate.run(Deferred.fromCoroutine, self._open(device, port))
+            for device in self._newcomers(count)
+        ]
+        return gatherResults(opening, consumeErrors=True).addCallback(len)
+
+    def arrive(self, port: int, count: int, per_second: int) -> Deferred[dict[str, Any]]:
+        """Connect so many more devices at an even rate, however long each takes.
+
+        :return: from the first SYN to the server's hello; ``late_ms`` as :meth:`stream`.
+        """
+        new = self._newcomers(count)
+
+        async def arrive() -> dict[str, Any]:
+            opening, began, late = [], perf_counter(), 0.0
+            for number, device in enumerate(new):
+                wait = began + number / per_second - perf_counter()
+                if wait > 0:
+                    await deferLater(self._reactor, wait)
+                late = max(late, perf_counter() - began - number / per_second)
+                opening.append(Deferred.fromCoroutine(self._open(device, port)))
+            await gatherResults(opening, consumeErrors=True)
+            hellos = summary([device.hello for device in new])
+            return hellos | {"late_ms": round(late * 1000, 1)}
+
+        return Deferred.fromCoroutine(arrive())
+
+    def _newcomers(self, count: int) -> list[LoadDevice]:
         first = len(self._devices) + 1
         new = [LoadDevice(self._request(numbered(first + n))) for n in range(count)]
         self._devices += new
-        gate = DeferredSemaphore(_OPENING)
+        return new
 
-        async def open_one(device: LoadDevice) -> None:
-            await connectProtocol(endpoint, device.socket)
-            await device.opened.addTimeout(_CONNECT_WITHIN, self._reactor)
-
-        opening = [gate.run(Deferred.fromCoroutine, open_one(device)) for device in new]
-        return gatherResults(opening, consumeErrors=True).addCallback(len)
+    async def _open(self, device: LoadDevice, port: int) -> None:
+        endpoint = TCP4ClientEndpoint(self._reactor, "127.0.0.1", port, timeout=_CONNECT_WITHIN)
+        device.began = perf_counter()
+        await connectProtocol(endpoint, device.socket)
+        await device.opened.addTimeout(_CONNECT_WITHIN, self._reactor)
 
     def close(self) -> None:
         """Drop all connections."""
@@ -241,6 +273,22 @@ class Load:
 
         return Deferred.fromCoroutine(talk_all())
 
+    def chat(self, seconds: float, speak: float) -> Deferred[dict[str, Any]]:
+        """Every device asks by button, over and over, until time is up.
+
+        :param speak: seconds of speech in a question.
+        """
+        packets = speech(speak)
+        talkers = [Talker(device.socket, self._reactor, packets) for device in self._devices]
+        until = perf_counter() + seconds
+
+        async def chat_all() -> dict[str, Any]:
+            chats = [talker.talk_until(until) for talker in talkers]
+            await gatherResults(chats, consumeErrors=True)
+            return summary([one for talker in talkers for one in talker.latencies])
+
+        return Deferred.fromCoroutine(chat_all())
+
     def _request(self, identity: Identity) -> bytes:
         device = Device(identity.device_id, identity.client_id, open_user(identity.device_id))
         token = self._tokens.issue(device, "device", 3600)
@@ -257,7 +305,8 @@ def main() -> None:
     from twisted.internet import reactor
 
     load = Load(reactor, sys.argv[1])
-    names = ("connect", "close", "listen", "stream", "echo", "expect_speech", "heard", "talk")
+    names = ["connect", "arrive", "close", "listen", "stream", "echo", "expect_speech", "heard"]
+    names += ["talk", "chat"]
     obey(reactor, {name: getattr(load, name) for name in names})
 
 

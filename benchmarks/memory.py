@@ -1,14 +1,17 @@
-"""Memory of a connection that does nothing: after the hello, its session open.
+"""Connections that do nothing: what each costs, and how soon they are greeted.
 
-The growth of resident memory over so many connections; some were there before, so
-that what is loaded and made once does not count. The floor is a bare Autobahn
-connection.
+They arrive at an even rate and stay. Memory is the growth of resident memory over all
+of them, after the hello, their sessions open; some were there before, so that what is
+loaded and made once does not count. A hello is timed from the beginning of the TCP
+connection to the server's answer, upgrade and token included. The floor is a bare
+Autobahn server, which checks nobody's token and opens nobody's session.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.pair import Side, pair
 from benchmarks.result import Aim, Result
@@ -19,18 +22,35 @@ _BEFORE = 50
 _SETTLE = 1.5
 
 
-def _each(side: Side, connections: int) -> float:
+def _arrive(side: Side, connections: int, per_second: int) -> tuple[float, dict[str, Any]]:
+    """:return: KB a connection, and how soon they were greeted."""
     side.connect(_BEFORE)
     time.sleep(_SETTLE)
     before = side.server.memory()
-    side.connect(connections)
+    wait = connections / per_second + 60.0
+    hellos = side.load.ask("arrive", wait, port=side.port, count=connections, per_second=per_second)
     time.sleep(_SETTLE)
-    return round((side.server.memory() - before) / connections, 2)
+    each = (side.server.memory() - before) / connections
+    return round(each, 2), hellos
 
 
-def run(connections: int) -> Iterator[Result]:
+def run(connections: int, per_second: int) -> Iterator[Result]:
+    """:param per_second: how many connect each second."""
     with Stage() as stage:
         both = pair(stage)
-        edge, floor = _each(both.edge, connections), _each(both.floor, connections)
-        more = {"connections": connections, "sessions": both.edge.peer.ask("sessions")}
-        yield Result("idle_memory", edge, "KB/connection", floor, Aim("figure", 20.0), more)
+        edge, hellos = _arrive(both.edge, connections, per_second)
+        sessions = both.edge.peer.ask("sessions")
+        both.edge.load.ask("close")
+        floor, floor_hellos = _arrive(both.floor, connections, per_second)
+    more = {"connections": connections, "sessions": sessions}
+    yield Result("idle_memory", edge, "KB/connection", floor, Aim("figure", 15.0), more)
+    more = {
+        "connections": connections,
+        "per_second": per_second,
+        "p50": hellos["p50"],
+        "floor_p50": floor_hellos["p50"],
+        "max": hellos["max"],
+        "load_late_ms": hellos["late_ms"],
+    }
+    figure, floor = hellos["p99"], floor_hellos["p99"]
+    yield Result("hello", figure, "ms p99", floor, Aim("figure", 250.0), more)

@@ -30,7 +30,10 @@ class Stage:
     :ivar key: what device tokens are signed with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watched: bool = False) -> None:
+        """:param watched: services tell :func:`benchmarks.watched.ask` of their objects."""
+        self._watched = watched
+        self._sockets: dict[Process, Path] = {}
         self.key = secrets.token_urlsafe(48)
         self._directory = tempfile.TemporaryDirectory(prefix="xiaozhi-bench-")
         self._path = Path(self._directory.name)
@@ -84,6 +87,10 @@ class Stage:
         }
         return self._service("xiaozhi-ai", settings, f"http://127.0.0.1:{http}/health"), grpc
 
+    def socket_of(self, service: Process) -> Path:
+        """Where a watched service tells of itself."""
+        return self._sockets[service]
+
     def _helper(self, module: str, *arguments: str) -> Helper:
         helper = Helper(module, self._log(module), *arguments)
         self._processes.append(helper)
@@ -93,15 +100,20 @@ class Stage:
         configuration = self._path / f"{name}.yaml"
         common = {"state_dir": str(self._path / name), "auth": {"key": self.key}}
         configuration.write_text(yaml.safe_dump(common | settings))
-        twistd = str(Path(sys.executable).parent / "twistd")
         log = self._log(name)
-        command = [twistd, "-n", "--pidfile=", f"--logfile={log}", name]
+        socket = self._path / f"{name}.socket"
+        if self._watched:
+            command = [sys.executable, "-m", "benchmarks.watched", str(socket)]
+        else:
+            command = [sys.executable, str(Path(sys.executable).parent / "twistd")]
+        command += ["-n", "--pidfile=", f"--logfile={log}", name]
         command += ["--config", str(configuration)]
         root = Path(__file__).resolve().parent.parent
         process = Process(
             name, command, log, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         self._processes.append(process)
+        self._sockets[process] = socket
         self._await_health(process, health)
         return process
 

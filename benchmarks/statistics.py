@@ -20,5 +20,17 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Of the line of least squares through these; 0 where there is no line."""
+    count = len(points)
+    if count < 2:
+        return 0.0
+    middle = sum(x for x, _ in points) / count
+    height = sum(y for _, y in points) / count
+    spread = sum((x - middle) ** 2 for x, _ in points)
+    rise = sum((x - middle) * (y - height) for x, y in points)
+    return rise / spread if spread else 0.0
+
+
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 2)

@@ -69,6 +69,15 @@ class Talker:
 
         return Deferred.fromCoroutine(talk())
 
+    def talk_until(self, time: float) -> Deferred[None]:
+        """As many turns as fit before this time by ``perf_counter``."""
+
+        async def talk() -> None:
+            while perf_counter() < time:
+                await self._turn()
+
+        return Deferred.fromCoroutine(talk())
+
     def _heard(self, data: bytes) -> None:
         if self._asked:
             self.latencies.append(perf_counter() - self._asked)

@@ -47,7 +47,7 @@ def run(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
             side.load.ask("listen")
             side.load.ask("stream", seconds=0.5)
         for name, burst, aim in (
-            ("frame_cpu_up", 1, Aim("ratio", 2.0)),
+            ("frame_cpu_up", 1, Aim("ratio", 1.5)),
             ("frame_cpu_up_burst", _BURST, None),
         ):
             edge, floor = _Spent(), _Spent()

@@ -1,0 +1,130 @@
+"""Whether anything grows while devices come, talk and go, over and over.
+
+Both services run. In each leg devices connect, ask by button without a pause and hear
+the answers, and go. After it, when all is quiet, the objects of both processes are
+counted, and what lies in their queues. The first two legs are for what is made once;
+what is there after them is the floor of what is there after the last.
+
+Resident memory is read each second; its slope is that of the line of least squares
+through the second half of the time: KB a minute. It is noisy in a short soak.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process import Helper, Process
+from benchmarks.result import Aim, Result
+from benchmarks.stage import Stage
+from benchmarks.statistics import slope
+from benchmarks.watched import ask
+
+_LEGS = 6
+_WARM = 2
+_SPEAK = 0.3
+# For sessions to end, the log to be written and the allocator to rest.
+_SETTLE = 3.0
+# A turn that was begun comes to its end.
+_LAST_TURN = 30.0
+# Beyond the floor: caches that fill, and what a thread happens to hold.
+_MOST = 1.02
+
+
+@dataclass
+class Watched:
+    """One of the services.
+
+    :ivar memory: seconds and KB.
+    :ivar counts: one census after each leg.
+    """
+
+    name: str
+    process: Process
+    socket: Path
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    counts: list[dict[str, Any]] = field(default_factory=list)
+
+    def results(self, devices: int) -> Iterator[Result]:
+        first, last = self.counts[_WARM - 1], self.counts[-1]
+        grown = {
+            kind: count - first["types"].get(kind, 0)
+            for kind, count in last["types"].items()
+            if count > first["types"].get(kind, 0)
+        }
+        more = {
+            "devices": devices,
+            "legs": [count["objects"] for count in self.counts],
+            "grown": grown,
+        }
+        objects = float(last["objects"])
+        aim = Aim("ratio", _MOST)
+        yield Result(f"soak_{self.name}_objects", objects, "objects", first["objects"], aim, more)
+        more = {"legs": [count["queued"] for count in self.counts], "longest": last["longest"]}
+        aim = Aim("figure", first["queued"] + 10.0)
+        yield Result(
+            f"soak_{self.name}_queues", last["queued"], "items", first["queued"] or None, aim, more
+        )
+        half = self.memory[len(self.memory) // 2 :]
+        more = {
+            "first_kb": self.memory[0][1],
+            "last_kb": self.memory[-1][1],
+            "most_kb": max(kb for _, kb in self.memory),
+            "samples": len(half),
+        }
+        yield Result(f"soak_{self.name}_rss", round(slope(half) * 60, 1), "KB/min", more=more)
+
+
+def talkative() -> dict[str, Any]:
+    """An AI service that answers at once and in few words."""
+    return {
+        "selected": {
+            "asr": "scripted",
+            "llm": "scripted",
+            "tts": "tone",
+            "vlllm": "scripted",
+            "vad": "energy",
+        },
+        "providers": {
+            "asr": {"scripted": {"texts": ["is it so"]}},
+            "llm": {"scripted": {"answers": ["Yes."]}},
+        },
+        # The memory of a talk is bounded; let it reach its bound in the first leg.
+        "session": {"dialogue": {"entries": 4}},
+    }
+
+
+def _leg(load: Helper, port: int, devices: int, seconds: float, services: list[Watched]) -> int:
+    load.ask("connect", port=port, count=devices)
+    load.begin("chat", seconds=seconds, speak=_SPEAK)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for service in services:
+            service.memory.append((time.monotonic(), float(service.process.memory())))
+        time.sleep(1.0)
+    turns = int(load.answer(_LAST_TURN)["count"])
+    load.ask("close")
+    time.sleep(_SETTLE)
+    for service in services:
+        service.counts.append(ask(service.socket))
+    return turns
+
+
+def run(devices: int, seconds: float) -> Iterator[Result]:
+    """:param seconds: of talk in all."""
+    with Stage(watched=True) as stage:
+        load = stage.load()
+        brain, grpc = stage.brain(talkative())
+        edge, port = stage.edge(grpc)
+        services = [
+            Watched("im", edge, stage.socket_of(edge)),
+            Watched("ai", brain, stage.socket_of(brain)),
+        ]
+        turns = sum(_leg(load, port, devices, seconds / _LEGS, services) for _ in range(_LEGS))
+        more = {"devices": devices, "legs": _LEGS, "sessions": devices * _LEGS}
+        yield Result("soak_turns", turns, "turns", more=more)
+        for service in services:
+            yield from service.results(devices)

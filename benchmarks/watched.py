@@ -1,0 +1,70 @@
+"""``twistd`` whose objects can be counted from outside.
+
+``python -m benchmarks.watched SOCKET ARGUMENTS…`` runs ``twistd ARGUMENTS…``. Whoever
+connects to the Unix socket is sent one JSON object: what the garbage collector knows of,
+by type, and how much lies in queues. Counting stops the process for a moment.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import socket
+import sys
+import threading
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+_TYPES = 12
+
+
+def census() -> dict[str, Any]:
+    """
+    :return: ``objects``, those that the collector tracks; ``queued``, items in all deques;
+        ``longest``, those in the longest one; ``types``, the commonest.
+    """
+    gc.collect()
+    everything = gc.get_objects()
+    queues = [len(one) for one in everything if isinstance(one, deque)]
+    kinds = Counter(type(one).__qualname__ for one in everything)
+    return {
+        "objects": len(everything),
+        "queued": sum(queues),
+        "longest": max(queues, default=0),
+        "types": dict(kinds.most_common(_TYPES)),
+    }
+
+
+def ask(path: Path) -> dict[str, Any]:
+    """The census of the process behind a socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30.0)
+        connection.connect(str(path))
+        told = b""
+        while piece := connection.recv(65536):
+            told += piece
+    counted: dict[str, Any] = json.loads(told)
+    return counted
+
+
+def _serve(listening: socket.socket) -> None:
+    while True:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(json.dumps(census()).encode())
+
+
+def main() -> None:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(sys.argv[1])
+    listening.listen()
+    threading.Thread(target=_serve, args=(listening,), daemon=True).start()
+    sys.argv[:] = ["twistd", *sys.argv[2:]]
+    from twisted.scripts.twistd import run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()
