@@ -26,7 +26,7 @@ from benchmarks.watched import ask
 _LEGS = 6
 _WARM = 2
 _SPEAK = 0.3
-# For sessions to end, the log to be written and the allocator to rest.
+# For sessions to end, the log to be written and the allocator to rest; no longer than a leg.
 _SETTLE = 3.0
 # A turn that was begun comes to its end.
 _LAST_TURN = 30.0
@@ -107,7 +107,7 @@ def _leg(load: Helper, port: int, devices: int, seconds: float, services: list[W
         time.sleep(1.0)
     turns = int(load.answer(_LAST_TURN)["count"])
     load.ask("close")
-    time.sleep(_SETTLE)
+    time.sleep(min(_SETTLE, max(0.5, seconds)))
     for service in services:
         service.counts.append(ask(service.socket))
     return turns

@@ -88,13 +88,13 @@ class Talker:
         self._greeted: Deferred[None] = Deferred()
         self._settled: Deferred[None] = Deferred()
         self._giving_up: IDelayedCall | None = None
-        self._question = self._voice = self._notes = self._echoes = 0
+        self._question = self._voice = self._notes = self._echoed = 0
         self.in_turn = self._whole = self._excused = False
 
     @property
     def waiting(self) -> bool:
-        """For an answer or a note."""
-        return self.busy or (self.socket is not None and self._echoes < self._notes)
+        """For an answer or its last note."""
+        return self.busy or (self.socket is not None and self._echoed < self._notes)
 
     # --- what it does ---------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Talker:
         self._greeted = Deferred()
         self.socket = socket
         # What was not echoed before will not be.
-        self._echoes = self._notes
+        self._echoed = self._notes
         socket.user = self
         self.send(m.Hello(features=m.Features(mcp=True)))
         await self._greeted
@@ -197,8 +197,8 @@ class Talker:
             case m.Mcp(payload):
                 self._mcp(json.loads(payload))
             case m.Error(_, words) if " note " in words:
-                self._echoes += 1
-                write(Kind.ECHOED, _number_in(words))
+                self._echoed = _number_in(words)
+                write(Kind.ECHOED, self._echoed)
             case m.Error(code, words):
                 self._told(f"error {code}: {words}")
             case m.Alert(status, words):
