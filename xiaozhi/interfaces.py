@@ -52,6 +52,10 @@ class ISessionLink(Interface):
     """What one holds to talk to the other side of a session."""
 
     dropped = Attribute("Messages of ours that were dropped so far, by reason.")
+    sequence: int = Attribute(
+        "Number of the last message sent; with the session's id before it, the message's id."
+        " While messages wait: the number it will have if none of them is dropped."
+    )
 
     def send(message: Any) -> None:
         """Send an ``Uplink`` from the edge, a ``Downlink`` from the AI service.

@@ -124,6 +124,12 @@ class Outgoing:
 
     # --- sending
 
+    @property
+    def last(self) -> int:
+        """Sequence of the last message given to :meth:`send`; while messages wait, the
+        one it will have if none of them is dropped."""
+        return self.sequence + (len(self._waiting) if self._waiting is not None else 0)
+
     def send(self, message: Any) -> None:
         """Send it now, or let it wait."""
         outbox = self._outbox

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from zope.interface import implementer
 
+from xiaozhi import trace
 from xiaozhi.bridge.items import Item, opened
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.outgoing import Ends
@@ -97,12 +98,21 @@ class ServerSession(SessionEnd):
 
     def restore(self, opening: SessionOpen) -> None:
         """Tell what the process that had the session before knew."""
-        for message in opening.restored:
-            if not self.over:
-                try:
-                    self.events.received(message)
-                except Exception:
-                    self._failed()
+        with trace.working_for(trace.Request(self.session_id, self._in.received)):
+            for message in opening.restored:
+                if not self.over:
+                    try:
+                        self.events.received(message)
+                    except Exception:
+                        self._failed()
+
+    def deliver(self, item: Item) -> None:
+        # What is done for this message is known by its id: in logs, to vendors.
+        token = trace.enter(trace.Request(self.session_id, item.sequence))
+        try:
+            super().deliver(item)
+        finally:
+            trace.leave(token)
 
     # --- on and off streams
 

@@ -48,6 +48,10 @@ class SessionEnd:
 
     # --- ISessionLink
 
+    @property
+    def sequence(self) -> int:
+        return self._out.last
+
     def send(self, message: Any) -> None:
         if not self.over:
             self._out.send(message)

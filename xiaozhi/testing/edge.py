@@ -47,8 +47,10 @@ class FakeSession:
         self.ended: tuple[str, str] | None = None
         self.paused = False
         self.dropped: dict[str, int] = {}
+        self.sequence = 0
 
     def send(self, message: m.Uplink | m.Downlink) -> None:
+        self.sequence += 1
         self.sent.append(message)
 
     def close(self, code: str, message: str) -> None:
