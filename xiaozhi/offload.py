@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -34,6 +35,11 @@ class ThreadOffload(Service):
         self._unfinished = 0
         self._threads = threads
         self._pool: ThreadPool | None = None
+
+    @property
+    def unfinished(self) -> int:
+        """Calls that wait or run."""
+        return self._unfinished
 
     def startService(self) -> None:
         super().startService()
@@ -70,9 +76,11 @@ class ThreadOffload(Service):
             done.errback(XiaozhiError("busy", "too much work waits for the worker threads"))
             return done
         self._unfinished += 1
+        # For whom it works is known in the thread, too.
+        context = copy_context()
 
         def work() -> T | None:
-            return None if done.called else function(*args)
+            return None if done.called else context.run(function, *args)
 
         def finished(success: bool, result: Any) -> None:
             self._reactor.callFromThread(deliver, success, result)

@@ -22,6 +22,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from xiaozhi import trace
 from xiaozhi.errors import ConfigError, ProviderError
 
 T = TypeVar("T")
@@ -276,6 +277,8 @@ class VendorClient:
         headers = Headers({"Content-Type": [media_type], "User-Agent": ["xiaozhi-im"]})
         if key := self.settings.api_key.strip():
             headers.setRawHeaders("Authorization", [f"Bearer {key}"])
+        if (request := trace.current()) is not None:
+            headers.setRawHeaders("X-Request-Id", [request.id])
         sent = self.clock.seconds()
         due = sent + min(self.settings.first_byte_timeout, self.settings.total_timeout)
         try:

@@ -7,6 +7,7 @@ import threading
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial import unittest
 
+from xiaozhi import trace
 from xiaozhi.errors import XiaozhiError
 from xiaozhi.offload import ThreadOffload
 
@@ -40,6 +41,14 @@ class ThreadOffloadTests(unittest.TestCase):
     def test_errors_come_back(self) -> Deferred[None]:
         wrong = self.assertFailure(self.offload(divmod, 1, 0), ZeroDivisionError)
         return wrong.addCallback(lambda _: None)
+
+    def test_it_is_known_for_whom(self) -> Deferred[None]:
+        self.assertEqual(self.offload.unfinished, 0)
+        request = trace.Request("s", 3)
+        with trace.working_for(request):
+            seen = self.offload(trace.current)
+        self.assertEqual(self.offload.unfinished, 1)
+        return seen.addCallback(self.assertEqual, request).addCallback(lambda _: None)
 
     def test_bound(self) -> Deferred[str]:
         running, waiting = self.offload(self.hold), self.offload(self.hold)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from zope.interface.verify import verifyObject
 
+from xiaozhi import trace
 from xiaozhi.errors import ConfigError, ProviderError
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
@@ -83,10 +84,19 @@ class RequestTests(ChatCase):
         )
         self.assertEqual(request.headers.getRawHeaders("authorization"), [f"Bearer {KEY}"])
         self.assertEqual(request.headers.getRawHeaders("content-type"), ["application/json"])
+        self.assertIsNone(request.headers.getRawHeaders("x-request-id"))
         messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
         self.assertEqual(request.json(), {"model": "m", "messages": messages, "stream": True})
         reading.done.cancel()
         self.failureResultOf(reading.done, CancelledError)
+
+    def test_for_which_message(self) -> None:
+        """A vendor's log can be searched for what ours tells."""
+        with trace.working_for(trace.Request("session", 7)):
+            _, response = self.begun(say("Hi"), event(finish="stop"))
+        sent = self.vendor.last.headers.getRawHeaders("x-request-id")
+        self.assertEqual(sent, ["session-7"])
+        response.end()
 
     def test_everything(self) -> None:
         call = ToolCall("c1", "get_time", '{"zone": "x"}')
