@@ -26,35 +26,39 @@ def listen(
     port: int,
     factory: IProtocolFactory,
     key: str = "listen",
+    *,
+    one_key: bool = False,
     reuse_port: bool = False,
 ) -> Deferred[IListeningPort]:
     """Listen on TCP.
 
     :param host: an address of this machine; empty: all.
     :param key: the section of the configuration with ``host`` and ``port``.
+    :param one_key: ``key`` is no section but itself says ``host:port``.
     :param reuse_port: other processes that say the same may have the port, too; the
         kernel gives each its share of connections.
     :raises XiaozhiError: through the Deferred; its line names address and key.
     """
+    keys = (key, key) if one_key else (f"{key}.host", f"{key}.port")
     way = _listen_among_others if reuse_port else _listen
-    return maybeDeferred(way, reactor, host, port, factory, key)
+    return maybeDeferred(way, reactor, host, port, factory, keys)
 
 
 def _listen(
-    reactor: Any, host: str, port: int, factory: IProtocolFactory, key: str
+    reactor: Any, host: str, port: int, factory: IProtocolFactory, keys: tuple[str, str]
 ) -> IListeningPort:
     try:
         listening: IListeningPort = reactor.listenTCP(port, factory, interface=host)
     except CannotListenError as error:
-        raise XiaozhiError("cannot_listen", refusal(error, host, port, key)) from None
+        raise XiaozhiError("cannot_listen", refusal(error, host, port, keys)) from None
     return listening
 
 
 def _listen_among_others(
-    reactor: Any, host: str, port: int, factory: IProtocolFactory, key: str
+    reactor: Any, host: str, port: int, factory: IProtocolFactory, keys: tuple[str, str]
 ) -> IListeningPort:
     if not hasattr(socket, "SO_REUSEPORT"):
-        raise XiaozhiError("cannot_listen", f"{key}.reuse_port: not on this operating system")
+        raise XiaozhiError("cannot_listen", f"{keys[1]}: reuse_port: not on this operating system")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as ours:
         try:
@@ -66,28 +70,32 @@ def _listen_among_others(
             ours.setblocking(False)
         except OSError as error:
             reason = CannotListenError(host, port, error)
-            raise XiaozhiError("cannot_listen", refusal(reason, host, port, key)) from None
+            raise XiaozhiError("cannot_listen", refusal(reason, host, port, keys)) from None
         # It takes a duplicate.
         listening: IListeningPort = reactor.adoptStreamPort(ours.fileno(), family, factory)
     return listening
 
 
-def refusal(error: CannotListenError, host: str, port: int, key: str) -> str:
-    """Why a port cannot be had and what to do, in one line."""
+def refusal(error: CannotListenError, host: str, port: int, keys: tuple[str, str]) -> str:
+    """Why a port cannot be had and what to do, in one line.
+
+    :param keys: of the configuration, for the host and for the port.
+    """
+    host_key, port_key = keys
     where = f"port {port} on {host or 'any address'}"
     number = getattr(error.socketError, "errno", None)
     if number == errno.EADDRINUSE:
-        return f"{where} is in use; stop what listens there or set {key}.port"
+        return f"{where} is in use; stop what listens there or set {port_key}"
     if number in (errno.EACCES, errno.EPERM):
-        return f"{where} needs more rights; set {key}.port to 1024 or above"
+        return f"{where} needs more rights; set {port_key} to 1024 or above"
     reason = getattr(error.socketError, "strerror", None) or error.socketError
-    return f"cannot listen on {where}: {reason}; set {key}.host to an address of this machine"
+    return f"cannot listen on {where}: {reason}; set {host_key} to an address of this machine"
 
 
 class Listener(Service):
     """Listens on TCP while it runs.
 
-    :param key: and ``reuse_port``: as for :func:`listen`.
+    :param key: and ``one_key``, ``reuse_port``: as for :func:`listen`.
     :ivar port: the listening port, once started: with port 0 its number.
     """
 
@@ -98,12 +106,16 @@ class Listener(Service):
         port: int,
         factory: IProtocolFactory,
         key: str = "listen",
+        *,
+        one_key: bool = False,
         reuse_port: bool = False,
     ) -> None:
         self.name = f"listener {host}:{port}"
         self.port: IListeningPort | None = None
         self._asked_for = port
-        self._listen = partial(listen, reactor, host, port, factory, key, reuse_port)
+        self._listen = partial(
+            listen, reactor, host, port, factory, key, one_key=one_key, reuse_port=reuse_port
+        )
 
     @property
     def number(self) -> int:

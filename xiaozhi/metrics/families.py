@@ -1,0 +1,73 @@
+"""How figures are named and described: from plain numbers to Prometheus' families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+
+from xiaozhi.metrics.figures import Histogram
+
+Family = Metric
+"""One metric with all its labels, as it is right now."""
+
+Labels = Sequence[str]
+
+
+class Collector(Protocol):
+    """Says how things stand, whenever it is asked."""
+
+    def collect(self) -> Iterable[Family]:
+        """Every metric there is, also those without a value at present."""
+
+
+def counter(name: str, says: str, value: float) -> Family:
+    """:param name: without ``_total``, which is added."""
+    return CounterMetricFamily(name, says, value=value)
+
+
+def counters(name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, float]]) -> Family:
+    """As :func:`counter`; ``rows`` are the labels' values and a count each."""
+    family = CounterMetricFamily(name, says, labels=labels)
+    for values, count in rows:
+        family.add_metric(values, count)
+    return family
+
+
+def gauge(name: str, says: str, value: float) -> Family:
+    """What goes up and down."""
+    return GaugeMetricFamily(name, says, value=value)
+
+
+def gauges(name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, float]]) -> Family:
+    """As :func:`gauge`; ``rows`` are the labels' values and a value each."""
+    family = GaugeMetricFamily(name, says, labels=labels)
+    for values, value in rows:
+        family.add_metric(values, value)
+    return family
+
+
+def histogram(name: str, says: str, values: Histogram) -> Family:
+    """:param name: ends with its unit, ``_seconds``."""
+    return HistogramMetricFamily(name, says, buckets=values.buckets(), sum_value=values.sum)
+
+
+def histograms(
+    name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, Histogram]]
+) -> Family:
+    """As :func:`histogram`, one for each of ``rows``."""
+    family = HistogramMetricFamily(name, says, labels=labels)
+    for names, values in rows:
+        family.add_metric(names, values.buckets(), values.sum)
+    return family
+
+
+def name_of(family: Family) -> str:
+    """As it stands in the text, and in queries: a counter with its ``_total``."""
+    return f"{family.name}_total" if family.type == "counter" else str(family.name)
