@@ -253,15 +253,55 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """One stream of the bridge.
+
+    :ivar round_trip: seconds, of the last heartbeat; None: there was none yet.
+    :ivar outbox: items on their way to the network.
+    :ivar reconnects: how often it came up again.
+    """
+
+    up: bool
+    sessions: int
+    round_trip: float | None
+    outbox: int
+    reconnects: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """One AI process, as the edge sees it.
+
+    :ivar address: ``host:port``.
+    :ivar streams: each in a place of its own, whether it is up or not.
+    :ivar draining: it is about to stop and takes no new sessions.
+    """
+
+    address: str
+    streams: tuple[StreamStatus, ...]
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BridgeStatus:
-    """The bridge in one line.
+    """The bridge, for ``/health`` and metrics.
 
     :ivar state: ``connected``, ``connecting`` or ``disconnected``.
     :ivar streams: streams that are up.
     :ivar detail: per target, for ``/health``.
+    :ivar waiting: sessions without a stream.
+    :ivar outbox: items on their way to the network, of all streams.
+    :ivar dropped: messages that were not carried, by reason.
+    :ivar targets: at the edge, the AI processes it knows of.
+    :ivar draining: at the AI service, it is about to stop.
     """
 
     state: str
     streams: int
     sessions: int
     detail: Mapping[str, Any] = field(default_factory=dict)
+    waiting: int = 0
+    outbox: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    targets: tuple[TargetStatus, ...] = ()
+    draining: bool = False

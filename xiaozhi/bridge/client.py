@@ -126,6 +126,7 @@ class BridgeClient:
         targets = self._targets.values()
         states = {target.state for target in targets}
         state = next((s for s in ("connected", "connecting") if s in states), "disconnected")
+        known = tuple(target.status() for target in targets)
         return BridgeStatus(
             state=state,
             streams=sum(len(target.lanes) for target in targets),
@@ -135,6 +136,10 @@ class BridgeClient:
                 "waiting_sessions": len(self._homeless) + len(self._stranded),
                 "dropped": dict(self._drops),
             },
+            waiting=len(self._homeless) + len(self._stranded),
+            outbox=sum(stream.outbox for target in known for stream in target.streams),
+            dropped=dict(self._drops),
+            targets=known,
         )
 
     # --- TargetOwner

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
 
 import grpc.aio
@@ -68,6 +69,7 @@ class GrpcStream:
         self.batching = False
         self.listener: IStreamListener | None = None  # None once closed
         self._thread = thread
+        self._crossings = thread.crossings
         self._reactor: IReactorFromThreads = thread.reactor
         self._outgoing = outgoing
         self._incoming = incoming
@@ -77,6 +79,7 @@ class GrpcStream:
         self._sent = 0
         # The rest is the asyncio thread's.
         self._queue: list[Item] = []
+        self._since = 0.0  # when the oldest of them was written
         self._wake = asyncio.Event()
         self._closing = False
         self._asked = False
@@ -93,7 +96,7 @@ class GrpcStream:
         if self.listener is None:
             return True
         self._written += len(items)
-        self._thread.post(self._enqueue, items)
+        self._thread.post(self._enqueue, items, monotonic())
         if self._written - self._sent < _HIGH:
             return True
         self._thread.post(self._ask)
@@ -104,7 +107,8 @@ class GrpcStream:
             self.listener = None
             self._thread.post(self._close)
 
-    def _received(self, items: Sequence[Item]) -> None:
+    def _received(self, items: Sequence[Item], read_at: float) -> None:
+        self._crossings.inward.observe(monotonic() - read_at)
         if self.listener is not None:
             self.listener.stream_received(items)
 
@@ -153,7 +157,7 @@ class GrpcStream:
             ahead = 0
             while (item := await read()) is not _EOF:
                 items = unbatched(self._incoming, item)
-                self._reactor.callFromThread(self._received, items)
+                self._reactor.callFromThread(self._received, items, monotonic())
                 ahead += 1
                 if ahead == _AHEAD:
                     ahead = 0
@@ -186,13 +190,16 @@ class GrpcStream:
                     await self._wake.wait()
                     continue
                 items, self._queue = self._queue, []
+                self._crossings.outward.observe(monotonic() - self._since)
                 for item in batched(self._outgoing, items, self.batching, self._max_bytes):
                     await write(item)
                     self._sent += len(unbatched(self._outgoing, item))
                     self._answer()
             await hang_up()
 
-    def _enqueue(self, items: Sequence[Item]) -> None:
+    def _enqueue(self, items: Sequence[Item], written_at: float) -> None:
+        if not self._queue:
+            self._since = written_at
         self._queue.extend(items)
         self._wake.set()
 

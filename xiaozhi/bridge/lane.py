@@ -17,6 +17,7 @@ from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.session import OutOfOrder, SessionEnd
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
+from xiaozhi.values import StreamStatus
 
 
 class LaneState(Enum):
@@ -116,6 +117,17 @@ class Lane:
     def suspect(self) -> bool:
         """An answer to a heartbeat is missing."""
         return self._heartbeat.missed > 0
+
+    def status(self) -> StreamStatus:
+        """How it is."""
+        outbox = self.outbox
+        return StreamStatus(
+            up=self.state is LaneState.UP,
+            sessions=len(self.sessions),
+            round_trip=self.rtt if outbox is not None else None,
+            outbox=len(outbox) if outbox is not None else 0,
+            reconnects=max(0, self.reconnects),
+        )
 
     def start(self) -> None:
         """Dial, and keep at it until :meth:`stop`."""

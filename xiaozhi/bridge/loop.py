@@ -11,7 +11,21 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
+from xiaozhi.metrics.figures import LATENESS, Histogram
+
 T = TypeVar("T")
+
+
+class Crossings:
+    """How long things took from one thread to the other, in seconds.
+
+    :ivar outward: from the reactor's write until gRPC is given the oldest of a batch.
+    :ivar inward: from gRPC's read until the reactor deals with it.
+    """
+
+    def __init__(self) -> None:
+        self.outward = Histogram(LATENESS)
+        self.inward = Histogram(LATENESS)
 
 
 class AsyncioThread:
@@ -20,10 +34,12 @@ class AsyncioThread:
     Start it in ``startService``, after twistd has forked, never earlier.
 
     :ivar reactor: what results come back on.
+    :ivar crossings: kept by the streams.
     """
 
     def __init__(self, reactor: IReactorFromThreads, name: str = "bridge") -> None:
         self.reactor = reactor
+        self.crossings = Crossings()
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -129,6 +129,10 @@ class BridgeServer:
                 "orphans": len(self._orphans),
                 "dropped": dict(self._drops),
             },
+            outbox=sum(len(stream.outbox) for stream in self._streams),
+            dropped=dict(self._drops),
+            waiting=len(self._orphans),
+            draining=self.draining,
         )
 
     # --- IStreamAcceptor

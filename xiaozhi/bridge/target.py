@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from xiaozhi.bridge.lane import Edge, Lane, LaneState
+from xiaozhi.values import TargetStatus
 
 
 class TargetOwner(Protocol):
@@ -87,6 +88,11 @@ class Target:
 
     def _load(self, lane: Lane) -> tuple[bool, int]:
         return lane.suspect, len(lane.sessions) // self._full
+
+    def status(self) -> TargetStatus:
+        """How each lane is."""
+        streams = tuple(lane.status() for lane in self._lanes)
+        return TargetStatus(self.address, streams, self.draining)
 
     def detail(self) -> dict[str, Any]:
         """For ``/health``. ``rtt_ms`` is that of the slowest lane."""
