@@ -17,6 +17,9 @@ ABNORMAL = 1006
 POLICY = 1008
 """A limit or a timeout; the reason names it."""
 
+TOO_BIG = 1009
+"""A message longer than ``limits.max_message_bytes``; Autobahn closes with it."""
+
 INTERNAL = 1011
 """Our fault, or a peer that stopped answering."""
 

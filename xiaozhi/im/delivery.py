@@ -7,7 +7,7 @@ from collections.abc import Callable
 from xiaozhi.errors import ProtocolError
 from xiaozhi.im.edge import Edge
 from xiaozhi.im.pacer import Pacer
-from xiaozhi.im.record import audio_content, content_of, type_of
+from xiaozhi.im.record import audio_content, content_of, label_of, type_of
 from xiaozhi.interfaces import IDeviceTransport, ISessionLink
 from xiaozhi.values import Direction
 from xiaozhi.wire.frames import Pack, pack_v1
@@ -84,11 +84,12 @@ class Delivery:
         try:
             text = render(message, self._dialect, session_id, int(now * 1000))
         except ProtocolError:
-            self.refused += 1
+            self._cannot_send()
             return
         if self.congested is not None:
             self._backlog += len(text)
         self._transport.send_text(text)
+        self._edge.counts.messages.add("down", label_of(message))
         self._edge.journal.message(
             self._session_id, type_of(message), Direction.OUTBOUND, content_of(message)
         )
@@ -103,12 +104,27 @@ class Delivery:
         self._transport.send_text(text)
         self._edge.journal.message(self._session_id, "posted", Direction.OUTBOUND, None)
 
+    def _cannot_send(self) -> None:
+        self.refused += 1
+        self._edge.counts.dropped.add("unsendable")
+
     # --- speech --------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
         """Whether the device is being spoken to."""
         return self._pacer is not None and self._pacer.busy
+
+    @property
+    def uncounted(self) -> tuple[int, int]:
+        """Packets and bytes of the turn that is being played: they are counted with
+        its end, because one addition a turn costs less than one a packet."""
+        return self._frames, self._octets
+
+    @property
+    def waiting(self) -> int:
+        """Packets that wait for their time."""
+        return self._pacer.frames if self._pacer is not None else 0
 
     @property
     def stale(self) -> int:
@@ -152,7 +168,12 @@ class Delivery:
     def _paced(self) -> Pacer:
         edge = self._edge
         self._pacer = Pacer(
-            self, edge.pacing, edge.clock, edge.settings.pacer, edge.downlink.frame_duration
+            self,
+            edge.pacing,
+            edge.clock,
+            edge.settings.pacer,
+            edge.downlink.frame_duration,
+            edge.counts,
         )
         if self.congested is not None or not self._open:
             self._pacer.block()
@@ -199,7 +220,7 @@ class Delivery:
         try:
             data = self._pack(audio)
         except ProtocolError:
-            self.refused += 1
+            self._cannot_send()
             return
         self.active = self._edge.clock.seconds()
         self._transport.send_binary(data)
@@ -229,4 +250,5 @@ class Delivery:
         if self._frames:
             content = audio_content(self._frames, self._octets, ms)
             self._edge.journal.message(self._session_id, "audio", Direction.OUTBOUND, content)
+            self._edge.counts.sent(self._frames, self._octets)
             self._frames = self._octets = 0

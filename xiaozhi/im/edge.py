@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from xiaozhi.im.counts import EdgeCounts
 from xiaozhi.im.peers import Peers
 from xiaozhi.im.refusals import Refusals
 from xiaozhi.im.settings import EdgeSettings
@@ -47,6 +48,7 @@ class Edge:
         unescaped (§2.2).
     :ivar peers: connections by where they come from.
     :ivar refusals: those that were not let in.
+    :ivar counts: what links count together.
     """
 
     bridge: IBridge
@@ -56,6 +58,7 @@ class Edge:
     pacing: TickWheel
     timeouts: TickWheel
     new_session_id: Callable[[], str]
+    counts: EdgeCounts = field(default_factory=EdgeCounts)
     downlink: AudioParams = field(init=False)
     peers: Peers = field(init=False)
     refusals: Refusals = field(init=False)

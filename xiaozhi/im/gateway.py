@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from secrets import token_urlsafe
 from typing import Any
 
@@ -91,6 +91,10 @@ class Gateway:
         """Whether new connections are refused because the process stops."""
         return self._draining
 
+    def links(self) -> Collection[DeviceLink]:
+        """Those that are not over."""
+        return self._by_session.values()
+
     def link_of(self, device_id: str) -> DeviceLink | None:
         """A device's link."""
         return self._by_device.get(device_id)
@@ -168,6 +172,7 @@ class Gateway:
             self._away = False
 
         def failed(failure: Failure) -> None:
+            self.edge.counts.presence_errors += 1
             if not self._away:
                 self._log.warn("presence: {error}", error=failure.getErrorMessage())
             self._away = True

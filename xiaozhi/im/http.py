@@ -20,6 +20,7 @@ from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.posts import BoundedRequest, DevicePosts
 from xiaozhi.im.refusals import Refused
 from xiaozhi.interfaces import IBridge
+from xiaozhi.metrics.page import Metrics, MetricsPage
 from xiaozhi.posting import PREFIX, Posting
 
 _METHODS = (b"GET", b"HEAD")
@@ -216,15 +217,20 @@ class EdgeSite(Site):
         posting: Posting,
         clock: IReactorTime,
         timeout: float = 60.0,
+        metrics: Metrics | None = None,
     ) -> None:
         """
         :param posting: what is posted to devices goes to it.
         :param timeout: seconds a connection may be silent.
+        :param metrics: what ``/metrics`` shows; None: there is no such page here.
         """
         root = _Root()
         root.putChild(b"health", _Health(gateway, bridge, around))
         root.putChild(b"ready", _Ready(gateway))
         root.putChild(b"alive", _Fixed(200, status="alive"))
+        if metrics is not None:
+            root.putChild(b"metrics", MetricsPage(metrics))
+        self._pages = {name: name.decode() for name in root.children}
         _plant(root, PREFIX.strip("/").encode(), DevicePosts(posting))
         for path in gateway.edge.settings.gateway.paths:
             _plant(root, path.strip("/").encode(), _UpgradeOnly())
@@ -242,7 +248,10 @@ class EdgeSite(Site):
         return self._posting.max_bytes if path.startswith(PREFIX.encode()) else 0
 
     def log(self, request: HttpRequest) -> None:
-        """Nothing: see above."""
+        """Nothing but a count: see above."""
+        posted = request.path.startswith(PREFIX.encode())
+        page = "messages" if posted else self._pages.get(request.path.strip(b"/"), "other")
+        self.edge.counts.requests.add(page, str(request.code))
 
 
 def _plant(root: Resource, path: bytes, leaf: Resource) -> None:

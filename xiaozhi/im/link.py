@@ -17,7 +17,7 @@ from xiaozhi.im.answers import Answers, Asked
 from xiaozhi.im.delivery import Delivery
 from xiaozhi.im.edge import Edge
 from xiaozhi.im.limits import Allowance
-from xiaozhi.im.record import Record, type_of
+from xiaozhi.im.record import Record, label_of, type_of
 from xiaozhi.im.vigil import Vigil
 from xiaozhi.interfaces import IDeviceTransport, ISessionLink
 from xiaozhi.values import SessionStatus
@@ -45,6 +45,12 @@ _ASKED = {
     m.ListenState.START: Asked.NOTHING,
     m.ListenState.STOP: Asked.SOUND,
     m.ListenState.DETECT: Asked.WORDS,
+}
+# How a connection's end that is not ours is counted.
+_LEFT = {
+    closecodes.ABNORMAL: "device_lost",
+    closecodes.NO_CODE: "device_closed",
+    closecodes.TOO_BIG: "too_big",
 }
 
 # One client sends these two texts when it cannot set headers (§4.1).
@@ -138,13 +144,15 @@ class DeviceLink:
 
     def binary_received(self, data: bytes) -> None:
         """A packet: the hot path."""
-        now = self._vigil.active = self._edge.clock.seconds()
+        edge = self._edge
+        now = self._vigil.active = edge.clock.seconds()
         if not self._allowance.admit(now, len(data)):
             self._abused("rate")
             return
         session = self._session
         if session is None:
             self._early += 1
+            edge.counts.dropped.add("early")
             return
         try:
             audio = self._unpack(data)
@@ -155,6 +163,9 @@ class DeviceLink:
         record = self._record
         record.frames += 1
         record.octets += len(data)
+        counts = edge.counts
+        counts.frames_up += 1
+        counts.bytes_up += len(data)
         if self._answers.outage is not None:
             self._answers.missed(now)
         session.send(audio)
@@ -175,6 +186,7 @@ class DeviceLink:
             self._malformed(error)
             return
         self._allowance.malformed_in_a_row = 0
+        self._edge.counts.messages.add("up", label_of(message))
         if isinstance(message, m.Hello):
             self._greeted(message, dialect)
         elif self._hello is None:
@@ -200,7 +212,13 @@ class DeviceLink:
 
     def connection_lost(self, reason: str, code: int = closecodes.ABNORMAL) -> None:
         """The socket is gone, or its Close frame is out."""
-        self._end(code, reason)
+        # What a device gives as a reason is its own affair.
+        self._end(code, reason, _LEFT.get(code, "device_closed"))
+
+    @property
+    def down(self) -> Delivery:
+        """The way to the device."""
+        return self._down
 
     def congested(self) -> None:
         """The device does not read: its socket's buffer is full."""
@@ -333,6 +351,7 @@ class DeviceLink:
         self._down.text(m.Error(code, message), known=self._hello is not None)
 
     def _malformed(self, error: ProtocolError) -> None:
+        self._edge.counts.malformed += 1
         if not self._allowance.forgive():
             self._abused("malformed")
         else:
@@ -350,13 +369,14 @@ class DeviceLink:
 
     def _shut(self, code: int, reason: str) -> None:
         if not self._closed:
-            self._end(code, reason)
+            self._end(code, reason, reason)
             self._transport.close(code, reason)
 
-    def _end(self, code: int, reason: str) -> None:
+    def _end(self, code: int, reason: str, counted: str) -> None:
         if self._closed:
             return
         self._closed = True
+        self._edge.counts.closed.add(counted)
         self._answers.over = True
         self._record.utterance_over()
         session, self._session = self._session, None

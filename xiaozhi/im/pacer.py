@@ -19,6 +19,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from xiaozhi.im.counts import EdgeCounts
 from xiaozhi.im.settings import PacerSettings
 from xiaozhi.im.wheel import TickWheel
 from xiaozhi.wire.messages import Audio, Playback, PlaybackState, Tts, TtsState
@@ -63,10 +64,12 @@ class Pacer:
         "_armed",
         "_blocked",
         "_clock",
+        "_counts",
         "_ended",
         "_frame_ms",
         "_frames",
         "_held",
+        "_late",
         "_lead",
         "_not_before",
         "_output",
@@ -89,13 +92,19 @@ class Pacer:
         clock: IReactorTime,
         settings: PacerSettings,
         frame_ms: int,
+        counts: EdgeCounts,
     ) -> None:
-        """:param frame_ms: length of a packet that does not tell its own."""
+        """
+        :param frame_ms: length of a packet that does not tell its own.
+        :param counts: of all pacers together.
+        """
         self._output = output
         self._wheel = wheel
         self._clock = clock
         self._settings = settings
         self._frame_ms = frame_ms
+        self._counts = counts
+        self._late = counts.lateness.observe
         self._queue: deque[Tts | Audio] = deque()
         self._frames = 0
         # The turn a device is in: start sent, stop not.
@@ -123,16 +132,23 @@ class Pacer:
         """Whether the device is in a turn, or one waits."""
         return self._turn is not None or bool(self._queue)
 
+    @property
+    def frames(self) -> int:
+        """Packets that wait."""
+        return self._frames
+
     # --- from the AI ---------------------------------------------------------------
 
     def audio(self, audio: Audio) -> None:
         """A packet to play in its turn."""
         if audio.turn != self._tail or not audio.payload:
             self.stale += 1
+            self._counts.dropped.add("stale")
             return
         frames = self._frames
         if frames >= self._settings.max_frames:
             self.overflowed += 1
+            self._counts.dropped.add("overflow")
             return
         self._queue.append(audio)
         self._frames = frames = frames + 1
@@ -141,7 +157,18 @@ class Pacer:
             self._output.hold()
         # With a wake-up pending and others before it, there is nothing to do now.
         if self._armed is None:
+            if self._ran_dry(audio.turn):
+                self._counts.underruns += 1
             self._pump()
+
+    def _ran_dry(self, turn: int) -> bool:
+        """Whether the device has played all there was of a turn that goes on."""
+        return (
+            turn == self._turn
+            and self._sent_ms > 0
+            and not self._blocked
+            and self._play_at < self._clock.seconds()
+        )
 
     def tts(self, message: Tts) -> None:
         """The course of a turn. What does not fit the open turn is ignored."""
@@ -253,10 +280,14 @@ class Pacer:
 
     def _awake(self) -> None:
         self._armed = None
-        self._pump()
+        self._pump(woken=True)
 
-    def _pump(self) -> None:
-        """Send what is due. Outputs may call back in; they only change the queue."""
+    def _pump(self, *, woken: bool = False) -> None:
+        """Send what is due. Outputs may call back in; they only change the queue.
+
+        :param woken: what is due has waited here for its time, and how late it leaves
+            is our doing.
+        """
         if self._pumping:
             return
         self._pumping = True
@@ -269,6 +300,8 @@ class Pacer:
                     return
                 item = self._queue.popleft()
                 if isinstance(item, Audio):
+                    if woken:
+                        self._late(now - due if now > due else 0.0)
                     self._play(item, now)
                 else:
                     self._tell(item, now)

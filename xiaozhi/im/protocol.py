@@ -136,6 +136,7 @@ class DeviceProtocol(WebSocketServerProtocol):
         assert device is not None
         for name in _HANDSHAKE_ONLY:
             self.__dict__.pop(name, None)
+        self.factory.gateway.edge.counts.accepted += 1
         # One count for all sockets instead of twenty attributes in each.
         self.trafficStats = self.factory.traffic
         try:

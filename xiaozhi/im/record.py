@@ -74,6 +74,11 @@ def type_of(message: m.DeviceText | m.ServerText) -> str:
     return type(message).__name__.lower()
 
 
+def label_of(message: m.DeviceText | m.ServerText) -> str:
+    """As :func:`type_of`, but nothing that a peer has made up."""
+    return "unknown" if isinstance(message, m.Unknown) else type_of(message)
+
+
 def content_of(message: m.DeviceText | m.ServerText) -> str | None:
     """What a log row keeps of a message: words and states, never what may hold
     a token (hello of browsers, MCP ``initialize``, unknown types).

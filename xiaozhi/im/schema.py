@@ -10,6 +10,7 @@ from xiaozhi.auth import AuthSettings
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings
 from xiaozhi.im.settings import GatewaySettings, LimitSettings, LinkSettings, PacerSettings
+from xiaozhi.metrics.settings import MetricsSettings
 
 
 class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +85,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pacer: PacerSettings = field(default_factory=PacerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
     def __post_init__(self) -> None:
         # Or sessions that live would be taken for dead.

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi import __version__
 from xiaozhi.auth import (
     AdminToken,
     admin_token,
@@ -31,6 +32,7 @@ from xiaozhi.component import Component
 from xiaozhi.config import load
 from xiaozhi.errors import StoreError
 from xiaozhi.im.door import DoorFactory
+from xiaozhi.im.figures import EdgeFigures
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.http import EdgeSite, Surroundings
 from xiaozhi.im.journal import Journal
@@ -40,6 +42,8 @@ from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.upkeep import upkeep
 from xiaozhi.interfaces import ISessionStore, ISpool
 from xiaozhi.listening import Listener
+from xiaozhi.metrics.page import Metrics, MetricsSite
+from xiaozhi.metrics.process import ProcessFigures, ReactorLag
 from xiaozhi.posting import Posting
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import Spool, store_from_url
@@ -106,8 +110,9 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         settings.bridge.resolve_timeout,
     )
     security = client_security(settings.bridge, read_secret)
+    thread = AsyncioThread(reactor)
     bridge = BridgeClient(
-        GrpcDialer(AsyncioThread(reactor), settings.bridge, security, discovery.server_name),
+        GrpcDialer(thread, settings.bridge, security, discovery.server_name),
         settings.bridge,
         reactor,
         random.random,
@@ -143,16 +148,25 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         max_ttl=settings.inbox.max_ttl,
         max_bytes=settings.inbox.max_bytes,
     )
-    site = EdgeSite(gateway, bridge, around, posting, reactor)
+    metrics = Metrics()
+    shared = metrics if settings.metrics.shared else None
+    site = EdgeSite(gateway, bridge, around, posting, reactor, metrics=shared)
     door = DoorFactory(gateway.edge, DeviceFactory(gateway), site)
     listen = settings.listen
     listener = Listener(reactor, listen.host, listen.port, door, reuse_port=listen.reuse_port)
+    lag = ReactorLag(reactor)
+    metrics.add(ProcessFigures("im", __version__, lag))
+    metrics.add(EdgeFigures(gateway, door, site, bridge, journal, thread.crossings))
 
     program = Program(reactor, options)
     if not settings.auth.required:
         program.add(
             Component("notice", lambda: _log.warn("auth.required is off: any device may connect"))
         )
+    program.add(Component("reactor lag", lag.start, lag.stop))
+    if (own := settings.metrics.separate) is not None:
+        page = MetricsSite(metrics, reactor)
+        program.add(Listener(reactor, *own, page, "metrics.listen", one_key=True))
     program.add(Component("store", lambda: _opened(store, settings), store.stop))
     program.add(Component("journal", journal.start, journal.stop))
     for each in upkeep(

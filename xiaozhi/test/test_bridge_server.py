@@ -38,6 +38,7 @@ class EdgeHand:
 
     def __init__(self, server: BridgeServer, node: str = "im") -> None:
         self.batching = False
+        self.pending = 0
         self.full = self.closed = False
         self.pending = 0
         self.written: list[Any] = []

@@ -16,6 +16,7 @@ from xiaozhi.im.gateway import Gateway, new_session_id
 from xiaozhi.im.http import EdgeSite, Surroundings
 from xiaozhi.im.protocol import DeviceFactory, DeviceProtocol
 from xiaozhi.im.settings import EdgeSettings, GatewaySettings, LimitSettings
+from xiaozhi.metrics.page import Metrics
 from xiaozhi.testing.edge import (
     FakeAuthenticator,
     FakeBridge,
@@ -142,11 +143,16 @@ class PortCase(SynchronousTestCase):
         self.checks = {"store": lambda: ""}
         self.useful = {"presence": lambda: ""}
         self.nodes = [{"node": "im-1", "connections": 0}]
-        around = Surroundings(self.checks, self.useful, nodes=lambda: self.nodes)
-        site = EdgeSite(self.gateway, self.bridge, around, posting(self.posted), self.clock)
+        site = self.site_with()
         sockets = DeviceFactory(self.gateway)
         sockets.doStart()
         self.door = DoorFactory(self.gateway.edge, sockets, site)
+
+    def site_with(self, metrics: Metrics | None = None) -> EdgeSite:
+        """The site, over what this case has."""
+        around = Surroundings(self.checks, self.useful, nodes=lambda: self.nodes)
+        posts = posting(self.posted)
+        return EdgeSite(self.gateway, self.bridge, around, posts, self.clock, metrics=metrics)
 
     def dial(self, host: str = "") -> Wire:
         address = IPv4Address("TCP", host, 4711) if host else None

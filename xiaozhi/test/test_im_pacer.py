@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.im.counts import EdgeCounts
 from xiaozhi.im.pacer import Pacer
 from xiaozhi.im.settings import PacerSettings
 from xiaozhi.im.wheel import TickWheel
@@ -74,7 +75,8 @@ class PacerCase(SynchronousTestCase):
         self.clock = Clock()
         self.device = Device(self.clock)
         self.wheel = TickWheel(self.clock)
-        self.pacer = Pacer(self.device, self.wheel, self.clock, self.settings, 60)
+        self.counts = EdgeCounts()
+        self.pacer = Pacer(self.device, self.wheel, self.clock, self.settings, 60, self.counts)
 
     def wait(self, seconds: float) -> None:
         # Against the start, so that roundings do not add up.
@@ -158,6 +160,7 @@ class TurnTests(PacerCase):
             self.clock,
             PacerSettings(high_water=900, low_water=1, max_frames=1000),
             60,
+            self.counts,
         )
         self.turn(500)
         self.clock.pump([0.0137] * 2300)
