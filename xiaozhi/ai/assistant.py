@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.history import History
 from xiaozhi.ai.settings import SessionSettings
 from xiaozhi.ai.tools import FunctionRegistry
@@ -45,6 +46,7 @@ class Assistant:
     :ivar history: what was said in earlier sessions.
     :ivar vision: from a device and the host by which it knows us: where it
         uploads photos, and its token for that; an empty URL means it cannot.
+    :ivar counts: of all sessions together.
     """
 
     providers: Providers
@@ -55,3 +57,4 @@ class Assistant:
     offload: Offload
     history: History
     vision: Callable[[Device, str], tuple[str, str]]
+    counts: AiCounts = field(default_factory=AiCounts)

@@ -11,6 +11,7 @@ from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.auth import AuthSettings
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceAddress
+from xiaozhi.metrics.settings import MetricsSettings
 
 
 class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,4 +47,5 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inbox: InboxSettings = field(default_factory=InboxSettings)
     session: SessionSettings = field(default_factory=SessionSettings)
     selected: Selected = field(default_factory=Selected)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     providers: dict[str, Any] = {}

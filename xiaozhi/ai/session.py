@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xiaozhi import trace
 from xiaozhi.ai.abilities import Abilities
 from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
@@ -35,6 +36,7 @@ from xiaozhi.wire.messages import (
     Abort,
     Audio,
     Chat,
+    Downlink,
     Error,
     Goodbye,
     Image,
@@ -76,6 +78,9 @@ class Session:
         self._id = opening.session_id
         self._link = link
         self._assistant = assistant
+        self._counts = assistant.counts
+        # What was received last; a turn is begun by it.
+        self._request: trace.Request | None = None
         self._clock: IReactorTime = assistant.clock
         self.state = State.IDLE
         self._mode = ListenMode.AUTO
@@ -85,7 +90,7 @@ class Session:
         self._ending = False
         self._leaving = False  # the process stops: away when nothing is going on
         self._gate = Gate(is_open=True)
-        self._abilities = Abilities(opening, link.send, assistant, self._end_after_answer)
+        self._abilities = Abilities(opening, self._send, assistant, self._end_after_answer)
         self._ears = Ears(
             assistant.providers.asr,
             assistant.providers.vad.detector(),
@@ -104,7 +109,7 @@ class Session:
         shared = self._assistant
         return Mouth(
             synthesizer=shared.providers.tts,
-            send=self._link.send,
+            send=self._send,
             gate=self._gate,
             downlink=opening.downlink,
             offload=shared.offload,
@@ -128,14 +133,23 @@ class Session:
             language=settings.language,
             clock=self._clock,
             limits=shared.settings.turn,
+            counts=shared.counts,
         )
+
+    def _send(self, message: Downlink) -> None:
+        if type(message) is not Audio:
+            self._counts.messages.add("down", type(message).__name__.lower())
+        self._link.send(message)
 
     # --- from the edge ----------------------------------------------------------------
 
     def received(self, message: Uplink) -> None:
+        self._request = trace.current()
         if type(message) is Audio:
+            self._counts.frames_up += 1
             self._hear(message)
         else:
+            self._counts.messages.add("up", type(message).__name__.lower())
             self._told(message)
         if self._leaving:
             self._leave_at_rest()
@@ -162,9 +176,9 @@ class Session:
             case Image():
                 self._shown(message)
             case Vision(command=command):
-                self._link.send(Error("unsupported", f"vision command {command!r}"))
+                self._send(Error("unsupported", f"vision command {command!r}"))
             case Ping():
-                self._link.send(Pong(int(self._assistant.seconds() * 1000)))
+                self._send(Pong(int(self._assistant.seconds() * 1000)))
             case Goodbye():
                 self._end("goodbye")
             case Unknown(type=kind):
@@ -202,6 +216,7 @@ class Session:
         self._cancel_answer()
         self._ears.forget()
         self._announcements.forget()
+        self._counts.bad_packets += self._ears.bad_packets
         self._abilities.close()
 
     # --- listening ----------------------------------------------------------------------
@@ -250,7 +265,7 @@ class Session:
             # Too short a voice to interrupt, or it would have been (see _voiced).
             recognition.cancel()
             return
-        self._begin(lambda turn: turn.answer(recognition.finish()))
+        self._begin(lambda turn: turn.answer(recognition.finish(), spoken=True))
 
     def _voiced(self, milliseconds: int) -> None:
         barge_in = self._assistant.settings.listen.barge_in * 1000
@@ -279,12 +294,12 @@ class Session:
     def _shown(self, image: Image) -> None:
         question = image.text or text("photo_question", self._mind.language)
         if not image.data:
-            self._link.send(Error("unsupported", "image.url: send the picture as data"))
+            self._send(Error("unsupported", "image.url: send the picture as data"))
             return
         try:
             picture = read_picture(image.data, self._assistant.settings.max_pixels)
         except ProtocolError as error:
-            self._link.send(Error(error.code, f"image.data: {error.message}"))
+            self._send(Error(error.code, f"image.data: {error.message}"))
             return
         vision = self._assistant.providers.vlllm
         self._begin(lambda turn: turn.recite(question, vision.describe(picture, question)))
@@ -305,7 +320,8 @@ class Session:
             return await answer(turn)
 
         # The turn may end at once; _answered looks at what is current.
-        deferred = self._answer = Deferred.fromCoroutine(run())
+        with trace.working_for(self._request):
+            deferred = self._answer = Deferred.fromCoroutine(run())
         deferred.addBoth(self._answered, turn)
 
     def _answered(self, outcome: bool | Failure, turn: Turn) -> None:

@@ -19,10 +19,9 @@ class Sessions:
 
     def __init__(self, assistant: Assistant) -> None:
         self._assistant = assistant
-        self.opened = 0
 
     def accept(self, opening: SessionOpen, link: ISessionLink) -> ISessionEvents:
-        self.opened += 1
+        self._assistant.counts.opened.add("resumed" if opening.resumed else "new")
         self._log.info(
             "{session_id}: {verb} by device {device_id}",
             session_id=opening.session_id,

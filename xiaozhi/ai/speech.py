@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
+from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
 from xiaozhi.audio import OpusEncoder, SoundReader
 from xiaozhi.errors import ProviderError
@@ -45,10 +46,11 @@ class Speech:
     :ivar sent_ms: sound sent so far.
     """
 
-    def __init__(self, mouth: Mouth, turn: int, language: str) -> None:
+    def __init__(self, mouth: Mouth, turn: int, language: str, timeline: Timeline) -> None:
         self._mouth = mouth
         self._turn = turn
         self._language = language
+        self._timeline = timeline
         downlink, settings = mouth.downlink, mouth.settings
         self._encoder = OpusEncoder(
             downlink.sample_rate, downlink.frame_duration, settings.complexity, settings.bitrate
@@ -112,7 +114,8 @@ class Speech:
 
         mouth.send(Tts(TtsState.SENTENCE_START, sentence, self._turn))
         pieces = synthesizer.synthesize(sentence, self._language)
-        async with aclosing(each_within(limit, limit, mouth.clock, pieces, late)) as timed:
+        limited = each_within(limit, limit, mouth.clock, pieces, late)
+        async with aclosing(self._timeline.streamed("tts", "first_audio", limited)) as timed:
             async for piece in timed:
                 await self._encode_and_send(await mouth.offload(reader.feed, piece))
         rest = await mouth.offload(reader.finish)
@@ -129,4 +132,5 @@ class Speech:
         for packet in packets:
             await self._mouth.gate.passed()
             self._mouth.send(Audio(packet, 0, self._turn))
+            self._timeline.packet()
             self.sent_ms += self._mouth.downlink.frame_duration

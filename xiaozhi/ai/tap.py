@@ -14,7 +14,9 @@ from twisted.internet.defer import Deferred
 
 from xiaozhi import __version__
 from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.dialogue import check_prompt
+from xiaozhi.ai.figures import AiFigures
 from xiaozhi.ai.functions import functions
 from xiaozhi.ai.history import History
 from xiaozhi.ai.http.site import make_site
@@ -36,6 +38,8 @@ from xiaozhi.component import Component
 from xiaozhi.config import load, read_section
 from xiaozhi.interfaces import Offload
 from xiaozhi.listening import Listener
+from xiaozhi.metrics.page import Metrics, MetricsSite
+from xiaozhi.metrics.process import ProcessFigures, ReactorLag
 from xiaozhi.offload import ThreadOffload
 from xiaozhi.posting import Posting
 from xiaozhi.providers.selection import choose
@@ -127,8 +131,17 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         max_ttl=settings.inbox.max_ttl,
         max_bytes=settings.inbox.max_bytes,
     )
+    counts = AiCounts(msgspec.structs.asdict(settings.selected))
+    metrics = Metrics()
     site, vision = make_site(
-        settings.http, tokens, lambda: providers.vlllm, health, posting, reactor
+        settings.http,
+        tokens,
+        lambda: providers.vlllm,
+        health,
+        posting,
+        reactor,
+        counts.requests,
+        metrics if settings.metrics.shared else None,
     )
     assistant = Assistant(
         providers=providers,
@@ -139,8 +152,10 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         offload=offload,
         history=history,
         vision=vision,
+        counts=counts,
     )
-    port = GrpcPort(AsyncioThread(reactor), settings.grpc, security)
+    thread = AsyncioThread(reactor)
+    port = GrpcPort(thread, settings.grpc, security)
     bridge = BridgeServer(
         port,
         Sessions(assistant),
@@ -150,7 +165,25 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         uuid4().hex,
     )
 
+    lag = ReactorLag(reactor)
+    metrics.add(ProcessFigures("ai", __version__, lag))
+    metrics.add(
+        AiFigures(
+            counts,
+            bridge.status,
+            thread.crossings,
+            lambda: offload.unfinished,
+            lambda: site.connections,
+            history,
+            lambda: port.refused,
+        )
+    )
+
     program = Program(reactor, options)
+    program.add(Component("reactor lag", lag.start, lag.stop))
+    if (own := settings.metrics.separate) is not None:
+        page = MetricsSite(metrics, reactor)
+        program.add(Listener(reactor, *own, page, "metrics.listen", one_key=True))
     program.add(offload)
     program.add(Component("presence", edges.start, edges.stop))
     program.add(Component("providers", providers.prepare, providers.close))

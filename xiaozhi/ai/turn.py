@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,12 +17,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.emotion import emoji_of, take_emotion
 from xiaozhi.ai.sentences import SentenceSplitter
 from xiaozhi.ai.settings import TurnSettings
 from xiaozhi.ai.speech import Mouth, Speech
 from xiaozhi.ai.texts import language_of, text
+from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.tools import Toolbox
 from xiaozhi.ai.waiting import Gate, Limit, each_within, within
 from xiaozhi.errors import ProviderError, ToolError, XiaozhiError
@@ -39,6 +41,7 @@ class Mind:
     :ivar tools_wait: seconds a turn waits for that.
     :ivar recall_wait: seconds a turn waits for what was said in earlier sessions.
     :ivar language: for what is said before the person has said anything.
+    :ivar counts: of all sessions together.
     """
 
     model: ILanguageModel
@@ -50,6 +53,7 @@ class Mind:
     language: str
     clock: IReactorTime
     limits: TurnSettings
+    counts: AiCounts = field(default_factory=AiCounts)
 
 
 class Turn:
@@ -74,12 +78,17 @@ class Turn:
         self._played: Deferred[Playback] = Deferred()
         self._limit = Limit(mind.limits.whole, mind.clock, self._late("turn"))
         self._began = 0.0
+        self._timeline = Timeline(mind.counts, mind.clock)
 
-    async def answer(self, heard: Awaitable[Transcript]) -> bool:
+    async def answer(self, heard: Awaitable[Transcript], *, spoken: bool = False) -> bool:
         """Answer what was said.
 
+        :param spoken: it is being recognised; otherwise it was typed.
         :return: False if nothing was said after all; the device was sent nothing.
         """
+
+        if spoken:
+            self._timeline.begun = "spoken"
 
         async def converse() -> bool:
             transcript = await self._recognized(heard)
@@ -100,12 +109,16 @@ class Turn:
         :param shown: what the person said, for the display; may be empty.
         """
 
+        self._timeline.begun = "recited"
+
         async def recite() -> bool:
             if shown:
                 self._language = language_of(shown, self._mind.language)
             self._start(shown)
-            said = await within(
-                self._mind.limits.tool, self._mind.clock, words, self._late("picture")
+            said = await self._timeline.awaited(
+                "vlllm",
+                "",
+                within(self._mind.limits.tool, self._mind.clock, words, self._late("picture")),
             )
             self._mind.dialogue.heard(shown or "…")
             self._mind.dialogue.said(said)
@@ -131,25 +144,35 @@ class Turn:
             self.playing = True
         elif not self._played.called:
             self._open = False
+            self._timeline.cut = report.state is PlaybackState.FLUSHED
             self._played.callback(report)
 
     # --- the frame around every kind of answer -----------------------------------
 
     async def _carried_out(self, body: Callable[[], Awaitable[bool]]) -> bool:
+        result = "interrupted"
         try:
             try:
                 spoke = await self._limit.run(body())
                 if spoke:
                     await self._spoken()
+                result = "answered" if spoke else "empty"
             except CancelledError:
                 raise
             except Exception as error:
+                result = "failed"
                 self._report(error)
                 await self._apologize()
                 spoke = True
             return spoke
         finally:
             self._silence()
+            self._log.info(
+                "{session_id}: turn {turn}, {begun}: {result} after {seconds} s",
+                session_id=self._session_id,
+                turn=self.number,
+                **self._timeline.ended(result),
+            )
 
     def _report(self, error: Exception) -> None:
         where: dict[str, Any] = {"session_id": self._session_id, "turn": self.number}
@@ -175,7 +198,7 @@ class Turn:
             self._mouth.send(Tts(TtsState.START, turn=self.number))
         if self._speech is not None:
             self._speech.cancel()
-        self._speech = Speech(self._mouth, self.number, self._language)
+        self._speech = Speech(self._mouth, self.number, self._language, self._timeline)
 
     async def _spoken(self) -> None:
         """Send the stop behind the sound and wait until the device has played it."""
@@ -214,7 +237,9 @@ class Turn:
     # --- thinking -------------------------------------------------------------------
 
     async def _recognized(self, heard: Awaitable[Transcript]) -> Transcript:
-        return await within(self._mind.limits.recognize, self._mind.clock, heard, self._late("asr"))
+        stage = "recognise" if self._timeline.begun == "spoken" else ""
+        limited = within(self._mind.limits.recognize, self._mind.clock, heard, self._late("asr"))
+        return await self._timeline.awaited("asr", stage, limited)
 
     async def _converse(self, words: str) -> None:
         mind = self._mind
@@ -246,23 +271,27 @@ class Turn:
         calls: list[ToolCall] = []
         splitter = SentenceSplitter()
         said = ""
-        deltas = each_within(
+        self._timeline.asked()
+        limited = each_within(
             limits.first_token,
             limits.next_token,
             mind.clock,
             mind.model.reply(mind.dialogue.entries(), mind.toolbox.specs),
             self._late("llm"),
         )
+        deltas = self._timeline.streamed("llm", "first_token", limited)
         try:
             async with aclosing(deltas):
                 async for delta in deltas:
                     if isinstance(delta, TextDelta):
                         said += delta.text
                         for sentence in splitter.feed(delta.text):
+                            self._timeline.sentence()
                             await self._say(sentence)
                     else:
                         calls.append(delta)
             for sentence in splitter.flush():
+                self._timeline.sentence()
                 await self._say(sentence)
         except BaseException:
             # Nobody will run them, and models refuse a call without its result.
@@ -304,11 +333,13 @@ class Turn:
             self._tool_failed(call, "internal_error")
             self._report(error)
             return "Error: the tool is broken"
+        self._timeline.tool("done")
         if len(result) > limits.tool_result:
             return result[: limits.tool_result] + " … (cut)"
         return result
 
     def _tool_failed(self, call: ToolCall, code: str) -> None:
+        self._timeline.tool(code)
         self._log.info(
             "{session_id}: tool {tool} failed: {code}",
             session_id=self._session_id,

@@ -20,6 +20,8 @@ from xiaozhi.ai.http.registration import OpenRegistrar
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.vision import VisionEndpoint, VisionOffer
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
+from xiaozhi.metrics.figures import Tally
+from xiaozhi.metrics.page import CONTENT_TYPE, Metrics
 from xiaozhi.posting import PREFIX, Posting
 
 Health = Callable[[], Mapping[str, Any]]
@@ -39,6 +41,21 @@ class HealthEndpoint(Endpoint):
     async def _get(self, request: Request) -> Answer:
         health = self._health()
         return json_answer(health, 503 if health.get("status") == "unhealthy" else 200)
+
+
+class MetricsEndpoint(Endpoint):
+    """``GET /metrics``, for Prometheus."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__(body_limit=0)
+        self._metrics = metrics
+
+    def responders(self) -> dict[bytes, Responder]:
+        """See :class:`Endpoint`."""
+        return {b"GET": self._get}
+
+    async def _get(self, request: Request) -> Answer:
+        return Answer(200, self._metrics.text(), CONTENT_TYPE)
 
 
 class Missing(Endpoint):
@@ -61,6 +78,7 @@ class DeviceSite(Site):
         that requests are answered 503.
     :ivar connections: open now; further than ``max_connections`` are closed.
     :ivar lingering: connections kept so that the client closes first.
+    :ivar requests: answered, by path and status.
     """
 
     _log = Logger()
@@ -74,7 +92,9 @@ class DeviceSite(Site):
         settings: HttpSettings,
         reactor: IReactorTime,
         folders: Mapping[str, Endpoint] | None = None,
+        requests: Tally | None = None,
     ) -> None:
+        self.requests = Tally() if requests is None else requests
         self.settings = settings
         self.held = 0
         self.connections = 0
@@ -128,6 +148,11 @@ class DeviceSite(Site):
 
     def log(self, request: http.Request) -> None:
         """The access log; never a query, which may hold a token."""
+        path = request.path.rstrip(b"/")
+        page = path.decode() if path in self._endpoints else "other"
+        self.requests.add(page, str(request.code))
+        if page == "/metrics":
+            return  # asked every few seconds, by a machine
         self._log.info(
             "{method} {path} {status} {size} {peer} {agent}",
             method=_plain(request.method, 16),
@@ -146,12 +171,16 @@ def make_site(
     health: Health,
     posting: Posting,
     reactor: Any,
+    requests: Tally | None = None,
+    metrics: Metrics | None = None,
 ) -> tuple[DeviceSite, VisionOffer]:
     """Put the whole site together.
 
     :param model: gives the vision model in use, None if there is none.
     :param posting: what is posted to devices goes to it.
     :param reactor: clock and TCP.
+    :param requests: where requests are counted.
+    :param metrics: what ``/metrics`` shows; None: there is no such page here.
     :return: the site, and what tells sessions where their device uploads pictures.
     :raises ConfigError: an address that devices could not read.
     """
@@ -171,7 +200,10 @@ def make_site(
         "/mcp/vision/explain": vision,
         "/health": HealthEndpoint(health),
     }
-    return DeviceSite(endpoints, settings, reactor, {PREFIX: PostEndpoint(posting)}), offer
+    if metrics is not None:
+        endpoints["/metrics"] = MetricsEndpoint(metrics)
+    folders = {PREFIX: PostEndpoint(posting)}
+    return DeviceSite(endpoints, settings, reactor, folders, requests), offer
 
 
 def _plain(value: bytes, longest: int) -> str:
