@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.usage import Options
 
@@ -156,6 +157,7 @@ class Program(OrderedService):
     it; the exit status is 0 then.
 
     :param options: those ``twistd`` parsed; in a test ``None``.
+    :param log: writes the log, in place of ``twistd``'s own way.
     """
 
     _log = Logger()
@@ -165,13 +167,21 @@ class Program(OrderedService):
         reactor: Any,
         options: Options | None = None,
         *,
+        log: ILogObserver | None = None,
         start_limit: float = 60.0,
         stop_limit: float = 30.0,
     ) -> None:
         super().__init__(reactor, start_limit=start_limit, stop_limit=stop_limit)
         self._reactor = reactor
         self._options = options
+        self._observer = log
         self._stop_asked = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """See ``IService``. ``twistd`` looks for a log observer at the application."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
     def startService(self) -> Deferred[None]:
         """:return: fires when the start is over, one way or the other; never fails."""

@@ -11,6 +11,7 @@ from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.auth import AuthSettings
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceAddress
+from xiaozhi.logs import LogSettings
 from xiaozhi.metrics.settings import MetricsSettings
 
 
@@ -48,4 +49,5 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session: SessionSettings = field(default_factory=SessionSettings)
     selected: Selected = field(default_factory=Selected)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     providers: dict[str, Any] = {}

@@ -38,6 +38,7 @@ from xiaozhi.component import Component
 from xiaozhi.config import load, read_section
 from xiaozhi.interfaces import Offload
 from xiaozhi.listening import Listener
+from xiaozhi.logs import observer_for
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessFigures, ReactorLag
 from xiaozhi.offload import ThreadOffload
@@ -179,7 +180,8 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         )
     )
 
-    program = Program(reactor, options)
+    log = observer_for(settings.log, options.parent if options else None)
+    program = Program(reactor, options, log=log)
     program.add(Component("reactor lag", lag.start, lag.stop))
     if (own := settings.metrics.separate) is not None:
         page = MetricsSite(metrics, reactor)

@@ -123,7 +123,7 @@ class DeviceLink:
         self._listening: m.Listen | None = None
         self._unpack: Unpack = unpack_v1
         self._allowance = Allowance(edge.settings.limits, edge.clock.seconds())
-        self._record = Record(edge.journal, self.session_id)
+        self._record = Record(edge.journal, self.session_id, self._received)
         self._vigil = Vigil(edge, transport, self._down, self._shut, self._touch)
         self._answers = Answers(self, edge, transport, self._down, self._vigil, self._record)
         self._early = 0
@@ -194,6 +194,21 @@ class DeviceLink:
         else:
             self._record.message(message)
             self._take(message, now)
+        self._received(label_of(message), len(text))
+
+    def _received(self, kind: str, size: int, frames: int = 0) -> None:
+        """Tell the log of a message, by the id under which the AI knows it; of an
+        utterance with its last packet's."""
+        session = self._session
+        if self._edge.settings.log_messages:
+            self._log.info(
+                "{request_id}: {kind} from the device, {size} bytes",
+                request_id=f"{self.session_id}-{session.sequence if session else 0}",
+                session_id=self.session_id,
+                kind=kind,
+                size=size,
+                frames=frames,
+            )
 
     def alive(self) -> None:
         """A sign of life that is no message: a pong."""

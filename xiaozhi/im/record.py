@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from xiaozhi.im.edge import SessionLog
@@ -27,11 +29,18 @@ class Record:
     :ivar octets: their bytes.
     """
 
-    __slots__ = ("_frame_ms", "_journal", "_session_id", "frames", "octets")
+    __slots__ = ("_frame_ms", "_heard", "_journal", "_session_id", "frames", "octets")
 
-    def __init__(self, journal: SessionLog, session_id: str) -> None:
+    def __init__(
+        self,
+        journal: SessionLog,
+        session_id: str,
+        heard: Callable[[str, int, int], None],
+    ) -> None:
+        """:param heard: told ``audio``, bytes and packets of each utterance."""
         self._journal = journal
         self._session_id = session_id
+        self._heard = heard
         self._frame_ms = 0
         self.frames = 0
         self.octets = 0
@@ -56,6 +65,7 @@ class Record:
         if self.frames:
             content = audio_content(self.frames, self.octets, self.frames * self._frame_ms)
             self._journal.message(self._session_id, "audio", Direction.INBOUND, content)
+            self._heard("audio", self.octets, self.frames)
             self.frames = self.octets = 0
 
 

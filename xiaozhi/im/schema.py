@@ -10,6 +10,7 @@ from xiaozhi.auth import AuthSettings
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings
 from xiaozhi.im.settings import GatewaySettings, LimitSettings, LinkSettings, PacerSettings
+from xiaozhi.logs import EdgeLogSettings
 from xiaozhi.metrics.settings import MetricsSettings
 
 
@@ -86,6 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitSettings = field(default_factory=LimitSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    log: EdgeLogSettings = field(default_factory=EdgeLogSettings)
 
     def __post_init__(self) -> None:
         # Or sessions that live would be taken for dead.

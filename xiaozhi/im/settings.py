@@ -147,9 +147,13 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class EdgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything of the edge."""
+    """Everything of the edge.
+
+    :ivar log_messages: a log line for each message of a device, without its content.
+    """
 
     link: LinkSettings = field(default_factory=LinkSettings)
     pacer: PacerSettings = field(default_factory=PacerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    log_messages: bool = False

@@ -42,6 +42,7 @@ from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.upkeep import upkeep
 from xiaozhi.interfaces import ISessionStore, ISpool
 from xiaozhi.listening import Listener
+from xiaozhi.logs import observer_for
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessFigures, ReactorLag
 from xiaozhi.posting import Posting
@@ -131,6 +132,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
             pacer=settings.pacer,
             limits=settings.limits,
             gateway=settings.gateway,
+            log_messages=settings.log.messages,
         ),
         node=node,
     )
@@ -158,7 +160,8 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     metrics.add(ProcessFigures("im", __version__, lag))
     metrics.add(EdgeFigures(gateway, door, site, bridge, journal, thread.crossings))
 
-    program = Program(reactor, options)
+    log = observer_for(settings.log, options.parent if options else None)
+    program = Program(reactor, options, log=log)
     if not settings.auth.required:
         program.add(
             Component("notice", lambda: _log.warn("auth.required is off: any device may connect"))

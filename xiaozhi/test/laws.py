@@ -17,7 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 BASE = {"burst", "errors", "trace", "values", "wire", "_pb"}
 SEAMS = {"interfaces"}
 MECHANISMS = {
-    *("audio", "auth", "bridge", "cache", "component", "config", "listening"),
+    *("audio", "auth", "bridge", "cache", "component", "config", "listening", "logs"),
     *("metrics", "offload", "plugins", "posting", "providers", "service", "storage"),
     "upkeep",
 }
