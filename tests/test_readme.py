@@ -184,15 +184,14 @@ class CommandTests(unittest.TestCase):
     def check_curl(self, words: list[str]) -> None:
         """It asks a port on which a service listens as shipped."""
         url = urlsplit(words[-1])
-        ports = {
-            load(ROOT / "etc/im.yaml", ImSettings, environment={}).listen.port,
-            load(ROOT / "etc/ai.yaml", AiSettings, environment={}).http.listen.port,
-        }
-        self.assertIn(url.port, ports)
-        if url.path != "/health":
+        im = load(ROOT / "etc/im.yaml", ImSettings, environment={})
+        ai = load(ROOT / "etc/ai.yaml", AiSettings, environment={})
+        self.assertIn(url.port, {im.listen.port, ai.http.listen.port})
+        if url.path not in ("/health", "/metrics"):
             # That it does what it should is tried in tests/test_scaling.py.
             self.assertRegex(url.path, r"^/api/devices/[0-9a-f:]{17}/messages$")
             read_mail(words[words.index("-d") + 1].encode())
+        self.assertTrue(im.metrics.shared and ai.metrics.shared)
 
     def check_xiaozhi_device(self, words: list[str]) -> None:
         """It is installed and takes the arguments."""
@@ -253,7 +252,8 @@ class TextTests(unittest.TestCase):
         known = [*keys(ImSettings), *keys(AiSettings)]
         sections = "|".join({key.split(".")[0] for key in known if "." in key})
         missing = []
-        for document in (ENGLISH, CHINESE, ROOT / "docs" / "architecture.md"):
+        documents = [ROOT / "docs" / name for name in ("architecture.md", "operations.md")]
+        for document in (ENGLISH, CHINESE, *documents):
             text = document.read_text("utf-8")
             for key in re.findall(rf"`((?:{sections})\.[a-z_.]+)[:`]", text):
                 if key not in known:
