@@ -26,6 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi import trace
 from xiaozhi.ai.settings import DialogueSettings, SessionSettings
+from xiaozhi.audio import OpusEncoder
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.logs import LogSettings, as_json, observer, observer_for
 from xiaozhi.service import Program
@@ -306,6 +307,21 @@ class ConversationLogTests(ConversationCase):
         last = int(audio["request_id"].rpartition("-")[2])
         number = int(spoken.rpartition("-")[2])
         self.assertTrue(last - audio["frames"] <= number <= last, (number, audio))
+
+    def test_a_turn_that_a_timer_began(self) -> None:
+        """Sound stops coming in the middle of speech: the last packet counts."""
+        house = self.house()
+        browser = house.browse()
+        browser.say(type="hello", version=1)
+        browser.say(type="listen", state="start", mode="auto")
+        for packet in OpusEncoder(16000, 60, 5, 24000).encode(SPEECH):
+            browser.link.binary_received(packet)
+            house.run(0.06)
+        sent = browser.link._record.frames
+        house.run(8)
+        (turn,) = [line for line in self.records() if "result" in line]
+        # The hello has no number; listen is the first.
+        self.assertEqual(turn["request_id"], f"{turn['session_id']}-{1 + sent}")
 
 
 class ThreadTests(SynchronousTestCase):
