@@ -22,7 +22,7 @@ from xiaozhi.storage.dialects import Postgresql
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.store import SessionStore
 from xiaozhi.testing.dialogue_contract import DialogueStoreContract
-from xiaozhi.testing.store_contract import StoreContract, message, started
+from xiaozhi.testing.store_contract import StoreContract, at, message, started
 
 _ROOT = Path(__file__).parents[1]
 _NEWEST = [(len(MIGRATIONS),)]
@@ -199,6 +199,26 @@ class LossTests(TestCase):
             " WHERE application_name = 'xiaozhi-im'"
         )
         await self.store.append([message(1)])
+
+
+class UpkeepTests(TestCase):
+    """Several edges with one database."""
+
+    async def test_one_purges_and_the_others_pass(self) -> None:
+        url = postgres().create_database()
+        store = store_from_url(url, reactor)
+        await store.start()
+        self.addCleanup(store.stop)
+        await store.append([started(), message(1)])
+        other = psycopg2.connect(url)
+        self.addCleanup(other.close)
+        for job in ("purge", "close_left"):
+            other.cursor().execute(f"SELECT pg_advisory_xact_lock(hashtextextended('{job}', 0))")
+        self.assertEqual(await store.purge(at(99), 10), 0)
+        self.assertEqual(await store.close_left("n", at(0), at(99), 10), 0)
+        other.rollback()
+        self.assertEqual(await store.close_left("n", at(0), at(99), 10), 1)
+        self.assertEqual(await store.purge(at(99), 10), 2, "the message and its session")
 
 
 class HangTests(TestCase):
