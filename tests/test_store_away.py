@@ -255,6 +255,11 @@ class HistoryTests(ServerCase, ServiceCase):
             service.start()
         for service in (other, pair.ai, pair.im):
             await deferToThread(service.wait_for)
+        # Two streams to each: sessions go to the least loaded of those that are up.
+        until = time.monotonic() + 15
+        while (await deferToThread(pair.im.wait_for))["bridge"]["streams"] < 4:
+            self.assertLess(time.monotonic(), until, "both processes are reached")
+            await pause(0.05)
         guests = [await self.guest(pair) for _ in range(6)]
         said = [guest.device.text(f"I am {number}") for number, guest in enumerate(guests)]
         await gatherResults(said)
