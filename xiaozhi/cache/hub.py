@@ -108,11 +108,12 @@ class RedisHub:
         return await self._commands.script(source, keys, arguments)
 
     async def probe(self) -> None:
-        """See whether the channel's connection lives: it only listens, and nothing else
-        would show that it is dead.
+        """See whether both connections live: one only listens, the other is perhaps not
+        used, and nothing else would show that they are dead.
 
-        :raises StoreError: it does not; it is made again.
+        :raises StoreError: one does not; it is made again.
         """
+        await self._commands.call("ping")
         await self._news.call("ping")
 
     def restore(self) -> None:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as NoReceipt
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi.cache.hub import RedisHub
@@ -197,5 +198,5 @@ class RedisInbox:
         if reader.retry is None and self._is_here(reader):
             reader.retry = self._hub.reactor.callLater(_AGAIN, again)
 
-    def _broken(self, failure: object) -> None:
-        self._log.error("inbox: {failure}", failure=failure)
+    def _broken(self, failure: Failure) -> None:
+        self._log.failure("inbox: looking after a device failed", failure)

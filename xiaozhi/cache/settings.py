@@ -15,10 +15,13 @@ class PresenceAddress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     :ivar url: ``memory:``: in one process; ``redis://[:password@]host:port/db``: in many.
     :ivar timeout: for an answer of Redis; also to connect.
+    :ivar heartbeat_interval: between two looks whether Redis lives; at an edge also
+        between two refreshings of its own entry.
     """
 
     url: str = "memory:"
     timeout: Seconds = 3.0
+    heartbeat_interval: Seconds = 5.0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(…)"  # the address may hold a password
@@ -30,14 +33,11 @@ class PresenceSettings(PresenceAddress, frozen=True, kw_only=True, forbid_unknow
     :ivar claim_ttl: that a device's entry outlives its edge.
     :ivar refresh_interval: between two refreshings of the entries.
     :ivar node_ttl: that an edge's own entry outlives it.
-    :ivar heartbeat_interval: between two refreshings of that; also how soon a Redis
-        that has gone is noticed.
     """
 
     claim_ttl: Seconds = 90.0
     refresh_interval: Seconds = 30.0
     node_ttl: Seconds = 20.0
-    heartbeat_interval: Seconds = 5.0
 
     def __post_init__(self) -> None:
         if self.refresh_interval * 2 > self.claim_ttl:

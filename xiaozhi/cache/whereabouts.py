@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from xiaozhi.cache.connection import RedisAddress
 from xiaozhi.cache.hub import RedisHub
@@ -119,9 +121,13 @@ class Together:
 class Outside:
     """A process that has no devices itself and posts to those of the edges."""
 
-    def __init__(self, hub: RedisHub, inbox: InboxSettings) -> None:
+    def __init__(self, hub: RedisHub, interval: float, inbox: InboxSettings) -> None:
+        """:param interval: seconds between two looks whether Redis lives."""
         self._hub = hub
         self.inbox = RedisInbox(hub, inbox)
+        self._interval = interval
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = hub.reactor
 
     def trouble(self) -> str:
         """What is wrong, in a few words; empty: nothing."""
@@ -129,11 +135,25 @@ class Outside:
 
     def start(self) -> Deferred[None]:
         """:raises StoreError: naming the address."""
-        return Deferred.fromCoroutine(self._hub.start())
+        return Deferred.fromCoroutine(self._start())
 
     def stop(self) -> Deferred[None]:
         """Disconnect."""
+        if self._looking.running:
+            self._looking.stop()
         return Deferred.fromCoroutine(self._hub.stop())
+
+    async def _start(self) -> None:
+        await self._hub.start()
+        self._looking.start(self._interval, now=False)
+
+    def _look(self) -> Deferred[None]:
+        # What it finds is told by trouble(), and the connection is made again.
+        return Deferred.fromCoroutine(self._hub.probe()).addErrback(_expected)
+
+
+def _expected(failure: Failure) -> None:
+    failure.trap(StoreError)
 
 
 class Nowhere:
@@ -181,7 +201,7 @@ def outside(
     if presence.url == "memory:":
         return Nowhere()
     # An edge may have the same name.
-    return Outside(_hub(presence, reactor, f"outside:{node}"), inbox)
+    return Outside(_hub(presence, reactor, f"outside:{node}"), presence.heartbeat_interval, inbox)
 
 
 def _hub(presence: PresenceAddress, reactor: Any, node: str) -> RedisHub:

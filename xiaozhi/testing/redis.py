@@ -26,6 +26,7 @@ class FakeRedis:
         self.offset = 1_790_000_000.0
         self.away = False
         self._runs_left: int | None = None
+        self._done = False
         self._server = fakeredis.FakeServer()
         self._client = fakeredis.FakeRedis(server=self._server, decode_responses=True)
         self._connections: list[FakeConnection] = []
@@ -47,15 +48,20 @@ class FakeRedis:
         """Connections break, and nobody gets a new one."""
         self.away = True
 
-    def go_after(self, commands: int) -> None:
-        """Go when so many more commands have been run."""
+    def go_after(self, commands: int, *, done: bool = False) -> None:
+        """Go when so many more commands have been run.
+
+        :param done: the next one is run, too, and only its answer is lost.
+        """
         self._runs_left = commands
+        self._done = done
 
     def come_back(self, *, forgetful: bool = False) -> None:
         """Answer again; every connection is made anew.
 
         :param forgetful: it has lost everything.
         """
+        self._runs_left = None
         if forgetful:
             self.run("FLUSHALL")
         if self.away:
@@ -70,6 +76,8 @@ class FakeRedis:
             self._runs_left -= 1
             if self._runs_left < 0:
                 self._runs_left = None
+                if self._done:
+                    self.run(*command)
                 self.go()
                 raise StoreError("presence_unavailable", "connection lost")
         # Its clock is where it asks for the time: when keys expire, and for TIME.
