@@ -105,13 +105,15 @@ class ClientSession(SessionEnd):
 
     def introduce(self, outbox: Outbox) -> bool:
         lane = self._lane
-        if lane is None:
+        if lane is None or self.over:
             return False
         if lane.peer.process == self.process:
             device_id = self._opening.device.device_id
             item = resume(self.session_id, device_id, self._incarnation)
         else:
             restored = self._restored() if self._incarnation else ()
+            if self.over:  # it fell over when it was asked
+                return False
             self._incarnation += 1
             self.process = lane.peer.process
             opening = replace(self._opening, incarnation=self._incarnation, restored=restored)

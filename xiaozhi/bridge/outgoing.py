@@ -20,7 +20,7 @@ from xiaozhi.bridge.items import Direction, Item, acknowledgement, skip
 from xiaozhi.bridge.kept import Kept
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.waiting import Bounds, Waiting
-from xiaozhi.wire.messages import Audio
+from xiaozhi.wire.messages import Audio, SessionClose
 
 # Credit of a side that announced none: it does without.
 _UNLIMITED = 1 << 62
@@ -72,7 +72,7 @@ class Outgoing:
     :ivar sequence: of the last message sent.
     :ivar kept: what was sent and is not acknowledged.
     :ivar drops: what was dropped, by reason; None: nothing was.
-    :ivar closing: nothing follows what waits: it goes out without credit.
+    :ivar closing: nothing follows what waits, see :meth:`close`.
     """
 
     __slots__ = (
@@ -146,8 +146,18 @@ class Outgoing:
             return
         if type(message) is Audio:
             outbox.gather(item)
+            if self._audio_sent >= self._hold_at:
+                self._hold(True)
         else:
             outbox.put(item)
+
+    def close(self, message: SessionClose) -> None:
+        """Send the last message, behind what waits; neither needs credit any more."""
+        self.closing = True
+        self.send(message)
+        if self._waiting is not None and self._outbox is not None:
+            self._outbox.queue_up(self)
+            self._outbox.release()
 
     def acknowledged(self, ack: int, credit: int) -> None:
         """The other side says what it has received, and how much audio it takes in all."""
@@ -249,6 +259,8 @@ class Outgoing:
             item = self._placed(outbox, message)
             if item is not None:
                 outbox.add(item)
+            if self._audio_sent >= self._hold_at:
+                self._hold(True)
         self._waiting = None
         self._told = False
         self._owner.backlog(False)
@@ -279,9 +291,7 @@ class Outgoing:
             self._owner.refused("bad_message", reason)
             return None
         if type(message) is Audio:
-            self._audio_sent = sent = self._audio_sent + 1
-            if sent >= self._hold_at:
-                self._hold(True)
+            self._audio_sent += 1
         elif item.ByteSize() > outbox.max_item_bytes:
             self.dropped("too_large")
             self._owner.refused("too_large", "The message is too large.")

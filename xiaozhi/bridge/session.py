@@ -59,8 +59,8 @@ class SessionEnd:
     def close(self, code: str, message: str) -> None:
         if self.over:
             return
-        self._out.send(SessionClose(code, message))
-        self.over = self._out.closing = True
+        self.over = True
+        self._out.close(SessionClose(code, message))
         self._left()
 
     def pause(self) -> None:
