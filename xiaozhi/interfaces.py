@@ -90,8 +90,9 @@ class ISessionEvents(Interface):
         """The other side can take audio again."""
 
     def interrupted() -> None:
-        """At the edge only: the AI process was lost; the running turn will not
-        go on. The link stays usable and the session comes back by itself."""
+        """At the edge only: the AI process was lost, and the running turn will not
+        go on; or it stops and there is no other. The link stays usable and the
+        session comes back by itself."""
 
     def restored() -> Sequence[Any]:
         """At the edge only: another AI process is about to take the session over.

@@ -286,7 +286,7 @@ class TargetStatus:
 class BridgeStatus:
     """The bridge, for ``/health`` and metrics.
 
-    :ivar state: ``connected``, ``connecting`` or ``disconnected``.
+    :ivar state: ``connected``: new sessions find a place; ``connecting`` or ``disconnected``.
     :ivar streams: streams that are up.
     :ivar detail: per target, for ``/health``.
     :ivar waiting: sessions without a stream.

@@ -108,7 +108,9 @@ class BridgeClient:
                 target = self._targets[address] = Target(self._edge, address, self)
                 if self._running:
                     target.start()
-            target.retired = False
+            if target.retired:
+                target.retired = False
+                self._settle_in(0.0)
         for address, target in self._targets.items():
             if address not in wanted:
                 target.retired = True
@@ -125,7 +127,10 @@ class BridgeClient:
     def status(self) -> BridgeStatus:
         targets = self._targets.values()
         states = {target.state for target in targets}
-        state = next((s for s in ("connected", "connecting") if s in states), "disconnected")
+        if self._best_lane() is not None:
+            state = "connected"
+        else:
+            state = "disconnected" if states <= {"disconnected"} else "connecting"
         known = tuple(target.status() for target in targets)
         return BridgeStatus(
             state=state,
@@ -192,6 +197,7 @@ class BridgeClient:
             lane = self._best_lane()
             if lane is None:
                 self._homeless[session] = None
+                session.stray()
             else:
                 session.board(lane)
                 touched[lane] = None

@@ -35,6 +35,7 @@ class ClientSession(SessionEnd):
         "_confirmed",
         "_incarnation",
         "_lane",
+        "_moving",
         "_opening",
         "_owner",
         "_quiet_at",
@@ -54,6 +55,7 @@ class ClientSession(SessionEnd):
         self._incarnation = 0
         self._confirmed = False  # what comes is of this incarnation
         self._quiet_at = -1  # our last message when we were last lost
+        self._moving = False  # from a process that stops, to another, and nobody knows
 
     # --- on and off lanes
 
@@ -80,15 +82,19 @@ class ClientSession(SessionEnd):
         self.unboard()
         self.process = ""
         self._confirmed = False
+        self._moving = not lost
         self._out.free()
         talked = self._in.received > 0 or self._out.sequence != self._quiet_at
         self._quiet_at = self._out.sequence
         self._in.begin()
         if lost and talked and self._incarnation:
-            try:
-                self.events.interrupted()
-            except Exception:
-                self._failed()
+            self._tell_interrupted()
+
+    def stray(self) -> None:
+        """There is no process to move to, for now."""
+        if self._moving:
+            self._moving = False
+            self._tell_interrupted()
 
     # --- SessionEnd
 
@@ -117,11 +123,22 @@ class ClientSession(SessionEnd):
             self._incarnation += 1
             self.process = lane.peer.process
             opening = replace(self._opening, incarnation=self._incarnation, restored=restored)
-            item = self._out.item(outbox, opening, self._out.kept.acknowledged)
+            try:
+                item = self._out.item(outbox, opening, self._out.kept.acknowledged)
+            except (TypeError, ValueError):  # half a surrogate pair, a number out of range
+                self._log.failure("session {session_id} not opened", session_id=self.session_id)
+                self.end("bad_message", "The hello cannot be carried.")
+                return False
             self._out.take_credit(lane.peer.credit)
         self._in.acknowledge(item)
         outbox.add(item)
         return True
+
+    def _tell_interrupted(self) -> None:
+        try:
+            self.events.interrupted()
+        except Exception:
+            self._failed()
 
     def _restored(self) -> tuple[Any, ...]:
         try:

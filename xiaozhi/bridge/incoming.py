@@ -44,10 +44,6 @@ class Incoming:
         self.owes = True
         return self._owed >= self._every
 
-    def audio_again(self) -> None:
-        """A packet came that somebody else had received; its sender counts it."""
-        self._audio += 1
-
     def acknowledge(self, item: Item) -> None:
         """Say on ``item`` what was received and what may come."""
         item.ack = self.received

@@ -64,11 +64,11 @@ class Peer:
 class LaneOwner(Protocol):
     """Is told what becomes of a lane."""
 
-    def lane_up(self, lane: Lane, draining: bool) -> None:
-        """It can carry sessions; ``draining``: but should not be given new ones."""
+    def lane_up(self, lane: Lane) -> None:
+        """It can carry sessions."""
 
     def lane_draining(self, lane: Lane) -> None:
-        """The process at its other end stops soon: no new sessions."""
+        """The process at its other end has said so."""
 
     def lane_down(self, lane: Lane, reason: str, retry_in: float, *, was_up: bool) -> None:
         """It failed, or a try did (``was_up`` is False). Its sessions are still on it."""
@@ -81,6 +81,7 @@ class Lane:
     :ivar sessions: those on this lane, by id; they put themselves here.
     :ivar outbox: None unless up.
     :ivar peer: who is at the other end, or was the last time it was up.
+    :ivar draining: that process stops soon: no new sessions.
     :ivar reconnects: how often it came up again.
     :ivar last_error: why it failed last, for people.
     """
@@ -92,6 +93,7 @@ class Lane:
         self.sessions: dict[str, SessionEnd] = {}
         self.outbox: Outbox | None = None
         self.peer = Peer()
+        self.draining = False
         self.reconnects = -1
         self.last_error = ""
         self._edge = edge
@@ -187,6 +189,7 @@ class Lane:
         elif kind == "heartbeat":
             self._heartbeat.answered(item.heartbeat.number)
         elif item.type == DRAIN:
+            self.draining = True
             self._owner.lane_draining(self)
 
     def _opened(self, announced: Item) -> None:
@@ -201,13 +204,14 @@ class Lane:
         stream.batching = BATCH in announced.features
         self._stop_timer()
         self.peer = Peer(announced.node, announced.boot_id, announced.credit)
+        self.draining = announced.draining
         self.outbox = Outbox(stream, clock, settings.coalesce, settings.max_message_bytes - 1024)
         self.state = LaneState.UP
         self.reconnects += 1
         self._up_since = clock.seconds()
         self._heartbeat = self._new_heartbeat()
         self._heartbeat.start()
-        self._owner.lane_up(self, announced.draining)
+        self._owner.lane_up(self)
 
     def _new_heartbeat(self) -> Heartbeat:
         settings = self._edge.settings

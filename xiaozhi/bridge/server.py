@@ -166,13 +166,12 @@ class BridgeServer:
         session_id = opening.session_id
         former = self._sessions.get(session_id)
         if former is not None and opening.incarnation <= former.incarnation:
-            # Once more the same: the stream doubled it.
-            self._take_up(edge, former)
+            # Doubled, or come late by a stream that the edge has given up.
             return
         if former is not None:
             former.end("replaced", "The edge opened the session again.")
         # Known before it is accepted: it may be closed from within.
-        session = ServerSession(self._ends, opening, self, sequence, former)
+        session = ServerSession(self._ends, opening, self, sequence)
         self._sessions[session_id] = session
         session.attach(edge)
         try:
@@ -191,7 +190,10 @@ class BridgeServer:
         if session is None or session.incarnation != item.resume.incarnation:
             return False
         session.resumed(item)
-        self._take_up(edge, session)
+        if session.carrier is not edge:
+            self._orphans.discard(session)
+            session.attach(edge)
+            edge.outbox.release()
         return True
 
     # --- for sessions
@@ -209,12 +211,6 @@ class BridgeServer:
             self.clock.callLater(0, drained.callback, None)
 
     # --- inside
-
-    def _take_up(self, edge: EdgeStream, session: ServerSession) -> None:
-        if session.carrier is not edge:
-            self._orphans.discard(session)
-            session.attach(edge)
-            edge.outbox.release()
 
     def _edge_lost(self, sessions: list[ServerSession]) -> None:
         for session in sessions:

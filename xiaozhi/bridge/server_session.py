@@ -67,28 +67,18 @@ class ServerSession(SessionEnd):
     :ivar incarnation: see ``SessionOpen``.
     """
 
-    __slots__ = ("_carrier", "_inherited", "_owner", "incarnation")
+    __slots__ = ("_carrier", "_owner", "incarnation")
 
     def __init__(
-        self,
-        ends: Ends,
-        opening: SessionOpen,
-        owner: SessionOwner,
-        sequence: int,
-        former: ServerSession | None,
+        self, ends: Ends, opening: SessionOpen, owner: SessionOwner, sequence: int
     ) -> None:
-        """
-        :param sequence: of the last message the edge knows to have been received.
-        :param former: what the edge had here under the same id until now.
-        """
+        """:param sequence: of the last message the edge knows to have been received."""
         super().__init__(ends, opening.session_id, opening.device.device_id)
         self.events = _Nobody()
         self.incarnation = opening.incarnation
         self._owner = owner
         self._carrier: Carrier | None = None
-        # What the former one received must not be received again.
-        self._inherited = former._in.received if former is not None else 0
-        self._in.begin(max(sequence, self._inherited))
+        self._in.begin(sequence)
 
     def accepted(self, events: ISessionEvents) -> None:
         """Tell ``events`` from now on."""
@@ -129,6 +119,8 @@ class ServerSession(SessionEnd):
         self._carrier = carrier
         carrier.sessions[self.session_id] = self
         self._out.board(carrier.outbox)
+        if carrier.outbox.blocked:
+            self.backlog(True)
 
     def detach(self) -> None:
         """The stream broke, or the edge left it."""
@@ -155,8 +147,8 @@ class ServerSession(SessionEnd):
     def dismiss(self) -> None:
         """The process stops: end what is going on and send the session elsewhere."""
         if not self.over:
-            self._tell_closed("draining", "The AI service is stopping.")
             self.close("moving", "")
+            self._tell_closed("draining", "The AI service is stopping.")
 
     # --- SessionEnd
 
@@ -165,10 +157,6 @@ class ServerSession(SessionEnd):
         self._in.acknowledge(item)
         outbox.add(item)
         return True
-
-    def _repeated(self, item: Item) -> None:
-        if item.sequence <= self._inherited and item.HasField("audio"):
-            self._in.audio_again()
 
     def _left(self) -> None:
         if self._carrier is not None:

@@ -161,9 +161,6 @@ class SessionEnd:
         """The other side closed it."""
         self.end(message.code, message.message)
 
-    def _repeated(self, item: Item) -> None:
-        """Something came that has been received before."""
-
     # --- inside
 
     def _out_of_turn(self, item: Item, sequence: int) -> None:
@@ -175,7 +172,6 @@ class SessionEnd:
                 self._closed(SessionClose(item.close.code, item.close.message))
         elif sequence <= self._in.received:
             self._ends.drops["duplicate"] += 1
-            self._repeated(item)
             self._out.owe()
         else:
             raise OutOfOrder(f"message {sequence} came after {self._in.received}")

@@ -27,8 +27,6 @@ class Target:
     """Keeps ``streams_per_target`` lanes to one address and says so when it changes.
 
     :ivar address: ``host:port``.
-    :ivar draining: it should get no new sessions: its process stops soon, or the
-        address is not wanted any more.
     :ivar retired: the address is not wanted any more.
     """
 
@@ -36,9 +34,10 @@ class Target:
 
     def __init__(self, edge: Edge, address: str, owner: TargetOwner) -> None:
         self.address = address
-        self.draining = self.retired = False
+        self.retired = False
         self._owner = owner
         self._reported = ""  # the state the log last spoke of
+        self._leaving = ""  # the process of which it said that it stops
         self._last_error = ""
         self._full = edge.settings.sessions_per_stream
         self._lanes = [Lane(edge, address, self) for _ in range(edge.settings.streams_per_target)]
@@ -64,6 +63,12 @@ class Target:
         return all(lane.state is LaneState.UP for lane in self._lanes)
 
     @property
+    def draining(self) -> bool:
+        """It is up, but takes no new sessions: its process stops soon."""
+        lanes = self.lanes
+        return bool(lanes) and all(lane.draining for lane in lanes)
+
+    @property
     def sessions(self) -> int:
         return sum(len(lane.sessions) for lane in self._lanes)
 
@@ -77,9 +82,10 @@ class Target:
 
     def lane_for_new(self) -> Lane | None:
         """The least loaded healthy lane; None: no new sessions for this target."""
-        if self.draining or self.retired:
+        if self.retired:
             return None
-        return min(self.lanes, key=self._load, default=None)
+        lanes = (lane for lane in self.lanes if not lane.draining)
+        return min(lanes, key=self._load, default=None)
 
     def lane_to(self, process: str) -> Lane | None:
         """The least loaded lane to this very process."""
@@ -114,9 +120,7 @@ class Target:
 
     # --- LaneOwner
 
-    def lane_up(self, lane: Lane, draining: bool) -> None:
-        # What it announces last is true; after a restart it is another process.
-        self.draining = draining
+    def lane_up(self, lane: Lane) -> None:
         if self._reported != "up":
             self._reported = "up"
             self._log.info(
@@ -127,8 +131,8 @@ class Target:
         self._owner.lane_up(self, lane)
 
     def lane_draining(self, lane: Lane) -> None:
-        if not self.draining:
-            self.draining = True
+        if lane.peer.process != self._leaving:
+            self._leaving = lane.peer.process
             self._log.info(
                 "the AI service at {target} ({node}) is about to stop; new sessions go elsewhere",
                 target=self.address,

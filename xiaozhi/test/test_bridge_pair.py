@@ -94,3 +94,111 @@ class ClosingTests(PairCase):
         self.assertEqual(heard.all[-1], ("closed", "farewell"))
         self.assertEqual(len(heard.messages), 20)
         self.assertEqual(self.client.status().sessions, 0)
+
+
+class DrainingTests(PairCase):
+    def test_two_processes_at_one_address(self) -> None:
+        """One drains while the other has begun to listen: sessions go to that."""
+        self.begin(streams_per_target=2)
+        old = self.server
+        self.network.cut(AI, count=1)
+        self.serve(AI)
+        self.passes(0.5)
+        self.assertEqual([old.status().streams, self.server.status().streams], [1, 1])
+        old.drain(10)
+        self.passes()
+        for number in range(4):
+            self.open(f"s{number}")
+        self.assertEqual(self.server.status().sessions, 4)
+        self.assertEqual(old.status().sessions, 0)
+
+    def test_moved_to_nowhere(self) -> None:
+        """A device that speaks meanwhile can be told."""
+        self.begin()
+        _, heard, echo = self.open()
+        self.server.drain(10)
+        echo.link.close("moving", "")
+        self.passes()
+        self.assertEqual(heard.all, [("interrupted",)])
+        self.assertNotEqual(self.client.status().state, "connected")
+
+
+class TargetTests(PairCase):
+    def test_an_address_comes_back_into_use(self) -> None:
+        """Sessions that found no other wait no longer."""
+        self.begin()
+        self.open("keeps it")
+        self.client.retarget(["ai:2"])
+        self.open("waits")
+        self.assertEqual(self.server.status().sessions, 1)
+        self.client.retarget([AI])
+        self.passes()
+        self.assertEqual(self.server.status().sessions, 2)
+
+
+class ReorderedTests(PairCase):
+    def test_an_opening_comes_late(self) -> None:
+        """By a stream the edge has long given up: the session stays where it is."""
+        self.begin(streams_per_target=2)
+        first, second = self.network.streams(AI)
+        first.stall()
+        heard = Heard()
+        link = self.client.open(opening(), heard)
+        late = [first._sent.popleft() for _ in range(len(first._sent))]
+        first.cut("cut")  # seen at the edge only
+        self.passes()
+        batch = first._direction.item.FromString(late[-1]).batch
+        assert first.peer.listener is not None
+        first.peer.listener.stream_received(batch.items)
+        self.passes()
+        self.sessions.accepted[-1].link.send(m.Stt("hello"))
+        self.passes()
+        self.assertEqual(heard.messages, [m.Stt("hello")])
+        link.close("", "")
+
+    def test_half_a_partition(self) -> None:
+        """The AI has heard something, the edge never learns, and opens anew there."""
+        self.begin(resume_timeout=0.5)
+        link, heard, echo = self.open()
+        (stream,) = self.network.streams(AI)
+        stream.peer.stall()
+        link.send(m.Chat("is it heard"))
+        self.passes()
+        self.assertEqual(echo.messages, [m.Chat("is it heard")])
+        port = self.network.port(AI)
+        acceptor, port.acceptor = port.acceptor, None
+        self.network.cut(AI)
+        self.passes(1)
+        port.acceptor = acceptor
+        self.passes(12)
+        self.assertEqual(heard.messages, [m.Stt("is it heard")])
+
+
+class BlockedTests(PairCase):
+    def test_opened_on_a_full_stream(self) -> None:
+        """Who answers at once is asked to hold the sound back."""
+        self.begin()
+        self.open("other")
+        self.network.window = 1
+        (stream,) = self.network.streams(AI)
+        stream.peer.stall()
+        self.sessions.accepted[0].link.send(m.Stt("fills it"))
+        _, heard, echo = self.open()
+        self.assertEqual(echo.events, [("pause",)])
+        self.network.window = 64
+        stream.peer.unstall()
+        self.passes()
+        self.assertEqual(echo.events, [("pause",), ("resume",)])
+
+    def test_an_opening_that_cannot_be_carried(self) -> None:
+        self.begin()
+        heard = Heard()
+        hello = m.Hello(transport="\ud800")
+        bad = m.SessionOpen("bad", m.Device("d", "c", "u"), hello, m.AudioParams())
+        self.client.open(bad, heard)
+        self.assertEqual(len(self.flushLoggedErrors(UnicodeEncodeError)), 1)
+        self.assertEqual(heard.all, [("closed", "bad_message")])
+        link, other, _ = self.open()
+        link.send(m.Chat("hello"))
+        self.passes()
+        self.assertEqual(other.messages, [m.Stt("hello")])
