@@ -57,6 +57,9 @@ from xiaozhi.wire.messages import (
 
 T = TypeVar("T")
 
+# More turns than one incarnation of a session has.
+_TURNS = 1_000_000
+
 
 class State(Enum):
     IDLE = auto()
@@ -86,7 +89,8 @@ class Session:
         self._mode = ListenMode.AUTO
         self._turn: Turn | None = None
         self._answer: Deferred[bool] | None = None
-        self._turns = 0
+        # What the edge still plays and reports of an earlier incarnation is no turn of ours.
+        self._turns = (opening.incarnation - 1) * _TURNS
         self._ending = False
         self._leaving = False  # the process stops: away when nothing is going on
         self._gate = Gate(is_open=True)

@@ -104,6 +104,7 @@ class Answers:
                     self.question = ""
                 down.tts(message)
             case m.Flush():
+                self.question = ""  # the turn is given up
                 down.flush(message.turn)
             case m.Stt():
                 if self.asked is not Asked.PICTURE:
@@ -145,25 +146,26 @@ class Answers:
         it has and hears about it if it matters."""
         if self.over:
             return
-        if self.outage is not None:
-            return
-        edge = self._edge
-        now = edge.clock.seconds()
-        self.outage = Outage(self._down, edge.settings.link, now)
-        # Who asked before then may say nothing more, and wait.
-        edge.timeouts.at(now + edge.settings.link.outage_patience, self._waited)
-        self._record.event("interrupted")
+        lost = self._loses()
+        if self.outage is None or lost:
+            edge = self._edge
+            now = edge.clock.seconds()
+            self.outage = Outage(self._down, edge.settings.link, now)
+            # Who asked before then may say nothing more, and wait.
+            edge.timeouts.at(now + edge.settings.link.outage_patience, self._waited)
+            self._record.event("interrupted")
         # Who asked us to hold back is gone; the bridge bounds what waits.
         self.resume_sending()
-        lost = self._down.busy or self.asked in (Asked.SOUND, Asked.PICTURE)
-        if lost and not self.question:
-            self.outage.tell()
+        if lost:
+            self._lost(self.outage)
         self._down.finish()
 
     def restored(self) -> list[m.Uplink]:
         """What another AI process must know: that the device listens, and what it
         was asked. The device does not say either twice (§4.4)."""
-        self._down.finish()  # it counts its turns anew
+        if self.outage is None and self._loses():  # sent away in the middle of it
+            self._lost(Outage(self._down, self._edge.settings.link, 0.0))
+        self._down.finish()
         listen = self._link.microphone()
         messages: list[m.Uplink] = [listen] if listen is not None else []
         if self.question:
@@ -188,6 +190,19 @@ class Answers:
         if not self.over:
             self._down.finish()
             self._link.depart(code)
+
+    def _loses(self) -> bool:
+        """Whether an AI that is lost now takes along what cannot be asked again."""
+        if self.question:
+            return False
+        if self.asked in (Asked.SOUND, Asked.PICTURE):
+            return True
+        return self.outage is None and self._down.busy
+
+    def _lost(self, outage: Outage) -> None:
+        outage.tell()
+        if self.asked is not Asked.WORDS:
+            self.asked = Asked.NOTHING
 
     def _waited(self) -> None:
         if not self.over and (self.question or self.asked is not Asked.NOTHING):

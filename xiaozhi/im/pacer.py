@@ -225,7 +225,7 @@ class Pacer:
             self.flush(turn)
 
     def finish(self) -> None:
-        """The AI is gone: play what is there, then stop. Turn numbers start anew."""
+        """The AI is gone: play what is there, then stop."""
         if self._tail is not None:
             self._queue.append(Tts(TtsState.STOP, turn=self._tail))
             self._tail = None

@@ -461,6 +461,68 @@ class OutageTests(ConversationCase):
         self.assertEqual(visitor.seen(e.Alerted), [])
         self.assert_paired(visitor)
 
+    def test_what_is_answered_by_another_can_be_interrupted(self) -> None:
+        """Its first turn is not taken for the first of the one that was lost."""
+        house = self.house(
+            asr={"texts": ("hello", "stop it")},
+            llm={"replies": {"hello": LONG, "stop it": "Fine."}, "delay": 1.0},
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(2)
+        house.kill_ai()
+        house.start_ai()
+        house.run(3)
+        self.assertEqual(visitor.device.machine.state, e.State.SPEAKING)
+        began = house.clock.seconds()
+        house.until(visitor.device.say(SPEECH))
+        stops = [at - began for at, event in visitor.events if isinstance(event, e.SpeechStopped)]
+        self.assertLess(min(stop for stop in stops if stop > 0), 1.0)
+        self.assert_paired(visitor)
+
+    def test_heard_by_the_ai_and_never_acknowledged(self) -> None:
+        """A partition longer than ``bridge.resume_timeout``: the question is answered."""
+        house = self.house(llm={"replies": {"go": "Gone."}})
+        visitor = house.connect()
+        for stream in house.network.streams(AI):
+            stream.peer.stall()
+        answer = visitor.device.text("go")
+        house.run(0.2)
+        port = house.network.port(AI)
+        acceptor, port.acceptor = port.acceptor, None
+        house.network.cut(AI)
+        house.run(3)
+        port.acceptor = acceptor
+        self.assertEqual(house.until(answer).text, "Gone.")
+
+    def test_lost_twice(self) -> None:
+        """Who lost what they said a second time is told so, too."""
+        house = self.house(asr={"delay": 5.0})
+        visitor = house.connect(mode=ListenMode.MANUAL, features=Features(mcp=False))
+        visitor.device.text("warm up")
+        house.run(8)
+        for count in (1, 2):
+            visitor.device.say(SPEECH).addErrback(lambda _: None)
+            house.run(1.2)
+            house.kill_ai()
+            house.start_ai()
+            house.run(0.8)
+            self.assertEqual(len(visitor.seen(e.Alerted)), count)
+        house.run(30)
+
+    def test_nowhere_to_move(self) -> None:
+        """Who asks meanwhile is told that nobody is there."""
+        house = self.house()
+        visitor = house.connect(mode=ListenMode.MANUAL)
+        house.ai.drain(1)
+        house.run(1)
+        house.ai.stop()
+        house.run(5)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(2)
+        self.assertEqual(len(visitor.seen(e.Alerted)), 1)
+        house.run(30)
+
     def test_broken_streams_go_unnoticed(self) -> None:
         house = self.house(llm={"answers": (LONG,)})
         visitor = house.connect()
@@ -484,7 +546,7 @@ class DrainTests(ConversationCase):
         house.until(listening.device.say(SPEECH))
         house.run(1)
         answer = asking.device.text("go")
-        house.run(1)
+        house.run(3.5)
         drained = house.ai.drain(60)
         house.run(0.5)
         self.assertEqual(house.ai.status().sessions, 1)

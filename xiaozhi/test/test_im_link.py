@@ -583,9 +583,20 @@ class OutageTests(LinkCase):
         expected = [m.Listen(m.ListenState.START, m.ListenMode.AUTO), m.Chat("what time is it")]
         self.assertEqual(session.events.restored(), expected)
         self.speak(session, 2, turn=1)
+        self.assertNotIn("alert", self.story())
+        # Sent away from in the middle of an answer: that is not begun again.
         self.assertEqual(session.events.restored(), expected[:1])
         self.bench.pass_time(4)
-        self.assertNotIn("alert", self.story())
+        self.assertEqual(self.story().count("alert"), 1)
+
+    def test_a_question_given_up_is_not_asked_again(self) -> None:
+        """The AI takes its turn back: the person spoke over it, or had aborted before
+        the AI had said what it understood."""
+        session = self.greet()
+        self.send(type="abort")
+        session.events.received(m.Stt("what time is it", 1))
+        session.events.received(m.Flush(1))
+        self.assertEqual(session.events.restored(), [])
 
     def test_a_question_is_not_asked_again_late(self) -> None:
         session = self.greet()
