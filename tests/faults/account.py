@@ -60,7 +60,8 @@ class Rules:
     """What a fault may do to a conversation. As it stands: nothing that is noticed.
 
     :ivar told: a device may hear that a question will not be answered.
-    :ivar dropped: sound may be missing, but never be doubled.
+    :ivar dropped: sound may be missing, but never be doubled. Of whom nothing was heard
+        is told so.
     :ivar died: when AI processes died, on the ledger's clock. What one was at may
         be done again by another, and its last notes may not come back.
     :ivar sent_away: the edge closes connections. A question of which nothing had
@@ -200,7 +201,8 @@ class Account:
             yield f" had its tool called {len(question.calls)} times"
         if answers and question.asked.words == "tool" and not question.calls:
             yield " was answered without its tool"
-        if question.told and not rules.told:
+        unheard = rules.dropped and question.asked.amount > 0
+        if question.told and not rules.told and not unheard:
             yield " was refused, for which there was no reason"
         if answers:
             yield from self._sound(question, rules, usual)

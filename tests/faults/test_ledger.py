@@ -183,6 +183,14 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.found(Rules(dropped=True)), doubled)
         self.assertEqual(len(self.found()), 4)
 
+    def test_nothing_of_it_was_heard(self) -> None:
+        self.ask(1, 300, "said")
+        self.write(Kind.TOLD)
+        self.ask(2, 300, "said")
+        hanging = "device 1: question 2 (said) was neither answered nor refused"
+        self.assertEqual(self.found(Rules(dropped=True)), [hanging])
+        self.assertEqual(len(self.found()), 2)
+
     def test_some_devices(self) -> None:
         self.write(Kind.STOPPED, device=1)
         self.write(Kind.STOPPED, device=2)

@@ -87,6 +87,11 @@ class Ears:
         """Whether somebody is in the middle of an utterance."""
         return self._recognition is not None
 
+    @property
+    def deaf(self) -> bool:
+        """An utterance is open, but no sound of it has come."""
+        return self._recognition is not None and not self._fed
+
     def take(self) -> IRecognition | None:
         """The person said so: the utterance is over. None if there was none."""
         recognition, self._recognition = self._recognition, None

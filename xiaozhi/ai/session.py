@@ -34,6 +34,7 @@ from xiaozhi.interfaces import IRecognition, ISessionEvents, ISessionLink
 from xiaozhi.values import Transcript
 from xiaozhi.wire.messages import (
     Abort,
+    Alert,
     Audio,
     Chat,
     Downlink,
@@ -256,12 +257,18 @@ class Session:
     def _listen_stopped(self) -> None:
         if self.state is not State.LISTENING:
             return
+        deaf = self._ears.deaf
         recognition = self._ears.take()
-        if recognition is not None:
+        if recognition is not None and not deaf:
             self._uttered(recognition)
-        else:
-            self.state = State.IDLE
-            self._announcements.offer()
+            return
+        self.state = State.IDLE
+        if recognition is not None:
+            # It grew too old on its way, and the person waits for an answer.
+            recognition.cancel()
+            title, words = (text(key, self._mind.language) for key in ("deaf_title", "deaf"))
+            self._link.send(Alert(title, words, "confused"))
+        self._announcements.offer()
 
     def _uttered(self, recognition: IRecognition) -> None:
         """An utterance ended: answer it."""

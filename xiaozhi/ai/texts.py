@@ -8,6 +8,8 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
     "en": {
         "apology": "Sorry, something went wrong. Please try again.",
         "apology_title": "Error",
+        "deaf": "I did not hear anything. Please say it again.",
+        "deaf_title": "Not heard",
         "no_answer": "I have no answer to that.",
         "photo_question": "What is in the picture?",
         "too_many_tools": "I could not finish that.",
@@ -15,6 +17,8 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
     "zh": {
         "apology": "抱歉，出了点问题，请再试一次。",
         "apology_title": "出错了",
+        "deaf": "我什么都没有听到，请再说一次。",
+        "deaf_title": "没听见",
         "no_answer": "这个我答不上来。",
         "photo_question": "图片里有什么？",
         "too_many_tools": "这件事我没能完成。",

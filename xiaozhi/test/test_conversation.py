@@ -421,6 +421,21 @@ class OutageTests(ConversationCase):
         house.start_ai()
         self.assertEqual(house.until(answer).text, "Yes.")
 
+    def test_said_by_button_while_away(self) -> None:
+        """Sound grows too old to be sent, the button's two messages do not: who spoke
+        is told that nothing was heard, and does not wait for ever."""
+        house = self.house()
+        visitor = house.connect(mode=ListenMode.MANUAL)
+        house.until(visitor.device.text("hi"))
+        house.kill_ai()
+        house.run(1)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(15)
+        house.start_ai()
+        house.run(15)
+        self.assertIn("Not heard", [alert.status for alert in visitor.seen(e.Alerted)])
+        self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
+
     def test_lost_while_the_device_listens(self) -> None:
         """The device goes on sending sound and does not say again that it listens (§4.4)."""
         for mode in (ListenMode.AUTO, ListenMode.REALTIME):
