@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from benchmarks.commands import obey
 from benchmarks.frames import FRAME_SECONDS, NUMBERS, number_of, packet
@@ -136,9 +137,11 @@ class Load:
     def arrive(self, port: int, count: int, per_second: int) -> Deferred[dict[str, Any]]:
         """Connect so many more devices at an even rate, however long each takes.
 
-        :return: from the first SYN to the server's hello; ``late_ms`` as :meth:`stream`.
+        :return: from the first SYN to the server's hello; ``refused``, who was not let in;
+            ``late_ms`` as :meth:`stream`.
         """
         new = self._newcomers(count)
+        refused: list[Failure] = []
 
         async def arrive() -> dict[str, Any]:
             opening, began, late = [], perf_counter(), 0.0
@@ -147,10 +150,13 @@ class Load:
                 if wait > 0:
                     await deferLater(self._reactor, wait)
                 late = max(late, perf_counter() - began - number / per_second)
-                opening.append(Deferred.fromCoroutine(self._open(device, port)))
-            await gatherResults(opening, consumeErrors=True)
-            hellos = summary([device.hello for device in new])
-            return hellos | {"late_ms": round(late * 1000, 1)}
+                opened = Deferred.fromCoroutine(self._open(device, port))
+                opening.append(opened.addErrback(refused.append))
+            await gatherResults(opening)
+            hellos = summary([device.hello for device in new if device.hello])
+            if refused:
+                print(f"one of {len(refused)}: {refused[0].getErrorMessage()}", file=sys.stderr)
+            return hellos | {"refused": len(refused), "late_ms": round(late * 1000, 1)}
 
         return Deferred.fromCoroutine(arrive())
 

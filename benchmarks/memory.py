@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.pair import Side, pair
+from benchmarks.process import Broken
 from benchmarks.result import Aim, Result
 from benchmarks.stage import Stage
 
@@ -30,7 +31,9 @@ def _arrive(side: Side, connections: int, per_second: int) -> tuple[float, dict[
     wait = connections / per_second + 60.0
     hellos = side.load.ask("arrive", wait, port=side.port, count=connections, per_second=per_second)
     time.sleep(_SETTLE)
-    each = (side.server.memory() - before) / connections
+    if not hellos["count"]:
+        raise Broken("idle: nobody was let in")
+    each = (side.server.memory() - before) / hellos["count"]
     return round(each, 2), hellos
 
 
@@ -54,3 +57,5 @@ def run(connections: int, per_second: int) -> Iterator[Result]:
     }
     figure, floor = hellos["p99"], floor_hellos["p99"]
     yield Result("hello", figure, "ms p99", floor, Aim("figure", 250.0), more)
+    more = {"floor_refused": floor_hellos["refused"]}
+    yield Result("hello_refused", hellos["refused"], "devices", None, Aim("figure", 0.0), more)

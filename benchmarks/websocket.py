@@ -68,7 +68,8 @@ class Socket(Protocol):
 
     def drop(self) -> None:
         self._on_end = None
-        self.transport.abortConnection()
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)

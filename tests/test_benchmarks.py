@@ -73,8 +73,10 @@ class BenchmarkTests(TestCase):
     async def test_those_who_do_nothing(self) -> None:
         out, err, status = await self.benchmarks("--tiny", "idle")
         self.assertEqual((err, status), ("", 0))
-        memory, hello = self.lines(out)
-        self.assertEqual((memory["bench"], hello["bench"]), ("idle_memory", "hello"))
+        memory, hello, refused = self.lines(out)
+        names = [line["bench"] for line in (memory, hello, refused)]
+        self.assertEqual(names, ["idle_memory", "hello", "hello_refused"])
+        self.assertEqual(refused["figure"], 0)
         # With those that were there before.
         self.assertEqual((memory["connections"], memory["sessions"]), (5, 55))
 
