@@ -24,6 +24,8 @@ from benchmarks.stage import Stage
 
 _RATE = 250
 _SHOWN = 20
+# Threads with a smaller part of the busiest one's samples are left out.
+_IDLE = 0.05
 
 
 def _record(process: Process, load: Helper, seconds: float, do: str, **arguments: Any) -> str:
@@ -57,8 +59,11 @@ def table(stacks: str) -> Iterator[str]:
             own[thread][calls[-1]] += int(count)
         for call in set(calls):
             whole[thread][call] += int(count)
+    most = max((sum(functions.values()) for functions in own.values()), default=0)
     for thread, functions in own.items():
         total = sum(functions.values())
+        if total < most * _IDLE:
+            continue
         yield f"{thread}: {total} samples"
         yield f"{'own':>7}{'with':>8}"
         for name, times in functions.most_common(_SHOWN):
