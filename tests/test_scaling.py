@@ -184,7 +184,7 @@ class LossTests(FleetCase):
         socket = self.device_at("edge-2", "d1")
         fleet.edges["edge-2"].kill()
         with self.assertRaises((EOFError, ConnectionResetError)):
-            socket.receive()
+            socket.until(lambda frame: False)
         status, answer = fleet.post("", "d1", "x")
         self.assertEqual((status, answer.get("kept")), (202, True))
         self.device("d1").until_text("x")

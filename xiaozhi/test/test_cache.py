@@ -197,6 +197,32 @@ class AddressTests(SynchronousTestCase):
             self.assertNotIn("geheim", repr(settings(url="redis://:geheim@h")))
 
 
+class OutsideTests(SynchronousTestCase):
+    """A process without devices, as the AI service is."""
+
+    def test_it_looks_whether_redis_lives(self) -> None:
+        clock = Clock()
+        redis = FakeRedis(clock)
+        outside = Outside(redis.hub("outside:ai-1"), 5.0, SETTINGS)
+        self.successResultOf(outside.start())
+        self.assertEqual(outside.trouble(), "")
+        redis.go_after(0)  # whoever asks next finds it gone
+        self.assertEqual(outside.trouble(), "")
+        clock.pump([1.0] * 5)
+        self.assertEqual(outside.trouble(), "redis://fake:6379/0: not connected")
+        redis.come_back()
+        clock.pump([1.0] * 10)
+        self.assertEqual(outside.trouble(), "")
+        self.successResultOf(outside.stop())
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_without_redis_nobody_is_reached(self) -> None:
+        nowhere = Nowhere()
+        self.successResultOf(nowhere.start())
+        self.assertEqual((nowhere.inbox, nowhere.trouble()), (None, ""))
+        self.successResultOf(nowhere.stop())
+
+
 class SilentRedisTests(SynchronousTestCase):
     """A server that accepts and then says nothing, or what it is told to."""
 
