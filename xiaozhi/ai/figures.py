@@ -47,10 +47,12 @@ class AiFigures:
         http_connections: Callable[[], int],
         history: WrittenBehind,
         refused: Callable[[], int],
+        presence: Callable[[], str],
     ) -> None:
         """
         :param threads: calls that wait for a worker thread or run in one.
         :param refused: streams that showed no token, or a wrong one.
+        :param presence: why the presence table cannot be used; empty while it can.
         """
         self._counts = counts
         self._bridge = bridge
@@ -59,6 +61,7 @@ class AiFigures:
         self._http_connections = http_connections
         self._history = history
         self._refused = refused
+        self._presence = presence
 
     def collect(self) -> Iterator[Family]:
         """See :class:`~xiaozhi.metrics.families.Collector`."""
@@ -151,6 +154,11 @@ class AiFigures:
             "xiaozhi_ai_history_pending", "Dialogue entries not written yet.", history.pending
         )
         yield counter("xiaozhi_ai_history_dropped", "Dialogue entries lost.", history.dropped)
+        yield gauge(
+            "xiaozhi_ai_presence_up",
+            "1 while it can be looked up where a device is.",
+            float(not self._presence()),
+        )
 
     def _carried(self) -> Iterator[Family]:
         status = self._bridge()

@@ -177,6 +177,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             lambda: site.connections,
             history,
             lambda: port.refused,
+            edges.trouble,
         )
     )
 

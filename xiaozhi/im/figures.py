@@ -6,7 +6,7 @@ asked for, in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from xiaozhi.im.door import DoorFactory
@@ -73,13 +73,16 @@ class EdgeFigures:
         bridge: IBridge,
         journal: WrittenBehind,
         wires: Wires,
+        presence: Callable[[], str],
     ) -> None:
+        """:param presence: why the presence table cannot be used; empty while it can."""
         self._gateway = gateway
         self._door = door
         self._site = site
         self._bridge = bridge
         self._journal = journal
         self._wires = wires
+        self._presence = presence
         self._counts = gateway.edge.counts
 
     def collect(self) -> Iterator[Family]:
@@ -222,6 +225,11 @@ class EdgeFigures:
             "Records lost.",
             ["reason"],
             (([reason], count) for reason, count in journal.drops.items()),
+        )
+        yield gauge(
+            "xiaozhi_im_presence_up",
+            "1 while the presence table can be used.",
+            float(not self._presence()),
         )
         yield counter(
             "xiaozhi_im_presence_errors",

@@ -158,7 +158,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     listener = Listener(reactor, listen.host, listen.port, door, reuse_port=listen.reuse_port)
     lag = ReactorLag(reactor)
     metrics.add(ProcessFigures("im", __version__, lag))
-    metrics.add(EdgeFigures(gateway, door, site, bridge, journal, thread.crossings))
+    metrics.add(EdgeFigures(gateway, door, site, bridge, journal, thread.crossings, where.trouble))
 
     log = observer_for(settings.log, options.parent if options else None)
     program = Program(reactor, options, log=log)

@@ -21,6 +21,8 @@ from xiaozhi.wire.messages import ListenMode
 
 
 class AiFigureTests(ConversationCase):
+    trouble = ""
+
     def house(self, **settings: Any) -> House:
         house = super().house(**settings)
         self.metrics = Metrics()
@@ -33,6 +35,7 @@ class AiFigureTests(ConversationCase):
                 lambda: 3,
                 house.history,
                 lambda: 4,
+                lambda: self.trouble,
             )
         )
         return house
@@ -122,6 +125,12 @@ class AiFigureTests(ConversationCase):
         self.assertEqual(page("xiaozhi_ai_tool_calls_total", result="done"), 1)
         self.assertEqual(page.total("xiaozhi_ai_tool_calls_total"), 2)
 
+    def test_presence(self) -> None:
+        self.house()
+        self.assertEqual(self.scrape()("xiaozhi_ai_presence_up"), 1)
+        self.trouble = "no Redis"
+        self.assertEqual(self.scrape()("xiaozhi_ai_presence_up"), 0)
+
     def test_a_resumed_session(self) -> None:
         house = self.house()
         house.connect()
@@ -179,6 +188,7 @@ class PageTests(ConversationCase):
                 lambda: site.connections,
                 house.history,
                 int,
+                str,
             )
         )
         self.get(site, "/health")

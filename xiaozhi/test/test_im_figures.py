@@ -27,8 +27,17 @@ class FigureCase(PortCase):
         self.journal = Journal(self.store, self.clock, keep_content=True)
         self.journal.start()
         self.wires = Crossings()
+        self.trouble = ""
         self.metrics.add(
-            EdgeFigures(self.gateway, self.door, self.site, self.bridge, self.journal, self.wires)
+            EdgeFigures(
+                self.gateway,
+                self.door,
+                self.site,
+                self.bridge,
+                self.journal,
+                self.wires,
+                lambda: self.trouble,
+            )
         )
 
     def get(self, path: str) -> tuple[bytes, bytes]:
@@ -195,7 +204,11 @@ class EdgeFigureTests(FigureCase):
     def test_presence(self) -> None:
         self.presence.broken = StoreError("unreachable", "no Redis")
         self.greet()
-        self.assertEqual(self.scrape()("xiaozhi_im_presence_errors_total"), 1)
+        page = self.scrape()
+        self.assertEqual(page("xiaozhi_im_presence_errors_total"), 1)
+        self.assertEqual(page("xiaozhi_im_presence_up"), 1)
+        self.trouble = "no Redis"
+        self.assertEqual(self.scrape()("xiaozhi_im_presence_up"), 0)
 
     def test_store(self) -> None:
         self.store.start()
