@@ -153,14 +153,17 @@ class ServiceProcess:
             start_new_session=True,
         )
 
-    def wait_for(self, path: str = "/health", status: int = 200) -> Any:
-        """Wait until a page answers with this status. :return: its body."""
+    def wait_for(self, path: str = "/health", status: int = 200, says: str = "") -> Any:
+        """Wait until a page answers with this status. :return: its body.
+
+        :param says: the ``status`` in its body; empty: any.
+        """
         until = time.monotonic() + UP_WITHIN
         while True:
             found: Any = None
             with suppress(OSError, http.client.HTTPException):
                 found = get(self.port, path)
-                if found[0] == status:
+                if found[0] == status and says in ("", found[1]["status"]):
                     return found[1]
             ended = self._process is not None and self._process.poll() is not None
             if ended or time.monotonic() > until:

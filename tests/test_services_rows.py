@@ -196,12 +196,13 @@ class SharedStateTests(ServiceCase, TestCase):
             self.assertEqual((await guest.device.text("hi")).text, "All right.")
             newcomer = await self.guest(self.pair)
             self.assertEqual((await newcomer.device.text("hi")).text, "All right.")
-            health = await deferToThread(self.pair.im.wait_for, "/health", 503)
-            self.assertNotEqual(health["checks"]["store"], "ok")
+            health = await deferToThread(self.pair.im.wait_for, "/health", 200, "degraded")
+            for name in ("store", "presence"):
+                self.assertNotEqual(health["checks"][name], "ok")
         finally:
             await deferToThread(postgres().restart)
             await deferToThread(redis().restart)
-        await deferToThread(self.pair.im.wait_for, "/health", 200)
+        await deferToThread(self.pair.im.wait_for, "/health", 200, "healthy")
         for each in (guest, newcomer):
             rows = Rows(self.select, each.device.machine.session_id)
             await self.until(lambda: rows.session("status") == [("active",)], "its row")  # noqa: B023

@@ -152,7 +152,7 @@ class ServiceTests(ServerCase, ServiceCase):
         await before.device.text("two")
         await during.device.text("three")
         await pause(1)
-        health = await deferToThread(pair.im.wait_for, "/health", 503)
+        health = await deferToThread(pair.im.wait_for, "/health", 200, "degraded")
         self.assertGreater(health["store"]["spooled"], 10)
         self.assertEqual(health["store"]["dropped"], {})
         await deferToThread(pair.im.kill)
@@ -162,7 +162,7 @@ class ServiceTests(ServerCase, ServiceCase):
         after = await self.guest(pair)
         await after.device.text("four")
         await deferToThread(postgres.restart)
-        health = await deferToThread(pair.im.wait_for, "/health", 200)
+        health = await deferToThread(pair.im.wait_for, "/health", 200, "healthy")
         self.assertEqual((health["store"]["spooled"], health["store"]["dropped"]), (0, {}))
         told = {"one", "two", "three", "four"}
         statement = "SELECT content FROM message_logs WHERE message_type = 'stt' ORDER BY content"

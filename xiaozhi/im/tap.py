@@ -136,9 +136,14 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         ),
         node=node,
     )
+    # With a spool nothing is lost while the store is away.
+    vital, useful = {"store": journal.trouble}, {"presence": where.trouble}
+    if settings.store.spool_bytes:
+        useful |= vital
+        vital = {}
     around = Surroundings(
-        vital={"store": journal.trouble},
-        useful={"presence": where.trouble},
+        vital=vital,
+        useful=useful,
         details={"store": journal.status},
         nodes=where.nodes,
     )
