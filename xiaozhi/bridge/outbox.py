@@ -13,6 +13,9 @@ from xiaozhi.bridge.streams import IStream
 # makes it cheap, and a busy reactor may come to the timer late.
 _ENOUGH = 16
 
+# Seconds an acknowledgement that is in no hurry waits to travel with something else.
+_NO_HURRY = 0.05
+
 # While many sessions send what waited, write as soon as so many have gathered.
 _GATHERED = 128
 
@@ -30,7 +33,7 @@ class Sender(Protocol):
 class Outbox:
     """Gathers items for one stream.
 
-    Audio waits a moment for company, and so do acknowledgements; anything else goes
+    Audio waits a moment for company, and acknowledgements do so, too; anything else goes
     at once and takes what was gathered along, so order is kept. When the stream is
     full nothing is gathered here: sessions keep what they have, each within its own
     bounds, and get their turn in the order they came. So this holds at most what
@@ -45,6 +48,7 @@ class Outbox:
         "_clock",
         "_coalesce",
         "_items",
+        "_later",
         "_owing",
         "_queue",
         "_timer",
@@ -63,6 +67,7 @@ class Outbox:
         self._coalesce = coalesce
         self._items: list[Item] = []
         self._timer: IDelayedCall | None = None
+        self._later: IDelayedCall | None = None  # for what is in no hurry
         self._queue: dict[Sender, None] = {}  # ordered; a sender at most once
         self._owing: dict[Sender, None] = {}  # likewise
 
@@ -87,11 +92,15 @@ class Outbox:
         """Only from :meth:`Sender.send_waiting`: send when its senders are through."""
         self._items.append(item)
 
-    def owe(self, sender: Sender) -> None:
-        """Ask for its ``acknowledgement`` within ``coalesce``."""
+    def owe(self, sender: Sender, *, soon: bool) -> None:
+        """Ask for its ``acknowledgement`` within ``coalesce``, or with what is written
+        next, if that comes soon enough: a message of its own costs more than it tells."""
         self._owing[sender] = None
-        if self._timer is None:
-            self._timer = self._clock.callLater(self._coalesce, self._due)
+        if soon:
+            if self._timer is None:
+                self._timer = self._clock.callLater(self._coalesce, self._due)
+        elif self._later is None:
+            self._later = self._clock.callLater(_NO_HURRY, self._late)
 
     def flush(self) -> None:
         """Write what has gathered."""
@@ -130,9 +139,15 @@ class Outbox:
         self._items.clear()
         self._queue.clear()
         self._owing.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._later):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._later = None
+
+    def _late(self) -> None:
+        self._later = None
+        if self._owing:
+            self.flush()
 
     def _due(self) -> None:
         self._timer = None

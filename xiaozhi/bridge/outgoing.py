@@ -172,11 +172,11 @@ class Outgoing:
         if self._holding and self._audio_sent < self._hold_at:
             self._hold(False)
 
-    def owe(self) -> None:
+    def owe(self, *, soon: bool = True) -> None:
         """Have what was received acknowledged soon."""
         self._incoming.owes = True
         if self._outbox is not None:
-            self._outbox.owe(self)
+            self._outbox.owe(self, soon=soon)
 
     def dropped(self, reason: str) -> None:
         """Count a message that is not sent."""

@@ -98,7 +98,7 @@ class SessionEnd:
             return
         if type(message) is Audio:
             if incoming.audio():
-                self._out.owe()
+                self._out.owe(soon=False)
         else:
             self._out.owe()
             if type(message) is SessionClose:

@@ -453,6 +453,8 @@ class ClientTests(ClientTestCase):
         self.assertEqual(len(acks()), 1)
         self.stream.answer(m.Audio(b"x", turn=1))
         self.clock.advance(0.0021)
+        self.assertEqual(len(acks()), 1)
+        self.clock.advance(0.05)
         self.assertEqual(acks()[1:], [(9, 64 + 8)])
         self.stream.answer(m.Audio(b"x", turn=1))
         link.send(m.Abort())  # takes it along
@@ -468,7 +470,7 @@ class ClientTests(ClientTestCase):
         link.pause()
         for _ in range(8):
             self.stream.answer(m.Audio(b"x", turn=1))
-        self.clock.advance(0.01)
+        self.clock.advance(0.06)
         self.assertEqual((self.stream.raw[-1].ack, self.stream.raw[-1].credit), (8, 0))
         link.resume()
         self.clock.advance(0.01)
