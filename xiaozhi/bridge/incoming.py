@@ -44,6 +44,13 @@ class Incoming:
         self.owes = True
         return self._owed >= self._every
 
+    def skipped(self, sequence: int) -> None:
+        """Nothing up to ``sequence`` comes any more. It was audio, and counts as such:
+        its sender cannot know how much of it had come."""
+        if sequence > self.received:
+            self._audio += sequence - self.received
+            self.received = sequence
+
     def acknowledge(self, item: Item) -> None:
         """Say on ``item`` what was received and what may come."""
         item.ack = self.received

@@ -56,8 +56,8 @@ class Kept:
 
     @property
     def audio(self) -> int:
-        """Audio packets whose content is still there."""
-        return sum(type(message) is Audio for message, _ in self._entries)
+        """Audio packets, those whose content was forgotten included."""
+        return sum(message is None or type(message) is Audio for message, _ in self._entries)
 
     def clear(self) -> None:
         """The session is over."""

@@ -321,7 +321,6 @@ class Outgoing:
         """Once more what was not acknowledged; too old audio becomes a gap."""
         ends, kept = self._ends, self.kept
         stale = kept.expire(ends.clock.seconds() - ends.bounds.audio_age)
-        self._audio_sent -= stale
         for _ in range(stale):
             self.dropped("audio_stale")
         void = 0

@@ -165,7 +165,7 @@ class SessionEnd:
 
     def _out_of_turn(self, item: Item, sequence: int) -> None:
         if item.type == self._ends.incoming.skip:
-            self._in.received = max(self._in.received, sequence)
+            self._in.skipped(sequence)
             self._out.owe()
         elif sequence == 0:
             if item.HasField("close"):

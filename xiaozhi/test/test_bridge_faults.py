@@ -47,6 +47,7 @@ class Recorder:
     def __init__(self, heard: dict[str, list[Any]]) -> None:
         self.heard = heard
         self.links: dict[str, Any] = {}
+        self.last: dict[str, Heard] = {}
 
     def accept(self, opening: m.SessionOpen, link: ISessionLink) -> ISessionEvents:
         self.links[opening.session_id] = link
@@ -69,6 +70,18 @@ class Leaving(Heard):
 class World:
     """Two AI processes, an edge with two streams to each, three sessions."""
 
+    edge = ClientSettings(
+        targets=TARGETS,
+        credit=16,
+        queue_audio=1000,
+        audio_max_age=3600,
+        resume_timeout=2.0,
+        backoff_cap=0.5,
+    )
+    ai = ServerSettings(
+        credit=16, queue_audio=1000, queue_messages=1000, resume_timeout=3600, idle_timeout=7200
+    )
+
     def __init__(self) -> None:
         self.clock = Clock()
         self.network = MemoryNetwork(self.clock)
@@ -79,21 +92,8 @@ class World:
         self.processes: list[dict[str, list[Any]]] = []
         for target in TARGETS:
             self.boot(target)
-        timing = {"resume_timeout": 3600.0, "idle_timeout": 3600.0, "audio_max_age": 3600.0}
         self.client = BridgeClient(
-            self.network,
-            ClientSettings(
-                targets=TARGETS,
-                credit=16,
-                queue_audio=1000,
-                audio_max_age=timing["audio_max_age"],
-                resume_timeout=2.0,
-                backoff_cap=0.5,
-            ),
-            self.clock,
-            lambda: 0.5,
-            "im",
-            "im-boot",
+            self.network, self.edge, self.clock, lambda: 0.5, "im", "im-boot"
         )
         self.client.start()
         self.clock.pump([0.001] * 60)
@@ -109,11 +109,8 @@ class World:
         self.boots += 1
         self.processes.append({})
         recorder = Recorder(self.processes[-1])
-        limits = ServerSettings(
-            credit=16, queue_audio=1000, queue_messages=1000, resume_timeout=3600, idle_timeout=7200
-        )
         boot = f"{target}-{self.boots}"
-        server = BridgeServer(self.network.port(target), recorder, limits, self.clock, boot, boot)
+        server = BridgeServer(self.network.port(target), recorder, self.ai, self.clock, boot, boot)
         server.start()
         self.servers[target] = (server, recorder)
 
@@ -243,3 +240,178 @@ class FaultTests(SynchronousTestCase):
         dropped: dict[str, int] = dict(world.client.status().detail["dropped"])
         dropped.pop("duplicate", None)
         return dropped
+
+
+_narrow = st.one_of(
+    st.tuples(st.sampled_from(["up", "up audio", "down", "down audio"] * 3), _sessions),
+    st.tuples(st.sampled_from(["close up", "close down", "pause", "burst"]), _sessions),
+    st.tuples(st.just("retarget"), st.sampled_from([TARGETS, TARGETS[:1], TARGETS[1:]])),
+    st.tuples(st.sampled_from(["crash", "drain", "refuse", "admit"]), st.sampled_from(TARGETS)),
+    _streams,
+    st.tuples(st.just("pass"), st.sampled_from([0.001, 0.004, 0.1, 0.4, 0.8])),
+)
+
+
+class NarrowWorld(World):
+    """Short queues, short times; sessions are closed from both sides, targets change.
+
+    :ivar ends: whoever was told of anything, at both sides.
+    """
+
+    edge = ClientSettings(
+        targets=TARGETS,
+        credit=16,
+        queue_audio=20,
+        queue_messages=4,
+        audio_max_age=0.2,
+        resume_timeout=0.3,
+        backoff_cap=0.5,
+    )
+    ai = ServerSettings(
+        credit=16,
+        queue_audio=20,
+        queue_messages=4,
+        audio_max_age=0.2,
+        resume_timeout=0.5,
+        idle_timeout=7200,
+    )
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.ids = {name: name for name in SESSIONS}
+        self.ends: list[Heard] = []
+        super().__init__()
+        self.ends.extend(self.heard.values())
+
+    def boot(self, target: str) -> None:
+        super().boot(target)
+        recorder = self.servers[target][1]
+
+        def remember(opening: m.SessionOpen, link: ISessionLink) -> ISessionEvents:
+            heard = Leaving(link)
+            self.ends.append(heard)
+            recorder.links[opening.session_id] = link
+            recorder.last[opening.session_id] = heard
+            return heard
+
+        recorder.accept = remember  # type: ignore[method-assign]
+
+    def at_ai(self, name: str) -> tuple[Any, Heard | None]:
+        for server, recorder in self.servers.values():
+            if self.ids[name] in server._sessions:
+                return recorder.links[self.ids[name]], recorder.last[self.ids[name]]
+        return None, None
+
+    def link_down(self, name: str) -> Any:
+        return self.at_ai(name)[0]
+
+    def step(self, what: str, where: Any) -> None:
+        if what == "close up":
+            self.links[where].close("done", "")
+            self.open(where)
+        elif what == "close down":
+            link = self.link_down(where)
+            if link is not None:
+                link.close("done", "")
+        elif what == "burst":
+            for _ in range(30):
+                super().step("up audio", where)
+                super().step("down audio", where)
+        elif what == "retarget":
+            self.client.retarget(where)
+        elif what == "refuse":
+            self.network.port(where).acceptor = None
+        elif what == "admit":
+            self.network.port(where).acceptor = self.servers[where][0]
+        else:
+            super().step(what, where)
+        for name in SESSIONS:
+            if any(event[0] == "closed" for event in self.heard[name].events):
+                self.open(name)
+
+    def open(self, name: str) -> None:
+        self.opened += 1
+        self.ids[name] = f"{name}-{self.opened}"
+        self.heard[name] = Heard()
+        self.ends.append(self.heard[name])
+        self.links[name] = self.client.open(opening(self.ids[name]), self.heard[name])
+        self.paused.discard(name)
+
+    def heal(self) -> None:
+        self.client.retarget(TARGETS)
+        for target in TARGETS:
+            self.step("admit", target)
+        for name in self.paused:
+            self.links[name].resume()
+        self.paused.clear()
+        for target in TARGETS:
+            for stream in self.network.streams(target):
+                for end in (stream, stream.peer):
+                    end.unstall()
+        self.clock.pump([0.002] * 100)
+        for target in TARGETS:  # for what was lost behind all
+            self.network.cut(target)
+        self.clock.pump([0.002] * 500)
+        self.step("pass", 0.1)
+        self.step("pass", 0.1)
+
+
+class NarrowTests(SynchronousTestCase):
+    """Where not everything can be carried, everybody still goes on in the end."""
+
+    @settings(max_examples=40)
+    @given(st.lists(_narrow, max_size=60))
+    def test_all_goes_on(self, steps: list[tuple[str, Any]]) -> None:
+        world = NarrowWorld()
+        for step in steps:
+            world.step(*step)
+        world.heal()
+        self.check_tables(world)
+        for name in SESSIONS:
+            self.check_flow(world, name)
+        world.stop()
+        for end in world.ends:
+            self.check_told(end)
+        self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def check_tables(self, world: NarrowWorld) -> None:
+        self.assertEqual(set(world.client._sessions), set(world.links.values()))
+        lanes = [lane for target in world.client._targets.values() for lane in target._lanes]
+        there = {session_id for lane in lanes for session_id in lane.sessions}
+        self.assertEqual(there, set(world.ids.values()))
+        servers = [server for server, _ in world.servers.values()]
+        self.assertEqual({i for server in servers for i in server._sessions}, there)
+        self.assertEqual(sum(len(server._sessions) for server in servers), len(SESSIONS))
+        on = [i for server in servers for edge in server._streams for i in edge.sessions]
+        self.assertEqual(sorted(on), sorted(there))
+        self.assertEqual(world.client.status().detail["waiting_sessions"], 0)
+        self.assertEqual([server.status().detail["orphans"] for server in servers], [0, 0])
+
+    def check_flow(self, world: NarrowWorld, name: str) -> None:
+        """Sound and words pass, both ways; and of sound no more than is granted."""
+        link, heard = world.links[name], world.heard[name]
+        link_down, heard_down = world.at_ai(name)
+        assert heard_down is not None
+        for here, there, end, make in (
+            (link, link_down, heard_down, _message),
+            (link_down, link, heard, _answer),
+        ):
+            del end.all[:]
+            for number in range(40):
+                here.send(make(number, number % 10 != 0))
+                world.clock.pump([0.001] * 4)
+            self.assertEqual(_numbers(end.all), list(range(40)), name)
+            there.pause()
+            for number in range(40):
+                here.send(make(number, True))
+            world.clock.pump([0.001] * 10)
+            self.assertLessEqual(len(_numbers(end.all)) - 40, 16, name)
+            there.resume()
+            world.clock.pump([0.001] * 300)
+
+    def check_told(self, end: Heard) -> None:
+        """Holding and going on take turns, and the end is the end."""
+        course = [event[0] for event in end.events if event[0] in ("pause", "resume")]
+        self.assertEqual(course, (["pause", "resume"] * len(course))[: len(course)])
+        closed = [isinstance(entry, tuple) and entry[0] == "closed" for entry in end.all]
+        self.assertNotIn(True, closed[:-1])

@@ -202,3 +202,29 @@ class BlockedTests(PairCase):
         link.send(m.Chat("hello"))
         self.passes()
         self.assertEqual(other.messages, [m.Stt("hello")])
+
+
+class Silent:
+    """Takes an echo and says nothing, so that acknowledgements go by themselves."""
+
+    def send(self, message: Any) -> None:
+        pass
+
+
+class CreditTests(PairCase):
+    def test_what_grew_too_old_counts_as_sent(self) -> None:
+        """However often streams break, no more is under way than was granted."""
+        self.begin(streams_per_target=2, server={"credit": 64})
+        link, _, echo = self.open()
+        ai, echo.link = echo.link, Silent()
+        for _ in range(5):
+            link.send(m.Audio(b"early"))
+        self.passes(3)
+        self.network.cut(AI, count=1)
+        self.passes(3)
+        ai.pause()
+        for _ in range(200):
+            link.send(m.Audio(b"late"))
+        self.passes()
+        self.assertEqual(len(echo.messages), 5 + 64)
+        link.close("", "")
