@@ -125,7 +125,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     backoff_base: Seconds = 0.2
     backoff_cap: Seconds = 10.0
     backoff_jitter: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    backoff_reset: Seconds = 30.0
+    backoff_reset: Seconds = 5.0
 
     @property
     def given_targets(self) -> tuple[str, ...]:
