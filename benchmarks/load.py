@@ -25,6 +25,7 @@ from xiaozhi.wire.messages import Device
 
 _OPENING = 32
 _CONNECT_WITHIN = 20.0
+_LATE_ONES = 50  # tenths of a second that they are waited for
 _TEXT_EVERY = 64  # packets to one text
 _HELLO = text_frame(
     '{"type":"hello","version":1,"transport":"websocket","audio_params":'
@@ -38,6 +39,7 @@ class LoadDevice:
 
     :ivar began: when it began to connect.
     :ivar hello: seconds from then to the server's hello.
+    :ivar since: packets sent before this time are not counted.
     :ivar latencies: seconds from sending a numbered packet to its return.
     :ivar text_latencies: the same for texts.
     :ivar gaps: seconds between two packets of a turn.
@@ -47,6 +49,7 @@ class LoadDevice:
         self.opened: Deferred[None] = Deferred()
         self.began = 0.0
         self.hello = 0.0
+        self.since = 0.0
         self.socket = Socket(request, self._open, self._greeted, self._ignore, self._ended)
         self.received = 0
         self.turns_ended = 0
@@ -92,7 +95,9 @@ class LoadDevice:
         pass
 
     def _echoed(self, data: bytes) -> None:
-        self.latencies.append(perf_counter() - self._sent[number_of(data)])
+        sent = self._sent[number_of(data)]
+        if sent >= self.since:
+            self.latencies.append(perf_counter() - sent)
 
     def _text_echoed(self, text: bytes) -> None:
         if b"bench_echo" in text:
@@ -231,9 +236,14 @@ class Load:
             for device in self._devices:
                 device.latencies.clear()
                 device.text_latencies.clear()
+                device.since = perf_counter()
                 device.expect_echo()
             streamed = await self._stream(seconds, 1, texts)
-            await deferLater(self._reactor, 0.3)
+            # Late ones count: they are what a percentile is about.
+            for _ in range(_LATE_ONES):
+                await deferLater(self._reactor, 0.1)
+                if sum(len(device.latencies) for device in self._devices) >= streamed["sent"]:
+                    break
             packets = [one for device in self._devices for one in device.latencies]
             answers = [one for device in self._devices for one in device.text_latencies]
             return streamed | {"packets": summary(packets), "texts": summary(answers)}
