@@ -130,8 +130,7 @@ class ClientSession(SessionEnd):
                 self.end("bad_message", "The hello cannot be carried.")
                 return False
             self._out.take_credit(lane.peer.credit)
-        self._in.acknowledge(item)
-        outbox.add(item)
+        outbox.add(item + self._in.receipt())
         return True
 
     def _tell_interrupted(self) -> None:

@@ -11,8 +11,8 @@ import grpc.aio
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xiaozhi._pb.ai_service_pb2_grpc import AIServiceStub
-from xiaozhi.bridge.grpc_stream import GrpcStream, channel_options
+from xiaozhi._pb import ai_service_pb2 as pb
+from xiaozhi.bridge.grpc_stream import CHAT_STREAM, GrpcStream, channel_options
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import ClientSecurity
@@ -87,7 +87,8 @@ class GrpcDialer:
 
     async def _run(self, target: str, name: str, stream: GrpcStream) -> None:
         async with self._channel(target, name) as channel:
-            call: Any = AIServiceStub(channel).ChatStream(metadata=self._metadata)
+            chat: Any = channel.stream_stream(CHAT_STREAM, None, pb.ChatResponse.FromString)
+            call = chat(metadata=self._metadata)
             try:
                 # The server ends the call when it hears that we are done writing.
                 await stream.carry(call.read, call.write, call.done_writing, lambda: _verdict(call))

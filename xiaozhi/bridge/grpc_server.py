@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xiaozhi._pb.ai_service_pb2_grpc import AIServiceServicer, add_AIServiceServicer_to_server
-from xiaozhi.bridge.grpc_stream import GrpcStream, channel_options
+from xiaozhi._pb import ai_service_pb2 as pb
+from xiaozhi.bridge.grpc_stream import CHAT_STREAM, GrpcStream, channel_options
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import ServerSecurity
@@ -95,7 +95,7 @@ class GrpcPort:
         self._server = grpc.aio.server(options=options)
         gate = _Gate(self._thread, self._security.token, self._refuse)
         service = _Service(self._thread, acceptor, self._settings.max_message_bytes, gate)
-        add_AIServiceServicer_to_server(service, self._server)
+        self._server.add_generic_rpc_handlers((service,))
         address = self._settings.listen
         try:
             port = self._add_port(address)
@@ -151,8 +151,9 @@ class _Gate:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
 
 
-class _Service(AIServiceServicer):  # type: ignore[misc]  # generated, untyped
-    """The one RPC. Each call becomes a stream."""
+class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # at run time it has none
+    """The one RPC. Each call becomes a stream. Not the generated servicer: what we
+    write is bytes already."""
 
     def __init__(
         self, thread: AsyncioThread, acceptor: IStreamAcceptor, max_bytes: int, gate: _Gate
@@ -162,7 +163,13 @@ class _Service(AIServiceServicer):  # type: ignore[misc]  # generated, untyped
         self._acceptor = acceptor
         self._max_bytes = max_bytes
 
-    async def ChatStream(self, request_iterator: AsyncIterator[Any], context: Any) -> None:
+    def service(self, handler_call_details: Any) -> Any:
+        """See gRPC."""
+        if handler_call_details.method != CHAT_STREAM:
+            return None
+        return grpc.stream_stream_rpc_method_handler(self._chat, pb.ChatRequest.FromString)
+
+    async def _chat(self, requests: AsyncIterator[Any], context: Any) -> None:
         await self._gate.check(context)
         await context.send_initial_metadata(())  # it is taken
         stream = GrpcStream(self._thread, DOWN, UP, self._max_bytes)

@@ -23,6 +23,8 @@ from xiaozhi.bridge.streams import IStream, IStreamListener
 
 _EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs do not know it
 
+CHAT_STREAM = "/xiaozhi.v1.AIService/ChatStream"
+
 # Items that may be on their way to gRPC before the writer is told to wait, and
 # how few must be left before it is told to go on. gRPC itself takes one message
 # at a time and stops when the other side's flow control window is full.
@@ -78,7 +80,7 @@ class GrpcStream:
         self._written = 0
         self._sent = 0
         # The rest is the asyncio thread's.
-        self._queue: list[Item] = []
+        self._queue: list[bytes] = []
         self._since = 0.0  # when the oldest of them was written
         self._wake = asyncio.Event()
         self._closing = False
@@ -92,7 +94,7 @@ class GrpcStream:
     def pending(self) -> int:
         return self._written - self._sent
 
-    def write(self, items: Sequence[Item]) -> bool:
+    def write(self, items: Sequence[bytes]) -> bool:
         if self.listener is None:
             return True
         self._written += len(items)
@@ -126,7 +128,7 @@ class GrpcStream:
     async def carry(
         self,
         read: Callable[[], Awaitable[Any]],
-        write: Callable[[Item], Awaitable[None]],
+        write: Callable[[bytes], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
         ready: Callable[[], Awaitable[object]] = _at_once,
     ) -> None:
@@ -176,7 +178,7 @@ class GrpcStream:
 
     async def _write_all(
         self,
-        write: Callable[[Item], Awaitable[None]],
+        write: Callable[[bytes], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
         ready: Callable[[], Awaitable[object]],
     ) -> None:
@@ -191,13 +193,15 @@ class GrpcStream:
                     continue
                 items, self._queue = self._queue, []
                 self._crossings.outward.observe(monotonic() - self._since)
-                for item in batched(self._outgoing, items, self.batching, self._max_bytes):
-                    await write(item)
-                    self._sent += len(unbatched(self._outgoing, item))
+                for message, count in batched(
+                    self._outgoing, items, self.batching, self._max_bytes
+                ):
+                    await write(message)
+                    self._sent += count
                     self._answer()
             await hang_up()
 
-    def _enqueue(self, items: Sequence[Item], written_at: float) -> None:
+    def _enqueue(self, items: Sequence[bytes], written_at: float) -> None:
         if not self._queue:
             self._since = written_at
         self._queue.extend(items)

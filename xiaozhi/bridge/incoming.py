@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xiaozhi.bridge.items import Item
+from xiaozhi.bridge.items import receipt
 
 
 class Incoming:
@@ -51,10 +51,8 @@ class Incoming:
             self._audio += sequence - self.received
             self.received = sequence
 
-    def acknowledge(self, item: Item) -> None:
-        """Say on ``item`` what was received and what may come."""
-        item.ack = self.received
-        if not self.paused:
-            item.credit = self._audio + self._credit
+    def receipt(self) -> bytes:
+        """What was received and what may come, to be said at the end of an item."""
         self._owed = 0
         self.owes = False
+        return receipt(self.received, 0 if self.paused else self._audio + self._credit)

@@ -1,4 +1,9 @@
-"""Items: the protobuf messages on a stream, one by one or in batches. Pure."""
+"""Items: the protobuf messages on a stream, one by one or in batches. Pure.
+
+What is sent is bytes from the moment it is made: a batch of them is put together
+without touching them again. And more fields can be added at an item's end
+(:func:`receipt`): protobuf reads what is concatenated as one message.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +25,20 @@ DRAIN = pb.RESPONSE_TYPE_DRAIN
 # take it about a millisecond.
 MAX_BATCH = 256
 
-Item = Any  # pb.ChatRequest going up, pb.ChatResponse coming down
+Item = Any  # as received: pb.ChatRequest going up, pb.ChatResponse coming down
 
 
 class Direction(NamedTuple):
     """Everything that differs between requests and responses.
 
-    :ivar make: ``(message, session_id, sequence)`` to an item.
+    :ivar make: ``(message, session_id, sequence)`` to a protobuf message.
+    :ivar audio: makes what writes a session's packets.
     :ivar read: an item to a message; raises ``ProtocolError``.
     """
 
     item: type[Any]
-    make: Callable[[Any, str, int], Item]
+    make: Callable[[Any, str, int], Any]
+    audio: Callable[[str], convert.AudioWriter]
     read: Callable[[Item], Any]
     batch: int
     stream_open: int
@@ -43,6 +50,7 @@ class Direction(NamedTuple):
 UP = Direction(
     pb.ChatRequest,
     convert.request,
+    convert.request_audio,
     convert.read_request,
     pb.MESSAGE_TYPE_BATCH,
     pb.MESSAGE_TYPE_STREAM_OPEN,
@@ -53,6 +61,7 @@ UP = Direction(
 DOWN = Direction(
     pb.ChatResponse,
     convert.response,
+    convert.response_audio,
     convert.read_response,
     pb.RESPONSE_TYPE_BATCH,
     pb.RESPONSE_TYPE_STREAM_OPEN,
@@ -67,7 +76,7 @@ DOWN = Direction(
 
 def stream_open(
     direction: Direction, node: str, boot_id: str, credit: int, draining: bool = False
-) -> Item:
+) -> bytes:
     """The first item each way: who we are and what we understand.
 
     :param credit: audio packets of each session we take before we grant more.
@@ -79,93 +88,118 @@ def stream_open(
     item.stream.node = node
     item.stream.credit = credit
     item.stream.draining = draining
-    return item
+    return _bytes(item)
 
 
-def heartbeat(direction: Direction, number: int) -> Item:
+def heartbeat(direction: Direction, number: int) -> bytes:
     """:param number: the ping's; its answer has the same."""
-    return direction.item(type=direction.heartbeat, heartbeat=pb.Heartbeat(number=number))
+    item = direction.item(type=direction.heartbeat, heartbeat=pb.Heartbeat(number=number))
+    return _bytes(item)
 
 
-def drain() -> Item:
+def drain() -> bytes:
     """The AI process takes no new sessions and stops soon."""
-    return pb.ChatResponse(type=DRAIN)
+    return _bytes(pb.ChatResponse(type=DRAIN))
 
 
 # --- about a session, outside its order
 
 
-def acknowledgement(direction: Direction, session_id: str) -> Item:
-    """To be filled with ``ack`` and ``credit``."""
-    return direction.item(type=direction.ack, session_id=session_id)
+def acknowledgement(direction: Direction, session_id: str) -> bytes:
+    """To be completed by a :func:`receipt`."""
+    return _bytes(direction.item(type=direction.ack, session_id=session_id))
 
 
-def skip(direction: Direction, session_id: str, sequence: int) -> Item:
+def receipt(ack: int, credit: int) -> bytes:
+    """What was received and what may come; belongs at the end of an item.
+
+    :param ack: and ``credit``: 0: not said.
+    """
+    told = b"\x38" + convert.varint(ack) if ack else b""
+    return told + b"\xd8\x01" + convert.varint(credit) if credit else told
+
+
+def address(direction: Direction, message_id: str, device_id: str, timestamp: int) -> bytes:
+    """What an item says that travels alone; belongs at its end.
+
+    :param timestamp: ms since the epoch.
+    """
+    return _bytes(direction.item(message_id=message_id, device_id=device_id, timestamp=timestamp))
+
+
+def skip(direction: Direction, session_id: str, sequence: int) -> bytes:
     """Nothing up to this sequence comes any more."""
-    return direction.item(type=direction.skip, session_id=session_id, sequence=sequence)
+    return _bytes(direction.item(type=direction.skip, session_id=session_id, sequence=sequence))
 
 
-def resume(session_id: str, device_id: str, incarnation: int) -> Item:
+def resume(session_id: str, device_id: str, incarnation: int) -> bytes:
     """From the edge: go on with a session on this stream."""
-    return pb.ChatRequest(
-        type=RESUME,
-        session_id=session_id,
-        device_id=device_id,
-        resume=pb.Resume(incarnation=incarnation),
-    )
+    item = pb.ChatRequest(type=RESUME, session_id=session_id, device_id=device_id)
+    item.resume.incarnation = incarnation
+    return _bytes(item)
 
 
-def opened(session_id: str, incarnation: int) -> Item:
+def opened(session_id: str, incarnation: int) -> bytes:
     """From the AI service: a HELLO or RESUME was taken."""
-    return pb.ChatResponse(
-        type=OPENED, session_id=session_id, opened=pb.Opened(incarnation=incarnation)
-    )
+    item = pb.ChatResponse(type=OPENED, session_id=session_id)
+    item.opened.incarnation = incarnation
+    return _bytes(item)
 
 
-def unknown_session(session_id: str, device_id: str) -> Item:
+def unknown_session(session_id: str, device_id: str) -> bytes:
     """From the AI service: there is no such session (any more)."""
     return _close(session_id, device_id, "unknown_session", "There is no such session.")
 
 
-def moving(session_id: str, device_id: str) -> Item:
+def moving(session_id: str, device_id: str) -> bytes:
     """From the AI service: open it elsewhere."""
     return _close(session_id, device_id, "moving", "The AI service is stopping.")
 
 
-def _close(session_id: str, device_id: str, code: str, message: str) -> Item:
-    close = pb.SessionClose(code=code, message=message)
-    return pb.ChatResponse(
-        type=pb.RESPONSE_TYPE_CLOSE, session_id=session_id, device_id=device_id, close=close
-    )
+def _close(session_id: str, device_id: str, code: str, message: str) -> bytes:
+    item = pb.ChatResponse(type=pb.RESPONSE_TYPE_CLOSE, session_id=session_id, device_id=device_id)
+    item.close.code, item.close.message = code, message
+    return _bytes(item)
+
+
+def _bytes(item: Any) -> bytes:
+    return bytes(item.SerializeToString())
 
 
 # --- batches
 
 
 def batched(
-    direction: Direction, items: Sequence[Item], batching: bool, max_bytes: int
-) -> Iterator[Item]:
-    """What to write for these items.
+    direction: Direction, items: Sequence[bytes], batching: bool, max_bytes: int
+) -> Iterator[tuple[bytes, int]]:
+    """What to write for these items, and how many are in each message.
 
     :param batching: whether the other side takes batches.
     :param max_bytes: no batch of more than one item is longer than this.
     """
     if not batching:
-        yield from items
+        for item in items:
+            yield item, 1
         return
-    for start in range(0, len(items), MAX_BATCH):
-        yield from _batches(direction, items[start : start + MAX_BATCH], max_bytes)
+    pieces: list[bytes] = []
+    size = count = 0
+    for item in items:
+        head = b"\x0a" + convert.varint(len(item))  # RequestBatch.items
+        length = len(head) + len(item)
+        if count == MAX_BATCH or (count and size + length > max_bytes):
+            yield _batch(direction, pieces, size), count
+            pieces, size, count = [], 0, 0
+        pieces += (head, item)
+        size += length
+        count += 1
+    if count:
+        yield _batch(direction, pieces, size), count
 
 
-def _batches(direction: Direction, items: Sequence[Item], max_bytes: int) -> Iterator[Item]:
-    batch = direction.item(type=direction.batch)
-    batch.batch.items.extend(items)
-    if len(items) == 1 or batch.ByteSize() <= max_bytes:
-        yield batch
-        return
-    half = len(items) // 2
-    yield from _batches(direction, items[:half], max_bytes)
-    yield from _batches(direction, items[half:], max_bytes)
+def _batch(direction: Direction, pieces: list[bytes], size: int) -> bytes:
+    # Fields 3, `type`, and 30, `batch`.
+    head = b"\x18%b\xf2\x01%b" % (convert.varint(direction.batch), convert.varint(size))
+    return head + b"".join(pieces)
 
 
 def unbatched(direction: Direction, item: Item) -> Sequence[Item]:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from xiaozhi.bridge.items import DOWN, UP, Direction, Item, batched, unbatched
+from xiaozhi.bridge.items import DOWN, UP, Direction, batched, unbatched
 from xiaozhi.bridge.streams import (
     IDialer,
     IStream,
@@ -45,12 +45,12 @@ class MemoryStream:
     def pending(self) -> int:
         return len(self._sent)
 
-    def write(self, items: Sequence[Item]) -> bool:
+    def write(self, items: Sequence[bytes]) -> bool:
         if self.listener is None:
             return True
         network = self._network
-        for message in batched(self._direction, items, self.batching, network.max_message_bytes):
-            self._sent.append(message.SerializeToString())
+        for message, _ in batched(self._direction, items, self.batching, network.max_message_bytes):
+            self._sent.append(message)
             if not self._stalled:
                 network.clock.callLater(network.delay, self._arrive)
         self._full = len(self._sent) >= network.window

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from xiaozhi.bridge.items import Item
 from xiaozhi.bridge.streams import IStream
 
 # So many packets need not wait for more: sharing a message among them already
@@ -26,7 +25,7 @@ class Sender(Protocol):
     def send_waiting(self) -> None:
         """Put all that waits into the outbox."""
 
-    def acknowledgement(self) -> Item | None:
+    def acknowledgement(self) -> bytes | None:
         """What to tell the other side of what was received, if that is still due."""
 
 
@@ -65,7 +64,7 @@ class Outbox:
         self.max_item_bytes = max_item_bytes
         self._clock = clock
         self._coalesce = coalesce
-        self._items: list[Item] = []
+        self._items: list[bytes] = []
         self._timer: IDelayedCall | None = None
         self._later: IDelayedCall | None = None  # for what is in no hurry
         self._queue: dict[Sender, None] = {}  # ordered; a sender at most once
@@ -75,7 +74,7 @@ class Outbox:
         """Items on their way: gathered here or not carried yet."""
         return len(self._items) + self.stream.pending
 
-    def gather(self, item: Item) -> None:
+    def gather(self, item: bytes) -> None:
         """Send within ``coalesce``, or once there is company enough."""
         self._items.append(item)
         if len(self._items) >= _ENOUGH:
@@ -83,12 +82,12 @@ class Outbox:
         elif self._timer is None:
             self._timer = self._clock.callLater(self._coalesce, self._due)
 
-    def put(self, item: Item) -> None:
+    def put(self, item: bytes) -> None:
         """Send now."""
         self._items.append(item)
         self.flush()
 
-    def add(self, item: Item) -> None:
+    def add(self, item: bytes) -> None:
         """Only from :meth:`Sender.send_waiting`: send when its senders are through."""
         self._items.append(item)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.bridge.incoming import Incoming
-from xiaozhi.bridge.items import Direction, Item, acknowledgement, skip
+from xiaozhi.bridge.items import Direction, acknowledgement, address, skip
 from xiaozhi.bridge.kept import Kept
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.waiting import Bounds, Waiting
@@ -92,6 +92,7 @@ class Outgoing:
         "_session_id",
         "_told",
         "_waiting",
+        "_write_audio",
         "closing",
         "drops",
         "kept",
@@ -107,6 +108,7 @@ class Outgoing:
         self.closing = False
         self._ends = ends
         self._make = ends.outgoing.make
+        self._write_audio = ends.outgoing.audio(session_id)
         self._session_id = session_id
         self._device_id = device_id
         self._owner = owner
@@ -228,16 +230,20 @@ class Outgoing:
         """Whether :meth:`take_credit` was ever called."""
         return self._granted > 0
 
-    def item(self, outbox: Outbox, message: Any, sequence: int) -> Item:
+    def item(self, outbox: Outbox, message: Any, sequence: int) -> bytes:
         """Make an item with all the address it needs: alone it has to say everything."""
-        item = self._make(message, self._session_id, sequence)
-        batching = outbox.stream.batching
-        if type(message) is not Audio or not batching:
-            item.message_id = f"{self._session_id}-{sequence}"
-        if not batching:
-            item.device_id = self._device_id
-            item.timestamp = int(self._ends.clock.seconds() * 1000)
-        return item
+        message_id = ""
+        if type(message) is Audio:
+            item = self._write_audio(message, sequence)
+        else:
+            made = self._make(message, self._session_id, sequence)
+            message_id = made.message_id = f"{self._session_id}-{sequence}"
+            item = bytes(made.SerializeToString())
+        if outbox.stream.batching:
+            return item
+        now = int(self._ends.clock.seconds() * 1000)
+        message_id = message_id or f"{self._session_id}-{sequence}"
+        return item + address(self._ends.outgoing, message_id, self._device_id, now)
 
     # --- Sender
 
@@ -265,13 +271,11 @@ class Outgoing:
         self._told = False
         self._owner.backlog(False)
 
-    def acknowledgement(self) -> Item | None:
+    def acknowledgement(self) -> bytes | None:
         """See :class:`~xiaozhi.bridge.outbox.Sender`."""
         if not self._incoming.owes:
             return None
-        item = acknowledgement(self._ends.outgoing, self._session_id)
-        self._incoming.acknowledge(item)
-        return item
+        return acknowledgement(self._ends.outgoing, self._session_id) + self._incoming.receipt()
 
     # --- inside
 
@@ -280,7 +284,7 @@ class Outgoing:
             return self.closing
         return type(message) is not Audio or self._audio_sent < self._granted or self.closing
 
-    def _placed(self, outbox: Outbox, message: Any) -> Item | None:
+    def _placed(self, outbox: Outbox, message: Any) -> bytes | None:
         """Give a message its place, and keep it; None if no stream can carry it."""
         sequence = self.sequence + 1
         try:
@@ -292,15 +296,13 @@ class Outgoing:
             return None
         if type(message) is Audio:
             self._audio_sent += 1
-        elif item.ByteSize() > outbox.max_item_bytes:
+        elif len(item) > outbox.max_item_bytes:
             self.dropped("too_large")
             self._owner.refused("too_large", "The message is too large.")
             return None
         self.sequence = sequence
         self.kept.add(message, self._ends.clock.seconds())
-        if self._incoming.owes:
-            self._incoming.acknowledge(item)
-        return item
+        return item + self._incoming.receipt() if self._incoming.owes else item
 
     def _wait(self, message: Any) -> None:
         waiting, begins = self._waiting, self._waiting is None

@@ -154,8 +154,7 @@ class ServerSession(SessionEnd):
 
     def introduce(self, outbox: Outbox) -> bool:
         item = opened(self.session_id, self.incarnation)
-        self._in.acknowledge(item)
-        outbox.add(item)
+        outbox.add(item + self._in.receipt())
         return True
 
     def _left(self) -> None:

@@ -20,7 +20,7 @@ class IStream(Interface):
 
     pending: int = Attribute("Items written and not carried yet.")
 
-    def write(items: Sequence[Item]) -> bool:
+    def write(items: Sequence[bytes]) -> bool:
         """Send, in order. The stream owns the list from now on.
 
         Items written while an earlier write is on its way travel together.

@@ -28,7 +28,7 @@ from xiaozhi.bridge.items import (
 )
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream
-from xiaozhi.testing.bridge_contract import Heard, opening
+from xiaozhi.testing.bridge_contract import Heard, came, opening
 from xiaozhi.wire import messages as m
 
 
@@ -51,8 +51,9 @@ class HandStream:
         self.pending = 0
         self._sequences: Counter[str] = Counter()
 
-    def write(self, items: Sequence[Any]) -> bool:
-        self.writes.append(list(items))
+    def write(self, written: Sequence[bytes]) -> bool:
+        items = [came(UP, item) for item in written]
+        self.writes.append(items)
         opened = [i for i in items if i.type in (HELLO, RESUME)]
         if self.answers and opened:
             self.listener.stream_received([self.take(i) for i in opened])
@@ -63,13 +64,13 @@ class HandStream:
         if item.type == HELLO:
             self._sequences.pop(item.session_id, None)
         incarnation = item.hello.incarnation or item.resume.incarnation
-        return opened(item.session_id, incarnation)
+        return came(DOWN, opened(item.session_id, incarnation))
 
     def close(self) -> None:
         self.closed = True
 
     def announce(self, boot_id: str = "b", version: int = 2, credit: int = 128) -> None:
-        item = stream_open(DOWN, "ai", boot_id, credit)
+        item = came(DOWN, stream_open(DOWN, "ai", boot_id, credit))
         item.stream.protocol_version = version
         self.listener.stream_received([item])
 
@@ -80,7 +81,7 @@ class HandStream:
         self.listener.stream_received([item])
 
     def acknowledge(self, ack: int, credit: int = 0, session_id: str = "s1") -> None:
-        item = acknowledgement(DOWN, session_id)
+        item = came(DOWN, acknowledgement(DOWN, session_id))
         item.ack, item.credit = ack, credit
         self.listener.stream_received([item])
 
@@ -192,7 +193,7 @@ class ClientTests(ClientTestCase):
             waits.append(redialled())
         self.assertEqual(waits, [0.125, 0.25, 0.5])
         self.stream.announce()
-        self.stream.listener.stream_received([heartbeat(DOWN, 1)])
+        self.stream.listener.stream_received([came(DOWN, heartbeat(DOWN, 1))])
         self.clock.advance(31)
         self.stream.listener.stream_closed("lost")
         self.assertEqual(redialled(), 0.125)
@@ -201,7 +202,7 @@ class ClientTests(ClientTestCase):
         self.start(heartbeat_interval=10, heartbeat_timeout=5, heartbeat_misses=2)
         stream = self.stream
         stream.announce()
-        stream.listener.stream_received([heartbeat(DOWN, 1)])
+        stream.listener.stream_received([came(DOWN, heartbeat(DOWN, 1))])
         self.assertEqual(self.client.status().detail["targets"]["ai:1"]["rtt_ms"], 0)
         self.clock.pump([10, 5])
         self.assertFalse(stream.closed)
@@ -437,7 +438,7 @@ class ClientTests(ClientTestCase):
     def test_acknowledges_words_soon_and_audio_in_bulk(self) -> None:
         self.start(credit=64, coalesce=0.002, heartbeat_interval=10)
         self.stream.announce()
-        self.stream.listener.stream_received([heartbeat(DOWN, 1)])
+        self.stream.listener.stream_received([came(DOWN, heartbeat(DOWN, 1))])
         link, _ = self.open()
 
         def acks() -> list[tuple[int, int]]:
@@ -526,9 +527,11 @@ class ClientTests(ClientTestCase):
         self.stream.announce("two")
         self.clock.advance(0)
         self.stream.answer(m.Stt("late"))
-        self.stream.listener.stream_received([opened("s1", 1)])
+        self.stream.listener.stream_received([came(DOWN, opened("s1", 1))])
         self.stream.answer(m.Stt("late"))
-        self.stream.listener.stream_received([opened("s1", 2), DOWN.make(m.Stt("new"), "s1", 1)])
+        self.stream.listener.stream_received(
+            [came(DOWN, opened("s1", 2)), DOWN.make(m.Stt("new"), "s1", 1)]
+        )
         self.assertEqual(heard.messages, [m.Stt("new")])
 
     def test_patience_with_a_process(self) -> None:
@@ -568,7 +571,7 @@ class ClientTests(ClientTestCase):
         second.announce()
         _, heard = self.open()
         first.listener.stream_closed("cut")
-        second.listener.stream_received([unknown_session("s1", "d")])
+        second.listener.stream_received([came(DOWN, unknown_session("s1", "d"))])
         self.clock.advance(0)
         self.assertEqual(heard.all, [("interrupted",), ("restored",)])
         self.assertEqual(second.items[-1].incarnation, 2)
@@ -618,7 +621,7 @@ class ClientTests(ClientTestCase):
         one, two = self.dialer.streams
         one.announce("one")
         two.announce("two")
-        two.listener.stream_received([heartbeat(DOWN, 1)])
+        two.listener.stream_received([came(DOWN, heartbeat(DOWN, 1))])
         self.clock.advance(5)
         for number in range(3):
             self.open(f"s{number}")
@@ -649,7 +652,7 @@ class ClientTests(ClientTestCase):
         one.announce("one")
         link, heard = self.open("s1")
         two.announce("two")
-        one.listener.stream_received([drain()])
+        one.listener.stream_received([came(DOWN, drain())])
         for number in range(3):
             self.open(f"new{number}")
         self.assertEqual((len(one.items), len(two.items)), (1, 3))

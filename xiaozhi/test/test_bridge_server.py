@@ -28,7 +28,7 @@ from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamPort
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
-from xiaozhi.testing.bridge_contract import Heard, Sessions, opening
+from xiaozhi.testing.bridge_contract import Heard, Sessions, came, opening
 from xiaozhi.wire import messages as m
 
 
@@ -45,10 +45,10 @@ class EdgeHand:
         self.sequences: Counter[str] = Counter()
         self.listener: Any = server.stream_opened(self)
         if node:
-            self.listener.stream_received([stream_open(UP, node, "boot", 128)])
+            self.listener.stream_received([came(UP, stream_open(UP, node, "boot", 128))])
 
-    def write(self, items: Sequence[Any]) -> bool:
-        self.written.extend(items)
+    def write(self, items: Sequence[bytes]) -> bool:
+        self.written.extend(came(DOWN, item) for item in items)
         return not self.full
 
     def close(self) -> None:
@@ -69,12 +69,12 @@ class EdgeHand:
         self.listener.stream_received(items)
 
     def resume(self, ack: int = 0, session_id: str = "s1", incarnation: int = 1) -> None:
-        item = resume(session_id, "d", incarnation)
+        item = came(UP, resume(session_id, "d", incarnation))
         item.ack = ack
         self.send(item)
 
     def acknowledge(self, ack: int, credit: int = 0, session_id: str = "s1") -> None:
-        item = acknowledgement(UP, session_id)
+        item = came(UP, acknowledgement(UP, session_id))
         item.ack, item.credit = ack, credit
         self.send(item)
 
@@ -132,7 +132,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_another_protocol_version(self) -> None:
         edge = EdgeHand(self.server, node="")
-        item = stream_open(UP, "im", "boot", 128)
+        item = came(UP, stream_open(UP, "im", "boot", 128))
         item.stream.protocol_version = 9
         edge.listener.stream_received([item])
         self.assertTrue(edge.closed)
@@ -140,14 +140,14 @@ class ServerTests(SynchronousTestCase):
 
     def test_heartbeats_return_as_they_came(self) -> None:
         edge = EdgeHand(self.server)
-        edge.listener.stream_received([heartbeat(UP, 17)])
+        edge.listener.stream_received([came(UP, heartbeat(UP, 17))])
         self.assertEqual(edge.written[-1].heartbeat.number, 17)
 
     def test_a_silent_edge_is_given_up(self) -> None:
         edge = EdgeHand(self.server)
         edge.say(opening())
         self.clock.advance(60)
-        edge.listener.stream_received([heartbeat(UP, 1)])
+        edge.listener.stream_received([came(UP, heartbeat(UP, 1))])
         self.clock.advance(60)
         self.assertFalse(edge.closed)
         self.clock.advance(60)
@@ -361,22 +361,40 @@ class ServerTests(SynchronousTestCase):
 
 
 class BatchTests(SynchronousTestCase):
-    def items(self, count: int, size: int) -> list[Any]:
-        return [UP.make(m.Audio(b"x" * size), "s1", number) for number in range(count)]
+    def items(self, count: int, size: int) -> list[bytes]:
+        made = (UP.make(m.Audio(b"x" * size), "s1", number) for number in range(count))
+        return [item.SerializeToString() for item in made]
+
+    def read(self, message: bytes) -> list[bytes]:
+        items = unbatched(UP, UP.item.FromString(message))
+        return [item.SerializeToString() for item in items]
 
     def test_together_and_apart(self) -> None:
         items = self.items(600, 10)
         messages = list(batched(UP, items, True, 1 << 20))
-        self.assertEqual([len(message.batch.items) for message in messages], [256, 256, 88])
-        back = [item for message in messages for item in unbatched(UP, message)]
-        self.assertEqual(back, items)
+        self.assertEqual([count for _, count in messages], [256, 256, 88])
+        self.assertEqual([len(self.read(message)) for message, _ in messages], [256, 256, 88])
+        self.assertEqual([item for message, _ in messages for item in self.read(message)], items)
+
+    def test_as_protobuf_would(self) -> None:
+        items = self.items(3, 200)
+        ((message, _),) = batched(UP, items, True, 1 << 20)
+        expected = UP.item(type=UP.batch)
+        expected.batch.items.extend(UP.item.FromString(item) for item in items)
+        self.assertEqual(UP.item.FromString(message), expected)
+        self.assertEqual(message, expected.SerializeToString())
 
     def test_bounded_in_bytes(self) -> None:
         messages = list(batched(UP, self.items(10, 1000), True, 3000))
-        self.assertTrue(all(message.ByteSize() <= 3000 for message in messages))
-        self.assertEqual(sum(len(message.batch.items) for message in messages), 10)
+        self.assertTrue(all(len(message) <= 3020 for message, _ in messages))
+        self.assertEqual([count for _, count in messages], [2] * 5)
+
+    def test_a_long_one_goes_by_itself(self) -> None:
+        items = [*self.items(1, 10), *self.items(1, 9000), *self.items(1, 10)]
+        messages = list(batched(UP, items, True, 3000))
+        self.assertEqual([count for _, count in messages], [1, 1, 1])
 
     def test_singly(self) -> None:
         items = self.items(3, 10)
-        self.assertEqual(list(batched(UP, items, False, 1 << 20)), items)
-        self.assertEqual(list(unbatched(UP, items[0])), items[:1])
+        self.assertEqual(list(batched(UP, items, False, 1 << 20)), [(item, 1) for item in items])
+        self.assertEqual(self.read(items[0]), items[:1])

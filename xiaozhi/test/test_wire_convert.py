@@ -41,6 +41,19 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual((item.session_id, item.sequence), (session, sequence))
         self.assertNotEqual(item.type, pb.RESPONSE_TYPE_UNSPECIFIED)
 
+    @given(wire.audio_up, wire.audio_down, wire.words, sequences)
+    def test_audio_is_written_as_protobuf_writes_it(
+        self, up: m.Audio, down: m.Audio, session: str, sequence: int
+    ) -> None:
+        item = pb.ChatRequest.FromString(convert.request_audio(session)(up, sequence))
+        self.assertEqual(item, convert.request(up, session, sequence))
+        answer = pb.ChatResponse.FromString(convert.response_audio(session)(down, sequence))
+        self.assertEqual(answer, convert.response(down, session, sequence))
+
+    def test_a_negative_number_is_refused(self) -> None:
+        with self.assertRaises(ValueError):
+            convert.request_audio("s")(m.Audio(b"", -1), 1)
+
     @given(wire.json_objects)
     def test_payloads_travel_as_bytes(self, payload: bytes) -> None:
         spaced = payload.replace(b",", b" ,\n")

@@ -9,10 +9,16 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.items import Direction, Item
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.errors import BridgeError
 from xiaozhi.interfaces import IBridge, ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.wire import messages as m
+
+
+def came(direction: Direction, item: bytes) -> Item:
+    """An item as the other side receives it."""
+    return direction.item.FromString(item)
 
 
 def opening(session_id: str = "s1", device_id: str = "aa:bb:cc:dd:ee:ff") -> m.SessionOpen:

@@ -63,6 +63,59 @@ def response(message: FromAI, session_id: str, sequence: int) -> pb.ChatResponse
     return item
 
 
+class AudioWriter:
+    """Writes a session's packets as the bytes of an item, without making a message.
+
+    Of all that is sent nearly everything is audio, and a protobuf message for each
+    costs several times what writing its bytes costs. A test compares.
+
+    :param kind: ``_REQUEST_AUDIO`` or ``_RESPONSE_AUDIO``.
+    """
+
+    __slots__ = ("_head",)
+
+    def __init__(self, kind: int, session_id: str) -> None:
+        name = session_id.encode()
+        self._head = b"\x18%b\x2a%b%b\x30" % (varint(kind), varint(len(name)), name)
+
+    def __call__(self, audio: m.Audio, sequence: int) -> bytes:
+        """:raises ValueError: a number is negative."""
+        payload = audio.payload
+        body = b"\x0a%b%b" % (varint(len(payload)), payload)
+        if audio.timestamp:
+            body += b"\x10" + varint(audio.timestamp)
+        if audio.turn:
+            body += b"\x18" + varint(audio.turn)
+        return b"%b%b\x42%b%b" % (self._head, varint(sequence), varint(len(body)), body)
+
+
+def request_audio(session_id: str) -> AudioWriter:
+    """For what goes to the AI service."""
+    return AudioWriter(_REQUEST_AUDIO, session_id)
+
+
+def response_audio(session_id: str) -> AudioWriter:
+    """For what comes from it."""
+    return AudioWriter(_RESPONSE_AUDIO, session_id)
+
+
+def varint(number: int) -> bytes:
+    """As protobuf writes integers.
+
+    :raises ValueError: it is negative.
+    """
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    if number < len(_VARINTS):
+        return _VARINTS[number]
+    low = bytes((number & 0x7F | 0x80,))
+    return low + varint(number >> 7)
+
+
+_VARINTS: list[bytes] = [bytes((number,)) for number in range(128)]
+_VARINTS += [bytes((number & 0x7F | 0x80, number >> 7)) for number in range(128, 2048)]
+
+
 def read_request(item: pb.ChatRequest) -> FromEdge:
     """:raises ProtocolError: no content, or one this version does not know."""
     if item.type == _REQUEST_AUDIO:
