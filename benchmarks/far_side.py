@@ -21,6 +21,7 @@ from xiaozhi.wire.messages import Audio, Listen, ListenState, SessionOpen, Tts, 
 # Speech is pushed as the AI service does: in slices, faster than it is played,
 # until the edge says that it has enough.
 _SLICE = 4
+_AHEAD = 0.5
 _FASTER = 2
 
 
@@ -35,6 +36,7 @@ class FarSession:
         self._left = 0
         self._next = 0
         self._held = False
+        self._began = 0.0
         self._done: Deferred[None] | None = None
 
     def received(self, message: Any) -> None:
@@ -62,13 +64,15 @@ class FarSession:
 
     def _begin(self) -> None:
         self._start()
+        self._began = self._far.reactor.seconds()
         self._link.send(Tts(TtsState.SENTENCE_START, "All right.", self._turn))
         self._push()
 
     def _push(self) -> None:
         if not self._held:
             for _ in range(min(_SLICE, self._left)):
-                self._link.send(Audio(packet(self._next), 0, self._turn))
+                ahead = self._next * FRAME_SECONDS - (self._far.reactor.seconds() - self._began)
+                self._link.send(Audio(packet(self._next), 0, self._turn, ahead=ahead >= _AHEAD))
                 self._next += 1
                 self._left -= 1
         if self._left:

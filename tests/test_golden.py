@@ -39,7 +39,11 @@ def golden(name: str) -> list[dict[str, Any]]:
 def plain(value: Any) -> Any:
     """A message as JSON: its fields, and ``is`` with its name; bytes in hex or as text."""
     if is_dataclass(value):
-        members = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        members = {
+            field.name: plain(getattr(value, field.name))
+            for field in fields(value)
+            if field.compare
+        }
         return {"is": type(value).__name__} | members
     if isinstance(value, Enum):
         return value.value
@@ -54,7 +58,7 @@ def message(case: dict[str, Any]) -> Any:
     """The other way round."""
     kind = getattr(m, case["is"])
     members = {}
-    for field in fields(kind):
+    for field in (field for field in fields(kind) if field.compare):
         value = case[field.name]
         if isinstance(value, dict):
             value = message(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import signal
@@ -201,6 +202,8 @@ class Program(OrderedService):
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._stop_reactor))
 
     def _running(self, _: None) -> str:
+        if self._options is not None:
+            spare_collector()
         self._log.info("running")
         return ""
 
@@ -258,6 +261,19 @@ class _WaitingCommand:
 
 
 _exit_failed = False
+
+
+def spare_collector() -> None:
+    """Have the garbage collector rest while devices are being served.
+
+    A full collection looks at all that lives, every connection included, and nothing
+    else happens meanwhile: with 10 000 connections a quarter of a second. Almost
+    everything here is freed without it. What is there now is not looked at again,
+    young objects still are, and everything once in many millions.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 10, 1_000)
 
 
 def _fail_at_exit() -> None:

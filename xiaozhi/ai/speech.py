@@ -18,6 +18,9 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ISynthesizer, Offload
 from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
 
+# Seconds by which sound is so much earlier than it is played that it need not hurry.
+_AHEAD = 0.5
+
 # Sound encoded at one go in a worker thread: short, so that the first of it
 # leaves soon and others get their turn.
 _SLICE_SECONDS = 0.24
@@ -60,6 +63,7 @@ class Speech:
         self._room = DeferredSemaphore(mouth.limits.look_ahead)
         self._failure: BaseException | None = None
         self.sent_ms = 0
+        self._played_from: float | None = None  # when what is sent was played, about
         self._run = Deferred.fromCoroutine(self._speak_all())
         self._run.addErrback(self._failed)
 
@@ -131,6 +135,16 @@ class Speech:
     async def _send(self, packets: list[bytes]) -> None:
         for packet in packets:
             await self._mouth.gate.passed()
-            self._mouth.send(Audio(packet, 0, self._turn))
+            self._mouth.send(Audio(packet, 0, self._turn, ahead=self._ahead()))
             self._timeline.packet()
             self.sent_ms += self._mouth.downlink.frame_duration
+
+    def _ahead(self) -> bool:
+        """Whether the edge has sound for a while."""
+        now = self._mouth.clock.seconds()
+        if self._played_from is None:
+            self._played_from = now
+        # After a pause it is played from then on, and nothing is ahead.
+        over = self._played_from + self.sent_ms / 1000
+        self._played_from += max(0.0, now - over)
+        return over - now >= _AHEAD

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any
 
 import grpc.aio
-from twisted.internet.interfaces import IReactorFromThreads
 from zope.interface import implementer
 
 from xiaozhi.bridge.items import Direction, Item, batched, unbatched
@@ -72,13 +72,16 @@ class GrpcStream:
         self.listener: IStreamListener | None = None  # None once closed
         self._thread = thread
         self._crossings = thread.crossings
-        self._reactor: IReactorFromThreads = thread.reactor
+        self._reactor: Any = thread.reactor
         self._outgoing = outgoing
         self._incoming = incoming
         self._max_bytes = max_bytes
         # Items; one counted on the reactor, one on the asyncio thread, read on both.
         self._written = 0
         self._sent = 0
+        # What the reactor is to be told, in order; filled on the asyncio thread.
+        self._news: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._telling = False
         # The rest is the asyncio thread's.
         self._queue: list[bytes] = []
         self._since = 0.0  # when the oldest of them was written
@@ -108,6 +111,20 @@ class GrpcStream:
         if self.listener is not None:
             self.listener = None
             self._thread.post(self._close)
+
+    def _tell(self) -> None:
+        """Tell one thing, and the next after whatever else is due: a burst of messages
+        must not hold up the clock that devices are spoken to by."""
+        if self._news:
+            call, args = self._news.popleft()
+            call(*args)
+        if self._news:
+            self._reactor.callLater(0, self._tell)
+            return
+        self._telling = False
+        if self._news:  # between the two lines before
+            self._telling = True
+            self._reactor.callLater(0, self._tell)
 
     def _received(self, items: Sequence[Item], read_at: float) -> None:
         self._crossings.inward.observe(monotonic() - read_at)
@@ -146,7 +163,7 @@ class GrpcStream:
             self._reader.cancel()
             writer.cancel()
             await asyncio.gather(self._reader, writer, return_exceptions=True)
-            self._reactor.callFromThread(self._closed, self._reason)
+            self._report(self._closed, self._reason)
 
     def leave(self) -> None:
         """End :meth:`carry`."""
@@ -159,7 +176,7 @@ class GrpcStream:
             ahead = 0
             while (item := await read()) is not _EOF:
                 items = unbatched(self._incoming, item)
-                self._reactor.callFromThread(self._received, items, monotonic())
+                self._report(self._received, items, monotonic())
                 ahead += 1
                 if ahead == _AHEAD:
                     ahead = 0
@@ -170,10 +187,16 @@ class GrpcStream:
         except asyncio.InvalidStateError:
             self._reason = "the stream broke"
 
+    def _report(self, call: Callable[..., None], *args: Any) -> None:
+        self._news.append((call, args))
+        if not self._telling:
+            self._telling = True
+            self._reactor.callFromThread(self._tell)
+
     async def _reactor_follows(self) -> None:
         """Wait until the reactor has seen all that was read."""
         seen = asyncio.Event()
-        self._reactor.callFromThread(self._thread.post, seen.set)
+        self._report(self._thread.post, seen.set)
         await seen.wait()
 
     async def _write_all(
@@ -214,7 +237,7 @@ class GrpcStream:
     def _answer(self) -> None:
         if self._asked and self._written - self._sent <= _LOW:
             self._asked = False
-            self._reactor.callFromThread(self._writable)
+            self._report(self._writable)
 
     def _close(self) -> None:
         self._closing = True

@@ -12,7 +12,10 @@ from xiaozhi.bridge.streams import IStream
 # makes it cheap, and a busy reactor may come to the timer late.
 _ENOUGH = 16
 
-# Seconds an acknowledgement that is in no hurry waits to travel with something else.
+# So many are a full message even for those that can wait.
+_FULL = 64
+
+# Seconds that what is in no hurry waits to travel with something else.
 _NO_HURRY = 0.05
 
 # While many sessions send what waited, write as soon as so many have gathered.
@@ -74,11 +77,16 @@ class Outbox:
         """Items on their way: gathered here or not carried yet."""
         return len(self._items) + self.stream.pending
 
-    def gather(self, item: bytes) -> None:
-        """Send within ``coalesce``, or once there is company enough."""
+    def gather(self, item: bytes, *, hurry: bool = True) -> None:
+        """Send within ``coalesce``, or once there is company enough.
+
+        :param hurry: False: with what is written next, if that comes soon enough.
+        """
         self._items.append(item)
-        if len(self._items) >= _ENOUGH:
+        if len(self._items) >= (_ENOUGH if hurry else _FULL):
             self.flush()
+        elif not hurry:
+            self._wait()
         elif self._timer is None:
             self._timer = self._clock.callLater(self._coalesce, self._due)
 
@@ -98,8 +106,8 @@ class Outbox:
         if soon:
             if self._timer is None:
                 self._timer = self._clock.callLater(self._coalesce, self._due)
-        elif self._later is None:
-            self._later = self._clock.callLater(_NO_HURRY, self._late)
+        else:
+            self._wait()
 
     def flush(self) -> None:
         """Write what has gathered."""
@@ -143,10 +151,13 @@ class Outbox:
                 timer.cancel()
         self._timer = self._later = None
 
+    def _wait(self) -> None:
+        if self._later is None:
+            self._later = self._clock.callLater(_NO_HURRY, self._late)
+
     def _late(self) -> None:
         self._later = None
-        if self._owing:
-            self.flush()
+        self.flush()
 
     def _due(self) -> None:
         self._timer = None

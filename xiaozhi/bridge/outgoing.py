@@ -20,7 +20,7 @@ from xiaozhi.bridge.items import Direction, acknowledgement, address, skip
 from xiaozhi.bridge.kept import Kept
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.waiting import Bounds, Waiting
-from xiaozhi.wire.messages import Audio, SessionClose
+from xiaozhi.wire.messages import Audio, Playback, SessionClose
 
 # Credit of a side that announced none: it does without.
 _UNLIMITED = 1 << 62
@@ -147,9 +147,11 @@ class Outgoing:
         if item is None:
             return
         if type(message) is Audio:
-            outbox.gather(item)
+            outbox.gather(item, hurry=not message.ahead)
             if self._audio_sent >= self._hold_at:
                 self._hold(True)
+        elif type(message) is Playback:
+            outbox.gather(item)  # many are told at once, and none is awaited
         else:
             outbox.put(item)
 

@@ -35,7 +35,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :ivar token_file: holds the token.
     """
 
-    coalesce: Annotated[float, Meta(ge=0, le=0.1)] = 0.001
+    coalesce: Annotated[float, Meta(ge=0, le=0.1)] = 0.0003
     queue_messages: Annotated[int, Meta(ge=1, le=100_000)] = 256
     queue_audio: Annotated[int, Meta(ge=1, le=100_000)] = 256
     audio_max_age: Seconds = 2.0

@@ -234,6 +234,25 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0.0021)
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [16, 4])
 
+    def test_audio_ahead_of_its_time_waits_for_what_is_written_next(self) -> None:
+        self.start(coalesce=0.002)
+        self.stream.announce()
+        link, _ = self.open()
+        before = len(self.stream.writes)
+        for _ in range(3):
+            link.send(m.Audio(b"x", ahead=True))
+        self.clock.advance(0.03)
+        self.assertEqual(len(self.stream.writes), before)
+        self.clock.advance(0.03)
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [3])
+        link.send(m.Audio(b"x", ahead=True))
+        link.send(m.Audio(b"x"))
+        self.clock.advance(0.0021)
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [3, 2])
+        for _ in range(64):
+            link.send(m.Audio(b"x", ahead=True))
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [3, 2, 64])
+
     def test_control_goes_at_once_and_takes_audio_along(self) -> None:
         self.start()
         self.stream.announce()

@@ -372,8 +372,8 @@ class BatchTests(SynchronousTestCase):
     def test_together_and_apart(self) -> None:
         items = self.items(600, 10)
         messages = list(batched(UP, items, True, 1 << 20))
-        self.assertEqual([count for _, count in messages], [256, 256, 88])
-        self.assertEqual([len(self.read(message)) for message, _ in messages], [256, 256, 88])
+        self.assertEqual([count for _, count in messages], [64] * 9 + [24])
+        self.assertEqual([len(self.read(message)) for message, _ in messages], [64] * 9 + [24])
         self.assertEqual([item for message, _ in messages for item in self.read(message)], items)
 
     def test_as_protobuf_would(self) -> None:

@@ -10,7 +10,7 @@ counts up per session, 0 where there is none. It never reaches a device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 # The faces every client knows (§4.2); any other name keeps the old face.
@@ -288,11 +288,14 @@ class Audio:
         marks the end of a recording (§13).
     :ivar timestamp: ms; echoed by devices with server-side echo cancelling,
         otherwise 0.
+    :ivar ahead: it is sent so much earlier than it is played that it may wait a moment
+        on its way. Known to its sender only.
     """
 
     payload: bytes
     timestamp: int = 0
     turn: int = 0
+    ahead: bool = field(default=False, compare=False)
 
 
 # --- between the two services only -------------------------------------------
