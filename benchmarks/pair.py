@@ -21,6 +21,7 @@ class Side:
     """One of the two.
 
     :ivar server: whose CPU and memory are measured.
+    :ivar others: servers that share its port.
     :ivar peer: who counts packets, echoes and speaks: the far side of the bridge,
         or the bare server itself.
     """
@@ -29,6 +30,7 @@ class Side:
     peer: Helper
     load: Helper
     port: int
+    others: tuple[Process, ...] = ()
 
     def connect(self, devices: int) -> None:
         self.load.ask("connect", port=self.port, count=devices)
@@ -62,14 +64,20 @@ class Pair:
         time.sleep(_SETTLE)
 
 
-def pair(stage: Stage) -> Pair:
-    """Start everything."""
+def pair(stage: Stage, edges: int = 1) -> Pair:
+    """Start everything.
+
+    :param edges: that share the port.
+    """
     # First, for they need the longest to be ready and nobody's port to begin.
     edge_load, bare_load = stage.load(), stage.load()
     far, far_port = stage.far_side()
     edge, edge_port = stage.edge(far_port)
+    others = tuple(stage.edge(far_port, edge_port)[0] for _ in range(edges - 1))
     bare, bare_port = stage.bare()
-    return Pair(Side(edge, far, edge_load, edge_port), Side(bare, bare, bare_load, bare_port))
+    return Pair(
+        Side(edge, far, edge_load, edge_port, others), Side(bare, bare, bare_load, bare_port)
+    )
 
 
 def lost(what: str, sent: int, came: int) -> None:

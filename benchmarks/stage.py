@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,14 @@ class Stage:
         helper = self._helper("far_side")
         return helper, int(helper.ask("port"))
 
-    def edge(self, ai_port: int) -> tuple[Process, int]:
-        """xiaozhi-im, connected to an AI service; its port."""
-        port = free_port()
+    def edge(self, ai_port: int, beside: int = 0) -> tuple[Process, int]:
+        """xiaozhi-im, connected to an AI service; its port.
+
+        :param beside: the port of another edge, to be shared with it.
+        """
+        port = beside or free_port()
         settings = {
-            "listen": {"host": "127.0.0.1", "port": port},
+            "listen": {"host": "127.0.0.1", "port": port, "reuse_port": True},
             "bridge": {"targets": [f"127.0.0.1:{ai_port}"]},
             "limits": _OPEN_LIMITS,
         }
@@ -120,14 +124,17 @@ class Stage:
     def _log(self, name: str) -> Path:
         return self._path / f"{name}-{len(self._processes)}.log"
 
+    def _await_health(self, process: Process, url: str) -> None:
+        self._await(process, lambda: _answers(url), "was not healthy")
+
     @staticmethod
-    def _await_health(process: Process, url: str) -> None:
+    def _await(process: Process, ready: Callable[[], bool], otherwise: str) -> None:
         until = time.monotonic() + _READY_WITHIN
-        while not _answers(url):
+        while not ready():
             if not process.running():
                 raise process.broken("did not start")
             if time.monotonic() > until:
-                raise process.broken(f"was not healthy within {_READY_WITHIN:g} s")
+                raise process.broken(f"{otherwise} within {_READY_WITHIN:g} s")
             time.sleep(0.05)
 
 

@@ -24,8 +24,13 @@ def census() -> dict[str, Any]:
     :return: ``objects``, those that the collector tracks; ``queued``, items in all deques;
         ``longest``, those in the longest one; ``types``, the commonest.
     """
+    # A running service has frozen what was there at its start.
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
     gc.collect()
     everything = gc.get_objects()
+    if frozen:
+        gc.freeze()
     queues = [len(one) for one in everything if isinstance(one, deque)]
     kinds = Counter(type(one).__qualname__ for one in everything)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import gc
 import os
 import signal
 import socket
@@ -27,6 +28,9 @@ from xiaozhi.errors import ConfigError, XiaozhiError
 from xiaozhi.listening import Listener, free_port, listen
 
 _real_fail_at_exit = service._fail_at_exit
+
+
+service_spare_collector = service.spare_collector  # the real one: tests must not rest theirs
 
 
 class Part(Service):
@@ -252,6 +256,8 @@ class ProgramTests(Base):
         self.reactor = StoppableReactor()
         self.exits = 0
         self.patch(service, "_fail_at_exit", self.exit_failed)
+        self.spared: list[str] = []
+        self.patch(service, "spare_collector", lambda: self.spared.append("collector"))
         self.handlers: dict[int, Any] = {}
         self.patch(signal, "signal", self.handlers.__setitem__)
 
@@ -293,12 +299,21 @@ class ProgramTests(Base):
         self.successResultOf(program.startService())
         self.reactor.begin()
         self.assertEqual((self.reactor.stops, self.exits), (0, 0))
+        self.assertEqual(self.spared, ["collector"])
+
+    def test_the_collector_rests(self) -> None:
+        calls: list[tuple[str, tuple[int, ...]]] = []
+        for name in ("collect", "freeze", "set_threshold"):
+            self.patch(gc, name, lambda *args, name=name: calls.append((name, args)))
+        service_spare_collector()
+        self.assertEqual([name for name, _ in calls], ["collect", "freeze", "set_threshold"])
 
     def test_our_error_is_one_line(self) -> None:
         self.failing(XiaozhiError("x", "port 1 is in use"))
         self.assertEqual(self.lines(LogLevel.critical), ["cannot start: port 1 is in use"])
         self.assertEqual([e for e in self.logged if "log_failure" in e], [])
         self.assertEqual((self.reactor.stops, self.exits), (1, 1))
+        self.assertEqual(self.spared, [])
 
     def test_other_errors_have_their_traceback(self) -> None:
         self.failing(ValueError("odd"))
