@@ -12,13 +12,19 @@ the AI service a :class:`~xiaozhi.bridge.server.BridgeServer`.
 ``streams``     the interfaces between those who decide and those who carry
 ``backoff``     when to try again
 ``heartbeat``   is the other side alive, and how far away
+``deadlines``   what may take so long and no longer
 ``outbox``      gathers audio for a moment before a write; knows a full stream
-``waiting``     what a session could not send yet, bounded
-``session``     one end of a session: what both sides have in common
+``session``     one end of a session: what both sides have in common, of
+``outgoing``    what it sends, with ``waiting`` (not sent yet) and ``kept`` (not
+                acknowledged yet), both bounded, and
+``incoming``    what it receives: counted, acknowledged, granted
 ``lane``        edge: one stream to a target, kept up
-``target``      edge: the lanes to one AI process
-``client``      edge: the pool, and the sessions on it
-``server``      AI service: streams in, sessions out
+``target``      edge: the lanes to one AI address
+``client``      edge: the pool, and who is placed where; ``client_session``
+``discovery``   edge: which addresses there are
+``server``      AI service: sessions, on whatever stream; ``server_session``
+``edge_stream`` AI service: one stream from an edge
+``security``    certificates and the token, read and checked
 ==============  =============================================================
 """
 
