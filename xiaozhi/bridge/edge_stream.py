@@ -17,10 +17,9 @@ from xiaozhi.bridge.items import (
     RESUME,
     UP,
     Item,
+    closed,
     heartbeat,
-    moving,
     stream_open,
-    unknown_session,
 )
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.server_session import ServerSession
@@ -57,6 +56,9 @@ class StreamOwner(Protocol):
 
     def resume(self, edge: EdgeStream, item: Item) -> bool:
         """The edge goes on with a session by this stream. False: it is not known."""
+
+    def farewell(self, session_id: str) -> SessionClose:
+        """What to say of a session that is not here."""
 
 
 @implementer(IStreamListener)
@@ -167,14 +169,17 @@ class EdgeStream:
             if session_id not in self._ended and not isinstance(opening, SessionClose):
                 self._unknown(item)
         elif self._bridge.draining:
-            self.outbox.put(moving(session_id, item.device_id))
+            self._dismiss(item, SessionClose("moving", "The AI service is stopping."))
         else:
             self._ended.pop(session_id, None)
             self._bridge.open(self, opening, item.sequence)
 
     def _unknown(self, item: Item) -> None:
         self._remember(item.session_id)
-        self.outbox.put(unknown_session(item.session_id, item.device_id))
+        self._dismiss(item, self._bridge.farewell(item.session_id))
+
+    def _dismiss(self, item: Item, farewell: SessionClose) -> None:
+        self.outbox.put(closed(item.session_id, item.device_id, farewell.code, farewell.message))
 
     def _remember(self, session_id: str) -> None:
         self._ended[session_id] = None

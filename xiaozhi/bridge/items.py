@@ -146,17 +146,8 @@ def opened(session_id: str, incarnation: int) -> bytes:
     return _bytes(item)
 
 
-def unknown_session(session_id: str, device_id: str) -> bytes:
-    """From the AI service: there is no such session (any more)."""
-    return _close(session_id, device_id, "unknown_session", "There is no such session.")
-
-
-def moving(session_id: str, device_id: str) -> bytes:
-    """From the AI service: open it elsewhere."""
-    return _close(session_id, device_id, "moving", "The AI service is stopping.")
-
-
-def _close(session_id: str, device_id: str, code: str, message: str) -> bytes:
+def closed(session_id: str, device_id: str, code: str, message: str) -> bytes:
+    """From the AI service: the session is not here (any more), and why."""
     item = pb.ChatResponse(type=pb.RESPONSE_TYPE_CLOSE, session_id=session_id, device_id=device_id)
     item.close.code, item.close.message = code, message
     return _bytes(item)

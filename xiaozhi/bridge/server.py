@@ -20,7 +20,11 @@ from xiaozhi.bridge.waiting import Bounds
 from xiaozhi.errors import XiaozhiError
 from xiaozhi.interfaces import ISessionAcceptor
 from xiaozhi.values import BridgeStatus
-from xiaozhi.wire.messages import SessionOpen
+from xiaozhi.wire.messages import SessionClose, SessionOpen
+
+# Sessions we closed and remember how, for edges whose stream broke meanwhile; beyond,
+# the oldest are forgotten, and an edge opens such a session anew.
+_FAREWELLS = 1024
 
 
 @implementer(IStreamAcceptor)
@@ -60,6 +64,7 @@ class BridgeServer:
         self._orphans: Deadlines[ServerSession] = Deadlines(
             clock, settings.resume_timeout, self._edge_lost
         )
+        self._farewells: dict[str, SessionClose] = {}
         self._listening = False
         self.draining = False
         self._drained: Deferred[None] | None = None
@@ -173,6 +178,7 @@ class BridgeServer:
         # Known before it is accepted: it may be closed from within.
         session = ServerSession(self._ends, opening, self, sequence)
         self._sessions[session_id] = session
+        self._farewells.pop(session_id, None)
         session.attach(edge)
         try:
             session.accepted(self._acceptor.accept(opening, session))
@@ -196,11 +202,20 @@ class BridgeServer:
             edge.outbox.release()
         return True
 
+    def farewell(self, session_id: str) -> SessionClose:
+        """What to say of a session that is not here: the last word was perhaps lost."""
+        unknown = SessionClose("unknown_session", "There is no such session.")
+        return self._farewells.get(session_id, unknown)
+
     # --- for sessions
 
     def session_left(self, session: ServerSession) -> None:
         """It is over."""
         self._orphans.discard(session)
+        if session.farewell is not None:
+            self._farewells[session.session_id] = session.farewell
+            if len(self._farewells) > _FAREWELLS:
+                del self._farewells[next(iter(self._farewells))]
         if self._sessions.get(session.session_id) is session:
             del self._sessions[session.session_id]
         if self._drained is not None and not self._sessions:

@@ -12,7 +12,7 @@ from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.outgoing import Ends
 from xiaozhi.bridge.session import SessionEnd
 from xiaozhi.interfaces import ISessionEvents
-from xiaozhi.wire.messages import SessionOpen
+from xiaozhi.wire.messages import SessionClose, SessionOpen
 
 
 @implementer(ISessionEvents)
@@ -65,9 +65,10 @@ class ServerSession(SessionEnd):
     within its own ``send``.
 
     :ivar incarnation: see ``SessionOpen``.
+    :ivar farewell: with what we closed it; None: we did not.
     """
 
-    __slots__ = ("_carrier", "_owner", "incarnation")
+    __slots__ = ("_carrier", "_owner", "farewell", "incarnation")
 
     def __init__(
         self, ends: Ends, opening: SessionOpen, owner: SessionOwner, sequence: int
@@ -76,6 +77,7 @@ class ServerSession(SessionEnd):
         super().__init__(ends, opening.session_id, opening.device.device_id)
         self.events = _Nobody()
         self.incarnation = opening.incarnation
+        self.farewell: SessionClose | None = None
         self._owner = owner
         self._carrier: Carrier | None = None
         self._in.begin(sequence)
@@ -151,6 +153,11 @@ class ServerSession(SessionEnd):
             self._tell_closed("draining", "The AI service is stopping.")
 
     # --- SessionEnd
+
+    def close(self, code: str, message: str) -> None:
+        if not self.over:
+            self.farewell = SessionClose(code, message)
+        super().close(code, message)
 
     def introduce(self, outbox: Outbox) -> bool:
         item = opened(self.session_id, self.incarnation)

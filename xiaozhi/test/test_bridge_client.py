@@ -20,11 +20,11 @@ from xiaozhi.bridge.items import (
     RESUME,
     UP,
     acknowledgement,
+    closed,
     drain,
     heartbeat,
     opened,
     stream_open,
-    unknown_session,
 )
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream
@@ -590,7 +590,7 @@ class ClientTests(ClientTestCase):
         second.announce()
         _, heard = self.open()
         first.listener.stream_closed("cut")
-        second.listener.stream_received([came(DOWN, unknown_session("s1", "d"))])
+        second.listener.stream_received([came(DOWN, closed("s1", "d", "unknown_session", ""))])
         self.clock.advance(0)
         self.assertEqual(heard.all, [("interrupted",), ("restored",)])
         self.assertEqual(second.items[-1].incarnation, 2)

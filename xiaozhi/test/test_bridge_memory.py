@@ -95,5 +95,17 @@ class MemoryContract(BridgeContract, SynchronousTestCase):
         self.clock.pump([0.01] * 100)
         self.assertEqual(heard.all, [m.Stt("swallowed")])
 
+    def test_a_farewell_survives_its_stream(self) -> None:
+        heard = Heard()
+        self.client.open(opening(), heard)
+        self.clock.pump([0.001] * 5)
+        self.network.delay = 0.05
+        (echo,) = self.sessions.accepted
+        echo.link.close("farewell", "")
+        self.network.cut(HERE)
+        self.clock.pump([0.01] * 100)
+        self.assertEqual(heard.all, [("closed", "farewell")])
+        self.assertEqual(self.client.status().sessions, 0)
+
 
 del BridgeContract  # not to be run by itself

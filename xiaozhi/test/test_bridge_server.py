@@ -220,6 +220,14 @@ class ServerTests(SynchronousTestCase):
             codes = [answer.code for answer in hand.messages]
             self.assertEqual(codes, ["unknown_session"] * count)
 
+    def test_a_last_word_that_was_lost_is_said_again(self) -> None:
+        one, two = EdgeHand(self.server), EdgeHand(self.server)
+        one.say(opening())
+        self.echo.link.close("farewell", "Bye.")
+        one.listener.stream_closed("cut")
+        two.resume()
+        self.assertEqual(two.messages, [m.SessionClose("farewell", "Bye.")])
+
     def test_opened_again(self) -> None:
         """What the edge does not know to have been heard is told again: what became of
         it went with the former one."""
