@@ -57,6 +57,9 @@ class StreamOwner(Protocol):
     def resume(self, edge: EdgeStream, item: Item) -> bool:
         """The edge goes on with a session by this stream. False: it is not known."""
 
+    def session(self, session_id: str) -> ServerSession | None:
+        """One that is here, on whatever stream or on none."""
+
     def farewell(self, session_id: str) -> SessionClose:
         """What to say of a session that is not here."""
 
@@ -166,7 +169,15 @@ class EdgeStream:
                 self._log.warn("stream of {node}: skipped: {error}", node=self.node, error=error)
             return
         if not isinstance(opening, SessionOpen):
-            if session_id not in self._ended and not isinstance(opening, SessionClose):
+            known = self._bridge.session(session_id)
+            if known is not None and known.carrier is None:
+                raise OutOfOrder("a session goes on that was not taken up")
+            # Of one that is on another stream now it comes late, and will come there.
+            if (
+                known is None
+                and session_id not in self._ended
+                and not isinstance(opening, SessionClose)
+            ):
                 self._unknown(item)
         elif self._bridge.draining:
             self._dismiss(item, SessionClose("moving", "The AI service is stopping."))

@@ -202,6 +202,10 @@ class BridgeServer:
             edge.outbox.release()
         return True
 
+    def session(self, session_id: str) -> ServerSession | None:
+        """One that is here, on whatever stream or on none."""
+        return self._sessions.get(session_id)
+
     def farewell(self, session_id: str) -> SessionClose:
         """What to say of a session that is not here: the last word was perhaps lost."""
         unknown = SessionClose("unknown_session", "There is no such session.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -198,6 +198,14 @@ def _numbers(heard: list[Any]) -> list[int]:
 
 class FaultTests(SynchronousTestCase):
     @settings(max_examples=150)
+    @example(
+        [
+            ("cut", ("ai:1", 0, False)),
+            ("up audio", "s0"),
+            ("down", "s0"),
+            ("lose", ("ai:1", 0, False)),  # the resumption itself
+        ]
+    )
     @given(STEPS)
     def test_nothing_lost_doubled_or_out_of_order(self, steps: list[tuple[str, Any]]) -> None:
         world = World()

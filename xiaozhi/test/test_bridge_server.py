@@ -261,6 +261,18 @@ class ServerTests(SynchronousTestCase):
         again.send(UP.make(m.Chat("2"), "s1", 2), UP.make(m.Chat("3"), "s1", 3))
         self.assertEqual(self.echo.messages, [m.Chat(text) for text in "123"])
 
+    def test_a_lost_resumption_breaks_the_stream(self) -> None:
+        """And does not lose the session."""
+        one, two, three = (EdgeHand(self.server) for _ in range(3))
+        one.say(opening())
+        one.listener.stream_closed("cut")
+        two.send(UP.make(m.Chat("1"), "s1", 1))
+        self.assertTrue(two.closed)
+        self.assertEqual(two.messages, [])
+        three.resume()
+        three.send(UP.make(m.Chat("1"), "s1", 1))
+        self.assertEqual(self.echo.messages, [m.Chat("1")])
+
     def test_draining(self) -> None:
         edge = EdgeHand(self.server)
         edge.say(opening("s1"), opening("s2"), opening("s3"))
