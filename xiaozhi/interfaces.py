@@ -112,6 +112,8 @@ class ISessionEvents(Interface):
 class IBridge(Interface):
     """The edge's way to AI sessions."""
 
+    available: bool = Attribute("Whether an AI process would take a new session now.")
+
     def open(opening: SessionOpen, events: ISessionEvents) -> ISessionLink:
         """Open a session. Returns at once; messages wait if the AI is away."""
 

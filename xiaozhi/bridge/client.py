@@ -124,10 +124,14 @@ class BridgeClient:
         self._place([session])
         return session
 
+    @property
+    def available(self) -> bool:
+        return self._best_lane() is not None
+
     def status(self) -> BridgeStatus:
         targets = self._targets.values()
         states = {target.state for target in targets}
-        if self._best_lane() is not None:
+        if self.available:
             state = "connected"
         else:
             state = "disconnected" if states <= {"disconnected"} else "connecting"
@@ -172,7 +176,7 @@ class BridgeClient:
         self._dismiss_retired()
 
     def target_silent(self, target: Target) -> None:
-        if self._best_lane() is not None:
+        if self.available:
             self._give_up([s for s in self._stranded if s.target == target.address])
 
     # --- SessionOwner

@@ -6,14 +6,12 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from xiaozhi.bridge.items import MAX_BATCH
 from xiaozhi.bridge.streams import IStream
 
 # So many packets need not wait for more: sharing a message among them already
 # makes it cheap, and a busy reactor may come to the timer late.
 _ENOUGH = 16
-
-# So many are a full message even for those that can wait.
-_FULL = 64
 
 # Seconds that what is in no hurry waits to travel with something else.
 _NO_HURRY = 0.05
@@ -83,7 +81,7 @@ class Outbox:
         :param hurry: False: with what is written next, if that comes soon enough.
         """
         self._items.append(item)
-        if len(self._items) >= (_ENOUGH if hurry else _FULL):
+        if len(self._items) >= (_ENOUGH if hurry else MAX_BATCH):
             self.flush()
         elif not hurry:
             self._wait()

@@ -187,7 +187,12 @@ class RedisConnection:
                 break
             except CancelledError:
                 raise
-            except Exception:
+            except Exception as error:
+                self._log.debug(
+                    "presence cache {address}: not yet: {error}",
+                    address=self._address,
+                    error=str(error),
+                )
                 delay = min(delay * 2, _LONGEST_RETRY)
         self._returning = None
         self._log.info("presence cache {address}: connected again", address=self._address)

@@ -180,7 +180,7 @@ class Answers:
         outage = self.outage
         if outage is None or not outage.tells(now):
             return
-        if self._edge.bridge.status().state == "connected":
+        if self._edge.bridge.available:
             self._resumed(outage)
         else:
             outage.tell()

@@ -276,7 +276,7 @@ class DeviceLink:
             return
         self._session = session
         self._down.serve(session)
-        if edge.bridge.status().state != "connected":
+        if not edge.bridge.available:
             self._answers.interrupted()
         self._owner.greeted(self)
 

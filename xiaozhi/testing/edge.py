@@ -75,6 +75,10 @@ class FakeBridge:
         self.sessions: list[FakeSession] = []
         self.state = "connected"
 
+    @property
+    def available(self) -> bool:
+        return self.state == "connected"
+
     def open(self, opening: m.SessionOpen, events: ISessionEvents) -> FakeSession:
         session = FakeSession(opening, events)
         self.sessions.append(session)
