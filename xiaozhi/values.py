@@ -256,16 +256,23 @@ class Receipt:
 class StreamStatus:
     """One stream of the bridge.
 
+    :ivar state: ``up``, ``opening``, ``waiting`` for the next try, or ``stopped``.
     :ivar round_trip: seconds, of the last heartbeat; None: there was none yet.
     :ivar outbox: items on their way to the network.
     :ivar reconnects: how often it came up again.
+    :ivar last_error: why it failed last, for people.
     """
 
-    up: bool
+    state: str
     sessions: int
     round_trip: float | None
     outbox: int
     reconnects: int
+    last_error: str = ""
+
+    @property
+    def up(self) -> bool:
+        return self.state == "up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -124,11 +124,12 @@ class Lane:
         """How it is."""
         outbox = self.outbox
         return StreamStatus(
-            up=self.state is LaneState.UP,
+            state=self.state.value,
             sessions=len(self.sessions),
             round_trip=self.rtt if outbox is not None else None,
             outbox=len(outbox) if outbox is not None else 0,
             reconnects=max(0, self.reconnects),
+            last_error=self.last_error,
         )
 
     def start(self) -> None:
@@ -145,15 +146,10 @@ class Lane:
         self._hang_up()
 
     def detail(self) -> dict[str, Any]:
-        """For ``/health``."""
-        return {
-            "state": self.state.value,
-            "sessions": len(self.sessions),
-            "outbox": len(self.outbox) if self.outbox is not None else 0,
-            "rtt_ms": round(self.rtt * 1000, 3) if self.rtt is not None else None,
-            "reconnects": max(0, self.reconnects),
-            "last_error": self.last_error,
-        }
+        """:meth:`status` for ``/health``."""
+        shown = asdict(self.status())
+        rtt = shown.pop("round_trip")
+        return {**shown, "rtt_ms": round(rtt * 1000, 3) if rtt is not None else None}
 
     # --- IStreamListener
 

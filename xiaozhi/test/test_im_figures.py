@@ -171,8 +171,8 @@ class EdgeFigureTests(FigureCase):
         self.assertEqual(self.scrape().total("xiaozhi_im_http_requests_total", page="metrics"), 1)
 
     def test_bridge(self) -> None:
-        up = StreamStatus(up=True, sessions=2, round_trip=0.003, outbox=5, reconnects=1)
-        down = StreamStatus(up=False, sessions=0, round_trip=None, outbox=0, reconnects=0)
+        up = StreamStatus("up", sessions=2, round_trip=0.003, outbox=5, reconnects=1)
+        down = StreamStatus("waiting", sessions=0, round_trip=None, outbox=0, reconnects=0)
         status = BridgeStatus(
             "connected",
             1,
