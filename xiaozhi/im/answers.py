@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -52,6 +53,7 @@ class Answers:
     """
 
     __slots__ = (
+        "_answered",
         "_down",
         "_edge",
         "_link",
@@ -84,6 +86,7 @@ class Answers:
         self.question = ""
         self.outage: Outage | None = None
         self.over = False
+        self._answered: Callable[[], None] | None = None
 
     def received(self, message: m.Uplink | m.Downlink) -> None:
         """Send it to the device: speech at its pace, the rest at once."""
@@ -128,6 +131,21 @@ class Answers:
                     "the AI sent a {kind}, which is nothing for a device",
                     kind=type(message).__name__,
                 )
+        if self._answered is not None:
+            self.settle()
+
+    def when_answered(self, call: Callable[[], None]) -> None:
+        """Call once the answer to what was understood can be heard, or there will be
+        none: now or later. A tool may run for long before the first word."""
+        self._answered = call
+        self.settle()
+
+    def settle(self) -> None:
+        """Whether there is an answer may have changed."""
+        call = self._answered
+        if call is not None and not self.question and self.asked is not Asked.PICTURE:
+            self._answered = None
+            call()
 
     def pause_sending(self) -> None:
         """The AI has enough: leave the device's messages in its socket."""
@@ -209,6 +227,7 @@ class Answers:
             self.missed(self._edge.clock.seconds())
             if self.outage is not None:
                 self.question = ""  # too late to come back to it
+                self.settle()
 
     def _resumed(self, outage: Outage) -> None:
         self.outage = None

@@ -308,6 +308,7 @@ class DeviceLink:
                 answers.asked, answers.question = Asked.PICTURE, ""
             case _:
                 pass
+        answers.settle()
         answers.missed(now)
         # Hello has been taken care of by the caller.
         assert not isinstance(message, m.Hello)
@@ -352,9 +353,9 @@ class DeviceLink:
         self._shut(closecodes.REPLACED, "replaced")
 
     def drain(self) -> None:
-        """The process stops: let the sentence end, then go."""
+        """The process stops: let what was understood be answered to its end, then go."""
         if not self._closed:
-            self._down.when_rested(self.go_away)
+            self._answers.when_answered(lambda: self._down.when_rested(self.go_away))
 
     def go_away(self) -> None:
         """The process stops now."""

@@ -731,6 +731,28 @@ class EndTests(LinkCase):
         self.bench.pass_time(1.5)
         self.assertEqual(self.transport.closed, (1001, "going_away"))
 
+    def test_drain_lets_a_question_be_answered(self) -> None:
+        """Between what was understood and the first word there may be a tool."""
+        session = self.greet()
+        session.events.received(m.Stt("how loud is it?"))
+        self.link.drain()
+        session.events.received(m.Mcp(b'{"id":1,"method":"tools/call"}'))
+        self.bench.pass_time(1)
+        self.assertIsNone(self.transport.closed)
+        self.speak(session, 10)
+        self.bench.pass_time(0.1)
+        self.assertIsNone(self.transport.closed)
+        self.bench.pass_time(1.5)
+        self.assertEqual(self.transport.closed, (1001, "going_away"))
+
+    def test_drain_waits_for_no_answer_that_nobody_wants(self) -> None:
+        session = self.greet()
+        session.events.received(m.Stt("how loud is it?"))
+        self.link.drain()
+        self.assertIsNone(self.transport.closed)
+        self.send(type="abort")
+        self.assertEqual(self.transport.closed, (1001, "going_away"))
+
     def test_drain_in_a_hurry(self) -> None:
         session = self.greet()
         self.speak(session, 10)
