@@ -135,13 +135,14 @@ class Answers:
             self.settle()
 
     def when_answered(self, call: Callable[[], None]) -> None:
-        """Call once the answer to what was understood can be heard, or there will be
-        none: now or later. A tool may run for long before the first word."""
+        """Call once the answer to what was understood can be heard, or nobody wants
+        it any more: now or later. ``stt`` and the turn behind it may come in two
+        batches of the bridge."""
         self._answered = call
         self.settle()
 
     def settle(self) -> None:
-        """Whether there is an answer may have changed."""
+        """What is waited for may have come, or been given up."""
         call = self._answered
         if call is not None and not self.question and self.asked is not Asked.PICTURE:
             self._answered = None
@@ -227,7 +228,6 @@ class Answers:
             self.missed(self._edge.clock.seconds())
             if self.outage is not None:
                 self.question = ""  # too late to come back to it
-                self.settle()
 
     def _resumed(self, outage: Outage) -> None:
         self.outage = None

@@ -308,13 +308,13 @@ class DeviceLink:
                 answers.asked, answers.question = Asked.PICTURE, ""
             case _:
                 pass
-        answers.settle()
         answers.missed(now)
         # Hello has been taken care of by the caller.
         assert not isinstance(message, m.Hello)
         # None: the AI has said goodbye, and what it said is still being heard.
         if self._session is not None:
             self._session.send(message)
+        answers.settle()
 
     def microphone(self) -> m.Listen | None:
         """What opened the microphone, as far as we have been told."""
