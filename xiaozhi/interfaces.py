@@ -296,6 +296,27 @@ class IDialogueStore(Interface):
         """
 
 
+class IFileStore(Interface):
+    """Files that are kept for a while: phrases that have been spoken once, recordings,
+    pictures. Each area has a bound of its own by age and by total size; what is
+    oldest goes first."""
+
+    def put(area: str, key: str, data: bytes) -> Deferred[str]:
+        """Keep a file. It is there whole or not at all; one of that key is replaced.
+
+        :param area: one of the areas the store was made with.
+        :param key: any text; it is not the file's name, nor part of it.
+        :return: the file's name within its area.
+        :raises StoreError: it cannot be kept.
+        """
+
+    def get(area: str, key: str) -> Deferred[bytes | None]:
+        """What was kept under a key, if it is still there.
+
+        :raises StoreError:
+        """
+
+
 class IPresence(Interface):
     """Which device is connected where, across all edge processes.
 

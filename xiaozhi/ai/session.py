@@ -23,10 +23,11 @@ from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.ears import Ears
+from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.pictures import read_picture
 from xiaozhi.ai.speech import Mouth
 from xiaozhi.ai.texts import text
-from xiaozhi.ai.turn import Mind, Turn
+from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.ai.wake import is_wake_word
 from xiaozhi.errors import ProtocolError
@@ -129,6 +130,7 @@ class Session:
         dialogue = Dialogue(settings, opening.device.device_id, shared.seconds, shared.history)
         Deferred.fromCoroutine(dialogue.recall())
         return Mind(
+            session_id=self._id,
             model=shared.providers.llm,
             dialogue=dialogue,
             toolbox=self._abilities.toolbox,
@@ -325,7 +327,7 @@ class Session:
         self._ears.listen(manual=False)
         self.state = State.ANSWERING
         self._turns += 1
-        turn = self._turn = Turn(self._turns, self._id, self._mind, self._mouth)
+        turn = self._turn = Turn(self._turns, self._mind, self._mouth)
 
         async def run() -> bool:
             return await answer(turn)

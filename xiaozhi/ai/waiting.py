@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from xiaozhi.errors import ProviderError
+
 T = TypeVar("T")
 _END: Any = object()
 
@@ -103,3 +105,8 @@ async def each_within(
         while (item := await within(limit, clock, anext(stream, _END), late)) is not _END:
             yield item
             limit = between
+
+
+def late(stage: str) -> Callable[[], ProviderError]:
+    """What to raise when a stage of a turn takes too long: ``STAGE_timeout``."""
+    return lambda: ProviderError(f"{stage}_timeout", f"{stage}: time is up", retryable=True)

@@ -12,10 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.ai.dialogue import Dialogue
+from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.settings import DialogueSettings, SpeechSettings, TurnSettings
 from xiaozhi.ai.speech import Mouth
 from xiaozhi.ai.tools import Toolbox
-from xiaozhi.ai.turn import Mind, Turn
+from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
@@ -87,6 +88,7 @@ class TurnTests(SynchronousTestCase):
             limits=limits,
         )
         self.mind = Mind(
+            session_id="s",
             model=providers.llm,
             dialogue=self.dialogue,
             toolbox=Toolbox([Tool("first", self.first), Tool("second", self.second)]),
@@ -97,7 +99,7 @@ class TurnTests(SynchronousTestCase):
             clock=self.clock,
             limits=limits,
         )
-        self.turn = Turn(1, "s", self.mind, self.mouth)
+        self.turn = Turn(1, self.mind, self.mouth)
 
     def ask(self) -> Deferred[bool]:
         async def heard() -> Transcript:
@@ -107,7 +109,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_waits_a_moment_for_what_was_said_before(self) -> None:
         self.dialogue.recalled.close()
-        self.turn = Turn(1, "s", replace(self.mind, recall_wait=1.0), self.mouth)
+        self.turn = Turn(1, replace(self.mind, recall_wait=1.0), self.mouth)
         self.ask()
         self.first.callback("done")
         self.second.callback("done")
@@ -119,7 +121,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_a_model_that_says_nothing(self) -> None:
         providers = scripted(self.clock, llm={"answers": [" "]})
-        self.turn = Turn(1, "s", replace(self.mind, model=providers.llm), self.mouth)
+        self.turn = Turn(1, replace(self.mind, model=providers.llm), self.mouth)
         self.ask()
         self.clock.pump([0.1] * 10)
         shown = [each.text for each in self.sent if isinstance(each, m.Tts) and each.text]
@@ -128,7 +130,7 @@ class TurnTests(SynchronousTestCase):
     def test_interrupted_before_its_tools(self) -> None:
         """A call that was not run is not in the dialogue: models refuse one without result."""
         model = Hesitant(TextDelta("I will. "), ToolCall("1", "first", "{}"))
-        self.turn = Turn(1, "s", replace(self.mind, model=model), self.mouth)
+        self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
         answer = self.ask()
         answer.cancel()
         self.failureResultOf(answer)

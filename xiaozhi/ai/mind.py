@@ -1,0 +1,39 @@
+"""What answering needs of a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.ai.counts import AiCounts
+from xiaozhi.ai.dialogue import Dialogue
+from xiaozhi.ai.settings import TurnSettings
+from xiaozhi.ai.tools import Toolbox
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.interfaces import ILanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Mind:
+    """The same for all turns of a session.
+
+    :ivar session_id: for the log.
+    :ivar tools_ready: open once the device has said what it can do.
+    :ivar tools_wait: seconds a turn waits for that.
+    :ivar recall_wait: seconds a turn waits for what was said in earlier sessions.
+    :ivar language: for what is said before the person has said anything.
+    :ivar counts: of all sessions together.
+    """
+
+    session_id: str
+    model: ILanguageModel
+    dialogue: Dialogue
+    toolbox: Toolbox
+    tools_ready: Gate
+    tools_wait: float
+    recall_wait: float
+    language: str
+    clock: IReactorTime
+    limits: TurnSettings
+    counts: AiCounts = field(default_factory=AiCounts)

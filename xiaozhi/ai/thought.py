@@ -1,0 +1,103 @@
+"""From a question to sentences: the model and its tools, until nothing more is to be said."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from twisted.logger import Logger
+
+from xiaozhi.ai.calls import ToolCalls
+from xiaozhi.ai.mind import Mind
+from xiaozhi.ai.sentences import SentenceSplitter
+from xiaozhi.ai.texts import text
+from xiaozhi.ai.timeline import Timeline
+from xiaozhi.ai.waiting import Gate, each_within, late, within
+from xiaozhi.errors import ProviderError
+from xiaozhi.values import TextDelta, ToolCall
+
+
+class Thought:
+    """The thinking of one turn.
+
+    :param turn: its number, for the log.
+    :param say: is given each sentence as the model wrote it, and may take its time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, mind: Mind, turn: int, timeline: Timeline, say: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._mind = mind
+        self._timeline = timeline
+        self._say = say
+        self._calls = ToolCalls(mind, turn, timeline)
+        self._worded = False
+
+    async def about(self, words: str, language: str) -> None:
+        """Answer what the person said.
+
+        :param language: of what the server says by itself.
+        """
+        mind = self._mind
+        mind.dialogue.heard(words)
+        await self._ready(mind.tools_ready, mind.tools_wait, "the device's tools")
+        await self._ready(mind.dialogue.recalled, mind.recall_wait, "the dialogue so far")
+        for rounds in range(mind.limits.tool_rounds):
+            calls = await self._reply()
+            if not calls:
+                # After a tool nothing more need be said; instead of an answer it must.
+                if not rounds and not self._worded:
+                    await self._say(text("no_answer", language))
+                return
+            await self._calls.run(calls)
+        await self._say(text("too_many_tools", language))
+
+    async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
+        """Wait for something a turn can do without if it takes too long."""
+        try:
+            await within(seconds, self._mind.clock, gate.passed(), late("ready"))
+        except ProviderError:
+            self._log.debug(
+                "{session_id}: answers without {what}", session_id=self._mind.session_id, what=what
+            )
+
+    async def _reply(self) -> tuple[ToolCall, ...]:
+        """Speak one reply of the model while it comes. :return: the tools it wants."""
+        mind, limits = self._mind, self._mind.limits
+        calls: list[ToolCall] = []
+        splitter = SentenceSplitter()
+        said = ""
+        self._timeline.asked()
+        limited = each_within(
+            limits.first_token,
+            limits.next_token,
+            mind.clock,
+            mind.model.reply(mind.dialogue.entries(), mind.toolbox.specs),
+            late("llm"),
+        )
+        deltas = self._timeline.streamed("llm", "first_token", limited)
+        try:
+            async with aclosing(deltas):
+                async for delta in deltas:
+                    if isinstance(delta, TextDelta):
+                        said += delta.text
+                        await self._say_all(splitter.feed(delta.text))
+                    else:
+                        calls.append(delta)
+            await self._say_all(splitter.flush())
+        except BaseException:
+            # Nobody will run them, and models refuse a call without its result.
+            calls.clear()
+            raise
+        finally:
+            # Also when interrupted: the model must know what it has begun to say.
+            mind.dialogue.said(said.strip(), tuple(calls))
+        return tuple(calls)
+
+    async def _say_all(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            self._timeline.sentence()
+            self._worded = True
+            await self._say(sentence)
