@@ -15,9 +15,10 @@ from zope.interface import implementer
 
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ILanguageModel, ProviderRuntime
+from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Delta, Role, TextDelta, ToolCall, ToolSpec, Utterance
 
-from .openai_delta import CallAssembly, ThoughtFilter
+from .openai_delta import CallAssembly
 from .openai_http import Answer, VendorClient, VendorSettings, error_text
 from .sse import EventStream
 

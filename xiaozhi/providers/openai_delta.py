@@ -1,4 +1,4 @@
-"""Putting a streamed chat answer together: thoughts out, tool calls in one piece."""
+"""Putting the tool calls of a streamed chat answer together."""
 
 from __future__ import annotations
 
@@ -8,57 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from xiaozhi.values import ToolCall
-
-_OPEN, _CLOSE = "<think>", "</think>"
-
-
-class ThoughtFilter:
-    """Drops ``<think>…</think>``, however the text is cut into pieces."""
-
-    def __init__(self) -> None:
-        self._held = ""
-        self._thinking = False
-        self._trim = False
-
-    def feed(self, text: str) -> str:
-        """:return: what may be said already."""
-        text = self._held + text
-        said: list[str] = []
-        while True:
-            mark = _CLOSE if self._thinking else _OPEN
-            before, found, after = text.partition(mark)
-            if not found:
-                break
-            self._say(before, said)
-            self._thinking = not self._thinking
-            # The blank lines after a thought belong to it.
-            self._trim = not self._thinking
-            text = after
-        keep = _overlap(text, mark)
-        self._held = text[len(text) - keep :]
-        self._say(text[: len(text) - keep], said)
-        return "".join(said)
-
-    def finish(self) -> str:
-        """The text ended: what looked like the start of a mark was none."""
-        said: list[str] = []
-        self._say(self._held, said)
-        self._held = ""
-        return "".join(said)
-
-    def _say(self, text: str, said: list[str]) -> None:
-        if self._thinking:
-            return
-        if self._trim:
-            text = text.lstrip()
-            self._trim = not text
-        if text:
-            said.append(text)
-
-
-def _overlap(text: str, mark: str) -> int:
-    """How many last characters of ``text`` may be the beginning of ``mark``."""
-    return next((n for n in range(len(mark) - 1, 0, -1) if text.endswith(mark[:n])), 0)
 
 
 @dataclass(slots=True)

@@ -12,9 +12,9 @@ from zope.interface import implementer
 
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import IVisionModel, Offload, ProviderRuntime
+from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Picture
 
-from .openai_delta import ThoughtFilter
 from .openai_http import VendorClient, VendorSettings, error_text
 
 _ANSWER_LIMIT = 1 << 20

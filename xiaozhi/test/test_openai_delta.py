@@ -1,20 +1,13 @@
-"""Thoughts and tool calls out of pieces."""
+"""Tool calls out of pieces."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.providers.openai_delta import CallAssembly, ThoughtFilter
+from xiaozhi.providers.openai_delta import CallAssembly
 from xiaozhi.values import ToolCall
-
-
-def said(*pieces: str) -> str:
-    thoughts = ThoughtFilter()
-    return "".join(map(thoughts.feed, pieces)) + thoughts.finish()
 
 
 def delta(index: int | None, call_id: str | None, name: str | None, args: Any) -> dict[str, Any]:
@@ -24,32 +17,6 @@ def delta(index: int | None, call_id: str | None, name: str | None, args: Any) -
     if call_id is not None:
         entry["id"] = call_id
     return entry
-
-
-class ThoughtFilterTests(SynchronousTestCase):
-    """:class:`ThoughtFilter`."""
-
-    def test_thoughts_are_dropped(self) -> None:
-        self.assertEqual(said("<think>well\n</think>\n\nYes."), "Yes.")
-        self.assertEqual(said("A <think>b</think>c <think>d</think>e"), "A c e")
-
-    def test_unfinished_thought(self) -> None:
-        self.assertEqual(said("Hm. <think>but what if"), "Hm. ")
-
-    def test_what_only_looks_like_a_mark_is_said(self) -> None:
-        self.assertEqual(said("a <thi", "rd b <"), "a <third b <")
-
-    def test_plain_text_is_not_held_back(self) -> None:
-        self.assertEqual(ThoughtFilter().feed("Hello <b"), "Hello <b")
-
-    @given(
-        st.lists(st.sampled_from(["<think>", "</think>", "<", "thi", " ", "ok", "\n"])), st.data()
-    )
-    def test_pieces_do_not_matter(self, parts: list[str], data: st.DataObject) -> None:
-        text = "".join(parts)
-        cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
-        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        self.assertEqual(said(*pieces), said(text))
 
 
 class CallAssemblyTests(SynchronousTestCase):
