@@ -1,93 +1,279 @@
 """A model's tokens → sentences to be spoken one at a time.
 
 The first clause goes out early, so that the device begins to speak; after it
-whole sentences, which sound better.
+whole sentences, which sound better. Where a text is cut depends on its characters
+alone, not on the pieces it comes in: where the next character decides, it is
+waited for.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+
+from xiaozhi.ai.graphemes import extends, is_boundary
 
 # Ends a sentence wherever it stands.
-_WIDE = "。！？；…\n"
-# Ends one only before a space or the end: "3.5", "example.org", "e.g.".
+_WIDE = "。！？；｡．‼⁇⁈⁉"
+# Ends one only where a new word begins: "3.5", "example.org", "e.g.".
 _NARROW = ".!?"
-_CLAUSE = "，、,;:：—"
-_CLOSING = "\"'”’）)】」』》"
-_OPENING = "“‘（(【「『《"
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Nr|No|vs|etc|bzw|ca|usw|approx)|\b\d+)$", re.I
+_ELLIPSIS = "…"
+_CLAUSE = "，、､,;:：—–"
+_CLOSING = "\"'”’»)）]】」』》〉›“"
+_OPENING = "“‘„«(（[【「『《〈‹{"
+# “ closes in German what „ has opened; elsewhere it opens.
+_CLOSED_BY = {"”": "“", "’": "‘", "»": "«", ")": "(", "）": "（", "]": "[", "】": "【"}
+_CLOSED_BY |= {"」": "「", "』": "『", "》": "《", "〉": "〈", "›": "‹", "}": "{"}
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Words with a point that is never the end of a sentence.
+_LEADING = _words(
+    "mr mrs ms dr prof st nr no vs fig vol ch sec gen col lt sgt capt rev hon mt ft sr jr "
+    "messrs e.g i.e cf al approx bzw ca z.b d.h u.a s.o s.u o.ä hr fr str dipl ing inkl exkl "
+    "zzgl evtl ggf sog vgl bspw mio mrd tel abs art aufl tp ths gs pgs ts bs q p kcn tx"
 )
+# One that is, where what follows begins like a new sentence.
+_TRAILING = _words(
+    "etc usw u.s.w a.m p.m inc ltd co corp dept u.s u.k u.n e.u d.c b.c a.d v.chr n.chr jan "
+    "feb mar apr jun jul aug sep sept oct nov dec okt dez mon tue wed thu fri sat sun v.v min "
+    "max std"
+)
+_LAST_WORD = re.compile(r"[^\s(（\[【\"'“„«「『/—–]*$")
+_INITIALS = re.compile(r"(?:\w\.)*\w")
+_ORDINAL = re.compile(r"\d{1,2}|[ivx]{1,4}", re.I)
+# Looked back for the word before a full stop; signs and spaces that are one run.
+_WORD, _RUN = 40, 64
+# Of emphasis: they may close it behind the end of a sentence.
+_MARKS = "*_"
+_DEPTH = 8
 
 
 class SentenceSplitter:
     """Cuts a stream of text.
 
-    :param first_clause: characters after which the first cut may fall on a comma.
-    :param longest: characters after which a cut falls on any space.
+    Lengths count an ideograph as two characters: it says as much.
+
+    :param first_clause: length from which the first cut may fall on a comma.
+    :param longest: length after which a cut falls on any space, or anywhere.
     """
 
     def __init__(self, first_clause: int = 12, longest: int = 200) -> None:
-        self._buffer = ""
         self._first_clause = first_clause
         self._longest = longest
+        self._buffer = ""
         self._first = True
+        # Brackets and quotes that are open, across sentences; bounded.
+        self._open: list[str] = []
+        self._begin()
 
     def feed(self, text: str) -> list[str]:
         """:return: the sentences that are complete now."""
         self._buffer += text
-        sentences = []
-        while (end := self._cut()) is not None:
-            sentence = self._buffer[:end].strip()
-            self._buffer = self._buffer[end:]
-            if sentence:
-                sentences.append(sentence)
-                self._first = False
-        return sentences
+        return self._sentences(over=False)
 
     def flush(self) -> list[str]:
         """The text is over. :return: what was left, if anything."""
+        sentences = self._sentences(over=True)
         rest, self._buffer = self._buffer.strip(), ""
+        self._begin()
+        self._open.clear()
         self._first = True
-        return [rest] if rest else []
+        return [*sentences, rest] if rest else sentences
 
-    def _cut(self) -> int | None:
+    def _begin(self) -> None:
+        # What has been looked at of the sentence: up to where, the length at each place,
+        # and the end of a run of signs that were found to end nothing.
+        self._at = 0
+        self._lengths: list[int] = []
+        self._passed = 0
+        self._stars = 0
+
+    def _sentences(self, *, over: bool) -> list[str]:
+        sentences = []
+        start = 0
+        # Positions are within what is left; the buffer itself is cut once.
         buffer = self._buffer
-        # No further than a cut may fall: a model can send all of a long text at once.
-        for at, char in enumerate(buffer[: self._longest]):
-            if (char in _WIDE and not self._may_close(at)) or (
-                char in _NARROW and self._ends_sentence(at)
-            ):
-                return self._past_closing(at + 1)
-            if self._first and char in _CLAUSE and self._ends_clause(at):
-                return at + 1
-        if len(buffer) > self._longest:
-            space = buffer.rfind(" ", 0, self._longest)
-            return space + 1 if space > 0 else self._longest
+        while (end := self._cut(start, over)) is not None:
+            sentence = buffer[start:end].strip()
+            start = end
+            self._begin()
+            if sentence:
+                sentences.append(sentence)
+                self._first = False
+        self._buffer = buffer[start:]
+        return sentences
+
+    def _cut(self, start: int, over: bool) -> int | None:
+        """Where the sentence that begins at ``start`` ends; None: not known yet."""
+        buffer = self._buffer
+        while start + self._at < len(buffer):
+            at = start + self._at
+            char = buffer[at]
+            length = (self._lengths[-1] if self._lengths else 0) + (2 if char >= "\u2e80" else 1)
+            if length > self._longest:
+                return self._forced(start, at, over)
+            end = self._end(start, at, length, over) if self._at >= self._passed else None
+            if end is not None:
+                # -1: what comes next will tell.
+                if end >= 0:
+                    for closed in buffer[at:end]:
+                        self._note(closed)
+                return end if end >= 0 else None
+            self._lengths.append(length)
+            self._note(char)
+            self._stars += char == "*"
+            self._at += 1
         return None
 
-    def _ends_clause(self, at: int) -> bool:
+    def _note(self, char: str) -> None:
+        if char in _CLOSED_BY:
+            if self._open and self._open[-1] == _CLOSED_BY[char]:
+                self._open.pop()
+        elif char == "“" and self._open and self._open[-1] == "„":
+            self._open.pop()
+        elif char == "\n":
+            self._open.clear()
+        elif char in _OPENING and len(self._open) < _DEPTH:
+            self._open.append(char)
+
+    def _end(self, start: int, at: int, length: int, over: bool) -> int | None:
+        """The end of a sentence or clause whose last sign is here; None if it is none,
+        -1 if what follows must be seen first."""
         buffer = self._buffer
-        # Ideographs say more per character.
-        wide = at > 0 and buffer[at - 1] >= "\u2e80"
-        if at < (self._first_clause // 2 if wide else self._first_clause):
-            return False
-        # "1,000" and "12:30" are no clauses, and the next character may tell.
-        return at + 1 < len(buffer) and not buffer[at + 1].isdigit()
+        char = buffer[at]
+        if char == "\n":
+            return at + 1
+        if char in _WIDE or char in _NARROW or char == _ELLIPSIS:
+            signs = self._past(at, over)
+            end = -1 if signs < 0 else self._sentence_end(start, at, signs, over)
+            if end is None:
+                self._passed = signs - start
+            return end
+        # What is in brackets or between stars may not be for speaking: it stays whole.
+        whole = not self._open and self._stars % 2 == 0
+        if self._first and whole and char in _CLAUSE and length >= self._first_clause:
+            if at + 1 >= len(buffer):
+                return -1 if not over else None
+            # "1,000" and "12:30" are no clauses, nor is "https://".
+            if buffer[at + 1].isspace() or (char not in ",;:" and not buffer[at + 1].isdigit()):
+                return at + 1
+            if buffer[at + 1] >= "\u2e80":
+                return at + 1
+        return None
 
-    def _may_close(self, at: int) -> bool:
-        """Whether the next character, not here yet, may close an open quote."""
-        sentence = self._buffer[: at + 1]
-        opened = sum(map(sentence.count, _OPENING))
-        return at + 1 == len(self._buffer) and opened > sum(map(sentence.count, _CLOSING[2:]))
-
-    def _ends_sentence(self, at: int) -> bool:
+    def _past(self, at: int, over: bool) -> int:
+        """The place behind a run of signs that end a sentence, and of what closes a
+        quote behind them; -1: the run may go on."""
         buffer = self._buffer
-        if at + 1 >= len(buffer) or buffer[at + 1] not in _CLOSING + " \n":
-            return False
-        return buffer[at] != "." or not _ABBREVIATION.search(buffer[:at])
+        first = at
+        opened = list(self._open)
+        while at < len(buffer):
+            char = buffer[at]
+            if char in _CLOSING and char not in "\"'":
+                # What opens here begins the next sentence.
+                pair = _CLOSED_BY.get(char, "„")
+                if pair not in opened:
+                    return at
+                opened.remove(pair)
+            elif char in _MARKS:
+                # "**Bold.** More", but not "好。**粗**".
+                behind = at
+                while behind < len(buffer) and buffer[behind] in _MARKS and behind - at < _RUN:
+                    behind += 1
+                if behind == len(buffer) and not over:
+                    return -1
+                return behind if not buffer[behind : behind + 1].strip() else at
+            elif not (
+                char in _WIDE
+                or char in _NARROW
+                or char == _ELLIPSIS
+                or char in "\"'~～"
+                or extends(char)
+            ):
+                return at
+            at += 1
+            if at - first > _RUN:
+                return at
+        return at if over else -1
 
-    def _past_closing(self, end: int) -> int:
-        while end < len(self._buffer) and self._buffer[end] in _CLOSING + " " + _WIDE:
-            end += 1
-        return end
+    def _sentence_end(self, start: int, at: int, signs: int, over: bool) -> int | None:
+        buffer = self._buffer
+        run = buffer[at:signs]
+        if any(char in _WIDE for char in run):
+            return signs
+        follows = signs
+        while follows < len(buffer) and buffer[follows] == " " and follows - signs < _RUN:
+            follows += 1
+        if follows < len(buffer):
+            return signs if self._ends(start, at, run, buffer[signs], buffer[follows]) else None
+        if over:
+            return signs
+        # A space is enough to know, unless small letters behind it would tell otherwise.
+        told = signs < len(buffer) and not self._depends(start, at, run)
+        if not told:
+            return -1
+        return signs if self._ends(start, at, run, " ", "A") else None
+
+    def _depends(self, start: int, at: int, run: str) -> bool:
+        if _is_pause(run) or run[-1] in _CLOSING:
+            return True
+        return run[0] == "." and self._word(start, at).casefold() in _TRAILING
+
+    def _ends(self, start: int, at: int, run: str, behind: str, first: str) -> bool:
+        """Whether a run of narrow signs ends a sentence.
+
+        :param behind: the character right behind it.
+        :param first: the first one behind it that is no space.
+        """
+        if not behind.isspace():
+            # No space, but as good as one: "OK.好的", "Hi!How".
+            if run[0] in "!?":
+                return first >= "\u2e80" or first.isupper()
+            return first >= "\u2e80" and not self._word(start, at)[-1:].isdigit()
+        # "Really?" he asked. Hm... well.
+        if _is_pause(run) or run[-1] in _CLOSING:
+            return not first.islower()
+        return run[0] != "." or self._full_stop(self._word(start, at), first)
+
+    def _full_stop(self, word: str, first: str) -> bool:
+        """Whether a single point with a space behind it ends a sentence."""
+        folded = word.casefold()
+        if folded in _LEADING:
+            return False
+        if folded in _TRAILING:
+            return not first.islower() and not first.isdigit()
+        # "J. Smith", "3. Oktober", "IV. Kapitel"; "I" alone may well end a sentence.
+        if word == "I":
+            return True
+        initials = (len(word) == 1 or "." in word) and _INITIALS.fullmatch(word)
+        return not initials and not _ORDINAL.fullmatch(word)
+
+    def _word(self, start: int, at: int) -> str:
+        found = _LAST_WORD.search(self._buffer, max(start, at - _WORD), at)
+        return found[0] if found else ""
+
+    def _forced(self, start: int, at: int, over: bool) -> int | None:
+        """A cut in a text that does not end: at a clause, a space, or between two
+        characters."""
+        buffer = self._buffer
+        half = start + bisect_left(self._lengths, self._longest // 2)
+        for place in range(at - 1, half, -1):
+            if buffer[place] in _CLAUSE and (
+                buffer[place] >= "\u2e80" or buffer[place + 1].isspace()
+            ):
+                return place + 1
+        space = buffer.rfind(" ", start, at + 1)
+        if space > start:
+            return space + 1
+        end = at
+        while end > start + 1 and not is_boundary(buffer, end):
+            end -= 1
+        return end if is_boundary(buffer, end) else at
+
+
+def _is_pause(run: str) -> bool:
+    return run[0] == _ELLIPSIS or run.startswith("..")

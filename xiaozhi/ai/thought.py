@@ -9,11 +9,12 @@ from twisted.logger import Logger
 
 from xiaozhi.ai.calls import ToolCalls
 from xiaozhi.ai.mind import Mind
-from xiaozhi.ai.sentences import SentenceSplitter
+from xiaozhi.ai.spoken import SpokenText, pieces
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within, late, within
 from xiaozhi.errors import ProviderError
+from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import TextDelta, ToolCall
 
 
@@ -67,7 +68,8 @@ class Thought:
         """Speak one reply of the model while it comes. :return: the tools it wants."""
         mind, limits = self._mind, self._mind.limits
         calls: list[ToolCall] = []
-        splitter = SentenceSplitter()
+        # A provider may have dropped thoughts already; not all do.
+        thoughts, spoken = ThoughtFilter(), SpokenText()
         said = ""
         self._timeline.asked()
         limited = each_within(
@@ -82,11 +84,15 @@ class Thought:
             async with aclosing(deltas):
                 async for delta in deltas:
                     if isinstance(delta, TextDelta):
-                        said += delta.text
-                        await self._say_all(splitter.feed(delta.text))
+                        for piece in pieces(delta.text):
+                            words = thoughts.feed(piece)
+                            said += words
+                            await self._say_all(spoken.feed(words))
                     else:
                         calls.append(delta)
-            await self._say_all(splitter.flush())
+            words = thoughts.finish()
+            said += words
+            await self._say_all(spoken.feed(words) + spoken.finish())
         except BaseException:
             # Nobody will run them, and models refuse a call without its result.
             calls.clear()

@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 
 from xiaozhi.ai.emotion import emoji_of, take_emotion
 from xiaozhi.ai.mind import Mind
-from xiaozhi.ai.sentences import SentenceSplitter
 from xiaozhi.ai.speech import Mouth, Speech
+from xiaozhi.ai.spoken import SpokenText, pieces
 from xiaozhi.ai.texts import language_of, text
 from xiaozhi.ai.thought import Thought
 from xiaozhi.ai.timeline import Timeline
@@ -93,8 +93,11 @@ class Turn:
             )
             self._mind.dialogue.heard(shown or "…")
             self._mind.dialogue.said(said)
-            splitter = SentenceSplitter()
-            for sentence in splitter.feed(said) + splitter.flush():
+            spoken = SpokenText()
+            for piece in pieces(said):
+                for sentence in spoken.feed(piece):
+                    await self._say(sentence)
+            for sentence in spoken.finish():
                 await self._say(sentence)
             return True
 

@@ -10,6 +10,25 @@ from xiaozhi.ai.emotion import emoji_of, take_emotion
 from xiaozhi.ai.sentences import SentenceSplitter
 from xiaozhi.wire.messages import EMOTIONS
 
+PARTS = ["z. B. ", "Dr. Li ", "3.5", "... ", "……", "“", "”", "好。", "Hm", " ", "U.S. ", "!", "?!"]
+TEXTS = st.one_of(
+    st.text(alphabet="aBz3 .,!?。，…“”\"'*_(（）)1\n世é\u0301", max_size=120),
+    st.lists(st.sampled_from(PARTS), max_size=30).map("".join),
+)
+
+# Each is one to a reader.
+CHARACTERS = [
+    "é",
+    "e\u0301",
+    "世",
+    "👍🏽",
+    "👨\u200d👩\u200d👧",
+    "🇩🇪",
+    "한",
+    "\u1112\u1161\u11ab",
+    "が",
+]
+
 
 def split(text: str, step: int = 1) -> list[str]:
     splitter = SentenceSplitter()
@@ -21,7 +40,7 @@ def split(text: str, step: int = 1) -> list[str]:
 
 class SentenceSplitterTests(SynchronousTestCase):
     def check(self, text: str, *sentences: str) -> None:
-        for step in (1, 3, len(text)):
+        for step in (1, 2, 3, 7, len(text)):
             self.assertEqual(split(text, step), list(sentences), f"in steps of {step}")
 
     def test_english(self) -> None:
@@ -50,6 +69,57 @@ class SentenceSplitterTests(SynchronousTestCase):
     def test_abbreviations_stay_whole(self) -> None:
         self.check("Ask Dr. Li, e.g. today.", "Ask Dr. Li, e.g. today.")
 
+        self.check("Mail me@ex.org at 3 p.m. on time.", "Mail me@ex.org at 3 p.m. on time.")
+
+    def test_abbreviations_at_the_end(self) -> None:
+        self.check("He lives in the U.S. He likes it.", "He lives in the U.S.", "He likes it.")
+        self.check("It was I. Done.", "It was I.", "Done.")
+        self.check("We met in 2024. Then no more.", "We met in 2024.", "Then no more.")
+
+    def test_german(self) -> None:
+        self.check(
+            "Das ist z. B. am 3. Oktober um 14.30 Uhr. Er kostet 1.000,50 Euro usw. Danach "
+            "„Komm mit.“ Er ging. »Nein!«, sagte sie, d. h. ja.",
+            "Das ist z. B. am 3. Oktober um 14.30 Uhr.",
+            "Er kostet 1.000,50 Euro usw.",
+            "Danach „Komm mit.“",
+            "Er ging.",
+            "»Nein!«, sagte sie, d. h. ja.",
+        )
+
+    def test_japanese(self) -> None:
+        self.check(
+            "「行こう。」と彼は言った。「うん！」そうだ…たぶん。",
+            "「行こう。」",
+            "と彼は言った。",
+            "「うん！」",
+            "そうだ…",
+            "たぶん。",
+        )
+
+    def test_vietnamese(self) -> None:
+        self.check(
+            "Hôm nay trời đẹp quá, mình đi chơi nhé. TP. Hồ Chí Minh có 9,5 triệu dân. Được không?",
+            "Hôm nay trời đẹp quá,",
+            "mình đi chơi nhé.",
+            "TP. Hồ Chí Minh có 9,5 triệu dân.",
+            "Được không?",
+        )
+
+    def test_without_spaces(self) -> None:
+        """Some models leave them out."""
+        self.check("Hi!How are you?OK.好的。3.5版", "Hi!", "How are you?", "OK.", "好的。", "3.5版")
+
+    def test_runs_of_signs(self) -> None:
+        self.check("真的？！不会吧……嗯。", "真的？！", "不会吧……", "嗯。")
+
+    def test_what_is_said_in_quotes(self) -> None:
+        self.check('"Really?" he asked. "Yes." End', '"Really?" he asked.', '"Yes."', "End")
+        self.check("他说：“你好。我走了。”然后走了", "他说：“你好。", "我走了。”", "然后走了")
+
+    def test_emphasis_closes_behind_the_end(self) -> None:
+        self.check("**Bold one.** More. 好。**粗**", "**Bold one.**", "More.", "好。", "**粗**")
+
     def test_addresses_stay_whole(self) -> None:
         self.check("See example.org now.", "See example.org now.")
 
@@ -58,6 +128,7 @@ class SentenceSplitterTests(SynchronousTestCase):
 
     def test_ellipses(self) -> None:
         self.check("Hm... Yes.", "Hm...", "Yes.")
+        self.check("Hm... well… maybe not.", "Hm... well… maybe not.")
 
     def test_endless_text_is_cut_on_a_space(self) -> None:
         sentences = split("word " * 100)
@@ -70,10 +141,46 @@ class SentenceSplitterTests(SynchronousTestCase):
         text = "word " * 50 + "end. Go on."
         self.check(text, "word " * 39 + "word", "word " * 10 + "end.", "Go on.")
 
-    @given(st.text(alphabet="ab .,!?。，1\n", max_size=300), st.integers(1, 20))
+    @given(TEXTS, st.integers(1, 20))
+    def test_pieces_do_not_matter(self, text: str, step: int) -> None:
+        self.assertEqual(split(text, step), split(text, max(1, len(text))))
+
+    @given(TEXTS, st.integers(1, 20))
     def test_nothing_is_lost(self, text: str, step: int) -> None:
         said = "".join("".join(split(text, step)).split())
         self.assertEqual(said, "".join(text.split()))
+
+    @given(st.lists(st.sampled_from(CHARACTERS), min_size=200, max_size=400))
+    def test_no_character_is_torn(self, characters: list[str]) -> None:
+        """A text without a space or an end is cut between what people take for
+        characters, however many code points each has."""
+        starts = {0}
+        for character in characters:
+            starts.add(max(starts) + len(character))
+        at = 0
+        for sentence in split("".join(characters), 5):
+            self.assertIn(at, starts)
+            at += len(sentence)
+
+    def test_time_is_linear(self) -> None:
+        """Characters are looked at a bounded number of times, whatever comes."""
+        for text in ("." * 40_000, "“" * 40_000, "a" * 40_000, " " * 40_000, "*" * 40_000):
+            splitter = Counting()
+            splitter.feed(text)
+            for _ in range(1000):
+                splitter.feed(text[:3])
+            splitter.flush()
+            self.assertLess(splitter.looks, 2 * (40_000 + 3000), text[:1])
+
+
+class Counting(SentenceSplitter):
+    """Counts how often a place is looked at as the end of a sentence."""
+
+    looks = 0
+
+    def _end(self, start: int, at: int, length: int, over: bool) -> int | None:
+        self.looks += 1
+        return super()._end(start, at, length, over)
 
 
 class EmotionTests(SynchronousTestCase):
