@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from xiaozhi.ai.markup import CodeFilter, plain
 from xiaozhi.ai.sentences import SentenceSplitter
 
-
 # Some 0.2 ms of work.
 _PIECE = 200
 
