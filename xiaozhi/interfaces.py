@@ -496,6 +496,12 @@ class ITool(Interface):
 
     spec = Attribute("The :class:`~xiaozhi.values.ToolSpec` the model is offered.")
     limit = Attribute("Seconds a call may take; None: as long as the turn's settings say.")
+    lane = Attribute(
+        "Calls of tools with the same one run one after the other; empty: beside any other."
+    )
+    interruptible = Attribute(
+        "Whether a call may be cancelled; otherwise it runs to its end, its result unheard."
+    )
 
     def call(arguments: dict[str, Any]) -> Awaitable[str]:
         """Do it.

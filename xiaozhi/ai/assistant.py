@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.history import History
+from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.settings import SessionSettings
 from xiaozhi.ai.tools import FunctionRegistry
 from xiaozhi.interfaces import (
@@ -20,7 +21,7 @@ from xiaozhi.interfaces import (
     IVoiceActivityDetector,
     Offload,
 )
-from xiaozhi.wire.messages import Device
+from xiaozhi.wire.messages import AudioParams, Device
 
 
 class Providers(Protocol):
@@ -43,6 +44,8 @@ class Assistant:
     """What a session is given.
 
     :ivar seconds: wall clock: seconds since the epoch.
+    :ivar phrases: what the server says by itself, once it has been spoken.
+    :ivar rehearse: has them spoken in the form of a device's sound.
     :ivar history: what was said in earlier sessions.
     :ivar vision: from a device and the host by which it knows us: where it
         uploads photos, and its token for that; an empty URL means it cannot.
@@ -56,5 +59,7 @@ class Assistant:
     seconds: Callable[[], float]
     offload: Offload
     history: History
+    phrases: Phrases
+    rehearse: Callable[[AudioParams], None]
     vision: Callable[[Device, str], tuple[str, str]]
     counts: AiCounts = field(default_factory=AiCounts)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 
 from xiaozhi.ai.mind import Mind
@@ -10,6 +13,8 @@ from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import within
 from xiaozhi.errors import ToolError
 from xiaozhi.values import ToolCall
+
+T = TypeVar("T")
 
 
 class ToolCalls:
@@ -27,16 +32,36 @@ class ToolCalls:
         self._timeline = timeline
 
     async def run(self, calls: tuple[ToolCall, ...]) -> None:
-        """Run them one after the other; every call gets its result in the dialogue,
-        also when interrupted: models refuse a dialogue where one is missing."""
-        waiting = list(calls)
+        """Run them beside each other, those of one lane one after the other, and not
+        more than ``turn.tools_at_once``.
+
+        Every call gets its result in the dialogue, in the order of the calls and also
+        when interrupted: models refuse a dialogue where one is missing.
+        """
+        results: dict[int, str] = {}
+        room = DeferredSemaphore(self._mind.limits.tools_at_once)
+        lanes: dict[str, list[int]] = {}
+        for at, call in enumerate(calls):
+            # A call without a lane has one of its own.
+            lanes.setdefault(self._mind.toolbox.lane(call.name) or f" {at}", []).append(at)
+
+        async def drive(lane: list[int]) -> None:
+            for at in lane:
+                await room.acquire()
+                try:
+                    results[at] = await self._result(calls[at])
+                finally:
+                    room.release()
+
+        driving = [Deferred.fromCoroutine(drive(lane)) for lane in lanes.values()]
         try:
-            while waiting:
-                result = await self._result(waiting[0])
-                self._mind.dialogue.tool_said(waiting.pop(0), result)
+            for succeeded, outcome in await DeferredList(driving, consumeErrors=True):
+                if not succeeded:
+                    # Cancelled: nothing else gets out of _result.
+                    raise CancelledError from outcome.value  # type: ignore[attr-defined]
         finally:
-            for call in waiting:
-                self._mind.dialogue.tool_said(call, "Error: interrupted")
+            for at, call in enumerate(calls):
+                self._mind.dialogue.tool_said(call, results.get(at, "Error: interrupted"))
 
     async def _result(self, call: ToolCall) -> str:
         mind, limits = self._mind, self._mind.limits
@@ -45,9 +70,12 @@ class ToolCalls:
         def late() -> Exception:
             return ToolError("tool_timeout", f"{call.name} took longer than {limit:g} s")
 
+        running = within(limit, mind.clock, mind.toolbox.call(call.name, call.arguments), late)
         try:
-            running = mind.toolbox.call(call.name, call.arguments)
-            result = await within(limit, mind.clock, running, late)
+            if mind.toolbox.interruptible(call.name):
+                result = await running
+            else:
+                result = await _shielded(running)
         except ToolError as error:
             self._failed(call, error.code)
             return f"Error: {error.message}"
@@ -75,3 +103,13 @@ class ToolCalls:
             tool=call.name,
             code=code,
         )
+
+
+def _shielded(running: Coroutine[Any, Any, T]) -> Deferred[T]:
+    """Wait for something that goes on when the wait is cancelled; bounded by its own
+    time limit."""
+    waiting: Deferred[T] = Deferred(lambda _: None)
+    going_on = Deferred.fromCoroutine(running)
+    # Who has stopped waiting hears no more of it, not of its failure either.
+    going_on.addCallbacks(waiting.callback, waiting.errback)
+    return waiting

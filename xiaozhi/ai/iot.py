@@ -60,6 +60,8 @@ class ThingMethod:
     """One method of one thing. Devices do not answer commands."""
 
     limit: float | None = None
+    lane = "device"
+    interruptible = True
 
     def __init__(
         self, send: Callable[[Iot | Error], None], thing: str, name: str, method: dict[str, Any]

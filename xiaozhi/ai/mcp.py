@@ -168,7 +168,13 @@ def _text_of(result: dict[str, Any]) -> str:
 
 @implementer(ITool)
 class DeviceTool:
-    """One tool of a device."""
+    """One tool of a device, which runs one at a time (§5.2).
+
+    What was asked cannot be taken back: to cancel a call is to ignore its answer.
+    """
+
+    lane = "device"
+    interruptible = True
 
     def __init__(self, device: DeviceMcp, name: str, spec: ToolSpec) -> None:
         self.spec = spec

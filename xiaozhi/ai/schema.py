@@ -25,6 +25,30 @@ class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vad: str = "webrtc"
 
 
+class AreaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long files are kept; what has not been used for longest goes first.
+
+    :ivar max_age: seconds since a file was used last; 0: any.
+    :ivar max_bytes: of all files together; 0: any.
+    """
+
+    max_age: Annotated[float, Meta(ge=0, le=315_360_000)] = 0.0
+    max_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+
+
+class FilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files that are kept for a while.
+
+    :ivar directory: made if it is not there; empty: ``files`` in the state directory.
+    :ivar purge_interval: seconds between two rounds of removing.
+    :ivar phrases: what the server says by itself, once it has been spoken.
+    """
+
+    directory: str = ""
+    purge_interval: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+    phrases: AreaSettings = AreaSettings(max_age=7_776_000.0, max_bytes=64 << 20)
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
@@ -44,6 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     grpc: ServerSettings = field(default_factory=ServerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    files: FilesSettings = field(default_factory=FilesSettings)
     presence: PresenceAddress = field(default_factory=PresenceAddress)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     session: SessionSettings = field(default_factory=SessionSettings)

@@ -113,6 +113,7 @@ class Session:
 
     def _make_mouth(self, opening: SessionOpen) -> Mouth:
         shared = self._assistant
+        shared.rehearse(opening.downlink)
         return Mouth(
             synthesizer=shared.providers.tts,
             send=self._send,
@@ -122,6 +123,7 @@ class Session:
             clock=self._clock,
             settings=shared.settings.speech,
             limits=shared.settings.turn,
+            phrases=shared.phrases,
         )
 
     def _make_mind(self, opening: SessionOpen) -> Mind:
@@ -294,8 +296,9 @@ class Session:
         if not is_wake_word(words, wake.words):
             self._typed(words)
             return
-        if wake.greeting:
-            self._begin(lambda turn: turn.recite(words, _now(wake.greeting)))
+        if greetings := wake.greetings:
+            greeting = greetings[self._turns % len(greetings)]
+            self._begin(lambda turn: turn.greet(words, greeting))
         elif self.state is State.ANSWERING:
             self._stop_answer()
             self._rest()

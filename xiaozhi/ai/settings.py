@@ -44,7 +44,7 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     :ivar words: texts that are wake words; compared without case, space and
         punctuation. Any other text is answered as if it had been said.
-    :ivar greeting: what is said to a wake word; empty: nothing.
+    :ivar greeting: what is said to a wake word; several are said in turn; empty: nothing.
     """
 
     words: tuple[str, ...] = (
@@ -57,7 +57,13 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         "alexa",
         "computer",
     )
-    greeting: str = ""
+    greeting: str | tuple[str, ...] = ""
+
+    @property
+    def greetings(self) -> tuple[str, ...]:
+        """All there are."""
+        several = (self.greeting,) if isinstance(self.greeting, str) else self.greeting
+        return tuple(greeting for greeting in several if greeting.strip())
 
 
 class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,9 +73,13 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar first_token: from asking the model to its first output.
     :ivar next_token: between two outputs of the model.
     :ivar first_audio: from asking the synthesiser to its first bytes.
+    :ivar next_audio: between two pieces of a sentence's sound.
     :ivar tool: one tool call, except where the tool says otherwise; a picture.
     :ivar playback: how much later than expected the edge may report the end.
     :ivar whole: the whole turn without its playback.
+    :ivar tools_at_once: tool calls of one reply that run beside each other.
+    :ivar slow_tool: a tool that takes longer than this, with nothing said before, is
+        bridged by a phrase; 0: never.
     :ivar tool_rounds: how often the model may ask for tools before it must answer.
     :ivar tool_result: characters of a tool's result that the model gets.
     :ivar look_ahead: sentences waiting for synthesis; the model waits beyond.
@@ -79,7 +89,10 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     first_token: Seconds = 20.0
     next_token: Seconds = 20.0
     first_audio: Seconds = 10.0
+    next_audio: Seconds = 10.0
     tool: Seconds = 30.0
+    tools_at_once: Count = 4
+    slow_tool: Seconds = 2.0
     playback: Seconds = 10.0
     whole: Seconds = 180.0
     tool_rounds: Count = 5
@@ -159,11 +172,19 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :ivar bitrate: bit/s.
     :ivar pause: silence after each sentence. Some is needed at the very end: the
         encoder runs 6.5 ms ahead, and what it holds would be cut off.
+    :ivar ahead: sentences synthesised while another is sent.
+    :ivar ahead_bytes: of a synthesiser's sound that may wait, per sentence; the
+        synthesiser waits beyond.
+    :ivar rehearse: what the server says by itself is spoken at the start and kept, so
+        that an apology can be heard while the synthesiser is down.
     """
 
     complexity: Annotated[int, Meta(ge=0, le=10)] = 5
     bitrate: Annotated[int, Meta(ge=6000, le=128000)] = 24000
     pause: Annotated[float, Meta(ge=0.01, le=2)] = 0.12
+    ahead: Annotated[int, Meta(ge=0, le=8)] = 1
+    ahead_bytes: Annotated[int, Meta(ge=4096, le=1 << 26)] = 262_144
+    rehearse: bool = True
 
 
 class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

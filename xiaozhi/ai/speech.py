@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred, DeferredQueue, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from xiaozhi.ai.phrases import Phrase, Phrases
+from xiaozhi.ai.readahead import ReadAhead
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
-from xiaozhi.audio import OpusEncoder, SoundReader
+from xiaozhi.audio import OpusForm, PacketMaker
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ISynthesizer, Offload
 from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
 
 # Seconds by which sound is so much earlier than it is played that it need not hurry.
 _AHEAD = 0.5
-
-# Sound encoded at one go in a worker thread: short, so that the first of it
-# leaves soon and others get their turn.
-_SLICE_SECONDS = 0.24
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +40,33 @@ class Mouth:
     clock: IReactorTime
     settings: SpeechSettings
     limits: TurnSettings
+    phrases: Phrases
+
+    @property
+    def form(self) -> OpusForm:
+        """How the device wants its packets."""
+        downlink, settings = self.downlink, self.settings
+        return OpusForm(
+            downlink.sample_rate, downlink.frame_duration, settings.complexity, settings.bitrate
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """:ivar sound: of the synthesiser; started when it is nearly its turn.
+    :ivar phrase: what it is kept as; None: it is said once.
+    """
+
+    words: str
+    sound: ReadAhead
+    phrase: Phrase | None
 
 
 class Speech:
     """Speaks the sentences it is given, one after the other.
+
+    While one is sent, and waits to be played, the synthesiser works on the next
+    ``speech.ahead``; an interruption wastes no more than that.
 
     :ivar sent_ms: sound sent so far.
     """
@@ -54,34 +76,45 @@ class Speech:
         self._turn = turn
         self._language = language
         self._timeline = timeline
-        downlink, settings = mouth.downlink, mouth.settings
-        self._encoder = OpusEncoder(
-            downlink.sample_rate, downlink.frame_duration, settings.complexity, settings.bitrate
-        )
-        # Bound: `look_ahead` sentences; say() waits beyond.
-        self._queue: DeferredQueue[str | None] = DeferredQueue()
+        self._form = mouth.form
+        self._encoder = self._form.encoder()
+        # Bound: `look_ahead` sentences behind the one that is spoken; say() waits beyond.
+        self._sentences: deque[_Sentence] = deque()
         self._room = DeferredSemaphore(mouth.limits.look_ahead)
+        self._more = Gate(is_open=False)
+        self._complete = False
         self._failure: BaseException | None = None
         self.sent_ms = 0
         self._played_from: float | None = None  # when what is sent was played, about
         self._run = Deferred.fromCoroutine(self._speak_all())
         self._run.addErrback(self._failed)
 
-    async def say(self, sentence: str) -> None:
+    async def say(self, words: str) -> None:
         """Queue a sentence; waits while enough are queued.
 
         :raises ProviderError: an earlier sentence could not be spoken.
         """
+        await self._queue(words, self._language, None)
+
+    async def pronounce(self, words: str, language: str) -> None:
+        """As :meth:`say`, for what is said again and again, and is kept."""
+        await self._queue(words, language, Phrase(words, language, self._form))
+
+    async def _queue(self, words: str, language: str, phrase: Phrase | None) -> None:
         await self._room.acquire()
         self._raise_failure()
-        self._queue.put(sentence)
+        sound = ReadAhead(self._synthesized(words, language), self._mouth.settings.ahead_bytes)
+        self._sentences.append(_Sentence(words, sound, phrase))
+        self._more.open()
+        self._start_ahead()
 
     async def finish(self) -> None:
         """Wait until everything has been sent. Errors as :meth:`say`.
 
         Cancelling the wait is :meth:`cancel`.
         """
-        self._queue.put(None)
+        self._complete = True
+        self._more.open()
         await self._run
         self._raise_failure()
 
@@ -100,39 +133,91 @@ class Speech:
             self._room.release()
 
     async def _speak_all(self) -> None:
-        while (sentence := await self._queue.get()) is not None:
-            self._room.release()
-            await self._speak(sentence)
+        sentences = self._sentences
+        try:
+            while sentences or not self._complete:
+                if not sentences:
+                    self._more.close()
+                    await self._more.passed()
+                    continue
+                self._room.release()
+                await self._speak(sentences[0])
+                sentences.popleft()
+                self._start_ahead()
+        finally:
+            for sentence in sentences:
+                sentence.sound.cancel()
 
-    async def _speak(self, sentence: str) -> None:
+    def _start_ahead(self) -> None:
+        for at, sentence in enumerate(self._sentences):
+            if at > self._mouth.settings.ahead:
+                return
+            # Of a phrase nothing may be needed.
+            if sentence.phrase is None:
+                sentence.sound.start()
+
+    def _synthesized(self, words: str, language: str) -> AsyncGenerator[bytes, None]:
         mouth = self._mouth
-        rate = mouth.downlink.sample_rate
-        synthesizer = mouth.synthesizer
-        reader = SoundReader(synthesizer.sound, rate)
-        limit = mouth.limits.first_audio
+        limits = mouth.limits
 
         def late() -> Exception:
             return ProviderError(
-                "tts_timeout", f"no sound from the synthesiser in {limit:g} s", retryable=True
+                "tts_timeout", "the synthesiser's sound does not come", retryable=True
             )
 
-        mouth.send(Tts(TtsState.SENTENCE_START, sentence, self._turn))
-        pieces = synthesizer.synthesize(sentence, self._language)
-        limited = each_within(limit, limit, mouth.clock, pieces, late)
-        async with aclosing(self._timeline.streamed("tts", "first_audio", limited)) as timed:
-            async for piece in timed:
-                await self._encode_and_send(await mouth.offload(reader.feed, piece))
-        rest = await mouth.offload(reader.finish)
-        await self._encode_and_send(rest + bytes(int(rate * mouth.settings.pause) * 2))
-        await self._send(await mouth.offload(self._encoder.flush))
+        limited = each_within(
+            limits.first_audio,
+            limits.next_audio,
+            mouth.clock,
+            mouth.synthesizer.synthesize(words, language),
+            late,
+        )
+        return self._timeline.streamed("tts", "first_audio", limited)
 
-    async def _encode_and_send(self, pcm: bytes) -> None:
-        slice_bytes = int(self._mouth.downlink.sample_rate * _SLICE_SECONDS) * 2
-        for at in range(0, len(pcm), slice_bytes):
-            part = pcm[at : at + slice_bytes]
-            await self._send(await self._mouth.offload(self._encoder.encode, part))
+    async def _speak(self, sentence: _Sentence) -> None:
+        mouth = self._mouth
+        mouth.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
+        if sentence.phrase is None:
+            await self._synthesize(sentence)
+            return
+        packets = await mouth.phrases.find(sentence.phrase)
+        if packets is not None:
+            await self._send(packets)
+            return
+        packets = await self._synthesize(sentence, alone=True)
+        await mouth.phrases.keep(sentence.phrase, packets)
 
-    async def _send(self, packets: list[bytes]) -> None:
+    async def _synthesize(self, sentence: _Sentence, *, alone: bool = False) -> tuple[bytes, ...]:
+        """:param alone: its packets must not depend on what was said before.
+        :return: its packets, if so.
+        """
+        mouth = self._mouth
+        encoder = self._form.encoder() if alone else self._encoder
+        maker = PacketMaker(mouth.synthesizer.sound, self._form, encoder)
+        kept: list[bytes] = []
+        heard = False
+
+        async def send(packets: list[bytes]) -> None:
+            if alone:
+                kept.extend(packets)
+            await self._send(packets)
+
+        async with aclosing(sentence.sound.pieces()) as pieces:
+            async for piece in pieces:
+                heard = heard or bool(piece)
+                packets = await mouth.offload(maker.feed, piece)
+                while packets:
+                    await send(packets)
+                    packets = await mouth.offload(maker.more)
+        if not heard:
+            # Words on the display and no sound: somebody has to know.
+            raise ProviderError(
+                "no_sound", "the synthesiser gave no sound for a sentence", retryable=True
+            )
+        await send(await mouth.offload(maker.finish, mouth.settings.pause))
+        return tuple(kept)
+
+    async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
         for packet in packets:
             await self._mouth.gate.passed()
             self._mouth.send(Audio(packet, 0, self._turn, ahead=self._ahead()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +22,9 @@ from xiaozhi.ai.figures import AiFigures
 from xiaozhi.ai.functions import functions
 from xiaozhi.ai.history import History
 from xiaozhi.ai.http.site import make_site
+from xiaozhi.ai.phrases import AREA as PHRASES
+from xiaozhi.ai.phrases import Phrases
+from xiaozhi.ai.rehearsal import Rehearsal
 from xiaozhi.ai.schema import Settings
 from xiaozhi.ai.sessions import Sessions
 from xiaozhi.auth import (
@@ -46,6 +51,8 @@ from xiaozhi.posting import Posting
 from xiaozhi.providers.selection import choose
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import dialogues_from_url
+from xiaozhi.storage.files import Area, DirectoryFiles
+from xiaozhi.upkeep import Upkeep
 
 
 class Options(ServiceOptions):
@@ -106,6 +113,14 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         settings.history,
     )
 
+    files = DirectoryFiles(
+        Path(settings.files.directory or state / "files"),
+        {PHRASES: Area(settings.files.phrases.max_age, settings.files.phrases.max_bytes)},
+        offload,
+    )
+    phrases = Phrases(files, _voice(settings))
+    rehearsal = Rehearsal(phrases, providers.tts, offload, reactor, settings.session)
+
     def health() -> dict[str, Any]:
         trouble = edges.trouble()
         well = "degraded" if trouble else "healthy"
@@ -152,6 +167,8 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         seconds=reactor.seconds,
         offload=offload,
         history=history,
+        phrases=phrases,
+        rehearse=rehearsal.wanted,
         vision=vision,
         counts=counts,
     )
@@ -197,6 +214,11 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             lambda: Deferred.fromCoroutine(history.stop()),
         )
     )
+    upkeep = Upkeep(
+        "removing files", files.purge, reactor, interval=settings.files.purge_interval, first=60.0
+    )
+    program.add(Component("files", upkeep.start, upkeep.stop))
+    program.add(Component("rehearsal", rehearsal.start, rehearsal.stop))
     program.add(Component("bridge", bridge.start, bridge.stop))
     program.add(
         Component("sessions", stop=lambda: bridge.drain(settings.drain_timeout)),
@@ -205,3 +227,12 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     listen = settings.http.listen
     program.add(Listener(reactor, listen.host, listen.port, site, "http.listen"))
     return program
+
+
+def _voice(settings: Settings) -> str:
+    """Who speaks: the synthesiser and all that is set about it."""
+    name = settings.selected.tts
+    told = settings.providers.get("tts", {})
+    own = told.get(name) if isinstance(told, dict) else None
+    # Keys of vendors are among them: only a digest leaves here.
+    return f"{name} {sha256(msgspec.json.encode(own, order='sorted')).hexdigest()[:16]}"

@@ -8,6 +8,7 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
     "en": {
         "apology": "Sorry, something went wrong. Please try again.",
         "apology_title": "Error",
+        "checking": "One moment, let me look.",
         "deaf": "I did not hear anything. Please say it again.",
         "deaf_title": "Not heard",
         "no_answer": "I have no answer to that.",
@@ -17,6 +18,7 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
     "zh": {
         "apology": "抱歉，出了点问题，请再试一次。",
         "apology_title": "出错了",
+        "checking": "稍等，我看看。",
         "deaf": "我什么都没有听到，请再说一次。",
         "deaf_title": "没听见",
         "no_answer": "这个我答不上来。",
@@ -25,11 +27,22 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
     },
 }
 
+# Keys of what is said again and again, those first that are needed most.
+SPOKEN: Final = ("apology", "checking", "no_answer", "too_many_tools")
+
+
+def catalogue_of(language: str) -> str:
+    """The language of the catalogue that serves a language.
+
+    :param language: BCP 47.
+    """
+    own = language.split("-")[0].lower()
+    return own if own in CATALOGUES else "en"
+
 
 def text(key: str, language: str) -> str:
     """:param language: BCP 47; English where there is no catalogue."""
-    catalogue = CATALOGUES.get(language.split("-")[0].lower(), CATALOGUES["en"])
-    return catalogue[key]
+    return CATALOGUES[catalogue_of(language)][key]
 
 
 def language_of(words: str, default: str) -> str:

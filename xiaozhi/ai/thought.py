@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xiaozhi.ai.calls import ToolCalls
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.spoken import SpokenText, pieces
-from xiaozhi.ai.texts import text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within, late, within
 from xiaozhi.errors import ProviderError
@@ -23,24 +23,28 @@ class Thought:
 
     :param turn: its number, for the log.
     :param say: is given each sentence as the model wrote it, and may take its time.
+    :param remark: says a text of the catalogue.
     """
 
     _log = Logger()
 
     def __init__(
-        self, mind: Mind, turn: int, timeline: Timeline, say: Callable[[str], Awaitable[None]]
+        self,
+        mind: Mind,
+        turn: int,
+        timeline: Timeline,
+        say: Callable[[str], Awaitable[None]],
+        remark: Callable[[str], Awaitable[None]],
     ) -> None:
         self._mind = mind
         self._timeline = timeline
         self._say = say
+        self._remark = remark
         self._calls = ToolCalls(mind, turn, timeline)
         self._worded = False
 
-    async def about(self, words: str, language: str) -> None:
-        """Answer what the person said.
-
-        :param language: of what the server says by itself.
-        """
+    async def about(self, words: str) -> None:
+        """Answer what the person said."""
         mind = self._mind
         mind.dialogue.heard(words)
         await self._ready(mind.tools_ready, mind.tools_wait, "the device's tools")
@@ -50,10 +54,37 @@ class Thought:
             if not calls:
                 # After a tool nothing more need be said; instead of an answer it must.
                 if not rounds and not self._worded:
-                    await self._say(text("no_answer", language))
+                    await self._remark("no_answer")
                 return
-            await self._calls.run(calls)
-        await self._say(text("too_many_tools", language))
+            async with self._patience():
+                await self._calls.run(calls)
+        await self._remark("too_many_tools")
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncGenerator[None, None]:
+        """Meanwhile, what takes long is bridged by a phrase, if nothing has been said."""
+        mind = self._mind
+        remarking: list[Deferred[None]] = []
+
+        def bridge() -> None:
+            if not self._worded:
+                self._worded = True
+                # That there is no sound to be had is told by whatever is said next.
+                remark = Deferred.fromCoroutine(self._bridge()).addErrback(lambda _: None)
+                remarking.append(remark)
+
+        seconds = mind.limits.slow_tool
+        bridging = mind.clock.callLater(seconds, bridge) if seconds else None
+        try:
+            yield
+        finally:
+            if bridging is not None and bridging.active():
+                bridging.cancel()
+            for remark in remarking:
+                remark.cancel()
+
+    async def _bridge(self) -> None:
+        await self._remark("checking")
 
     async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
         """Wait for something a turn can do without if it takes too long."""

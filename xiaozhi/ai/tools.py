@@ -48,11 +48,15 @@ Function = Callable[..., Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class RegisteredFunction:
-    """A server function with what the model is told about it."""
+    """A server function with what the model is told about it.
+
+    :ivar interruptible: see :class:`~xiaozhi.interfaces.ITool`.
+    """
 
     spec: ToolSpec
     arguments: type[msgspec.Struct]
     call: Function
+    interruptible: bool = True
 
 
 class FunctionRegistry:
@@ -66,6 +70,13 @@ class FunctionRegistry:
 
         :raises ValueError: no docstring, no annotation, or the name is taken.
         """
+        return self._register(call, interruptible=True)
+
+    def lasting(self, call: Function) -> Function:
+        """As :meth:`function`, for one that must not be cut off half done."""
+        return self._register(call, interruptible=False)
+
+    def _register(self, call: Function, *, interruptible: bool) -> Function:
         name = call.__name__
         if name in self._functions:
             raise ValueError(f"function {name} is registered already")
@@ -74,7 +85,7 @@ class FunctionRegistry:
             raise ValueError(f"function {name} has no docstring to describe it")
         arguments = _arguments_of(call)
         spec = ToolSpec(name, description, _schema_of(arguments))
-        self._functions[name] = RegisteredFunction(spec, arguments, call)
+        self._functions[name] = RegisteredFunction(spec, arguments, call, interruptible)
         return call
 
     def tools(self, context: ToolContext) -> list[ITool]:
@@ -111,9 +122,11 @@ class FunctionTool:
     """A server function in one session's toolbox."""
 
     limit: float | None = None
+    lane = ""
 
     def __init__(self, function: RegisteredFunction, context: ToolContext) -> None:
         self.spec = function.spec
+        self.interruptible = function.interruptible
         self._function = function
         self._context = context
 
@@ -150,6 +163,16 @@ class Toolbox:
         tool = self._tools.get(name)
         own = None if tool is None else tool.limit
         return default if own is None else float(own)
+
+    def lane(self, name: str) -> str:
+        """See :class:`~xiaozhi.interfaces.ITool`; empty for a tool there is not."""
+        tool = self._tools.get(name)
+        return "" if tool is None else str(tool.lane)
+
+    def interruptible(self, name: str) -> bool:
+        """See :class:`~xiaozhi.interfaces.ITool`."""
+        tool = self._tools.get(name)
+        return tool is None or bool(tool.interruptible)
 
     async def call(self, name: str, arguments: str) -> str:
         """Run a tool as a model asked for it.

@@ -8,6 +8,7 @@ with the edge told to be silent: whatever happens, a ``tts start`` gets its one
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,7 +19,7 @@ from xiaozhi.ai.emotion import emoji_of, take_emotion
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.speech import Mouth, Speech
 from xiaozhi.ai.spoken import SpokenText, pieces
-from xiaozhi.ai.texts import language_of, text
+from xiaozhi.ai.texts import catalogue_of, language_of, text
 from xiaozhi.ai.thought import Thought
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Limit, late, within
@@ -49,7 +50,7 @@ class Turn:
         self._limit = Limit(mind.limits.whole, mind.clock, late("turn"))
         self._began = 0.0
         self._timeline = Timeline(mind.counts, mind.clock)
-        self._thought = Thought(mind, number, self._timeline, self._say)
+        self._thought = Thought(mind, number, self._timeline, self._say, self._remark)
 
     async def answer(self, heard: Awaitable[Transcript], *, spoken: bool = False) -> bool:
         """Answer what was said.
@@ -69,7 +70,7 @@ class Turn:
                 transcript.text, self._mind.language
             )
             self._start(transcript.text)
-            await self._thought.about(transcript.text, self._language)
+            await self._thought.about(transcript.text)
             return True
 
         return await self._carried_out(converse)
@@ -102,6 +103,23 @@ class Turn:
             return True
 
         return await self._carried_out(recite)
+
+    async def greet(self, shown: str, greeting: str) -> bool:
+        """Say a greeting, which is kept once it has been spoken.
+
+        :param shown: as with :meth:`recite`.
+        """
+        self._timeline.begun = "recited"
+
+        async def greet() -> bool:
+            language = self._language = language_of(greeting, self._mind.language)
+            self._start(shown)
+            self._mind.dialogue.heard(shown)
+            self._mind.dialogue.said(greeting)
+            await self._pronounce(greeting, language)
+            return True
+
+        return await self._carried_out(greet)
 
     async def announce(self, words: str) -> bool:
         """Say what nobody has asked for, in the language of its script."""
@@ -196,14 +214,14 @@ class Turn:
         self._open = False
 
     async def _apologize(self) -> None:
-        words = text("apology", self._language)
-        try:
+        with suppress(XiaozhiError):
             self._start("")
-            await self._say(words)
+            await self._remark("apology")
             await self._spoken()
-        except XiaozhiError:
-            # No sound to be had: the display says it.
-            self._mouth.send(Alert(text("apology_title", self._language), words, "sad"))
+        # The display says it, too: perhaps there was no sound to be had. Not before the
+        # sound: an alert would cut it off on the device (§4.2).
+        title, words = (text(key, self._language) for key in ("apology_title", "apology"))
+        self._mouth.send(Alert(title, words, "sad"))
 
     # --- thinking -------------------------------------------------------------------
 
@@ -212,12 +230,27 @@ class Turn:
         limited = within(self._mind.limits.recognize, self._mind.clock, heard, late("asr"))
         return await self._timeline.awaited("asr", stage, limited)
 
-    async def _say(self, sentence: str) -> None:
-        words, emotion = take_emotion(sentence)
+    async def _remark(self, key: str) -> None:
+        """Say a text of the catalogue."""
+        language = catalogue_of(self._language)
+        await self._pronounce(text(key, language), language)
+
+    async def _pronounce(self, phrase: str, language: str) -> None:
+        """Say something that is said again and again."""
+        self._show("")
+        if self._speech is not None:
+            await self._limit.held_up(self._speech.pronounce(phrase, language))
+
+    def _show(self, emotion: str) -> None:
+        """The face; a turn has one from its first sentence on."""
         if emotion or not self._felt:
             self._felt = True
             emotion = emotion or "neutral"
             self._mouth.send(Llm(emotion, emoji_of(emotion), self.number))
+
+    async def _say(self, sentence: str) -> None:
+        words, emotion = take_emotion(sentence)
+        self._show(emotion)
         # Nothing to say in punctuation alone.
         if self._speech is not None and any(char.isalnum() for char in words):
             # A long answer waits here until enough of it has been played.

@@ -6,6 +6,7 @@ and one thread at a time; different objects may be used in different threads.
 """
 
 from xiaozhi.audio.opus import OpusDecoder, OpusEncoder
+from xiaozhi.audio.packets import OpusForm, PacketMaker
 from xiaozhi.audio.pcm import Resampler, resample, rms
 from xiaozhi.audio.reader import SoundReader
 from xiaozhi.audio.wav import read_wav, write_wav
@@ -13,6 +14,8 @@ from xiaozhi.audio.wav import read_wav, write_wav
 __all__ = [
     "OpusDecoder",
     "OpusEncoder",
+    "OpusForm",
+    "PacketMaker",
     "Resampler",
     "SoundReader",
     "read_wav",

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.mind import Mind
+from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.settings import DialogueSettings, SpeechSettings, TurnSettings
 from xiaozhi.ai.speech import Mouth
 from xiaozhi.ai.tools import Toolbox
@@ -20,6 +21,7 @@ from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
+from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.house import offload, remembering, scripted
 from xiaozhi.values import (
     Delta,
@@ -56,8 +58,10 @@ class Tool:
     """Does what the test says."""
 
     limit: float | None = None
+    interruptible = True
 
-    def __init__(self, name: str, result: Deferred[str]) -> None:
+    def __init__(self, name: str, result: Deferred[str], lane: str = "") -> None:
+        self.lane = lane
         self.spec = ToolSpec(name, name, {"type": "object", "properties": {}})
         self._result = result
 
@@ -86,6 +90,7 @@ class TurnTests(SynchronousTestCase):
             clock=self.clock,
             settings=SpeechSettings(),
             limits=limits,
+            phrases=Phrases(MemoryFiles(), "voice"),
         )
         self.mind = Mind(
             session_id="s",

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.functions import functions
 from xiaozhi.ai.history import History
+from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.sessions import Sessions
 from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.bridge.client import BridgeClient
@@ -40,6 +41,7 @@ from xiaozhi.providers import doubles
 from xiaozhi.providers.selection import Providers
 from xiaozhi.storage import dialogues_from_url
 from xiaozhi.testing.database import memory_store
+from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.wire.messages import Device
 
 T = TypeVar("T")
@@ -238,6 +240,7 @@ class House:
         self.network = MemoryNetwork(self.clock)
         self.providers = scripted(self.clock, **providers)
         self.history = remembering(self.clock, self._seconds)
+        self.files = MemoryFiles()
         self.assistant = Assistant(
             providers=self.providers,
             functions=functions,
@@ -246,6 +249,8 @@ class House:
             seconds=self._seconds,
             offload=offload,
             history=self.history,
+            phrases=Phrases(self.files, "voice"),
+            rehearse=lambda _: None,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
         )
         self.store = memory_store()

@@ -1,0 +1,78 @@
+"""A stream of bytes that is read before it is asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from xiaozhi.ai.waiting import Gate
+
+
+class ReadAhead:
+    """Reads a stream into a buffer.
+
+    Bound: with ``most`` bytes or more in it no more is read, until half of it is fetched.
+    """
+
+    def __init__(self, stream: AsyncGenerator[bytes, None], most: int) -> None:
+        """:param stream: is read and closed here, and by nobody else."""
+        self._stream = stream
+        self._most = most
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._room = Gate(is_open=True)
+        self._news = Gate(is_open=False)
+        self._over = False
+        self._failure: Exception | None = None
+        self._reading: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read. Idempotent."""
+        if self._reading is None:
+            self._reading = Deferred.fromCoroutine(self._read())
+
+    def cancel(self) -> None:
+        """Stop reading and close the stream. Idempotent; who fetches is not told."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """What has been read and what is being read.
+
+        Raises what the stream has raised, behind what came before that.
+        """
+        self.start()
+        while True:
+            while self._pieces:
+                piece = self._pieces.popleft()
+                self._size -= len(piece)
+                if self._size <= self._most // 2:
+                    self._room.open()
+                yield piece
+            if self._failure is not None:
+                raise self._failure
+            if self._over:
+                return
+            self._news.close()
+            await self._news.passed()
+
+    async def _read(self) -> None:
+        try:
+            async with aclosing(self._stream):
+                async for piece in self._stream:
+                    self._pieces.append(piece)
+                    self._size += len(piece)
+                    self._news.open()
+                    if self._size >= self._most:
+                        self._room.close()
+                        await self._room.passed()
+        except CancelledError:
+            return
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._over = True
+            self._news.open()

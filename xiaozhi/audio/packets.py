@@ -1,0 +1,158 @@
+"""A synthesiser's sound, as it comes → packets as a device wants them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from xiaozhi.audio.ogg import OggPackets, parse_opus_head
+from xiaozhi.audio.opus import OpusEncoder
+from xiaozhi.audio.reader import SoundReader
+from xiaozhi.errors import ProviderError
+from xiaozhi.values import Encoding, SoundFormat
+from xiaozhi.wire.opus import packet_ms
+
+#: Sound encoded at one go, s: short, so that the first of it leaves soon and others
+#: get their turn at the worker threads.
+SLICE_SECONDS = 0.24
+
+
+@dataclass(frozen=True, slots=True)
+class OpusForm:
+    """How packets are to be: see :class:`~xiaozhi.audio.opus.OpusEncoder`."""
+
+    sample_rate: int
+    frame_duration: int
+    complexity: int
+    bitrate: int
+
+    def encoder(self) -> OpusEncoder:
+        """A new one."""
+        return OpusEncoder(self.sample_rate, self.frame_duration, self.complexity, self.bitrate)
+
+
+class PacketMaker:
+    """Packets of one sentence; not to be used on after an error or :meth:`finish`.
+
+    Ogg/Opus whose packets are as long as the device's frames passes untouched: decoders
+    take any rate (RFC 6716), and the few milliseconds a decoder needs to settle at its
+    start are below hearing. Everything else is decoded, resampled and encoded.
+
+    All methods take more than a millisecond: call them in a thread, one at a time.
+    """
+
+    def __init__(self, sound: SoundFormat, form: OpusForm, encoder: OpusEncoder) -> None:
+        """:param encoder: of all sentences of an answer, so that no seam is heard."""
+        make = _Passing if sound.encoding is Encoding.OGG_OPUS else _Encoding
+        self._way: _Passing | _Encoding = make(sound, form, encoder)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """More of the sound.
+
+        :return: packets, of at most a few :data:`SLICE_SECONDS`; more may wait: see
+            :meth:`more`.
+        :raises ProviderError: ``bad_sound``: not what the format promised.
+        """
+        return self._way.feed(data)
+
+    def more(self) -> list[bytes]:
+        """Packets that wait; none: all have been fetched."""
+        return self._way.more()
+
+    def finish(self, pause: float) -> list[bytes]:
+        """The rest, and silence behind it.
+
+        :param pause: seconds; some is needed at the very end of an answer: the encoder
+            runs 6.5 ms ahead, and what it holds would be cut off.
+        :raises ProviderError: ``bad_sound``: there was data but no sound in it.
+        """
+        return self._way.finish(pause)
+
+
+class _Encoding:
+    def __init__(self, sound: SoundFormat, form: OpusForm, encoder: OpusEncoder) -> None:
+        self._reader = SoundReader(sound, form.sample_rate)
+        self._rate = form.sample_rate
+        self._slice = int(form.sample_rate * SLICE_SECONDS) * 2
+        self._encoder = encoder
+        self._pcm = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self._pcm += self._reader.feed(data)
+        return self.more()
+
+    def more(self) -> list[bytes]:
+        packets: list[bytes] = []
+        while self._pcm and not packets:
+            part = bytes(self._pcm[: self._slice])
+            del self._pcm[: self._slice]
+            packets = self._encoder.encode(part)
+        return packets
+
+    def finish(self, pause: float) -> list[bytes]:
+        rest = bytes(self._pcm) + self._reader.finish() + bytes(int(self._rate * pause) * 2)
+        self._pcm.clear()
+        return self._encoder.encode(rest) + self._encoder.flush()
+
+
+class _Passing:
+    """Ogg/Opus, until its first packet shows that it must be encoded anew."""
+
+    def __init__(self, sound: SoundFormat, form: OpusForm, encoder: OpusEncoder) -> None:
+        self._sound = sound
+        self._form = form
+        self._encoder = encoder
+        self._ogg = OggPackets()
+        # What came before the first packet of sound.
+        self._seen = bytearray()
+        self._heads = 0
+        self._mono = False
+        self._passing = False
+        self._encoding: _Encoding | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if self._encoding is not None:
+            return self._encoding.feed(data)
+        if not self._passing:
+            self._seen += data
+        packets: list[bytes] = []
+        for packet, _ in self._ogg.feed(data):
+            if self._heads < 2:
+                if not self._heads:
+                    self._mono = parse_opus_head(packet).channels == 1
+                self._heads += 1
+                continue
+            right = packet_ms(packet) == self._form.frame_duration
+            if not self._passing:
+                if not (right and self._mono):
+                    self._encoding = _Encoding(self._sound, self._form, self._encoder)
+                    return self._encoding.feed(bytes(self._seen))
+                self._passing = True
+                self._seen.clear()
+            # The last one of a stream may be shorter, which plays; a longer one would fail
+            # to decode on the device (§3.3).
+            if packet_ms(packet) > self._form.frame_duration:
+                raise _bad(f"a packet of {packet_ms(packet):g} ms among shorter ones")
+            packets.append(packet)
+        return packets
+
+    def more(self) -> list[bytes]:
+        return self._encoding.more() if self._encoding is not None else []
+
+    def finish(self, pause: float) -> list[bytes]:
+        if self._encoding is not None:
+            return self._encoding.finish(pause)
+        if self._seen and not self._heads:
+            raise _bad("no Opus stream in the Ogg data")
+        count = -(-int(pause * 1000) // self._form.frame_duration)
+        return [_silence(self._form)] * count if self._passing else []
+
+
+@lru_cache(maxsize=64)
+def _silence(form: OpusForm) -> bytes:
+    (packet,) = form.encoder().encode(bytes(form.sample_rate * form.frame_duration // 1000 * 2))
+    return packet
+
+
+def _bad(message: str) -> ProviderError:
+    return ProviderError("bad_sound", message, retryable=False)

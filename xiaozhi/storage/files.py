@@ -1,0 +1,172 @@
+"""Files that are kept for a while, in a directory."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xiaozhi.errors import StoreError
+from xiaozhi.interfaces import IFileStore, Offload
+
+# Being written; what a process that was killed has left of one is removed later.
+_PART = ".part"
+_PART_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """How long files are kept; what has not been used for longest goes first.
+
+    :ivar max_age: seconds since a file was written or read last; 0: any.
+    :ivar max_bytes: of all files together; 0: any.
+    :ivar suffix: of their names: ``.jpg``.
+    """
+
+    max_age: float
+    max_bytes: int
+    suffix: str = ""
+
+
+@implementer(IFileStore)
+class DirectoryFiles:
+    """A directory per area, readable by its owner alone, that processes may share.
+
+    A file is written beside its place and moved there, so it is whole or not there. It is
+    not forced to the disk: a power cut may lose the last ones, or leave them empty. A name
+    is the digest of the key: nothing from outside gets into it.
+
+    :ivar removed: files that retention has removed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        areas: Mapping[str, Area],
+        offload: Offload,
+        seconds: Callable[[], float] = time.time,
+    ) -> None:
+        """:param seconds: the clock of the file system: seconds since the epoch."""
+        self._directory = directory
+        self._areas = areas
+        self._offload = offload
+        self._seconds = seconds
+        self.removed = 0
+
+    def put(self, area: str, key: str, data: bytes) -> Deferred[str]:
+        """See :class:`~xiaozhi.interfaces.IFileStore`."""
+        return self._offload(self._put, area, self._name(area, key), data)
+
+    def get(self, area: str, key: str) -> Deferred[bytes | None]:
+        """See :class:`~xiaozhi.interfaces.IFileStore`."""
+        return self._offload(self._get, area, self._name(area, key))
+
+    def purge(self, most: int) -> Deferred[int]:
+        """Remove what is too old or too much, and what was never finished.
+
+        :param most: files at one go.
+        :return: how many; fewer: there are no more.
+        """
+        return self._offload(self._purge, most)
+
+    def _name(self, area: str, key: str) -> str:
+        # An unknown area is a mistake in the program.
+        return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40] + (
+            self._areas[area].suffix
+        )
+
+    # --- in a worker thread -------------------------------------------------------
+
+    def _put(self, area: str, name: str, data: bytes) -> str:
+        directory = self._directory / area
+        part = directory / f"{name}.{uuid4().hex}{_PART}"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                os.replace(part, directory / name)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise StoreError(
+                "files_unavailable", f"{directory}: cannot write a file: {error.strerror}"
+            ) from error
+        return name
+
+    def _get(self, area: str, name: str) -> bytes | None:
+        path = self._directory / area / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(
+                "files_unavailable", f"{path.parent}: cannot read a file: {error.strerror}"
+            ) from error
+        now = self._seconds()
+        # Read-only, or just removed: it will only be taken for older than it is.
+        with suppress(OSError):
+            os.utime(path, (now, now))
+        return data
+
+    def _purge(self, most: int) -> int:
+        gone = 0
+        for name, area in self._areas.items():
+            for path in self._superfluous(self._directory / name, area):
+                if gone >= most:
+                    return gone
+                try:
+                    path.unlink()
+                    gone += 1
+                    self.removed += 1
+                except FileNotFoundError:
+                    # Another process was quicker.
+                    continue
+                except OSError as error:
+                    raise StoreError(
+                        "files_unavailable", f"{path}: cannot remove it: {error.strerror}"
+                    ) from error
+        return gone
+
+    def _superfluous(self, directory: Path, area: Area) -> list[Path]:
+        now = self._seconds()
+        kept: list[tuple[float, int, Path]] = []
+        gone: list[Path] = []
+        try:
+            entries = list(os.scandir(directory))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(
+                "files_unavailable", f"{directory}: cannot be read: {error.strerror}"
+            ) from error
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            age = now - status.st_mtime
+            limit = _PART_SECONDS if entry.name.endswith(_PART) else area.max_age
+            if limit and age > limit:
+                gone.append(Path(entry.path))
+            elif not entry.name.endswith(_PART):
+                kept.append((status.st_mtime, status.st_size, Path(entry.path)))
+        total = sum(size for _, size, _ in kept)
+        kept.sort()
+        for _, size, path in kept:
+            if not area.max_bytes or total <= area.max_bytes:
+                break
+            total -= size
+            gone.append(path)
+        return gone
