@@ -55,7 +55,7 @@ def padded(pcm: bytes) -> bytes:
 
 async def spoken(synthesizer: ISynthesizer, text: str, language: str = "en") -> bytes:
     async with aclosing(synthesizer.synthesize(text, language)) as pieces:
-        pcm = b"".join([piece async for piece in pieces])
+        pcm = b"".join([piece async for piece in pieces if isinstance(piece, bytes)])
     return resample(pcm, SAMPLE_RATE, 16000)
 
 

@@ -26,6 +26,7 @@ from xiaozhi.values import (
     Presence,
     Receipt,
     SessionRow,
+    SoundFormat,
     ToolSpec,
     Transcript,
     Utterance,
@@ -441,10 +442,15 @@ class ILanguageModel(IProvider):
 class ISynthesizer(IProvider):
     """TTS: text to speech."""
 
-    sound = Attribute("The :class:`~xiaozhi.values.SoundFormat` of what comes out.")
+    sound = Attribute(
+        "The :class:`~xiaozhi.values.SoundFormat` of what comes out, unless a stream says another."
+    )
 
-    def synthesize(text: str, language: str) -> AsyncGenerator[bytes, None]:
+    def synthesize(text: str, language: str) -> AsyncGenerator[bytes | SoundFormat, None]:
         """Speak one sentence, in pieces as they become ready.
+
+        A format may come before the first piece, together with it: then this sentence
+        is in that one. So do synthesisers that stand for several.
 
         :param language: BCP 47; empty: tell by the text.
         :raises ProviderError: while iterating.

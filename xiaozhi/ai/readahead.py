@@ -1,4 +1,4 @@
-"""A stream of bytes that is read before it is asked for."""
+"""A synthesiser's stream, read before it is asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from contextlib import aclosing
 from twisted.internet.defer import CancelledError, Deferred
 
 from xiaozhi.ai.waiting import Gate
+from xiaozhi.values import SoundFormat
+
+#: See :class:`~xiaozhi.interfaces.ISynthesizer`.
+Sound = bytes | SoundFormat
 
 
 class ReadAhead:
@@ -17,11 +21,11 @@ class ReadAhead:
     Bound: with ``most`` bytes or more in it no more is read, until half of it is fetched.
     """
 
-    def __init__(self, stream: AsyncGenerator[bytes, None], most: int) -> None:
+    def __init__(self, stream: AsyncGenerator[Sound, None], most: int) -> None:
         """:param stream: is read and closed here, and by nobody else."""
         self._stream = stream
         self._most = most
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[Sound] = deque()
         self._size = 0
         self._room = Gate(is_open=True)
         self._news = Gate(is_open=False)
@@ -39,7 +43,7 @@ class ReadAhead:
         if self._reading is not None:
             self._reading.cancel()
 
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
+    async def pieces(self) -> AsyncGenerator[Sound, None]:
         """What has been read and what is being read.
 
         Raises what the stream has raised, behind what came before that.
@@ -48,7 +52,7 @@ class ReadAhead:
         while True:
             while self._pieces:
                 piece = self._pieces.popleft()
-                self._size -= len(piece)
+                self._size -= _size(piece)
                 if self._size <= self._most // 2:
                     self._room.open()
                 yield piece
@@ -64,7 +68,7 @@ class ReadAhead:
             async with aclosing(self._stream):
                 async for piece in self._stream:
                     self._pieces.append(piece)
-                    self._size += len(piece)
+                    self._size += _size(piece)
                     self._news.open()
                     if self._size >= self._most:
                         self._room.close()
@@ -76,3 +80,7 @@ class ReadAhead:
         finally:
             self._over = True
             self._news.open()
+
+
+def _size(piece: Sound) -> int:
+    return len(piece) if isinstance(piece, bytes) else 0

@@ -12,13 +12,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from xiaozhi.ai.phrases import Phrase, Phrases
-from xiaozhi.ai.readahead import ReadAhead
+from xiaozhi.ai.readahead import ReadAhead, Sound
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
 from xiaozhi.audio import OpusForm, PacketMaker
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ISynthesizer, Offload
+from xiaozhi.values import SoundFormat
 from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
 
 # Seconds by which sound is so much earlier than it is played that it need not hurry.
@@ -156,7 +157,7 @@ class Speech:
             if sentence.phrase is None:
                 sentence.sound.start()
 
-    def _synthesized(self, words: str, language: str) -> AsyncGenerator[bytes, None]:
+    def _synthesized(self, words: str, language: str) -> AsyncGenerator[Sound, None]:
         mouth = self._mouth
         limits = mouth.limits
 
@@ -204,6 +205,9 @@ class Speech:
 
         async with aclosing(sentence.sound.pieces()) as pieces:
             async for piece in pieces:
+                if isinstance(piece, SoundFormat):
+                    maker = PacketMaker(piece, self._form, encoder)
+                    continue
                 heard = heard or bool(piece)
                 packets = await mouth.offload(maker.feed, piece)
                 while packets:

@@ -56,6 +56,7 @@ class Voice:
         pieces = []
         async with aclosing(self._synthesizer.synthesize(text, language)) as stream:
             async for piece in stream:
+                assert isinstance(piece, bytes), "one synthesiser has one format"
                 pieces.append(piece)
         rate: int = self._synthesizer.sound.sample_rate
         return await self._runtime.offload(resample, b"".join(pieces), rate, SAMPLE_RATE)

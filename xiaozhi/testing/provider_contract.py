@@ -26,7 +26,16 @@ from xiaozhi.interfaces import (
     IVoiceActivity,
     IVoiceActivityDetector,
 )
-from xiaozhi.values import Picture, Role, TextDelta, ToolCall, ToolSpec, Transcript, Utterance
+from xiaozhi.values import (
+    Picture,
+    Role,
+    SoundFormat,
+    TextDelta,
+    ToolCall,
+    ToolSpec,
+    Transcript,
+    Utterance,
+)
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase as _Base
@@ -171,17 +180,25 @@ class SynthesizerContract(ProviderContract):
     #: (text, language) pairs that can be spoken.
     sentences: tuple[tuple[str, str], ...] = (("Hello there, how are you?", "en"), ("Good.", ""))
 
+    async def heard(self, provider: Any, text: str, language: str) -> bytes:
+        """A sentence as samples at 16 kHz."""
+        reader = SoundReader(provider.sound, 16000)
+        pcm = b""
+        async with aclosing(provider.synthesize(text, language)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, SoundFormat):
+                    self.assertEqual(pcm, b"", "a format after the first piece")
+                    reader = SoundReader(piece, 16000)
+                else:
+                    pcm += reader.feed(piece)
+        return pcm + reader.finish()
+
     def test_speaks(self) -> Any:
         async def check() -> None:
             provider = self.provider()
             verifyObject(ISynthesizer, provider)
             for text, language in self.sentences:
-                reader = SoundReader(provider.sound, 16000)
-                pcm = b""
-                async with aclosing(provider.synthesize(text, language)) as pieces:
-                    async for piece in pieces:
-                        pcm += reader.feed(piece)
-                pcm += reader.finish()
+                pcm = await self.heard(provider, text, language)
                 self.assertGreater(len(pcm), 3200, text)
                 self.assertGreater(rms(pcm), 100, text)
 
@@ -202,8 +219,7 @@ class SynthesizerContract(ProviderContract):
                 async with aclosing(provider.synthesize(text, language)) as pieces:
                     async for _piece in pieces:
                         break
-            pieces = provider.synthesize(text, language)
-            self.assertTrue(b"".join([piece async for piece in pieces]))
+            self.assertTrue(await self.heard(provider, text, language))
 
         return self.run_through(check())
 
@@ -212,11 +228,8 @@ class SynthesizerContract(ProviderContract):
             provider = self.provider()
             text, language = self.sentences[0]
 
-            async def spoken() -> bytes:
-                return b"".join([piece async for piece in provider.synthesize(text, language)])
-
-            alone = await spoken()
-            both = [Deferred.fromCoroutine(spoken()) for _ in range(2)]
+            alone = await self.heard(provider, text, language)
+            both = [Deferred.fromCoroutine(self.heard(provider, text, language)) for _ in range(2)]
             for pcm in both:
                 # Engines carry a little timing from one sentence to the next.
                 self.assertApproximates(len(await pcm) / len(alone), 1.0, 0.02)
