@@ -1,0 +1,148 @@
+"""Whether a provider is worth asking: a circuit breaker.
+
+Closed: it is asked. Open: it is left alone for a while, because it failed several times
+in a row. Half open: the while is over, and one call finds out whether it works again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from twisted.internet.interfaces import IReactorTime
+
+
+class BreakerState(Enum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Breaker:
+    """See the module.
+
+    :ivar failures: in a row, up to now.
+    :param limit: failures in a row that open it.
+    :param cooldown: seconds for which it is open; twice as long each time that the probe
+        fails, up to ``longest``.
+    :param turned: told when it opens, and when it closes again.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limit: int,
+        cooldown: float,
+        longest: float,
+        turned: Callable[[bool], None] = lambda is_open: None,
+    ) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._first_cooldown = self._cooldown = cooldown
+        self._longest = longest
+        self._turned = turned
+        self._open = False
+        self._until = 0.0
+        self._probe: Attempt | None = None
+        # Counts openings and closings: what was begun before one says nothing about later.
+        self._epoch = 0
+        self.failures = 0
+
+    @property
+    def state(self) -> BreakerState:
+        if not self._open:
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if self.wait else BreakerState.HALF_OPEN
+
+    @property
+    def wait(self) -> float:
+        """Seconds until it may be tried; 0: it may be, but for :attr:`admits`."""
+        return max(0.0, self._until - self._clock.seconds()) if self._open else 0.0
+
+    @property
+    def cooldown(self) -> float:
+        """Seconds for which it opened last, or would open."""
+        return self._cooldown
+
+    @property
+    def admits(self) -> bool:
+        """Whether a call is welcome. Half open, one is at a time."""
+        return not self._open or (not self.wait and self._probe is None)
+
+    def attempt(self) -> Attempt:
+        """A call begins, welcome or not; its outcome is to be told."""
+        attempt = Attempt(self, self._epoch)
+        if self._open and self.admits:
+            self._probe = attempt
+        return attempt
+
+    def works(self) -> None:
+        """It has answered: whenever that was asked, it works now. Until a call has come
+        to its end, one more failure opens it again."""
+        if self._open:
+            self._open = False
+            self._turn()
+            self._cooldown = self._first_cooldown
+            self._turned(False)
+
+    def succeeded(self) -> None:
+        """A call has come to its end."""
+        self.works()
+        self.failures = 0
+
+    def failed(self, attempt: Attempt) -> None:
+        """A call failed, and that speaks against the provider."""
+        if attempt.epoch != self._epoch:
+            return
+        self.failures += 1
+        if self._open:
+            self._cooldown = min(self._cooldown * 2, self._longest)
+        elif self.failures < self._limit:
+            return
+        was_open, self._open = self._open, True
+        self._until = self._clock.seconds() + self._cooldown
+        self._turn()
+        if not was_open:
+            self._turned(True)
+
+    def over(self, attempt: Attempt) -> None:
+        """A call has ended, one way or another."""
+        if self._probe is attempt:
+            self._probe = None
+
+    def _turn(self) -> None:
+        self._epoch += 1
+        self._probe = None
+
+
+class Attempt:
+    """One call. The first word about its end counts."""
+
+    __slots__ = ("_breaker", "_over", "epoch")
+
+    def __init__(self, breaker: Breaker, epoch: int) -> None:
+        self._breaker = breaker
+        self.epoch = epoch
+        self._over = False
+
+    def answers(self) -> None:
+        """The first of an answer has come, which may still fail."""
+        if not self._over:
+            self._breaker.works()
+
+    def succeeded(self) -> None:
+        if not self._ended():
+            self._breaker.succeeded()
+
+    def failed(self) -> None:
+        if not self._ended():
+            self._breaker.failed(self)
+
+    def abandoned(self) -> None:
+        """It says nothing about the provider: it was cancelled, or was a bad question."""
+        self._ended()
+
+    def _ended(self) -> bool:
+        over, self._over = self._over, True
+        self._breaker.over(self)
+        return over
