@@ -63,7 +63,7 @@ def benches(size: Size) -> dict[str, Bench]:
         ),
         "idle": lambda: memory.run(size.connections, size.per_second),
         "turn_overhead": lambda: chain.from_iterable(
-            turn.run(devices, size.turns) for devices in (1, size.talking)
+            turn.run(devices, size.turns) for devices in (1, size.talking, size.some)
         ),
         "soak": lambda: soak.run(size.few, size.soak),
     }

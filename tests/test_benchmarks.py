@@ -17,6 +17,7 @@ from benchmarks.statistics import slope
 
 ROOT = Path(__file__).resolve().parent.parent
 _WATCHED = ("objects", "queues", "rss")
+PARTS = ("p50", "p99")
 KEYS = {"bench", "figure", "unit", "floor", "ratio", "aim", "met"}
 
 
@@ -57,7 +58,10 @@ class BenchmarkTests(TestCase):
     async def test_a_turn(self) -> None:
         out, err, status = await self.benchmarks("--tiny", "turn_overhead")
         self.assertEqual((err, status), ("", 0))
-        for line, devices in zip(self.lines(out), (1, 2), strict=True):
+        lines = self.lines(out)
+        names = [f"turn_overhead_{devices}_{part}" for devices in (1, 2, 3) for part in PARTS]
+        self.assertEqual([line["bench"] for line in lines], names)
+        for line, devices in zip(lines, (1, 1, 2, 2, 3, 3), strict=True):
             self.assertLessEqual(KEYS, line.keys())
             self.assertEqual((line["devices"], line["turns"]), (devices, devices))
 
