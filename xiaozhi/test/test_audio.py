@@ -6,6 +6,7 @@ import array
 import io
 import math
 import struct
+import time
 import wave
 from pathlib import Path
 from typing import cast
@@ -21,6 +22,7 @@ from xiaozhi.audio import (
     OpusEncoder,
     Resampler,
     SoundReader,
+    libopus,
     read_wav,
     resample,
     rms,
@@ -173,6 +175,35 @@ class OpusTests(SynchronousTestCase):
                 self.assertEqual(len(pcm), int(packet_ms(packet) * 16) * 2)
         good = OpusEncoder(16000, 20, 0, 16000).encode(SECOND[:640])[0]
         self.assertEqual(len(decoder.decode(good)), 640)
+
+    def test_silence_is_encoded_as_silence(self) -> None:
+        """Not to the last bit: see the encoder."""
+        encoder, decoder = OpusEncoder(), OpusDecoder(24000)
+        packets = encoder.encode(tone(0.3, 24000) + bytes(48000))
+        heard = [rms(decoder.decode(packet)) for packet in packets]
+        self.assertGreater(min(heard[1:5]), 1000)
+        self.assertLess(max(heard[6:]), 5)
+
+    def test_silence_costs_no_more_than_sound(self) -> None:
+        """Denormal numbers would make it three times as much."""
+
+        def cost(pcm: bytes) -> float:
+            encoder = OpusEncoder()
+            encoder.encode(tone(0.3, 24000))
+            before = time.thread_time()
+            encoder.encode(pcm)
+            return time.thread_time() - before
+
+        sound, silence = tone(1.2, 24000), bytes(57600)
+        # The machine may be busy with something else: the best of several.
+        self.assertLess(
+            min(cost(silence) for _ in range(5)), 1.5 * min(cost(sound) for _ in range(5))
+        )
+
+    def test_a_system_without_libopus(self) -> None:
+        self.patch(libopus, "_candidates", lambda: iter(["/no/such/libopus.so", "libc.so.6"]))
+        error = self.assertRaises(ImportError, libopus._find)
+        self.assertIn("libopus was not found", str(error))
 
     def test_settings_are_checked(self) -> None:
         self.assertRaises(ValueError, OpusDecoder, 22050)

@@ -1,0 +1,110 @@
+"""libopus by itself, through ctypes: one call a packet.
+
+PyAV encodes and decodes with the same library, to the same packets. But on the way a
+packet goes through a filter graph, and seven times the interpreter's lock is let go and
+asked for again: where other threads are busy each of them may cost 5 ms. And it always
+decodes to 48 kHz, which then is resampled, while libopus gives any rate of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+
+#: What :func:`encoder` is for: speech (``OPUS_APPLICATION_VOIP``).
+_VOIP = 2048
+_SET_BITRATE, _SET_COMPLEXITY = 4002, 4010
+
+# libopus recommends as much for a packet, whatever its bit rate and duration.
+_MAX_PACKET = 4000
+
+
+def _candidates() -> Iterator[str]:
+    """The one that PyAV's wheel brings along, then the system's."""
+    package = Path(av.__file__).parent
+    for directory in (package.parent / "av.libs", package / ".dylibs"):
+        yield from sorted(str(path) for path in directory.glob("*opus*"))
+    if (system := ctypes.util.find_library("opus")) is not None:
+        yield system
+
+
+def _find() -> str:
+    for path in _candidates():
+        try:
+            if hasattr(ctypes.CDLL(path), "opus_encoder_init"):
+                return path
+        except OSError:
+            continue
+    raise ImportError(
+        "libopus was not found, neither in the wheel of PyAV nor on this system; "
+        "install it (Debian: libopus0)"
+    )
+
+
+_PATH = _find()
+_pointer, _int, _bytes = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+
+# Encoding takes half a millisecond a packet, and meanwhile others may run.
+_free: Any = ctypes.CDLL(_PATH)
+_free.opus_encode.argtypes = [_pointer, _bytes, _int, _pointer, _int]
+# Variable arguments follow; without this Apple's processors pass them wrongly.
+_free.opus_encoder_ctl.argtypes = [_pointer, _int]
+_free.opus_encoder_init.argtypes = [_pointer, _int, _int, _int]
+_free.opus_decoder_init.argtypes = [_pointer, _int, _int]
+_free.opus_strerror.restype = _bytes
+
+# Decoding takes some 70 µs: to let the interpreter's lock go and have it back may take longer.
+_held: Any = ctypes.PyDLL(_PATH)
+_held.opus_decode.argtypes = [_pointer, _bytes, _int, _pointer, _int, _int]
+
+_ENCODER_BYTES = _free.opus_encoder_get_size(1)
+_DECODER_BYTES = _free.opus_decoder_get_size(1)
+
+
+class OpusError(Exception):
+    """libopus says no; the message is its own."""
+
+
+def _checked(code: int) -> int:
+    if code < 0:
+        raise OpusError(_free.opus_strerror(code).decode())
+    return code
+
+
+class Encoder:
+    """One stream of mono speech. Lets other threads run while it encodes."""
+
+    def __init__(self, sample_rate: int, complexity: int, bitrate: int) -> None:
+        # Its state is a piece of our memory: there is nothing to be freed.
+        self._state = ctypes.create_string_buffer(_ENCODER_BYTES)
+        _checked(_free.opus_encoder_init(self._state, sample_rate, 1, _VOIP))
+        for request, value in ((_SET_BITRATE, bitrate), (_SET_COMPLEXITY, complexity)):
+            _checked(_free.opus_encoder_ctl(self._state, request, _int(value)))
+        self._packet = ctypes.create_string_buffer(_MAX_PACKET)
+
+    def encode(self, pcm: bytes) -> bytes:
+        """:param pcm: s16 of the whole packet: 2.5, 5, 10, 20, 40 or 60 ms."""
+        packet = self._packet
+        size = _free.opus_encode(self._state, pcm, len(pcm) // 2, packet, _MAX_PACKET)
+        return ctypes.string_at(packet, _checked(size))
+
+
+class Decoder:
+    """One stream, to mono."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._state = ctypes.create_string_buffer(_DECODER_BYTES)
+        _checked(_free.opus_decoder_init(self._state, sample_rate, 1))
+        self._room = sample_rate * 120 // 1000  # samples: no packet is longer
+        self._pcm = ctypes.create_string_buffer(self._room * 2)
+
+    def decode(self, packet: bytes) -> bytes:
+        """:raises OpusError: not a valid packet; the next one decodes as usual."""
+        pcm = self._pcm
+        count = _held.opus_decode(self._state, packet, len(packet), pcm, self._room, 0)
+        return ctypes.string_at(pcm, _checked(count) * 2)
