@@ -2,7 +2,7 @@
 
 All delays run on the runtime's reactor, so on virtual time where that is a
 ``Clock``. With ``fail`` every call fails with that code after its delay; with
-``hang`` it never answers.
+``hang`` it never answers; ``trouble`` does such things to some calls only.
 """
 
 from __future__ import annotations
@@ -47,18 +47,40 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 _D = TypeVar("_D", bound="_Double")
 
 
+class Trouble(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What goes wrong with some calls only.
+
+    :ivar when: with those whose text has this in it: what would be heard, what the person
+        said last, what is to be spoken, what is asked about a picture.
+    :ivar fail: and ``retryable``, ``hang``: see :class:`DoubleSettings`.
+    :ivar crawl: seconds before the answer, and between two words or tenths of a second
+        of sound, on top of what these take anyway.
+    """
+
+    when: str
+    fail: str = ""
+    retryable: bool = False
+    hang: bool = False
+    crawl: Seconds = 0.0
+
+
+_NO_TROUBLE = Trouble(when="")
+
+
 class DoubleSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """
     :ivar delay: seconds before an answer begins.
     :ivar fail: code of the error every call ends with; empty: none.
     :ivar retryable: whether that error says so.
     :ivar hang: never answer.
+    :ivar trouble: what else goes wrong, and when; the first that fits counts.
     """
 
     delay: Seconds = 0.0
     fail: str = ""
     retryable: bool = False
     hang: bool = False
+    trouble: tuple[Trouble, ...] = ()
 
 
 class _Double:
@@ -79,18 +101,25 @@ class _Double:
         self._closed = True
         return succeed(None)
 
-    async def _begin(self) -> None:
-        """Wait, hang or fail, as the settings say."""
+    async def _begin(self, about: str) -> float:
+        """Wait, hang or fail, as the settings say.
+
+        :param about: the call's text, by which they tell whether there is trouble.
+        :return: seconds to wait between the pieces of the answer.
+        """
         settings = self._settings
-        if settings.hang:
+        trouble = next((one for one in settings.trouble if one.when in about), _NO_TROUBLE)
+        if settings.hang or trouble.hang:
             await Deferred()
-        await self._sleep(settings.delay)
+        await self._sleep(settings.delay + trouble.crawl)
         if self._closed:
             raise ProviderError("closed", "the provider was closed", retryable=False)
-        if settings.fail:
-            raise ProviderError(
-                settings.fail, "told to fail by configuration", retryable=settings.retryable
-            )
+        for one in (settings, trouble):
+            if one.fail:
+                raise ProviderError(
+                    one.fail, "told to fail by configuration", retryable=one.retryable
+                )
+        return trouble.crawl
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
@@ -127,14 +156,17 @@ class ScriptedRecognizer(_Double):
 
     async def hear(self, heard_bytes: int) -> Transcript:
         """The next transcript; an empty one if nothing came."""
-        await self._begin()
+        await self._begin(self._text(heard_bytes))
         if not heard_bytes:
             return Transcript("", self._settings.language)
-        texts = self._settings.texts
-        text = texts[self._next % len(texts)]
+        text = self._text(heard_bytes)
         self._next += 1
-        text = text.replace("{ms}", str(heard_bytes // _BYTES_PER_MS))
         return Transcript(text, self._settings.language)
+
+    def _text(self, heard_bytes: int) -> str:
+        texts: tuple[str, ...] = self._settings.texts
+        text = texts[self._next % len(texts)]
+        return text.replace("{ms}", str(heard_bytes // _BYTES_PER_MS))
 
 
 @implementer(IRecognition)
@@ -204,8 +236,8 @@ class ScriptedModel(_Double):
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
     ) -> AsyncGenerator[Delta, None]:
         """See :class:`ILanguageModel`."""
-        await self._begin()
         last = dialogue[-1]
+        crawl = await self._begin(last.text)
         if last.role is not Role.TOOL:
             calls = self._calls_for(last.text, tools)
             for call in calls:
@@ -214,7 +246,7 @@ class ScriptedModel(_Double):
                 return
         for number, word in enumerate(_words(self._answer(dialogue))):
             if number:
-                await self._sleep(self._settings.token_delay)
+                await self._sleep(self._settings.token_delay + crawl)
             yield TextDelta(word)
 
     def _calls_for(self, said: str, tools: Sequence[ToolSpec]) -> list[ToolCall]:
@@ -293,13 +325,14 @@ class ToneSynthesizer(_Double):
 
     async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
         """See :class:`ISynthesizer`."""
-        await self._begin()
+        crawl = await self._begin(text)
         settings = self._settings
+        pause = crawl + (0.1 / settings.pace if settings.pace else 0.0)
         left = len(text) * settings.milliseconds * settings.sample_rate // 1000 * 2
         first = True
         while left > 0:
-            if settings.pace and not first:
-                await self._sleep(0.1 / settings.pace)
+            if not first:
+                await self._sleep(pause)
             first = False
             yield self._piece[:left]
             left -= len(self._piece)
@@ -325,7 +358,7 @@ class ScriptedVision(_Double):
         """See :class:`IVisionModel`."""
 
         async def answer() -> str:
-            await self._begin()
+            await self._begin(question)
             answers: tuple[str, ...] = self._settings.answers
             self._next += 1
             return answers[(self._next - 1) % len(answers)]

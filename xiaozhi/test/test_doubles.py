@@ -24,6 +24,7 @@ from xiaozhi.providers.doubles import (
     ScriptedVisionSettings,
     ToneSettings,
     ToneSynthesizer,
+    Trouble,
 )
 from xiaozhi.providers.webrtc_vad import WebrtcDetector, WebrtcSettings
 from xiaozhi.testing.provider_contract import (
@@ -247,3 +248,69 @@ class WebrtcSilenceTests(Virtual):
             loud = noise(300, 2.0, seed=2)
             found = [activity.is_speech(loud[at : at + 640]) for at in range(0, len(loud), 640)]
             self.assertLess(sum(found), 15)
+
+
+class TroubleTests(Virtual):
+    """What happens to some calls and not to others."""
+
+    trouble = (
+        Trouble(when="600", hang=True),
+        Trouble(when="broken", fail="rate_limited", retryable=True),
+        Trouble(when="slow", crawl=2.0),
+    )
+
+    def heard(self, recognizer: ScriptedRecognizer, milliseconds: int) -> Deferred[Any]:
+        recognition = recognizer.recognition()
+        recognition.feed(bytes(milliseconds * 32))
+        return recognition.finish()
+
+    def test_of_a_recogniser(self) -> None:
+        """By what would have been heard, so by the length of the sound."""
+        settings = RecognizerSettings(texts=("{ms} ms",), trouble=self.trouble)
+        recognizer = ScriptedRecognizer(settings, self.clock)
+        hangs = self.heard(recognizer, 600)
+        self.assertEqual(self.successResultOf(self.heard(recognizer, 300)).text, "300 ms")
+        self.clock.advance(3600)
+        self.assertNoResult(hangs)
+        hangs.cancel()
+        self.failureResultOf(hangs, CancelledError)
+
+    def test_of_a_model(self) -> None:
+        model = ScriptedModel(ModelSettings(answers=("a b",), trouble=self.trouble), self.clock)
+
+        def reply(words: str) -> list[float]:
+            """When each word came."""
+            came: list[float] = []
+
+            async def listen() -> None:
+                async for _ in model.reply([Utterance(Role.USER, words)], ()):
+                    came.append(self.clock.seconds())
+
+            self.run_through(listen())
+            return came
+
+        self.assertEqual(reply("fast"), [0.0, 0.0])
+        first, second = reply("slow, please")
+        self.assertAlmostEqual(first, 2.0, places=1)
+        self.assertAlmostEqual(second - first, 2.0, places=1)
+        error = self.failing(anext(model.reply([Utterance(Role.USER, "broken")], ())))
+        self.assertEqual((error.code, error.retryable), ("rate_limited", True))
+
+    def test_of_a_synthesiser(self) -> None:
+        settings = ToneSettings(milliseconds=20, trouble=self.trouble)
+        synthesizer = ToneSynthesizer(settings, self.clock)
+
+        def spoken(text: str) -> list[float]:
+            came: list[float] = []
+
+            async def listen() -> None:
+                async for _ in synthesizer.synthesize(text, "en"):
+                    came.append(self.clock.seconds())
+
+            self.run_through(listen())
+            return came
+
+        self.assertEqual(spoken("just so so"), [0.0, 0.0])
+        first, second = spoken("go slow!!!")
+        self.assertAlmostEqual(first, 2.0, places=1)
+        self.assertAlmostEqual(second - first, 2.0, places=1)
