@@ -108,7 +108,8 @@ class ToolCalls:
 def _shielded(running: Coroutine[Any, Any, T]) -> Deferred[T]:
     """Wait for something that goes on when the wait is cancelled; bounded by its own
     time limit."""
-    waiting: Deferred[T] = Deferred(lambda _: None)
+    # Without a canceller, so that it takes a result that nobody waits for any more.
+    waiting: Deferred[T] = Deferred()
     going_on = Deferred.fromCoroutine(running)
     # Who has stopped waiting hears no more of it, not of its failure either.
     going_on.addCallbacks(waiting.callback, waiting.errback)

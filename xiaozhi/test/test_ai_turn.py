@@ -11,11 +11,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.settings import DialogueSettings, SpeechSettings, TurnSettings
-from xiaozhi.ai.speech import Mouth
+from xiaozhi.ai.speech import Mouth, Speech
+from xiaozhi.ai.texts import text
+from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.tools import Toolbox
 from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
@@ -39,15 +42,17 @@ from xiaozhi.wire import messages as m
 class Hesitant:
     """Begins an answer and does not come to its end."""
 
-    def __init__(self, *deltas: Delta) -> None:
+    def __init__(self, *deltas: Delta, ends: bool = False) -> None:
         self._deltas = deltas
+        self._ends = ends
 
     async def reply(
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
     ) -> AsyncGenerator[Delta, None]:
         for delta in self._deltas:
             yield delta
-        await Deferred()
+        if not self._ends:
+            await Deferred()
 
     def close(self) -> Deferred[None]:
         return succeed(None)
@@ -55,18 +60,30 @@ class Hesitant:
 
 @implementer(ITool)
 class Tool:
-    """Does what the test says."""
+    """Does what the test says.
+
+    :ivar ended: ``done``, or what it ended with.
+    """
 
     limit: float | None = None
-    interruptible = True
+    interruptible: bool = True
 
     def __init__(self, name: str, result: Deferred[str], lane: str = "") -> None:
         self.lane = lane
+        self.started = False
+        self.ended = ""
         self.spec = ToolSpec(name, name, {"type": "object", "properties": {}})
         self._result = result
 
     async def call(self, arguments: dict[str, Any]) -> str:
-        return await self._result
+        self.started = True
+        try:
+            result = await self._result
+        except BaseException as error:
+            self.ended = type(error).__name__
+            raise
+        self.ended = "done"
+        return result
 
 
 class TurnTests(SynchronousTestCase):
@@ -180,6 +197,147 @@ class TurnTests(SynchronousTestCase):
         self.first.callback("x" * 20_000)
         self.second.callback("two")
         self.assertEqual(len(self.results()[0]), 8000 + len(" … (cut)"))
+
+    def started(self) -> list[str]:
+        return [tool.spec.name for tool in self.tools if tool.started]
+
+    def with_tools(self, *tools: Tool, **limits: Any) -> None:
+        self.tools = tools
+        calls = tuple({"name": tool.spec.name} for tool in tools)
+        self.mind = replace(
+            self.mind,
+            model=scripted(self.clock, llm={"calls": calls}).llm,
+            toolbox=Toolbox(tools),
+            limits=TurnSettings(**limits),
+        )
+        self.turn = Turn(1, self.mind, self.mouth)
+
+    def test_tools_run_beside_each_other(self) -> None:
+        self.with_tools(Tool("a", self.first), Tool("b", self.second), Tool("c", Deferred()))
+        answer = self.ask()
+        self.assertEqual(self.started(), ["a", "b", "c"])
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.assertEqual(self.results(), ["Error: interrupted"] * 3)
+
+    def test_one_lane_runs_one_after_the_other(self) -> None:
+        """A device runs one call at a time (§5.2)."""
+        third: Deferred[str] = Deferred()
+        self.with_tools(
+            Tool("a", self.first, "device"),
+            Tool("b", self.second, "device"),
+            Tool("c", third),
+        )
+        self.ask()
+        self.assertEqual(self.started(), ["a", "c"])
+        self.first.callback("one")
+        self.assertEqual(self.started(), ["a", "b", "c"])
+        third.callback("three")
+        self.second.callback("two")
+        self.assertEqual(self.results(), ["one", "two", "three"])
+        self.played()
+
+    def test_no_more_than_so_many_at_once(self) -> None:
+        self.with_tools(Tool("a", self.first), Tool("b", self.second), tools_at_once=1)
+        self.ask()
+        self.assertEqual(self.started(), ["a"])
+        self.first.callback("one")
+        self.assertEqual(self.started(), ["a", "b"])
+        self.second.callback("two")
+        self.played()
+
+    def test_a_lasting_tool_is_not_cut_off(self) -> None:
+        """It runs to its end, and its result goes nowhere."""
+        tool = Tool("a", self.first)
+        tool.interruptible = False
+        self.with_tools(tool)
+        answer = self.ask()
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.assertEqual((self.results(), tool.ended), (["Error: interrupted"], ""))
+        self.first.callback("one")
+        self.assertEqual((self.results(), tool.ended), (["Error: interrupted"], "done"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_any_other_is(self) -> None:
+        tool = Tool("a", self.first)
+        self.with_tools(tool)
+        answer = self.ask()
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.assertEqual(tool.ended, "CancelledError")
+
+    def shown(self) -> list[str]:
+        return [each.text for each in self.sent if isinstance(each, m.Tts) and each.text]
+
+    def test_a_slow_tool_is_bridged_once(self) -> None:
+        self.with_tools(Tool("a", self.first))
+        self.ask()
+        self.clock.advance(1.99)
+        self.assertEqual(self.shown(), [])
+        self.clock.advance(0.02)
+        self.assertEqual(self.shown(), ["One moment, let me look."])
+        self.clock.advance(5)
+        self.first.callback("Done.")
+        self.played()
+        self.assertEqual(self.shown(), ["One moment, let me look.", "Done."])
+
+    def test_a_quick_tool_is_not(self) -> None:
+        self.with_tools(Tool("a", self.first))
+        self.ask()
+        self.first.callback("Done.")
+        self.clock.advance(3)
+        self.assertEqual(self.shown(), ["Done."])
+        self.played()
+
+    def test_nor_is_one_that_was_announced(self) -> None:
+        self.with_tools(Tool("a", self.first))
+        model = Hesitant(TextDelta("Let me see. "), ToolCall("1", "a", "{}"), ends=True)
+        self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
+        self.ask()
+        self.clock.advance(5)
+        self.assertEqual(self.shown(), ["Let me see."])
+
+    def test_bridging_can_be_switched_off(self) -> None:
+        self.with_tools(Tool("a", self.first), slow_tool=0)
+        self.ask()
+        self.clock.advance(10)
+        self.assertEqual(self.shown(), [])
+
+    def test_apology_from_what_was_kept(self) -> None:
+        """With the model and the synthesiser down there is still a voice, then an alert
+        behind the sound, which it would cut off on the device (§4.2)."""
+        self.speak("apology")
+        down = scripted(self.clock, llm={"fail": "down"}, tts={"fail": "down"})
+        self.turn = Turn(
+            1, replace(self.mind, model=down.llm), replace(self.mouth, synthesizer=down.tts)
+        )
+        answer = self.ask()
+        self.clock.pump([0.05] * 20)
+        self.assertEqual(self.shown(), ["Sorry, something went wrong. Please try again."])
+        self.assertTrue(any(isinstance(each, m.Audio) for each in self.sent))
+        self.assertIsInstance(self.sent[-1], m.Tts)
+        self.played()
+        self.assertTrue(self.successResultOf(answer))
+        self.assertIsInstance(self.sent[-1], m.Alert)
+
+    def speak(self, key: str) -> None:
+        """Have a phrase spoken, and so kept."""
+        speech = Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock))
+        Deferred.fromCoroutine(speech.pronounce(text(key, "en"), "en"))
+        self.successResultOf(Deferred.fromCoroutine(speech.finish()))
+        self.sent.clear()
+
+    def test_no_voice_at_all(self) -> None:
+        down = scripted(self.clock, llm={"fail": "down"}, tts={"fail": "down"})
+        self.turn = Turn(
+            1, replace(self.mind, model=down.llm), replace(self.mouth, synthesizer=down.tts)
+        )
+        answer = self.ask()
+        self.clock.pump([0.05] * 20)
+        self.assertTrue(self.successResultOf(answer))
+        self.assertIsInstance(self.sent[-1], (m.Alert, m.Flush))
+        self.assertEqual([type(each) for each in self.sent].count(m.Alert), 1)
 
     def test_interrupted_between_two_tools(self) -> None:
         """Every call has a result, and the edge is told to be silent."""

@@ -1,0 +1,347 @@
+"""Sentences to sound: ahead, in order, kept, and silent when told so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from xiaozhi.ai.counts import AiCounts
+from xiaozhi.ai.phrases import AREA, Phrases
+from xiaozhi.ai.readahead import ReadAhead
+from xiaozhi.ai.rehearsal import Rehearsal
+from xiaozhi.ai.settings import SessionSettings, SpeechSettings, TurnSettings, WakeSettings
+from xiaozhi.ai.speech import Mouth, Speech
+from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
+from xiaozhi.ai.timeline import Timeline
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.errors import ProviderError, StoreError
+from xiaozhi.interfaces import IFileStore, ISynthesizer
+from xiaozhi.testing.files import MemoryFiles
+from xiaozhi.testing.house import offload
+from xiaozhi.values import Encoding, SoundFormat
+from xiaozhi.wire import messages as m
+
+# 0.1 s
+PIECE = b"\x00\x10\x00\xf0" * 1200
+
+
+@implementer(ISynthesizer)
+class Vendor:
+    """Speaks 1 s a sentence, at the pace of speech, after a while.
+
+    :ivar asked: the sentences, with the time at which they were asked for.
+    :ivar closed: those whose generator has ended.
+    """
+
+    sound = SoundFormat(Encoding.PCM, 24000)
+
+    def __init__(self, clock: Clock, first: float = 0.4, pieces: int = 10) -> None:
+        self.clock = clock
+        self.first = first
+        self.pieces = pieces
+        self.asked: list[tuple[float, str]] = []
+        self.closed: list[str] = []
+        self.down = False
+        self.failing: tuple[str, ...] = ()
+
+    async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+        self.asked.append((self.clock.seconds(), text))
+        try:
+            await deferLater(self.clock, self.first)
+            if self.down or text in self.failing:
+                raise ProviderError("down", "is down", retryable=True)
+            for number in range(self.pieces):
+                if number:
+                    await deferLater(self.clock, 0.1)
+                yield PIECE
+        finally:
+            self.closed.append(text)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class SpeechCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.vendor = Vendor(self.clock)
+        self.files = MemoryFiles()
+        self.phrases = Phrases(self.files, "voice")
+        self.sent: list[tuple[float, Any]] = []
+        self.gate = Gate(is_open=True)
+        self.mouth = Mouth(
+            synthesizer=self.vendor,
+            send=lambda message: self.sent.append((self.clock.seconds(), message)),
+            gate=self.gate,
+            downlink=m.AudioParams(sample_rate=24000),
+            offload=offload,
+            clock=self.clock,
+            settings=SpeechSettings(),
+            limits=TurnSettings(),
+            phrases=self.phrases,
+        )
+        self.speech = self.begin()
+
+    def begin(self) -> Speech:
+        return Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock))
+
+    def say(self, *sentences: str) -> Deferred[None]:
+        async def say() -> None:
+            for sentence in sentences:
+                await self.speech.say(sentence)
+            await self.speech.finish()
+
+        return Deferred.fromCoroutine(say())
+
+    def pronounce(self, phrase: str, language: str = "en") -> Deferred[None]:
+        async def pronounce() -> None:
+            await self.speech.pronounce(phrase, language)
+            await self.speech.finish()
+
+        return Deferred.fromCoroutine(pronounce())
+
+    def run_for(self, seconds: float) -> None:
+        self.clock.pump([0.01] * round(seconds * 100))
+
+    @property
+    def packets(self) -> list[tuple[float, m.Audio]]:
+        return [(at, each) for at, each in self.sent if isinstance(each, m.Audio)]
+
+
+class AheadTests(SpeechCase):
+    def test_no_gap_between_sentences(self) -> None:
+        """The vendor's 0.4 s before the first sound are heard once, not with each
+        sentence, though it is no faster than speech."""
+        done = self.say("One.", "Two.", "Three.")
+        self.run_for(5)
+        self.successResultOf(done)
+        times = [at for at, _ in self.packets]
+        self.assertLess(times[0], 0.41)
+        played = times[0]
+        for at in times:
+            # The vendor's pieces are longer than a packet.
+            self.assertLess(at - played, 0.11, f"silence at {at:.2f} s")
+            played = max(at, played) + 0.06
+        shown = [each.text for _, each in self.sent if isinstance(each, m.Tts)]
+        self.assertEqual(shown, ["One.", "Two.", "Three."])
+
+    def test_first_bytes_leave_at_once(self) -> None:
+        self.say("One.")
+        self.run_for(0.41)
+        # The vendor has given a tenth of a second of ten.
+        self.assertEqual(len(self.packets), 1)
+
+    def test_an_interruption_wastes_little(self) -> None:
+        done = self.say("One.", "Two.", "Three.", "Four.", "Five.")
+        self.run_for(0.6)
+        self.speech.cancel()
+        self.run_for(0.1)
+        self.assertEqual([text for _, text in self.vendor.asked], ["One.", "Two."])
+        self.assertEqual(sorted(self.vendor.closed), ["One.", "Two."])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        done.addErrback(lambda _: None)
+
+    def test_held_back_by_the_edge(self) -> None:
+        """Then the synthesiser goes on with what is next, up to a bound."""
+        self.mouth = replace(self.mouth, settings=SpeechSettings(ahead_bytes=3 * len(PIECE)))
+        self.speech = self.begin()
+        self.gate.close()
+        done = self.say("One.", "Two.")
+        self.run_for(5)
+        self.assertEqual([text for _, text in self.vendor.asked], ["One.", "Two."])
+        self.assertEqual(self.packets, [])
+        self.assertEqual(self.vendor.closed, [])
+        self.gate.open()
+        self.run_for(5)
+        self.successResultOf(done)
+        self.assertEqual(len(self.packets), 2 * 19)
+
+    def test_a_failure_comes_behind_what_was_before_it(self) -> None:
+        self.vendor.failing = ("Two.",)
+        done = self.say("One.", "Two.")
+        self.run_for(5)
+        self.failureResultOf(done, ProviderError)
+        self.assertEqual(len(self.packets), 19)
+
+    def test_no_sound_for_words_is_a_failure(self) -> None:
+        """No sound though a text appears: somebody has to know."""
+        self.vendor.pieces = 0
+        done = self.say("One.")
+        self.run_for(1)
+        self.assertEqual(self.failureResultOf(done, ProviderError).value.code, "no_sound")
+
+    def test_sound_that_stops_coming(self) -> None:
+        self.mouth = replace(self.mouth, limits=TurnSettings(next_audio=0.05))
+        self.speech = self.begin()
+        done = self.say("One.")
+        self.run_for(0.44)
+        self.assertNoResult(done)
+        self.run_for(0.02)
+        self.assertEqual(self.failureResultOf(done, ProviderError).value.code, "tts_timeout")
+
+    def test_sound_that_does_not_begin(self) -> None:
+        self.mouth = replace(self.mouth, limits=TurnSettings(first_audio=0.3))
+        self.speech = self.begin()
+        done = self.say("One.")
+        self.run_for(0.29)
+        self.assertNoResult(done)
+        self.run_for(0.02)
+        self.failureResultOf(done, ProviderError)
+        self.assertEqual(self.vendor.closed, ["One."])
+
+
+class ReadAheadTests(SynchronousTestCase):
+    def test_cancelled_before_it_began(self) -> None:
+        async def stream() -> AsyncGenerator[bytes, None]:
+            yield b""
+
+        ahead = ReadAhead(stream(), 1)
+        ahead.cancel()
+        ahead.cancel()
+
+
+class PhraseTests(SpeechCase):
+    def heard(self) -> list[bytes]:
+        return [each.payload for _, each in self.packets]
+
+    def test_spoken_once(self) -> None:
+        done = self.pronounce("Sorry.")
+        self.run_for(3)
+        self.successResultOf(done)
+        first = self.heard()
+        self.assertGreater(len(first), 17)
+        self.sent.clear()
+        self.speech = self.begin()
+        self.successResultOf(self.pronounce("Sorry."))
+        self.assertEqual(self.heard(), first)
+        self.assertEqual(len(self.vendor.asked), 1)
+
+    def test_kept_over_a_restart(self) -> None:
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        first = self.heard()
+        self.sent.clear()
+        self.vendor.down = True
+        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice"))
+        self.speech = self.begin()
+        self.successResultOf(self.pronounce("Sorry."))
+        self.assertEqual(self.heard(), first)
+
+    def test_another_voice_or_form_or_language(self) -> None:
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        other = m.AudioParams(sample_rate=16000)
+        for mouth, language in (
+            (replace(self.mouth, phrases=Phrases(self.files, "another")), "en"),
+            (replace(self.mouth, downlink=other), "en"),
+            (self.mouth, "de"),
+        ):
+            self.mouth = mouth
+            self.speech = self.begin()
+            asked = len(self.vendor.asked)
+            self.pronounce("Sorry.", language)
+            self.run_for(3)
+            self.assertEqual(len(self.vendor.asked), asked + 1)
+
+    def test_half_a_phrase_is_not_kept(self) -> None:
+        done = self.pronounce("Sorry.")
+        self.run_for(0.6)
+        self.speech.cancel()
+        done.addErrback(lambda _: None)
+        self.assertEqual(self.files.kept, {})
+
+    def test_damaged_file(self) -> None:
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        ((area, key),) = self.files.kept
+        self.assertEqual(area, AREA)
+        self.files.kept[area, key] = b"\xc1"
+        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice"))
+        self.speech = self.begin()
+        done = self.pronounce("Sorry.")
+        self.run_for(3)
+        self.successResultOf(done)
+        self.assertNotEqual(self.files.kept[area, key], b"\xc1")
+
+    def test_store_that_fails(self) -> None:
+        @implementer(IFileStore)
+        class Broken:
+            def put(self, area: str, key: str, data: bytes) -> Deferred[str]:
+                return fail(StoreError("files_unavailable", "no room"))
+
+            def get(self, area: str, key: str) -> Deferred[bytes | None]:
+                return fail(StoreError("files_unavailable", "no room"))
+
+        self.mouth = replace(self.mouth, phrases=Phrases(Broken(), "voice"))
+        for _ in range(2):
+            self.speech = self.begin()
+            done = self.pronounce("Sorry.")
+            self.run_for(3)
+            self.successResultOf(done)
+        # In memory it is kept all the same.
+        self.assertEqual(len(self.vendor.asked), 1)
+
+
+class RehearsalTests(SpeechCase):
+    def rehearsal(self, **settings: Any) -> Rehearsal:
+        return Rehearsal(
+            self.phrases, self.vendor, offload, self.clock, SessionSettings(**settings)
+        )
+
+    def test_everything_once(self) -> None:
+        rehearsal = self.rehearsal(wake=WakeSettings(greeting=("Yes?", "我在。")))
+        rehearsal.start()
+        self.run_for(60)
+        asked = [text for _, text in self.vendor.asked]
+        wanted = {text(key, language) for key in SPOKEN for language in CATALOGUES}
+        self.assertEqual(len(asked), len(set(asked)))
+        self.assertEqual(set(asked), wanted | {"Yes?", "我在。"})
+        # The most needed first.
+        self.assertEqual(asked[0], text("apology", "en"))
+        rehearsal.wanted(m.AudioParams(sample_rate=24000, frame_duration=60))
+        self.run_for(1)
+        self.assertEqual(len(self.vendor.asked), len(asked))
+        rehearsal.wanted(m.AudioParams(sample_rate=16000, frame_duration=60))
+        self.run_for(60)
+        self.assertEqual(len(self.vendor.asked), 2 * len(asked))
+        rehearsal.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_then_an_apology_needs_no_synthesiser(self) -> None:
+        rehearsal = self.rehearsal()
+        rehearsal.start()
+        self.run_for(60)
+        self.vendor.down = True
+        self.successResultOf(self.pronounce(text("apology", "zh"), "zh"))
+        self.assertGreater(len(self.packets), 17)
+
+    def test_tried_again_later(self) -> None:
+        self.vendor.down = True
+        rehearsal = self.rehearsal()
+        usual = m.AudioParams(sample_rate=24000, frame_duration=60)
+        rehearsal.start()
+        self.run_for(1)
+        self.assertEqual(len(self.vendor.asked), 1)
+        self.vendor.down = False
+        rehearsal.wanted(usual)
+        self.run_for(58)
+        self.assertEqual(len(self.vendor.asked), 1)
+        self.run_for(2)
+        rehearsal.wanted(usual)
+        self.run_for(1)
+        self.assertEqual(len(self.vendor.asked), 2)
+        rehearsal.stop()
+        self.run_for(0.1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_switched_off(self) -> None:
+        rehearsal = self.rehearsal(speech=SpeechSettings(rehearse=False))
+        rehearsal.start()
+        self.run_for(1)
+        self.assertEqual(self.vendor.asked, [])
