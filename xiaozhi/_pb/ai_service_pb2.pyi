@@ -44,6 +44,7 @@ class ResponseType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESPONSE_TYPE_IOT: _ClassVar[ResponseType]
     RESPONSE_TYPE_OTHER: _ClassVar[ResponseType]
     RESPONSE_TYPE_FLUSH: _ClassVar[ResponseType]
+    RESPONSE_TYPE_PAUSE: _ClassVar[ResponseType]
     RESPONSE_TYPE_CLOSE: _ClassVar[ResponseType]
     RESPONSE_TYPE_ACK: _ClassVar[ResponseType]
     RESPONSE_TYPE_OPENED: _ClassVar[ResponseType]
@@ -84,6 +85,7 @@ RESPONSE_TYPE_MCP: ResponseType
 RESPONSE_TYPE_IOT: ResponseType
 RESPONSE_TYPE_OTHER: ResponseType
 RESPONSE_TYPE_FLUSH: ResponseType
+RESPONSE_TYPE_PAUSE: ResponseType
 RESPONSE_TYPE_CLOSE: ResponseType
 RESPONSE_TYPE_ACK: ResponseType
 RESPONSE_TYPE_OPENED: ResponseType
@@ -150,7 +152,7 @@ class ChatRequest(_message.Message):
     def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., say: _Optional[_Union[Say, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
-    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "close", "flush", "batch", "stream", "heartbeat", "opened")
+    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "close", "flush", "pause", "batch", "stream", "heartbeat", "opened")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +176,7 @@ class ChatResponse(_message.Message):
     PONG_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     FLUSH_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
@@ -201,11 +204,12 @@ class ChatResponse(_message.Message):
     pong: Pong
     close: SessionClose
     flush: Flush
+    pause: Pause
     batch: ResponseBatch
     stream: StreamOpen
     heartbeat: Heartbeat
     opened: Opened
-    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ...) -> None: ...
+    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ...) -> None: ...
 
 class RequestBatch(_message.Message):
     __slots__ = ("items",)
@@ -400,6 +404,14 @@ class Flush(_message.Message):
     TURN_FIELD_NUMBER: _ClassVar[int]
     turn: int
     def __init__(self, turn: _Optional[int] = ...) -> None: ...
+
+class Pause(_message.Message):
+    __slots__ = ("turn", "paused")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    paused: bool
+    def __init__(self, turn: _Optional[int] = ..., paused: _Optional[bool] = ...) -> None: ...
 
 class Stt(_message.Message):
     __slots__ = ("text", "turn")

@@ -22,6 +22,7 @@ class Ears:
     :param uttered: called with an utterance whose end was heard.
     :param voiced: called with the voiced sound, in ms, of the utterance that is
         open, whenever there is more.
+    :param hushed: called when what was open turns out to be a noise.
     """
 
     _log = Logger()
@@ -34,6 +35,7 @@ class Ears:
         clock: IReactorTime,
         uttered: Callable[[IRecognition], None],
         voiced: Callable[[int], None],
+        hushed: Callable[[], None],
     ) -> None:
         self._recognizer = recognizer
         self._endpointer = Endpointer(activity, settings)
@@ -42,6 +44,7 @@ class Ears:
         self._clock = clock
         self._uttered = uttered
         self._voiced = voiced
+        self._hushed = hushed
         self._manual = False
         self._recognition: IRecognition | None = None
         self._stall: IDelayedCall | None = None
@@ -76,6 +79,7 @@ class Ears:
                     self._feed(sound)
                 case SpeechEnded(noise=True):
                     self._drop()
+                    self._hushed()
                 case SpeechEnded():
                     self._end()
         if self._endpointer.in_speech:

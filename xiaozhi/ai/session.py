@@ -11,18 +11,20 @@ from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi import trace
 from xiaozhi.ai.abilities import Abilities
 from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.bargein import BargeIn
 from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.ears import Ears
+from xiaozhi.ai.floor import Floor
+from xiaozhi.ai.idle import Idle
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.pictures import read_picture
 from xiaozhi.ai.speech import Mouth
@@ -49,6 +51,7 @@ from xiaozhi.wire.messages import (
     Mcp,
     Ping,
     Playback,
+    PlaybackState,
     Pong,
     Say,
     SessionOpen,
@@ -61,6 +64,9 @@ T = TypeVar("T")
 
 # More turns than one incarnation of a session has.
 _TURNS = 1_000_000
+
+# Seconds without a packet after which a microphone is closed.
+_OPEN_MICROPHONE = 2.0
 
 
 class State(Enum):
@@ -89,11 +95,8 @@ class Session:
         self._clock: IReactorTime = assistant.clock
         self.state = State.IDLE
         self._mode = ListenMode.AUTO
-        self._turn: Turn | None = None
-        self._answer: Deferred[bool] | None = None
-        # What the edge still plays and reports of an earlier incarnation is no turn of ours.
-        self._turns = (opening.incarnation - 1) * _TURNS
         self._ending = False
+        self._sound = 0.0  # when some came last
         self._leaving = False  # the process stops: away when nothing is going on
         self._gate = Gate(is_open=True)
         self._abilities = Abilities(opening, self._send, assistant, self._end_after_answer)
@@ -104,12 +107,28 @@ class Session:
             self._clock,
             self._uttered,
             self._voiced,
+            self._hushed,
         )
         self._announcements = Announcements(
             self._id, assistant.settings.announcements, self._may_announce, self._announce
         )
-        self._mouth = self._make_mouth(opening)
         self._mind = self._make_mind(opening)
+        # What the edge still plays and reports of an earlier incarnation is no turn of ours.
+        first = (opening.incarnation - 1) * _TURNS
+        self._floor = Floor(first, self._mind, self._make_mouth(opening), self._answered)
+        self._barge_in = BargeIn(
+            self._id,
+            self._floor,
+            assistant.settings.listen,
+            assistant.settings.turn.recognize,
+            self._clock,
+            lambda: self._ears.busy,
+            self._interrupted_by,
+            self._talked_over,
+        )
+        self._idle = Idle(
+            opening.device.device_id, assistant.settings.idle, self._clock, self._quiet
+        )
 
     def _make_mouth(self, opening: SessionOpen) -> Mouth:
         shared = self._assistant
@@ -178,8 +197,11 @@ class Session:
             case Abort():
                 self._stop_answer()
                 self._rest()
-            case Playback(turn=turn) if self._turn is not None and turn == self._turn.number:
-                self._turn.playback(message)
+            case Playback(state=state):
+                if state is PlaybackState.FLUSHED:
+                    # A goodbye that was cut off is none.
+                    self._ending = False
+                self._floor.playback(message)
             case Mcp() | Iot():
                 self._abilities.received(message)
             case Image():
@@ -222,7 +244,9 @@ class Session:
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
-        self._cancel_answer()
+        self._barge_in.forget()
+        self._idle.busy()
+        self._floor.cancel()
         self._ears.forget()
         self._announcements.forget()
         self._counts.bad_packets += self._ears.bad_packets
@@ -239,6 +263,7 @@ class Session:
             self.state is State.ANSWERING and self._mode is ListenMode.REALTIME
         ):
             return
+        self._sound = self._clock.seconds()
         if audio.payload:
             self._ears.hear(audio.payload)
         elif listening:
@@ -252,15 +277,20 @@ class Session:
         if self.state is State.ANSWERING:
             # Right after a `detect` that is being answered, start only says the
             # mode; once the device plays, or by a press, it interrupts (§4.6).
-            if mode is not ListenMode.MANUAL and not (self._turn and self._turn.playing):
+            if mode is not ListenMode.MANUAL and not self._floor.playing:
                 return
             self._stop_answer()
         self.state = State.LISTENING
         self._ears.listen(manual=mode is ListenMode.MANUAL)
+        if mode is ListenMode.MANUAL:
+            self._idle.busy()
+        else:
+            self._idle.listening()
 
     def _listen_stopped(self) -> None:
         if self.state is not State.LISTENING:
             return
+        self._idle.busy()
         deaf = self._ears.deaf
         recognition = self._ears.take()
         if recognition is not None and not deaf:
@@ -277,17 +307,29 @@ class Session:
     def _uttered(self, recognition: IRecognition) -> None:
         """An utterance ended: answer it."""
         if self.state is State.ANSWERING:
-            # Too short a voice to interrupt, or it would have been (see _voiced).
-            recognition.cancel()
-            return
-        self._begin(lambda turn: turn.answer(recognition.finish(), spoken=True))
+            self._barge_in.uttered(recognition)
+        else:
+            self._begin(lambda turn: turn.answer(recognition.finish(), spoken=True))
 
     def _voiced(self, milliseconds: int) -> None:
-        barge_in = self._assistant.settings.listen.barge_in * 1000
-        if self.state is State.ANSWERING and milliseconds >= barge_in:
-            self._log.debug("{session_id}: interrupted by voice", session_id=self._id)
-            self._cancel_answer()
-            self.state = State.LISTENING
+        if self.state is State.ANSWERING:
+            self._barge_in.voiced(milliseconds)
+        else:
+            self._idle.listening()
+
+    def _hushed(self) -> None:
+        if self.state is State.ANSWERING:
+            self._barge_in.hushed()
+
+    def _interrupted_by(self, said: Transcript, ended: float) -> None:
+        """Words over the answer: they are answered instead."""
+        # The person may have gone on already.
+        self._begin(lambda turn: turn.answer(_now(said), ended=ended), anew=False)
+
+    def _talked_over(self) -> None:
+        """Somebody speaks on and on over the answer: it is listened to."""
+        self._stop_answer()
+        self.state = State.LISTENING
 
     # --- other ways to begin a turn --------------------------------------------------------
 
@@ -297,7 +339,7 @@ class Session:
             self._typed(words)
             return
         if greetings := wake.greetings:
-            greeting = greetings[self._turns % len(greetings)]
+            greeting = greetings[self._floor.turns % len(greetings)]
             self._begin(lambda turn: turn.greet(words, greeting))
         elif self.state is State.ANSWERING:
             self._stop_answer()
@@ -322,32 +364,30 @@ class Session:
 
     # --- the turn ---------------------------------------------------------------------------
 
-    def _begin(self, answer: Callable[[Turn], Awaitable[bool]]) -> None:
-        """Start a turn; one that is under way ends first."""
-        self._cancel_answer()
+    def _begin(
+        self,
+        answer: Callable[[Turn], Awaitable[bool]],
+        *,
+        ending: bool = False,
+        anew: bool = True,
+    ) -> None:
+        """Start a turn; one that is under way ends first.
+
+        :param ending: it is the last one.
+        :param anew: whatever is being said meanwhile is not listened to.
+        """
+        self._barge_in.forget()
+        self._idle.busy()
         # A goodbye that was talked over is none.
-        self._ending = False
-        self._ears.listen(manual=False)
+        self._ending = ending
+        if anew:
+            self._ears.listen(manual=False)
         self.state = State.ANSWERING
-        self._turns += 1
-        turn = self._turn = Turn(self._turns, self._mind, self._mouth)
+        self._floor.begin(answer, self._request)
 
-        async def run() -> bool:
-            return await answer(turn)
-
-        # The turn may end at once; _answered looks at what is current.
-        with trace.working_for(self._request):
-            deferred = self._answer = Deferred.fromCoroutine(run())
-        deferred.addBoth(self._answered, turn)
-
-    def _answered(self, outcome: bool | Failure, turn: Turn) -> None:
-        if isinstance(outcome, Failure) and not isinstance(outcome.value, CancelledError):
-            self._log.failure(
-                "{session_id}: turn {turn} broke", outcome, session_id=self._id, turn=turn.number
-            )
-        if turn is not self._turn or self.state is not State.ANSWERING:
-            return
-        self._turn = self._answer = None
+    def _answered(self) -> None:
+        """The turn has come to its end by itself."""
+        self._barge_in.forget()
         if self._ending:
             self._end("farewell")
             return
@@ -355,13 +395,9 @@ class Session:
         if self._leaving:
             self._leave_at_rest()
 
-    def _cancel_answer(self) -> None:
-        answer, self._answer, self._turn = self._answer, None, None
-        if answer is not None:
-            answer.cancel()
-
     def _stop_answer(self) -> None:
-        self._cancel_answer()
+        self._barge_in.forget()
+        self._floor.cancel()
         if self.state is State.ANSWERING:
             self.state = State.IDLE
 
@@ -373,8 +409,23 @@ class Session:
             self._ears.forget()
         else:
             self.state = State.LISTENING
-            self._ears.listen(manual=False)
+            # Somebody may be in the middle of an utterance, over the end of the answer.
+            if not self._ears.busy:
+                self._ears.listen(manual=False)
+            self._idle.listening()
         self._announcements.offer()
+
+    def _quiet(self) -> None:
+        """Nobody has said anything for long."""
+        if self._ears.busy:
+            self._idle.listening()
+            return
+        # A device that has stopped sending sound is not listening any more.
+        deaf = self._clock.seconds() - self._sound > _OPEN_MICROPHONE
+        if self._assistant.settings.idle.farewell and not deaf:
+            self._begin(lambda turn: turn.bid_farewell(), ending=True)
+        else:
+            self._end("farewell")
 
     def _may_announce(self) -> bool:
         return self.state in (State.IDLE, State.LISTENING) and not self._ears.busy

@@ -21,7 +21,9 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :ivar max_utterance: longer utterances are ended.
     :ivar stalled: an utterance whose sound stops coming for this long (by the
         clock) is ended.
-    :ivar barge_in: voiced sound that interrupts an answer in realtime mode.
+    :ivar barge_in: voiced sound that pauses an answer in realtime mode.
+    :ivar pause: longest pause (by the clock): then who still speaks interrupts it, and
+        otherwise it goes on.
     """
 
     pre_roll: Seconds = 0.3
@@ -31,12 +33,27 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_speech: Seconds = 0.2
     max_utterance: Seconds = 30.0
     stalled: Seconds = 1.5
-    barge_in: Seconds = 0.3
+    barge_in: Seconds = 0.2
+    pause: Annotated[float, Meta(ge=0.1, le=60)] = 8.0
 
     def __post_init__(self) -> None:
         # Otherwise nothing would ever be speech.
         if not (self.start <= self.start_window and self.min_speech <= self.max_utterance):
             raise ValueError("needs start <= start_window and min_speech <= max_utterance")
+
+
+class IdleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When nobody says anything any more.
+
+    :ivar no_speech: seconds that a device listens without a word; then the session
+        ends; 0: never.
+    :ivar farewell: whether it says goodbye before.
+    :ivar keep: ids of devices whose sessions stay.
+    """
+
+    no_speech: Seconds = 120.0
+    farewell: bool = True
+    keep: frozenset[str] = frozenset()
 
 
 class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -197,6 +214,7 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     listen: ListenSettings = ListenSettings()
     wake: WakeSettings = WakeSettings()
+    idle: IdleSettings = IdleSettings()
     turn: TurnSettings = TurnSettings()
     dialogue: DialogueSettings = DialogueSettings()
     mcp: McpSettings = McpSettings()

@@ -9,6 +9,7 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "apology": "Sorry, something went wrong. Please try again.",
         "apology_title": "Error",
         "checking": "One moment, let me look.",
+        "farewell": "Goodbye for now.",
         "deaf": "I did not hear anything. Please say it again.",
         "deaf_title": "Not heard",
         "no_answer": "I have no answer to that.",
@@ -19,6 +20,7 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "apology": "抱歉，出了点问题，请再试一次。",
         "apology_title": "出错了",
         "checking": "稍等，我看看。",
+        "farewell": "我先休息了，再见。",
         "deaf": "我什么都没有听到，请再说一次。",
         "deaf_title": "没听见",
         "no_answer": "这个我答不上来。",
@@ -28,7 +30,7 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
 }
 
 # Keys of what is said again and again, those first that are needed most.
-SPOKEN: Final = ("apology", "checking", "no_answer", "too_many_tools")
+SPOKEN: Final = ("apology", "checking", "farewell", "no_answer", "too_many_tools")
 
 
 def catalogue_of(language: str) -> str:

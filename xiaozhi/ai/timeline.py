@@ -31,6 +31,11 @@ class Timeline:
         self._wordless = False
         self._silent = True
 
+    def since(self, ended: float) -> None:
+        """The turn answers an utterance whose end was heard then."""
+        self.begun = "spoken"
+        self._start = ended
+
     async def awaited(self, kind: str, stage: str, call: Awaitable[T]) -> T:
         """Await a provider's answer.
 

@@ -49,16 +49,23 @@ class Turn:
         self._played: Deferred[Playback] = Deferred()
         self._limit = Limit(mind.limits.whole, mind.clock, late("turn"))
         self._began = 0.0
+        self._waits = 0.0
+        self._playing_out: Limit | None = None
         self._timeline = Timeline(mind.counts, mind.clock)
         self._thought = Thought(mind, number, self._timeline, self._say, self._remark)
 
-    async def answer(self, heard: Awaitable[Transcript], *, spoken: bool = False) -> bool:
+    async def answer(
+        self, heard: Awaitable[Transcript], *, spoken: bool = False, ended: float | None = None
+    ) -> bool:
         """Answer what was said.
 
-        :param spoken: it is being recognised; otherwise it was typed.
+        :param spoken: it is being recognised; otherwise it was typed, unless:
+        :param ended: it was said, and has been recognised: when its end was heard.
         :return: False if nothing was said after all; the device was sent nothing.
         """
 
+        if ended is not None:
+            self._timeline.since(ended)
         if spoken:
             self._timeline.begun = "spoken"
 
@@ -121,6 +128,17 @@ class Turn:
 
         return await self._carried_out(greet)
 
+    async def bid_farewell(self) -> bool:
+        """Say goodbye, unasked."""
+        self._timeline.begun = "recited"
+
+        async def farewell() -> bool:
+            self._start("")
+            await self._remark("farewell")
+            return True
+
+        return await self._carried_out(farewell)
+
     async def announce(self, words: str) -> bool:
         """Say what nobody has asked for, in the language of its script."""
         self._language = language_of(words, self._mind.language)
@@ -129,6 +147,12 @@ class Turn:
             return words
 
         return await self.recite("", ready())
+
+    def wait(self, seconds: float) -> None:
+        """It is paused for up to so long: the edge reports its end later."""
+        self._waits += seconds
+        if self._playing_out is not None:
+            self._playing_out.extend(seconds)
 
     def playback(self, report: Playback) -> None:
         """The edge says how far the device is with this turn."""
@@ -201,9 +225,10 @@ class Turn:
         elapsed = self._mind.clock.seconds() - self._began
         # The sound may not have begun long ago: allow for all of it.
         limit = max(0.0, speech.sent_ms / 1000 - elapsed) + speech.sent_ms / 1000
-        limit += self._mind.limits.playback
+        limit += self._mind.limits.playback + self._waits
+        self._playing_out = Limit(limit, self._mind.clock, late("playback"))
         try:
-            await within(limit, self._mind.clock, self._played, late("playback"))
+            await self._playing_out.run(self._played)
         except ProviderError:
             # The edge owns the stop; it is not ours to doubt that it was sent.
             self._log.warn(

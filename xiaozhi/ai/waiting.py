@@ -71,6 +71,11 @@ class Limit:
                 raise self._late() from None
             due.cancel()
 
+    def extend(self, seconds: float) -> None:
+        """Allow for so much more, if it is not over."""
+        if self._due is not None and self._due.active():
+            self._due.delay(seconds)
+
     async def held_up(self, awaitable: Awaitable[T]) -> T:
         """From within :meth:`run`: await something that costs none of its time."""
         due = self._due

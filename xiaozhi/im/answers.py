@@ -109,6 +109,8 @@ class Answers:
             case m.Flush():
                 self.question = ""  # the turn is given up
                 down.flush(message.turn)
+            case m.Pause():
+                down.pause(message.turn, paused=message.paused)
             case m.Stt():
                 if self.asked is not Asked.PICTURE:
                     self.question = message.text

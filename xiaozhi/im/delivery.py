@@ -116,6 +116,11 @@ class Delivery:
         return self._pacer is not None and self._pacer.busy
 
     @property
+    def playing(self) -> bool:
+        """Whether the device has sound of a turn that is not over."""
+        return self._pacer is not None and self._pacer.playing
+
+    @property
     def uncounted(self) -> tuple[int, int]:
         """Packets and bytes of the turn that is being played: they are counted with
         its end, because one addition a turn costs less than one a packet."""
@@ -145,6 +150,11 @@ class Delivery:
     def flush(self, turn: int) -> None:
         """The AI takes back what has not been played."""
         (self._pacer or self._paced()).flush(turn)
+
+    def pause(self, turn: int, *, paused: bool) -> None:
+        """The AI wants a turn to be silent for a while, or to go on."""
+        if self._pacer is not None:
+            self._pacer.pause(turn, paused=paused)
 
     def cut(self) -> None:
         """The device wants silence. Outside a turn nothing is sent: a device is in

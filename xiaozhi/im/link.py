@@ -282,6 +282,9 @@ class DeviceLink:
 
     def _take(self, message: m.DeviceText, now: float) -> None:
         answers = self._answers
+        if self._silences(message):
+            # At once, however far the AI is (§4.6).
+            self._down.cut()
         match message:
             case m.Ping():
                 self._down.text(m.Pong(int(now * 1000)))
@@ -290,10 +293,8 @@ class DeviceLink:
                 self._shut(closecodes.NORMAL, "goodbye")
                 return
             case m.Abort():
-                # Silence at once, however far the AI is (§4.6).
                 answers.asked, answers.question = Asked.NOTHING, ""
                 self._record.utterance_over()
-                self._down.cut()
             case m.Listen():
                 answers.asked = _ASKED[message.state]
                 # After a turn devices begin to listen by themselves: nothing new asked.
@@ -315,6 +316,19 @@ class DeviceLink:
         if self._session is not None:
             self._session.send(message)
         answers.settle()
+
+    def _silences(self, message: m.DeviceText) -> bool:
+        """Whether the device wants to hear no more of the present answer."""
+        match message:
+            case m.Abort() | m.Image():
+                return True
+            case m.Chat(text=words) | m.Listen(state=m.ListenState.DETECT, text=words):
+                return bool(words.strip())
+            case m.Listen(state=m.ListenState.START, mode=mode):
+                # Right after a `detect` that is being answered it only says the mode.
+                return mode is m.ListenMode.MANUAL or self._down.playing
+            case _:
+                return False
 
     def microphone(self) -> m.Listen | None:
         """What opened the microphone, as far as we have been told."""

@@ -73,6 +73,7 @@ class Pacer:
         "_lead",
         "_not_before",
         "_output",
+        "_paused",
         "_play_at",
         "_pumping",
         "_queue",
@@ -122,6 +123,8 @@ class Pacer:
         # The wheel's tick that wakes us for the head of the queue.
         self._armed: int | None = None
         self._pumping = False
+        # The turn whose sound waits, though it is its time.
+        self._paused: int | None = None
         self._blocked = False
         self._held = False
         self.stale = 0
@@ -131,6 +134,11 @@ class Pacer:
     def busy(self) -> bool:
         """Whether the device is in a turn, or one waits."""
         return self._turn is not None or bool(self._queue)
+
+    @property
+    def playing(self) -> bool:
+        """Whether the device has been sent sound of a turn that is not over."""
+        return self._turn is not None and self._sent_ms > 0
 
     @property
     def frames(self) -> int:
@@ -167,6 +175,7 @@ class Pacer:
             turn == self._turn
             and self._sent_ms > 0
             and not self._blocked
+            and self._paused is None
             and self._play_at < self._clock.seconds()
         )
 
@@ -206,6 +215,8 @@ class Pacer:
             self._queue = deque(item for item in self._queue if item.turn != turn)
             self._count()
         self._disarm()
+        if self._paused == turn:
+            self._paused = None
         played = 0
         if turn == self._turn:
             played = self._played_ms()
@@ -213,6 +224,18 @@ class Pacer:
             self._output.tell(Tts(TtsState.STOP, turn=turn))
         self._output.report(Playback(turn, PlaybackState.FLUSHED, played))
         self._pump()
+
+    def pause(self, turn: int, *, paused: bool) -> None:
+        """Play nothing of a turn for a while, or go on where it was. The device plays
+        what it has got. A turn that has not begun yet does so in silence."""
+        if paused:
+            if turn in (self._turn, self._tail) or turn > self._ended:
+                self._paused = turn
+        elif turn == self._paused:
+            self._paused = None
+            # On a new clock: lost time is not caught up.
+            self._disarm()
+            self._pump()
 
     # --- from the link -----------------------------------------------------------------
 
@@ -226,6 +249,7 @@ class Pacer:
 
     def finish(self) -> None:
         """The AI is gone: play what is there, then stop."""
+        self._paused = None
         if self._tail is not None:
             self._queue.append(Tts(TtsState.STOP, turn=self._tail))
             self._tail = None
@@ -293,12 +317,15 @@ class Pacer:
         self._pumping = True
         try:
             while self._queue and not self._blocked:
+                item = self._queue[0]
                 now = self._clock.seconds()
-                due = self._due(self._queue[0])
+                due = self._due(item)
                 if due > now + _SOON:
                     self._wake(due)
                     return
-                item = self._queue.popleft()
+                if item.turn == self._paused and not _begins(item):
+                    return
+                self._queue.popleft()
                 if isinstance(item, Audio):
                     if woken:
                         self._late(now - due if now > due else 0.0)
@@ -344,3 +371,7 @@ class Pacer:
             self._output.tell(message)
             played = round(self._sent_ms)
             self._output.report(Playback(message.turn, PlaybackState.FINISHED, played))
+
+
+def _begins(item: Tts | Audio) -> bool:
+    return isinstance(item, Tts) and item.state is TtsState.START

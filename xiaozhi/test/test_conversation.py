@@ -7,9 +7,16 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.settings import SessionSettings, TurnSettings, WakeSettings
+from xiaozhi.ai.settings import (
+    IdleSettings,
+    ListenSettings,
+    SessionSettings,
+    TurnSettings,
+    WakeSettings,
+)
 from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.device import events as e
+from xiaozhi.device.identity import numbered
 from xiaozhi.testing.house import AI, SPEECH, House, Visitor
 from xiaozhi.values import Direction, Receipt
 from xiaozhi.wire.jsontext import Dialect
@@ -288,6 +295,96 @@ class InterruptionTests(ConversationCase):
         visitor.device.microphone.say(SPEECH[: 32 * 150])
         self.assertGreater(house.until(answer).audio_ms, 4_000)
 
+    def silent(self, visitor: Visitor, begin: float, end: float) -> bool:
+        """Whether nothing was played in that time; a device plays out what it has."""
+        return not any(
+            begin < at < end for at, event in visitor.events if isinstance(event, e.PacketPlayed)
+        )
+
+    def assert_whole(self, audio_ms: float) -> None:
+        """All of ``LONG``, and a pause after each of its two clauses."""
+        self.assertLess(abs(audio_ms - 60 * len(LONG) - 240), 180)
+
+    def test_a_noise_only_pauses(self) -> None:
+        """Sound pauses at the voice and goes on where it was when no words come."""
+        house = self.house(asr={"texts": ("hello", "")}, llm={"answers": (LONG,)})
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        answer = visitor.device.say(SPEECH)
+        house.run(3)
+        begin = house.clock.seconds()
+        visitor.device.microphone.say(SPEECH)
+        told = house.until(answer)
+        self.assertTrue(self.silent(visitor, begin + 0.5, begin + 1.5))
+        self.assertEqual(" ".join(told.sentences), LONG)
+        self.assertFalse(told.interrupted)
+        self.assert_whole(told.audio_ms)
+        self.assert_paired(visitor)
+
+    def test_a_noise_that_is_no_utterance_only_pauses(self) -> None:
+        listen = ListenSettings(barge_in=0.1, min_speech=0.4)
+        house = self.house(session=SessionSettings(listen=listen), llm={"answers": (LONG,)})
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        answer = visitor.device.say(SPEECH)
+        house.run(3)
+        visitor.device.microphone.say(SPEECH[: 32 * 300])
+        told = house.until(answer)
+        self.assertEqual((told.interrupted, len(visitor.seen(e.Heard))), (False, 1))
+        self.assert_whole(told.audio_ms)
+
+    def test_a_noise_while_it_is_thought_of(self) -> None:
+        house = self.house(
+            asr={"texts": ("hello", "")}, llm={"answers": ("All right.",), "delay": 1.0}
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        answer = visitor.device.say(SPEECH)
+        house.run(1.8)
+        visitor.device.microphone.say(SPEECH)
+        told = house.until(answer)
+        self.assertEqual((told.text, told.tts_stops), ("All right.", 1))
+
+    def test_a_recogniser_that_fails_over_an_answer(self) -> None:
+        """Who cannot be understood does not interrupt."""
+        house = self.house(llm={"answers": (LONG,)})
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        answer = visitor.device.say(SPEECH)
+        house.run(3)
+        visitor.device.microphone.say(SPEECH)
+        house.providers.asr.close()
+        self.assertFalse(house.until(answer).interrupted)
+
+    def test_who_speaks_on_and_on_is_listened_to(self) -> None:
+        """Longer than a pause may be: then it is no noise."""
+        listen = ListenSettings(pause=2.0)
+        house = self.house(
+            session=SessionSettings(listen=listen),
+            asr={"texts": ("hello", "a long story")},
+            llm={"replies": {"hello": LONG * 2, "a long story": "I see."}},
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(3)
+        begin = house.clock.seconds()
+        answer = house.until(visitor.device.say(SPEECH * 4))
+        self.assertEqual((answer.heard, answer.text), ("a long story", "I see."))
+        stops = [at - begin for at, event in visitor.events if isinstance(event, e.SpeechStopped)]
+        self.assertLess(min(stop for stop in stops if stop > 0), 2.6)
+        self.assert_paired(visitor)
+
+    def test_a_recogniser_that_takes_long_over_an_answer(self) -> None:
+        """The pause is bounded; then it goes on."""
+        listen = ListenSettings(pause=2.0)
+        house = self.house(
+            session=SessionSettings(listen=listen),
+            asr={"texts": ("hello", "never heard"), "delay": 5.0},
+            llm={"answers": (LONG,)},
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        answer = visitor.device.say(SPEECH)
+        house.run(8)
+        visitor.device.microphone.say(SPEECH)
+        self.assertFalse(house.until(answer).interrupted)
+        self.assertEqual(len(visitor.seen(e.Heard)), 1)
+
     def test_typing_over_an_answer(self) -> None:
         house = self.house(llm={"replies": {"go": LONG * 3, "next": "Yes."}})
         visitor = house.connect()
@@ -307,6 +404,36 @@ class InterruptionTests(ConversationCase):
         self.assertEqual(visitor.device.machine.state, e.State.LISTENING)
         self.assert_paired(visitor)
 
+    def test_the_edge_silences_by_itself(self) -> None:
+        """Whoever interrupts hears the end at once, also while the AI is away."""
+        for interrupt in (
+            {"type": "abort"},
+            {"type": "listen", "state": "detect", "text": "what else"},
+            {"type": "listen", "state": "detect", "text": "你好小智"},
+            {"type": "listen", "state": "start", "mode": "manual"},
+            {"type": "listen", "state": "start", "mode": "auto"},
+            {"type": "chat", "text": "what else"},
+            {
+                "type": "image",
+                "text": "what is it",
+                "image_data": {"data": "AAAA", "format": "png"},
+            },
+        ):
+            house = self.house(llm={"answers": (LONG * 3,)})
+            browser = house.browse()
+            browser.say(type="hello")
+            house.run(0.1)
+            browser.say(type="listen", state="detect", text="go")
+            house.run(2)
+            self.assertEqual(browser.of("tts")[-1]["state"], "sentence_start")
+            for stream in house.network.streams(AI):
+                stream.stall()
+            browser.say(**interrupt)
+            packets = len(browser.packets)
+            self.assertEqual(browser.of("tts")[-1]["state"], "stop", interrupt)
+            house.run(1)
+            self.assertEqual(len(browser.packets), packets, interrupt)
+
     def test_hanging_up_in_mid_answer(self) -> None:
         house = self.house(llm={"answers": (LONG * 3,)}, tts={"pace": 2.0})
         visitor = house.connect()
@@ -315,6 +442,89 @@ class InterruptionTests(ConversationCase):
         visitor.device.machine.drop()
         house.run(1)
         self.assertEqual(house.ai.status().sessions, 0)
+
+
+class IdleTests(ConversationCase):
+    """Nobody says anything any more."""
+
+    def test_farewell(self) -> None:
+        """Spoken, played to its end, and only then is the device hung up."""
+        house = self.house(session=SessionSettings(idle=IdleSettings(no_speech=20)))
+        for mode in (ListenMode.AUTO, ListenMode.REALTIME):
+            visitor = house.connect(mode=mode)
+            house.until(visitor.device.say(SPEECH))
+            house.run(19)
+            self.assertEqual(len(visitor.seen(e.SpeechStarted)), 1)
+            house.run(5)
+            sentences = [sentence.text for sentence in visitor.seen(e.Sentence)]
+            self.assertEqual(sentences[1:], ["Goodbye for now."])
+            self.assert_paired(visitor)
+            self.assertEqual(visitor.cable.closed, (1000, "farewell"))
+            played = [at for at, event in visitor.events if isinstance(event, e.PacketPlayed)]
+            closed = [at for at, event in visitor.events if isinstance(event, e.Disconnected)]
+            self.assertLess(played[-1], closed[0])
+            self.assertGreaterEqual(
+                len(played) * 60, 60 * len("All right." + "Goodbye for now.") + 240
+            )
+
+    def test_who_speaks_meanwhile_stays(self) -> None:
+        house = self.house(
+            session=SessionSettings(idle=IdleSettings(no_speech=20)),
+            asr={"texts": ("hello", "wait")},
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        house.until(visitor.device.say(SPEECH))
+        house.run(19.5)
+        answer = house.until(visitor.device.say(SPEECH))
+        self.assertEqual((answer.heard, answer.text), ("wait", "All right."))
+        house.run(15)
+        self.assertIsNone(visitor.cable.closed)
+
+    def test_a_farewell_that_is_talked_over_is_none(self) -> None:
+        house = self.house(
+            session=SessionSettings(idle=IdleSettings(no_speech=20)),
+            asr={"texts": ("hello", "wait")},
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        house.until(visitor.device.say(SPEECH))
+        house.run(20.2)
+        self.assertEqual(visitor.device.machine.state, e.State.SPEAKING)
+        visitor.device.microphone.say(SPEECH)
+        house.run(10)
+        self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello", "wait"])
+        self.assertIsNone(visitor.cable.closed)
+
+    def test_without_a_word(self) -> None:
+        idle = IdleSettings(no_speech=20, farewell=False)
+        house = self.house(session=SessionSettings(idle=idle))
+        visitor = house.connect()
+        house.until(visitor.device.say(SPEECH))
+        house.run(21)
+        self.assertEqual(visitor.cable.closed, (1000, "farewell"))
+        self.assertEqual(len(visitor.seen(e.SpeechStarted)), 1)
+
+    def test_devices_that_stay(self) -> None:
+        kept = frozenset({numbered(1).device_id})
+        house = self.house(session=SessionSettings(idle=IdleSettings(no_speech=20, keep=kept)))
+        visitor = house.connect()
+        house.until(visitor.device.say(SPEECH))
+        house.run(60)
+        self.assertIsNone(visitor.cable.closed)
+
+    def test_never(self) -> None:
+        house = self.house(session=SessionSettings(idle=IdleSettings(no_speech=0)))
+        visitor = house.connect()
+        house.until(visitor.device.say(SPEECH))
+        house.run(200)
+        self.assertIsNone(visitor.cable.closed)
+
+    def test_by_button_nobody_is_waited_for(self) -> None:
+        house = self.house(session=SessionSettings(idle=IdleSettings(no_speech=20)))
+        visitor = house.connect(mode=ListenMode.MANUAL)
+        house.until(visitor.device.say(SPEECH))
+        house.run(60)
+        self.assertEqual(len(visitor.seen(e.SpeechStarted)), 1)
+        self.assertIsNone(visitor.cable.closed)
 
 
 class WakeWordTests(ConversationCase):
@@ -492,7 +702,10 @@ class OutageTests(ConversationCase):
         began = house.clock.seconds()
         house.until(visitor.device.say(SPEECH))
         stops = [at - began for at, event in visitor.events if isinstance(event, e.SpeechStopped)]
-        self.assertLess(min(stop for stop in stops if stop > 0), 1.0)
+        # It is paused at the voice, and given up when there were words.
+        self.assertLess(min(stop for stop in stops if stop > 0), 2.0)
+        house.run(5)
+        self.assertEqual(visitor.seen(e.Sentence)[-1].text, "Fine.")
         self.assert_paired(visitor)
 
     def test_heard_by_the_ai_and_never_acknowledged(self) -> None:

@@ -365,6 +365,59 @@ class PressureTests(PacerCase):
         self.wait(3)
         self.assertEqual(self.device.story()[-1], "stop 1")
 
+    def test_pause(self) -> None:
+        """Silence within a tick, and then on from the same packet, none twice."""
+        self.turn(10)
+        self.wait(0.2)
+        sent = len(self.device.times())
+        self.pacer.pause(1, paused=True)
+        self.wait(1)
+        self.assertEqual(len(self.device.times()), sent)
+        self.assertTrue(self.pacer.busy)
+        self.pacer.pause(1, paused=False)
+        self.wait(2)
+        numbers = [what.payload for _, what in self.device.got if isinstance(what, Audio)]
+        self.assertEqual(numbers, [packet(number).payload for number in range(10)])
+        self.assertEqual(self.device.story()[-1], "stop 1")
+        self.assertEqual(self.device.said()[-1], (1, "finished", 600))
+        self.assertEqual(self.counts.underruns, 0)
+
+    def test_pause_of_another_turn(self) -> None:
+        self.turn(10)
+        self.wait(0.1)
+        self.pacer.flush(1)
+        self.turn(10, 2)
+        self.pacer.pause(1, paused=True)
+        self.wait(2)
+        self.assertEqual(len(self.device.times()), 10 + 3)
+
+    def test_pause_before_the_start(self) -> None:
+        """Somebody speaks while the answer is still thought of."""
+        self.pacer.pause(1, paused=True)
+        self.turn(3)
+        self.wait(1)
+        self.assertEqual(self.device.story(), ["start 1"])
+        self.pacer.pause(1, paused=False)
+        self.wait(1)
+        self.assertEqual(self.device.story()[-1], "stop 1")
+
+    def test_flush_of_a_paused_turn(self) -> None:
+        self.turn(10)
+        self.wait(0.1)
+        self.pacer.pause(1, paused=True)
+        self.pacer.flush(1)
+        self.assertEqual(self.device.story()[-1], "stop 1")
+        self.turn(3, 2)
+        self.wait(1)
+        self.assertEqual(self.device.story()[-1], "stop 2")
+
+    def test_an_ai_that_is_lost_pauses_nothing(self) -> None:
+        self.turn(3, stop=False)
+        self.pacer.pause(1, paused=True)
+        self.pacer.finish()
+        self.wait(1)
+        self.assertEqual(self.device.story()[-1], "stop 1")
+
     def test_close(self) -> None:
         self.turn(20)
         self.wait(0.2)
@@ -385,6 +438,7 @@ _ACTIONS = st.lists(
             st.tuples(st.just("audio"), st.integers(1, 4), st.integers(1, 12)),
             st.tuples(st.just("stop"), st.integers(1, 4)),
             st.tuples(st.just("flush"), st.integers(1, 4)),
+            st.tuples(st.sampled_from(["pause", "resume"]), st.integers(1, 4)),
             st.tuples(st.sampled_from(["cut", "finish", "block", "unblock"])),
         ),
     ),
@@ -401,6 +455,8 @@ class AnythingTests(PacerCase):
                 self.pacer.tts(Tts(SENTENCE, "x", turn))
             case ("stop", int(turn)):
                 self.pacer.tts(Tts(STOP, turn=turn))
+            case ("pause" | "resume" as what, int(turn)):
+                self.pacer.pause(turn, paused=what == "pause")
             case ("flush", int(turn)):
                 self.pacer.flush(turn)
             case ("audio", int(turn), int(many)):

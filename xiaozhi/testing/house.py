@@ -323,12 +323,16 @@ class House:
 
     def browse(self, number: int = 1) -> Browser:
         """Connect a client that speaks as the test has it speak."""
+        browser = Browser()
+        self.join(browser, number)
+        return browser
+
+    def join(self, browser: Browser, number: int = 1) -> None:
+        """Connect a client of the test's own making."""
         identity = numbered(number)
         known = Device(identity.device_id, identity.client_id, "somebody")
-        browser = Browser()
         browser.link = self.gateway.connect(browser, known, 0)
         self.browsers.append(browser)
-        return browser
 
     def run(self, seconds: float) -> None:
         """Let virtual time pass."""

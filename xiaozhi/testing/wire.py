@@ -83,6 +83,7 @@ downlinks: SearchStrategy[m.Downlink] = st.one_of(
     *_either,
     audio_down,
     st.builds(m.Flush, turns),
+    st.builds(m.Pause, turns, st.booleans()),
 )
 
 devices = st.builds(m.Device, texts, texts, texts)

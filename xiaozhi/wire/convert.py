@@ -209,6 +209,7 @@ _RESPONSE: dict[type, _Writer] = {
     m.Goodbye: (pb.RESPONSE_TYPE_STATUS, "goodbye", _copy("reason")),
     m.Unknown: (pb.RESPONSE_TYPE_OTHER, "other", _copy("type", "payload")),
     m.Flush: (pb.RESPONSE_TYPE_FLUSH, "flush", _copy("turn")),
+    m.Pause: (pb.RESPONSE_TYPE_PAUSE, "pause", _copy("turn", "paused")),
     m.SessionClose: (pb.RESPONSE_TYPE_CLOSE, "close", _copy("code", "message")),
 }
 
@@ -294,4 +295,5 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "error": lambda c: m.Error(c.code, c.message),
     "pong": lambda c: m.Pong(c.timestamp),
     "flush": lambda c: m.Flush(c.turn),
+    "pause": lambda c: m.Pause(c.turn, c.paused),
 }

@@ -356,6 +356,14 @@ class Flush:
     turn: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """AI → edge: stop playing ``turn``, or go on with it where it was."""
+
+    turn: int
+    paused: bool
+
+
 class PlaybackState(Enum):
     STARTED = "started"
     FINISHED = "finished"
@@ -409,6 +417,7 @@ Downlink = (
     | Unknown
     | Audio
     | Flush
+    | Pause
 )
 """What a session at the AI service sends to the edge."""
 

@@ -1,0 +1,117 @@
+"""A voice over an answer: a person who wants to speak, or a noise.
+
+In realtime the microphone stays open while the device speaks. At a voice the answer is
+paused; words end it, and without words it goes on where it was (§4.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from xiaozhi.ai.floor import Floor
+from xiaozhi.ai.settings import ListenSettings
+from xiaozhi.ai.waiting import late, within
+from xiaozhi.errors import ProviderError
+from xiaozhi.interfaces import IRecognition
+from xiaozhi.values import Transcript
+
+# Utterances over one answer that are recognised at a time; with more, the oldest is given up.
+_MOST = 3
+
+
+class BargeIn:
+    """Decides about what is heard during an answer.
+
+    :param recognize: seconds an utterance may take to be recognised.
+    :param speaking: whether somebody is in the middle of an utterance.
+    :param words: called with what was said over the answer, and when its end was heard.
+    :param silence: called when somebody speaks on and on: the answer is given up for
+        what is being said.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        session_id: str,
+        floor: Floor,
+        settings: ListenSettings,
+        recognize: float,
+        clock: IReactorTime,
+        speaking: Callable[[], bool],
+        words: Callable[[Transcript, float], None],
+        silence: Callable[[], None],
+    ) -> None:
+        self._session_id = session_id
+        self._floor = floor
+        self._settings = settings
+        self._recognize = recognize
+        self._clock = clock
+        self._speaking = speaking
+        self._words = words
+        self._silence = silence
+        self._candidates: list[Deferred[None]] = []
+
+    def voiced(self, milliseconds: int) -> None:
+        """So much of an utterance over the answer is voice."""
+        if milliseconds >= self._settings.barge_in * 1000:
+            self._floor.pause(self._settings.pause, self._paused_long)
+
+    def uttered(self, recognition: IRecognition) -> None:
+        """It has ended: its words decide."""
+        if not self._floor.paused:
+            # Too short a voice to be anybody's.
+            recognition.cancel()
+            return
+        if len(self._candidates) >= _MOST:
+            self._candidates[0].cancel()
+        candidate = Deferred.fromCoroutine(self._decide(recognition.finish()))
+        self._candidates.append(candidate)
+        candidate.addBoth(self._decided, candidate)
+
+    def hushed(self) -> None:
+        """What was taken for a voice was none."""
+        if not self._candidates:
+            self._floor.resume()
+
+    def forget(self) -> None:
+        """The answer is over, or given up: nobody is waited for any more."""
+        candidates, self._candidates = self._candidates, []
+        for candidate in candidates:
+            candidate.cancel()
+
+    async def _decide(self, heard: Awaitable[Transcript]) -> None:
+        ended = self._clock.seconds()
+        try:
+            transcript = await within(self._recognize, self._clock, heard, late("asr"))
+        except ProviderError as error:
+            # As good as no words: the answer goes on.
+            self._log.warn(
+                "{session_id}: what was said over an answer was not recognised: {error}",
+                session_id=self._session_id,
+                error=error,
+            )
+            return
+        if transcript.text.strip():
+            self._log.debug("{session_id}: interrupted by voice", session_id=self._session_id)
+            self._words(transcript, ended)
+
+    def _decided(self, outcome: object, candidate: Deferred[None]) -> object:
+        if candidate in self._candidates:
+            self._candidates.remove(candidate)
+        if not self._candidates and not self._speaking():
+            self._floor.resume()
+        cancelled = getattr(outcome, "check", lambda _: None)(CancelledError)
+        return None if cancelled else outcome
+
+    def _paused_long(self) -> None:
+        """Paused for so long: who still speaks means it; words that do not come do not."""
+        if self._speaking():
+            self._silence()
+        else:
+            self.forget()
+            self._floor.resume()

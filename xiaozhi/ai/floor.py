@@ -1,0 +1,119 @@
+"""Who has the floor: the answer that is being given, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xiaozhi import trace
+from xiaozhi.ai.mind import Mind
+from xiaozhi.ai.speech import Mouth
+from xiaozhi.ai.turn import Turn
+from xiaozhi.wire.messages import Pause, Playback
+
+
+class Floor:
+    """Runs one turn at a time.
+
+    :param first: the number of the first turn; each has a higher one.
+    :param over: called with nothing when a turn has come to its own end.
+    :ivar paused: the device is to be silent while somebody speaks over the answer.
+    """
+
+    _log = Logger()
+
+    def __init__(self, first: int, mind: Mind, mouth: Mouth, over: Callable[[], None]) -> None:
+        self._number = first
+        self._mind = mind
+        self._mouth = mouth
+        self._over = over
+        self._turn: Turn | None = None
+        self._answer: Deferred[bool] | None = None
+        self._pause_limit: IDelayedCall | None = None
+        self.paused = False
+
+    @property
+    def taken(self) -> bool:
+        """Whether an answer is being given."""
+        return self._turn is not None
+
+    @property
+    def playing(self) -> bool:
+        """Whether the device has begun to play it."""
+        return self._turn is not None and self._turn.playing
+
+    @property
+    def turns(self) -> int:
+        """The number of the turn begun last."""
+        return self._number
+
+    def begin(
+        self, answer: Callable[[Turn], Awaitable[bool]], request: trace.Request | None
+    ) -> None:
+        """Start a turn; one that is under way ends first.
+
+        :param request: what it answers.
+        """
+        self.cancel()
+        self._number += 1
+        turn = self._turn = Turn(self._number, self._mind, self._mouth)
+
+        async def run() -> bool:
+            return await answer(turn)
+
+        # The turn may end at once; _ended looks at what is current.
+        with trace.working_for(request):
+            deferred = self._answer = Deferred.fromCoroutine(run())
+        deferred.addBoth(self._ended, turn)
+
+    def cancel(self) -> None:
+        """Nobody wants to hear more of it."""
+        self._unpause()
+        answer, self._answer, self._turn = self._answer, None, None
+        if answer is not None:
+            answer.cancel()
+
+    def pause(self, limit: float, late: Callable[[], None]) -> None:
+        """Let the device be silent, until :meth:`resume`, or for ``limit`` seconds: then
+        ``late`` is called, and has to decide."""
+        turn = self._turn
+        if turn is None or self.paused:
+            return
+        self.paused = True
+        turn.wait(limit)
+        self._mouth.send(Pause(turn.number, paused=True))
+        self._pause_limit = self._mind.clock.callLater(limit, late)
+
+    def resume(self) -> None:
+        """Go on where it was."""
+        if self.paused and self._turn is not None:
+            self._mouth.send(Pause(self._turn.number, paused=False))
+        self._unpause()
+
+    def playback(self, report: Playback) -> None:
+        """The edge says how far the device is."""
+        if self._turn is not None and report.turn == self._turn.number:
+            self._turn.playback(report)
+
+    def _unpause(self) -> None:
+        self.paused = False
+        if self._pause_limit is not None and self._pause_limit.active():
+            self._pause_limit.cancel()
+        self._pause_limit = None
+
+    def _ended(self, outcome: bool | Failure, turn: Turn) -> None:
+        if isinstance(outcome, Failure) and not isinstance(outcome.value, CancelledError):
+            self._log.failure(
+                "{session_id}: turn {turn} broke",
+                outcome,
+                session_id=self._mind.session_id,
+                turn=turn.number,
+            )
+        if turn is self._turn:
+            self._unpause()
+            self._turn = self._answer = None
+            self._over()
