@@ -388,6 +388,12 @@ class IPreparable(Interface):
         """The service has started: start child processes and the like."""
 
 
+class IOfModel(Interface):
+    """A provider whose vendor has several models."""
+
+    model = Attribute("The vendor's name for the one that answers; for figures and logs.")
+
+
 class IVoiceActivityDetector(IProvider):
     """Tells speech from the rest."""
 

@@ -253,6 +253,30 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """How a provider does.
+
+    :ivar name: as ``selected`` has it.
+    :ivar model: the vendor's name for what answers; may be empty.
+    :ivar state: ``closed``: it is asked; ``open``: it is left alone, because it failed;
+        ``half_open``: the next call finds out.
+    :ivar failures: in a row.
+    :ivar wait: seconds until it is tried again.
+    :ivar trouble: what it failed with last, for people; empty since it works.
+    :ivar failed: attempts that failed since the start, by code.
+    """
+
+    kind: str
+    name: str
+    model: str
+    state: str
+    failures: int = 0
+    wait: float = 0.0
+    trouble: str = ""
+    failed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamStatus:
     """One stream of the bridge.
 

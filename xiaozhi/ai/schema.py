@@ -13,15 +13,19 @@ from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceAddress
 from xiaozhi.logs import LogSettings
 from xiaozhi.metrics.settings import MetricsSettings
+from xiaozhi.providers.failover import FailoverSettings
+
+Names = str | tuple[str, ...]
 
 
 class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The provider of each kind, by name; their settings are under ``providers``."""
+    """The provider of each kind, by name; their settings are under ``providers``. Where
+    several are named, each is asked when those before it fail."""
 
-    asr: str = "sphinx"
-    llm: str = "intents"
-    tts: str = "espeak"
-    vlllm: str = "stand_in"
+    asr: Names = "sphinx"
+    llm: Names = "intents"
+    tts: Names = "espeak"
+    vlllm: Names = "stand_in"
     vad: str = "webrtc"
 
 
@@ -73,6 +77,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inbox: InboxSettings = field(default_factory=InboxSettings)
     session: SessionSettings = field(default_factory=SessionSettings)
     selected: Selected = field(default_factory=Selected)
+    failover: FailoverSettings = field(default_factory=FailoverSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     providers: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # Otherwise the last provider of a list would never get its turn.
+        turn = self.session.turn
+        stages = {
+            "asr": ("session.turn.recognize", turn.recognize),
+            "llm": ("session.turn.first_token", turn.first_token),
+            "tts": ("session.turn.first_audio", turn.first_audio),
+            "vlllm": ("http.vision.timeout", self.http.vision.timeout),
+        }
+        for kind, (stage, seconds) in stages.items():
+            chosen = getattr(self.selected, kind)
+            before = 0 if isinstance(chosen, str) else max(0, len(chosen) - 1)
+            if before * getattr(self.failover, kind) >= seconds:
+                raise ValueError(
+                    f"needs failover.{kind} × {before} < {stage}, or the last of"
+                    f" selected.{kind} has no time left"
+                )

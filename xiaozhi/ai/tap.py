@@ -100,6 +100,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         settings.providers,
         Runtime(reactor, offload),
         partial(read_section, path=options.path if options else "configuration"),
+        failover=settings.failover,
     )
 
     history = History(

@@ -15,7 +15,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from xiaozhi.errors import ProviderError
-from xiaozhi.interfaces import IRecognition, IRecognizer, ISynthesizer, ProviderRuntime
+from xiaozhi.interfaces import IOfModel, IRecognition, IRecognizer, ISynthesizer, ProviderRuntime
 from xiaozhi.values import Encoding, SoundFormat, Transcript
 
 from .openai_http import VendorClient, VendorSettings, error_text
@@ -41,7 +41,7 @@ class TranscriptionSettings(VendorSettings, frozen=True, kw_only=True, forbid_un
     max_seconds: Annotated[float, msgspec.Meta(ge=1, le=300)] = 60.0
 
 
-@implementer(IRecognizer)
+@implementer(IRecognizer, IOfModel)
 class OpenAITranscription:
     """``POST /audio/transcriptions`` with the whole utterance as WAV."""
 
@@ -50,6 +50,7 @@ class OpenAITranscription:
     def __init__(
         self, settings: TranscriptionSettings, reactor: Any, agent: IAgent | None = None
     ) -> None:
+        self.model = settings.model
         self.settings = settings
         self.client = VendorClient(settings, reactor, agent)
 
@@ -152,13 +153,14 @@ class SpeechSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_f
     speed: Annotated[float, msgspec.Meta(ge=0.25, le=4)] | None = None
 
 
-@implementer(ISynthesizer)
+@implementer(ISynthesizer, IOfModel)
 class OpenAISpeech:
     """``POST /audio/speech``, passed on as it arrives."""
 
     Settings: ClassVar[type[msgspec.Struct]] = SpeechSettings
 
     def __init__(self, settings: SpeechSettings, reactor: Any, agent: IAgent | None = None) -> None:
+        self.model = settings.model
         self._settings = settings
         self._client = VendorClient(settings, reactor, agent)
         self.sound = SoundFormat(_ENCODINGS[settings.response_format], settings.sample_rate)

@@ -14,7 +14,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from xiaozhi.errors import ProviderError
-from xiaozhi.interfaces import ILanguageModel, ProviderRuntime
+from xiaozhi.interfaces import ILanguageModel, IOfModel, ProviderRuntime
 from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Delta, Role, TextDelta, ToolCall, ToolSpec, Utterance
 
@@ -38,7 +38,7 @@ class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fie
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
 
 
-@implementer(ILanguageModel)
+@implementer(ILanguageModel, IOfModel)
 class OpenAIChat:
     """``POST /chat/completions`` with ``stream``.
 
@@ -55,6 +55,7 @@ class OpenAIChat:
     def __init__(
         self, settings: ChatSettings, reactor: Any, random: Random, agent: IAgent | None = None
     ) -> None:
+        self.model = settings.model
         self._settings = settings
         self._random = random
         self._client = VendorClient(settings, reactor, agent)

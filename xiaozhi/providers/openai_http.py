@@ -34,6 +34,14 @@ _ERROR_LIMIT = 16 * 1024
 _MESSAGE_LIMIT = 200
 _KEY_LIKE = re.compile(r"\b(sk|key)-[\w*.\-]{4,}")
 _IDLE_SECONDS = 60.0
+_CODES = {
+    401: "unauthorized",
+    402: "unpaid",
+    403: "unauthorized",
+    404: "not_found",
+    408: "timeout",
+    429: "rate_limited",
+}
 
 
 class VendorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -346,9 +354,7 @@ class VendorClient:
     def refusal(self, status: int, body: bytes) -> ProviderError:
         """The error for an answer that is not 200."""
         text = self.shorten(error_text(body))
-        code = {401: "unauthorized", 403: "unauthorized", 408: "timeout", 429: "rate_limited"}.get(
-            status, "vendor_error" if status >= 500 else "bad_request"
-        )
+        code = _CODES.get(status, "vendor_error" if status >= 500 else "bad_request")
         message = f"{self.place} answered {status}" + (f": {text}" if text else "")
         return ProviderError(code, message, retryable=status in (408, 429) or status >= 500)
 

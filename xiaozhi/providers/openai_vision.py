@@ -11,7 +11,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from xiaozhi.errors import ProviderError
-from xiaozhi.interfaces import IVisionModel, Offload, ProviderRuntime
+from xiaozhi.interfaces import IOfModel, IVisionModel, Offload, ProviderRuntime
 from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Picture
 
@@ -33,7 +33,7 @@ class VisionSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_f
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = 500
 
 
-@implementer(IVisionModel)
+@implementer(IVisionModel, IOfModel)
 class OpenAIVision:
     """``POST /chat/completions`` with the picture as a data URL."""
 
@@ -46,6 +46,7 @@ class OpenAIVision:
         offload: Offload,
         agent: IAgent | None = None,
     ) -> None:
+        self.model = settings.model
         self._settings = settings
         self._offload = offload
         self._client = VendorClient(settings, reactor, agent)

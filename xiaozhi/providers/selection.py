@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 
 from xiaozhi import plugins
@@ -23,23 +23,48 @@ from xiaozhi.interfaces import (
     IVoiceActivityDetector,
     ProviderRuntime,
 )
+from xiaozhi.providers.failover import FailoverSettings, Ring, close_all
+from xiaozhi.providers.failover_asr import FailoverRecognizer
+from xiaozhi.providers.failover_kinds import (
+    Failover,
+    FailoverModel,
+    FailoverSynthesizer,
+    FailoverVision,
+)
 from xiaozhi.providers.maker import KINDS
+from xiaozhi.values import ProviderStatus
 
 #: Reads a section: ``(value, type, key path) -> value of the type``, ConfigError if not.
 ReadSection = Callable[[Any, type[Any], str], Any]
 
-_log = Logger()
+#: What ``selected`` may say of a kind.
+Selected = str | Sequence[str]
+
+
+# What stands for the providers of a kind; voice activity is detected every 20 ms, and
+# nobody can wait for another detector.
+_FAILOVER: dict[str, type[Failover]] = {
+    "asr": FailoverRecognizer,
+    "llm": FailoverModel,
+    "tts": FailoverSynthesizer,
+    "vlllm": FailoverVision,
+}
+_LABEL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Providers:
-    """One of each kind."""
+    """One of each kind.
+
+    :ivar rings: what is behind those that stand for several.
+    """
 
     asr: IRecognizer
     llm: ILanguageModel
     tts: ISynthesizer
     vlllm: IVisionModel
     vad: IVoiceActivityDetector
+    rings: tuple[Ring, ...] = ()
 
     def prepare(self) -> None:
         """The service has started; see :class:`IPreparable`."""
@@ -48,21 +73,35 @@ class Providers:
             if IPreparable.providedBy(provider):
                 provider.prepare()
 
+    def status(self) -> list[ProviderStatus]:
+        """How those do that can be known to fail."""
+        return [status for ring in self.rings for status in ring.status()]
+
     def close(self) -> Deferred[None]:
         """Close all of them, whatever one of them says to it."""
-        return _close(getattr(self, kind) for kind in KINDS)
+        return close_all([getattr(self, kind) for kind in KINDS])
+
+
+def names(selected: Mapping[str, Selected]) -> dict[str, tuple[str, ...]]:
+    """By kind, the preferred one first."""
+    return {
+        kind: (chosen,) if isinstance(chosen, str) else tuple(chosen)
+        for kind, chosen in selected.items()
+    }
 
 
 def choose(
-    selected: Mapping[str, str],
+    selected: Mapping[str, Selected],
     sections: Mapping[str, Mapping[str, Any]],
     runtime: ProviderRuntime,
     read_section: ReadSection,
     makers: Iterable[IProviderMaker] | None = None,
+    failover: FailoverSettings | None = None,
 ) -> Providers:
     """Make the selected providers.
 
-    :param selected: name by kind; every kind is needed.
+    :param selected: a name by kind, or several in the order of preference; every kind
+        is needed. ``openai/backup`` is another ``openai``, with settings of its own.
     :param sections: settings by kind and name: ``{"tts": {"espeak": {…}}}``. Those
         not selected are checked, too, but nothing is made of them.
     :param read_section: ``xiaozhi.config.read_section``.
@@ -77,19 +116,49 @@ def choose(
     for kind in selected:
         _known(kind, KINDS, f"selected.{kind}: no such kind of provider")
     settings = _read(sections, table, read_section)
-    made: dict[str, Any] = {}
+    made: dict[str, list[tuple[str, Any]]] = {kind: [] for kind in KINDS}
+    by_kind = names(selected)
     try:
         for kind in KINDS:
             if kind not in selected:
                 raise ConfigError(f"selected.{kind}: is missing; {_are(table[kind])}")
-            name = selected[kind]
-            key = f"selected.{kind}"
-            _known(name, table[kind], f"{key}: there is no {kind} provider {name!r}")
-            made[kind] = _make(table[kind][name], settings, runtime, read_section)
+            for name in _checked(kind, by_kind[kind]):
+                key = f"selected.{kind}"
+                maker = _maker(table[kind], name, f"{key}: there is no {kind} provider {name!r}")
+                provider = _make(maker, name, settings, runtime, read_section)
+                made[kind].append((name, provider))
+        rings = {
+            kind: Ring(kind, made[kind], failover or FailoverSettings(), runtime.reactor)
+            for kind in _FAILOVER
+        }
     except BaseException:
-        _close(made.values())
+        close_all([provider for several in made.values() for _, provider in several])
         raise
-    return Providers(**made)
+    return Providers(
+        vad=made["vad"][0][1],
+        rings=tuple(rings.values()),
+        **{kind: cast(Any, _FAILOVER[kind](ring)) for kind, ring in rings.items()},
+    )
+
+
+def _checked(kind: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    key = f"selected.{kind}"
+    if not chosen:
+        raise ConfigError(f"{key}: names no provider")
+    if len(set(chosen)) < len(chosen):
+        raise ConfigError(f"{key}: names a provider twice; NAME/LABEL is another one")
+    if len(chosen) > 1 and kind not in _FAILOVER:
+        raise ConfigError(f"{key}: one name only; of this kind there is no list")
+    return chosen
+
+
+def _maker(makers: Mapping[str, IProviderMaker], name: str, message: str) -> IProviderMaker:
+    """:param name: ``openai`` or ``openai/label``."""
+    base, slash, label = name.partition("/")
+    if slash and not _LABEL.fullmatch(label):
+        raise ConfigError(f"{message}; a label is of letters, digits, - and _")
+    _known(base, makers, message)
+    return makers[base]
 
 
 def _read(
@@ -106,20 +175,21 @@ def _read(
             raise ConfigError(f"{key}: expected a mapping of providers to their settings")
         for name, section in by_name.items():
             path = f"{key}.{name}"
-            _known(name, table[kind], f"{path}: there is no {kind} provider {name!r}")
-            type_ = table[kind][name].settings()
+            maker = _maker(table[kind], str(name), f"{path}: there is no {kind} provider {name!r}")
+            type_ = maker.settings()
             settings[kind, name] = read_section({} if section is None else section, type_, path)
     return settings
 
 
 def _make(
     maker: IProviderMaker,
+    name: str,
     settings: Mapping[tuple[str, str], Any],
     runtime: ProviderRuntime,
     read_section: ReadSection,
 ) -> IProvider:
-    path = f"providers.{maker.kind}.{maker.name}"
-    own = settings.get((maker.kind, maker.name))
+    path = f"providers.{maker.kind}.{name}"
+    own = settings.get((maker.kind, name))
     if own is None:
         own = read_section({}, maker.settings(), path)
     try:
@@ -137,11 +207,3 @@ def _known(name: str, known: Iterable[str], message: str) -> None:
 
 def _are(known: Iterable[str]) -> str:
     return "there are " + ", ".join(sorted(known)) if known else "there is none"
-
-
-def _close(providers: Iterable[IProvider]) -> Deferred[None]:
-    def failed(failure: Any) -> None:
-        _log.failure("closing a provider failed", failure)
-
-    closing = [maybeDeferred(provider.close).addErrback(failed) for provider in providers]
-    return DeferredList(closing).addCallback(lambda _: None)

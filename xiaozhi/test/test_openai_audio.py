@@ -114,7 +114,7 @@ class TranscriptionTests(SynchronousTestCase):
     def test_bad_answers(self) -> None:
         for body, status, code in (
             (b'{"words": []}', 200, "bad_answer"),
-            (b'{"error": {"message": "no such model"}}', 404, "bad_request"),
+            (b'{"error": {"message": "no such model"}}', 404, "not_found"),
             (b"", 502, "vendor_error"),
         ):
             recognition = self.recognizer.recognition()

@@ -13,12 +13,13 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from xiaozhi import plugins
+from xiaozhi.ai.schema import Settings
 from xiaozhi.config import read_section
 from xiaozhi.errors import ConfigError
 from xiaozhi.interfaces import IPreparable, IProvider, IProviderMaker
 from xiaozhi.providers.doubles import ScriptedModel, ToneSynthesizer
 from xiaozhi.providers.maker import KINDS, ProviderMaker
-from xiaozhi.providers.selection import choose
+from xiaozhi.providers.selection import Providers, choose, names
 
 DOUBLES = {
     "asr": "scripted",
@@ -63,16 +64,27 @@ class Breaking:
         return fail(RuntimeError("does not close"))
 
 
+def behind(providers: Providers, kind: str) -> list[Any]:
+    """The providers of a kind, the preferred one first."""
+    (ring,) = (ring for ring in providers.rings if ring.kind == kind)
+    return [each.provider for each in ring.candidates]
+
+
 class SelectionTests(SynchronousTestCase):
     def choose(
         self,
         sections: dict[str, Any] | None = None,
         makers: Any = None,
-        **selected: str,
+        **selected: str | list[str],
     ) -> Any:
-        return choose(DOUBLES | selected, sections or {}, Runtime(), read_section, makers)
+        return choose({**DOUBLES, **selected}, sections or {}, Runtime(), read_section, makers)
 
-    def refused(self, *parts: str, sections: dict[str, Any] | None = None, **selected: str) -> None:
+    def refused(
+        self,
+        *parts: str,
+        sections: dict[str, Any] | None = None,
+        **selected: str | list[str],
+    ) -> None:
         error = self.assertRaises(ConfigError, self.choose, sections, **selected)
         for part in parts:
             self.assertIn(part, error.message)
@@ -81,16 +93,58 @@ class SelectionTests(SynchronousTestCase):
         providers = self.choose()
         for kind in KINDS:
             verifyObject(IProvider, getattr(providers, kind))
-        self.assertIsInstance(providers.llm, ScriptedModel)
+        self.assertIsInstance(behind(providers, "llm")[0], ScriptedModel)
         self.successResultOf(providers.close())
 
     def test_settings_arrive(self) -> None:
         providers = self.choose({"tts": {"tone": {"sample_rate": 16000}}})
-        assert isinstance(providers.tts, ToneSynthesizer)
-        self.assertEqual(providers.tts.sound.sample_rate, 16000)
+        (tone,) = behind(providers, "tts")
+        self.assertIsInstance(tone, ToneSynthesizer)
+        self.assertEqual((tone.sound.sample_rate, providers.tts.sound), (16000, tone.sound))
 
     def test_an_empty_section_is_all_defaults(self) -> None:
         self.choose({"tts": {"tone": None}})
+
+    def test_several_of_a_kind(self) -> None:
+        sections = {"llm": {"scripted": {"answers": ["One."]}, "scripted/b": {"answers": ["Two."]}}}
+        providers = self.choose(sections, llm=["scripted", "scripted/b", "intents"])
+        first, second, third = behind(providers, "llm")
+        self.assertIsInstance(first, ScriptedModel)
+        self.assertIsInstance(second, ScriptedModel)
+        self.assertNotIsInstance(third, ScriptedModel)
+        self.assertEqual(first._settings.answers, ("One.",))
+        self.assertEqual(second._settings.answers, ("Two.",))
+        self.assertEqual(
+            [each.name for each in providers.status() if each.kind == "llm"],
+            ["scripted", "scripted/b", "intents"],
+        )
+        self.successResultOf(providers.close())
+        self.assertTrue(first._closed and second._closed)
+
+    def test_lists_that_cannot_be(self) -> None:
+        self.refused("selected.llm: names no provider", llm=[])
+        self.refused("selected.llm: names a provider twice", llm=["scripted", "scripted"])
+        self.refused("selected.vad: one name only", vad=["energy", "webrtc"])
+        self.refused("there is no llm provider 'parrot'", llm=["scripted", "parrot"])
+        self.refused("there is no llm provider 'parrot/b'", "scripted", llm=["parrot/b"])
+        self.refused("a label is of letters", llm=["scripted/a b"])
+        misspelt = {"llm": {"scripted/b": {"dealy": 1}}}
+        self.refused("providers.llm.scripted/b.dealy", sections=misspelt)
+
+    def test_the_configuration_file(self) -> None:
+        def read(**settings: Any) -> Any:
+            return read_section(settings, Settings, "")
+
+        selected = read(selected={"llm": ["openai", "intents"]}).selected
+        self.assertEqual((selected.llm, selected.asr), (("openai", "intents"), "sphinx"))
+        self.assertEqual(names({"llm": "a", "tts": ("b", "c")}), {"llm": ("a",), "tts": ("b", "c")})
+        # Three models of which two may take 6 s each, within 12 s.
+        slow = {"selected": {"llm": ["a", "b", "c"]}, "session": {"turn": {"first_token": 12}}}
+        error = self.assertRaises(ConfigError, read, **slow)
+        self.assertIn("failover.llm × 2 < session.turn.first_token", error.message)
+        read(**slow, failover={"llm": 5})
+        error = self.assertRaises(ConfigError, read, failover={"cooldown": 400})
+        self.assertIn("failover: needs cooldown <= cooldown_max", error.message)
 
     def test_missing_kind(self) -> None:
         selected = {kind: name for kind, name in DOUBLES.items() if kind != "tts"}
