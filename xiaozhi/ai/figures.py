@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.metrics.families import Family, counter, counters, gauge, histograms
+from xiaozhi.metrics.families import Family, counter, counters, gauge, gauges, histograms
 from xiaozhi.metrics.figures import Histogram
-from xiaozhi.values import BridgeStatus
+from xiaozhi.values import BridgeStatus, ProviderStatus
 
 
 class Wires(Protocol):
@@ -48,10 +48,12 @@ class AiFigures:
         history: WrittenBehind,
         refused: Callable[[], int],
         presence: Callable[[], str],
+        providers: Callable[[], Sequence[ProviderStatus]] = tuple,
     ) -> None:
         """
         :param threads: calls that wait for a worker thread or run in one.
         :param refused: streams that showed no token, or a wrong one.
+        :param providers: how those do that can fail.
         :param presence: why the presence table cannot be used; empty while it can.
         """
         self._counts = counts
@@ -62,11 +64,13 @@ class AiFigures:
         self._history = history
         self._refused = refused
         self._presence = presence
+        self._providers = providers
 
     def collect(self) -> Iterator[Family]:
         """See :class:`~xiaozhi.metrics.families.Collector`."""
         yield from self._sessions()
         yield from self._turns()
+        yield from self._vendors()
         yield from self._carried()
         yield from self._kept()
         yield gauge(
@@ -141,6 +145,25 @@ class AiFigures:
             "Errors of providers in turns.",
             ["kind", "provider", "code"],
             counts.errors,
+        )
+
+    def _vendors(self) -> Iterator[Family]:
+        providers = self._providers()
+        yield gauges(
+            "xiaozhi_ai_provider_up",
+            "1 while it is asked; 0 while it is left alone because it failed.",
+            ["kind", "provider"],
+            (([each.kind, each.name], float(each.state == "closed")) for each in providers),
+        )
+        yield counters(
+            "xiaozhi_ai_provider_failures",
+            "Attempts that failed, also where another provider then answered.",
+            ["kind", "provider", "code"],
+            (
+                ([each.kind, each.name, code], count)
+                for each in providers
+                for code, count in each.failed.items()
+            ),
         )
 
     def _kept(self) -> Iterator[Family]:

@@ -48,7 +48,7 @@ from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessFigures, ReactorLag
 from xiaozhi.offload import ThreadOffload
 from xiaozhi.posting import Posting
-from xiaozhi.providers.selection import choose
+from xiaozhi.providers.selection import choose, names
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import dialogues_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
@@ -123,21 +123,21 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     rehearsal = Rehearsal(phrases, providers.tts, offload, reactor, settings.session)
 
     def health() -> dict[str, Any]:
-        trouble = edges.trouble()
-        well = "degraded" if trouble else "healthy"
+        trouble, failing = edges.trouble(), providers.trouble()
+        well = "degraded" if trouble or failing else "healthy"
         return {
             "status": well if bridge.status().state != "disconnected" else "unhealthy",
             "version": __version__,
             "draining": bridge.draining,
             "sessions": bridge.status().sessions,
-            "providers": msgspec.structs.asdict(settings.selected),
+            "providers": {**providers.health(), "vad": [{"name": settings.selected.vad}]},
             "bridge": {**bridge.status().detail, "refused": port.refused},
             "history": {
                 "pending": history.pending,
                 "dropped": history.dropped,
                 "trouble": history.trouble(),
             },
-            "checks": {"presence": trouble or "ok"},
+            "checks": {"presence": trouble or "ok", "providers": failing or "ok"},
         }
 
     posting = Posting(
@@ -148,7 +148,8 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         max_ttl=settings.inbox.max_ttl,
         max_bytes=settings.inbox.max_bytes,
     )
-    counts = AiCounts(msgspec.structs.asdict(settings.selected))
+    chosen = names(msgspec.structs.asdict(settings.selected))
+    counts = AiCounts({kind: first for kind, (first, *_) in chosen.items()})
     metrics = Metrics()
     site, vision = make_site(
         settings.http,
@@ -196,6 +197,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             history,
             lambda: port.refused,
             edges.trouble,
+            providers.status,
         )
     )
 

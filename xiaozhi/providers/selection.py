@@ -77,6 +77,31 @@ class Providers:
         """How those do that can be known to fail."""
         return [status for ring in self.rings for status in ring.status()]
 
+    def health(self) -> dict[str, list[dict[str, Any]]]:
+        """The same by kind, for people."""
+        return {
+            ring.kind: [
+                {
+                    "name": each.name,
+                    "model": each.model,
+                    "state": each.state,
+                    "failures": each.failures,
+                    "retry_in": round(each.wait, 1),
+                    "trouble": each.trouble,
+                }
+                for each in ring.status()
+            ]
+            for ring in self.rings
+        }
+
+    def trouble(self) -> str:
+        """Who is left alone because it failed; empty: nobody."""
+        return "; ".join(
+            f"{each.kind} {each.name}: {each.trouble}"
+            for each in self.status()
+            if each.state != "closed"
+        )
+
     def close(self) -> Deferred[None]:
         """Close all of them, whatever one of them says to it."""
         return close_all([getattr(self, kind) for kind in KINDS])

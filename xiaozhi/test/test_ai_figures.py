@@ -17,6 +17,7 @@ from xiaozhi.testing.house import SPEECH, House
 from xiaozhi.testing.httpwire import Wire, request
 from xiaozhi.testing.metrics import Scraped
 from xiaozhi.testing.posting import posting
+from xiaozhi.values import ProviderStatus
 from xiaozhi.wire.messages import ListenMode
 
 
@@ -139,6 +140,32 @@ class AiFigureTests(ConversationCase):
         house.run(2)
         page = self.scrape()
         self.assertEqual(page("xiaozhi_ai_sessions_opened_total", how="resumed"), 1)
+
+    def test_who_is_left_alone(self) -> None:
+        statuses = [
+            ProviderStatus("llm", "openai", "large", "open", 3, 4.0, "down", {"timeout": 5}),
+            ProviderStatus("llm", "intents", "", "closed"),
+        ]
+        house = self.house()
+        metrics = Metrics()
+        metrics.add(
+            AiFigures(
+                house.assistant.counts,
+                lambda: house.ai.status(),
+                Crossings(),
+                lambda: 0,
+                lambda: 0,
+                house.history,
+                lambda: 0,
+                str,
+                lambda: statuses,
+            )
+        )
+        page = Scraped(metrics.text().decode())
+        self.assertEqual(page("xiaozhi_ai_provider_up", kind="llm", provider="openai"), 0)
+        self.assertEqual(page("xiaozhi_ai_provider_up", kind="llm", provider="intents"), 1)
+        failed = {"kind": "llm", "provider": "openai", "code": "timeout"}
+        self.assertEqual(page("xiaozhi_ai_provider_failures_total", **failed), 5)
 
     def test_providers_have_their_names(self) -> None:
         counts = AiCounts({"llm": "intents"})

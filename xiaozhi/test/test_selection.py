@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from xiaozhi.interfaces import IPreparable, IProvider, IProviderMaker
 from xiaozhi.providers.doubles import ScriptedModel, ToneSynthesizer
 from xiaozhi.providers.maker import KINDS, ProviderMaker
 from xiaozhi.providers.selection import Providers, choose, names
+from xiaozhi.values import Role, Utterance
 
 DOUBLES = {
     "asr": "scripted",
@@ -120,6 +122,27 @@ class SelectionTests(SynchronousTestCase):
         )
         self.successResultOf(providers.close())
         self.assertTrue(first._closed and second._closed)
+
+    def test_health(self) -> None:
+        sections = {"llm": {"scripted": {"fail": "unreachable"}}}
+        providers = self.choose(sections, llm=["scripted", "intents"])
+        self.assertEqual(providers.trouble(), "")
+        for _ in range(3):
+            reply = providers.llm.reply([Utterance(Role.USER, "hello")], [])
+
+            async def first(reply: Any = reply) -> None:
+                async with aclosing(reply):
+                    await anext(reply)
+
+            self.successResultOf(Deferred.fromCoroutine(first()))
+        self.assertIn("llm scripted: told to fail", providers.trouble())
+        self.assertEqual(set(providers.health()), {"asr", "llm", "tts", "vlllm"})
+        first_one, second = providers.health()["llm"]
+        self.assertEqual(
+            (first_one["name"], first_one["state"], first_one["failures"], first_one["retry_in"]),
+            ("scripted", "open", 3, 10.0),
+        )
+        self.assertEqual((second["name"], second["state"]), ("intents", "closed"))
 
     def test_lists_that_cannot_be(self) -> None:
         self.refused("selected.llm: names no provider", llm=[])
