@@ -233,8 +233,8 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
 
 
 def _voice(settings: Settings) -> str:
-    """Who speaks: the synthesiser and all that is set about it."""
-    name = settings.selected.tts
+    """Who speaks: the preferred synthesiser and all that is set about it."""
+    name, *_ = names({"tts": settings.selected.tts})["tts"] or ("",)
     told = settings.providers.get("tts", {})
     own = told.get(name) if isinstance(told, dict) else None
     # Keys of vendors are among them: only a digest leaves here.
