@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
+from xiaozhi import served
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ILanguageModel, IOfModel, ProviderRuntime
 from xiaozhi.thoughts import ThoughtFilter
@@ -26,16 +27,22 @@ _ANSWER_LIMIT = 1 << 20
 # What may still come once the answer is over ([DONE], usage): s to wait for it,
 # so that the connection can be used again.
 _AFTERMATH = 0.25
+_USAGE = "stream_options"
 # Errors inside a stream that another try will not mend.
 _LASTING = ("invalid", "authentication", "permission", "not_found", "unsupported")
 
 
 class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """:ivar temperature: left to the vendor if not given; so is ``max_tokens``."""
+    """:ivar temperature: left to the vendor if not given; so is ``max_tokens``.
+
+    :ivar usage: ask how many tokens an answer has cost (``stream_options``); a vendor that
+        refuses that is not asked again. Otherwise it is estimated.
+    """
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    usage: bool = True
 
 
 @implementer(ILanguageModel, IOfModel)
@@ -58,6 +65,7 @@ class OpenAIChat:
         self.model = settings.model
         self._settings = settings
         self._random = random
+        self._usage = settings.usage
         self._client = VendorClient(settings, reactor, agent)
 
     @classmethod
@@ -73,8 +81,7 @@ class OpenAIChat:
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
     ) -> AsyncGenerator[Delta, None]:
         """See :class:`~xiaozhi.interfaces.ILanguageModel`."""
-        request = chat_request(self._settings, dialogue, tools)
-        answer = await self._client.post("/chat/completions", msgspec.json.encode(request))
+        answer = await self._ask(dialogue, tools)
         completion = _Completion(self._client, self._new_id)
         try:
             async with aclosing(_events(answer)) as events:
@@ -89,20 +96,44 @@ class OpenAIChat:
                 raise
         finally:
             answer.close()
+        if completion.usage is not None:
+            served.tokens(*completion.usage)
         for delta in completion.finish():
             yield delta
         if completion.reason == "length":
             self._log.warn("{model} stopped at max_tokens", model=self._settings.model)
+
+    async def _ask(self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]) -> Answer:
+        def body() -> bytes:
+            request = chat_request(self._settings, dialogue, tools, usage=self._usage)
+            return msgspec.json.encode(request)
+
+        try:
+            return await self._client.post("/chat/completions", body())
+        except ProviderError as error:
+            refused = error.code == "bad_request" and _USAGE in error.message
+            if not (self._usage and refused):
+                raise
+        self._usage = False
+        self._log.info("{model} does not tell what an answer costs", model=self._settings.model)
+        return await self._client.post("/chat/completions", body())
 
     def _new_id(self) -> str:
         return f"call_{self._random.getrandbits(64):016x}"
 
 
 def chat_request(
-    settings: ChatSettings, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
+    settings: ChatSettings,
+    dialogue: Sequence[Utterance],
+    tools: Sequence[ToolSpec],
+    *,
+    usage: bool,
 ) -> dict[str, Any]:
-    """The JSON to send."""
-    return settings.merged(
+    """The JSON to send.
+
+    :param usage: ask what it costs, which is possible in a stream only.
+    """
+    request = settings.merged(
         {
             "model": settings.model,
             "messages": [_message(entry) for entry in dialogue],
@@ -110,8 +141,12 @@ def chat_request(
             "temperature": settings.temperature,
             "max_tokens": settings.max_tokens,
             "tools": [_tool(tool) for tool in tools] or None,
+            _USAGE: {"include_usage": True} if usage else None,
         }
     )
+    if not request.get("stream"):
+        request.pop(_USAGE, None)
+    return request
 
 
 def _message(entry: Utterance) -> dict[str, Any]:
@@ -161,6 +196,7 @@ class _Completion:
 
     :ivar over: the vendor said that the answer is complete.
     :ivar reason: ``finish_reason``, empty until then.
+    :ivar usage: tokens of the question and of the answer, if the vendor told them.
     """
 
     def __init__(self, client: VendorClient, new_id: Any) -> None:
@@ -170,6 +206,7 @@ class _Completion:
         self._said = False
         self.over = False
         self.reason = ""
+        self.usage: tuple[int, int] | None = None
 
     def feed(self, event: str) -> Iterator[Delta]:
         """One event's data."""
@@ -225,6 +262,8 @@ class _Completion:
             return None
         if chunk.get("error"):
             raise self._error(chunk["error"], event)
+        # In the last event, which has no choice, or in every one, as far as it has come.
+        self.usage = _usage(chunk.get("usage")) or self.usage
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         return choice if isinstance(choice, dict) else None
@@ -237,6 +276,12 @@ class _Completion:
         lasting = any(word in kind for word in _LASTING)
         text = self._client.shorten(error_text(event.encode()))
         return ProviderError("vendor_error", f"the vendor reports: {text}", retryable=not lasting)
+
+
+def _usage(value: Any) -> tuple[int, int] | None:
+    told = value if isinstance(value, dict) else {}
+    tokens = (told.get("prompt_tokens"), told.get("completion_tokens"))
+    return tokens if all(isinstance(n, int) and n >= 0 for n in tokens) else None  # type: ignore[return-value]
 
 
 def _text(content: Any) -> str:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from zope.interface.verify import verifyObject
 
-from xiaozhi import trace
+from xiaozhi import served, trace
 from xiaozhi.errors import ConfigError, ProviderError
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
@@ -86,7 +86,9 @@ class RequestTests(ChatCase):
         self.assertEqual(request.headers.getRawHeaders("content-type"), ["application/json"])
         self.assertIsNone(request.headers.getRawHeaders("x-request-id"))
         messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
-        self.assertEqual(request.json(), {"model": "m", "messages": messages, "stream": True})
+        asked = {"model": "m", "messages": messages, "stream": True}
+        asked["stream_options"] = {"include_usage": True}
+        self.assertEqual(request.json(), asked)
         reading.done.cancel()
         self.failureResultOf(reading.done, CancelledError)
 
@@ -138,6 +140,7 @@ class RequestTests(ChatCase):
         self.assertEqual(sent["tools"], [{"type": "function", "function": function}])
         self.assertEqual((sent["temperature"], sent["max_tokens"], sent["top_k"]), (0.5, 9, 3))
         self.assertNotIn("stream", sent)
+        self.assertNotIn("stream_options", sent)
         reading.done.cancel()
         self.failureResultOf(reading.done, CancelledError)
 
@@ -154,6 +157,76 @@ class RequestTests(ChatCase):
 
     def test_settings_hide_the_key(self) -> None:
         self.assertNotIn(KEY, repr(ChatSettings(model="m", api_key=KEY)))
+
+
+class UsageTests(ChatCase):
+    """What an answer has cost."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.used_tokens: list[tuple[int, int]] = []
+
+    def served(self, kind: str, provider: str, model: str) -> None:
+        raise AssertionError("a provider does not know what it is called")
+
+    def used(self, tokens_in: int, tokens_out: int) -> None:
+        self.used_tokens.append((tokens_in, tokens_out))
+
+    def asked(self) -> Reading:
+        with served.noting(self):
+            return self.ask()
+
+    def usage(self, tokens_in: Any, tokens_out: Any) -> bytes:
+        told = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+        return b"data: " + json.dumps({"choices": [], "usage": told}).encode() + b"\n\n"
+
+    def test_told_behind_the_end(self) -> None:
+        reading = self.asked()
+        response = self.vendor.last.answer()
+        response.send(say("Hi"), event(finish="stop"), self.usage(12, 3), b"data: [DONE]\n\n")
+        response.end()
+        self.successResultOf(reading.done)
+        self.assertEqual((self.text(reading), self.used_tokens), ("Hi", [(12, 3)]))
+
+    def test_told_with_each_piece(self) -> None:
+        reading = self.asked()
+        response = self.vendor.last.answer()
+        response.send(self.usage(12, 1), say("Hi"), self.usage(12, 2), event(finish="stop"))
+        response.end()
+        self.successResultOf(reading.done)
+        self.assertEqual(self.used_tokens, [(12, 2)])
+
+    def test_not_told(self) -> None:
+        for nonsense in (b"", self.usage("12", 3), self.usage(None, None), self.usage(-1, 3)):
+            reading = self.asked()
+            response = self.vendor.last.answer()
+            response.send(say("Hi"), event(finish="stop"), nonsense)
+            response.end()
+            self.successResultOf(reading.done)
+        self.assertEqual(self.used_tokens, [])
+
+    def test_a_vendor_that_refuses_to_be_asked(self) -> None:
+        reading = self.asked()
+        refusal = b'{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}'
+        self.vendor.last.whole(refusal, code=422)
+        self.assertNotIn("stream_options", self.vendor.last.json())
+        response = self.vendor.last.answer()
+        response.send(say("Hi"), event(finish="stop"))
+        response.end()
+        self.successResultOf(reading.done)
+        self.assertEqual(self.text(reading), "Hi")
+        self.begun(say("Hi"), event(finish="stop"))[1].end()
+        self.assertNotIn("stream_options", self.vendor.last.json(), "nor the next time")
+
+    def test_refused_for_another_reason(self) -> None:
+        reading = self.asked()
+        self.vendor.last.whole(b'{"error": "no such tool"}', code=400)
+        self.assertEqual(self.error(reading).code, "bad_request")
+
+    def test_not_asked(self) -> None:
+        self.chat = self.make(usage=False)
+        self.begun(say("Hi"), event(finish="stop"))[1].end()
+        self.assertNotIn("stream_options", self.vendor.last.json())
 
 
 class StreamTests(ChatCase):
