@@ -16,8 +16,9 @@ from typing import Protocol
 class Notes(Protocol):
     """Who wants to know."""
 
-    def served(self, kind: str, provider: str, model: str) -> None:
-        """One has begun to answer: ``asr``, ``llm``, ``tts`` or ``vlllm``.
+    def by(self, kind: str, provider: str, model: str) -> None:
+        """One is asked, and is the one that answers unless another one is asked after
+        it: ``asr``, ``llm``, ``tts`` or ``vlllm``.
 
         :param provider: as ``selected`` names it.
         :param model: the vendor's name for what answers; may be empty.
@@ -41,9 +42,9 @@ def noting(notes: Notes | None) -> Iterator[None]:
 
 
 def by(kind: str, provider: str, model: str) -> None:
-    """Note who answers."""
+    """Note who is asked."""
     if (notes := _notes.get()) is not None:
-        notes.served(kind, provider, model)
+        notes.by(kind, provider, model)
 
 
 def tokens(tokens_in: int, tokens_out: int) -> None:

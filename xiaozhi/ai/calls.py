@@ -66,6 +66,7 @@ class ToolCalls:
     async def _result(self, call: ToolCall) -> str:
         mind, limits = self._mind, self._mind.limits
         limit = mind.toolbox.limit(call.name, limits.tool)
+        since = mind.clock.seconds()
 
         def late() -> Exception:
             return ToolError("tool_timeout", f"{call.name} took longer than {limit:g} s")
@@ -77,12 +78,12 @@ class ToolCalls:
             else:
                 result = await _shielded(running)
         except ToolError as error:
-            self._failed(call, error.code)
+            self._failed(call, error.code, since)
             return f"Error: {error.message}"
         except CancelledError:
             raise
         except Exception:
-            self._failed(call, "internal_error")
+            self._failed(call, "internal_error", since)
             self._log.failure(
                 "{session_id}: turn {turn}: the tool {tool} broke",
                 session_id=mind.session_id,
@@ -90,13 +91,13 @@ class ToolCalls:
                 tool=call.name,
             )
             return "Error: the tool is broken"
-        self._timeline.tool("done")
+        self._timeline.tool("done", call.name, since)
         if len(result) > limits.tool_result:
             return result[: limits.tool_result] + " … (cut)"
         return result
 
-    def _failed(self, call: ToolCall, code: str) -> None:
-        self._timeline.tool(code)
+    def _failed(self, call: ToolCall, code: str, since: float) -> None:
+        self._timeline.tool(code, call.name, since)
         self._log.info(
             "{session_id}: tool {tool} failed: {code}",
             session_id=self._mind.session_id,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
+from xiaozhi.ai.turnrecord import TurnRecord
 from xiaozhi.metrics.figures import LASTING, WAITING, Histograms, Tally
 
 # Which kind of provider each stage of a turn waits for.
@@ -22,10 +24,17 @@ class AiCounts:
     :ivar messages: other messages by direction (``up``, ``down``) and type.
     :ivar bad_packets: packets that are no Opus.
     :ivar opened: sessions, by ``new`` or ``resumed``.
-    :ivar turns: by how they began and ended: see :meth:`turn_ended`.
+    :ivar turns: by how they began (``spoken``, ``typed``, ``recited``) and ended: see
+        :meth:`turn_ended`.
     :ivar response: seconds from the end of an utterance, or from what else began a turn,
         to its first packet, by how it began.
+    :ivar played: the same to its first packet at the device, as the edge says it.
     :ivar whole: seconds from there to the end of playing, by the same.
+    :ivar characters: ``heard`` of persons, ``said`` by models, ``spoken``.
+    :ivar tokens: of language models, by provider, ``in`` or ``out``, and whether they are
+        ``told`` by the vendor or ``estimated``.
+    :ivar tool_seconds: by the same as ``tools``.
+    :ivar recent: the last turns.
     :ivar tools: calls by ``done`` or the error's code.
     :ivar errors: of providers, by kind, name and code.
     :ivar requests: HTTP requests by page and status.
@@ -43,24 +52,44 @@ class AiCounts:
         self.requests = Tally()
         self.stages = Histograms(WAITING)
         self.response = Histograms(WAITING)
+        self.played = Histograms(WAITING)
         self.whole = Histograms(LASTING)
+        self.characters = Tally()
+        self.tokens = Tally()
+        self.tool_seconds = Histograms(WAITING)
+        # Bound: the oldest is forgotten.
+        self.recent: deque[TurnRecord] = deque(maxlen=64)
 
-    def stage(self, name: str, seconds: float) -> None:
+    def stage(self, name: str, seconds: float, provider: str = "") -> None:
         """A stage of a turn is over.
 
         :param name: ``recognise``, ``first_token``, ``first_sentence``, ``first_audio``.
+        :param provider: empty: the preferred one.
         """
-        self.stages.observe(seconds, name, self._names.get(_PROVIDER_OF[name], "?"))
+        self.stages.observe(seconds, name, self._named(_PROVIDER_OF[name], provider))
 
-    def turn_ended(self, begun: str, result: str, seconds: float) -> None:
-        """:param begun: ``spoken``, ``typed`` or ``recited``.
-        :param result: ``answered``, ``empty`` (nothing was said after all),
-            ``interrupted`` or ``failed``.
-        """
-        self.turns.add(begun, result)
-        if result == "answered":
-            self.whole.observe(seconds, begun)
+    def tool(self, result: str, seconds: float) -> None:
+        """:param result: ``done`` or an error's code."""
+        self.tools.add(result)
+        self.tool_seconds.observe(seconds, result)
 
-    def provider_failed(self, kind: str, code: str) -> None:
+    def spent(self, provider: str, tokens_in: int, tokens_out: int, how: str) -> None:
+        """:param how: ``told`` or ``estimated``."""
+        name = self._named("llm", provider)
+        self.tokens.add(name, "in", how, count=tokens_in)
+        self.tokens.add(name, "out", how, count=tokens_out)
+
+    def turn_ended(self, record: TurnRecord) -> None:
+        """A turn is over: ``answered``, ``empty`` (nothing was said after all),
+        ``interrupted`` or ``failed``."""
+        self.turns.add(record.begun, record.result)
+        if record.result == "answered":
+            self.whole.observe(record.seconds, record.begun)
+        self.recent.append(record)
+
+    def provider_failed(self, kind: str, code: str, provider: str = "") -> None:
         """:param kind: ``asr``, ``llm``, ``tts`` or ``vlllm``."""
-        self.errors.add(kind, self._names.get(kind, "?"), code)
+        self.errors.add(kind, self._named(kind, provider), code)
+
+    def _named(self, kind: str, provider: str) -> str:
+        return provider or self._names.get(kind, "?")

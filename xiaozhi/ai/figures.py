@@ -132,6 +132,12 @@ class AiFigures:
             counts.response,
         )
         yield histograms(
+            "xiaozhi_ai_turn_played_seconds",
+            "From what began a turn to its first packet at the device.",
+            ["begun"],
+            counts.played,
+        )
+        yield histograms(
             "xiaozhi_ai_turn_seconds",
             "From what began a turn to the end of playing, if it was answered.",
             ["begun"],
@@ -139,6 +145,21 @@ class AiFigures:
         )
         yield counters(
             "xiaozhi_ai_tool_calls", "Calls of tools: done, or why not.", ["result"], counts.tools
+        )
+        yield histograms(
+            "xiaozhi_ai_tool_seconds", "How long they took.", ["result"], counts.tool_seconds
+        )
+        yield counters(
+            "xiaozhi_ai_tokens",
+            "Tokens that language models were given (in) and gave (out).",
+            ["provider", "direction", "how"],
+            counts.tokens,
+        )
+        yield counters(
+            "xiaozhi_ai_characters",
+            "Characters heard of persons, said by models, spoken.",
+            ["what"],
+            counts.characters,
         )
         yield counters(
             "xiaozhi_ai_provider_errors",

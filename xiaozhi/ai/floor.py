@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from xiaozhi import trace
+from xiaozhi import served, trace
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.speech import Mouth
 from xiaozhi.ai.turn import Turn
@@ -66,7 +66,7 @@ class Floor:
             return await answer(turn)
 
         # The turn may end at once; _ended looks at what is current.
-        with trace.working_for(request):
+        with trace.working_for(request), served.noting(turn.timeline):
             deferred = self._answer = Deferred.fromCoroutine(run())
         deferred.addBoth(self._ended, turn)
 

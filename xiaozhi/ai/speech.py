@@ -177,6 +177,7 @@ class Speech:
 
     async def _speak(self, sentence: _Sentence) -> None:
         mouth = self._mouth
+        self._timeline.speaks(sentence.words)
         mouth.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
         if sentence.phrase is None:
             await self._synthesize(sentence)
@@ -225,7 +226,7 @@ class Speech:
         for packet in packets:
             await self._mouth.gate.passed()
             self._mouth.send(Audio(packet, 0, self._turn, ahead=self._ahead()))
-            self._timeline.packet()
+            self._timeline.packet(self._mouth.downlink.frame_duration)
             self.sent_ms += self._mouth.downlink.frame_duration
 
     def _ahead(self) -> bool:

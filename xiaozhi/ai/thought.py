@@ -102,12 +102,13 @@ class Thought:
         # A provider may have dropped thoughts already; not all do.
         thoughts, spoken = ThoughtFilter(), SpokenText()
         said = ""
+        dialogue = mind.dialogue.entries()
         self._timeline.asked()
         limited = each_within(
             limits.first_token,
             limits.next_token,
             mind.clock,
-            mind.model.reply(mind.dialogue.entries(), mind.toolbox.specs),
+            mind.model.reply(dialogue, mind.toolbox.specs),
             late("llm"),
         )
         deltas = self._timeline.streamed("llm", "first_token", limited)
@@ -129,6 +130,7 @@ class Thought:
             calls.clear()
             raise
         finally:
+            self._timeline.replied(dialogue, said)
             # Also when interrupted: the model must know what it has begun to say.
             mind.dialogue.said(said.strip(), tuple(calls))
         return tuple(calls)

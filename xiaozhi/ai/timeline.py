@@ -2,34 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
+from xiaozhi.ai.turnrecord import ToolUse, TurnRecord, estimated_tokens
 from xiaozhi.errors import ProviderError
+from xiaozhi.values import Utterance
+from xiaozhi.wire.messages import Playback, PlaybackState
 
 T = TypeVar("T")
 
+# As a record has it.
+_STAGES = {
+    "recognise": "recognised",
+    "first_token": "first_token",
+    "first_sentence": "first_sentence",
+    "first_audio": "first_audio",
+}
+
 
 class Timeline:
-    """Times one turn, and counts what its providers fail at.
+    """Times one turn, and counts what its providers do, cost and fail at. Providers note
+    here who they are: it is a :class:`xiaozhi.served.Notes`.
 
     :ivar begun: how it began: ``spoken``, ``typed`` or ``recited``.
     :ivar cut: the device was silenced before it had played all of it.
     """
 
-    def __init__(self, counts: AiCounts, clock: IReactorTime) -> None:
+    def __init__(
+        self, counts: AiCounts, clock: IReactorTime, session_id: str = "", turn: int = 0
+    ) -> None:
         self.begun = "typed"
         self.cut = False
+        self._session_id = session_id
+        self._turn = turn
         self._counts = counts
         self._clock = clock
         self._start = clock.seconds()
+        self._at: dict[str, float] = {}
+        self._providers: dict[str, str] = {}
+        self._models: dict[str, str] = {}
         self._asked = 0.0
         self._wordless = False
-        self._silent = True
+        self._played_ms: int | None = None
+        self._frames = self._sent_ms = 0
+        self._heard = self._said = self._spoken = 0
+        self._tokens = [0, 0]
+        self._told = self._estimated = False
+        self._tools: list[ToolUse] = []
+        self._rounds = 0
+        self._wanted_tools = True
+
+    def _now(self) -> float:
+        return self._clock.seconds() - self._start
+
+    def _mark(self, what: str) -> bool:
+        """It happens now. :return: for the first time."""
+        if what in self._at:
+            return False
+        self._at[what] = self._now()
+        return True
+
+    # --- providers ----------------------------------------------------------------
+
+    def by(self, kind: str, provider: str, model: str) -> None:
+        """See :class:`xiaozhi.served.Notes`."""
+        self._providers[kind] = provider
+        self._models[kind] = model
+
+    def used(self, tokens_in: int, tokens_out: int) -> None:
+        """See :class:`xiaozhi.served.Notes`."""
+        self._told = True
+        self._spent(tokens_in, tokens_out, "told")
+
+    def _spent(self, tokens_in: int, tokens_out: int, how: str) -> None:
+        self._tokens[0] += tokens_in
+        self._tokens[1] += tokens_out
+        self._counts.spent(self._providers.get("llm", ""), tokens_in, tokens_out, how)
 
     def since(self, ended: float) -> None:
         """The turn answers an utterance whose end was heard then."""
@@ -45,10 +98,10 @@ class Timeline:
         try:
             answer = await call
         except ProviderError as error:
-            self._counts.provider_failed(kind, error.code)
+            self._failed(kind, error)
             raise
         if stage:
-            self._counts.stage(stage, self._clock.seconds() - since)
+            self._stage(kind, stage, since)
         return answer
 
     async def streamed(
@@ -62,42 +115,131 @@ class Timeline:
                 async for item in stream:
                     if first:
                         first = False
-                        self._counts.stage(stage, self._clock.seconds() - since)
+                        self._stage(kind, stage, since)
                     yield item
             except ProviderError as error:
-                self._counts.provider_failed(kind, error.code)
+                self._failed(kind, error)
                 raise
+
+    def _stage(self, kind: str, stage: str, since: float) -> None:
+        self._mark(_STAGES[stage])
+        seconds = self._clock.seconds() - since
+        self._counts.stage(stage, seconds, self._providers.get(kind, ""))
+
+    def _failed(self, kind: str, error: ProviderError) -> None:
+        self._counts.provider_failed(kind, error.code, self._providers.get(kind, ""))
+
+    # --- words ----------------------------------------------------------------------
+
+    def heard(self, words: str) -> None:
+        """It is known what the person said."""
+        self._heard += len(words)
+        self._counts.characters.add("heard", count=len(words))
 
     def asked(self) -> None:
         """The model is asked."""
         self._asked = self._clock.seconds()
         self._wordless = True
+        self._told = False
+        self._wanted_tools = False
 
     def sentence(self) -> None:
         """A sentence of its reply is whole."""
         if self._wordless:
             self._wordless = False
-            self._counts.stage("first_sentence", self._clock.seconds() - self._asked)
+            self._stage("llm", "first_sentence", self._asked)
 
-    def packet(self) -> None:
+    def replied(self, dialogue: Sequence[Utterance], said: str) -> None:
+        """It has answered, or was interrupted while it did.
+
+        :param dialogue: what it was given.
+        """
+        self._said += len(said)
+        self._counts.characters.add("said", count=len(said))
+        if self._told:
+            return
+        self._estimated = True
+        given = "".join(entry.text for entry in dialogue)
+        self._spent(estimated_tokens(given), estimated_tokens(said), "estimated")
+
+    def tool(self, result: str, name: str = "", since: float | None = None) -> None:
+        """A tool was called: ``done`` or an error's code.
+
+        :param since: when, on the clock.
+        """
+        seconds = 0.0 if since is None else self._clock.seconds() - since
+        self._counts.tool(result, seconds)
+        self._tools.append(ToolUse(name, round(seconds, 3), result))
+        if not self._wanted_tools:
+            self._wanted_tools = True
+            self._rounds += 1
+
+    # --- sound ----------------------------------------------------------------------
+
+    def speaks(self, words: str) -> None:
+        """The sound of a sentence is to be sent."""
+        self._spoken += len(words)
+        self._counts.characters.add("spoken", count=len(words))
+
+    def packet(self, milliseconds: int) -> None:
         """A packet is sent."""
         self._counts.frames_down += 1
-        if self._silent:
-            self._silent = False
-            self._counts.response.observe(self._clock.seconds() - self._start, self.begun)
+        self._frames += 1
+        self._sent_ms += milliseconds
+        if self._frames == 1:
+            self._mark("first_frame")
+            self._counts.response.observe(self._at["first_frame"], self.begun)
 
-    def tool(self, result: str) -> None:
-        """A tool was called: ``done`` or an error's code."""
-        self._counts.tools.add(result)
+    def playback(self, report: Playback) -> None:
+        """The edge says how far the device is."""
+        if report.state is PlaybackState.STARTED:
+            if self._mark("first_played"):
+                self._counts.played.observe(self._at["first_played"], self.begun)
+            return
+        self._mark("last_played")
+        self._played_ms = report.played_ms
+        if report.state is PlaybackState.FLUSHED:
+            self.cut = True
+            self._mark("interrupted")
 
-    def ended(self, result: str) -> dict[str, str | float]:
+    # --- the end --------------------------------------------------------------------
+
+    def ended(self, result: str) -> TurnRecord:
         """The turn is over.
 
         :param result: see :meth:`AiCounts.turn_ended`.
-        :return: what the log is told: how it began and ended, and its seconds.
         """
         if self.cut and result == "answered":
             result = "interrupted"
-        seconds = self._clock.seconds() - self._start
-        self._counts.turn_ended(self.begun, result, seconds)
-        return {"begun": self.begun, "result": result, "seconds": round(seconds, 3)}
+        if result == "interrupted":
+            self._mark("interrupted")
+        record = TurnRecord(
+            session_id=self._session_id,
+            turn=self._turn,
+            begun=self.begun,
+            result=result,
+            seconds=round(self._now(), 3),
+            played_ms=self._played(),
+            providers=dict(self._providers),
+            models=dict(self._models),
+            tokens_in=self._tokens[0],
+            tokens_out=self._tokens[1],
+            tokens_estimated=self._estimated,
+            heard=self._heard,
+            said=self._said,
+            spoken=self._spoken,
+            rounds=self._rounds,
+            tools=tuple(self._tools),
+            frames=self._frames,
+            **{what: round(at, 3) for what, at in self._at.items()},
+        )
+        self._counts.turn_ended(record)
+        return record
+
+    def _played(self) -> int:
+        """As the edge said it; where it has not, as long as it may have been."""
+        if self._played_ms is not None:
+            return self._played_ms
+        if (began := self._at.get("first_played")) is None:
+            return 0
+        return min(self._sent_ms, round((self._now() - began) * 1000))

@@ -51,8 +51,13 @@ class Turn:
         self._began = 0.0
         self._waits = 0.0
         self._playing_out: Limit | None = None
-        self._timeline = Timeline(mind.counts, mind.clock)
+        self._timeline = Timeline(mind.counts, mind.clock, mind.session_id, number)
         self._thought = Thought(mind, number, self._timeline, self._say, self._remark)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When what of it happened."""
+        return self._timeline
 
     async def answer(
         self, heard: Awaitable[Transcript], *, spoken: bool = False, ended: float | None = None
@@ -73,6 +78,7 @@ class Turn:
             transcript = await self._recognized(heard)
             if not transcript.text.strip():
                 return False
+            self._timeline.heard(transcript.text)
             self._language = transcript.language or language_of(
                 transcript.text, self._mind.language
             )
@@ -156,11 +162,11 @@ class Turn:
 
     def playback(self, report: Playback) -> None:
         """The edge says how far the device is with this turn."""
+        self._timeline.playback(report)
         if report.state is PlaybackState.STARTED:
             self.playing = True
         elif not self._played.called:
             self._open = False
-            self._timeline.cut = report.state is PlaybackState.FLUSHED
             self._played.callback(report)
 
     # --- the frame around every kind of answer -----------------------------------
@@ -185,9 +191,7 @@ class Turn:
             self._silence()
             self._log.info(
                 "{session_id}: turn {turn}, {begun}: {result} after {seconds} s",
-                session_id=self._mind.session_id,
-                turn=self.number,
-                **self._timeline.ended(result),
+                **self._timeline.ended(result).logged(),
             )
 
     def _report(self, error: Exception) -> None:

@@ -61,12 +61,12 @@ class Tally:
         self._counts: dict[tuple[str, ...], int] = {}
         self._most = most
 
-    def add(self, *labels: str) -> None:
-        """Count one."""
+    def add(self, *labels: str, count: int = 1) -> None:
+        """Count one, or several."""
         counts = self._counts
         if labels not in counts and len(counts) >= self._most:
             labels = (OTHER,) * len(labels)
-        counts[labels] = counts.get(labels, 0) + 1
+        counts[labels] = counts.get(labels, 0) + count
 
     def __getitem__(self, labels: tuple[str, ...]) -> int:
         return self._counts.get(labels, 0)

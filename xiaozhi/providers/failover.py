@@ -201,11 +201,6 @@ class Ring:
         candidate.trouble = f"no answer within {seconds:.1f} s [timeout]"
         attempt.failed()
 
-    def works(self, candidate: Candidate, attempt: Attempt) -> None:
-        """It has begun to answer."""
-        attempt.answers()
-        served.by(self.kind, candidate.name, candidate.model)
-
     def seconds(self) -> float:
         return self._clock.seconds()
 
@@ -272,11 +267,12 @@ class _Trial:
         self._attempt = candidate.breaker.attempt()
         self._begun = False
         self._since = ring.seconds()
+        served.by(ring.kind, candidate.name, candidate.model)
 
     def answers(self) -> None:
         """The first of its answer is there; from now on its errors are the turn's."""
         self._begun = True
-        self._ring.works(self._candidate, self._attempt)
+        self._attempt.answers()
 
     def waits(self) -> None:
         """We wait for more."""

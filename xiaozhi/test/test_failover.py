@@ -273,17 +273,17 @@ class ModelTests(FailoverCase):
         model.ring.candidates[1].model = "large"
         with served.noting(notes):
             self.successResultOf(self.ask(model))
-        self.assertEqual(notes.by, [("llm", "b", "large")])
+        self.assertEqual(notes.asked, [("llm", "a", ""), ("llm", "b", "large")])
         self.successResultOf(self.ask(model))
-        self.assertEqual(len(notes.by), 1, "nobody wants to know")
+        self.assertEqual(len(notes.asked), 2, "nobody wants to know")
 
 
 class Notes:
     def __init__(self) -> None:
-        self.by: list[tuple[str, str, str]] = []
+        self.asked: list[tuple[str, str, str]] = []
 
-    def served(self, kind: str, provider: str, model: str) -> None:
-        self.by.append((kind, provider, model))
+    def by(self, kind: str, provider: str, model: str) -> None:
+        self.asked.append((kind, provider, model))
 
     def used(self, tokens_in: int, tokens_out: int) -> None:
         raise AssertionError("doubles cost nothing")

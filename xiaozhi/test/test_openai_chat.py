@@ -166,7 +166,7 @@ class UsageTests(ChatCase):
         super().setUp()
         self.used_tokens: list[tuple[int, int]] = []
 
-    def served(self, kind: str, provider: str, model: str) -> None:
+    def by(self, kind: str, provider: str, model: str) -> None:
         raise AssertionError("a provider does not know what it is called")
 
     def used(self, tokens_in: int, tokens_out: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from string import ascii_lowercase
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,6 +39,9 @@ from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, Offload
 from xiaozhi.providers import doubles
+from xiaozhi.providers.failover import FailoverSettings, Ring
+from xiaozhi.providers.failover_asr import FailoverRecognizer
+from xiaozhi.providers.failover_kinds import FailoverModel, FailoverSynthesizer, FailoverVision
 from xiaozhi.providers.selection import Providers
 from xiaozhi.storage import dialogues_from_url
 from xiaozhi.testing.database import memory_store
@@ -66,19 +70,32 @@ class Runtime:
     offload: Offload
 
 
-def scripted(clock: Clock, **settings: dict[str, Any]) -> Providers:
-    """The doubles, with settings by kind."""
+Doubles = dict[str, Any] | list[dict[str, Any]]
 
-    def make(kind: str, double: Any) -> Any:
-        own = msgspec.convert(settings.get(kind, {}), double.Settings)
-        return double.make(own, Runtime(clock, offload))
+
+def scripted(clock: Clock, **settings: Doubles) -> Providers:
+    """The doubles, with settings by kind; with a list of settings, as many of them, each
+    asked when those before it fail. These are called ``a``, ``b``, …"""
+    rings: list[Ring] = []
+
+    def make(double: Any, own: dict[str, Any]) -> Any:
+        return double.make(msgspec.convert(own, double.Settings), Runtime(clock, offload))
+
+    def one(kind: str, double: Any, failover: Any = None) -> Any:
+        own = settings.get(kind, {})
+        if isinstance(own, dict):
+            return make(double, own)
+        several = [(ascii_lowercase[at], make(double, each)) for at, each in enumerate(own)]
+        rings.append(Ring(kind, several, FailoverSettings(), clock))
+        return failover(rings[-1])
 
     return Providers(
-        asr=make("asr", doubles.ScriptedRecognizer),
-        llm=make("llm", doubles.ScriptedModel),
-        tts=make("tts", doubles.ToneSynthesizer),
-        vlllm=make("vlllm", doubles.ScriptedVision),
-        vad=make("vad", doubles.EnergyDetector),
+        asr=one("asr", doubles.ScriptedRecognizer, FailoverRecognizer),
+        llm=one("llm", doubles.ScriptedModel, FailoverModel),
+        tts=one("tts", doubles.ToneSynthesizer, FailoverSynthesizer),
+        vlllm=one("vlllm", doubles.ScriptedVision, FailoverVision),
+        vad=one("vad", doubles.EnergyDetector),
+        rings=tuple(rings),
     )
 
 
@@ -226,7 +243,8 @@ class House:
 
     :param session: settings of AI sessions.
     :param edge: settings of the edge.
-    :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``.
+    :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
+        lists of them as with :func:`scripted`.
     :ivar inbox: of all devices.
     """
 
@@ -234,7 +252,7 @@ class House:
         self,
         session: SessionSettings | None = None,
         edge: EdgeSettings | None = None,
-        **providers: dict[str, Any],
+        **providers: Doubles,
     ) -> None:
         self.clock = Clock()
         self.network = MemoryNetwork(self.clock)

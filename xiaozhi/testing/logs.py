@@ -12,16 +12,19 @@ class LogLines:
     """Listens from now to the end of the test.
 
     :ivar lines: the messages, without time and place.
+    :ivar events: the same as they were logged.
     """
 
     def __init__(self, case: SynchronousTestCase) -> None:
         self.lines: list[str] = []
+        self.events: list[dict[str, Any]] = []
         observer: Any = self._observe
         globalLogPublisher.addObserver(observer)
         case.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def _observe(self, event: dict[str, Any]) -> None:
         self.lines.append(formatEvent(event))
+        self.events.append(event)
 
     def count(self, words: str) -> int:
         """How many lines have these words."""
