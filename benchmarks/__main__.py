@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from benchmarks import downlink, echo, memory, soak, turn, uplink
+from benchmarks import (
+    downlink,
+    echo,
+    faults,
+    growth,
+    interruption,
+    memory,
+    soak,
+    talking,
+    turn,
+    uplink,
+)
 from benchmarks.process import Broken
 from benchmarks.result import Result, table
 
@@ -28,7 +39,11 @@ class Size:
         ``crowd`` where more.
     :ivar seconds: of one round; ``rounds`` of them on each side.
     :ivar connections: that do nothing; ``per_second`` of them come each second.
-    :ivar turns: of each device that talks.
+    :ivar talking: devices that talk where they are few; ``turns`` of each of them.
+    :ivar odd: devices whose providers are in trouble, among ``some``.
+    :ivar core: devices that talk to the AI service alone.
+    :ivar session_turns: of one session, and ``sessions`` that come and go, while memory
+        is watched.
     :ivar soak: seconds of talk, while memory is watched.
     """
 
@@ -42,12 +57,39 @@ class Size:
     per_second: int = 500
     talking: int = 20
     turns: int = 10
-    soak: float = 300.0
+    odd: int = 10
+    core: int = 60
+    session_turns: int = 2000
+    sessions: int = 200
+    soak: float = 180.0
 
 
 WHOLE = Size()
-QUICK = Size(seconds=1.0, rounds=1, connections=1000, turns=2, soak=30.0)
-TINY = Size(3, 3, 3, 3, seconds=0.5, rounds=1, connections=5, talking=2, turns=1, soak=3.0)
+QUICK = Size(
+    seconds=1.0,
+    rounds=1,
+    connections=1000,
+    turns=2,
+    session_turns=200,
+    sessions=40,
+    soak=30.0,
+)
+TINY = Size(
+    many=3,
+    some=3,
+    few=3,
+    crowd=3,
+    seconds=0.5,
+    rounds=1,
+    connections=5,
+    talking=2,
+    turns=1,
+    odd=2,
+    core=2,
+    session_turns=8,
+    sessions=4,
+    soak=3.0,
+)
 
 
 def benches(size: Size) -> dict[str, Bench]:
@@ -65,6 +107,12 @@ def benches(size: Size) -> dict[str, Bench]:
         "turn_overhead": lambda: chain.from_iterable(
             turn.run(devices, size.turns) for devices in (1, size.talking, size.some)
         ),
+        "provider_faults": lambda: faults.run(size.some, size.odd, (size.turns + 1) // 2, rounds),
+        "interruption": lambda: interruption.run(size.some, (size.turns + 1) // 2),
+        "talking_per_core": lambda: talking.run(
+            size.core, seconds + 1.0, (size.turns + 3) // 4, rounds + 1
+        ),
+        "sessions_memory": lambda: growth.run(size.session_turns, size.sessions),
         "soak": lambda: soak.run(size.few, size.soak),
     }
 

@@ -1,6 +1,7 @@
 """The load generator: many devices in one process, the same before edge and floor.
 
-``python -m benchmarks.load KEY`` obeys the commands of :class:`Load`'s methods.
+``python -m benchmarks.load KEY`` obeys the commands of :class:`Load`'s and
+:class:`benchmarks.talks.Talks`' methods.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from benchmarks.commands import obey
-from benchmarks.frames import FRAME_SECONDS, NUMBERS, number_of, packet
+from benchmarks.device import FRAMES, LoadDevice
+from benchmarks.frames import FRAME_SECONDS
 from benchmarks.statistics import summary
-from benchmarks.talk import Talker, speech
-from benchmarks.websocket import Socket, binary_frame, text_frame
+from benchmarks.talks import Talks
+from benchmarks.websocket import text_frame
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys, open_user
 from xiaozhi.device.identity import Identity, numbered
 from xiaozhi.wire.messages import Device
@@ -28,97 +30,7 @@ _OPENING = 32
 _CONNECT_WITHIN = 20.0
 _LATE_ONES = 50  # tenths of a second that they are waited for
 _TEXT_EVERY = 64  # packets to one text
-_HELLO = text_frame(
-    '{"type":"hello","version":1,"transport":"websocket","audio_params":'
-    '{"format":"opus","sample_rate":16000,"channels":1,"frame_duration":60}}'
-)
 _LISTEN = text_frame('{"type":"listen","state":"start","mode":"realtime"}')
-
-
-class LoadDevice:
-    """One device.
-
-    :ivar began: when it began to connect.
-    :ivar hello: seconds from then to the server's hello.
-    :ivar since: packets sent before this time are not counted.
-    :ivar latencies: seconds from sending a numbered packet to its return.
-    :ivar text_latencies: the same for texts.
-    :ivar gaps: seconds between two packets of a turn.
-    """
-
-    def __init__(self, request: bytes) -> None:
-        self.opened: Deferred[None] = Deferred()
-        self.began = 0.0
-        self.hello = 0.0
-        self.since = 0.0
-        self.socket = Socket(request, self._open, self._greeted, self._ignore, self._ended)
-        self.received = 0
-        self.turns_ended = 0
-        self.latencies: list[float] = []
-        self.text_latencies: list[float] = []
-        self.gaps: list[float] = []
-        self._sent = [0.0] * NUMBERS
-        self._text_sent = 0.0
-        self._last = 0.0
-
-    def send_packet(self, number: int) -> None:
-        number %= NUMBERS
-        self._sent[number] = perf_counter()
-        self.socket.send(_FRAMES[number])
-
-    def send_text(self) -> None:
-        self._text_sent = perf_counter()
-        self.socket.send(_ECHO_TEXT)
-
-    def expect_echo(self) -> None:
-        self.socket.on_binary, self.socket.on_text = self._echoed, self._text_echoed
-
-    def expect_speech(self) -> None:
-        self.received = self.turns_ended = 0
-        self.gaps.clear()
-        self.socket.on_binary, self.socket.on_text = self._heard, self._told
-
-    def _open(self) -> None:
-        self.socket.send(_HELLO)
-
-    def _greeted(self, text: bytes) -> None:
-        self.hello = perf_counter() - self.began
-        self.socket.on_text = self._ignore
-        self.opened.callback(None)
-
-    def _ended(self, why: str) -> None:
-        if not self.opened.called:
-            self.opened.errback(ConnectionError(why))
-        else:
-            print(f"a device lost its connection: {why}", file=sys.stderr)
-
-    def _ignore(self, data: bytes) -> None:
-        pass
-
-    def _echoed(self, data: bytes) -> None:
-        sent = self._sent[number_of(data)]
-        if sent >= self.since:
-            self.latencies.append(perf_counter() - sent)
-
-    def _text_echoed(self, text: bytes) -> None:
-        if b"bench_echo" in text:
-            self.text_latencies.append(perf_counter() - self._text_sent)
-
-    def _heard(self, data: bytes) -> None:
-        now = perf_counter()
-        self.received += 1
-        if self._last:
-            self.gaps.append(now - self._last)
-        self._last = now
-
-    def _told(self, text: bytes) -> None:
-        if b'"tts"' in text:
-            self._last = 0.0
-            self.turns_ended += b'"stop"' in text
-
-
-_FRAMES = [binary_frame(packet(number)) for number in range(NUMBERS)]
-_ECHO_TEXT = text_frame('{"type":"bench_echo","words":"the quick brown fox jumps"}')
 
 
 class Load:
@@ -130,6 +42,7 @@ class Load:
         self._tokens = JwtTokens(load_keys(settings), settings, reactor)
         self._devices: list[LoadDevice] = []
         self._rounds = 0
+        self.talks = Talks(reactor, self._devices)
 
     def connect(self, port: int, count: int) -> Deferred[Any]:
         """Connect so many more devices and wait for every hello."""
@@ -193,7 +106,7 @@ class Load:
         devices = self._devices
         count = len(devices)
         apart = FRAME_SECONDS * burst / count
-        blob = _FRAMES[0] * burst
+        blob = FRAMES[0] * burst
         reactor, total = self._reactor, max(1, int(seconds / apart))
         began, sent, late = perf_counter(), 0, 0.0
         while sent < total:
@@ -270,42 +183,6 @@ class Load:
             "spread": summary(gaps),
         }
 
-    def talk(self, turns: int, seconds: float) -> Deferred[dict[str, Any]]:
-        """Every device says ``seconds`` of speech by button and waits for the
-        answer's end, over and over.
-
-        :return: from ``listen stop`` to the answer's first packet.
-        """
-        packets = speech(seconds)
-        talkers = [Talker(device.socket, self._reactor, packets) for device in self._devices]
-
-        async def talk_all() -> dict[str, Any]:
-            apart = 1.0 / len(talkers)
-            talks = [
-                deferLater(self._reactor, number * apart, talker.talk, turns)
-                for number, talker in enumerate(talkers)
-            ]
-            await gatherResults(talks, consumeErrors=True)
-            return summary([one for talker in talkers for one in talker.latencies])
-
-        return Deferred.fromCoroutine(talk_all())
-
-    def chat(self, seconds: float, speak: float) -> Deferred[dict[str, Any]]:
-        """Every device asks by button, over and over, until time is up.
-
-        :param speak: seconds of speech in a question.
-        """
-        packets = speech(speak)
-        talkers = [Talker(device.socket, self._reactor, packets) for device in self._devices]
-        until = perf_counter() + seconds
-
-        async def chat_all() -> dict[str, Any]:
-            chats = [talker.talk_until(until) for talker in talkers]
-            await gatherResults(chats, consumeErrors=True)
-            return summary([one for talker in talkers for one in talker.latencies])
-
-        return Deferred.fromCoroutine(chat_all())
-
     def _request(self, identity: Identity) -> bytes:
         device = Device(identity.device_id, identity.client_id, open_user(identity.device_id))
         token = self._tokens.issue(device, "device", 3600)
@@ -325,8 +202,9 @@ def main() -> None:
     gc.disable()
     load = Load(reactor, sys.argv[1])
     names = ["connect", "arrive", "close", "listen", "stream", "echo", "expect_speech", "heard"]
-    names += ["talk", "chat"]
-    obey(reactor, {name: getattr(load, name) for name in names})
+    commands = {name: getattr(load, name) for name in names}
+    talks = ["talk", "chat", "interrupt"]
+    obey(reactor, commands | {name: getattr(load.talks, name) for name in talks})
 
 
 if __name__ == "__main__":

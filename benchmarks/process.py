@@ -42,8 +42,15 @@ class Process:
 
     def cpu(self) -> float:
         """Seconds of CPU it has used, all threads, by the kernel's count (10 ms steps)."""
+        return self._cpu(f"/proc/{self.pid}/stat")
+
+    def main_cpu(self) -> float:
+        """The same of its main thread alone, which is the reactor's."""
+        return self._cpu(f"/proc/{self.pid}/task/{self.pid}/stat")
+
+    def _cpu(self, path: str) -> float:
         try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
+            stat = Path(path).read_text()
         except OSError:
             raise self.broken("is gone") from None
         fields = stat.rpartition(")")[2].split()

@@ -21,7 +21,7 @@ from benchmarks.process import Helper, Process
 from benchmarks.result import Aim, Result
 from benchmarks.stage import Stage
 from benchmarks.statistics import slope
-from benchmarks.watched import ask
+from benchmarks.watched import ask, grown
 
 _LEGS = 6
 _WARM = 2
@@ -50,15 +50,10 @@ class Watched:
 
     def results(self, devices: int) -> Iterator[Result]:
         first, last = self.counts[_WARM - 1], self.counts[-1]
-        grown = {
-            kind: count - first["types"].get(kind, 0)
-            for kind, count in last["types"].items()
-            if count > first["types"].get(kind, 0)
-        }
         more = {
             "devices": devices,
             "legs": [count["objects"] for count in self.counts],
-            "grown": grown,
+            "grown": grown(first["types"], last["types"]),
         }
         objects = float(last["objects"])
         aim = Aim("ratio", _MOST)
@@ -99,7 +94,7 @@ def talkative() -> dict[str, Any]:
 
 def _leg(load: Helper, port: int, devices: int, seconds: float, services: list[Watched]) -> int:
     load.ask("connect", port=port, count=devices)
-    load.begin("chat", seconds=seconds, speak=_SPEAK)
+    load.begin("chat", speak=_SPEAK, seconds=seconds)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for service in services:

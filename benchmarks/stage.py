@@ -9,8 +9,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -19,6 +20,8 @@ from benchmarks.process import Helper, Process
 from xiaozhi.listening import free_port
 
 _READY_WITHIN = 20.0
+
+_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 # The load generator sends bursts no device sends: let them in. The work is the same.
 _OPEN_LIMITS = {"messages_per_second": 1_000_000, "message_burst": 1_000_000}
@@ -65,16 +68,28 @@ class Stage:
         helper = self._helper("far_side")
         return helper, int(helper.ask("port"))
 
-    def edge(self, ai_port: int, beside: int = 0) -> tuple[Process, int]:
+    def near_side(self) -> Helper:
+        """What stands for the edge: the bridge's other end, and devices on it."""
+        return self._helper("near_side")
+
+    def codecs(self) -> Helper:
+        """The floor of what sound costs."""
+        return self._helper("codecs")
+
+    def edge(
+        self, ai_port: int, beside: int = 0, settings: Mapping[str, Any] = _DEFAULTS
+    ) -> tuple[Process, int]:
         """xiaozhi-im, connected to an AI service; its port.
 
         :param beside: the port of another edge, to be shared with it.
+        :param settings: what else is not to be as in the defaults.
         """
         port = beside or free_port()
         settings = {
             "listen": {"host": "127.0.0.1", "port": port, "reuse_port": True},
             "bridge": {"targets": [f"127.0.0.1:{ai_port}"]},
             "limits": _OPEN_LIMITS,
+            **settings,
         }
         return self._service("xiaozhi-im", settings, f"http://127.0.0.1:{port}/health"), port
 

@@ -7,7 +7,7 @@ from array import array
 from time import perf_counter
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 
 from benchmarks.frames import FRAME_SECONDS
@@ -19,6 +19,7 @@ _BITRATE = 20_000
 _ANSWER_WITHIN = 20.0
 _START = text_frame('{"type":"listen","state":"start","mode":"manual"}')
 _STOP = text_frame('{"type":"listen","state":"stop"}')
+ABORT = text_frame('{"type":"abort"}')
 
 
 def speech(seconds: float) -> list[bytes]:
@@ -37,27 +38,47 @@ def speech(seconds: float) -> list[bytes]:
 class Talker:
     """One device's turns, one after the other.
 
+    :param frames: what it says.
+    :param apart: seconds between two of them.
+    :param expected: stands in the answer's text, if it is one and no apology.
     :ivar latencies: seconds from ``listen stop`` to the answer's first packet.
+    :ivar turns: that ended.
+    :ivar answered: of these, those that were answered as expected.
     """
 
-    def __init__(self, socket: Socket, reactor: Any, frames: list[bytes]) -> None:
+    def __init__(
+        self,
+        socket: Socket,
+        reactor: Any,
+        frames: list[bytes],
+        apart: float = FRAME_SECONDS,
+        expected: str = "",
+    ) -> None:
         self._socket = socket
         self._reactor = reactor
         self._frames = frames
+        self._apart = apart
+        self._expected = expected.encode()
         self._asked = 0.0
         self._answered: Deferred[None] = Deferred()
+        self._saying_it = self._as_expected = False
         self.latencies: list[float] = []
+        self.turns = self.answered = 0
         socket.on_binary, socket.on_text = self._heard, self._told
 
     async def _turn(self) -> None:
         self._socket.send(_START)
         for frame in self._frames:
             self._socket.send(frame)
-            await deferLater(self._reactor, FRAME_SECONDS)
+            if self._apart:
+                await deferLater(self._reactor, self._apart)
         self._answered = Deferred()
+        self._saying_it = self._as_expected = False
         self._asked = perf_counter()
         self._socket.send(_STOP)
         await self._answered.addTimeout(_ANSWER_WITHIN, self._reactor)
+        self.turns += 1
+        self.answered += self._as_expected
 
     def talk(self, turns: int) -> Deferred[None]:
         """So many turns; the first is not counted."""
@@ -78,11 +99,31 @@ class Talker:
 
         return Deferred.fromCoroutine(talk())
 
+    def talk_on(self) -> Deferred[None]:
+        """Turn after turn, answered or not, until it is cancelled; then all is silent."""
+
+        async def talk() -> None:
+            try:
+                while True:
+                    try:
+                        await self._turn()
+                    except TimeoutError:
+                        self.turns += 1
+            finally:
+                self._socket.send(ABORT)
+
+        return Deferred.fromCoroutine(talk())
+
     def _heard(self, data: bytes) -> None:
         if self._asked:
             self.latencies.append(perf_counter() - self._asked)
             self._asked = 0.0
+        self._as_expected = self._as_expected or self._saying_it
 
     def _told(self, text: bytes) -> None:
-        if b'"tts"' in text and b'"stop"' in text and not self._answered.called:
+        if b'"tts"' not in text:
+            return
+        if b'"sentence_start"' in text:
+            self._saying_it = self._expected in text
+        elif b'"stop"' in text and not self._answered.called:
             self._answered.callback(None)

@@ -14,9 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from benchmarks.profile import table
 from benchmarks.statistics import slope
+from benchmarks.voice import quiet, voice
+from benchmarks.watched import grown
+from xiaozhi.providers.webrtc_vad import WebrtcDetector, WebrtcSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 _WATCHED = ("objects", "queues", "rss")
+FAULTS = ("hang", "crawl", "fail")
 PARTS = ("p50", "p99")
 KEYS = {"bench", "figure", "unit", "floor", "ratio", "aim", "met"}
 
@@ -65,6 +69,42 @@ class BenchmarkTests(TestCase):
             self.assertLessEqual(KEYS, line.keys())
             self.assertEqual((line["devices"], line["turns"]), (devices, devices))
 
+    async def test_providers_in_trouble(self) -> None:
+        out, err, status = await self.benchmarks("--tiny", "provider_faults")
+        self.assertEqual((err, status), ("", 0))
+        lines = self.lines(out)
+        self.assertEqual([line["bench"] for line in lines], [f"faults_{what}" for what in FAULTS])
+        for line in lines:
+            self.assertEqual((line["turns"], line["unanswered"]), (1, 0))
+
+    async def test_an_interruption(self) -> None:
+        out, err, status = await self.benchmarks("--tiny", "interruption")
+        self.assertEqual((err, status), ("", 0))
+        latency, wrong = self.lines(out)
+        self.assertEqual((latency["bench"], latency["turns"]), ("interruption", 3))
+        self.assertEqual((wrong["bench"], wrong["figure"]), ("interruption_wrong", 0))
+
+    async def test_a_core(self) -> None:
+        out, err, status = await self.benchmarks("--tiny", "talking_per_core")
+        self.assertEqual((err, status), ("", 0))
+        lines = self.lines(out)
+        names = ["speech_in", "speech_out", "speech", "talking_per_core"]
+        self.assertEqual([line["bench"] for line in lines], names)
+        for line in lines[:3]:
+            self.assertTrue(line["figure"] and line["floor"], line)
+        self.assertEqual(lines[3]["turns"], 2)
+
+    async def test_sessions_and_their_memory(self) -> None:
+        out, err, status = await self.benchmarks("--tiny", "sessions_memory")
+        self.assertEqual((err, status), ("", 0))
+        names = [
+            f"growth_{what}_{who}_{of}"
+            for what in ("turns", "sessions")
+            for who in ("im", "ai")
+            for of in ("objects", "rss")
+        ]
+        self.assertEqual([line["bench"] for line in self.lines(out)], names)
+
     async def test_a_soak(self) -> None:
         out, err, status = await self.benchmarks("--tiny", "--soak", "2", "soak")
         self.assertEqual((err, status), ("", 0))
@@ -98,6 +138,19 @@ class FigureTests(SynchronousTestCase):
         self.assertEqual(slope([(0, 1), (10, 0), (20, 2), (30, 1)]), 0.02)
         self.assertEqual(slope([(1, 1)]), 0.0)
         self.assertEqual(slope([(1, 1), (1, 2)]), 0.0)
+
+    def test_a_voice(self) -> None:
+        """It is one to the detector, and the quiet is none."""
+        detector = WebrtcDetector(WebrtcSettings())
+        for sound, least, most in ((voice, 0.9, 1.0), (quiet, 0.0, 0.0)):
+            activity = detector.detector()
+            pcm = sound(2.0, 16000)
+            heard = [activity.is_speech(pcm[at : at + 640]) for at in range(0, len(pcm), 640)]
+            self.assertTrue(least <= sum(heard) / len(heard) <= most, sound)
+
+    def test_what_has_grown(self) -> None:
+        before, after = {"a": 3, "b": 1, "c": 5}, {"a": 4, "c": 5, "d": 7}
+        self.assertEqual(grown(before, after), {"d": 7, "a": 1})
 
     def test_where_time_goes(self) -> None:
         """A function's own time, and with what it called; recursion counts once."""

@@ -1,0 +1,95 @@
+"""The floor of the AI service's work with sound: the bare codec, and nothing else.
+
+PyAV decodes what devices send and resamples it to 16 kHz, and encodes answers with the
+settings the service has. As many streams as there are devices, a packet of each in turn.
+
+``python -m benchmarks.codecs`` obeys ``decode`` and ``encode``; both tell the seconds of
+CPU a second of sound costs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from av import AudioFrame, AudioResampler, CodecContext, Packet
+
+from benchmarks.commands import obey
+from benchmarks.frames import FRAME_SECONDS
+from benchmarks.near_side import packets
+from benchmarks.voice import voice
+
+T = TypeVar("T")
+
+_UP, _NATIVE, _DOWN = 16000, 48000, 24000
+# As ``session.speech`` has it by default.
+_COMPLEXITY, _BITRATE = "5", 24000
+
+
+def _codec(mode: str, rate: int) -> Any:
+    codec: Any = CodecContext.create("libopus", mode)  # type: ignore[call-overload]
+    codec.sample_rate, codec.layout, codec.format = rate, "mono", "s16"
+    return codec
+
+
+def _decoder() -> Callable[[bytes], object]:
+    codec, resampler = _codec("r", _NATIVE), AudioResampler("s16", "mono", _UP)
+
+    def decode(packet: bytes) -> object:
+        return [resampler.resample(frame) for frame in codec.decode(Packet(packet))]
+
+    return decode
+
+
+def _encoder() -> Callable[[AudioFrame], object]:
+    codec = _codec("w", _DOWN)
+    codec.bit_rate = _BITRATE
+    codec.options = {
+        "application": "voip",
+        "frame_duration": str(round(FRAME_SECONDS * 1000)),
+        "compression_level": _COMPLEXITY,
+    }
+    codec.open()
+    encode: Callable[[AudioFrame], object] = codec.encode
+    return encode
+
+
+def _frames(pcm: bytes) -> list[AudioFrame]:
+    size = round(_DOWN * FRAME_SECONDS) * 2
+    frames = []
+    for at in range(0, len(pcm) - size + 1, size):
+        frame = AudioFrame(format="s16", layout="mono", samples=size // 2)
+        frame.sample_rate = _DOWN
+        frame.planes[0].update(pcm[at : at + size].ljust(frame.planes[0].buffer_size, b"\0"))
+        frames.append(frame)
+    return frames
+
+
+def _cost(codecs: Sequence[Callable[[T], object]], sound: Sequence[T]) -> float:
+    began = time.process_time()
+    for piece in sound:
+        for codec in codecs:
+            codec(piece)
+    return (time.process_time() - began) / (len(sound) * len(codecs) * FRAME_SECONDS)
+
+
+def decode(streams: int, seconds: float) -> float:
+    """What a second of a device's speech costs."""
+    sound = [one.payload for one in packets(voice(seconds, _UP))]
+    return _cost([_decoder() for _ in range(streams)], sound)
+
+
+def encode(streams: int, seconds: float) -> float:
+    """What a second of an answer costs."""
+    return _cost([_encoder() for _ in range(streams)], _frames(voice(seconds, _DOWN)))
+
+
+def main() -> None:
+    from twisted.internet import reactor
+
+    obey(reactor, {"decode": decode, "encode": encode})
+
+
+if __name__ == "__main__":
+    main()
