@@ -22,13 +22,13 @@ _SHOWN = 12
 
 def census() -> dict[str, Any]:
     """
-    :return: ``objects``, those that the collector tracks; ``queued``, items in all deques;
-        ``longest``, those in the longest one; ``types``, how many of each.
+    :return: ``objects``, those that the collector tracks; ``garbage``, how many it has
+        just found to be in the way; ``queued``, items in all deques; ``longest``, those in the longest one; ``types``, how many of each.
     """
     # A running service has frozen what was there at its start.
     frozen = gc.get_freeze_count()
     gc.unfreeze()
-    gc.collect()
+    garbage = gc.collect()
     everything = gc.get_objects()
     if frozen:
         gc.freeze()
@@ -37,6 +37,7 @@ def census() -> dict[str, Any]:
     kinds = Counter(type(one).__qualname__ for one in everything)
     return {
         "objects": len(everything),
+        "garbage": garbage,
         "queued": sum(queues),
         "longest": max(queues, default=0),
         "types": dict(kinds),
