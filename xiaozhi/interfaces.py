@@ -411,8 +411,29 @@ class IVoiceActivity(Interface):
 class IRecognizer(IProvider):
     """ASR: speech to text."""
 
-    def recognition() -> IRecognition:
-        """Start one utterance."""
+    def recognition(interim: Callable[[str], None] | None = None) -> IRecognition:
+        """Start one utterance.
+
+        :param interim: is given what has been understood so far, each time that it is
+            something else, until ``finish`` or ``cancel``. A recogniser that only
+            understands whole utterances never calls it.
+        """
+
+
+class ITurnDetector(Interface):
+    """Decides when somebody who speaks has finished; one for a session."""
+
+    def begin() -> None:
+        """An utterance begins."""
+
+    def understood(text: str) -> None:
+        """What has been understood of it so far, if its recogniser tells."""
+
+    def over(silence: float) -> bool:
+        """Whether it is over.
+
+        :param silence: seconds of sound since its last voice; asked every 20 ms.
+        """
 
 
 class IRecognition(Interface):

@@ -9,6 +9,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
+from xiaozhi.ai.desk import Desk
 from xiaozhi.ai.history import History
 from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.settings import SessionSettings
@@ -44,6 +45,7 @@ class Assistant:
     """What a session is given.
 
     :ivar seconds: wall clock: seconds since the epoch.
+    :ivar desk: where sessions' messages wait for their turn.
     :ivar phrases: what the server says by itself, once it has been spoken.
     :ivar rehearse: has them spoken in the form of a device's sound.
     :ivar history: what was said in earlier sessions.
@@ -59,6 +61,7 @@ class Assistant:
     seconds: Callable[[], float]
     offload: Offload
     history: History
+    desk: Desk
     phrases: Phrases
     rehearse: Callable[[AudioParams], None]
     vision: Callable[[Device, str], tuple[str, str]]

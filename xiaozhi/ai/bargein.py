@@ -29,8 +29,8 @@ class BargeIn:
     :param recognize: seconds an utterance may take to be recognised.
     :param speaking: whether somebody is in the middle of an utterance.
     :param words: called with what was said over the answer, and when its end was heard.
-    :param silence: called when somebody speaks on and on: the answer is given up for
-        what is being said.
+    :param silence: called when what is being said has words, or goes on and on: the
+        answer is given up for it.
     """
 
     _log = Logger()
@@ -60,6 +60,11 @@ class BargeIn:
         """So much of an utterance over the answer is voice."""
         if milliseconds >= self._settings.barge_in * 1000:
             self._floor.pause(self._settings.pause, self._paused_long)
+
+    def worded(self, text: str) -> None:
+        """So much of it has been understood while it goes on."""
+        if self._floor.paused and text.strip():
+            self._silence()
 
     def uttered(self, recognition: IRecognition) -> None:
         """It has ended: its words decide."""

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from xiaozhi.ai.endpointer import SAMPLE_RATE, Endpointer, SpeechBegan, SpeechEnded, SpeechWent
 from xiaozhi.ai.settings import ListenSettings
+from xiaozhi.ai.turndetectors import detector
 from xiaozhi.audio import OpusDecoder
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, IRecognizer, IVoiceActivity
@@ -22,6 +23,8 @@ class Ears:
     :param uttered: called with an utterance whose end was heard.
     :param voiced: called with the voiced sound, in ms, of the utterance that is
         open, whenever there is more.
+    :param worded: called with what has been understood of it so far, if the recogniser
+        tells.
     :param hushed: called when what was open turns out to be a noise.
     """
 
@@ -36,19 +39,22 @@ class Ears:
         uttered: Callable[[IRecognition], None],
         voiced: Callable[[int], None],
         hushed: Callable[[], None],
+        worded: Callable[[str], None],
     ) -> None:
         self._recognizer = recognizer
-        self._endpointer = Endpointer(activity, settings)
+        self._endpointer = Endpointer(activity, detector(settings), settings)
         self._decoder = OpusDecoder(SAMPLE_RATE)
         self._settings = settings
         self._clock = clock
         self._uttered = uttered
         self._voiced = voiced
         self._hushed = hushed
+        self._worded = worded
         self._manual = False
         self._recognition: IRecognition | None = None
         self._stall: IDelayedCall | None = None
         self._fed = 0
+        self._skip = 0
         self.bad_packets = 0
 
     def listen(self, *, manual: bool) -> None:
@@ -61,6 +67,10 @@ class Ears:
         if manual:
             self._begin(b"")
 
+    def skip(self, seconds: float) -> None:
+        """So much of the sound that comes next is not listened to."""
+        self._skip = int(seconds * SAMPLE_RATE) * 2
+
     def hear(self, packet: bytes) -> None:
         """:param packet: one Opus packet; a broken one is counted and skipped."""
         try:
@@ -68,6 +78,10 @@ class Ears:
         except ProtocolError:
             self.bad_packets += 1
             return
+        if self._skip:
+            skipped = min(self._skip, len(pcm))
+            self._skip -= skipped
+            pcm = pcm[skipped:]
         if self._manual:
             self._feed(pcm)
             return
@@ -109,7 +123,7 @@ class Ears:
 
     def _begin(self, sound: bytes) -> None:
         self._drop()
-        self._recognition = self._recognizer.recognition()
+        self._recognition = self._recognizer.recognition(self._understood)
         self._fed = 0
         self._feed(sound)
 
@@ -119,6 +133,10 @@ class Ears:
             return
         self._fed += len(sound)
         self._recognition.feed(sound)
+
+    def _understood(self, text: str) -> None:
+        self._endpointer.understood(text)
+        self._worded(text)
 
     @property
     def _limit(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xiaozhi.ai.settings import ListenSettings
-from xiaozhi.interfaces import IVoiceActivity
+from xiaozhi.interfaces import ITurnDetector, IVoiceActivity
 
 SAMPLE_RATE = 16000
 FRAME_MS = 20
@@ -53,10 +53,12 @@ class Endpointer:
     :ivar voiced_ms: voiced sound of the open utterance.
     """
 
-    def __init__(self, activity: IVoiceActivity, settings: ListenSettings) -> None:
+    def __init__(
+        self, activity: IVoiceActivity, detector: ITurnDetector, settings: ListenSettings
+    ) -> None:
         self._activity = activity
+        self._detector = detector
         self._start = _frames(settings.start)
-        self._end_silence = _frames(settings.end_silence)
         self._min_speech = _frames(settings.min_speech)
         self._max_utterance = _frames(settings.max_utterance)
         self._window: deque[bool] = deque(maxlen=_frames(settings.start_window))
@@ -74,6 +76,11 @@ class Endpointer:
         self._window.clear()
         self._recent.clear()
         self._rest = b""
+
+    def understood(self, text: str) -> None:
+        """What has been understood of the open utterance so far."""
+        if self.in_speech:
+            self._detector.understood(text)
 
     @property
     def voiced_ms(self) -> int:
@@ -99,7 +106,8 @@ class Endpointer:
             self._silent = 0
         else:
             self._silent += 1
-        if self._silent >= self._end_silence or self._length >= self._max_utterance:
+        over = self._silent and self._detector.over(self._silent * FRAME_MS / 1000)
+        if over or self._length >= self._max_utterance:
             noise = self._voiced < self._min_speech
             self.reset_utterance()
             return SpeechEnded(noise)
@@ -111,6 +119,7 @@ class Endpointer:
         if sum(self._window) < self._start:
             return None
         self.in_speech = True
+        self._detector.begin()
         self._voiced = sum(self._window)
         self._silent = 0
         self._length = len(self._recent)

@@ -108,7 +108,9 @@ class Session:
             self._uttered,
             self._voiced,
             self._hushed,
+            self._worded,
         )
+        self._tray = assistant.desk.tray(self._handle)
         self._announcements = Announcements(
             self._id, assistant.settings.announcements, self._may_announce, self._announce
         )
@@ -172,7 +174,10 @@ class Session:
     # --- from the edge ----------------------------------------------------------------
 
     def received(self, message: Uplink) -> None:
-        self._request = trace.current()
+        self._tray.put(message, trace.current())
+
+    def _handle(self, message: Uplink, request: trace.Request | None) -> None:
+        self._request = request
         if type(message) is Audio:
             self._counts.frames_up += 1
             self._hear(message)
@@ -244,6 +249,7 @@ class Session:
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
+        self._tray.clear()
         self._barge_in.forget()
         self._idle.busy()
         self._floor.cancel()
@@ -321,6 +327,10 @@ class Session:
         if self.state is State.ANSWERING:
             self._barge_in.hushed()
 
+    def _worded(self, text: str) -> None:
+        if self.state is State.ANSWERING:
+            self._barge_in.worded(text)
+
     def _interrupted_by(self, said: Transcript, ended: float) -> None:
         """Words over the answer: they are answered instead."""
         # The person may have gone on already.
@@ -338,6 +348,7 @@ class Session:
         if not is_wake_word(words, wake.words):
             self._typed(words)
             return
+        self._ears.skip(wake.tail)
         if greetings := wake.greetings:
             greeting = greetings[self._floor.turns % len(greetings)]
             self._begin(lambda turn: turn.greet(words, greeting))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -11,12 +12,23 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Pixels = Annotated[int, Meta(ge=1, le=1 << 30)]
 
 
+class Detector(Enum):
+    """How the end of an utterance is told."""
+
+    DELAY = "delay"
+    TEXT = "text"
+
+
 class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When an utterance begins and ends, in seconds of sound.
 
     :ivar pre_roll: sound kept from before speech was noticed.
     :ivar start: voiced sound within ``start_window`` that makes it speech.
+    :ivar detector: ``delay``: ``end_silence`` ends an utterance. ``text``: what has been
+        understood so far is looked at, too, if the recogniser tells; see the next three.
     :ivar end_silence: silence that ends an utterance.
+    :ivar min_delay: silence that ends one that sounds finished, with ``text``.
+    :ivar max_delay: silence that ends one that sounds unfinished, with ``text``.
     :ivar min_speech: voiced sound below this was a noise.
     :ivar max_utterance: longer utterances are ended.
     :ivar stalled: an utterance whose sound stops coming for this long (by the
@@ -29,7 +41,10 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pre_roll: Seconds = 0.3
     start: Seconds = 0.1
     start_window: Seconds = 0.2
+    detector: Detector = Detector.DELAY
     end_silence: Seconds = 0.7
+    min_delay: Seconds = 0.4
+    max_delay: Seconds = 1.6
     min_speech: Seconds = 0.2
     max_utterance: Seconds = 30.0
     stalled: Seconds = 1.5
@@ -40,6 +55,8 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         # Otherwise nothing would ever be speech.
         if not (self.start <= self.start_window and self.min_speech <= self.max_utterance):
             raise ValueError("needs start <= start_window and min_speech <= max_utterance")
+        if self.min_delay > self.max_delay:
+            raise ValueError("needs min_delay <= max_delay")
 
 
 class IdleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +78,8 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     :ivar words: texts that are wake words; compared without case, space and
         punctuation. Any other text is answered as if it had been said.
+    :ivar tail: seconds of sound right behind one that may still be its end, and are not
+        listened to.
     :ivar greeting: what is said to a wake word; several are said in turn; empty: nothing.
     """
 
@@ -74,6 +93,7 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         "alexa",
         "computer",
     )
+    tail: Seconds = 0.3
     greeting: str | tuple[str, ...] = ""
 
     @property

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from xiaozhi import __version__
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.counts import AiCounts
+from xiaozhi.ai.desk import Desk
 from xiaozhi.ai.dialogue import check_prompt
 from xiaozhi.ai.figures import AiFigures
 from xiaozhi.ai.functions import functions
@@ -169,6 +170,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         seconds=reactor.seconds,
         offload=offload,
         history=history,
+        desk=Desk(reactor),
         phrases=phrases,
         rehearse=rehearsal.wanted,
         vision=vision,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
@@ -137,10 +137,13 @@ class RecognizerSettings(DoubleSettings, kw_only=True, frozen=True, forbid_unkno
     :ivar texts: what is heard, in turn, then from the start again. ``{ms}`` in one is
         filled in: how much sound there was.
     :ivar language: of all of them, BCP 47.
+    :ivar interim: seconds of sound after each of which one word more of a text is told
+        already; 0: none is.
     """
 
     texts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("hello",)
     language: str = "en"
+    interim: Seconds = 0.0
 
 
 @implementer(IRecognizer, IProvider)
@@ -150,9 +153,16 @@ class ScriptedRecognizer(_Double):
     Settings: ClassVar[type[msgspec.Struct]] = RecognizerSettings
     _next = 0
 
-    def recognition(self) -> IRecognition:
+    def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
         """See :class:`IRecognizer`."""
-        return _ScriptedRecognition(self)
+        return _ScriptedRecognition(self, interim)
+
+    def so_far(self, heard_bytes: int) -> str:
+        """What is told of the next text after so much sound."""
+        if not self._settings.interim:
+            return ""
+        words = self._text(heard_bytes).split()
+        return " ".join(words[: int(heard_bytes / _BYTES_PER_MS / 1000 / self._settings.interim)])
 
     async def hear(self, heard_bytes: int) -> Transcript:
         """The next transcript; an empty one if nothing came."""
@@ -171,22 +181,32 @@ class ScriptedRecognizer(_Double):
 
 @implementer(IRecognition)
 class _ScriptedRecognition:
-    def __init__(self, recognizer: ScriptedRecognizer) -> None:
+    def __init__(
+        self, recognizer: ScriptedRecognizer, interim: Callable[[str], None] | None
+    ) -> None:
         self._recognizer = recognizer
+        self._interim = interim
+        self._told = ""
         self._bytes = 0
         self._cancelled = False
         self._result: Deferred[Transcript] | None = None
 
     def feed(self, pcm: bytes) -> None:
         self._bytes += len(pcm)
+        text = self._recognizer.so_far(self._bytes)
+        if self._interim is not None and text != self._told:
+            self._told = text
+            self._interim(text)
 
     def finish(self) -> Deferred[Transcript]:
+        self._interim = None
         if self._cancelled:
             return fail(CancelledError())
         self._result = Deferred.fromCoroutine(self._recognizer.hear(self._bytes))
         return self._result
 
     def cancel(self) -> None:
+        self._interim = None
         self._cancelled = True
         if self._result is not None:
             self._result.cancel()

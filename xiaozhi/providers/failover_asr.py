@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import CancelledError, Deferred, fail
 from zope.interface import implementer
 
@@ -18,14 +20,14 @@ class FailoverRecognizer(Failover):
     """The preferred one hears while the person speaks; if it then fails, the next one is
     given what was said."""
 
-    def recognition(self) -> IRecognition:
+    def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
         """See :class:`~xiaozhi.interfaces.IRecognizer`."""
-        return _Recognition(self.ring)
+        return _Recognition(self.ring, interim)
 
 
 @implementer(IRecognition)
 class _Recognition:
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, interim: Callable[[str], None] | None) -> None:
         self._ring = ring
         # Bound: `failover.keep` seconds; with nobody else to ask, nothing.
         self._room = int(ring.settings.keep) * _BYTES_PER_SECOND
@@ -38,7 +40,7 @@ class _Recognition:
         self._cancelled = False
         self._candidate = ring.order()[0][0]
         try:
-            self._running = self._candidate.provider.recognition()
+            self._running = self._candidate.provider.recognition(interim)
         except Exception as error:
             self._broken = error
 

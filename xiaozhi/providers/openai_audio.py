@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -59,8 +59,8 @@ class OpenAITranscription:
         """Nothing is connected before the first utterance."""
         return cls(settings, runtime.reactor)
 
-    def recognition(self) -> IRecognition:
-        """See :class:`~xiaozhi.interfaces.IRecognizer`."""
+    def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
+        """See :class:`~xiaozhi.interfaces.IRecognizer`; it hears whole utterances only."""
         return _Recognition(self)
 
     def close(self) -> Deferred[None]:

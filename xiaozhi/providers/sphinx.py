@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -91,9 +91,10 @@ class SphinxRecognizer:
         ]
         return cls(workers, settings.max_seconds)
 
-    def recognition(self) -> IRecognition:
+    def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
         """See :class:`IRecognizer`."""
-        return _SphinxRecognition(min(self._workers, key=lambda w: w.load), self._max_bytes)
+        worker = min(self._workers, key=lambda w: w.load)
+        return _SphinxRecognition(worker, self._max_bytes, interim)
 
     def prepare(self) -> None:
         """See :class:`IPreparable`."""
@@ -115,8 +116,11 @@ class SphinxRecognizer:
 class _SphinxRecognition:
     _log = Logger()
 
-    def __init__(self, worker: Worker, max_bytes: int) -> None:
+    def __init__(
+        self, worker: Worker, max_bytes: int, interim: Callable[[str], None] | None
+    ) -> None:
         self._worker = worker
+        self._interim = interim
         self._left = max_bytes
         self._request: Request | None = None
         self._cancelled = False
@@ -131,10 +135,15 @@ class _SphinxRecognition:
             pcm = pcm[: self._left]
         self._left -= len(pcm)
         if self._request is None:
-            self._request = self._worker.request(b"")
+            self._request = self._worker.request(b"", told=self._understood)
         self._request.send(pcm)
 
+    def _understood(self, text: bytes) -> None:
+        if self._interim is not None:
+            self._interim(text.decode())
+
     def finish(self) -> Deferred[Transcript]:
+        self._interim = None
         if self._cancelled:
             return fail(CancelledError())
         if self._request is None:
@@ -145,6 +154,7 @@ class _SphinxRecognition:
         )
 
     def cancel(self) -> None:
+        self._interim = None
         self._cancelled = True
         if self._request is not None:
             self._request.cancel()

@@ -1,7 +1,8 @@
 """pocketsphinx in a process of its own: it holds the GIL while it decodes.
 
 Arguments: JSON ``{"grammar", "model", "decoders", "threshold"}``. A request's
-data is s16le mono at 16 kHz; the answer is JSON ``{"text", "score"}``.
+data is s16le mono at 16 kHz; the answer is JSON ``{"text", "score"}``. Before it comes what
+is understood so far, as text, where it changes and is likely enough.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from xiaozhi.providers.worker_child import DONE, Channel, Refused, Service, main
+from xiaozhi.providers.worker_child import DATA, DONE, Channel, Refused, Service, main
 
 #: Samples of 20 ms, the unit in which loudness is judged.
 _FRAME = 320
@@ -29,6 +30,9 @@ _HEARD, _KEPT = 30, 15
 _LEVEL, _DITHER = 1000, 8
 #: RMS below which there is nothing to hear.
 _AUDIBLE = 20.0
+
+#: Bytes of an utterance between two looks at what is understood so far: 0.25 s.
+_LOOK = 8000
 
 #: Score from which the first look at an utterance is trusted.
 _CONFIDENT = -8.0
@@ -139,6 +143,8 @@ class Utterance:
         self.request_id = request_id
         self.loudness = Loudness()
         self.ended = False
+        self.told = ""
+        self.looked = 0
         self.pair: Pair | None = None
         self.pcm = bytearray()
 
@@ -252,6 +258,7 @@ class Sphinx(Service):
         utterance.loudness.feed(payload)
         if utterance.pair is not None:
             utterance.advance()
+            self._tell(utterance)
         elif not waited and utterance.loudness.ready:
             self._queue.append(utterance)
             self._advance()
@@ -298,6 +305,18 @@ class Sphinx(Service):
         if score < _CONFIDENT and self._second is not None and utterance.pcm:
             text, score = self._second.whole(bytes(utterance.pcm))
         self._answer(utterance, text if score >= self._threshold else "", score)
+
+    def _tell(self, utterance: Utterance) -> None:
+        """What is understood so far, now and then."""
+        assert utterance.pair is not None
+        if len(utterance.pcm) - utterance.looked < _LOOK:
+            return
+        utterance.looked = len(utterance.pcm)
+        text, score = utterance.pair.result()
+        # A grammar finds its words in any noise: only what fits is told.
+        if score >= max(self._threshold, _CONFIDENT) and text != utterance.told:
+            utterance.told = text
+            self.channel.send(utterance.request_id, DATA, text.encode())
 
     def _answer(self, utterance: Utterance, text: str, score: float) -> None:
         del self._utterances[utterance.request_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -76,10 +76,19 @@ class Worker:
         if self._child is None and self._retry is None and not self._closed:
             self._start()
 
-    def request(self, payload: bytes, *, timeout: float | None = None) -> Request:
-        """Begin a request. Never raises: what fails, fails when the answer is read."""
+    def request(
+        self,
+        payload: bytes,
+        *,
+        timeout: float | None = None,
+        told: Callable[[bytes], None] | None = None,
+    ) -> Request:
+        """Begin a request. Never raises: what fails, fails when the answer is read.
+
+        :param told: is given each piece of the answer that comes before its last word.
+        """
         self._last_id = self._last_id % 0xFFFFFFFF + 1
-        request = Request(self, self._last_id, payload, timeout or self._timeout)
+        request = Request(self, self._last_id, payload, timeout or self._timeout, told)
         if self._closed:
             request.fail(ProviderError("closed", "the provider was closed", retryable=False))
         elif len(self._waiting) >= self._limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,15 +35,22 @@ class RequestOwner(Protocol):
 class Request:
     """One request to a child. Made by ``Worker.request``.
 
-    Read the answer either with :meth:`result` or with :meth:`pieces`.
+    Read the answer either with :meth:`result` or with :meth:`pieces`. With ``told``,
+    its pieces go there as they come.
     """
 
     def __init__(
-        self, worker: RequestOwner, request_id: int, payload: bytes, timeout: float
+        self,
+        worker: RequestOwner,
+        request_id: int,
+        payload: bytes,
+        timeout: float,
+        told: Callable[[bytes], None] | None = None,
     ) -> None:
         self.request_id = request_id
         self._worker = worker
         self._timeout = timeout
+        self._told = told
         self._frames: list[bytes] | None = [pack(request_id, OPEN, payload)]
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -126,6 +133,9 @@ class Request:
             return
         if self._timer is not None and self._timer.active():
             self._timer.reset(self._timeout)
+        if kind == DATA and self._told is not None:
+            self._told(payload)
+            return
         if kind == DATA:
             self._pieces.append(payload)
             self._waiting_bytes += len(payload)

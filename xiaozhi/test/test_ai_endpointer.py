@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from xiaozhi.ai.endpointer import (
     FRAME_BYTES,
@@ -16,8 +19,10 @@ from xiaozhi.ai.endpointer import (
     SpeechEnded,
     SpeechWent,
 )
-from xiaozhi.ai.settings import ListenSettings
-from xiaozhi.interfaces import IVoiceActivity
+from xiaozhi.ai.settings import Detector, ListenSettings
+from xiaozhi.ai.turndetectors import DelayDetector, TextDetector, detector
+from xiaozhi.ai.unfinished import sounds_unfinished
+from xiaozhi.interfaces import ITurnDetector, IVoiceActivity
 
 VOICE = b"\x01" * FRAME_BYTES
 QUIET = b"\x00" * FRAME_BYTES
@@ -31,8 +36,9 @@ class FirstByte:
         return pcm[:1] == b"\x01"
 
 
-def endpointer(**changes: float) -> Endpointer:
-    return Endpointer(FirstByte(), ListenSettings(**changes))
+def endpointer(**changes: Any) -> Endpointer:
+    settings = ListenSettings(**changes)
+    return Endpointer(FirstByte(), detector(settings), settings)
 
 
 def kinds(events: list[Event]) -> list[str]:
@@ -105,3 +111,115 @@ class EndpointerTests(SynchronousTestCase):
         events = kinds(list(endpointer().feed(b"".join(frames))))
         for at, kind in enumerate(events):
             self.assertEqual(kind, "SpeechEnded" if at % 2 else "SpeechBegan")
+
+
+class TurnDetectorContract:
+    """What every turn detector does."""
+
+    def make(self, **changes: Any) -> ITurnDetector:
+        raise NotImplementedError
+
+    def test_interface(self) -> None:
+        assert isinstance(self, SynchronousTestCase)
+        self.assertTrue(verifyObject(ITurnDetector, self.make()))
+
+    def test_without_words(self) -> None:
+        """A recogniser that tells nothing meanwhile: the configured silence."""
+        assert isinstance(self, SynchronousTestCase)
+        told = self.make(end_silence=0.7)
+        for _ in range(2):
+            told.begin()
+            self.assertFalse(told.over(0.68))
+            self.assertTrue(told.over(0.7))
+
+    def test_longer_is_as_good(self) -> None:
+        assert isinstance(self, SynchronousTestCase)
+        for text in ("", "and", "Yes."):
+            told = self.make()
+            told.begin()
+            told.understood(text)
+            over = [told.over(step / 50) for step in range(120)]
+            self.assertEqual(over, sorted(over))
+            self.assertTrue(over[-1])
+
+
+class DelayDetectorTests(TurnDetectorContract, SynchronousTestCase):
+    def make(self, **changes: Any) -> ITurnDetector:
+        return DelayDetector(ListenSettings(**changes))
+
+    def test_words_do_not_matter(self) -> None:
+        told = self.make(end_silence=0.7)
+        told.begin()
+        told.understood("and then")
+        self.assertTrue(told.over(0.7))
+
+
+class TextDetectorTests(TurnDetectorContract, SynchronousTestCase):
+    def make(self, **changes: Any) -> ITurnDetector:
+        return TextDetector(ListenSettings(detector=Detector.TEXT, **changes))
+
+    def test_finished_and_unfinished(self) -> None:
+        told = self.make(min_delay=0.3, max_delay=2.0, end_silence=0.7)
+        told.begin()
+        told.understood("what is the")
+        self.assertFalse(told.over(1.98))
+        self.assertTrue(told.over(2.0))
+        told.understood("what is the time")
+        self.assertFalse(told.over(0.28))
+        self.assertTrue(told.over(0.3))
+        told.understood(" ")
+        self.assertFalse(told.over(0.68))
+        # The next one is another.
+        told.understood("and")
+        told.begin()
+        self.assertTrue(told.over(0.7))
+
+    def test_in_an_endpointer(self) -> None:
+        changes = {"detector": Detector.TEXT, "min_delay": 0.2, "max_delay": 1.0}
+        for text, silence in (("turn on the", 50), ("turn on the light", 10), ("", 35)):
+            ears = endpointer(**changes)
+            list(ears.feed(VOICE * 40))
+            ears.understood(text)
+            self.assertEqual(kinds(list(ears.feed(QUIET * (silence - 1)))), [], text)
+            self.assertEqual(kinds(list(ears.feed(QUIET))), ["SpeechEnded"], text)
+
+
+class UnfinishedTests(SynchronousTestCase):
+    """Last words, in five languages."""
+
+    def test_unfinished(self) -> None:
+        for text in (
+            "and then I went to the",
+            "Well,",
+            "turn on the light and",
+            "I'd like to…",
+            "Ich möchte ein",
+            "weil",
+            "tôi muốn đi đến chợ và",
+            "我想要",
+            "帮我",
+            "因为",
+            "明日は",
+            "えーと",
+            "um",
+        ):
+            self.assertTrue(sounds_unfinished(text), text)
+
+    def test_finished(self) -> None:
+        for text in (
+            "what time is it",
+            "How are you",
+            "yes",
+            "no",
+            "Turn it on.",
+            "And?",
+            "tell me a joke",
+            "Wie spät ist es",
+            "mấy giờ rồi",
+            "告诉我",
+            "现在几点",
+            "你好吗？",
+            "今何時ですか",
+            "“Really.”",
+        ):
+            self.assertFalse(sounds_unfinished(text), text)

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.settings import (
+    Detector,
     IdleSettings,
     ListenSettings,
     SessionSettings,
@@ -301,6 +302,39 @@ class InterruptionTests(ConversationCase):
             begin < at < end for at, event in visitor.events if isinstance(event, e.PacketPlayed)
         )
 
+    def test_words_interrupt_while_they_are_said(self) -> None:
+        """A recogniser that tells them as they come: the answer ends with the first."""
+        house = self.house(
+            asr={"texts": ("hello", "please stop it now"), "interim": 0.3},
+            llm={"replies": {"hello": LONG * 2, "please stop it now": "Okay."}},
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(3)
+        begin = house.clock.seconds()
+        answer = house.until(visitor.device.say(SPEECH * 2))
+        self.assertEqual((answer.heard, answer.text), ("please stop it now", "Okay."))
+        stops = [at - begin for at, event in visitor.events if isinstance(event, e.SpeechStopped)]
+        self.assertLess(min(stop for stop in stops if stop > 0), 0.8)
+        self.assert_paired(visitor)
+
+    def test_an_unfinished_phrase_is_waited_for(self) -> None:
+        listen = ListenSettings(detector=Detector.TEXT, min_delay=0.3, max_delay=2.0)
+        house = self.house(
+            session=SessionSettings(listen=listen),
+            asr={"texts": ("turn on the", "turn on the light"), "interim": 0.2},
+        )
+        visitor = house.connect()
+        waited = []
+        for _ in range(2):
+            begin = house.clock.seconds()
+            visitor.device.say(SPEECH + SPEECH).addErrback(lambda _: None)
+            house.run(5)
+            heard = [at for at, event in visitor.events if isinstance(event, e.Heard)]
+            waited.append(heard[-1] - begin - 1.8)
+        self.assertLess(abs(waited[0] - 2.0), 0.2)
+        self.assertLess(abs(waited[1] - 0.3), 0.2)
+
     def assert_whole(self, audio_ms: float) -> None:
         """All of ``LONG``, and a pause after each of its two clauses."""
         self.assertLess(abs(audio_ms - 60 * len(LONG) - 240), 180)
@@ -554,6 +588,22 @@ class WakeWordTests(ConversationCase):
         self.assertEqual(visitor.seen(e.Heard), [])
         self.assertEqual(visitor.device.machine.state, e.State.LISTENING)
         self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
+
+    def test_its_end_is_not_answered(self) -> None:
+        """§9.25: the device listens at once, and what comes first is the word's end."""
+        house = self.house(asr={"texts": ("{ms}",)})
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="listen", state="detect", text="你好小智")
+        browser.say(type="listen", state="start", mode="auto")
+        for packet in OpusEncoder(16000).encode(SPEECH[: 32 * 240] + bytes(32 * 1500)):
+            browser.link.binary_received(packet)
+            house.run(0.06)
+        self.assertEqual(browser.of("stt"), [])
+        for packet in OpusEncoder(16000).encode(SPEECH + bytes(32 * 1500)):
+            browser.link.binary_received(packet)
+            house.run(0.06)
+        self.assertEqual(len(browser.of("stt")), 1)
 
     def test_is_greeted_if_so_configured(self) -> None:
         house = self.house(session=SessionSettings(wake=WakeSettings(greeting="Yes?")))

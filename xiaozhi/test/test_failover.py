@@ -357,7 +357,7 @@ class RecognizerTests(FailoverCase):
             else:
                 whole = broken.recognition
 
-                def deaf(whole: Callable[[], Any] = whole) -> Any:
+                def deaf(interim: Any = None, whole: Callable[[], Any] = whole) -> Any:
                     recognition = whole()
                     recognition.feed = raising
                     return recognition

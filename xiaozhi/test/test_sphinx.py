@@ -21,7 +21,7 @@ from xiaozhi.providers.sphinx_child import (
     cut_dictionary,
     grammar_words,
 )
-from xiaozhi.providers.worker_child import DONE, Channel
+from xiaozhi.providers.worker_child import DATA, DONE, Channel
 
 
 def noise(level: int, seconds: float) -> bytes:
@@ -116,8 +116,12 @@ class LoudnessTests(SynchronousTestCase):
 class FakeChannel:
     def __init__(self) -> None:
         self.sent: list[tuple[int, str]] = []
+        self.told: list[tuple[int, str]] = []
 
     def send(self, request_id: int, kind: int, payload: bytes) -> None:
+        if kind == DATA:
+            self.told.append((request_id, payload.decode()))
+            return
         assert kind == DONE
         self.sent.append((request_id, json.loads(payload)["text"]))
 
@@ -192,6 +196,20 @@ class SphinxTests(SynchronousTestCase):
         self.sphinx.data(3, noise(1000, 1.0))
         self.sphinx.ended(3)
         self.assertEqual(self.channel.sent[2:], [(3, "4.0 s")])
+
+    def test_what_is_understood_so_far(self) -> None:
+        """Now and then, and only while it fits: a grammar finds its words in any noise."""
+        self.speak(1, 1.0, end=False)
+        for _ in range(20):
+            self.sphinx.data(1, noise(1000, 0.1))
+        told = [text for _, text in self.channel.told]
+        self.assertEqual(len(told), len(set(told)))
+        self.assertTrue(4 <= len(told) <= 8, told)
+        self.channel.told.clear()
+        self.use([FakePair(score=-10.0)])
+        self.speak(2, 1.0, end=False)
+        self.sphinx.data(2, noise(1000, 1.0))
+        self.assertEqual(self.channel.told, [])
 
     def test_silence_holds_no_decoder(self) -> None:
         self.sphinx.opened(1, b"")

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.desk import Desk
 from xiaozhi.ai.functions import functions
 from xiaozhi.ai.history import History
 from xiaozhi.ai.phrases import Phrases
@@ -267,6 +268,7 @@ class House:
             seconds=self._seconds,
             offload=offload,
             history=self.history,
+            desk=Desk(self.clock, self.clock.seconds),
             phrases=Phrases(self.files, "voice"),
             rehearse=lambda _: None,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),

@@ -91,6 +91,29 @@ class RecognizerContract(ProviderContract):
 
         return self.run_through(check())
 
+    def test_interim(self) -> Any:
+        """What is understood meanwhile, if anything is, each time it is something else."""
+
+        async def check() -> None:
+            provider = self.provider()
+            pcm, text = self.speech()
+            told: list[str] = []
+            recognition = provider.recognition(told.append)
+            for at in range(0, len(pcm), 1920):
+                recognition.feed(pcm[at : at + 1920])
+            result = recognition.finish()
+            before = len(told)
+            self.assertEqual((await result).text, text)
+            self.assertEqual(len(told), before, "told after the end")
+            for earlier, later in zip(told, told[1:], strict=False):
+                self.assertNotEqual(earlier, later)
+            cancelled = provider.recognition(told.append)
+            cancelled.cancel()
+            cancelled.feed(pcm)
+            self.assertEqual(len(told), before, "told after cancel()")
+
+        return self.run_through(check())
+
     def test_nothing_fed_is_nothing_said(self) -> Any:
         async def check() -> None:
             transcript = await self.provider().recognition().finish()
