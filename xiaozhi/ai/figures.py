@@ -172,9 +172,9 @@ class AiFigures:
         providers = self._providers()
         yield gauges(
             "xiaozhi_ai_provider_up",
-            "1 while it is asked; 0 while it is left alone because it failed.",
+            "1 while it may be asked; 0 while it is left alone because it failed.",
             ["kind", "provider"],
-            (([each.kind, each.name], float(each.state == "closed")) for each in providers),
+            (([each.kind, each.name], float(each.state != "open")) for each in providers),
         )
         yield counters(
             "xiaozhi_ai_provider_failures",

@@ -99,7 +99,7 @@ class Providers:
         return "; ".join(
             f"{each.kind} {each.name}: {each.trouble}"
             for each in self.status()
-            if each.state != "closed"
+            if each.state == "open"
         )
 
     def close(self) -> Deferred[None]:

@@ -33,8 +33,8 @@ DOUBLES = {
 
 
 class Runtime:
-    def __init__(self) -> None:
-        self.reactor = Clock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.reactor = clock or Clock()
 
     def offload(self, function: Any, *args: Any) -> Deferred[Any]:
         return succeed(function(*args))
@@ -73,13 +73,18 @@ def behind(providers: Providers, kind: str) -> list[Any]:
 
 
 class SelectionTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+
     def choose(
         self,
         sections: dict[str, Any] | None = None,
         makers: Any = None,
         **selected: str | list[str],
     ) -> Any:
-        return choose({**DOUBLES, **selected}, sections or {}, Runtime(), read_section, makers)
+        return choose(
+            {**DOUBLES, **selected}, sections or {}, Runtime(self.clock), read_section, makers
+        )
 
     def refused(
         self,
@@ -143,6 +148,10 @@ class SelectionTests(SynchronousTestCase):
             ("scripted", "open", 3, 10.0),
         )
         self.assertEqual((second["name"], second["state"]), ("intents", "closed"))
+        # It may work again: nobody has asked since.
+        self.clock.advance(10)
+        self.assertEqual(providers.trouble(), "")
+        self.assertEqual(providers.health()["llm"][0]["state"], "half_open")
 
     def test_lists_that_cannot_be(self) -> None:
         self.refused("selected.llm: names no provider", llm=[])
