@@ -7,6 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -276,6 +278,53 @@ class ModelTests(FailoverCase):
         self.assertEqual(notes.asked, [("llm", "a", ""), ("llm", "b", "large")])
         self.successResultOf(self.ask(model))
         self.assertEqual(len(notes.asked), 2, "nobody wants to know")
+
+
+# What a model may do, and what a person has of it: seconds and whether there is an answer.
+BEHAVIOURS: dict[str, tuple[dict[str, Any], float, bool]] = {
+    "answers": ({}, 0.0, True),
+    "is slow": ({"delay": 2.0}, 2.0, True),
+    "is late": ({"delay": 5.0}, 5.0, True),
+    "fails": ({"fail": "unreachable"}, 0.0, False),
+    "fails slowly": ({"fail": "vendor_error", "delay": 1.0}, 1.0, False),
+    "hangs": ({"hang": True}, 1000.0, False),
+}
+
+
+class AnyListTests(SynchronousTestCase):
+    @settings(max_examples=150)
+    @given(st.lists(st.sampled_from(sorted(BEHAVIOURS)), min_size=1, max_size=4))
+    def test_who_answers_and_when(self, behaviours: list[str]) -> None:
+        """The first who answers within its time; the last has all the time there is."""
+        clock = Clock()
+        own = [BEHAVIOURS[each][0] | {"answers": [str(at)]} for at, each in enumerate(behaviours)]
+        model = several(clock, "llm", *own)
+        expected, due = None, 0.0
+        for at, each in enumerate(behaviours):
+            _, seconds, answers = BEHAVIOURS[each]
+            last = at == len(behaviours) - 1
+            due += seconds if last else min(seconds, LIMITS.llm)
+            if answers and (last or seconds < LIMITS.llm):
+                expected = str(at)
+                break
+
+        async def ask() -> str:
+            async with aclosing(model.reply(ASKED, [])) as deltas:
+                return "".join([delta.text async for delta in deltas])
+
+        answer = Deferred.fromCoroutine(ask())
+        clock.pump([0.25] * round(max(0.0, due - 0.25) / 0.25))
+        if due:
+            self.assertNoResult(answer)
+        clock.advance(0.25)
+        if expected is not None:
+            self.assertEqual(self.successResultOf(answer), expected)
+        elif due < 1000:
+            self.failureResultOf(answer, ProviderError)
+        else:
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 class Notes:
