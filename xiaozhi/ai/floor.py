@@ -85,6 +85,7 @@ class Floor:
             return
         self.paused = True
         turn.wait(limit)
+        turn.timeline.pauses()
         self._mouth.send(Pause(turn.number, paused=True))
         self._pause_limit = self._mind.clock.callLater(limit, late)
 
@@ -100,6 +101,8 @@ class Floor:
             self._turn.playback(report)
 
     def _unpause(self) -> None:
+        if self.paused and self._turn is not None:
+            self._turn.timeline.goes_on()
         self.paused = False
         if self._pause_limit is not None and self._pause_limit.active():
             self._pause_limit.cancel()

@@ -49,6 +49,8 @@ class Timeline:
         self._asked = 0.0
         self._wordless = False
         self._played_ms: int | None = None
+        self._paused_since: float | None = None
+        self._paused = 0.0
         self._frames = self._sent_ms = 0
         self._heard = self._said = self._spoken = 0
         self._tokens = [0, 0]
@@ -202,6 +204,16 @@ class Timeline:
             self.cut = True
             self._mark("interrupted")
 
+    def pauses(self) -> None:
+        """The device is told to be silent for a while."""
+        self._paused_since = self._now()
+
+    def goes_on(self) -> None:
+        """That is over, with the answer's sound or with the answer."""
+        if self._paused_since is not None:
+            self._paused += self._now() - self._paused_since
+            self._paused_since = None
+
     # --- the end --------------------------------------------------------------------
 
     def ended(self, result: str) -> TurnRecord:
@@ -242,4 +254,5 @@ class Timeline:
             return self._played_ms
         if (began := self._at.get("first_played")) is None:
             return 0
-        return min(self._sent_ms, round((self._now() - began) * 1000))
+        self.goes_on()
+        return min(self._sent_ms, round((self._now() - began - self._paused) * 1000))

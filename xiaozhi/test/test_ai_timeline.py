@@ -184,6 +184,20 @@ class TimelineTests(SynchronousTestCase):
         record = self.timeline.ended("answered")
         self.assertEqual((record.result, record.played_ms), ("interrupted", 180))
 
+    def test_a_pause_plays_nothing(self) -> None:
+        for _ in range(100):
+            self.timeline.packet(60)
+        self.timeline.playback(Playback(7, PlaybackState.STARTED))
+        for _ in range(2):
+            self.clock.advance(0.5)
+            self.timeline.pauses()
+            self.clock.advance(2)
+            self.timeline.goes_on()
+        self.clock.advance(0.25)
+        self.timeline.pauses()
+        self.clock.advance(2)
+        self.assertEqual(self.timeline.ended("interrupted").played_ms, 1250)
+
     def test_no_more_is_remembered_than_a_few(self) -> None:
         for _ in range(200):
             Timeline(self.counts, self.clock).ended("empty")
@@ -208,7 +222,7 @@ class RecordTests(ConversationCase):
         record = self.record(house)
         self.assertEqual((record.begun, record.result, record.turn), ("spoken", "answered", 1))
         for name, at in (("recognised", 0.4), ("first_token", 0.7)):
-            self.assertAlmostEqual(getattr(record, name), at, delta=0.05, msg=name)
+            self.assertApproximates(getattr(record, name), at, 0.05, msg=name)
         times = [
             record.recognised,
             record.first_token,
@@ -225,7 +239,7 @@ class RecordTests(ConversationCase):
         self.assertEqual((record.heard, record.said), (len("what time is it"), 18))
         self.assertEqual(record.spoken, len("It is noon.") + len("Enjoy."))
         self.assertEqual(record.frames, len(visitor.seen(PacketPlayed)))
-        self.assertAlmostEqual(record.played_ms, answer.audio_ms, delta=60)
+        self.assertApproximates(record.played_ms, answer.audio_ms, 60)
         self.assertTrue(record.tokens_in > record.tokens_out > 0)
 
     def test_tools(self) -> None:
@@ -247,9 +261,27 @@ class RecordTests(ConversationCase):
         record = self.record(house)
         self.assertEqual(record.result, "interrupted")
         assert record.interrupted is not None and record.first_played is not None
-        self.assertAlmostEqual(record.interrupted, 2.0, delta=0.1)
+        self.assertApproximates(record.interrupted, 2.0, 0.1)
         played = (record.interrupted - record.first_played) * 1000
-        self.assertAlmostEqual(record.played_ms, played, delta=200)
+        self.assertApproximates(record.played_ms, played, 200)
+
+    def test_talked_over(self) -> None:
+        """What was played does not grow while it was paused to hear who speaks."""
+        replies = {"go": LONG * 3, "stop": "Okay."}
+        house = self.house(asr={"texts": ("go", "stop"), "delay": 1.0}, llm={"replies": replies})
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        first = visitor.device.say(SPEECH)
+        house.run(6)
+        house.until(visitor.device.say(SPEECH))
+        played = house.until(first).audio_ms
+        house.run(0.5)
+        interrupted, answered = house.assistant.counts.recent
+        self.assertEqual((interrupted.result, answered.result), ("interrupted", "answered"))
+        self.assertApproximates(interrupted.played_ms, played, 300)
+        # Its end of speech was a second before the turn could begin.
+        self.assertEqual(answered.begun, "spoken")
+        assert answered.recognised is not None
+        self.assertApproximates(answered.recognised, 1.0, 0.05)
 
     def test_the_line_of_the_log(self) -> None:
         """One for each turn, at info, without a word of what was said."""

@@ -129,4 +129,4 @@ class FailoverTalks(ConversationCase):
         # 60 ms a character, whatever the rate, and a pause behind each sentence.
         sound = len(visitor.seen(PacketPlayed)) * 60
         characters = len("One is first.") + len("Two is second.") + len("Three is third.")
-        self.assertAlmostEqual(sound, characters * 60 + 3 * 120, delta=3 * 60)
+        self.assertApproximates(sound, characters * 60 + 3 * 120, 3 * 60)
