@@ -45,12 +45,3 @@ def catalogue_of(language: str) -> str:
 def text(key: str, language: str) -> str:
     """:param language: BCP 47; English where there is no catalogue."""
     return CATALOGUES[catalogue_of(language)][key]
-
-
-def language_of(words: str, default: str) -> str:
-    """The catalogue to answer these words from, told by their script."""
-    if any("\u4e00" <= char <= "\u9fff" for char in words):
-        return "zh"
-    if any(char.isascii() and char.isalpha() for char in words):
-        return "en"
-    return default

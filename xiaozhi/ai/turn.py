@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 
 from xiaozhi.ai.emotion import emoji_of, take_emotion
 from xiaozhi.ai.mind import Mind
+from xiaozhi.ai.scripts import language_of
 from xiaozhi.ai.speech import Mouth, Speech
 from xiaozhi.ai.spoken import SpokenText, pieces
-from xiaozhi.ai.texts import catalogue_of, language_of, text
+from xiaozhi.ai.texts import catalogue_of, text
 from xiaozhi.ai.thought import Thought
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Limit, late, within

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.dialogue import Dialogue, check_prompt
 from xiaozhi.ai.settings import DialogueSettings, WakeSettings
-from xiaozhi.ai.texts import CATALOGUES, language_of, text
+from xiaozhi.ai.texts import CATALOGUES, text
 from xiaozhi.ai.waiting import Gate, Limit, each_within, within
 from xiaozhi.ai.wake import is_wake_word
 from xiaozhi.errors import ConfigError
@@ -216,8 +216,3 @@ class TextTests(SynchronousTestCase):
             self.assertEqual(catalogue.keys(), CATALOGUES["en"].keys())
         self.assertEqual(text("apology", "zh-CN"), CATALOGUES["zh"]["apology"])
         self.assertEqual(text("apology", "eo"), CATALOGUES["en"]["apology"])
-
-    def test_language_of(self) -> None:
-        self.assertEqual(language_of("几点了 ok", "en"), "zh")
-        self.assertEqual(language_of("what", "zh"), "en")
-        self.assertEqual(language_of("12", "zh"), "zh")
