@@ -25,6 +25,7 @@ from xiaozhi.values import (
     Picture,
     Presence,
     Receipt,
+    Recollection,
     SessionRow,
     SoundFormat,
     ToolSpec,
@@ -295,6 +296,28 @@ class IDialogueStore(Interface):
 
         :return: how many; fewer than ``limit``: no more are to be had.
         """
+
+
+class IMemory(Interface):
+    """What of a talk a model is told besides the running turn; one for each session."""
+
+    capacity = Attribute("Entries of earlier sessions that are worth being loaded; may be 0.")
+
+    def recall(entries: Sequence[DialogueEntry]) -> None:
+        """What was said in earlier sessions: before all that was noted."""
+
+    def note(entries: Sequence[DialogueEntry], language: str) -> None:
+        """A turn is over: its question and what came of it, in order.
+
+        :param language: BCP 47, that was spoken.
+        """
+
+    def before(running: Sequence[Utterance]) -> Recollection:
+        """What the model is told before the running turn. It begins with the person's
+        words and has whole tool exchanges, and never grows beyond a bound."""
+
+    def close() -> None:
+        """The session is over: what is under way ends."""
 
 
 class IFileStore(Interface):

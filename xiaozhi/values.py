@@ -128,6 +128,17 @@ class DialogueEntry:
     said: Utterance
 
 
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What a model is told of a talk before the running turn.
+
+    :ivar summary: of what was said before ``said``; may be empty.
+    """
+
+    said: tuple[Utterance, ...] = ()
+    summary: str = ""
+
+
 # --- the session log -------------------------------------------------------------
 
 

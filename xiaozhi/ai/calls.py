@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 
+from xiaozhi.ai.draft import Draft
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import within
@@ -31,11 +32,11 @@ class ToolCalls:
         self._turn = turn
         self._timeline = timeline
 
-    async def run(self, calls: tuple[ToolCall, ...]) -> None:
+    async def run(self, calls: tuple[ToolCall, ...], draft: Draft) -> None:
         """Run them beside each other, those of one lane one after the other, and not
         more than ``turn.tools_at_once``.
 
-        Every call gets its result in the dialogue, in the order of the calls and also
+        Every call gets its result in the draft, in the order of the calls and also
         when interrupted: models refuse a dialogue where one is missing.
         """
         results: dict[int, str] = {}
@@ -61,7 +62,7 @@ class ToolCalls:
                     raise CancelledError from outcome.value  # type: ignore[attr-defined]
         finally:
             for at, call in enumerate(calls):
-                self._mind.dialogue.tool_said(call, results.get(at, "Error: interrupted"))
+                draft.tool_said(call, results.get(at, "Error: interrupted"))
 
     async def _result(self, call: ToolCall) -> str:
         mind, limits = self._mind, self._mind.limits

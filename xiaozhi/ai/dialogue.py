@@ -3,127 +3,168 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from uuid import UUID
 
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.ai.draft import Cut, Draft
 from xiaozhi.ai.history import History
-from xiaozhi.ai.settings import DialogueSettings
+from xiaozhi.ai.roles import Roles
+from xiaozhi.ai.texts import text
 from xiaozhi.ai.waiting import Gate
-from xiaozhi.errors import ConfigError
-from xiaozhi.values import DialogueEntry, Role, ToolCall, Utterance
-
-_PLACEHOLDERS = ("date", "time", "weekday", "device")
-
-
-def check_prompt(prompt: str) -> None:
-    """:raises ConfigError: a placeholder nobody fills in, or one that cannot be filled in."""
-    try:
-        prompt.format(**dict.fromkeys(_PLACEHOLDERS, ""))
-    except (LookupError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"session.dialogue.prompt: cannot be filled in: {error}; its placeholders are: "
-            + ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
-        ) from None
-
-
-def whole(entries: Sequence[Utterance]) -> list[Utterance]:
-    """A talk without halves of tool exchanges, which models refuse: a process was
-    killed between a call and its result, or two wrote across each other.
-
-    An exchange is an entry with calls and, right behind, one result for each.
-    """
-    found: list[Utterance] = []
-    at = 0
-    while at < len(entries):
-        entry = entries[at]
-        at += 1
-        if entry.calls:
-            results = entries[at : at + len(entry.calls)]
-            if _answer(results, entry.calls):
-                found += [entry, *results]
-                at += len(results)
-            elif entry.text:
-                found.append(Utterance(entry.role, entry.text))
-        elif entry.role is not Role.TOOL:
-            found.append(entry)
-    return found
-
-
-def _answer(results: Sequence[Utterance], calls: Sequence[ToolCall]) -> bool:
-    answered = sorted(result.call_id for result in results if result.role is Role.TOOL)
-    return answered == sorted(call.call_id for call in calls)
+from xiaozhi.interfaces import IMemory
+from xiaozhi.values import DialogueEntry, Role, Utterance
 
 
 class Dialogue:
-    """The last entries of a talk, headed by the system prompt.
+    """A device's talk, headed by the system prompt.
 
-    Each is noted in the history as it comes, and the history is where a talk goes on
-    that an earlier session of the device has begun.
+    A question is noted in the history as it comes, its answer when it is known what of
+    it was heard; the history is where a talk goes on that an earlier session has begun.
 
-    :param seconds: the clock: seconds since the epoch.
+    :param memory: decides what of it the model is told.
+    :param roles: have the system prompt.
+    :param heard_timeout: see ``session.dialogue.heard_timeout``.
+    :param language: BCP 47, until the person has said something.
     :ivar recalled: open once the history has been asked, whatever it knew.
+    :ivar settled: open while no answer but the running one is uncertain.
     """
 
     def __init__(
         self,
-        settings: DialogueSettings,
         device_id: str,
-        seconds: Callable[[], float],
+        memory: IMemory,
+        roles: Roles,
         history: History,
+        clock: IReactorTime,
+        heard_timeout: float,
+        language: str,
     ) -> None:
         self.recalled = Gate(is_open=False)
-        self._settings = settings
+        self.settled = Gate(is_open=True)
+        self.heard_timeout = heard_timeout
         self._device_id = device_id
-        self._seconds = seconds
+        self._memory = memory
+        self._roles = roles
         self._history = history
-        # Bound: the oldest entries are forgotten.
-        self._entries: deque[DialogueEntry] = deque(maxlen=settings.entries)
+        self._clock = clock
+        self._language = language
+        # The running turn's, and before it those of which the edge has yet to tell what
+        # was played. Bound: so many turns as can begin within `heard_timeout`.
+        self._drafts: deque[Draft] = deque()
+        self._first: Utterance | None = None
+        self._last: Utterance | None = None
+        # What was noted here before the history has been asked.
+        self._own: set[UUID] = set()
 
     async def recall(self) -> None:
         """Put what was said before in front of what has been said meanwhile."""
-        older = await self._history.recall(self._device_id, self._settings.entries)
-        newer = {entry.id: entry for entry in self._entries}
-        self._entries.clear()
-        for entry in (*(each for each in older if each.id not in newer), *newer.values()):
-            if not self._is_last(entry.said):
-                self._entries.append(entry)
+        older: list[DialogueEntry] = []
+        for entry in await self._history.recall(self._device_id, self._memory.capacity):
+            # A turn that was cut is asked again; the model need not see it twice.
+            repeated = bool(older) and _same_question(older[-1].said, entry.said)
+            if entry.id not in self._own and not repeated:
+                older.append(entry)
+        if older and _same_question(older[-1].said, self._first):
+            older.pop()
+        if older and self._last is None:
+            self._last = older[-1].said
+        self._memory.recall(older)
+        self._own.clear()
         self.recalled.open()
 
-    def heard(self, text: str) -> None:
-        """The person said something."""
-        said = Utterance(Role.USER, text)
-        if not self._is_last(said):
-            self._note(said)
+    # --- a turn -----------------------------------------------------------------------
 
-    def said(self, text: str, calls: tuple[ToolCall, ...] = ()) -> None:
-        """The assistant did; nothing without text and calls."""
-        if text or calls:
-            self._note(Utterance(Role.ASSISTANT, text, calls))
+    def asked(self, words: str, turn: int, language: str) -> Draft:
+        """The person said something; what is answered goes into the draft.
 
-    def tool_said(self, call: ToolCall, result: str) -> None:
-        """A tool was run."""
-        self._note(Utterance(Role.TOOL, result, call_id=call.call_id))
+        :param language: BCP 47, of their words.
+        """
+        self._language = language
+        draft = Draft(turn, Utterance(Role.USER, words), language)
+        self._drafts.append(draft)
+        if len(self._drafts) == 1:
+            self._note_question(draft)
+        else:
+            self.settled.close()
+        return draft
+
+    def answered(self, draft: Draft) -> None:
+        """All of it was heard."""
+        draft.settle(None)
+        self._note_settled()
+
+    def cut(self, draft: Draft, cut: Cut) -> None:
+        """It ended early: keep what the edge says was played; if it does not, what we
+        think was."""
+        draft.cut = cut
+        if draft.played_ms is not None:
+            self._settle(draft)
+        else:
+            draft.timer = self._clock.callLater(self.heard_timeout, self._settle, draft)
+
+    def played(self, turn: int, milliseconds: int) -> None:
+        """The edge says how much of a turn was played, which is over there."""
+        for draft in self._drafts:
+            if draft.turn == turn and not draft.settled:
+                draft.played_ms = milliseconds
+                if draft.cut is not None:
+                    self._settle(draft)
+                return
+
+    def close(self) -> None:
+        """The session is over. A question of which no answer was heard stays open: it is
+        asked again where the session goes on."""
+        for draft in [*self._drafts]:
+            if draft.cut is not None and not draft.settled:
+                draft.settle(draft.cut.script.heard(draft.cut.played_ms))
+        self._note_settled()
+        self._memory.close()
+
+    def _settle(self, draft: Draft) -> None:
+        cut = draft.cut
+        assert cut is not None
+        played = cut.played_ms if draft.played_ms is None else draft.played_ms
+        draft.settle(cut.script.heard(played), cut.otherwise)
+        self._note_settled()
+
+    def _note_settled(self) -> None:
+        while self._drafts and self._drafts[0].settled:
+            draft = self._drafts.popleft()
+            entries = [draft.entry] if draft.entry is not None else []
+            entries += map(self._note, draft.answer)
+            self._memory.note(entries, draft.language)
+            if self._drafts:
+                self._note_question(self._drafts[0])
+        if len(self._drafts) <= 1:
+            self.settled.open()
+
+    # --- what is kept -----------------------------------------------------------------
 
     def entries(self) -> list[Utterance]:
         """The prompt and what follows, beginning with the person's words."""
-        entries = whole([entry.said for entry in self._entries])
-        while entries and (entries[0].role is not Role.USER):
-            entries.pop(0)
-        return [Utterance(Role.SYSTEM, self._prompt()), *entries]
+        running = [each for draft in self._drafts for each in (draft.question, *draft.answer)]
+        known = self._memory.before(running)
+        said = list(known.said)
+        if said and running and _same_question(said[-1], running[0]):
+            said.pop()
+        prompt = self._roles.prompt(self._language)
+        if known.summary:
+            prompt += "\n\n" + text("summary", self._language).format(summary=known.summary)
+        return [Utterance(Role.SYSTEM, prompt), *said, *running]
 
-    def _note(self, said: Utterance) -> None:
-        self._entries.append(self._history.note(self._device_id, said))
+    def _note_question(self, draft: Draft) -> None:
+        if not _same_question(draft.question, self._last):
+            draft.entry = self._note(draft.question)
 
-    def _is_last(self, said: Utterance) -> bool:
-        """Whether the person said just that and has had no answer: a turn that was
-        cut is asked again, and the model need not see the question twice."""
-        return bool(self._entries) and said.role is Role.USER and self._entries[-1].said == said
+    def _note(self, said: Utterance) -> DialogueEntry:
+        entry = self._history.note(self._device_id, said)
+        self._first = self._first or said
+        self._last = said
+        if not self.recalled.is_open:
+            self._own.add(entry.id)
+        return entry
 
-    def _prompt(self) -> str:
-        now = datetime.fromtimestamp(self._seconds()).astimezone()
-        return self._settings.prompt.format(
-            date=f"{now:%Y-%m-%d}",
-            time=f"{now:%H:%M}",
-            weekday=f"{now:%A}",
-            device=self._device_id,
-        )
+
+def _same_question(one: Utterance, other: Utterance | None) -> bool:
+    return one == other and one.role is Role.USER

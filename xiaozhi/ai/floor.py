@@ -13,7 +13,7 @@ from xiaozhi import served, trace
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.speech import Mouth
 from xiaozhi.ai.turn import Turn
-from xiaozhi.wire.messages import Pause, Playback
+from xiaozhi.wire.messages import Pause, Playback, PlaybackState
 
 
 class Floor:
@@ -34,6 +34,7 @@ class Floor:
         self._turn: Turn | None = None
         self._answer: Deferred[bool] | None = None
         self._pause_limit: IDelayedCall | None = None
+        self._paused_at = 0.0
         self.paused = False
 
     @property
@@ -84,6 +85,7 @@ class Floor:
         if turn is None or self.paused:
             return
         self.paused = True
+        self._paused_at = self._mind.clock.seconds()
         turn.wait(limit)
         turn.timeline.pauses()
         self._mouth.send(Pause(turn.number, paused=True))
@@ -97,12 +99,16 @@ class Floor:
 
     def playback(self, report: Playback) -> None:
         """The edge says how far the device is."""
+        if report.state is not PlaybackState.STARTED:
+            # Also of a turn that was cancelled: what was heard of it is kept.
+            self._mind.dialogue.played(report.turn, report.played_ms)
         if self._turn is not None and report.turn == self._turn.number:
             self._turn.playback(report)
 
     def _unpause(self) -> None:
         if self.paused and self._turn is not None:
             self._turn.timeline.goes_on()
+            self._turn.stood(self._mind.clock.seconds() - self._paused_at)
         self.paused = False
         if self._pause_limit is not None and self._pause_limit.active():
             self._pause_limit.cancel()

@@ -25,8 +25,10 @@ from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.ears import Ears
 from xiaozhi.ai.floor import Floor
 from xiaozhi.ai.idle import Idle
+from xiaozhi.ai.memory import make_memory
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.pictures import read_picture
+from xiaozhi.ai.roles import Roles
 from xiaozhi.ai.speech import Mouth
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.turn import Turn
@@ -150,7 +152,15 @@ class Session:
     def _make_mind(self, opening: SessionOpen) -> Mind:
         shared = self._assistant
         settings = shared.settings.dialogue
-        dialogue = Dialogue(settings, opening.device.device_id, shared.seconds, shared.history)
+        dialogue = Dialogue(
+            opening.device.device_id,
+            make_memory(settings),
+            Roles(shared.settings, opening.device, shared.seconds),
+            shared.history,
+            self._clock,
+            settings.heard_timeout,
+            settings.language,
+        )
         Deferred.fromCoroutine(dialogue.recall())
         return Mind(
             session_id=self._id,
@@ -253,6 +263,7 @@ class Session:
         self._barge_in.forget()
         self._idle.busy()
         self._floor.cancel()
+        self._mind.dialogue.close()
         self._ears.forget()
         self._announcements.forget()
         self._counts.bad_packets += self._ears.bad_packets

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -140,22 +140,48 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the model is told.
 
-    :ivar prompt: system prompt; ``{date}``, ``{time}``, ``{weekday}`` and
-        ``{device}`` are filled in.
-    :ivar entries: how many entries of the dialogue the model sees.
+    :ivar prompt: template of the system prompt, see :mod:`xiaozhi.ai.prompt`.
+    :ivar location: where the devices are, for it; empty: nothing is said of it.
+    :ivar memory: what the model is told of the talk. ``none``: the question alone;
+        ``window``: the newest of it.
+    :ivar window: tokens of the dialogue the model is told, the running turn included, by
+        the estimate of :func:`xiaozhi.ai.scripts.tokens`.
+    :ivar entries: how many entries of it, at most.
     :ivar language: BCP 47, for what the server says by itself before the person
         has said anything.
     :ivar load_timeout: how long an answer waits for what was said in earlier
         sessions; what comes later than that serves the next answer.
+    :ivar heard_timeout: how long is waited for the edge to say how much of an answer
+        that was interrupted had been played; then our own clock tells.
     """
 
     prompt: str = (
-        "You are XiaoZhi, a friendly voice assistant. Answer in the person's language, in one to "
-        "three short spoken sentences, without markup. It is {weekday}, {date}, {time}."
+        "{role} Answer in the person's language, in one to three short spoken sentences, without "
+        "markup. It is {weekday}, {date}, {time}[ in {location}]."
     )
-    entries: Count = 40
+    location: str = ""
+    memory: Literal["none", "window"] = "window"
+    window: Annotated[int, Meta(ge=100, le=1_000_000)] = 4000
+    entries: Annotated[int, Meta(ge=2, le=10_000)] = 200
     language: str = "en"
     load_timeout: Seconds = 1.0
+    heard_timeout: Seconds = 0.3
+
+
+class RoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody the assistant may be.
+
+    :ivar prompt: who that is: fills in ``{role}`` of the system prompt; the other
+        placeholders may stand in it.
+    :ivar description: when to take this role, for the model that is asked to change it.
+    :ivar greeting: said to a wake word in place of ``session.wake.greeting``.
+    :ivar aliases: other names that people call it by.
+    """
+
+    prompt: str
+    description: str = ""
+    greeting: str | tuple[str, ...] = ""
+    aliases: tuple[str, ...] = ()
 
 
 class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,6 +253,9 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about a session.
 
+    :ivar roles: who the assistant may be, by name; people change it by asking.
+    :ivar role: who it is until they do.
+    :ivar device_roles: the same for some devices, by device id.
     :ivar max_pixels: width × height of a picture sent as a message.
     :ivar announcements: what the session was asked to say (by POST) and has not begun
         to; more is refused.
@@ -239,5 +268,12 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dialogue: DialogueSettings = DialogueSettings()
     mcp: McpSettings = McpSettings()
     speech: SpeechSettings = SpeechSettings()
+    roles: dict[str, RoleSettings] = field(
+        default_factory=lambda: {
+            "xiaozhi": RoleSettings(prompt="You are XiaoZhi, a friendly voice assistant.")
+        }
+    )
+    role: str = "xiaozhi"
+    device_roles: dict[str, str] = {}
     max_pixels: Pixels = 40_000_000
     announcements: Annotated[int, Meta(ge=1, le=1000)] = 16

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from xiaozhi.ai.heard import Script
 from xiaozhi.ai.phrases import Phrase, Phrases
 from xiaozhi.ai.readahead import ReadAhead, Sound
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
@@ -56,11 +57,13 @@ class Mouth:
 class _Sentence:
     """:ivar sound: of the synthesiser; started when it is nearly its turn.
     :ivar phrase: what it is kept as; None: it is said once.
+    :ivar answer: see :meth:`Script.begins`.
     """
 
     words: str
     sound: ReadAhead
     phrase: Phrase | None
+    answer: bool
 
 
 class Speech:
@@ -69,14 +72,23 @@ class Speech:
     While one is sent, and waits to be played, the synthesiser works on the next
     ``speech.ahead``; an interruption wastes no more than that.
 
+    :param script: of its turn, where what is sent is written down.
     :ivar sent_ms: sound sent so far.
     """
 
-    def __init__(self, mouth: Mouth, turn: int, language: str, timeline: Timeline) -> None:
+    def __init__(
+        self,
+        mouth: Mouth,
+        turn: int,
+        language: str,
+        timeline: Timeline,
+        script: Script | None = None,
+    ) -> None:
         self._mouth = mouth
         self._turn = turn
         self._language = language
         self._timeline = timeline
+        self._script = script or Script()
         self._form = mouth.form
         self._encoder = self._form.encoder()
         # Bound: `look_ahead` sentences behind the one that is spoken; say() waits beyond.
@@ -95,17 +107,23 @@ class Speech:
 
         :raises ProviderError: an earlier sentence could not be spoken.
         """
-        await self._queue(words, self._language, None)
+        await self._queue(words, self._language, None, answer=True)
 
-    async def pronounce(self, words: str, language: str) -> None:
-        """As :meth:`say`, for what is said again and again, and is kept."""
-        await self._queue(words, language, Phrase(words, language, self._form))
+    async def pronounce(self, words: str, language: str, *, answer: bool = False) -> None:
+        """As :meth:`say`, for what is said again and again, and is kept.
 
-    async def _queue(self, words: str, language: str, phrase: Phrase | None) -> None:
+        :param answer: see :meth:`Script.begins`.
+        """
+        phrase = Phrase(words, language, self._form)
+        await self._queue(words, language, phrase, answer=answer)
+
+    async def _queue(
+        self, words: str, language: str, phrase: Phrase | None, *, answer: bool
+    ) -> None:
         await self._room.acquire()
         self._raise_failure()
         sound = ReadAhead(self._synthesized(words, language), self._mouth.settings.ahead_bytes)
-        self._sentences.append(_Sentence(words, sound, phrase))
+        self._sentences.append(_Sentence(words, sound, phrase, answer))
         self._more.open()
         self._start_ahead()
 
@@ -179,9 +197,15 @@ class Speech:
         mouth = self._mouth
         self._timeline.speaks(sentence.words)
         mouth.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
+        self._script.begins(sentence.words, answer=sentence.answer)
+        await self._give(sentence)
+        self._script.ended()
+
+    async def _give(self, sentence: _Sentence) -> None:
         if sentence.phrase is None:
             await self._synthesize(sentence)
             return
+        mouth = self._mouth
         packets = await mouth.phrases.find(sentence.phrase)
         if packets is not None:
             await self._send(packets)
@@ -228,6 +252,7 @@ class Speech:
             self._mouth.send(Audio(packet, 0, self._turn, ahead=self._ahead()))
             self._timeline.packet(self._mouth.downlink.frame_duration)
             self.sent_ms += self._mouth.downlink.frame_duration
+            self._script.sent(self._mouth.downlink.frame_duration)
 
     def _ahead(self) -> bool:
         """Whether the edge has sound for a while."""

@@ -18,7 +18,6 @@ from xiaozhi import __version__
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.desk import Desk
-from xiaozhi.ai.dialogue import check_prompt
 from xiaozhi.ai.figures import AiFigures
 from xiaozhi.ai.functions import functions
 from xiaozhi.ai.history import History
@@ -26,6 +25,7 @@ from xiaozhi.ai.http.site import make_site
 from xiaozhi.ai.phrases import AREA as PHRASES
 from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.rehearsal import Rehearsal
+from xiaozhi.ai.roles import check_roles
 from xiaozhi.ai.schema import Settings
 from xiaozhi.ai.sessions import Sessions
 from xiaozhi.auth import (
@@ -88,7 +88,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
 
     :raises ConfigError: the settings cannot be used.
     """
-    check_prompt(settings.session.dialogue.prompt)
+    check_roles(settings.session)
     state = state_directory(settings.state_dir)
     node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
     auth = settings.auth.kept_in(state)

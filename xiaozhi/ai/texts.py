@@ -1,4 +1,4 @@
-"""What the server says by itself, in every language it has a catalogue for."""
+"""What the server says and writes by itself, in every language it has a catalogue for."""
 
 from __future__ import annotations
 
@@ -9,23 +9,38 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "apology": "Sorry, something went wrong. Please try again.",
         "apology_title": "Error",
         "checking": "One moment, let me look.",
+        "date": "{day} {month} {year}",
         "farewell": "Goodbye for now.",
         "deaf": "I did not hear anything. Please say it again.",
         "deaf_title": "Not heard",
+        "interrupted": "[interrupted]",
+        "language": "English",
+        "months": "January February March April May June July August September October"
+        " November December",
         "no_answer": "I have no answer to that.",
         "photo_question": "What is in the picture?",
+        "summary": "What was said earlier, in short: {summary}",
         "too_many_tools": "I could not finish that.",
+        "unheard": "[interrupted before anything was heard]",
+        "weekdays": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
     },
     "zh": {
         "apology": "抱歉，出了点问题，请再试一次。",
         "apology_title": "出错了",
         "checking": "稍等，我看看。",
+        "date": "{year}年{month}{day}日",
         "farewell": "我先休息了，再见。",
         "deaf": "我什么都没有听到，请再说一次。",
         "deaf_title": "没听见",
+        "interrupted": "[被打断]",
+        "language": "中文",
+        "months": "1月 2月 3月 4月 5月 6月 7月 8月 9月 10月 11月 12月",
         "no_answer": "这个我答不上来。",
         "photo_question": "图片里有什么？",
+        "summary": "之前谈话的摘要：{summary}",
         "too_many_tools": "这件事我没能完成。",
+        "unheard": "[还没说出口就被打断]",
+        "weekdays": "星期一 星期二 星期三 星期四 星期五 星期六 星期日",
     },
 }
 

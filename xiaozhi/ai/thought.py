@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xiaozhi.ai.calls import ToolCalls
+from xiaozhi.ai.draft import Draft
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.spoken import SpokenText, pieces
 from xiaozhi.ai.timeline import Timeline
@@ -43,21 +44,22 @@ class Thought:
         self._calls = ToolCalls(mind, turn, timeline)
         self._worded = False
 
-    async def about(self, words: str) -> None:
+    async def about(self, draft: Draft) -> None:
         """Answer what the person said."""
         mind = self._mind
-        mind.dialogue.heard(words)
         await self._ready(mind.tools_ready, mind.tools_wait, "the device's tools")
         await self._ready(mind.dialogue.recalled, mind.recall_wait, "the dialogue so far")
+        dialogue = mind.dialogue
+        await self._ready(dialogue.settled, dialogue.heard_timeout, "what was heard")
         for rounds in range(mind.limits.tool_rounds):
-            calls = await self._reply()
+            calls = await self._reply(draft)
             if not calls:
                 # After a tool nothing more need be said; instead of an answer it must.
                 if not rounds and not self._worded:
                     await self._remark("no_answer")
                 return
             async with self._patience():
-                await self._calls.run(calls)
+                await self._calls.run(calls, draft)
         await self._remark("too_many_tools")
 
     @asynccontextmanager
@@ -95,13 +97,13 @@ class Thought:
                 "{session_id}: answers without {what}", session_id=self._mind.session_id, what=what
             )
 
-    async def _reply(self) -> tuple[ToolCall, ...]:
+    async def _reply(self, draft: Draft) -> tuple[ToolCall, ...]:
         """Speak one reply of the model while it comes. :return: the tools it wants."""
         mind, limits = self._mind, self._mind.limits
         calls: list[ToolCall] = []
         # A provider may have dropped thoughts already; not all do.
         thoughts, spoken = ThoughtFilter(), SpokenText()
-        said = ""
+        said, complete = "", False
         dialogue = mind.dialogue.entries()
         self._timeline.asked()
         limited = each_within(
@@ -125,6 +127,7 @@ class Thought:
             words = thoughts.finish()
             said += words
             await self._say_all(spoken.feed(words) + spoken.finish())
+            complete = True
         except BaseException:
             # Nobody will run them, and models refuse a call without its result.
             calls.clear()
@@ -132,7 +135,7 @@ class Thought:
         finally:
             self._timeline.replied(dialogue, said)
             # Also when interrupted: the model must know what it has begun to say.
-            mind.dialogue.said(said.strip(), tuple(calls))
+            draft.said(said.strip(), tuple(calls), complete=complete)
         return tuple(calls)
 
     async def _say_all(self, sentences: list[str]) -> None:

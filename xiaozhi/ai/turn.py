@@ -15,7 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi.ai.draft import Cut, Draft
 from xiaozhi.ai.emotion import emoji_of, take_emotion
+from xiaozhi.ai.heard import Script
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.scripts import language_of
 from xiaozhi.ai.speech import Mouth, Speech
@@ -53,6 +55,9 @@ class Turn:
         self._waits = 0.0
         self._playing_out: Limit | None = None
         self._timeline = Timeline(mind.counts, mind.clock, mind.session_id, number)
+        self._since: float | None = None  # when the device began to play it
+        self._script = Script()
+        self._draft: Draft | None = None
         self._thought = Thought(mind, number, self._timeline, self._say, self._remark)
 
     @property
@@ -84,7 +89,7 @@ class Turn:
                 transcript.text, self._mind.language
             )
             self._start(transcript.text)
-            await self._thought.about(transcript.text)
+            await self._thought.about(self._asked(transcript.text))
             return True
 
         return await self._carried_out(converse)
@@ -106,14 +111,17 @@ class Turn:
                 "",
                 within(self._mind.limits.tool, self._mind.clock, words, late("picture")),
             )
-            self._mind.dialogue.heard(shown or "…")
-            self._mind.dialogue.said(said)
+            draft, complete = self._asked(shown or "…"), False
             spoken = SpokenText()
-            for piece in pieces(said):
-                for sentence in spoken.feed(piece):
+            try:
+                for piece in pieces(said):
+                    for sentence in spoken.feed(piece):
+                        await self._say(sentence)
+                for sentence in spoken.finish():
                     await self._say(sentence)
-            for sentence in spoken.finish():
-                await self._say(sentence)
+                complete = True
+            finally:
+                draft.said(said, complete=complete)
             return True
 
         return await self._carried_out(recite)
@@ -128,9 +136,10 @@ class Turn:
         async def greet() -> bool:
             language = self._language = language_of(greeting, self._mind.language)
             self._start(shown)
-            self._mind.dialogue.heard(shown)
-            self._mind.dialogue.said(greeting)
-            await self._pronounce(greeting, language)
+            draft = self._asked(shown)
+            draft.spoke(greeting)
+            draft.said(greeting)
+            await self._pronounce(greeting, language, answer=True)
             return True
 
         return await self._carried_out(greet)
@@ -161,11 +170,17 @@ class Turn:
         if self._playing_out is not None:
             self._playing_out.extend(seconds)
 
+    def stood(self, seconds: float) -> None:
+        """It was paused for so long."""
+        if self._since is not None:
+            self._since += seconds
+
     def playback(self, report: Playback) -> None:
         """The edge says how far the device is with this turn."""
         self._timeline.playback(report)
         if report.state is PlaybackState.STARTED:
             self.playing = True
+            self._since = self._mind.clock.seconds()
         elif not self._played.called:
             self._open = False
             self._played.callback(report)
@@ -190,10 +205,28 @@ class Turn:
             return spoke
         finally:
             self._silence()
+            self._note(result)
             self._log.info(
                 "{session_id}: turn {turn}, {begun}: {result} after {seconds} s",
                 **self._timeline.ended(result).logged(),
             )
+
+    def _asked(self, words: str) -> Draft:
+        draft = self._draft = self._mind.dialogue.asked(words, self.number, self._language)
+        return draft
+
+    def _note(self, result: str) -> None:
+        """Have the dialogue keep what of the answer was heard."""
+        draft, dialogue = self._draft, self._mind.dialogue
+        if draft is None:
+            return
+        if result == "answered" and not self._timeline.cut:
+            dialogue.answered(draft)
+            return
+        missing = "apology" if result == "failed" else "unheard"
+        playing = 0.0 if self._since is None else self._mind.clock.seconds() - self._since
+        played = min(playing * 1000, self._script.sent_ms)
+        dialogue.cut(draft, Cut(self._script, played, text(missing, self._language)))
 
     def _report(self, error: Exception) -> None:
         where: dict[str, Any] = {"session_id": self._mind.session_id, "turn": self.number}
@@ -219,7 +252,9 @@ class Turn:
             self._mouth.send(Tts(TtsState.START, turn=self.number))
         if self._speech is not None:
             self._speech.cancel()
-        self._speech = Speech(self._mouth, self.number, self._language, self._timeline)
+        self._speech = Speech(
+            self._mouth, self.number, self._language, self._timeline, self._script
+        )
 
     async def _spoken(self) -> None:
         """Send the stop behind the sound and wait until the device has played it."""
@@ -265,11 +300,11 @@ class Turn:
         language = catalogue_of(self._language)
         await self._pronounce(text(key, language), language)
 
-    async def _pronounce(self, phrase: str, language: str) -> None:
+    async def _pronounce(self, phrase: str, language: str, *, answer: bool = False) -> None:
         """Say something that is said again and again."""
         self._show("")
         if self._speech is not None:
-            await self._limit.held_up(self._speech.pronounce(phrase, language))
+            await self._limit.held_up(self._speech.pronounce(phrase, language, answer=answer))
 
     def _show(self, emotion: str) -> None:
         """The face; a turn has one from its first sentence on."""
@@ -283,5 +318,7 @@ class Turn:
         self._show(emotion)
         # Nothing to say in punctuation alone.
         if self._speech is not None and any(char.isalnum() for char in words):
+            if self._draft is not None:
+                self._draft.spoke(words.strip())
             # A long answer waits here until enough of it has been played.
             await self._limit.held_up(self._speech.say(words.strip()))

@@ -32,6 +32,11 @@ class Gate:
         for deferred in waiting:
             deferred.callback(None)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody would wait."""
+        return self._is_open
+
     def passed(self) -> Deferred[None]:
         """Fires when the gate is open. May be cancelled."""
         deferred: Deferred[None] = Deferred(self._waiting.remove)

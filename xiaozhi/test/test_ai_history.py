@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.dialogue import Dialogue, whole
+from xiaozhi.ai.exchanges import whole
 from xiaozhi.ai.history import History
-from xiaozhi.ai.settings import DialogueSettings, HistorySettings
+from xiaozhi.ai.settings import HistorySettings
 from xiaozhi.errors import StoreError
 from xiaozhi.storage.memory import MemoryDialogueStore
 from xiaozhi.testing.logs import LogLines
@@ -242,85 +242,6 @@ class RecallTests(HistoryCase):
         history = self.history(ttl=0)
         self.heard(history, "a")
         self.assertEqual(self.recalled(history), [])
-
-
-class DialogueCase(HistoryCase):
-    def dialogue(self, history: History, **settings: Any) -> Dialogue:
-        return Dialogue(DialogueSettings(**settings), "d", self.seconds, history)
-
-    def recall(self, dialogue: Dialogue) -> None:
-        self.successResultOf(Deferred.fromCoroutine(dialogue.recall()))
-
-    def told(self, dialogue: Dialogue) -> list[str]:
-        return [entry.text for entry in dialogue.entries()[1:]]
-
-
-class DialogueTests(DialogueCase):
-    def test_goes_on_where_another_ended(self) -> None:
-        history = self.history()
-        before = self.dialogue(history)
-        before.heard("light on")
-        before.said("", (CALL,))
-        before.tool_said(CALL, "on")
-        before.said("It is on.")
-        after = self.dialogue(history)
-        self.recall(after)
-        after.heard("and off")
-        self.assertEqual(after.entries()[1:-1], before.entries()[1:])
-        self.assertEqual(self.told(after)[-1], "and off")
-
-    def test_what_comes_late_goes_in_front(self) -> None:
-        load: Deferred[None] = Deferred()
-        history = self.history()
-        self.heard(history, "before")
-        self.store.loads = [load]
-        dialogue = self.dialogue(history)
-        recalling = Deferred.fromCoroutine(dialogue.recall())
-        dialogue.heard("now")
-        dialogue.said("yes")
-        self.assertEqual(self.told(dialogue), ["now", "yes"])
-        self.assertFalse(dialogue.recalled.passed().called)
-        load.callback(None)
-        self.successResultOf(recalling)
-        self.assertEqual(self.told(dialogue), ["before", "now", "yes"])
-        self.assertTrue(dialogue.recalled.passed().called)
-
-    def test_a_question_asked_again_after_a_cut_turn_is_one(self) -> None:
-        history = self.history()
-        self.heard(history, "what time is it")
-        early, late = self.dialogue(history), self.dialogue(history)
-        early.heard("what time is it")
-        self.recall(early)
-        self.recall(late)
-        late.heard("what time is it")
-        for dialogue in (early, late):
-            self.assertEqual(self.told(dialogue), ["what time is it"])
-            dialogue.said("Noon.")
-            dialogue.heard("what time is it")
-            self.assertEqual(len(self.told(dialogue)), 3, "after an answer it is a new one")
-
-    def test_bounded(self) -> None:
-        history = self.history()
-        self.heard(history, *"abcdef")
-        dialogue = self.dialogue(history, entries=4)
-        self.recall(dialogue)
-        dialogue.heard("g")
-        self.assertEqual(self.told(dialogue), ["d", "e", "f", "g"])
-
-    def test_killed_between_a_call_and_its_result(self) -> None:
-        history = self.history()
-        before = self.dialogue(history)
-        before.heard("what time is it")
-        before.said("Let me look.", (CALL,))
-        after = self.dialogue(history)
-        self.recall(after)
-        self.assertEqual(
-            after.entries()[1:],
-            [
-                Utterance(Role.USER, "what time is it"),
-                Utterance(Role.ASSISTANT, "Let me look."),
-            ],
-        )
 
 
 _texts = st.sampled_from(["", "a", "b"])

@@ -12,10 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.phrases import Phrases
-from xiaozhi.ai.settings import DialogueSettings, SpeechSettings, TurnSettings
+from xiaozhi.ai.settings import SpeechSettings, TurnSettings
 from xiaozhi.ai.speech import Mouth, Speech
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.timeline import Timeline
@@ -25,7 +24,7 @@ from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import offload, remembering, scripted
+from xiaozhi.testing.house import offload, remembering, scripted, talk
 from xiaozhi.values import (
     Delta,
     Role,
@@ -95,7 +94,7 @@ class TurnTests(SynchronousTestCase):
         calls = ({"name": "first"}, {"name": "second"})
         providers = scripted(self.clock, llm={"calls": calls})
         history = remembering(Clock(), self.clock.seconds)
-        self.dialogue = Dialogue(DialogueSettings(), "d", self.clock.seconds, history)
+        self.dialogue = talk(history, self.clock, self.clock.seconds)
         Deferred.fromCoroutine(self.dialogue.recall())
         limits = TurnSettings()
         self.mouth = Mouth(
@@ -150,14 +149,17 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(shown, ["I have no answer to that."])
 
     def test_interrupted_before_its_tools(self) -> None:
-        """A call that was not run is not in the dialogue: models refuse one without result."""
+        """A call that was not run is not in the dialogue: models refuse one without result.
+        What nobody heard is not, either."""
         model = Hesitant(TextDelta("I will. "), ToolCall("1", "first", "{}"))
         self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
         answer = self.ask()
         answer.cancel()
         self.failureResultOf(answer)
-        last = self.dialogue.entries()[-1]
-        self.assertEqual((last.role, last.text, last.calls), (Role.ASSISTANT, "I will.", ()))
+        self.clock.advance(0.3)
+        said = [(entry.role, entry.text, entry.calls) for entry in self.dialogue.entries()[1:]]
+        unheard = "[interrupted before anything was heard]"
+        self.assertEqual(said, [(Role.USER, "do both", ()), (Role.ASSISTANT, unheard, ())])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def results(self) -> list[str]:
@@ -257,6 +259,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual((self.results(), tool.ended), (["Error: interrupted"], ""))
         self.first.callback("one")
         self.assertEqual((self.results(), tool.ended), (["Error: interrupted"], "done"))
+        self.clock.advance(0.3)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_any_other_is(self) -> None:
@@ -347,4 +350,6 @@ class TurnTests(SynchronousTestCase):
         self.failureResultOf(answer)
         self.assertEqual(self.results(), ["one", "Error: interrupted"])
         self.assertEqual(self.sent[-1], m.Flush(1))
+        self.clock.advance(0.3)
+        self.assertEqual(self.results(), ["one", "Error: interrupted"])
         self.assertEqual(self.clock.getDelayedCalls(), [])

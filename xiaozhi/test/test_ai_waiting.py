@@ -9,14 +9,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.dialogue import Dialogue, check_prompt
-from xiaozhi.ai.settings import DialogueSettings, WakeSettings
+from xiaozhi.ai.settings import WakeSettings
 from xiaozhi.ai.texts import CATALOGUES, text
 from xiaozhi.ai.waiting import Gate, Limit, each_within, within
 from xiaozhi.ai.wake import is_wake_word
-from xiaozhi.errors import ConfigError
-from xiaozhi.testing.house import remembering
-from xiaozhi.values import Role, ToolCall
 
 
 class LateError(Exception):
@@ -175,39 +171,6 @@ class WakeWordTests(SynchronousTestCase):
         words = WakeSettings().words
         for typed in ("你好小智，几点了", "what time is it", "", "!?"):
             self.assertFalse(is_wake_word(typed, words), typed)
-
-
-class DialogueTests(SynchronousTestCase):
-    def dialogue(self, **changes: object) -> Dialogue:
-        settings = DialogueSettings(**changes)  # type: ignore[arg-type]
-        history = remembering(Clock(), lambda: 1_790_000_000.0)
-        return Dialogue(settings, "aa:bb", lambda: 1_790_000_000.0, history)
-
-    def test_prompt_is_filled_in(self) -> None:
-        (system,) = self.dialogue(prompt="{device} {date}").entries()
-        self.assertEqual((system.role, system.text), (Role.SYSTEM, "aa:bb 2026-09-21"))
-
-    def test_unknown_placeholder_is_a_configuration_error(self) -> None:
-        check_prompt(DialogueSettings().prompt)
-        for prompt in ("Be {mood}", "Be {time.mood}", "Be {time[mood]}", "Be {time!mood}", "{"):
-            with self.assertRaisesRegex(ConfigError, "prompt: .*{weekday}"):
-                check_prompt(prompt)
-
-    def test_bounded_and_never_begins_with_half_an_exchange(self) -> None:
-        dialogue = self.dialogue(entries=4)
-        call = ToolCall("1", "get_time", "{}")
-        for _ in range(3):
-            dialogue.heard("time?")
-            dialogue.said("", (call,))
-            dialogue.tool_said(call, "noon")
-        dialogue.said("It is noon.")
-        roles = [entry.role for entry in dialogue.entries()]
-        self.assertEqual(roles, [Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.TOOL, Role.ASSISTANT])
-
-    def test_nothing_said_is_no_entry(self) -> None:
-        dialogue = self.dialogue()
-        dialogue.said("")
-        self.assertEqual(len(dialogue.entries()), 1)
 
 
 class TextTests(SynchronousTestCase):

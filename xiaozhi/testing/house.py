@@ -20,9 +20,12 @@ from zope.interface import implementer
 
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.desk import Desk
+from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.functions import functions
 from xiaozhi.ai.history import History
+from xiaozhi.ai.memory import make_memory
 from xiaozhi.ai.phrases import Phrases
+from xiaozhi.ai.roles import Roles
 from xiaozhi.ai.sessions import Sessions
 from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.bridge.client import BridgeClient
@@ -105,6 +108,22 @@ def remembering(clock: Clock, seconds: Callable[[], float]) -> History:
     history = History(dialogues_from_url("memory:", clock), clock, seconds, HistorySettings())
     Deferred.fromCoroutine(history.start())
     return history
+
+
+def talk(
+    history: History,
+    clock: Clock,
+    seconds: Callable[[], float],
+    session: SessionSettings | None = None,
+    device_id: str = "d",
+) -> Dialogue:
+    """A device's dialogue, as a session has it; nothing is recalled."""
+    session = session or SessionSettings()
+    settings = session.dialogue
+    roles = Roles(session, Device(device_id, "client", "somebody"), seconds)
+    memory = make_memory(settings)
+    patience, language = settings.heard_timeout, settings.language
+    return Dialogue(device_id, memory, roles, history, clock, patience, language)
 
 
 @implementer(IAuthenticator)

@@ -1,0 +1,83 @@
+"""What of an answer was heard: which words the device had played when it was cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xiaozhi.ai.scripts import is_word_border, tokens
+
+# ms of sound that a token of text takes at least, where a sentence's end has not come:
+# nobody speaks faster than five words a second.
+_PACE = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """
+    :ivar whole: sentences that were played to their end.
+    :ivar part: what was heard of the next one.
+    """
+
+    whole: int = 0
+    part: str = ""
+
+
+@dataclass(slots=True)
+class _Mark:
+    """:ivar end: None: its sound may go on."""
+
+    words: str
+    answer: bool
+    start: int
+    end: int | None = None
+
+
+class Script:
+    """Which words of a turn were sent when, in ms of its sound.
+
+    :ivar sent_ms: sound sent in this turn.
+    """
+
+    def __init__(self) -> None:
+        self.sent_ms = 0
+        # Bound: the sentences of a turn, which `turn.whole` ends.
+        self._marks: list[_Mark] = []
+
+    def begins(self, words: str, *, answer: bool) -> None:
+        """A sentence's sound comes next.
+
+        :param answer: it is the model's, not something the server says by itself.
+        """
+        self._marks.append(_Mark(words, answer, self.sent_ms))
+
+    def sent(self, ms: int) -> None:
+        """Some of it."""
+        self.sent_ms += ms
+
+    def ended(self) -> None:
+        """All of it."""
+        self._marks[-1].end = self.sent_ms
+
+    def heard(self, played_ms: float) -> Heard:
+        """What of the answer's sentences had been played until then; never more."""
+        whole = 0
+        for mark in self._marks:
+            if not mark.answer:
+                continue
+            if mark.end is not None and played_ms >= mark.end:
+                whole += 1
+                continue
+            sound = max(
+                (self.sent_ms if mark.end is None else mark.end) - mark.start,
+                0 if mark.end is not None else tokens(mark.words) * _PACE,
+            )
+            return Heard(whole, beginning(mark.words, (played_ms - mark.start) / max(1, sound)))
+        return Heard(whole)
+
+
+def beginning(words: str, share: float) -> str:
+    """So much of the words as a share of their sound is, cut where a word ends."""
+    at = int(len(words) * min(1.0, max(0.0, share)))
+    while not is_word_border(words, at):
+        at -= 1
+    return words[:at].rstrip()
