@@ -9,7 +9,8 @@ from typing import TypeVar
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.turnrecord import ToolUse, TurnRecord, estimated_tokens
+from xiaozhi.ai.scripts import tokens
+from xiaozhi.ai.turnrecord import ToolUse, TurnRecord
 from xiaozhi.errors import ProviderError
 from xiaozhi.values import Utterance
 from xiaozhi.wire.messages import Playback, PlaybackState
@@ -162,7 +163,7 @@ class Timeline:
             return
         self._estimated = True
         given = "".join(entry.text for entry in dialogue)
-        self._spent(estimated_tokens(given), estimated_tokens(said), "estimated")
+        self._spent(tokens(given), tokens(said), "estimated")
 
     def tool(self, result: str, name: str = "", since: float | None = None) -> None:
         """A tool was called: ``done`` or an error's code.

@@ -88,10 +88,3 @@ class TurnRecord:
         line |= self.providers
         line |= {f"{kind}_model": model for kind, model in self.models.items() if model}
         return line
-
-
-def estimated_tokens(text: str) -> int:
-    """About how many tokens a text is: a letter of Latin script is a quarter of one, a
-    Chinese character, which has three octets, one."""
-    octets = len(text.encode("utf-8", "surrogatepass"))
-    return round(len(text) / 4 + (octets - len(text)) * 3 / 8)

@@ -64,6 +64,9 @@ class TokenTests(SynchronousTestCase):
             ("The quick brown fox jumps over the lazy dog.", 10, 14),
             ("今天天气怎么样，要带伞吗", 10, 14),
             ("Сколько времени", 7, 12),
+            ("今天天气怎么样？", 6, 10),
+            ("Größe überall", 3, 6),
+            ("\ud83d", 0, 2),
             ("", 0, 0),
             ("a", 1, 1),
         ):
