@@ -85,6 +85,22 @@ CREATE INDEX idx_dialogue_entries_created_at ON dialogue_entries(created_at);
 
 ALTER TABLE device_sessions ADD COLUMN node VARCHAR(255) NOT NULL DEFAULT '';
 
-INSERT INTO schema_version (version) VALUES (3);
+-- 4: what is known of a device beside its dialogue
+
+CREATE TABLE device_notes (
+    number BIGSERIAL PRIMARY KEY,
+    id UUID NOT NULL UNIQUE,
+    device_id VARCHAR(255) NOT NULL,
+    kind VARCHAR(20) NOT NULL CHECK (kind IN ('role', 'summary')),
+    content TEXT NOT NULL,
+    upto UUID,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+CREATE INDEX idx_device_notes_device_id ON device_notes(device_id, kind);
+
+CREATE INDEX idx_device_notes_created_at ON device_notes(created_at);
+
+INSERT INTO schema_version (version) VALUES (4);
 
 COMMIT;

@@ -87,7 +87,7 @@ class SchemaFileTests(TestCase):
         )
         self.assertEqual(
             [name for (name,) in tables],
-            ["connection_events", "device_sessions", "dialogue_entries"]
+            ["connection_events", "device_notes", "device_sessions", "dialogue_entries"]
             + ["message_logs", "schema_version"],
         )
 

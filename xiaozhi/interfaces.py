@@ -18,6 +18,7 @@ from zope.interface import Attribute, Interface
 from xiaozhi.values import (
     BridgeStatus,
     Delta,
+    DeviceNote,
     DialogueEntry,
     EventLogged,
     LogRecord,
@@ -274,9 +275,10 @@ class IDialogueStore(Interface):
     def stop() -> Deferred[None]:
         """Close every connection."""
 
-    def append(entries: Sequence[DialogueEntry]) -> Deferred[None]:
+    def append(entries: Sequence[DialogueEntry | DeviceNote]) -> Deferred[None]:
         """Add them behind all there are, all or nothing. An entry added before is
-        skipped, so a batch whose outcome is unknown can be written again.
+        skipped, so a batch whose outcome is unknown can be written again. A note takes
+        the place of those of its kind that the device has.
 
         :raises StoreError: ``store_rejected``: one of them cannot be kept.
         """
@@ -288,11 +290,18 @@ class IDialogueStore(Interface):
         :raises StoreError:
         """
 
+    def notes(device_id: str) -> Deferred[list[DeviceNote]]:
+        """A device's newest note of each kind.
+
+        :raises StoreError:
+        """
+
     def forget(device_id: str) -> Deferred[None]:
         """Remove all of a device's."""
 
     def purge(before: datetime, limit: int) -> Deferred[int]:
-        """Remove the oldest of those before a time, at most ``limit`` of them.
+        """Remove the oldest entries and summaries of those before a time, at most
+        ``limit`` of them. Roles stay: they tell nothing of a person.
 
         :return: how many; fewer than ``limit``: no more are to be had.
         """
@@ -303,8 +312,11 @@ class IMemory(Interface):
 
     capacity = Attribute("Entries of earlier sessions that are worth being loaded; may be 0.")
 
-    def recall(entries: Sequence[DialogueEntry]) -> None:
-        """What was said in earlier sessions: before all that was noted."""
+    def recall(entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
+        """What was said in earlier sessions: before all that was noted.
+
+        :param summary: of some of it, or of what was said before.
+        """
 
     def note(entries: Sequence[DialogueEntry], language: str) -> None:
         """A turn is over: its question and what came of it, in order.

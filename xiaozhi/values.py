@@ -128,6 +128,30 @@ class DialogueEntry:
     said: Utterance
 
 
+class NoteKind(Enum):
+    """What is known of a device beside its talk."""
+
+    ROLE = "role"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNote:
+    """Something to know of a device; the newest of its kind counts.
+
+    :ivar id: given by the writer, as an entry's.
+    :ivar at: aware; summaries older than some time are forgotten by it.
+    :ivar upto: with a summary, the last dialogue entry that is in it.
+    """
+
+    id: UUID
+    device_id: str
+    at: datetime
+    kind: NoteKind
+    text: str
+    upto: UUID | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Recollection:
     """What a model is told of a talk before the running turn.

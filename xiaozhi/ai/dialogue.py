@@ -13,7 +13,7 @@ from xiaozhi.ai.roles import Roles
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.interfaces import IMemory
-from xiaozhi.values import DialogueEntry, Role, Utterance
+from xiaozhi.values import DialogueEntry, NoteKind, Role, Utterance
 
 
 class Dialogue:
@@ -69,7 +69,8 @@ class Dialogue:
             older.pop()
         if older and self._last is None:
             self._last = older[-1].said
-        self._memory.recall(older)
+        notes = await self._history.notes(self._device_id)
+        self._memory.recall(older, notes.get(NoteKind.SUMMARY))
         self._own.clear()
         self.recalled.open()
 

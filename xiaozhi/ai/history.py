@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -19,7 +20,9 @@ from xiaozhi.ai.settings import HistorySettings
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IDialogueStore
 from xiaozhi.upkeep import Upkeep
-from xiaozhi.values import DialogueEntry, Utterance
+from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Utterance
+
+T = TypeVar("T")
 
 _RETRY_FIRST, _RETRY_LONGEST = 0.5, 10.0
 _BATCH = 100
@@ -54,8 +57,8 @@ class History:
         self._seconds = seconds
         self._settings = settings
         self._new_id = new_id
-        self._waiting: deque[DialogueEntry] = deque()
-        self._batch: tuple[DialogueEntry, ...] = ()
+        self._waiting: deque[DialogueEntry | DeviceNote] = deque()
+        self._batch: tuple[DialogueEntry | DeviceNote, ...] = ()
         self._state = "idle"  # then started, stopping, stopped
         self._is_open = False
         self._writing: Deferred[None] | None = None
@@ -79,27 +82,61 @@ class History:
 
     def note(self, device_id: str, said: Utterance) -> DialogueEntry:
         """Keep what was said. Never blocks, never raises."""
-        at = datetime.fromtimestamp(self._seconds(), UTC)
-        entry = DialogueEntry(self._new_id(), device_id, at, said)
+        entry = DialogueEntry(self._new_id(), device_id, self._now(), said)
+        self._keep(entry)
+        return entry
+
+    def note_device(
+        self, device_id: str, kind: NoteKind, words: str, upto: UUID | None = None
+    ) -> None:
+        """Keep something about a device; as :meth:`note`."""
+        self._keep(DeviceNote(self._new_id(), device_id, self._now(), kind, words, upto))
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._seconds(), UTC)
+
+    def _keep(self, entry: DialogueEntry | DeviceNote) -> None:
         if self._state == "stopped":
             self.dropped += 1
-            return entry
+            return
         if self.pending >= self._settings.capacity and self._waiting:
             self._waiting.popleft()
             self.dropped += 1
         self._waiting.append(entry)
         self._write()
-        return entry
 
     async def recall(self, device_id: str, limit: int) -> list[DialogueEntry]:
         """The newest entries of a device that are not too old to be gone on from,
         those that are still to be written included. Never fails."""
-        if not self._settings.ttl:
+        if not self._settings.ttl or not limit:
             return []
-        unwritten = [e for e in (*self._batch, *self._waiting) if e.device_id == device_id]
-        since = datetime.fromtimestamp(self._seconds(), UTC) - timedelta(seconds=self._settings.ttl)
+        since = self._since()
+        unwritten = [e for e in self._unwritten(device_id) if isinstance(e, DialogueEntry)]
+        found = await self._loaded(device_id, self._store.latest(device_id, limit, since))
+        known = {entry.id for entry in found}
+        found += [e for e in unwritten if e.id not in known and e.at >= since]
+        return found[-limit:]
+
+    async def notes(self, device_id: str) -> dict[NoteKind, DeviceNote]:
+        """What is known of a device beside what was said; summaries only of what may be
+        gone on from. Never fails."""
+        unwritten = [n for n in self._unwritten(device_id) if isinstance(n, DeviceNote)]
+        found = await self._loaded(device_id, self._store.notes(device_id))
+        known = {note.kind: note for note in (*found, *unwritten)}
+        summary = known.get(NoteKind.SUMMARY)
+        if summary is not None and (not self._settings.ttl or summary.at < self._since()):
+            del known[NoteKind.SUMMARY]
+        return known
+
+    def _since(self) -> datetime:
+        return self._now() - timedelta(seconds=self._settings.ttl)
+
+    def _unwritten(self, device_id: str) -> list[DialogueEntry | DeviceNote]:
+        return [e for e in (*self._batch, *self._waiting) if e.device_id == device_id]
+
+    async def _loaded(self, device_id: str, loading: Deferred[list[T]]) -> list[T]:
         try:
-            found = await self._store.latest(device_id, limit, since)
+            found = await loading
             self._load_failing = False
         except CancelledError:
             raise
@@ -112,9 +149,7 @@ class History:
                     error=str(error),
                 )
             self._load_failing = True
-        known = {entry.id for entry in found}
-        found += [e for e in unwritten if e.id not in known and e.at >= since]
-        return found[-limit:]
+        return found
 
     # --- life ----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from xiaozhi.ai.exchanges import cost, whole
 from xiaozhi.ai.settings import DialogueSettings
 from xiaozhi.interfaces import IMemory
-from xiaozhi.values import DialogueEntry, Recollection, Role, Utterance
+from xiaozhi.values import DeviceNote, DialogueEntry, Recollection, Role, Utterance
 
 
 @implementer(IMemory)
@@ -19,7 +19,7 @@ class NoMemory:
 
     capacity = 0
 
-    def recall(self, entries: Sequence[DialogueEntry]) -> None:
+    def recall(self, entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
         """Nothing of it is kept."""
 
     def note(self, entries: Sequence[DialogueEntry], language: str) -> None:
@@ -47,7 +47,7 @@ class WindowMemory:
         self._kept: deque[tuple[DialogueEntry, int]] = deque()
         self._tokens = 0
 
-    def recall(self, entries: Sequence[DialogueEntry]) -> None:
+    def recall(self, entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
         self._kept.extendleft((entry, cost(entry.said)) for entry in reversed(entries))
         self._tokens = sum(tokens for _, tokens in self._kept)
         self._trim()

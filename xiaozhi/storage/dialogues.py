@@ -16,23 +16,27 @@ from xiaozhi.interfaces import IDialogueStore
 from xiaozhi.storage.database import Database
 from xiaozhi.storage.dialects import Dialect
 from xiaozhi.storage.forms import aware, text, to_json
-from xiaozhi.values import DialogueEntry, Role, ToolCall, Utterance
+from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Role, ToolCall, Utterance
 
 _COLUMNS = "id, device_id, role, content, calls, call_id, created_at"
+_NOTE_COLUMNS = "id, device_id, kind, content, upto, created_at"
 
 
 @implementer(IDialogueStore)
 class SqlDialogueStore(Database):
-    """The table ``dialogue_entries``. Its numbers are given by the database: order
-    does not depend on the clocks of several writers."""
+    """The tables ``dialogue_entries`` and ``device_notes``. Their numbers are given by the
+    database: order does not depend on the clocks of several writers."""
 
-    def append(self, entries: Sequence[DialogueEntry]) -> Deferred[None]:
+    def append(self, entries: Sequence[DialogueEntry | DeviceNote]) -> Deferred[None]:
         return self._run(partial(_write, dialect=self._dialect, entries=tuple(entries)))
 
     def latest(self, device_id: str, limit: int, since: datetime) -> Deferred[list[DialogueEntry]]:
         return self._run(
             partial(_read, dialect=self._dialect, device_id=device_id, limit=limit, since=since)
         )
+
+    def notes(self, device_id: str) -> Deferred[list[DeviceNote]]:
+        return self._run(partial(_read_notes, dialect=self._dialect, device_id=device_id))
 
     def forget(self, device_id: str) -> Deferred[None]:
         return self._run(partial(_forget, dialect=self._dialect, device_id=device_id))
@@ -41,10 +45,35 @@ class SqlDialogueStore(Database):
         return self._run(partial(_purge, dialect=self._dialect, before=before, limit=limit))
 
 
-def _write(cursor: Any, dialect: Dialect, entries: Sequence[DialogueEntry]) -> None:
-    if entries:
-        rows = [_row(dialect, entry) for entry in entries]
+def _write(cursor: Any, dialect: Dialect, entries: Sequence[DialogueEntry | DeviceNote]) -> None:
+    rows = [_row(dialect, entry) for entry in entries if isinstance(entry, DialogueEntry)]
+    if rows:
         dialect.insert(cursor, "dialogue_entries", _COLUMNS, rows)
+    for note in entries:
+        if isinstance(note, DeviceNote):
+            _write_note(cursor, dialect, note)
+
+
+def _write_note(cursor: Any, dialect: Dialect, note: DeviceNote) -> None:
+    others = "DELETE FROM device_notes WHERE device_id = %s AND kind = %s AND id <> %s"
+    device_id, kind = text(note.device_id), note.kind.value
+    cursor.execute(dialect.sql(others), (device_id, kind, str(note.id)))
+    upto = None if note.upto is None else str(note.upto)
+    row = (str(note.id), device_id, kind, text(note.text), upto, dialect.time_to(aware(note.at)))
+    dialect.insert(cursor, "device_notes", _NOTE_COLUMNS, [row])
+
+
+def _read_notes(cursor: Any, dialect: Dialect, device_id: str) -> list[DeviceNote]:
+    statement = f"SELECT {_NOTE_COLUMNS} FROM device_notes WHERE device_id = %s ORDER BY number"
+    cursor.execute(dialect.sql(statement), (text(device_id),))
+    # Two who write at once leave two of a kind.
+    found: dict[NoteKind, DeviceNote] = {}
+    for note_id, owner, kind, words, upto, at in cursor.fetchall():
+        reach = None if upto is None else UUID(str(upto))
+        found[NoteKind(kind)] = DeviceNote(
+            UUID(str(note_id)), owner, dialect.time_from(at), NoteKind(kind), words, reach
+        )
+    return list(found.values())
 
 
 def _read(
@@ -59,20 +88,24 @@ def _read(
 
 
 def _forget(cursor: Any, dialect: Dialect, device_id: str) -> None:
-    statement = "DELETE FROM dialogue_entries WHERE device_id = %s"
-    cursor.execute(dialect.sql(statement), (text(device_id),))
+    for table in ("dialogue_entries", "device_notes"):
+        cursor.execute(dialect.sql(f"DELETE FROM {table} WHERE device_id = %s"), (text(device_id),))
 
 
 def _purge(cursor: Any, dialect: Dialect, before: datetime, limit: int) -> int:
     # Two that purge at once would wait for each other's rows.
     if not dialect.alone(cursor, "dialogue_entries"):
         return 0
-    statement = (
-        "DELETE FROM dialogue_entries WHERE number IN (SELECT number FROM dialogue_entries"
-        " WHERE created_at < %s ORDER BY created_at LIMIT %s)"
-    )
-    cursor.execute(dialect.sql(statement), (dialect.time_to(aware(before)), limit))
-    return int(cursor.rowcount)
+    removed = 0
+    for table, which in (("dialogue_entries", ""), ("device_notes", " AND kind = 'summary'")):
+        statement = (
+            f"DELETE FROM {table} WHERE number IN (SELECT number FROM {table}"
+            f" WHERE created_at < %s{which} ORDER BY created_at LIMIT %s)"
+        )
+        time = dialect.time_to(aware(before))
+        cursor.execute(dialect.sql(statement), (time, limit - removed))
+        removed += int(cursor.rowcount)
+    return removed
 
 
 def _row(dialect: Dialect, entry: DialogueEntry) -> tuple[object, ...]:

@@ -107,6 +107,23 @@ CREATE TABLE dialogue_entries (
         "which edge process has a session",
         ("ALTER TABLE device_sessions ADD COLUMN node VARCHAR(255) NOT NULL DEFAULT ''",),
     ),
+    Migration(
+        "what is known of a device beside its dialogue",
+        (
+            """\
+CREATE TABLE device_notes (
+    number BIGSERIAL PRIMARY KEY,
+    id UUID NOT NULL UNIQUE,
+    device_id VARCHAR(255) NOT NULL,
+    kind VARCHAR(20) NOT NULL CHECK (kind IN ('role', 'summary')),
+    content TEXT NOT NULL,
+    upto UUID,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+)""",
+            "CREATE INDEX idx_device_notes_device_id ON device_notes(device_id, kind)",
+            "CREATE INDEX idx_device_notes_created_at ON device_notes(created_at)",
+        ),
+    ),
 )
 """Migration ``n`` of this list leads to version ``n + 1``."""
 

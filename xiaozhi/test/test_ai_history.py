@@ -18,7 +18,7 @@ from xiaozhi.ai.settings import HistorySettings
 from xiaozhi.errors import StoreError
 from xiaozhi.storage.memory import MemoryDialogueStore
 from xiaozhi.testing.logs import LogLines
-from xiaozhi.values import DialogueEntry, Role, ToolCall, Utterance
+from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Role, ToolCall, Utterance
 
 EPOCH = 1_790_000_000.0
 AWAY = StoreError("store_unavailable", "away")
@@ -39,9 +39,10 @@ class Shelf(MemoryDialogueStore):
     def start(self) -> Deferred[None]:
         return fail(self.starts.pop(0)) if self.starts else super().start()
 
-    def append(self, entries: Sequence[DialogueEntry]) -> Deferred[None]:
-        self.batches.append([entry.said.text for entry in entries])
-        if self.refused and any(self.refused in entry.said.text for entry in entries):
+    def append(self, entries: Sequence[DialogueEntry | DeviceNote]) -> Deferred[None]:
+        words = [e.said.text if isinstance(e, DialogueEntry) else e.text for e in entries]
+        self.batches.append(words)
+        if self.refused and any(self.refused in each for each in words):
             return fail(StoreError("store_rejected", "no"))
         answer = self.appends.pop(0) if self.appends else succeed(None)
         if isinstance(answer, Exception):
@@ -242,6 +243,40 @@ class RecallTests(HistoryCase):
         history = self.history(ttl=0)
         self.heard(history, "a")
         self.assertEqual(self.recalled(history), [])
+
+
+class NoteTests(HistoryCase):
+    def notes(self, history: History) -> dict[NoteKind, str]:
+        found = self.successResultOf(Deferred.fromCoroutine(history.notes("d")))
+        return {kind: note.text for kind, note in found.items()}
+
+    def test_written_with_the_rest_in_order(self) -> None:
+        first: Deferred[None] = Deferred()
+        self.store.appends = [first]
+        history = self.history()
+        self.heard(history, "a")
+        history.note_device("d", NoteKind.ROLE, "pirate")
+        self.heard(history, "b")
+        self.assertEqual(self.notes(history), {NoteKind.ROLE: "pirate"})
+        first.callback(None)
+        self.assertEqual(self.store.batches, [["a"], ["pirate", "b"]])
+        self.assertEqual(self.notes(history), {NoteKind.ROLE: "pirate"})
+        self.assertEqual(self.recalled(history), ["a", "b"])
+
+    def test_a_summary_is_gone_on_from_as_long_as_a_talk_is(self) -> None:
+        history = self.history(ttl=100)
+        history.note_device("d", NoteKind.SUMMARY, "They talked.")
+        history.note_device("d", NoteKind.ROLE, "pirate")
+        self.clock.advance(100)
+        self.assertEqual(len(self.notes(history)), 2)
+        self.clock.advance(1)
+        self.assertEqual(self.notes(history), {NoteKind.ROLE: "pirate"})
+
+    def test_where_every_session_begins_anew_the_role_stays(self) -> None:
+        history = self.history(ttl=0)
+        history.note_device("d", NoteKind.SUMMARY, "They talked.")
+        history.note_device("d", NoteKind.ROLE, "pirate")
+        self.assertEqual(self.notes(history), {NoteKind.ROLE: "pirate"})
 
 
 _texts = st.sampled_from(["", "a", "b"])

@@ -51,6 +51,6 @@ class WindowTests(MemoryContract, SynchronousTestCase):
     def test_what_is_recalled_is_before_what_was_noted(self) -> None:
         memory = make_memory(DialogueSettings())
         memory.note(entries(asked("2"), answered("two")), "en")
-        memory.recall(entries(asked("1"), answered("one")))
+        memory.recall(entries(asked("1"), answered("one")), None)
         told = [each.text for each in memory.before([asked("3")]).said]
         self.assertEqual(told, ["1", "one", "2", "two"])

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IDialogueStore
-from xiaozhi.values import DialogueEntry, Role, ToolCall, Utterance
+from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Role, ToolCall, Utterance
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import TestCase
@@ -27,6 +27,18 @@ def entry(number: int, text: str = "", device_id: str = "d1") -> DialogueEntry:
     said = Utterance(Role.USER, text or f"number {number}")
     at = AT + timedelta(seconds=number)
     return DialogueEntry(UUID(int=10_000 - number), device_id, at, said)
+
+
+def note(
+    number: int,
+    text: str,
+    kind: NoteKind = NoteKind.SUMMARY,
+    device_id: str = "d1",
+) -> DeviceNote:
+    """As :func:`entry`; it reaches to the entry of the same number."""
+    at = AT + timedelta(seconds=number)
+    upto = entry(number).id if kind is NoteKind.SUMMARY else None
+    return DeviceNote(UUID(int=20_000 - number), device_id, at, kind, text, upto)
 
 
 class DialogueStoreContract(TestCase):
@@ -121,6 +133,49 @@ class DialogueStoreContract(TestCase):
         self.assertEqual(await self.store.purge(entry(7).at, 5), 2)
         self.assertEqual(await self.store.purge(entry(7).at, 5), 0)
 
+    async def notes(self, device_id: str = "d1") -> list[DeviceNote]:
+        found = await self.store.notes(device_id)
+        return sorted(found, key=lambda each: each.kind.value)
+
+    async def test_notes_read_back_as_written(self) -> None:
+        role, summary = note(1, "海盗", NoteKind.ROLE), note(2, "They talked.")
+        await self.store.append([entry(1), role, entry(2), summary])
+        self.assertEqual(await self.notes(), [role, summary])
+        self.assertEqual(await self.found(), [entry(1), entry(2)])
+        self.assertEqual(await self.notes("d2"), [])
+
+    async def test_the_newest_note_of_a_kind_counts(self) -> None:
+        """That which came last, whatever its writer's clock says; of one device."""
+        role, other = note(1, "pirate", NoteKind.ROLE), note(2, "theirs", device_id="d2")
+        await self.store.append([role, other, note(5, "first"), note(4, "second")])
+        await self.store.append([note(3, "third")])
+        self.assertEqual(await self.notes(), [role, note(3, "third")])
+        self.assertEqual(await self.notes("d2"), [other])
+
+    async def test_a_note_written_again_is_the_same_note(self) -> None:
+        for _ in range(2):
+            await self.store.append([note(1, "pirate", NoteKind.ROLE), note(2, "They talked.")])
+        self.assertEqual(len(await self.notes()), 2)
+
+    async def test_a_note_that_cannot_be_kept_is_refused_with_all_the_rest(self) -> None:
+        too_long = note(2, "x", device_id="d" * 256)
+        self.assertEqual((await self._refused([entry(1), too_long])).code, "store_rejected")
+        self.assertEqual(await self.found(), [])
+
+    async def test_old_summaries_are_purged_and_roles_stay(self) -> None:
+        role = note(1, "pirate", NoteKind.ROLE)
+        await self.store.append([entry(1), role, note(2, "old"), note(9, "new", device_id="d2")])
+        self.assertEqual(await self.store.purge(entry(5).at, 1), 1)
+        self.assertEqual(await self.store.purge(entry(5).at, 5), 1)
+        self.assertEqual(await self.store.purge(entry(5).at, 5), 0)
+        self.assertEqual((await self.found(), await self.notes()), ([], [role]))
+        self.assertEqual(len(await self.notes("d2")), 1)
+
+    async def test_forgetting_a_device_takes_its_notes(self) -> None:
+        await self.store.append([note(1, "pirate", NoteKind.ROLE), note(2, "x", device_id="d2")])
+        await self.store.forget("d1")
+        self.assertEqual((await self.notes(), len(await self.notes("d2"))), ([], 1))
+
     async def test_nothing_to_write(self) -> None:
         await self.store.append([])
 
@@ -132,7 +187,7 @@ class DialogueStoreContract(TestCase):
         await self.store.start()
         await self.store.append([entry(1)])
 
-    async def _refused(self, entries: Sequence[DialogueEntry]) -> StoreError:
+    async def _refused(self, entries: Sequence[DialogueEntry | DeviceNote]) -> StoreError:
         try:
             await self.store.append(entries)
         except StoreError as error:

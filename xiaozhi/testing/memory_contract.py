@@ -72,7 +72,7 @@ class MemoryContract(TestCase):
     def test_nothing_said_before(self) -> None:
         memory = self.memory(DialogueSettings())
         self.assertEqual(memory.before([asked("hello")]).said, ())
-        memory.recall([])
+        memory.recall([], None)
         memory.note([], "en")
         self.assertEqual(memory.before([]).said, ())
         memory.close()
@@ -86,7 +86,7 @@ class MemoryContract(TestCase):
             turns: list[list[Utterance]], recalled: int, words: str, window: int, most: int
         ) -> None:
             memory = self.memory(DialogueSettings(window=window, entries=most))
-            memory.recall(entries(*(each for turn in turns[:recalled] for each in turn)))
+            memory.recall(entries(*(each for turn in turns[:recalled] for each in turn)), None)
             for turn in turns[recalled:]:
                 memory.note(entries(*turn), "en")
             every = [each for turn in turns for each in turn]
