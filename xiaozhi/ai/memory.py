@@ -38,12 +38,16 @@ class WindowMemory:
 
     What a turn costs is reckoned once, and what cannot fit any more is forgotten: a
     question costs no more than the window is long, however long the talk.
+
+    :param times: so many times as much is kept.
     """
 
-    def __init__(self, settings: DialogueSettings) -> None:
-        self.capacity = settings.entries
+    def __init__(self, settings: DialogueSettings, times: int = 1) -> None:
+        self.capacity = settings.entries * times
+        self._entries = settings.entries
         self._window = settings.window
-        # Bound: what is beyond the window is forgotten, see _trim.
+        self._room = settings.window * times
+        # Bound: `capacity`, and of tokens `_room` besides the oldest; beyond, it is forgotten.
         self._kept: deque[tuple[DialogueEntry, int]] = deque()
         self._tokens = 0
 
@@ -61,7 +65,7 @@ class WindowMemory:
 
     def before(self, running: Sequence[Utterance]) -> Recollection:
         room = self._window - sum(map(cost, running))
-        most = self.capacity - len(running)
+        most = self._entries - len(running)
         taken: list[Utterance] = []
         fitting = 0
         for entry, tokens in reversed(self._kept):
@@ -79,11 +83,10 @@ class WindowMemory:
 
     def _trim(self) -> None:
         kept = self._kept
-        while kept and (len(kept) > self.capacity or self._tokens - kept[0][1] >= self._window):
-            self._tokens -= kept.popleft()[1]
+        while kept and (len(kept) > self.capacity or self._tokens - kept[0][1] >= self._room):
+            self._forget_oldest()
 
-
-def make_memory(settings: DialogueSettings) -> IMemory:
-    """The one that ``session.dialogue.memory`` names."""
-    memory: IMemory = NoMemory() if settings.memory == "none" else WindowMemory(settings)
-    return memory
+    def _forget_oldest(self) -> DialogueEntry:
+        entry, tokens = self._kept.popleft()
+        self._tokens -= tokens
+        return entry

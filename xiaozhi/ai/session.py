@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -25,18 +26,18 @@ from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.ears import Ears
 from xiaozhi.ai.floor import Floor
 from xiaozhi.ai.idle import Idle
-from xiaozhi.ai.memory import make_memory
 from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.pictures import read_picture
 from xiaozhi.ai.roles import Roles
 from xiaozhi.ai.speech import Mouth
+from xiaozhi.ai.summary import make_memory
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.ai.wake import is_wake_word
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, ISessionEvents, ISessionLink
-from xiaozhi.values import Transcript
+from xiaozhi.values import NoteKind, Transcript
 from xiaozhi.wire.messages import (
     Abort,
     Alert,
@@ -152,9 +153,12 @@ class Session:
     def _make_mind(self, opening: SessionOpen) -> Mind:
         shared = self._assistant
         settings = shared.settings.dialogue
+        device_id = opening.device.device_id
+        keep = partial(shared.history.note_device, device_id, NoteKind.SUMMARY)
+        model = shared.providers.llm
         dialogue = Dialogue(
-            opening.device.device_id,
-            make_memory(settings),
+            device_id,
+            make_memory(settings, model, self._clock, self._id, keep),
             Roles(shared.settings, opening.device, shared.seconds),
             shared.history,
             self._clock,
@@ -164,7 +168,7 @@ class Session:
         Deferred.fromCoroutine(dialogue.recall())
         return Mind(
             session_id=self._id,
-            model=shared.providers.llm,
+            model=model,
             dialogue=dialogue,
             toolbox=self._abilities.toolbox,
             tools_ready=self._abilities.ready,

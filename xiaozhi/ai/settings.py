@@ -143,10 +143,14 @@ class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     :ivar prompt: template of the system prompt, see :mod:`xiaozhi.ai.prompt`.
     :ivar location: where the devices are, for it; empty: nothing is said of it.
     :ivar memory: what the model is told of the talk. ``none``: the question alone;
-        ``window``: the newest of it.
+        ``window``: the newest of it; ``summary``: that, and a summary of what was before,
+        which the model is asked for beside the talk.
     :ivar window: tokens of the dialogue the model is told, the running turn included, by
         the estimate of :func:`xiaozhi.ai.scripts.tokens`.
     :ivar entries: how many entries of it, at most.
+    :ivar summary: tokens of the summary, likewise; longer ones are cut.
+    :ivar summary_timeout: how long the model may take to write it; then it is asked
+        again after a later turn.
     :ivar language: BCP 47, for what the server says by itself before the person
         has said anything.
     :ivar load_timeout: how long an answer waits for what was said in earlier
@@ -160,12 +164,14 @@ class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "markup. It is {weekday}, {date}, {time}[ in {location}]."
     )
     location: str = ""
-    memory: Literal["none", "window"] = "window"
+    memory: Literal["none", "window", "summary"] = "window"
     window: Annotated[int, Meta(ge=100, le=1_000_000)] = 4000
     entries: Annotated[int, Meta(ge=2, le=10_000)] = 200
     language: str = "en"
     load_timeout: Seconds = 1.0
     heard_timeout: Seconds = 0.3
+    summary: Annotated[int, Meta(ge=20, le=100_000)] = 300
+    summary_timeout: Seconds = 60.0
 
 
 class RoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,6 +20,10 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "no_answer": "I have no answer to that.",
         "photo_question": "What is in the picture?",
         "summary": "What was said earlier, in short: {summary}",
+        "summary_task": "You keep notes of a talk between a person and their voice assistant."
+        " Write anew, in at most {words} words, what the assistant should remember of the"
+        " notes and the talk below: who the person is, what they like and want, what was done"
+        " and promised. Write the notes alone, in the language of the talk.",
         "too_many_tools": "I could not finish that.",
         "unheard": "[interrupted before anything was heard]",
         "weekdays": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
@@ -38,6 +42,9 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "no_answer": "这个我答不上来。",
         "photo_question": "图片里有什么？",
         "summary": "之前谈话的摘要：{summary}",
+        "summary_task": "你负责记录一个人和语音助手的谈话。请根据下面已有的记录和谈话，"
+        "用不超过{words}个字重新写下助手应该记住的内容：这个人是谁，喜欢什么、想要什么，"
+        "做了什么、答应了什么。只写记录本身，用谈话的语言。",
         "too_many_tools": "这件事我没能完成。",
         "unheard": "[还没说出口就被打断]",
         "weekdays": "星期一 星期二 星期三 星期四 星期五 星期六 星期日",

@@ -98,6 +98,56 @@ class WindowTests(TalkCase):
         self.assertEqual([each.role for each in witness.told[3][1:]][-1], Role.TOOL)
 
 
+class SummaryTests(TalkCase):
+    """The double writes its summary as it answers anything: with what it was told."""
+
+    TASK = "user: I like bread"
+
+    def summing(self, **llm: Any) -> tuple[House, Witness, Visitor]:
+        settings = DialogueSettings(window=100, memory="summary", summary_timeout=30)
+        house, witness = self.witnessed(
+            session=SessionSettings(dialogue=settings),
+            llm={"answers": ("Noted: {words}",)} | llm,
+            tts={"milliseconds": 1},
+        )
+        visitor = house.connect()
+        self.ask(house, visitor, "I like bread.")
+        for number in range(5):
+            self.ask(house, visitor, f"this is number {number}, and there is more to come")
+        return house, witness, visitor
+
+    def prompt(self, witness: Witness) -> str:
+        """Of the last call that was no summing up."""
+        return [told for told in witness.told if "You keep notes" not in told[0].text][-1][0].text
+
+    def test_what_was_said_long_ago_is_known_in_short(self) -> None:
+        house, witness, visitor = self.summing()
+        self.ask(house, visitor, "what do I like")
+        self.assertIn("What was said earlier, in short: Noted: ", self.prompt(witness))
+        self.assertIn("I like bread.", self.prompt(witness))
+        visitor.device.close()
+        again = house.connect()
+        house.kill_ai()
+        house.run(1)
+        house.start_ai()
+        house.run(12)
+        self.ask(house, again, "what do I like")
+        self.assertIn("I like bread.", self.prompt(witness), "known after a restart")
+        self.ask(house, house.connect(2), "what do I like")
+        self.assertNotIn("in short", self.prompt(witness), "somebody else's")
+
+    def test_one_that_hangs_delays_nothing_and_ends_with_the_session(self) -> None:
+        house, witness, visitor = self.summing(trouble=({"when": self.TASK, "hang": True},))
+        began = house.clock.seconds()
+        self.ask(house, visitor, "what do I like")
+        self.assertLess(house.clock.seconds() - began, 1)
+        self.assertNotIn("in short", self.prompt(witness))
+        visitor.device.machine.drop()
+        house.run(1)
+        self.assertEqual(house.ai.status().sessions, 0)
+        # house.close() sees that no timer is left.
+
+
 class HeardTests(TalkCase):
     """60 ms of sound a character, and 120 after a sentence."""
 

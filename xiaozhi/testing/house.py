@@ -23,7 +23,7 @@ from xiaozhi.ai.desk import Desk
 from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.functions import functions
 from xiaozhi.ai.history import History
-from xiaozhi.ai.memory import make_memory
+from xiaozhi.ai.memory import WindowMemory
 from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.roles import Roles
 from xiaozhi.ai.sessions import Sessions
@@ -117,11 +117,12 @@ def talk(
     session: SessionSettings | None = None,
     device_id: str = "d",
 ) -> Dialogue:
-    """A device's dialogue, as a session has it; nothing is recalled."""
+    """A device's dialogue, as a session has it, with the newest of the talk; nothing is
+    recalled."""
     session = session or SessionSettings()
     settings = session.dialogue
     roles = Roles(session, Device(device_id, "client", "somebody"), seconds)
-    memory = make_memory(settings)
+    memory = WindowMemory(settings)
     patience, language = settings.heard_timeout, settings.language
     return Dialogue(device_id, memory, roles, history, clock, patience, language)
 
