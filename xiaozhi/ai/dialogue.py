@@ -70,6 +70,8 @@ class Dialogue:
         if older and self._last is None:
             self._last = older[-1].said
         notes = await self._history.notes(self._device_id)
+        if (role := notes.get(NoteKind.ROLE)) is not None:
+            self._roles.recalled(role.text)
         self._memory.recall(older, notes.get(NoteKind.SUMMARY))
         self._own.clear()
         self.recalled.open()

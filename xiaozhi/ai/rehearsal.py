@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -123,5 +124,6 @@ class Rehearsal:
         for key in SPOKEN:
             for language in CATALOGUES:
                 yield text(key, language), language
-        for greeting in self._settings.wake.greetings:
+        roles = (role.greetings for role in self._settings.roles.values())
+        for greeting in chain(self._settings.wake.greetings, *roles):
             yield greeting, language_of(greeting, self._settings.dialogue.language)

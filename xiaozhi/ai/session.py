@@ -154,12 +154,21 @@ class Session:
         shared = self._assistant
         settings = shared.settings.dialogue
         device_id = opening.device.device_id
-        keep = partial(shared.history.note_device, device_id, NoteKind.SUMMARY)
+        note = shared.history.note_device
+        keep = partial(note, device_id, NoteKind.SUMMARY)
         model = shared.providers.llm
+        self._roles = Roles(
+            shared.settings,
+            opening.device,
+            shared.seconds,
+            partial(note, device_id, NoteKind.ROLE),
+        )
+        for tool in self._roles.tools:
+            self._abilities.toolbox.add(tool)
         dialogue = Dialogue(
             device_id,
             make_memory(settings, model, self._clock, self._id, keep),
-            Roles(shared.settings, opening.device, shared.seconds),
+            self._roles,
             shared.history,
             self._clock,
             settings.heard_timeout,
@@ -364,7 +373,7 @@ class Session:
             self._typed(words)
             return
         self._ears.skip(wake.tail)
-        if greetings := wake.greetings:
+        if greetings := self._roles.greetings:
             greeting = greetings[self._floor.turns % len(greetings)]
             self._begin(lambda turn: turn.greet(words, greeting))
         elif self.state is State.ANSWERING:

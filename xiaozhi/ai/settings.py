@@ -19,6 +19,11 @@ class Detector(Enum):
     TEXT = "text"
 
 
+def _several(texts: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One or more, without empty ones."""
+    return tuple(text for text in ((texts,) if isinstance(texts, str) else texts) if text.strip())
+
+
 class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When an utterance begins and ends, in seconds of sound.
 
@@ -99,8 +104,7 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def greetings(self) -> tuple[str, ...]:
         """All there are."""
-        several = (self.greeting,) if isinstance(self.greeting, str) else self.greeting
-        return tuple(greeting for greeting in several if greeting.strip())
+        return _several(self.greeting)
 
 
 class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -188,6 +192,11 @@ class RoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     description: str = ""
     greeting: str | tuple[str, ...] = ""
     aliases: tuple[str, ...] = ()
+
+    @property
+    def greetings(self) -> tuple[str, ...]:
+        """All there are."""
+        return _several(self.greeting)
 
 
 class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xiaozhi.ai.exchanges import cost, whole
-from xiaozhi.ai.settings import DialogueSettings, SessionSettings
+from xiaozhi.ai.settings import DialogueSettings, RoleSettings, SessionSettings
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.test.test_conversation import ConversationCase
 from xiaozhi.testing.house import SPEECH, House, Visitor
@@ -146,6 +146,44 @@ class SummaryTests(TalkCase):
         house.run(1)
         self.assertEqual(house.ai.status().sessions, 0)
         # house.close() sees that no timer is left.
+
+
+class RoleTests(TalkCase):
+    CAST: ClassVar = {
+        "xiaozhi": RoleSettings(prompt="You are XiaoZhi."),
+        "pirate": RoleSettings(prompt="You are a pirate.", greeting="Ahoy!"),
+    }
+
+    def test_somebody_else_from_the_next_call_on_and_in_later_sessions(self) -> None:
+        house, witness = self.witnessed(
+            session=SessionSettings(roles=self.CAST, dialogue=DialogueSettings(memory="none")),
+            llm={
+                "calls": (
+                    {
+                        "name": "switch_role",
+                        "arguments": {"role": "pirate"},
+                        "when": "be a pirate",
+                    },
+                )
+            },
+        )
+        visitor = house.connect()
+        self.ask(house, visitor, "be a pirate")
+        prompts = [told[0].text[:17] for told in witness.told]
+        self.assertEqual(prompts, ["You are XiaoZhi. ", "You are a pirate."])
+        visitor.device.close()
+        visitor = house.connect()
+        self.ask(house, visitor, "who are you")
+        self.assertTrue(witness.told[-1][0].text.startswith("You are a pirate."))
+        greeted = house.until(visitor.device.text("你好小智"))
+        self.assertEqual(greeted.text, "Ahoy!")
+        self.ask(house, house.connect(2), "who are you")
+        self.assertTrue(witness.told[-1][0].text.startswith("You are XiaoZhi."))
+
+    def test_offered_only_if_there_is_a_choice(self) -> None:
+        house, witness = self.witnessed()
+        self.ask(house, house.connect(), "hello")
+        self.assertNotIn("switch_role", witness.offered[0])
 
 
 class HeardTests(TalkCase):

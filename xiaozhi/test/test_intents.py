@@ -248,6 +248,18 @@ class ExchangeTests(SynchronousTestCase):
         self.assertIn("Sunday, November 22nd", self.exchange.say("what is the date"))
         self.assertEqual(self.exchange.say("今天几号"), "🙂 今天是11月22日，星期日。")
 
+    def test_somebody_else(self) -> None:
+        self.exchange.tools.append("switch_role")
+        self.exchange.results["switch_role"] = '{"role": "pirate"}'
+        for words in ("Please be a pirate!", "talk like a space pirate", "请你扮演海盗吧"):
+            answer = self.exchange.say(words)
+            name, arguments = self.exchange.made()[-1]
+            self.assertEqual((name, arguments), ("switch_role", {"role": words}))
+            self.assertIn("pirate", answer)
+        for words in ("switch to dark mode", "be quiet", "换成深色主题"):
+            found = understood(words)
+            self.assertNotEqual(found and found[0], "switch_role", words)
+
     def test_volume_is_set(self) -> None:
         answer = self.exchange.say("set the volume to thirty five percent")
         self.assertEqual(self.exchange.made(), [(VOLUME, {"volume": 35})])
@@ -392,7 +404,7 @@ class BookTests(SynchronousTestCase):
     def test_every_intent_answers(self) -> None:
         for language in ("en", "zh"):
             for intent in book(language).page.intents:
-                self.assertTrue(intent.phrases, intent.id)
+                self.assertTrue(intent.phrases or intent.typed, intent.id)
                 self.assertTrue(bool(intent.answers) != bool(intent.sentences), intent.id)
 
     def test_faces_are_known(self) -> None:

@@ -12,7 +12,7 @@ from xiaozhi.errors import ConfigError
 from xiaozhi.providers.intents.book import book, spoken_phrases
 from xiaozhi.providers.intents.grammar import jsgf, words
 from xiaozhi.providers.intents.numerals import JSGF_RULES
-from xiaozhi.providers.intents.phrases import Choice, Number, Part, Word
+from xiaozhi.providers.intents.phrases import Choice, Number, Part, Word, jsgf_body, parse
 
 
 def one_way(parts: tuple[Part, ...], random: Random) -> str:
@@ -23,13 +23,16 @@ def one_way(parts: tuple[Part, ...], random: Random) -> str:
             said.append(part.text)
         elif isinstance(part, Number):
             said.append(random.choice(("seven", "forty two", "a hundred", "twenty percent")))
-        else:
+        elif isinstance(part, Choice):
             said.append(one_way(random.choice(part.alternatives), random))
     return " ".join(filter(None, said))
 
 
 class GrammarTests(SynchronousTestCase):
     """:func:`jsgf` and :func:`words`."""
+
+    def test_of_any_words_there_is_no_grammar(self) -> None:
+        self.assertRaises(ConfigError, jsgf_body, parse("be a <words>"))
 
     def test_is_whole(self) -> None:
         text = jsgf("en-US")

@@ -170,9 +170,13 @@ def book(language: Language) -> Book:
 
 
 def spoken_phrases(language: Language) -> list[tuple[str, list[tuple[Part, ...]]]]:
-    """Each intent's id with its phrases, without the ones only typed."""
+    """Each intent's id with its phrases, without what is only typed."""
     page = book(language).page
-    return [(intent.id, [parse(phrase) for phrase in intent.phrases]) for intent in page.intents]
+    return [
+        (intent.id, [parse(phrase) for phrase in intent.phrases])
+        for intent in page.intents
+        if intent.phrases
+    ]
 
 
 def _read(name: str, shape: Any) -> Any:

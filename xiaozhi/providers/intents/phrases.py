@@ -1,7 +1,8 @@
 """The phrase notation of the books, read once and used twice: to match and to recognise.
 
 ``set [the] volume to <number>``: brackets hold what may be left out, ``(a|b)``
-a choice, ``<number>`` a whole number, with or without "percent".
+a choice, ``<number>`` a whole number, with or without "percent". ``<words>`` are a few
+words of any kind; they can be matched, but not listened for.
 """
 
 from __future__ import annotations
@@ -39,13 +40,18 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """The slot ``words``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of several sequences; an optional part has the empty one among them."""
 
     alternatives: tuple[tuple[Part, ...], ...]
 
 
-Part = Word | Number | Choice
+Part = Word | Number | Words | Choice
 
 
 def parse(phrase: str) -> tuple[Part, ...]:
@@ -86,6 +92,8 @@ def _alternatives(tokens: list[str], phrase: str) -> tuple[tuple[Part, ...], ...
             parts.append(Choice(inner if token == "(" else (*inner, ())))
         elif token == "<number>":
             parts.append(Number())
+        elif token == "<words>":
+            parts.append(Words())
         elif token.startswith("<"):
             raise ConfigError(f"phrase {phrase!r}: there is no slot {token}")
         else:
@@ -105,11 +113,16 @@ def _pattern(part: Part, language: Language) -> str:
         if language == "en":
             return rf"(?P<number>{numerals.ENGLISH_PATTERN})(?:percent )?"
         return rf"(?:百分之)?(?P<number>{numerals.CHINESE_PATTERN})(?:%|个百分点)?"
+    if isinstance(part, Words):
+        return r"(?:\S+ ){1,4}" if language == "en" else ".{1,12}"
     return f"(?:{'|'.join(pattern(inner, language) for inner in part.alternatives)})"
 
 
 def jsgf_body(parts: tuple[Part, ...]) -> str:
-    """The right side of a JSGF rule."""
+    """The right side of a JSGF rule.
+
+    :raises ConfigError: there are words in it that nobody knows.
+    """
     return " ".join(_jsgf(part) for part in parts)
 
 
@@ -118,6 +131,8 @@ def _jsgf(part: Part) -> str:
         return part.text
     if isinstance(part, Number):
         return "<number> [percent]"
+    if isinstance(part, Words):
+        raise ConfigError("a phrase with <words> cannot be listened for: put it among the typed")
     filled = [jsgf_body(inner) for inner in part.alternatives if inner]
     brackets = "()" if len(filled) == len(part.alternatives) else "[]"
     return f"{brackets[0]} {' | '.join(filled)} {brackets[1]}"
