@@ -42,18 +42,22 @@ _KILOBYTES = 3072.0
 
 @dataclass
 class _Service:
-    """:ivar seen: objects and KB after each part."""
+    """:ivar seen: objects and KB after each part.
+    :ivar garbage: what only a full collection found, likewise.
+    """
 
     name: str
     process: Process
     socket: Path
     seen: list[tuple[int, int]] = field(default_factory=list)
     types: list[dict[str, int]] = field(default_factory=list)
+    garbage: list[int] = field(default_factory=list)
 
     def look(self) -> None:
         counted = ask(self.socket)
         self.seen.append((counted["objects"], self.process.memory()))
         self.types.append(counted["types"])
+        self.garbage.append(counted["garbage"])
 
     def results(self, what: str, more: dict[str, Any]) -> Iterator[Result]:
         """What has grown from the first look to the last."""
@@ -65,7 +69,9 @@ class _Service:
             "objects",
             None,
             Aim("figure", _OBJECTS),
-            more | {"seen": list(objects), "grown": grown(self.types[0], self.types[-1])},
+            more
+            | {"seen": list(objects), "garbage": list(self.garbage)}
+            | {"grown": grown(self.types[0], self.types[-1])},
         )
         yield Result(
             f"{name}_rss",
@@ -77,6 +83,7 @@ class _Service:
         )
         self.seen.clear()
         self.types.clear()
+        self.garbage.clear()
 
 
 def run(turns: int, sessions: int) -> Iterator[Result]:

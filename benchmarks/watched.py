@@ -22,9 +22,9 @@ _SHOWN = 12
 
 def census() -> dict[str, Any]:
     """
-    :return: ``objects``, those that the collector tracks; ``garbage``, how many it has
-        just found to be in the way; ``queued``, items in all deques; ``longest``, those
-        in the longest one; ``types``, how many of each.
+    :return: ``objects``, those that the collector tracks; ``garbage``, how many it has just
+        found to be in the way; ``queued``, items in all deques; ``longest``, those in the
+        longest one; ``types``, how many of each.
     """
     # A running service has frozen what was there at its start.
     frozen = gc.get_freeze_count()
