@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.usage import Options
 
+from xiaozhi.collector import Collector
 from xiaozhi.errors import ConfigError, XiaozhiError
 
 T = TypeVar("T")
@@ -176,6 +176,7 @@ class Program(OrderedService):
         self._reactor = reactor
         self._options = options
         self._observer = log
+        self._collector = Collector(reactor)
         self._stop_asked = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -194,6 +195,7 @@ class Program(OrderedService):
 
     def stopService(self) -> Deferred[None]:
         self._stop_asked = True
+        self._collector.stop()
         return super().stopService()
 
     def _take_sigterm(self) -> None:
@@ -203,7 +205,7 @@ class Program(OrderedService):
 
     def _running(self, _: None) -> str:
         if self._options is not None:
-            spare_collector()
+            self._collector.start()
         self._log.info("running")
         return ""
 
@@ -261,19 +263,6 @@ class _WaitingCommand:
 
 
 _exit_failed = False
-
-
-def spare_collector() -> None:
-    """Have the garbage collector rest while devices are being served.
-
-    A full collection looks at all that lives, every connection included, and nothing
-    else happens meanwhile: with 10 000 connections a quarter of a second. Almost
-    everything here is freed without it. What is there now is not looked at again,
-    young objects still are, and everything once in many millions.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(2_000, 10, 1_000)
 
 
 def _fail_at_exit() -> None:

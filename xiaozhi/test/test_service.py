@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import errno
-import gc
 import os
 import signal
 import socket
@@ -24,13 +23,11 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial import unittest
 
 from xiaozhi import service
+from xiaozhi.collector import Collector
 from xiaozhi.errors import ConfigError, XiaozhiError
 from xiaozhi.listening import Listener, free_port, listen
 
 _real_fail_at_exit = service._fail_at_exit
-
-
-service_spare_collector = service.spare_collector  # the real one: tests must not rest theirs
 
 
 class Part(Service):
@@ -257,7 +254,8 @@ class ProgramTests(Base):
         self.exits = 0
         self.patch(service, "_fail_at_exit", self.exit_failed)
         self.spared: list[str] = []
-        self.patch(service, "spare_collector", lambda: self.spared.append("collector"))
+        # Not the real one: tests must not rest theirs.
+        self.patch(Collector, "start", lambda _: self.spared.append("collector"))
         self.handlers: dict[int, Any] = {}
         self.patch(signal, "signal", self.handlers.__setitem__)
 
@@ -300,13 +298,6 @@ class ProgramTests(Base):
         self.reactor.begin()
         self.assertEqual((self.reactor.stops, self.exits), (0, 0))
         self.assertEqual(self.spared, ["collector"])
-
-    def test_the_collector_rests(self) -> None:
-        calls: list[tuple[str, tuple[int, ...]]] = []
-        for name in ("collect", "freeze", "set_threshold"):
-            self.patch(gc, name, lambda *args, name=name: calls.append((name, args)))
-        service_spare_collector()
-        self.assertEqual([name for name, _ in calls], ["collect", "freeze", "set_threshold"])
 
     def test_our_error_is_one_line(self) -> None:
         self.failing(XiaozhiError("x", "port 1 is in use"))
