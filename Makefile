@@ -23,7 +23,7 @@ help:
 	@echo 'make test    all checks and tests'
 	@echo 'make check   style, types, import law, unit tests, coverage; no servers'
 	@echo 'make static  style and types alone'
-	@echo 'make bench   measure; prints JSON lines and a table; some 11 minutes'
+	@echo 'make bench   measure; prints JSON lines and a table; some 14 minutes'
 	@echo 'make profile where the edge spends its time (SERVICE=ai: the AI service)'
 	@echo 'make proto   generate xiaozhi/_pb from proto/'
 	@echo 'make clean   remove caches and build products (distclean: also $(VENV) and var)'
