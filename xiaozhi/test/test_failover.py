@@ -386,6 +386,18 @@ class RecognizerTests(FailoverCase):
         self.assertEqual(self.successResultOf(heard), "1000 ms")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_what_is_understood_meanwhile(self) -> None:
+        """The one that hears while the person speaks tells it; the next one comes later."""
+        first = {"texts": ["one two three"], "interim": 0.2, "fail": "connection_lost"}
+        second = {"texts": ["four five six"], "interim": 0.2}
+        told: list[str] = []
+        recognition = self.several("asr", first, second).recognition(told.append)
+        for _ in range(50):
+            recognition.feed(bytes(640))
+        self.assertEqual(told, ["one", "one two", "one two three"])
+        self.assertEqual(self.successResultOf(recognition.finish()).text, "four five six")
+        self.assertEqual(len(told), 3)
+
     def test_what_is_kept_is_bounded(self) -> None:
         limits = FailoverSettings(keep=1)
         recognizer = several(
