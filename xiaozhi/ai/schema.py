@@ -13,7 +13,7 @@ from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceAddress
 from xiaozhi.logs import LogSettings
 from xiaozhi.metrics.settings import MetricsSettings
-from xiaozhi.providers.failover import FailoverSettings
+from xiaozhi.providers.failover_settings import FailoverSettings
 
 Names = str | tuple[str, ...]
 

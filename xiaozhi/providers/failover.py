@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from msgspec import Meta, Struct
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -27,42 +26,14 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import IOfModel, IPreparable
 from xiaozhi.metrics.figures import Tally
 from xiaozhi.providers.breaker import Attempt, Breaker, BreakerState
+from xiaozhi.providers.failover_settings import FailoverSettings
 from xiaozhi.values import ProviderStatus
 
 T = TypeVar("T")
 _END: Any = object()
-_Seconds = Annotated[float, Meta(gt=0, le=3600)]
 
 # What is wrong with the question, or with nobody; all else speaks against the provider.
 _INNOCENT = frozenset(("bad_request", "refused", "too_long", "closed"))
-
-
-class FailoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the next provider of a list is asked, and when one is left alone. Seconds.
-
-    :ivar asr: from the end of speech to the text, before the next one is asked.
-    :ivar llm: from asking the model to its first output.
-    :ivar tts: from a sentence to its first sound.
-    :ivar vlllm: from a picture to words about it.
-    :ivar keep: sound of an utterance kept for the next recogniser; of what is longer,
-        that one hears the beginning.
-    :ivar failures: in a row, after which a provider is left alone.
-    :ivar cooldown: for how long; twice as long each time that it fails again.
-    :ivar cooldown_max: the longest.
-    """
-
-    asr: _Seconds = 5.0
-    llm: _Seconds = 6.0
-    tts: _Seconds = 3.0
-    vlllm: _Seconds = 10.0
-    keep: Annotated[float, Meta(ge=1, le=300)] = 30.0
-    failures: Annotated[int, Meta(ge=1, le=1000)] = 3
-    cooldown: _Seconds = 10.0
-    cooldown_max: _Seconds = 300.0
-
-    def __post_init__(self) -> None:
-        if self.cooldown > self.cooldown_max:
-            raise ValueError("needs cooldown <= cooldown_max")
 
 
 class Candidate:

@@ -23,7 +23,7 @@ from xiaozhi.interfaces import (
     IVoiceActivityDetector,
     ProviderRuntime,
 )
-from xiaozhi.providers.failover import FailoverSettings, Ring, close_all
+from xiaozhi.providers.failover import Ring, close_all
 from xiaozhi.providers.failover_asr import FailoverRecognizer
 from xiaozhi.providers.failover_kinds import (
     Failover,
@@ -31,6 +31,7 @@ from xiaozhi.providers.failover_kinds import (
     FailoverSynthesizer,
     FailoverVision,
 )
+from xiaozhi.providers.failover_settings import FailoverSettings
 from xiaozhi.providers.maker import KINDS
 from xiaozhi.values import ProviderStatus
 

@@ -16,9 +16,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi import served
 from xiaozhi.errors import ProviderError
 from xiaozhi.providers import doubles
-from xiaozhi.providers.failover import FailoverSettings, Ring
+from xiaozhi.providers.failover import Ring
 from xiaozhi.providers.failover_asr import FailoverRecognizer
 from xiaozhi.providers.failover_kinds import FailoverModel, FailoverSynthesizer, FailoverVision
+from xiaozhi.providers.failover_settings import FailoverSettings
 from xiaozhi.test.test_doubles import Virtual
 from xiaozhi.testing.logs import LogLines
 from xiaozhi.testing.provider_contract import (

@@ -43,9 +43,10 @@ from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, Offload
 from xiaozhi.providers import doubles
-from xiaozhi.providers.failover import FailoverSettings, Ring
+from xiaozhi.providers.failover import Ring
 from xiaozhi.providers.failover_asr import FailoverRecognizer
 from xiaozhi.providers.failover_kinds import FailoverModel, FailoverSynthesizer, FailoverVision
+from xiaozhi.providers.failover_settings import FailoverSettings
 from xiaozhi.providers.selection import Providers
 from xiaozhi.storage import dialogues_from_url
 from xiaozhi.testing.database import memory_store
