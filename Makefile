@@ -14,12 +14,14 @@ SOURCES := $(TYPED) twisted setup.py
 
 # An environment that could not be made whole is made again.
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check static bench profile proto clean distclean
+.PHONY: help run demo eval test check static bench profile proto clean distclean
 
 help:
 	@echo 'make run     start both services here; Ctrl-C stops them'
 	@echo 'make demo    have a software device talk with them, then stop;'
 	@echo "             SAY='\"hello\" \"tell me a joke\"' are your own sentences"
+	@echo 'make eval    play the scripted dialogues with the providers of etc/ai.yaml;'
+	@echo '             AI=FILE: of another one; ONLY=NAME: those whose name has it'
 	@echo 'make test    all checks and tests'
 	@echo 'make check   style, types, import law, unit tests, coverage; no servers'
 	@echo 'make static  style and types alone'
@@ -52,6 +54,12 @@ run: $(VENV)/.offline
 
 demo: $(VENV)/.offline
 	@$(BIN)/python -m xiaozhi.run demo $(SAY)
+
+AI ?= etc/ai.yaml
+ONLY ?=
+eval: $(VENV)/.offline
+	@$(BIN)/python -m xiaozhi.run --ai-config $(AI) with -- \
+		python -m tests.evaluate --ota {ota} --only=$(ONLY)
 
 static: $(VENV)/.dev
 	@status=0; \

@@ -52,6 +52,31 @@ class DemoTests(unittest.TestCase):
         self.assertNotIn("Traceback", out)
         self.assert_gone()
 
+    def evaluated(self, *arguments: str) -> tuple[int, str]:
+        """Play scripted dialogues."""
+        command = ["python", "-m", "tests.evaluate", "--ota", "{ota}", *arguments]
+        return self.demo("with", "--", *command)
+
+    def test_dialogues(self) -> None:
+        """As ``make eval`` does."""
+        status, out = self.evaluated("--only=typed")
+        self.assertEqual(status, 0, out)
+        self.assertRegex(out, r"passed +typed .*first sound after \d")
+        self.assertIn("skipped  typed_over", out)
+        self.assertIn("all passed", out)
+        self.assert_gone()
+
+    def test_dialogue_that_fails(self) -> None:
+        path = self.var.with_suffix(".yaml")
+        path.write_text("title: x\nsteps: [{type: hello, expect: {answer: Never.}}]")
+        status, out = self.evaluated(str(path))
+        self.assertEqual(status, 1, out)
+        self.assertRegex(out, r"step 1, type 'hello': said .* instead of Never")
+        path.write_text("title: x\nsteps: []")
+        status, out = self.evaluated(str(path))
+        self.assertEqual(status, 2, out)
+        self.assertIn("$.steps", out)
+
     def assert_gone(self) -> None:
         """No process of this run is left."""
         if not os.path.isdir("/proc/self"):

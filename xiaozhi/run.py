@@ -1,7 +1,8 @@
 """``python -m xiaozhi.run``: both services under one supervisor, for trying out.
 
 ``run`` keeps them up until Ctrl-C; ``demo`` has a software device hold a short
-conversation with them and says by its exit status whether that worked. Each
+conversation with them and says by its exit status whether that worked; ``with``
+does the same with any command, in which ``{ota}`` is where devices begin. Each
 service is a ``twistd -n`` process; what it logs goes to ``var/log/NAME.log``, and
 what a person wants to see of it to the terminal.
 """
@@ -36,6 +37,9 @@ from xiaozhi.listening import free_port, listen
 from xiaozhi.supervisor import HEALTH_LIMIT, Address, Supervisor, Terminal, Unit
 
 SENTENCES = ("hello", "what time is it", "set the volume to thirty")
+
+# Those that start services of their own, on free ports.
+_GUESTS = ("demo", "with")
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -164,8 +168,8 @@ Talk to it from another terminal:
 """
 
 
-class DeviceProcess(ProcessProtocol):
-    """The software device, on this terminal.
+class Guest(ProcessProtocol):
+    """A command on this terminal, such as the software device.
 
     :ivar ended: fires with its exit status.
     """
@@ -183,25 +187,39 @@ class DeviceProcess(ProcessProtocol):
             self.ended.callback(1 if status is None else status)
 
 
-async def demo(supervisor: Supervisor, reactor: Any, sentences: Sequence[str], saved: Path) -> int:
-    """Start, let the software device talk, and return its exit status."""
+async def entertain(
+    supervisor: Supervisor, reactor: Any, command: Sequence[str], limit: float
+) -> int:
+    """Start, let a command have the services, and return its exit status.
+
+    :param command: ``{ota}`` in it stands for the address where devices begin; ``python``
+        as its first word for the one that runs here.
+    :param limit: seconds.
+    """
     await start(supervisor, reactor)
     http = next(unit.health for unit in supervisor.units if unit.name == "ai")
     ota = f"http://{http.reachable()}/xiaozhi/ota/"
-    command = [sys.executable, "-m", "xiaozhi.device", "--ota", ota]
-    command += ["--save", str(saved), "say", *sentences]
-    supervisor.terminal.say("xiaozhi-device " + shlex.join(command[3:]))
+    command = [word.replace("{ota}", ota) for word in command]
+    supervisor.terminal.say(shlex.join(command))
+    if command[0] == "python":
+        command[0] = sys.executable
+    guest = Guest()
+    reactor.spawnProcess(
+        guest, command[0], command, env=dict(os.environ), childFDs={0: 0, 1: 1, 2: 2}
+    )
+    try:
+        return await guest.ended.addTimeout(limit, reactor)
+    except TimeoutError:
+        raise XiaozhiError("timeout", f"it took longer than {limit:g} s") from None
+
+
+async def demo(supervisor: Supervisor, reactor: Any, sentences: Sequence[str], saved: Path) -> int:
+    """Start, let the software device talk, and return its exit status."""
     for old in saved.glob("*.wav"):
         old.unlink()
-    device = DeviceProcess()
-    reactor.spawnProcess(
-        device, command[0], command, env=dict(os.environ), childFDs={0: 0, 1: 1, 2: 2}
-    )
+    command = ["python", "-m", "xiaozhi.device", "--ota", "{ota}", "--save", str(saved), "say"]
     limit = HEALTH_LIMIT + SENTENCE_LIMIT * len(sentences)
-    try:
-        status = await device.ended.addTimeout(limit, reactor)
-    except TimeoutError:
-        raise XiaozhiError("demo_timeout", f"the demo took longer than {limit:g} s") from None
+    status = await entertain(supervisor, reactor, [*command, *sentences], limit)
     outcome = "the demo worked" if status == 0 else f"the demo failed with status {status}"
     supervisor.terminal.say(f"{outcome}; the answers are in {saved}")
     return status
@@ -219,6 +237,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     commands.add_parser("run", help="keep both services up until Ctrl-C (the default)")
     speaking = commands.add_parser("demo", help="hold a conversation and exit")
     speaking.add_argument("sentences", nargs="*", default=list(SENTENCES))
+    other = commands.add_parser("with", help="have any command talk with them, and exit")
+    other.add_argument("--limit", type=float, default=1800.0, metavar="SECONDS")
+    other.add_argument("words", nargs="+", metavar="COMMAND", help="{ota}: where devices begin")
     return parser.parse_args(given)
 
 
@@ -255,7 +276,7 @@ def main(given: Sequence[str] | None = None) -> int:
         options.var.mkdir(mode=0o700, parents=True, exist_ok=True)
         (options.var / "log").mkdir(mode=0o700, exist_ok=True)
         im_sets, ai_sets = list(options.im_set), list(options.ai_set)
-        if options.command == "demo":
+        if options.command in _GUESTS:
             state = tempfile.mkdtemp(prefix="demo-", dir=options.var)
             edge, grpc, http = free_port(), free_port(), free_port()
             own = demo_sets(edge, grpc, http, state)
@@ -278,7 +299,7 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    prefix = "demo-" if options.command == "demo" else ""
+    prefix = "demo-" if options.command in _GUESTS else ""
     terminal = Terminal(options.var / "log", prefix)
     for unit in units:
         terminal.file(unit.name)
@@ -295,6 +316,8 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(stop))
         if options.command == "demo":
             doing = demo(supervisor, reactor, options.sentences, options.var / "demo")
+        elif options.command == "with":
+            doing = entertain(supervisor, reactor, options.words, options.limit)
         else:
             doing = run(supervisor, reactor)
         work = Deferred.fromCoroutine(doing)
@@ -307,7 +330,7 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
     def failed(failure: Failure) -> None:
         nonlocal status
         if failure.check(CancelledError):
-            status = 130 if options.command == "demo" else 0
+            status = 130 if options.command in _GUESTS else 0
         elif failure.check(XiaozhiError):
             terminal.say(cast(XiaozhiError, failure.value).message)
         elif failure.check(OSError):
