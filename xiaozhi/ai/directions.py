@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from xiaozhi.ai.emotion import emoji_of
+from xiaozhi.ai.texts import CATALOGUES, text
 from xiaozhi.wire.messages import EMOTIONS
 
 # Other words for the 21 moods that devices can show.
@@ -78,6 +79,10 @@ _WIDE_ACT_OF = [
 _FACE = re.compile(
     r"[\^_><;´｀`ω´дД▽∀°□•̀́ᴗ｡♥‿T・◕≧≦ﾟ\-.=~*\\/|oO0uUvVxX \u2500-\u25ff\u0300-\u036f]+"
 )
+# What stands in a dialogue where an answer was cut; models take it for a manner of speaking.
+_SIGNS = frozenset(
+    text(key, language).strip("[]") for language in CATALOGUES for key in ("interrupted", "unheard")
+)
 _FACE_SIGNS = frozenset("^><´｀ωдД▽∀°□•ᴗ｡♥‿・◕≧≦ﾟ;_")
 
 
@@ -110,6 +115,8 @@ def in_brackets(words: str, *, tag: bool) -> str | None:
 
     :param tag: a mood alone may be meant; otherwise it is a word in brackets.
     """
+    if words in _SIGNS:
+        return ""
     shown = acted(words)
     if shown is None and tag:
         shown = mood(words)

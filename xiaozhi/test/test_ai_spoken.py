@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.markup import CodeFilter, plain
 from xiaozhi.ai.spoken import SpokenText
+from xiaozhi.ai.texts import CATALOGUES
 
 # What must never be heard, as models write it.
 CONSTRUCTS = [
@@ -102,6 +103,12 @@ class PlainTests(SynchronousTestCase):
         self.check("（微笑）好的。", "🙂好的。")
         self.check("好（叹了口气）吧", "好😔吧")
         self.check("*nods* Yes", "Yes")
+
+    def test_signs_of_an_answer_that_was_cut(self) -> None:
+        """They stand in the dialogue, and models write what they read."""
+        for catalogue in CATALOGUES.values():
+            self.check(f"Well … {catalogue['interrupted']}", "Well …")
+            self.check(catalogue["unheard"], "")
 
     def test_what_is_said_in_brackets(self) -> None:
         for sentence in (

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi import plugins
 from xiaozhi.ai import schema as ai
+from xiaozhi.ai.roles import check_roles
 from xiaozhi.config import load, load_mapping, read_section
 from xiaozhi.errors import ConfigError
 from xiaozhi.im import schema as im
@@ -122,6 +123,16 @@ class FileTests(SynchronousTestCase):
         path.write_text(path.read_text("utf-8").replace("ping_interval:", "ping_intervall:"))
         error = self.assertRaises(ConfigError, load, path, im.Settings, environment={})
         self.assertIn("link.ping_intervall: unknown key", str(error))
+
+    def test_samples_of_roles(self) -> None:
+        """They can be used as they stand."""
+        path = Path(self.mktemp())
+        text = (ETC / "ai.yaml").read_text("utf-8")
+        path.write_text(re.sub(r"(?m)^    # ((?:  )?[a-z]+:)", r"    \1", text), "utf-8")
+        session = load(path, ai.Settings, environment={}).session
+        self.assertEqual(list(session.roles), ["xiaozhi", "pirate", "teacher"])
+        self.assertEqual(session.roles["pirate"].greeting, "Ahoy!")
+        check_roles(session)
 
     def test_every_key_is_explained(self) -> None:
         """A setting has a comment on its line, or stands below one."""
