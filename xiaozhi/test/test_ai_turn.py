@@ -21,7 +21,7 @@ from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.tools import Toolbox
 from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
-from xiaozhi.errors import ToolError
+from xiaozhi.errors import ProviderError, ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.house import offload, remembering, scripted, talk
@@ -341,6 +341,58 @@ class TurnTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(answer))
         self.assertIsInstance(self.sent[-1], (m.Alert, m.Flush))
         self.assertEqual([type(each) for each in self.sent].count(m.Alert), 1)
+
+    def told(self) -> list[str]:
+        return [entry.text for entry in self.dialogue.entries()[1:]]
+
+    def test_what_was_heard_of_a_turn_that_failed(self) -> None:
+        """The apology, if that was all; otherwise what had come before it."""
+        apology = text("apology", "en")
+        down = scripted(self.clock, llm={"fail": "down"}).llm
+        self.turn = Turn(1, replace(self.mind, model=down), self.mouth)
+        answer = self.ask()
+        self.played()
+        self.successResultOf(answer)
+        self.clock.advance(0.3)
+        self.assertEqual(self.told(), ["do both", apology])
+
+        class Breaks(Hesitant):
+            async def reply(
+                self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
+            ) -> AsyncGenerator[Delta, None]:
+                yield TextDelta("It is noon. The sun ")
+                raise ProviderError("down", "down", retryable=False)
+
+        self.turn = Turn(2, replace(self.mind, model=Breaks()), self.mouth)
+        answer = self.ask()
+        self.clock.pump([0.05] * 20)
+        self.dialogue.played(2, 9000)
+        self.turn.playback(m.Playback(2, m.PlaybackState.FINISHED, 9000))
+        self.successResultOf(answer)
+        self.assertEqual(self.told()[2:], ["do both", "It is noon. … [interrupted]"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_by_our_own_clock_a_pause_is_not_heard(self) -> None:
+        model = Hesitant(TextDelta("It is noon. "), ends=False)
+        self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
+        answer = self.ask()
+        self.turn.playback(m.Playback(1, m.PlaybackState.STARTED))
+        self.clock.advance(3.5)
+        self.turn.stood(3.0)
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.clock.advance(0.3)
+        # 780 ms of sound.
+        self.assertEqual(self.told(), ["do both", "It is … [interrupted]"])
+
+    def test_a_greeting_that_was_cut(self) -> None:
+        answer = Deferred.fromCoroutine(self.turn.greet("hi", "Hello, here I am."))
+        self.turn.playback(m.Playback(1, m.PlaybackState.STARTED))
+        self.clock.advance(0.5)
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.dialogue.played(1, 500)
+        self.assertEqual(self.told(), ["hi", "Hello, … [interrupted]"])
 
     def test_interrupted_between_two_tools(self) -> None:
         """Every call has a result, and the edge is told to be silent."""
