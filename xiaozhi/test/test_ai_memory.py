@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from xiaozhi import served
 from xiaozhi.ai.exchanges import cost
 from xiaozhi.ai.memory import NoMemory, WindowMemory
 from xiaozhi.ai.scripts import tokens
@@ -89,6 +90,7 @@ class Writer:
     ) -> AsyncGenerator[Delta, None]:
         self.asked.append(list(dialogue))
         answer = self.answers.pop(0) if self.answers else f"summary {len(self.asked)}"
+        served.tokens(100, 10)
         try:
             if isinstance(answer, Exception):
                 raise answer
@@ -217,6 +219,23 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertEqual(task, text("summary_task", "zh").format(words=13))
         self.assertLessEqual(tokens(memory.before([]).summary), 21)
         self.assertTrue(memory.before([]).summary.startswith("他喜欢面包"))
+
+    def test_is_no_part_of_the_turn_that_has_ended(self) -> None:
+        """What it costs is not what the turn has cost."""
+        spent: list[int] = []
+
+        class Bill:
+            def by(self, kind: str, provider: str, model: str) -> None:
+                spent.append(0)
+
+            def used(self, tokens_in: int, tokens_out: int) -> None:
+                spent.append(tokens_in)
+
+        memory = self.small()
+        with served.noting(Bill()):
+            served.tokens(1, 1)
+            self.turns(memory, 0, 6)
+        self.assertEqual((len(self.model.asked), spent), (1, [1]))
 
     def test_chosen_by_its_name(self) -> None:
         names: tuple[Literal["none", "window", "summary"], ...] = ("none", "window", "summary")
