@@ -346,8 +346,28 @@ class IFileStore(Interface):
         :raises StoreError: it cannot be kept.
         """
 
+    def writer(area: str) -> IFileWriter:
+        """A new file that grows; its name tells when it was begun, and nothing else."""
+
     def get(area: str, key: str) -> Deferred[bytes | None]:
         """What was kept under a key, if it is still there.
+
+        :raises StoreError:
+        """
+
+
+class IFileWriter(Interface):
+    """A file that grows."""
+
+    def write(data: bytes) -> Deferred[None]:
+        """Add at its end, behind what was written before.
+
+        :raises StoreError:
+        """
+
+    def close() -> Deferred[None]:
+        """It is complete: from now on it is there. One that a process has left open is
+        removed by and by.
 
         :raises StoreError:
         """

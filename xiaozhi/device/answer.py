@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
@@ -28,6 +28,10 @@ class Answer:
     :ivar dropped: packets the device could not use (queue full, outside speaking, …).
     :ivar tts_starts: ``tts start`` seen, as ``tts_stops``; one of each is right.
     :ivar interrupted: the device sent ``abort`` while it was being spoken.
+    :ivar moments: when what of it happened, in seconds after the end of speech (or the
+        text that was typed): ``heard``, ``speech_start`` (``tts start``),
+        ``first_sentence``, ``first_packet``, ``last_packet``, ``interrupted``,
+        ``speech_stop``; what did not happen is not in it.
     """
 
     heard: str | None
@@ -44,6 +48,7 @@ class Answer:
     errors: tuple[str, ...]
     sample_rate: int
     interrupted: bool = False
+    moments: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -51,6 +56,14 @@ class Answer:
         return " ".join(self.sentences)
 
 
+# What each is called the first time it happens.
+_MOMENTS = {
+    e.Heard: "heard",
+    e.SpeechStarted: "speech_start",
+    e.Sentence: "first_sentence",
+    e.PacketPlayed: "first_packet",
+    e.SpeechStopped: "speech_stop",
+}
 _LOST = frozenset({"audio_dropped", "queue_full", "undecodable", "bad_frame"})
 
 
@@ -74,6 +87,7 @@ class _Gathering:
     stops: int = 0
     interrupted: bool = False
     over: bool = False
+    at: dict[str, float] = field(default_factory=dict)
 
     def answer(self, sample_rate: int) -> Answer:
         latency = None
@@ -94,6 +108,7 @@ class _Gathering:
             tuple(self.errors),
             sample_rate,
             self.interrupted,
+            {name: at - (self.ended_at or at) for name, at in self.at.items()},
         )
 
 
@@ -143,6 +158,7 @@ class AnswerBook:
         for gathering in self._open:
             if gathering.starts and not gathering.over:
                 gathering.interrupted = True
+                gathering.at.setdefault("interrupted", self._clock.seconds())
                 gathering.over = left
         self._settle()
 
@@ -174,6 +190,8 @@ class AnswerBook:
         return waiting[0] if waiting else None
 
     def _note(self, current: _Gathering, event: e.Event) -> None:
+        if (moment := _MOMENTS.get(type(event))) is not None:
+            current.at.setdefault(moment, self._clock.seconds())
         match event:
             case e.Heard(text):
                 current.heard = text
@@ -195,6 +213,7 @@ class AnswerBook:
                     current.first_audio_at = self._clock.seconds()
                 elif gap_ms > duration_ms:
                     current.gaps.append(gap_ms)
+                current.at["last_packet"] = self._clock.seconds()
                 current.audio_ms += duration_ms
                 if len(current.packets) < MAX_PACKETS:
                     current.packets.append(payload)

@@ -17,7 +17,9 @@ from xiaozhi.device.identity import Identity
 from xiaozhi.device.machine import Settings
 from xiaozhi.device.microphone import SAMPLE_RATE
 from xiaozhi.device.ota import Endpoint, Flavour
+from xiaozhi.device.replay import Replay, account_of, read_recording
 from xiaozhi.device.report import HumanReport, JsonReport, Report
+from xiaozhi.device.socket import open_socket
 from xiaozhi.device.voice import Voice, save, thread_offload
 from xiaozhi.errors import XiaozhiError
 from xiaozhi.interfaces import Offload
@@ -33,7 +35,11 @@ def parser() -> ArgumentParser:
         " goes on with the next; exit status 0 only if every input was answered.",
     )
     add = result.add_argument
-    add("command", choices=("say", "wav", "text"), help="synthesise, play files, or type")
+    add(
+        "command",
+        choices=("say", "wav", "text", "replay"),
+        help="synthesise, play files, type, or play the device's side of recordings again",
+    )
     add("inputs", nargs="+", metavar="TEXT|FILE")
     where = result.add_mutually_exclusive_group(required=True)
     where.add_argument("--ota", metavar="URL", help="fetch the configuration here, as devices do")
@@ -53,6 +59,7 @@ def parser() -> ArgumentParser:
     add("--language", default="", metavar="TAG", help="of the texts to say; default: by the text")
     add("--save", metavar="DIR", help="write each answer there as wav")
     add("--json", action="store_true", help="one event a line")
+    add("--speed", type=float, default=1.0, help="of replay (default: %(default)s)")
     add("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each answer")
     return result
 
@@ -83,6 +90,8 @@ class Run:
 
     async def _talk(self) -> int:
         options = self._options
+        if options.command == "replay":
+            return await self._replay()
         if options.save:
             Path(options.save).mkdir(parents=True, exist_ok=True)
         # Before connecting: a person has the words ready when the device listens.
@@ -128,6 +137,28 @@ class Run:
         if self._options.command == "wav":
             return await self._voice.of_file(text)
         return b""
+
+    async def _replay(self) -> int:
+        options = self._options
+        recordings = [read_recording(path) for path in options.inputs]
+        same = True
+        for path, recorded in zip(options.inputs, recordings, strict=True):
+            endpoint = await self._endpoint()
+            framing = options.framing or recorded.framing
+            socket = await open_socket(self._reactor, endpoint, self._identity(), framing)
+            replay = Replay(recorded, self._reactor, options.speed, self._report.replayed)
+            socket.user = replay
+            try:
+                await replay.run(socket)
+            finally:
+                replay.stop()
+                socket.user = None
+                socket.drop()
+                await socket.lost
+            then = account_of(recorded)
+            self._report.compared(path, recorded.missing, then, replay.account)
+            same = same and len(then.turns) == len(replay.account.turns)
+        return 0 if same else 1
 
     async def _ask(
         self, device: SoftDevice, endpoint: Endpoint, number: int, text: str, pcm: bytes

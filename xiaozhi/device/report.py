@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
+from itertools import zip_longest
 from typing import Any, Protocol, TextIO
 
 from xiaozhi.device import events as e
 from xiaozhi.device.answer import Answer
 from xiaozhi.device.client import Opened
 from xiaozhi.device.ota import Boot, Endpoint
+from xiaozhi.device.replay import Account, told
 from xiaozhi.errors import XiaozhiError
 
 
@@ -27,6 +29,10 @@ class Report(Protocol):
     def event(self, event: e.Event) -> None: ...
 
     def answered(self, text: str, answer: Answer, saved: str) -> None: ...
+
+    def replayed(self, at: float, text: str) -> None: ...
+
+    def compared(self, path: str, missing: int, then: Account, now: Account) -> None: ...
 
     def failed(self, error: XiaozhiError) -> None: ...
 
@@ -93,6 +99,17 @@ class HumanReport:
         )
         if saved:
             self._line("saved", saved)
+
+    def replayed(self, at: float, text: str) -> None:
+        self._line(f"{at:.3f}", text)
+
+    def compared(self, path: str, missing: int, then: Account, now: Account) -> None:
+        print(f"> {path}", file=self._out, flush=True)
+        if missing:
+            self._line("missing", f"{missing} times something was not recorded")
+        for number, (old, new) in enumerate(zip_longest(then.turns, now.turns), 1):
+            self._line(f"turn {number}", told(old))
+            self._line("now", told(new))
 
     def failed(self, error: XiaozhiError) -> None:
         self._line("failed", str(error))
@@ -162,8 +179,24 @@ class JsonReport:
             tts_stops=answer.tts_stops,
             tools=[tool.name for tool in answer.tools],
             errors=answer.errors,
+            timeline_ms={name: ms(seconds) for name, seconds in answer.moments.items()},
+            interrupted=answer.interrupted,
             saved=saved,
         )
+
+    def replayed(self, at: float, text: str) -> None:
+        self._line("received", after=round(at, 4), text=text)
+
+    def compared(self, path: str, missing: int, then: Account, now: Account) -> None:
+        for number, (old, new) in enumerate(zip_longest(then.turns, now.turns), 1):
+            self._line(
+                "turn",
+                file=path,
+                turn=number,
+                then=None if old is None else asdict(old),
+                now=None if new is None else asdict(new),
+            )
+        self._line("replayed", file=path, missing=missing, then=len(then.turns), now=len(now.turns))
 
     def failed(self, error: XiaozhiError) -> None:
         self._line("failed", code=error.code, message=error.message)

@@ -60,8 +60,11 @@ class Gateway:
         settings: EdgeSettings,
         node: str,
         new_session_id: Callable[[], str] = new_session_id,
+        make_link: Callable[..., DeviceLink] = DeviceLink,
     ) -> None:
         """
+        :param make_link: another kind of link than the usual one: see
+            :class:`~xiaozhi.im.recording.RecordedLink`.
         :param inbox: is told of devices that can be spoken to.
         :param node: this process's name in the presence table.
         """
@@ -78,6 +81,7 @@ class Gateway:
         self._authenticator = authenticator
         self._presence = presence
         self._inbox = inbox
+        self._make_link = make_link
         self._away = False
         self.node = node
         self._by_device: dict[str, DeviceLink] = {}
@@ -133,7 +137,7 @@ class Gateway:
         former = self._by_device.get(device.device_id)
         if former is not None:
             former.replaced()
-        link = DeviceLink(self.edge, self, transport, device, framing, host)
+        link = self._make_link(self.edge, self, transport, device, framing, host)
         self._by_device[device.device_id] = self._by_session[link.session_id] = link
         link.connected()
         # Not earlier: a connection that fails here is never told of as gone.

@@ -64,6 +64,23 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stale_after: Annotated[float, Meta(ge=60, le=86_400)] = 600.0
 
 
+class RecordSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sessions' wire traffic in files.
+
+    :ivar dir: where; empty: nothing is recorded.
+    :ivar max_age: seconds after which a recording is removed; 0: never.
+    :ivar max_bytes: of all together; the oldest goes first; 0: any.
+    :ivar max_session_bytes: of one; what comes then is not recorded.
+    :ivar purge_interval: seconds between two rounds of removing.
+    """
+
+    dir: str = ""
+    max_age: Annotated[float, Meta(ge=0, le=315_360_000)] = 604_800.0
+    max_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 1 << 30
+    max_session_bytes: Annotated[int, Meta(ge=4096, le=1 << 40)] = 64 << 20
+    purge_interval: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
@@ -87,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitSettings = field(default_factory=LimitSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    record: RecordSettings = field(default_factory=RecordSettings)
     log: EdgeLogSettings = field(default_factory=EdgeLogSettings)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ from xiaozhi.im.figures import EdgeFigures
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.http import EdgeSite, Surroundings
 from xiaozhi.im.journal import Journal
+from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.protocol import DeviceFactory
+from xiaozhi.im.recording import AREA as RECORDINGS
+from xiaozhi.im.recording import RecordedLink, Recorder
 from xiaozhi.im.schema import Settings
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.upkeep import upkeep
@@ -45,9 +49,12 @@ from xiaozhi.listening import Listener
 from xiaozhi.logs import observer_for
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessFigures, ReactorLag
+from xiaozhi.offload import ThreadOffload
 from xiaozhi.posting import Posting
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import Spool, store_from_url
+from xiaozhi.storage.files import Area, DirectoryFiles
+from xiaozhi.upkeep import Upkeep
 
 _log = Logger()
 
@@ -120,6 +127,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         node,
         boot,
     )
+    recording = _recording(settings, reactor)
     gateway = Gateway(
         bridge=bridge,
         journal=journal,
@@ -135,6 +143,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
             log_messages=settings.log.messages,
         ),
         node=node,
+        make_link=DeviceLink if recording is None else recording.make_link,
     )
     # With a spool nothing is lost while the store is away.
     vital, useful = {"store": journal.trouble}, {"presence": where.trouble}
@@ -187,6 +196,9 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         stale_after=settings.store.stale_after,
     ):
         program.add(Component(each.name, each.start, each.stop))
+    if recording is not None:
+        program.add(recording.offload)
+        program.add(Component("recordings", recording.start, recording.stop))
     program.add(Component("presence", where.start, where.stop))
     program.add(Component("bridge", bridge.start, bridge.stop))
     program.add(Component("targets", lambda: discovery.start(bridge.retarget), discovery.stop))
@@ -197,6 +209,43 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     )
     program.add(listener)
     return program
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """What is needed to record sessions."""
+
+    directory: str
+    offload: ThreadOffload
+    recorder: Recorder
+    upkeep: Upkeep
+
+    def make_link(self, *args: Any) -> DeviceLink:
+        return RecordedLink(self.recorder.recording(), *args)
+
+    def start(self) -> None:
+        _log.warn(
+            "what devices and people say is recorded in {directory}", directory=self.directory
+        )
+        self.upkeep.start()
+
+    def stop(self) -> Deferred[Any]:
+        self.upkeep.stop()
+        return self.recorder.stop()
+
+
+def _recording(settings: Settings, reactor: Any) -> _Recording | None:
+    own = settings.record
+    if not own.dir:
+        return None
+    offload = ThreadOffload(reactor, 1)
+    areas = {RECORDINGS: Area(own.max_age, own.max_bytes, ".jsonl")}
+    files = DirectoryFiles(Path(own.dir), areas, offload)
+    recorder = Recorder(files, reactor, own.max_session_bytes, reactor.seconds)
+    upkeep = Upkeep(
+        "removing recordings", files.purge, reactor, interval=own.purge_interval, first=10.0
+    )
+    return _Recording(own.dir, offload, recorder, upkeep)
 
 
 def _store_url(settings: Settings, state: Path) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -15,7 +16,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xiaozhi.errors import StoreError
-from xiaozhi.interfaces import IFileStore, Offload
+from xiaozhi.interfaces import IFileStore, IFileWriter, Offload
+from xiaozhi.storage.growing import GrowingFile
 
 # Being written; what a process that was killed has left of one is removed later.
 _PART = ".part"
@@ -68,6 +70,14 @@ class DirectoryFiles:
     def get(self, area: str, key: str) -> Deferred[bytes | None]:
         """See :class:`~xiaozhi.interfaces.IFileStore`."""
         return self._offload(self._get, area, self._name(area, key))
+
+    def writer(self, area: str) -> IFileWriter:
+        """See :class:`~xiaozhi.interfaces.IFileStore`."""
+        directory, suffix = self._directory / area, self._areas[area].suffix
+        began = datetime.fromtimestamp(self._seconds(), UTC)
+        stem = f"{began:%Y%m%dT%H%M%S}-{uuid4().hex[:12]}"
+        part = directory / f"{stem}{suffix}{_PART}"
+        return GrowingFile(part, directory / f"{stem}{suffix}", self._offload)
 
     def purge(self, most: int) -> Deferred[int]:
         """Remove what is too old or too much, and what was never finished.

@@ -21,7 +21,7 @@ from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProviderError, StoreError
-from xiaozhi.interfaces import IFileStore, ISynthesizer
+from xiaozhi.interfaces import IFileStore, IFileWriter, ISynthesizer
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.house import offload
 from xiaozhi.values import Encoding, SoundFormat
@@ -279,6 +279,9 @@ class PhraseTests(SpeechCase):
         class Broken:
             def put(self, area: str, key: str, data: bytes) -> Deferred[str]:
                 return fail(StoreError("files_unavailable", "no room"))
+
+            def writer(self, area: str) -> IFileWriter:
+                raise StoreError("files_unavailable", "no room")
 
             def get(self, area: str, key: str) -> Deferred[bytes | None]:
                 return fail(StoreError("files_unavailable", "no room"))

@@ -1,0 +1,55 @@
+"""A file that grows, and is there under its name once it is complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet.defer import Deferred, DeferredLock
+from zope.interface import implementer
+
+from xiaozhi.errors import StoreError
+from xiaozhi.interfaces import IFileWriter, Offload
+
+
+@implementer(IFileWriter)
+class GrowingFile:
+    """See :class:`~xiaozhi.interfaces.IFileWriter`. Made with the first write."""
+
+    def __init__(self, part: Path, path: Path, offload: Offload) -> None:
+        """:param part: where it grows; ``path``: where it is in the end, beside it."""
+        self._part = part
+        self._path = path
+        self._offload = offload
+        # One call at a time, in order.
+        self._turn = DeferredLock()
+
+    def write(self, data: bytes) -> Deferred[None]:
+        """See :class:`~xiaozhi.interfaces.IFileWriter`."""
+        return self._turn.run(self._offload, self._write, data)
+
+    def close(self) -> Deferred[None]:
+        """See :class:`~xiaozhi.interfaces.IFileWriter`."""
+        return self._turn.run(self._offload, self._close)
+
+    def _write(self, data: bytes) -> None:
+        self._checked(lambda: self._append(data))
+
+    def _append(self, data: bytes) -> None:
+        self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(handle, "ab") as file:
+            file.write(data)
+
+    def _close(self) -> None:
+        if self._part.exists():
+            self._checked(lambda: os.replace(self._part, self._path))
+
+    def _checked(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            raise StoreError(
+                "files_unavailable", f"{self._part.parent}: cannot write a file: {error.strerror}"
+            ) from error
