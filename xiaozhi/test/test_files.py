@@ -61,6 +61,19 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         self.assertEqual(self.successResultOf(files.get(AREA, "key")), b"old")
         self.assertEqual(len(self.names()), 1)
 
+    def test_a_growing_file_is_there_when_it_is_complete(self) -> None:
+        files = self.opened(Area(0, 0, ".jsonl"))
+        writer = files.writer(AREA)
+        self.successResultOf(writer.write(b"one"))
+        self.successResultOf(writer.write(b"two"))
+        (part,) = self.names()
+        self.assertRegex(part, r"^\d{8}T\d{6}-[0-9a-f]{12}\.jsonl\.part$")
+        self.successResultOf(writer.close())
+        (name,) = self.names()
+        self.assertEqual(f"{name}.part", part)
+        path = self.root / AREA / name
+        self.assertEqual((path.read_bytes(), path.stat().st_mode & 0o777), (b"onetwo", 0o600))
+
     def test_place_that_cannot_be_used(self) -> None:
         files = self.opened(Area(0, 0))
         self.root.write_text("a file")

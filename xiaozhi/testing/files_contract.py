@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from xiaozhi.interfaces import IFileStore
+from xiaozhi.interfaces import IFileStore, IFileWriter
 
 AREA = "phrases"
 
@@ -34,6 +34,15 @@ class FileStoreContract:
     def test_nothing_there(self) -> None:
         assert isinstance(self, SynchronousTestCase)
         self.assertIsNone(self.successResultOf(self.files.get(AREA, "a key")))
+
+    def test_growing(self) -> None:
+        assert isinstance(self, SynchronousTestCase)
+        writer = self.files.writer(AREA)
+        self.assertTrue(verifyObject(IFileWriter, writer))
+        for data in (b"one", b"", b"two"):
+            self.successResultOf(writer.write(data))
+        self.successResultOf(writer.close())
+        self.successResultOf(self.files.writer(AREA).close())
 
     def test_keys_are_any_text(self) -> None:
         assert isinstance(self, SynchronousTestCase)
