@@ -40,17 +40,26 @@ class AreaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
 
 
+class PicturesSettings(AreaSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """:ivar keep: whether pictures that devices send are kept at all. They show people's
+    homes: only where they are told so."""
+
+    keep: bool = False
+
+
 class FilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files that are kept for a while.
 
     :ivar directory: made if it is not there; empty: ``files`` in the state directory.
     :ivar purge_interval: seconds between two rounds of removing.
     :ivar phrases: what the server says by itself, once it has been spoken.
+    :ivar pictures: those that devices send.
     """
 
     directory: str = ""
     purge_interval: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
     phrases: AreaSettings = AreaSettings(max_age=7_776_000.0, max_bytes=64 << 20)
+    pictures: PicturesSettings = PicturesSettings(max_age=604_800.0, max_bytes=1 << 30)
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

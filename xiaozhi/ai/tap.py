@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,8 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
 from xiaozhi import __version__
+from xiaozhi.ai.album import AREA as PICTURES
+from xiaozhi.ai.album import Album
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.desk import Desk
@@ -115,11 +117,17 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         settings.history,
     )
 
+    kept = settings.files
     files = DirectoryFiles(
-        Path(settings.files.directory or state / "files"),
-        {PHRASES: Area(settings.files.phrases.max_age, settings.files.phrases.max_bytes)},
+        Path(kept.directory or state / "files"),
+        {
+            PHRASES: Area(kept.phrases.max_age, kept.phrases.max_bytes),
+            PICTURES: Area(kept.pictures.max_age, kept.pictures.max_bytes),
+        },
         offload,
     )
+    if kept.pictures.keep:
+        providers = replace(providers, vlllm=Album(providers.vlllm, files))
     phrases = Phrases(files, _voice(settings))
     rehearsal = Rehearsal(phrases, providers.tts, offload, reactor, settings.session)
 
