@@ -43,6 +43,8 @@ BRAIN_SETS = (
     "providers.llm.scripted.answers=['Begin {words}. End {words}.']",
     "providers.llm.scripted.calls="
     "[{name: self_note, when: ' tool', arguments: {words: '{words}'}}]",
+    # A phrase over a tool that a fault makes slow would be counted as an answer.
+    "session.turn.slow_tool=0",
 )
 
 _FRAME_MS = 60
