@@ -40,6 +40,8 @@ _SESSION_CODES = {
     "going_away": "edge_stopping",
 }
 
+_ALIVE = b'{"jsonrpc":"2.0","method":"notifications/alive"}'
+
 # What a device waits for that says so.
 _ASKED = {
     m.ListenState.START: Asked.NOTHING,
@@ -124,7 +126,9 @@ class DeviceLink:
         self._unpack: Unpack = unpack_v1
         self._allowance = Allowance(edge.settings.limits, edge.clock.seconds())
         self._record = Record(edge.journal, self.session_id, self._received)
-        self._vigil = Vigil(edge, transport, self._down, self._shut, self._touch)
+        stays = device.device_id in edge.settings.link.keep
+        keep = self._keep if stays else None
+        self._vigil = Vigil(edge, transport, self._down, self._shut, self._touch, keep)
         self._answers = Answers(self, edge, transport, self._down, self._vigil, self._record)
         self._early = 0
         self._closed = False
@@ -393,6 +397,11 @@ class DeviceLink:
                 "{device} is closed: {what} limit", device=self.device.device_id, what=what
             )
             self._shut(closecodes.POLICY, f"{what}_limit")
+
+    def _keep(self) -> None:
+        """Devices ignore notifications they do not know, but see that we live (§1.5)."""
+        if self._hello is not None and self._hello.features.mcp:
+            self._down.text(m.Mcp(_ALIVE))
 
     def _touch(self) -> None:
         self._edge.journal.session_changed(self.session_id, SessionStatus.ACTIVE)

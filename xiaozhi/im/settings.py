@@ -72,6 +72,9 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar idle_timeout: without a text or packet either way. A device takes a
         socket silent for 120 s for dead and replacing it harms its next talk
         (§1.5): stay below.
+    :ivar keep: ids of devices whose connections stay, however long nobody says
+        anything: they are sent something harmless after ``keep_interval`` instead.
+    :ivar keep_interval: silence either way before that; below 120 (§1.5).
     :ivar ping_interval: silence after which a WebSocket ping is sent.
     :ivar ping_timeout: wait for any sign of life after a ping.
     :ivar close_timeout: from our Close frame to dropping TCP: devices do not
@@ -88,6 +91,8 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     hello_timeout: Seconds = 30.0
     idle_timeout: Seconds = 110.0
+    keep: frozenset[str] = frozenset()
+    keep_interval: Seconds = 80.0
     ping_interval: Seconds = 30.0
     ping_timeout: Seconds = 20.0
     close_timeout: Seconds = 1.0

@@ -31,6 +31,8 @@ class Vigil:
         "_down",
         "_edge",
         "_expire",
+        "_keep",
+        "_kept",
         "_pinged",
         "_since",
         "_tick",
@@ -50,16 +52,21 @@ class Vigil:
         down: Delivery,
         expire: Expire,
         touch: Callable[[], None] = lambda: None,
+        keep: Callable[[], None] | None = None,
     ) -> None:
         """
         :param expire: called with the close code and the reason.
         :param touch: called while the device is active, about once a minute.
+        :param keep: called instead of ``expire`` when nobody says anything: sends
+            something, so that the device does not take its socket for dead.
         """
         self._edge = edge
         self._transport = transport
         self._down = down
         self._expire = expire
         self._touch = touch
+        self._keep = keep
+        self._kept = 0.0
         self._since = self._told = self.active = self.heard = edge.clock.seconds()
         self._pinged = 0.0
         self._tick: int | None = None
@@ -99,13 +106,19 @@ class Vigil:
             self._expire(closecodes.POLICY, "hello_timeout")
         elif self._down.overdue(now):
             self._expire(closecodes.POLICY, "slow_reader")
-        elif not self.paused and now - self._last_message() >= link.idle_timeout:
+        elif not self.paused and self._keep is None and self._silent(now) >= link.idle_timeout:
             self._expire(closecodes.NORMAL, "idle")
         elif not self.paused and self._dead(now):
             self._expire(closecodes.INTERNAL, "ping_timeout")
         else:
+            if self._keep is not None and self._silent(now) >= link.keep_interval:
+                self._kept = now
+                self._keep()
             self._tell(now)
             self._next(now)
+
+    def _silent(self, now: float) -> float:
+        return now - max(self._last_message(), self._kept)
 
     def _tell(self, now: float) -> None:
         # Who is paused has more to say than is taken.
@@ -137,7 +150,8 @@ class Vigil:
         else:
             due = heard + link.ping_interval
         if not self.paused:
-            due = min(due, self._last_message() + link.idle_timeout)
+            limit = link.idle_timeout if self._keep is None else link.keep_interval
+            due = min(due, now + limit - self._silent(now))
         if not self.greeted:
             due = min(due, self._since + link.hello_timeout)
         if self._down.congested is not None:

@@ -778,6 +778,23 @@ class EndTests(LinkCase):
         self.assertEqual(self.transport.closed, (1000, "idle"))
         self.assertEqual(session.ended, ("idle", "idle"))
 
+    def test_devices_that_stay(self) -> None:
+        """§1.5: they are shown that we live before they take the socket for dead."""
+        link = LinkSettings(keep=frozenset({DEVICE.device_id}))
+        self.bench = EdgeBench(EdgeSettings(link=link))
+        for features, told in (({"mcp": True}, 3), ({}, 0)):
+            self.link, self.transport = self.bench.link()
+            self.send(**(HELLO | {"features": features}))
+            self.transport.sent.clear()
+            for _ in range(25):
+                self.link.alive()
+                self.bench.pass_time(10, 0.25)
+            self.assertIsNone(self.transport.closed)
+            texts = [json.loads(str(text)) for _, text in self.transport.sent]
+            methods = [text["payload"]["method"] for text in texts]
+            self.assertEqual(methods, ["notifications/alive"] * told)
+            self.link.connection_lost("gone")
+
     def test_half_open(self) -> None:
         self.greet()
         self.bench.pass_time(30.5, 0.25)
