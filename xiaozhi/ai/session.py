@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
-from functools import partial
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -22,22 +20,18 @@ from xiaozhi.ai.abilities import Abilities
 from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.bargein import BargeIn
-from xiaozhi.ai.dialogue import Dialogue
 from xiaozhi.ai.ears import Ears
+from xiaozhi.ai.equipment import mind_of, mouth_of, roles_of
 from xiaozhi.ai.floor import Floor
 from xiaozhi.ai.idle import Idle
-from xiaozhi.ai.mind import Mind
 from xiaozhi.ai.pictures import read_picture
-from xiaozhi.ai.roles import Roles
-from xiaozhi.ai.speech import Mouth
-from xiaozhi.ai.summary import make_memory
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.ai.wake import is_wake_word
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, ISessionEvents, ISessionLink
-from xiaozhi.values import NoteKind, Transcript
+from xiaozhi.values import Transcript
 from xiaozhi.wire.messages import (
     Abort,
     Alert,
@@ -117,10 +111,14 @@ class Session:
         self._announcements = Announcements(
             self._id, assistant.settings.announcements, self._may_announce, self._announce
         )
-        self._mind = self._make_mind(opening)
+        self._roles = roles_of(opening, assistant)
+        for tool in self._roles.tools:
+            self._abilities.toolbox.add(tool)
+        self._mind = mind_of(opening, assistant, self._abilities, self._roles)
+        mouth = mouth_of(opening, assistant, self._send, self._gate)
         # What the edge still plays and reports of an earlier incarnation is no turn of ours.
         first = (opening.incarnation - 1) * _TURNS
-        self._floor = Floor(first, self._mind, self._make_mouth(opening), self._answered)
+        self._floor = Floor(first, self._mind, mouth, self._answered)
         self._barge_in = BargeIn(
             self._id,
             self._floor,
@@ -133,60 +131,6 @@ class Session:
         )
         self._idle = Idle(
             opening.device.device_id, assistant.settings.idle, self._clock, self._quiet
-        )
-
-    def _make_mouth(self, opening: SessionOpen) -> Mouth:
-        shared = self._assistant
-        shared.rehearse(opening.downlink)
-        return Mouth(
-            synthesizer=shared.providers.tts,
-            send=self._send,
-            gate=self._gate,
-            downlink=opening.downlink,
-            offload=shared.offload,
-            clock=self._clock,
-            settings=shared.settings.speech,
-            limits=shared.settings.turn,
-            phrases=shared.phrases,
-        )
-
-    def _make_mind(self, opening: SessionOpen) -> Mind:
-        shared = self._assistant
-        settings = shared.settings.dialogue
-        device_id = opening.device.device_id
-        note = shared.history.note_device
-        keep = partial(note, device_id, NoteKind.SUMMARY)
-        model = shared.providers.llm
-        self._roles = Roles(
-            shared.settings,
-            opening.device,
-            shared.seconds,
-            partial(note, device_id, NoteKind.ROLE),
-        )
-        for tool in self._roles.tools:
-            self._abilities.toolbox.add(tool)
-        dialogue = Dialogue(
-            device_id,
-            make_memory(settings, model, self._clock, self._id, keep),
-            self._roles,
-            shared.history,
-            self._clock,
-            settings.heard_timeout,
-            settings.language,
-        )
-        Deferred.fromCoroutine(dialogue.recall())
-        return Mind(
-            session_id=self._id,
-            model=model,
-            dialogue=dialogue,
-            toolbox=self._abilities.toolbox,
-            tools_ready=self._abilities.ready,
-            tools_wait=shared.settings.mcp.ready,
-            recall_wait=settings.load_timeout,
-            language=settings.language,
-            clock=self._clock,
-            limits=shared.settings.turn,
-            counts=shared.counts,
         )
 
     def _send(self, message: Downlink) -> None:
@@ -364,6 +308,7 @@ class Session:
         """Somebody speaks on and on over the answer: it is listened to."""
         self._stop_answer()
         self.state = State.LISTENING
+        self._idle.listening()
 
     # --- other ways to begin a turn --------------------------------------------------------
 

@@ -1,0 +1,77 @@
+"""What a session is given of what all sessions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.defer import Deferred
+
+from xiaozhi.ai.abilities import Abilities
+from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.dialogue import Dialogue
+from xiaozhi.ai.mind import Mind
+from xiaozhi.ai.roles import Roles
+from xiaozhi.ai.speech import Mouth
+from xiaozhi.ai.summary import make_memory
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.values import NoteKind
+from xiaozhi.wire.messages import Downlink, SessionOpen
+
+
+def mouth_of(
+    opening: SessionOpen, assistant: Assistant, send: Callable[[Downlink], None], gate: Gate
+) -> Mouth:
+    """What it speaks with, in the form its device wants.
+
+    :param gate: closed while the edge asks to hold audio back.
+    """
+    assistant.rehearse(opening.downlink)
+    return Mouth(
+        synthesizer=assistant.providers.tts,
+        send=send,
+        gate=gate,
+        downlink=opening.downlink,
+        offload=assistant.offload,
+        clock=assistant.clock,
+        settings=assistant.settings.speech,
+        limits=assistant.settings.turn,
+        phrases=assistant.phrases,
+    )
+
+
+def roles_of(opening: SessionOpen, assistant: Assistant) -> Roles:
+    """Who the assistant can be for its device."""
+    keep = partial(assistant.history.note_device, opening.device.device_id, NoteKind.ROLE)
+    return Roles(assistant.settings, opening.device, assistant.seconds, keep)
+
+
+def mind_of(opening: SessionOpen, assistant: Assistant, abilities: Abilities, roles: Roles) -> Mind:
+    """What it thinks with; what was said before is being looked up from now on."""
+    settings = assistant.settings.dialogue
+    device_id = opening.device.device_id
+    model = assistant.providers.llm
+    keep = partial(assistant.history.note_device, device_id, NoteKind.SUMMARY)
+    dialogue = Dialogue(
+        device_id,
+        make_memory(settings, model, assistant.clock, opening.session_id, keep),
+        roles,
+        assistant.history,
+        assistant.clock,
+        settings.heard_timeout,
+        settings.language,
+    )
+    Deferred.fromCoroutine(dialogue.recall())
+    return Mind(
+        session_id=opening.session_id,
+        model=model,
+        dialogue=dialogue,
+        toolbox=abilities.toolbox,
+        tools_ready=abilities.ready,
+        tools_wait=assistant.settings.mcp.ready,
+        recall_wait=settings.load_timeout,
+        language=settings.language,
+        clock=assistant.clock,
+        limits=assistant.settings.turn,
+        counts=assistant.counts,
+    )
