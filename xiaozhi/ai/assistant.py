@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.desk import Desk
-from xiaozhi.ai.history import History
-from xiaozhi.ai.phrases import Phrases
+from xiaozhi.ai.remembering.history import History
 from xiaozhi.ai.settings import SessionSettings
-from xiaozhi.ai.tools import FunctionRegistry
+from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.thinking.tools import FunctionRegistry
 from xiaozhi.interfaces import (
     ILanguageModel,
     IRecognizer,

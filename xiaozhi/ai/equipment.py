@@ -7,13 +7,13 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from xiaozhi.ai.abilities import Abilities
 from xiaozhi.ai.assistant import Assistant
-from xiaozhi.ai.dialogue import Dialogue
-from xiaozhi.ai.mind import Mind
-from xiaozhi.ai.roles import Roles
-from xiaozhi.ai.speech import Mouth
-from xiaozhi.ai.summary import make_memory
+from xiaozhi.ai.remembering.dialogue import Dialogue
+from xiaozhi.ai.remembering.summary import make_memory
+from xiaozhi.ai.speaking.speech import Mouth
+from xiaozhi.ai.thinking.abilities import Abilities
+from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.roles import Roles
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.values import NoteKind
 from xiaozhi.wire.messages import Downlink, SessionOpen

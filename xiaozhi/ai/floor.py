@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xiaozhi import served, trace
-from xiaozhi.ai.mind import Mind
-from xiaozhi.ai.speech import Mouth
+from xiaozhi.ai.speaking.speech import Mouth
+from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.turn import Turn
 from xiaozhi.wire.messages import Pause, Playback, PlaybackState
 

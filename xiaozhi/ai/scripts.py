@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from xiaozhi.ai.graphemes import is_boundary
+from xiaozhi.ai.speaking.graphemes import is_boundary
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,19 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi import trace
-from xiaozhi.ai.abilities import Abilities
 from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.bargein import BargeIn
-from xiaozhi.ai.ears import Ears
 from xiaozhi.ai.equipment import mind_of, mouth_of, roles_of
 from xiaozhi.ai.floor import Floor
+from xiaozhi.ai.hearing.ears import Ears
+from xiaozhi.ai.hearing.wake import is_wake_word
 from xiaozhi.ai.idle import Idle
 from xiaozhi.ai.pictures import read_picture
 from xiaozhi.ai.texts import text
+from xiaozhi.ai.thinking.abilities import Abilities
 from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
-from xiaozhi.ai.wake import is_wake_word
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, ISessionEvents, ISessionLink
 from xiaozhi.values import Transcript

@@ -144,7 +144,7 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the model is told.
 
-    :ivar prompt: template of the system prompt, see :mod:`xiaozhi.ai.prompt`.
+    :ivar prompt: template of the system prompt, see :mod:`xiaozhi.ai.thinking.prompt`.
     :ivar location: where the devices are, for it; empty: nothing is said of it.
     :ivar memory: what the model is told of the talk. ``none``: the question alone;
         ``window``: the newest of it; ``summary``: that, and a summary of what was before,

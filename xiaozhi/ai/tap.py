@@ -21,15 +21,15 @@ from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.desk import Desk
 from xiaozhi.ai.figures import AiFigures
-from xiaozhi.ai.functions import functions
-from xiaozhi.ai.history import History
 from xiaozhi.ai.http.site import make_site
-from xiaozhi.ai.phrases import AREA as PHRASES
-from xiaozhi.ai.phrases import Phrases
-from xiaozhi.ai.rehearsal import Rehearsal
-from xiaozhi.ai.roles import check_roles
+from xiaozhi.ai.remembering.history import History
 from xiaozhi.ai.schema import Settings
 from xiaozhi.ai.sessions import Sessions
+from xiaozhi.ai.speaking.phrases import AREA as PHRASES
+from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.speaking.rehearsal import Rehearsal
+from xiaozhi.ai.thinking.functions import functions
+from xiaozhi.ai.thinking.roles import check_roles
 from xiaozhi.auth import (
     AdminToken,
     admin_token,

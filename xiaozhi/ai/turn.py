@@ -15,15 +15,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from xiaozhi.ai.draft import Cut, Draft
-from xiaozhi.ai.emotion import emoji_of, take_emotion
-from xiaozhi.ai.heard import Script
-from xiaozhi.ai.mind import Mind
+from xiaozhi.ai.remembering.draft import Cut, Draft
+from xiaozhi.ai.remembering.heard import Script
 from xiaozhi.ai.scripts import language_of
-from xiaozhi.ai.speech import Mouth, Speech
-from xiaozhi.ai.spoken import SpokenText, pieces
+from xiaozhi.ai.speaking.emotion import emoji_of, take_emotion
+from xiaozhi.ai.speaking.speech import Mouth, Speech
+from xiaozhi.ai.speaking.spoken import SpokenText, pieces
 from xiaozhi.ai.texts import catalogue_of, text
-from xiaozhi.ai.thought import Thought
+from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.thought import Thought
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Limit, late, within
 from xiaozhi.errors import ProviderError, XiaozhiError

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.dialogue import Dialogue
-from xiaozhi.ai.draft import Cut, Draft, joined
-from xiaozhi.ai.heard import Heard, Script, beginning
-from xiaozhi.ai.history import History
+from xiaozhi.ai.remembering.dialogue import Dialogue
+from xiaozhi.ai.remembering.draft import Cut, Draft, joined
+from xiaozhi.ai.remembering.heard import Heard, Script, beginning
+from xiaozhi.ai.remembering.history import History
 from xiaozhi.ai.scripts import is_word_border
 from xiaozhi.ai.settings import DialogueSettings, SessionSettings
 from xiaozhi.test.test_ai_history import CALL, HistoryCase

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from xiaozhi.ai.endpointer import (
+from xiaozhi.ai.hearing.endpointer import (
     FRAME_BYTES,
     Endpointer,
     Event,
@@ -19,9 +19,9 @@ from xiaozhi.ai.endpointer import (
     SpeechEnded,
     SpeechWent,
 )
+from xiaozhi.ai.hearing.turndetectors import DelayDetector, TextDetector, detector
+from xiaozhi.ai.hearing.unfinished import sounds_unfinished
 from xiaozhi.ai.settings import Detector, ListenSettings
-from xiaozhi.ai.turndetectors import DelayDetector, TextDetector, detector
-from xiaozhi.ai.unfinished import sounds_unfinished
 from xiaozhi.interfaces import ITurnDetector, IVoiceActivity
 
 VOICE = b"\x01" * FRAME_BYTES

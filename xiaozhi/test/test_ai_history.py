@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.exchanges import whole
-from xiaozhi.ai.history import History
+from xiaozhi.ai.remembering.history import History
 from xiaozhi.ai.settings import HistorySettings
 from xiaozhi.errors import StoreError
 from xiaozhi.storage.memory import MemoryDialogueStore

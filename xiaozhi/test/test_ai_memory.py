@@ -15,10 +15,10 @@ from zope.interface import implementer
 
 from xiaozhi import served
 from xiaozhi.ai.exchanges import cost
-from xiaozhi.ai.memory import NoMemory, WindowMemory
+from xiaozhi.ai.remembering.memory import NoMemory, WindowMemory
+from xiaozhi.ai.remembering.summary import SummaryMemory, cut, make_memory
 from xiaozhi.ai.scripts import tokens
 from xiaozhi.ai.settings import DialogueSettings
-from xiaozhi.ai.summary import SummaryMemory, cut, make_memory
 from xiaozhi.ai.texts import text
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ILanguageModel, IMemory

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.prompt import PLACEHOLDERS, Prompt, facts, plain
 from xiaozhi.ai.settings import DialogueSettings
 from xiaozhi.ai.texts import CATALOGUES
+from xiaozhi.ai.thinking.prompt import PLACEHOLDERS, Prompt, facts, plain
 from xiaozhi.errors import ConfigError
 from xiaozhi.wire.messages import Device
 

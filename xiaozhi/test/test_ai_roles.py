@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from xiaozhi.ai.roles import Roles, check_roles
 from xiaozhi.ai.settings import DialogueSettings, RoleSettings, SessionSettings, WakeSettings
+from xiaozhi.ai.thinking.roles import Roles, check_roles
 from xiaozhi.errors import ConfigError, ToolError
 from xiaozhi.interfaces import ITool
 from xiaozhi.wire.messages import Device

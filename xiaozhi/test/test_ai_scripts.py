@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.graphemes import is_boundary
 from xiaozhi.ai.scripts import SCRIPTS, is_word_border, language_of, script_of, tokens
+from xiaozhi.ai.speaking.graphemes import is_boundary
 
 
 class LanguageTests(SynchronousTestCase):

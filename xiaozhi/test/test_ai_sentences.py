@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.emotion import emoji_of, take_emotion
-from xiaozhi.ai.sentences import SentenceSplitter
+from xiaozhi.ai.speaking.emotion import emoji_of, take_emotion
+from xiaozhi.ai.speaking.sentences import SentenceSplitter
 from xiaozhi.wire.messages import EMOTIONS
 
 PARTS = ["z. B. ", "Dr. Li ", "3.5", "... ", "……", "“", "”", "好。", "Hm", " ", "U.S. ", "!", "?!"]

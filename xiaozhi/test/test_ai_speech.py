@@ -12,11 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.phrases import AREA, Phrases
-from xiaozhi.ai.readahead import ReadAhead
-from xiaozhi.ai.rehearsal import Rehearsal
 from xiaozhi.ai.settings import SessionSettings, SpeechSettings, TurnSettings, WakeSettings
-from xiaozhi.ai.speech import Mouth, Speech
+from xiaozhi.ai.speaking.phrases import AREA, Phrases
+from xiaozhi.ai.speaking.readahead import ReadAhead
+from xiaozhi.ai.speaking.rehearsal import Rehearsal
+from xiaozhi.ai.speaking.speech import Mouth, Speech
 from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.markup import CodeFilter, plain
-from xiaozhi.ai.spoken import SpokenText
+from xiaozhi.ai.speaking.markup import CodeFilter, plain
+from xiaozhi.ai.speaking.spoken import SpokenText
 from xiaozhi.ai.texts import CATALOGUES
 
 # What must never be heard, as models write it.

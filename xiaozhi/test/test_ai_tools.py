@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.functions import functions
-from xiaozhi.ai.iot import DeviceThings
-from xiaozhi.ai.mcp import DeviceMcp
 from xiaozhi.ai.settings import McpSettings
-from xiaozhi.ai.tools import FunctionRegistry, Toolbox, ToolContext
+from xiaozhi.ai.thinking.functions import functions
+from xiaozhi.ai.thinking.iot import DeviceThings
+from xiaozhi.ai.thinking.mcp import DeviceMcp
+from xiaozhi.ai.thinking.tools import FunctionRegistry, Toolbox, ToolContext
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ITool
 from xiaozhi.wire.messages import Device, Error, Iot, Mcp

@@ -12,13 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.mind import Mind
-from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
-from xiaozhi.ai.speech import Mouth, Speech
+from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.speaking.speech import Mouth, Speech
 from xiaozhi.ai.texts import text
+from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.tools import Toolbox
 from xiaozhi.ai.timeline import Timeline
-from xiaozhi.ai.tools import Toolbox
 from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProviderError, ToolError

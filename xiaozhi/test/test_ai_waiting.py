@@ -9,10 +9,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.ai.hearing.wake import is_wake_word
 from xiaozhi.ai.settings import WakeSettings
 from xiaozhi.ai.texts import CATALOGUES, text
 from xiaozhi.ai.waiting import Gate, Limit, each_within, within
-from xiaozhi.ai.wake import is_wake_word
 
 
 class LateError(Exception):

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi import plugins
 from xiaozhi.ai import schema as ai
-from xiaozhi.ai.roles import check_roles
+from xiaozhi.ai.thinking.roles import check_roles
 from xiaozhi.config import load, load_mapping, read_section
 from xiaozhi.errors import ConfigError
 from xiaozhi.im import schema as im

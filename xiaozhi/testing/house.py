@@ -20,14 +20,14 @@ from zope.interface import implementer
 
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.desk import Desk
-from xiaozhi.ai.dialogue import Dialogue
-from xiaozhi.ai.functions import functions
-from xiaozhi.ai.history import History
-from xiaozhi.ai.memory import WindowMemory
-from xiaozhi.ai.phrases import Phrases
-from xiaozhi.ai.roles import Roles
+from xiaozhi.ai.remembering.dialogue import Dialogue
+from xiaozhi.ai.remembering.history import History
+from xiaozhi.ai.remembering.memory import WindowMemory
 from xiaozhi.ai.sessions import Sessions
 from xiaozhi.ai.settings import HistorySettings, SessionSettings
+from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.thinking.functions import functions
+from xiaozhi.ai.thinking.roles import Roles
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
+from xiaozhi.ai.hearing.unfinished import sounds_unfinished
 from xiaozhi.ai.settings import Detector, ListenSettings
-from xiaozhi.ai.unfinished import sounds_unfinished
 from xiaozhi.interfaces import ITurnDetector
 
 

@@ -7,9 +7,15 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from xiaozhi.ai.endpointer import SAMPLE_RATE, Endpointer, SpeechBegan, SpeechEnded, SpeechWent
+from xiaozhi.ai.hearing.endpointer import (
+    SAMPLE_RATE,
+    Endpointer,
+    SpeechBegan,
+    SpeechEnded,
+    SpeechWent,
+)
+from xiaozhi.ai.hearing.turndetectors import detector
 from xiaozhi.ai.settings import ListenSettings
-from xiaozhi.ai.turndetectors import detector
 from xiaozhi.audio import OpusDecoder
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, IRecognizer, IVoiceActivity

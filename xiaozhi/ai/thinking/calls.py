@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 
-from xiaozhi.ai.draft import Draft
-from xiaozhi.ai.mind import Mind
+from xiaozhi.ai.remembering.draft import Draft
+from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import within
 from xiaozhi.errors import ToolError

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from xiaozhi.ai.heard import Script
-from xiaozhi.ai.phrases import Phrase, Phrases
-from xiaozhi.ai.readahead import ReadAhead, Sound
+from xiaozhi.ai.remembering.heard import Script
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
+from xiaozhi.ai.speaking.phrases import Phrase, Phrases
+from xiaozhi.ai.speaking.readahead import ReadAhead, Sound
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
 from xiaozhi.audio import OpusForm, PacketMaker

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IDelayedCall
 
-from xiaozhi.ai.heard import Heard, Script
+from xiaozhi.ai.remembering.heard import Heard, Script
 from xiaozhi.ai.texts import text
 from xiaozhi.values import DialogueEntry, Role, ToolCall, Utterance
 

@@ -8,10 +8,10 @@ from contextlib import aclosing, asynccontextmanager
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from xiaozhi.ai.calls import ToolCalls
-from xiaozhi.ai.draft import Draft
-from xiaozhi.ai.mind import Mind
-from xiaozhi.ai.spoken import SpokenText, pieces
+from xiaozhi.ai.remembering.draft import Draft
+from xiaozhi.ai.speaking.spoken import SpokenText, pieces
+from xiaozhi.ai.thinking.calls import ToolCalls
+from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within, late, within
 from xiaozhi.errors import ProviderError

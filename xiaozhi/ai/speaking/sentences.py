@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-from xiaozhi.ai.graphemes import extends, is_boundary
+from xiaozhi.ai.speaking.graphemes import extends, is_boundary
 
 # Ends a sentence wherever it stands.
 _WIDE = "。！？；｡．‼⁇⁈⁉"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from xiaozhi.ai.emotion import emoji_of
+from xiaozhi.ai.speaking.emotion import emoji_of
 from xiaozhi.ai.texts import CATALOGUES, text
 from xiaozhi.wire.messages import EMOTIONS
 

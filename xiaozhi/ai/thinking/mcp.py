@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.ai.settings import McpSettings
-from xiaozhi.ai.tools import safe_name
+from xiaozhi.ai.thinking.tools import safe_name
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xiaozhi.ai.markup import CodeFilter, plain
-from xiaozhi.ai.sentences import SentenceSplitter
+from xiaozhi.ai.speaking.markup import CodeFilter, plain
+from xiaozhi.ai.speaking.sentences import SentenceSplitter
 
 # Some 0.2 ms of work.
 _PIECE = 200
@@ -21,7 +21,7 @@ class SpokenText:
     """What comes out depends on the text alone, not on the pieces it comes in.
 
     Emoji stay in it, for the face the device shows: see
-    :func:`~xiaozhi.ai.emotion.take_emotion`.
+    :func:`~xiaozhi.ai.speaking.emotion.take_emotion`.
     """
 
     def __init__(self) -> None:

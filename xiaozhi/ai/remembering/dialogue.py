@@ -7,10 +7,10 @@ from uuid import UUID
 
 from twisted.internet.interfaces import IReactorTime
 
-from xiaozhi.ai.draft import Cut, Draft
-from xiaozhi.ai.history import History
-from xiaozhi.ai.roles import Roles
+from xiaozhi.ai.remembering.draft import Cut, Draft
+from xiaozhi.ai.remembering.history import History
 from xiaozhi.ai.texts import text
+from xiaozhi.ai.thinking.roles import Roles
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.interfaces import IMemory
 from xiaozhi.values import DialogueEntry, NoteKind, Role, Utterance

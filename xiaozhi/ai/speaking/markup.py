@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from xiaozhi.ai.directions import acted, in_brackets, mood
+from xiaozhi.ai.speaking.directions import acted, in_brackets, mood
 
 _FENCE = "```"
 
@@ -50,7 +50,7 @@ class CodeFilter:
 def plain(sentence: str) -> str:
     """A sentence without markup; maybe nothing of it is left.
 
-    :param sentence: one that :class:`~xiaozhi.ai.sentences.SentenceSplitter` has cut, so
+    :param sentence: one that :class:`~xiaozhi.ai.speaking.sentences.SentenceSplitter` has cut, so
         a mark may be here and its counterpart in another one.
     """
     for pattern, made in _RULES:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi import served
-from xiaozhi.ai.memory import NoMemory, WindowMemory
+from xiaozhi.ai.remembering.memory import NoMemory, WindowMemory
 from xiaozhi.ai.scripts import is_word_border, tokens
 from xiaozhi.ai.settings import DialogueSettings
 from xiaozhi.ai.texts import text

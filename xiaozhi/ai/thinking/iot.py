@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from xiaozhi.ai.tools import safe_name
+from xiaozhi.ai.thinking.tools import safe_name
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec
 from xiaozhi.wire.messages import Error, Iot

@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.phrases import Phrases
 from xiaozhi.ai.scripts import language_of
 from xiaozhi.ai.settings import SessionSettings
-from xiaozhi.ai.speech import Mouth, Speech
+from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.speaking.speech import Mouth, Speech
 from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate

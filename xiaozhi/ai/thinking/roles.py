@@ -10,9 +10,9 @@ from typing import Any
 
 from zope.interface import implementer
 
-from xiaozhi.ai.prompt import PLACEHOLDERS, Prompt, facts
 from xiaozhi.ai.scripts import script_of
 from xiaozhi.ai.settings import RoleSettings, SessionSettings
+from xiaozhi.ai.thinking.prompt import PLACEHOLDERS, Prompt, facts
 from xiaozhi.errors import ConfigError, ToolError
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec

@@ -9,9 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from xiaozhi.ai.assistant import Assistant
-from xiaozhi.ai.iot import DeviceThings
-from xiaozhi.ai.mcp import DeviceMcp
-from xiaozhi.ai.tools import Toolbox, ToolContext
+from xiaozhi.ai.thinking.iot import DeviceThings
+from xiaozhi.ai.thinking.mcp import DeviceMcp
+from xiaozhi.ai.thinking.tools import Toolbox, ToolContext
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ToolError
 from xiaozhi.wire.messages import Iot, Mcp, SessionOpen

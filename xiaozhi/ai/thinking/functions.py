@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta
 
-from xiaozhi.ai.tools import FunctionRegistry, ToolContext
+from xiaozhi.ai.thinking.tools import FunctionRegistry, ToolContext
 from xiaozhi.errors import ToolError
 
 functions = FunctionRegistry()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.dialogue import Dialogue
+from xiaozhi.ai.remembering.dialogue import Dialogue
 from xiaozhi.ai.settings import TurnSettings
-from xiaozhi.ai.tools import Toolbox
+from xiaozhi.ai.thinking.tools import Toolbox
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.interfaces import ILanguageModel
 

@@ -1,0 +1,1 @@
+"""What an answer is made of: the model, its tools, who it is."""
