@@ -6,7 +6,7 @@ and one thread at a time; different objects may be used in different threads.
 """
 
 from xiaozhi.audio.opus import OpusDecoder, OpusEncoder
-from xiaozhi.audio.packets import OpusForm, PacketMaker
+from xiaozhi.audio.packets import OpusForm, PacketMaker, worth
 from xiaozhi.audio.pcm import Resampler, resample, rms
 from xiaozhi.audio.reader import SoundReader
 from xiaozhi.audio.wav import read_wav, write_wav
@@ -21,5 +21,6 @@ __all__ = [
     "read_wav",
     "resample",
     "rms",
+    "worth",
     "write_wav",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from xiaozhi.audio.libopus import Decoder, Encoder, OpusError
 from xiaozhi.errors import ProtocolError
 from xiaozhi.wire.opus import SAMPLE_RATES, packet_ms
@@ -67,7 +69,8 @@ class OpusEncoder:
         self._silence = bytes(self._size)
         self._hush = (b"\x01" + bytes(sample_rate // 50 - 1)) * (frame_duration // 10)
         self._waiting = bytearray()
-        self._encoder = Encoder(sample_rate, complexity, bitrate)
+        self._make = partial(Encoder, sample_rate, complexity, bitrate)
+        self._encoder: Encoder | None = None
 
     def encode(self, pcm: bytes) -> list[bytes]:
         """:param pcm: any length; what does not fill a frame waits for more."""
@@ -88,4 +91,7 @@ class OpusEncoder:
         return [self._packet(frame)]
 
     def _packet(self, frame: bytes) -> bytes:
+        if self._encoder is None:
+            # Takes a while: where encoding is done, not where an answer begins.
+            self._encoder = self._make()
         return self._encoder.encode(self._hush if frame == self._silence else frame)

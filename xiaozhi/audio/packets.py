@@ -16,6 +16,9 @@ from xiaozhi.wire.opus import packet_ms
 #: get their turn at the worker threads.
 SLICE_SECONDS = 0.24
 
+# The same at 64 kbit/s, in bytes.
+_COMPRESSED = 2048
+
 
 @dataclass(frozen=True, slots=True)
 class OpusForm:
@@ -55,6 +58,11 @@ class PacketMaker:
         """
         return self._way.feed(data)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether :meth:`more` has more."""
+        return self._way.waiting
+
     def more(self) -> list[bytes]:
         """Packets that wait; none: all have been fetched."""
         return self._way.more()
@@ -76,6 +84,10 @@ class _Encoding:
         self._slice = int(form.sample_rate * SLICE_SECONDS) * 2
         self._encoder = encoder
         self._pcm = bytearray()
+
+    @property
+    def waiting(self) -> bool:
+        return len(self._pcm) > 0
 
     def feed(self, data: bytes) -> list[bytes]:
         self._pcm += self._reader.feed(data)
@@ -109,6 +121,10 @@ class _Passing:
         self._mono = False
         self._passing = False
         self._encoding: _Encoding | None = None
+
+    @property
+    def waiting(self) -> bool:
+        return self._encoding is not None and self._encoding.waiting
 
     def feed(self, data: bytes) -> list[bytes]:
         if self._encoding is not None:
@@ -156,3 +172,11 @@ def _silence(form: OpusForm) -> bytes:
 
 def _bad(message: str) -> ProviderError:
     return ProviderError("bad_sound", message, retryable=False)
+
+
+def worth(sound: SoundFormat) -> int:
+    """Bytes of a synthesiser's sound that are worth a call, where there is no hurry: some
+    :data:`SLICE_SECONDS`."""
+    if sound.encoding is Encoding.PCM:
+        return int(sound.sample_rate * sound.channels * SLICE_SECONDS) * 2
+    return _COMPRESSED

@@ -17,7 +17,7 @@ from xiaozhi.ai.speaking.phrases import Phrase, Phrases
 from xiaozhi.ai.speaking.readahead import ReadAhead, Sound
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
-from xiaozhi.audio import OpusForm, PacketMaker
+from xiaozhi.audio import OpusForm, PacketMaker, worth
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ISynthesizer, Offload
 from xiaozhi.values import SoundFormat
@@ -219,8 +219,10 @@ class Speech:
         """
         mouth = self._mouth
         encoder = self._form.encoder() if alone else self._encoder
-        maker = PacketMaker(mouth.synthesizer.sound, self._form, encoder)
+        sound: SoundFormat = mouth.synthesizer.sound
+        maker = PacketMaker(sound, self._form, encoder)
         kept: list[bytes] = []
+        waiting = bytearray()
         heard = False
 
         async def send(packets: list[bytes]) -> None:
@@ -228,16 +230,26 @@ class Speech:
                 kept.extend(packets)
             await self._send(packets)
 
+        async def encode() -> None:
+            data = bytes(waiting)
+            waiting.clear()
+            await send(await mouth.offload(maker.feed, data))
+            while maker.waiting:
+                await send(await mouth.offload(maker.more))
+
         async with aclosing(sentence.sound.pieces()) as pieces:
             async for piece in pieces:
                 if isinstance(piece, SoundFormat):
-                    maker = PacketMaker(piece, self._form, encoder)
+                    sound = piece
+                    maker = PacketMaker(sound, self._form, encoder)
                     continue
                 heard = heard or bool(piece)
-                packets = await mouth.offload(maker.feed, piece)
-                while packets:
-                    await send(packets)
-                    packets = await mouth.offload(maker.more)
+                waiting += piece
+                # Where there is no hurry, fewer calls do the same.
+                if not self._ahead() or len(waiting) >= worth(sound):
+                    await encode()
+        if waiting:
+            await encode()
         if not heard:
             # Words on the display and no sound: somebody has to know.
             raise ProviderError(
@@ -248,7 +260,8 @@ class Speech:
 
     async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
         for packet in packets:
-            await self._mouth.gate.passed()
+            if not self._mouth.gate.is_open:
+                await self._mouth.gate.passed()
             self._mouth.send(Audio(packet, 0, self._turn, ahead=self._ahead()))
             self._timeline.packet(self._mouth.downlink.frame_duration)
             self.sent_ms += self._mouth.downlink.frame_duration
