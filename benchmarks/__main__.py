@@ -107,7 +107,9 @@ def benches(size: Size) -> dict[str, Bench]:
         "turn_overhead": lambda: chain.from_iterable(
             turn.run(devices, size.turns) for devices in (1, size.talking, size.some)
         ),
-        "provider_faults": lambda: faults.run(size.some, size.odd, (size.turns + 1) // 2, rounds),
+        "provider_faults": lambda: faults.run(
+            size.some, size.odd, (size.turns + 1) // 2, 2 * rounds + 1
+        ),
         "interruption": lambda: interruption.run(size.some, (size.turns + 1) // 2),
         "talking_per_core": lambda: talking.run(
             size.core, seconds + 1.0, (size.turns + 3) // 4, rounds + 1

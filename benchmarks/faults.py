@@ -7,12 +7,13 @@ model, three with the synthesiser. Rounds in which they have the same trouble al
 with rounds in which nobody has any; those are the floor.
 
 The figure is the 99th percentile of what turns of the ninety take beyond the doubles'
-delays, of all rounds of a kind together.
+delays, of each round; of the rounds of a kind the median.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any
 
 from benchmarks.process import Broken
@@ -106,21 +107,23 @@ def run(devices: int, odd: int, turns: int, rounds: int) -> Iterator[Result]:
                     raise Broken(f"provider_faults: {told['odd_answered']} turns did not {trouble}")
                 heard[trouble].append(told)
             order.reverse()
-    floor = _beyond(heard.pop(""))
+    calm = heard.pop("")
+    floor, without = _beyond(calm), _each(calm)
     for trouble, rounds_of_it in heard.items():
-        seen = _beyond(rounds_of_it)
+        seen, each = _beyond(rounds_of_it), _each(rounds_of_it)
         more = {
             "devices": devices,
             "odd": odd,
             "turns": seen["count"],
             "p50": seen["p50"],
             "floor_p50": floor["p50"],
-            "rounds": [round(one["p99"] - 3000 * _DELAY, 2) for one in rounds_of_it],
+            "rounds": each,
+            "floor_rounds": without,
             "unanswered": sum(one["unanswered"] for one in rounds_of_it),
             "odd_turns": sum(one["odd_turns"] for one in rounds_of_it),
         }
         aim = Aim("ratio", _MOST)
-        yield Result(f"faults_{trouble}", seen["p99"], "ms p99", floor["p99"], aim, more)
+        yield Result(f"faults_{trouble}", median(each), "ms p99", median(without), aim, more)
         if more["unanswered"]:
             raise Broken(f"{trouble}: {more['unanswered']} turns of others had no answer")
 
@@ -129,6 +132,12 @@ def _odd(trouble: str, count: int) -> list[float]:
     if not trouble:
         return [_ODD_SPEECH] * count
     return [_seconds(trouble, _KINDS[number % len(_KINDS)]) for number in range(count)]
+
+
+def _each(rounds: Sequence[dict[str, Any]]) -> list[float]:
+    """The p99 of each round. Of one round it is two or three turns, and a moment in which
+    the machine does something else decides it: so it is the median that counts."""
+    return [round(one["p99"] - 3000 * _DELAY, 2) for one in rounds]
 
 
 def _beyond(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
