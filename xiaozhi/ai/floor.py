@@ -123,6 +123,7 @@ class Floor:
                 turn=turn.number,
             )
         if turn is self._turn:
-            self._unpause()
+            # Or what the edge still has of it would never be heard, nor its end.
+            self.resume()
             self._turn = self._answer = None
             self._over()

@@ -1,0 +1,107 @@
+"""Who has the floor, and how an answer is paused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.ai.floor import Floor
+from xiaozhi.ai.settings import SpeechSettings, TurnSettings
+from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.speaking.speech import Mouth
+from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.tools import Toolbox
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.testing.files import MemoryFiles
+from xiaozhi.testing.house import offload, remembering, scripted, talk
+from xiaozhi.wire import messages as m
+
+
+class FloorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.sent: list[Any] = []
+        self.over = 0
+        providers = scripted(self.clock)
+        limits = TurnSettings()
+        mouth = Mouth(
+            synthesizer=providers.tts,
+            send=self.sent.append,
+            gate=Gate(is_open=True),
+            downlink=m.AudioParams(sample_rate=24000),
+            offload=offload,
+            clock=self.clock,
+            settings=SpeechSettings(),
+            limits=limits,
+            phrases=Phrases(MemoryFiles(), "voice"),
+        )
+        mind = Mind(
+            session_id="s",
+            model=providers.llm,
+            dialogue=talk(remembering(Clock(), self.clock.seconds), self.clock, self.clock.seconds),
+            toolbox=Toolbox(),
+            tools_ready=Gate(is_open=True),
+            tools_wait=0,
+            recall_wait=0,
+            language="en",
+            clock=self.clock,
+            limits=limits,
+        )
+        self.floor = Floor(0, mind, mouth, self.ended)
+        self.late = 0
+
+    def ended(self) -> None:
+        self.over += 1
+
+    def limit_reached(self) -> None:
+        self.late += 1
+
+    def begin(self) -> Deferred[bool]:
+        done: Deferred[bool] = Deferred()
+        self.floor.begin(lambda turn: done, None)
+        return done
+
+    def test_a_pause_is_undone_once(self) -> None:
+        self.begin()
+        for _ in range(2):
+            self.floor.pause(8, self.limit_reached)
+        for _ in range(2):
+            self.floor.resume()
+        self.assertEqual(self.sent, [m.Pause(1, paused=True), m.Pause(1, paused=False)])
+        self.clock.advance(10)
+        self.assertEqual(self.late, 0)
+
+    def test_its_limit(self) -> None:
+        self.begin()
+        self.floor.pause(8, self.limit_reached)
+        self.clock.advance(7.9)
+        self.assertEqual(self.late, 0)
+        self.clock.advance(0.2)
+        self.assertEqual(self.late, 1)
+
+    def test_a_turn_that_ends_while_it_is_paused(self) -> None:
+        """The edge still has some of it: that must be heard, and its end come."""
+        done = self.begin()
+        self.floor.pause(8, self.limit_reached)
+        done.callback(True)
+        self.assertEqual(self.sent[-1], m.Pause(1, paused=False))
+        self.assertEqual((self.over, self.floor.taken, self.floor.paused), (1, False, False))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_without_a_turn_there_is_nothing_to_pause(self) -> None:
+        self.floor.pause(8, self.limit_reached)
+        self.floor.resume()
+        self.assertEqual(self.sent, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_next_one_begins_unpaused(self) -> None:
+        self.begin().addErrback(lambda _: None)
+        self.floor.pause(8, self.limit_reached)
+        self.begin()
+        self.assertFalse(self.floor.paused)
+        self.assertEqual(self.floor.turns, 2)
+        self.floor.cancel()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
