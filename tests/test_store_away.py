@@ -264,12 +264,20 @@ class HistoryTests(ServerCase, ServiceCase):
         said = [guest.device.text(f"I am {number}") for number, guest in enumerate(guests)]
         await gatherResults(said)
         for service in (other, pair.ai):
-            health = await deferToThread(service.wait_for)
+            health = await self.written(service)
             self.assertGreater(health["sessions"], 0, "both have some")
             self.assertEqual(health["history"], {"pending": 0, "dropped": 0, "trouble": ""})
         await deferToThread(other.kill)
         answers = await gatherResults([guest.device.text("what did I say") for guest in guests])
         self.assertEqual([answer.text for answer in answers], [f"I am {n}" for n in range(6)])
+
+    async def written(self, service: ServiceProcess) -> Any:
+        """The health of a service as soon as nothing waits to be written."""
+        until = time.monotonic() + 15
+        while (health := await deferToThread(service.wait_for))["history"]["pending"]:
+            self.assertLess(time.monotonic(), until, "what was said is written")
+            await pause(0.05)
+        return health
 
     async def again(self, pair: Pair, guest: Guest) -> Guest:
         """The same device, connected anew."""

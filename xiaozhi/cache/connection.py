@@ -188,6 +188,8 @@ class RedisConnection:
             except CancelledError:
                 raise
             except Exception as error:
+                if not self._open:  # An endpoint names the cancelling otherwise.
+                    raise CancelledError from error
                 self._log.debug(
                     "presence cache {address}: not yet: {error}",
                     address=self._address,
