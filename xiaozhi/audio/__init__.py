@@ -7,7 +7,7 @@ and one thread at a time; different objects may be used in different threads.
 
 from xiaozhi.audio.opus import OpusDecoder, OpusEncoder
 from xiaozhi.audio.packets import OpusForm, PacketMaker, worth
-from xiaozhi.audio.pcm import Resampler, resample, rms
+from xiaozhi.audio.pcm import Resampler, louder, resample, rms
 from xiaozhi.audio.reader import SoundReader
 from xiaozhi.audio.wav import read_wav, write_wav
 
@@ -20,6 +20,7 @@ __all__ = [
     "SoundReader",
     "read_wav",
     "resample",
+    "louder",
     "rms",
     "worth",
     "write_wav",

@@ -122,6 +122,14 @@ def rms(pcm: bytes) -> float:
     return math.hypot(*samples) / math.sqrt(len(samples)) if samples else 0.0
 
 
+def louder(pcm: bytes, level: float) -> bool:
+    """Whether :func:`rms` is at least ``level``; for loud sound in a quarter of the time."""
+    samples = array("h", pcm)
+    enough = level * math.sqrt(max(1, len(samples)))
+    # The others can only add to it.
+    return math.hypot(*samples[::8]) >= enough or math.hypot(*samples) >= enough
+
+
 def resample(pcm: bytes, from_rate: int, to_rate: int) -> bytes:
     """A whole piece of sound at another rate."""
     resampler = Resampler(from_rate, to_rate)

@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from xiaozhi.audio import rms
+from xiaozhi.audio import louder
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import (
     ILanguageModel,
@@ -412,7 +412,7 @@ class EnergyDetector:
 
     def is_speech(self, pcm: bytes) -> bool:
         """See :class:`IVoiceActivity`."""
-        return rms(pcm) >= self._threshold
+        return louder(pcm, self._threshold)
 
     def close(self) -> Deferred[None]:
         """Nothing to release."""

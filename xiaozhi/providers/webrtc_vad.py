@@ -9,7 +9,7 @@ import webrtcvad
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from xiaozhi.audio import rms
+from xiaozhi.audio import louder
 from xiaozhi.interfaces import (
     IProvider,
     IVoiceActivity,
@@ -62,6 +62,6 @@ class _Activity:
     def is_speech(self, pcm: bytes) -> bool:
         # The detector learns what silence is. After (nearly) digital silence it
         # takes any noise for speech, for seconds: it must not see any.
-        if rms(pcm) < self._floor:
+        if not louder(pcm, self._floor):
             return False
         return bool(self._vad.is_speech(pcm, _RATE))

@@ -13,7 +13,7 @@ from typing import cast
 
 import av
 from av.audio.stream import AudioStream
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,6 +23,7 @@ from xiaozhi.audio import (
     Resampler,
     SoundReader,
     libopus,
+    louder,
     read_wav,
     resample,
     rms,
@@ -233,6 +234,12 @@ class ResampleTests(SynchronousTestCase):
         self.assertEqual(rms(b""), 0.0)
         self.assertEqual(rms(array.array("h", [3, -4] * 50).tobytes()), math.sqrt(12.5))
         self.assertApproximates(rms(SECOND), 9000 / math.sqrt(2), 5)
+
+    @given(st.lists(st.integers(-32768, 32767), max_size=400), st.integers(0, 2000))
+    def test_louder(self, samples: list[int], level: int) -> None:
+        pcm = array.array("h", samples).tobytes()
+        assume(abs(rms(pcm) - level) > 1e-9)
+        self.assertEqual(louder(pcm, level), rms(pcm) > level)
 
     def test_what_it_cannot_do(self) -> None:
         self.assertRaises(ValueError, Resampler, 0, 16000)

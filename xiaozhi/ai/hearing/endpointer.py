@@ -91,12 +91,23 @@ class Endpointer:
         data = self._rest + pcm
         whole = len(data) - len(data) % FRAME_BYTES
         self._rest = data[whole:]
+        went = bytearray()
         for at in range(0, whole, FRAME_BYTES):
-            event = self._frame(data[at : at + FRAME_BYTES])
-            if event is not None:
-                yield event
+            frame = data[at : at + FRAME_BYTES]
+            event = self._frame(frame)
+            if event is None:
+                if self.in_speech:
+                    went += frame
+                continue
+            if went:
+                yield SpeechWent(bytes(went))
+                went.clear()
+            yield event
+        if went:
+            yield SpeechWent(bytes(went))
 
     def _frame(self, frame: bytes) -> Event | None:
+        """:return: what begins or ends with it; None: it goes on as before."""
         voiced = self._activity.is_speech(frame)
         if not self.in_speech:
             return self._before(frame, voiced)
@@ -111,7 +122,7 @@ class Endpointer:
             noise = self._voiced < self._min_speech
             self.reset_utterance()
             return SpeechEnded(noise)
-        return SpeechWent(frame)
+        return None
 
     def _before(self, frame: bytes, voiced: bool) -> Event | None:
         self._recent.append(frame)
