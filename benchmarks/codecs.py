@@ -2,6 +2,8 @@
 
 PyAV decodes what devices send and resamples it to 16 kHz, and encodes answers with the
 settings the service has. As many streams as there are devices, a packet of each in turn.
+The answers are what the service says, tone by tone: of two sounds one may cost libopus
+half as much again as the other. (English from a synthesiser costs it what they do.)
 
 ``python -m benchmarks.codecs`` obeys ``decode`` and ``encode``; both tell the seconds of
 CPU a second of sound costs.
@@ -14,17 +16,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from av import AudioFrame, AudioResampler, CodecContext, Packet
+from twisted.internet.defer import Deferred
 
 from benchmarks.commands import obey
 from benchmarks.frames import FRAME_SECONDS
 from benchmarks.near_side import packets
-from benchmarks.voice import voice
+from benchmarks.voice import quiet, voice
+from xiaozhi.ai.settings import SpeechSettings
+from xiaozhi.ai.speaking.sentences import SentenceSplitter
+from xiaozhi.providers.doubles import ToneSettings, ToneSynthesizer
 
 T = TypeVar("T")
 
 _UP, _NATIVE, _DOWN = 16000, 48000, 24000
-# As ``session.speech`` has it by default.
-_COMPLEXITY, _BITRATE = "5", 24000
+_SPEECH = SpeechSettings()
 
 
 def _codec(mode: str, rate: int) -> Any:
@@ -44,11 +49,11 @@ def _decoder() -> Callable[[bytes], object]:
 
 def _encoder() -> Callable[[AudioFrame], object]:
     codec = _codec("w", _DOWN)
-    codec.bit_rate = _BITRATE
+    codec.bit_rate = _SPEECH.bitrate
     codec.options = {
         "application": "voip",
         "frame_duration": str(round(FRAME_SECONDS * 1000)),
-        "compression_level": _COMPLEXITY,
+        "compression_level": str(_SPEECH.complexity),
     }
     codec.open()
     encode: Callable[[AudioFrame], object] = codec.encode
@@ -80,9 +85,26 @@ def decode(streams: int, seconds: float) -> float:
     return _cost([_decoder() for _ in range(streams)], sound)
 
 
-def encode(streams: int, seconds: float) -> float:
+def encode(streams: int, words: str) -> Deferred[float]:
     """What a second of an answer costs."""
-    return _cost([_encoder() for _ in range(streams)], _frames(voice(seconds, _DOWN)))
+
+    async def cost() -> float:
+        return _cost([_encoder() for _ in range(streams)], _frames(await _spoken(words)))
+
+    return Deferred.fromCoroutine(cost())
+
+
+async def _spoken(words: str) -> bytes:
+    """As the service has it said by the double, and a pause behind each sentence."""
+    tone = ToneSynthesizer(ToneSettings(sample_rate=_DOWN), None)
+    # Not digital silence, with which libopus takes three times as long.
+    pause = quiet(_SPEECH.pause, _DOWN)
+    splitter = SentenceSplitter()
+    said = [
+        b"".join([piece async for piece in tone.synthesize(sentence, "en")]) + pause
+        for sentence in splitter.feed(words) + splitter.flush()
+    ]
+    return b"".join(said)
 
 
 def main() -> None:

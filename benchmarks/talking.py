@@ -7,8 +7,8 @@ microphones open (realtime mode), plays answers at their pace and reports it.
 
 ``speech_in`` is the service's CPU for a second of sound from a device that speaks without
 a pause, ``speech_out`` for a second of an answer. The floor of each is the bare codec: PyAV
-decoding and resampling the same packets, and encoding with the same settings. It is
-measured in turns with them. ``speech`` is both together.
+decoding and resampling the same packets, and encoding the same answers with the same
+settings. It is measured in turns with them. ``speech`` is both together.
 
 ``talking_per_core`` counts devices that ask by voice and listen to the answer, without
 a pause: so many of them would use all of one core. ``codecs`` is the part of the CPU that
@@ -81,7 +81,7 @@ def run(devices: int, seconds: float, turns: int, rounds: int) -> Iterator[Resul
         up, down = _Meter(brain), _Meter(brain)
         for _ in range(rounds):
             decoding.append(codecs.ask("decode", streams=devices, seconds=_FLOOR_SECONDS))
-            encoding.append(codecs.ask("encode", streams=devices, seconds=_FLOOR_SECONDS))
+            encoding.append(codecs.ask("encode", streams=devices, words=_ANSWER))
             with up:
                 up.passed(near.ask("speak", seconds=seconds))
             with down:
