@@ -33,11 +33,12 @@ _EDGE = {
     "pacer": {"start_gap": 0.0, "stop_margin": 0.0},
 }
 # What may be there or not: the reactor keeps timers that were cancelled, and what they
-# hold, until they are more than half of all. A leak of one object a turn is far beyond.
-_OBJECTS = 500.0
-# SQLite's page cache fills up, by some 0.6 KB a turn, until it has its 2 MB; so a leak shows
-# here from 1.5 KB a turn on, and a smaller one in the soak.
-_KILOBYTES = 3072.0
+# hold, until they are more than half of all. It is a leak of one object in ten turns.
+_OBJECTS = 200.0
+_KILOBYTES = 1024.0
+# Warm-ups, in parts of what follows. Each turn adds 0.6 KB to SQLite's page cache until
+# that has its 2 MB: it takes thousands.
+_FILL, _BEGIN = 2.0, 0.5
 
 
 @dataclass
@@ -112,21 +113,24 @@ def run(turns: int, sessions: int) -> Iterator[Result]:
                 load.ask("close")
 
         load.ask("connect", port=port, count=1)
-        _grow(services, turns_of_one, turns)
+        _grow(services, turns_of_one, turns, _FILL)
         more = {"turns": turns}
         for service in services:
             yield from service.results("turns", more)
         load.ask("close")
-        _grow(services, come_and_go, sessions)
+        _grow(services, come_and_go, sessions, _BEGIN)
         more = {"sessions": sessions}
         for service in services:
             yield from service.results("sessions", more)
 
 
-def _grow(services: list[_Service], do: Callable[[int], None], count: int) -> None:
-    """Do it so many times, in parts, and half as often before as a warm-up."""
+def _grow(services: list[_Service], do: Callable[[int], None], count: int, before: float) -> None:
+    """Do it so many times, in parts.
+
+    :param before: how much of that is done before, as a warm-up.
+    """
     for part in range(_PARTS + 1):
-        do(max(1, count // (_PARTS if part else 2)))
+        do(max(1, count // _PARTS if part else round(count * before)))
         time.sleep(_SETTLE)
         for service in services:
             service.look()

@@ -7,7 +7,7 @@ whatever providers are configured (``make eval``).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,7 +109,6 @@ class Dialogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :ivar doubles: settings of the doubles by kind; what the recogniser hears is what is
         said, unless it is given.
     :ivar session: settings of AI sessions, for the doubles.
-    :ivar tools: whether the device offers tools.
     """
 
     title: str
@@ -229,7 +228,3 @@ def _is_pattern(wanted: str) -> bool:
 
 def _names(answer: Answer) -> tuple[str, ...]:
     return tuple(tool.name for tool in answer.tools)
-
-
-#: Says one line about a step: its number, what it is, what is wrong with it.
-Told = Callable[[int, Step, Sequence[str]], None]

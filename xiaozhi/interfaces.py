@@ -48,6 +48,15 @@ class Offload(Protocol):
     def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]: ...
 
 
+class TimedOffload(Protocol):
+    """An :class:`Offload` that is told in how many ``seconds`` the result is wanted: what
+    is wanted first has its turn first."""
+
+    def __call__(
+        self, seconds: float, function: Callable[..., T], /, *args: Any
+    ) -> Deferred[T]: ...
+
+
 # --- the bridge between the services -------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from xiaozhi.interfaces import (
     ISynthesizer,
     IVisionModel,
     IVoiceActivityDetector,
-    Offload,
+    TimedOffload,
 )
 from xiaozhi.wire.messages import AudioParams, Device
 
@@ -59,7 +59,7 @@ class Assistant:
     settings: SessionSettings
     clock: IReactorTime
     seconds: Callable[[], float]
-    offload: Offload
+    offload: TimedOffload
     history: History
     desk: Desk
     phrases: Phrases

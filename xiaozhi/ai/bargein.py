@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from xiaozhi.ai.floor import Floor
 from xiaozhi.ai.settings import ListenSettings
@@ -110,7 +111,7 @@ class BargeIn:
             self._candidates.remove(candidate)
         if not self._candidates and not self._speaking():
             self._floor.resume()
-        cancelled = getattr(outcome, "check", lambda _: None)(CancelledError)
+        cancelled = isinstance(outcome, Failure) and outcome.check(CancelledError)
         return None if cancelled else outcome
 
     def _paused_long(self) -> None:

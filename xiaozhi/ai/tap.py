@@ -129,7 +129,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     if kept.pictures.keep:
         providers = replace(providers, vlllm=Album(providers.vlllm, files))
     phrases = Phrases(files, _voice(settings))
-    rehearsal = Rehearsal(phrases, providers.tts, offload, reactor, settings.session)
+    rehearsal = Rehearsal(phrases, providers.tts, offload.within, reactor, settings.session)
 
     def health() -> dict[str, Any]:
         trouble, failing = edges.trouble(), providers.trouble()
@@ -176,7 +176,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         settings=settings.session,
         clock=reactor,
         seconds=reactor.seconds,
-        offload=offload,
+        offload=offload.within,
         history=history,
         desk=Desk(reactor),
         phrases=phrases,

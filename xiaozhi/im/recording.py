@@ -124,7 +124,7 @@ class Recording:
         self._waiting = bytearray()
         self._missing = 0
         self._writing = False
-        self._over = False
+        self._closing: Deferred[None] | None = None
 
     def begin(self, **head: Any) -> None:
         """The first line."""
@@ -148,7 +148,7 @@ class Recording:
         self._put(msgspec.json.encode((seconds, direction, kind, what)))
 
     def _put(self, line: bytes) -> None:
-        if self._over or self._left < 0:
+        if self._closing is not None or self._left < 0:
             return
         if len(self._waiting) + len(line) > _WAITING:
             self._missing += 1
@@ -174,17 +174,16 @@ class Recording:
 
     def close(self) -> Deferred[None]:
         """Nothing more comes. :return: fires when it is complete."""
-        if self._over:
+        if self._closing is not None:
             return self._closing
-        self._over = True
         if self._waiting:
             data = bytes(self._waiting)
             self._waiting.clear()
             self._writer.write(data).addErrback(self._recorder.failed)
-        self._closing: Deferred[None] = self._writer.close()
-        self._closing.addErrback(self._recorder.failed)
-        self._closing.addCallback(lambda _: self._recorder.closed(self))
-        return self._closing
+        closing = self._closing = self._writer.close()
+        closing.addErrback(self._recorder.failed)
+        closing.addCallback(lambda _: self._recorder.closed(self))
+        return closing
 
     def _written(self, _: object) -> None:
         self._recorder.worked()

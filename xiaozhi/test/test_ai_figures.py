@@ -57,9 +57,9 @@ class AiFigureTests(ConversationCase):
             series = {"stage": stage, "provider": "?"}
             name = "xiaozhi_ai_turn_stage_seconds"
             self.assertEqual(page(f"{name}_count", **series), 1, stage)
-            self.assertAlmostEqual(page(f"{name}_sum", **series), seconds, delta=0.03)
+            self.assertApproximates(page(f"{name}_sum", **series), seconds, 0.03)
         waited = page("xiaozhi_ai_turn_response_seconds_sum", begun="spoken")
-        self.assertAlmostEqual(waited, 0.9, delta=0.05)
+        self.assertApproximates(waited, 0.9, 0.05)
         whole = page("xiaozhi_ai_turn_seconds_sum", begun="spoken")
         self.assertGreater(whole, waited + answer.audio_ms / 1000)
         self.assertEqual(page("xiaozhi_ai_turns_total", begun="spoken", result="answered"), 1)

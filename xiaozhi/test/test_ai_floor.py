@@ -16,7 +16,7 @@ from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.thinking.tools import Toolbox
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import offload, remembering, scripted, talk
+from xiaozhi.testing.house import remembering, scripted, talk, within
 from xiaozhi.wire import messages as m
 
 
@@ -32,7 +32,7 @@ class FloorTests(SynchronousTestCase):
             send=self.sent.append,
             gate=Gate(is_open=True),
             downlink=m.AudioParams(sample_rate=24000),
-            offload=offload,
+            offload=within,
             clock=self.clock,
             settings=SpeechSettings(),
             limits=limits,

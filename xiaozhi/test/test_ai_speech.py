@@ -23,7 +23,7 @@ from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProviderError, StoreError
 from xiaozhi.interfaces import IFileStore, IFileWriter, ISynthesizer
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import offload
+from xiaozhi.testing.house import within
 from xiaozhi.values import Encoding, SoundFormat
 from xiaozhi.wire import messages as m
 
@@ -80,7 +80,7 @@ class SpeechCase(SynchronousTestCase):
             send=lambda message: self.sent.append((self.clock.seconds(), message)),
             gate=self.gate,
             downlink=m.AudioParams(sample_rate=24000),
-            offload=offload,
+            offload=within,
             clock=self.clock,
             settings=SpeechSettings(),
             limits=TurnSettings(),
@@ -298,9 +298,7 @@ class PhraseTests(SpeechCase):
 
 class RehearsalTests(SpeechCase):
     def rehearsal(self, **settings: Any) -> Rehearsal:
-        return Rehearsal(
-            self.phrases, self.vendor, offload, self.clock, SessionSettings(**settings)
-        )
+        return Rehearsal(self.phrases, self.vendor, within, self.clock, SessionSettings(**settings))
 
     def test_everything_once(self) -> None:
         rehearsal = self.rehearsal(wake=WakeSettings(greeting=("Yes?", "我在。")))

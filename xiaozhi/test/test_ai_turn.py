@@ -24,7 +24,7 @@ from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProviderError, ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import offload, remembering, scripted, talk
+from xiaozhi.testing.house import remembering, scripted, talk, within
 from xiaozhi.values import (
     Delta,
     Role,
@@ -102,7 +102,7 @@ class TurnTests(SynchronousTestCase):
             send=self.sent.append,
             gate=Gate(is_open=True),
             downlink=m.AudioParams(sample_rate=24000),
-            offload=offload,
+            offload=within,
             clock=self.clock,
             settings=SpeechSettings(),
             limits=limits,

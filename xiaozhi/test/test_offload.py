@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial import unittest
 
 from xiaozhi import trace
@@ -56,6 +57,20 @@ class ThreadOffloadTests(unittest.TestCase):
         self.assertEqual(error.code, "busy")
         self.release.set()
         return running.addCallback(lambda _: waiting)
+
+    def test_what_is_wanted_first_has_its_turn_first(self) -> Deferred[None]:
+        from twisted.internet import reactor
+
+        offload = ThreadOffload(reactor, 1)
+        offload.startService()
+        self.addCleanup(offload.stopService)
+        order: list[str] = []
+        calls: list[Deferred[Any]] = [offload(self.hold)]
+        for seconds, name in ((9, "later"), (0, "now"), (0, "then"), (3, "soon")):
+            calls.append(offload.within(seconds, order.append, name))
+        self.release.set()
+        expected = ["now", "then", "soon", "later"]
+        return gatherResults(calls).addCallback(lambda _: self.assertEqual(order, expected))
 
     def test_cancelled_before_its_turn_does_not_run(self) -> Deferred[None]:
         ran: list[int] = []

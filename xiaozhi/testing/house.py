@@ -67,6 +67,11 @@ def offload(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
     return execute(function, *args)
 
 
+def within(seconds: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+    """A :class:`~xiaozhi.interfaces.TimedOffload` likewise."""
+    return execute(function, *args)
+
+
 @dataclass(frozen=True)
 class Runtime:
     """What the doubles may use."""
@@ -287,7 +292,7 @@ class House:
             settings=session or SessionSettings(),
             clock=self.clock,
             seconds=self._seconds,
-            offload=offload,
+            offload=within,
             history=self.history,
             desk=Desk(self.clock, self.clock.seconds),
             phrases=Phrases(self.files, "voice"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,14 +19,19 @@ from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import XiaozhiError
-from xiaozhi.interfaces import ISynthesizer, Offload
+from xiaozhi.interfaces import ISynthesizer, TimedOffload
 from xiaozhi.wire.messages import AudioParams
+
+T = TypeVar("T")
 
 # What nearly all devices ask for (§2.2).
 _USUAL = AudioParams(sample_rate=24000, frame_duration=60)
 
 # Seconds after which it is tried again, at the earliest.
 _RETRY = 60.0
+
+# Seconds that sound waits for a thread while others need one.
+_NO_HURRY = 5.0
 
 # Forms that are rehearsed; there are fifteen legal ones.
 _MOST = 16
@@ -44,7 +50,7 @@ class Rehearsal:
         self,
         phrases: Phrases,
         synthesizer: ISynthesizer,
-        offload: Offload,
+        offload: TimedOffload,
         clock: IReactorTime,
         settings: SessionSettings,
     ) -> None:
@@ -106,7 +112,7 @@ class Rehearsal:
             send=lambda _: None,
             gate=Gate(is_open=True),
             downlink=downlink,
-            offload=self._offload,
+            offload=self._unhurried,
             clock=self._clock,
             settings=self._settings.speech,
             limits=self._settings.turn,
@@ -119,6 +125,9 @@ class Rehearsal:
                 await speech.finish()
             finally:
                 speech.cancel()
+
+    def _unhurried(self, _: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+        return self._offload(_NO_HURRY, function, *args)
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         for key in SPOKEN:

@@ -19,7 +19,7 @@ from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
 from xiaozhi.audio import OpusForm, PacketMaker, worth
 from xiaozhi.errors import ProviderError
-from xiaozhi.interfaces import ISynthesizer, Offload
+from xiaozhi.interfaces import ISynthesizer, TimedOffload
 from xiaozhi.values import SoundFormat
 from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
 
@@ -38,7 +38,7 @@ class Mouth:
     send: Callable[[Downlink], None]
     gate: Gate
     downlink: AudioParams
-    offload: Offload
+    offload: TimedOffload
     clock: IReactorTime
     settings: SpeechSettings
     limits: TurnSettings
@@ -233,9 +233,9 @@ class Speech:
         async def encode() -> None:
             data = bytes(waiting)
             waiting.clear()
-            await send(await mouth.offload(maker.feed, data))
+            await send(await mouth.offload(self._in_hand(), maker.feed, data))
             while maker.waiting:
-                await send(await mouth.offload(maker.more))
+                await send(await mouth.offload(self._in_hand(), maker.more))
 
         async with aclosing(sentence.sound.pieces()) as pieces:
             async for piece in pieces:
@@ -246,7 +246,7 @@ class Speech:
                 heard = heard or bool(piece)
                 waiting += piece
                 # Where there is no hurry, fewer calls do the same.
-                if not self._ahead() or len(waiting) >= worth(sound):
+                if self._in_hand() < _AHEAD or len(waiting) >= worth(sound):
                     await encode()
         if waiting:
             await encode()
@@ -255,24 +255,25 @@ class Speech:
             raise ProviderError(
                 "no_sound", "the synthesiser gave no sound for a sentence", retryable=True
             )
-        await send(await mouth.offload(maker.finish, mouth.settings.pause))
+        await send(await mouth.offload(self._in_hand(), maker.finish, mouth.settings.pause))
         return tuple(kept)
 
     async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
         for packet in packets:
             if not self._mouth.gate.is_open:
                 await self._mouth.gate.passed()
-            self._mouth.send(Audio(packet, 0, self._turn, ahead=self._ahead()))
+            ahead = self._in_hand() >= _AHEAD
+            self._mouth.send(Audio(packet, 0, self._turn, ahead=ahead))
             self._timeline.packet(self._mouth.downlink.frame_duration)
             self.sent_ms += self._mouth.downlink.frame_duration
             self._script.sent(self._mouth.downlink.frame_duration)
 
-    def _ahead(self) -> bool:
-        """Whether the edge has sound for a while."""
+    def _in_hand(self) -> float:
+        """Seconds of sound that the edge has not played yet, about."""
         now = self._mouth.clock.seconds()
         if self._played_from is None:
             self._played_from = now
-        # After a pause it is played from then on, and nothing is ahead.
+        # After a pause it is played from then on, and nothing is in hand.
         over = self._played_from + self.sent_ms / 1000
         self._played_from += max(0.0, now - over)
-        return over - now >= _AHEAD
+        return max(0.0, over - now)
