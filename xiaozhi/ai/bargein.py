@@ -13,8 +13,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi import served
 from xiaozhi.ai.floor import Floor
 from xiaozhi.ai.settings import ListenSettings
+from xiaozhi.ai.timeline import Overheard
 from xiaozhi.ai.waiting import late, within
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import IRecognition
@@ -24,12 +26,24 @@ from xiaozhi.values import Transcript
 _MOST = 3
 
 
+class _Who:
+    """Who recognises it: a :class:`xiaozhi.served.Notes`."""
+
+    provider = model = ""
+
+    def by(self, kind: str, provider: str, model: str) -> None:
+        self.provider, self.model = provider, model
+
+    def used(self, tokens_in: int, tokens_out: int) -> None:
+        """That costs no tokens."""
+
+
 class BargeIn:
     """Decides about what is heard during an answer.
 
     :param recognize: seconds an utterance may take to be recognised.
     :param speaking: whether somebody is in the middle of an utterance.
-    :param words: called with what was said over the answer, and when its end was heard.
+    :param words: called with what was said over the answer.
     :param silence: called when what is being said has words, or goes on and on: the
         answer is given up for it.
     """
@@ -44,7 +58,7 @@ class BargeIn:
         recognize: float,
         clock: IReactorTime,
         speaking: Callable[[], bool],
-        words: Callable[[Transcript, float], None],
+        words: Callable[[Overheard], None],
         silence: Callable[[], None],
     ) -> None:
         self._session_id = session_id
@@ -75,7 +89,9 @@ class BargeIn:
             return
         if len(self._candidates) >= _MOST:
             self._candidates[0].cancel()
-        candidate = Deferred.fromCoroutine(self._decide(recognition.finish()))
+        who = _Who()
+        with served.noting(who):
+            candidate = Deferred.fromCoroutine(self._decide(recognition.finish(), who))
         self._candidates.append(candidate)
         candidate.addBoth(self._decided, candidate)
 
@@ -90,7 +106,7 @@ class BargeIn:
         for candidate in candidates:
             candidate.cancel()
 
-    async def _decide(self, heard: Awaitable[Transcript]) -> None:
+    async def _decide(self, heard: Awaitable[Transcript], who: _Who) -> None:
         ended = self._clock.seconds()
         try:
             transcript = await within(self._recognize, self._clock, heard, late("asr"))
@@ -104,7 +120,8 @@ class BargeIn:
             return
         if transcript.text.strip():
             self._log.debug("{session_id}: interrupted by voice", session_id=self._session_id)
-            self._words(transcript, ended)
+            now = self._clock.seconds()
+            self._words(Overheard(transcript, ended, now, who.provider, who.model))
 
     def _decided(self, outcome: object, candidate: Deferred[None]) -> object:
         if candidate in self._candidates:

@@ -27,6 +27,7 @@ from xiaozhi.ai.idle import Idle
 from xiaozhi.ai.pictures import read_picture
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.thinking.abilities import Abilities
+from xiaozhi.ai.timeline import Overheard
 from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProtocolError
@@ -299,10 +300,10 @@ class Session:
         if self.state is State.ANSWERING:
             self._barge_in.worded(text)
 
-    def _interrupted_by(self, said: Transcript, ended: float) -> None:
+    def _interrupted_by(self, over: Overheard) -> None:
         """Words over the answer: they are answered instead."""
         # The person may have gone on already.
-        self._begin(lambda turn: turn.answer(_now(said), ended=ended), anew=False)
+        self._begin(lambda turn: turn.answer_overheard(over), anew=False)
 
     def _talked_over(self) -> None:
         """Somebody speaks on and on over the answer: it is listened to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -12,7 +13,7 @@ from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.scripts import tokens
 from xiaozhi.ai.turnrecord import ToolUse, TurnRecord
 from xiaozhi.errors import ProviderError
-from xiaozhi.values import Utterance
+from xiaozhi.values import Transcript, Utterance
 from xiaozhi.wire.messages import Playback, PlaybackState
 
 T = TypeVar("T")
@@ -24,6 +25,23 @@ _STAGES = {
     "first_sentence": "first_sentence",
     "first_audio": "first_audio",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Overheard:
+    """What was said over an answer: it is recognised before there is a turn for it.
+
+    :ivar ended: when its end was heard, by the clock; ``recognised``: when its text was
+        there.
+    :ivar provider: who recognised it, and with what ``model``: see
+        :class:`xiaozhi.served.Notes`.
+    """
+
+    said: Transcript
+    ended: float
+    recognised: float
+    provider: str
+    model: str
 
 
 class Timeline:
@@ -87,10 +105,14 @@ class Timeline:
         self._tokens[1] += tokens_out
         self._counts.spent(self._providers.get("llm", ""), tokens_in, tokens_out, how)
 
-    def since(self, ended: float) -> None:
-        """The turn answers an utterance whose end was heard then."""
+    def overheard(self, over: Overheard) -> None:
+        """The turn answers this."""
         self.begun = "spoken"
-        self._start = ended
+        self._start = over.ended
+        if over.provider:
+            self.by("asr", over.provider, over.model)
+        self._at["recognised"] = seconds = over.recognised - over.ended
+        self._counts.stage("recognise", seconds, over.provider)
 
     async def awaited(self, kind: str, stage: str, call: Awaitable[T]) -> T:
         """Await a provider's answer.

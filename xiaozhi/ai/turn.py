@@ -24,7 +24,7 @@ from xiaozhi.ai.speaking.spoken import SpokenText, pieces
 from xiaozhi.ai.texts import catalogue_of, text
 from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.thinking.thought import Thought
-from xiaozhi.ai.timeline import Timeline
+from xiaozhi.ai.timeline import Overheard, Timeline
 from xiaozhi.ai.waiting import Limit, late, within
 from xiaozhi.errors import ProviderError, XiaozhiError
 from xiaozhi.values import Transcript
@@ -65,32 +65,26 @@ class Turn:
         """When what of it happened."""
         return self._timeline
 
-    async def answer(
-        self, heard: Awaitable[Transcript], *, spoken: bool = False, ended: float | None = None
-    ) -> bool:
+    async def answer(self, heard: Awaitable[Transcript], *, spoken: bool = False) -> bool:
         """Answer what was said.
 
-        :param spoken: it is being recognised; otherwise it was typed, unless:
-        :param ended: it was said, and has been recognised: when its end was heard.
+        :param spoken: it is being recognised; otherwise it was typed.
         :return: False if nothing was said after all; the device was sent nothing.
         """
-
-        if ended is not None:
-            self._timeline.since(ended)
         if spoken:
             self._timeline.begun = "spoken"
 
         async def converse() -> bool:
-            transcript = await self._recognized(heard)
-            if not transcript.text.strip():
-                return False
-            self._timeline.heard(transcript.text)
-            self._language = transcript.language or language_of(
-                transcript.text, self._mind.language
-            )
-            self._start(transcript.text)
-            await self._thought.about(self._asked(transcript.text))
-            return True
+            return await self._converse(await self._recognized(heard))
+
+        return await self._carried_out(converse)
+
+    async def answer_overheard(self, over: Overheard) -> bool:
+        """Answer what was said over the answer before."""
+        self._timeline.overheard(over)
+
+        async def converse() -> bool:
+            return await self._converse(over.said)
 
         return await self._carried_out(converse)
 
@@ -289,6 +283,15 @@ class Turn:
         self._mouth.send(Alert(title, words, "sad"))
 
     # --- thinking -------------------------------------------------------------------
+
+    async def _converse(self, transcript: Transcript) -> bool:
+        if not transcript.text.strip():
+            return False
+        self._timeline.heard(transcript.text)
+        self._language = transcript.language or language_of(transcript.text, self._mind.language)
+        self._start(transcript.text)
+        await self._thought.about(self._asked(transcript.text))
+        return True
 
     async def _recognized(self, heard: Awaitable[Transcript]) -> Transcript:
         stage = "recognise" if self._timeline.begun == "spoken" else ""

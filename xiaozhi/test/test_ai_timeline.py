@@ -257,7 +257,8 @@ class RecordTests(ConversationCase):
     def test_talked_over(self) -> None:
         """What was played does not grow while it was paused to hear who speaks."""
         replies = {"go": LONG * 3, "stop": "Okay."}
-        house = self.house(asr={"texts": ("go", "stop"), "delay": 1.0}, llm={"replies": replies})
+        ears = [{"fail": "unreachable"}, {"texts": ("go", "stop"), "delay": 1.0}]
+        house = self.house(asr=ears, llm={"replies": replies})
         visitor = house.connect(mode=ListenMode.REALTIME)
         first = visitor.device.say(SPEECH)
         house.run(6)
@@ -271,6 +272,9 @@ class RecordTests(ConversationCase):
         self.assertEqual(answered.begun, "spoken")
         assert answered.recognised is not None
         self.assertApproximates(answered.recognised, 1.0, 0.05)
+        self.assertEqual(answered.providers["asr"], "b")
+        recognised = dict(house.assistant.counts.stages)["recognise", "b"]
+        self.assertEqual(recognised.count, 2)
 
     def test_the_line_of_the_log(self) -> None:
         """One for each turn, at info, without a word of what was said."""
