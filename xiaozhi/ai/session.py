@@ -171,8 +171,8 @@ class Session:
                 self._stop_answer()
                 self._rest()
             case Playback(state=state):
-                if state is PlaybackState.FLUSHED:
-                    # A goodbye that was cut off is none.
+                if state is PlaybackState.FLUSHED and message.turn == self._floor.turns:
+                    # A goodbye that was cut off is none; of an older turn it may come late.
                     self._ending = False
                 self._floor.playback(message)
             case Mcp() | Iot():

@@ -18,11 +18,12 @@ from xiaozhi.ai.settings import (
 from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.device import events as e
 from xiaozhi.device.identity import numbered
+from xiaozhi.im.delivery import Delivery
 from xiaozhi.testing.house import AI, SPEECH, House, Visitor
 from xiaozhi.values import Direction, Receipt
 from xiaozhi.wire.jsontext import Dialect
 from xiaozhi.wire.mail import Mail
-from xiaozhi.wire.messages import Features, ListenMode
+from xiaozhi.wire.messages import Features, ListenMode, Playback, PlaybackState
 
 LONG = "This is a long answer that takes quite some seconds to say, and then some more."
 
@@ -249,6 +250,29 @@ class ToolTests(ConversationCase):
         self.assertEqual([text["text"] for text in browser.of("stt")], ["goodbye", "no, wait"])
         self.assertEqual(browser.of("tts")[-1]["state"], "stop")
         self.assertIsNone(browser.closed)
+
+    def test_a_goodbye_over_an_answer_is_one(self) -> None:
+        """That the answer before it was cut off is told late."""
+        report = Delivery.report
+
+        def late(delivery: Delivery, playback: Playback) -> None:
+            flushed = playback.state is PlaybackState.FLUSHED
+            house.clock.callLater(0.4 if flushed else 0, report, delivery, playback)
+
+        self.patch(Delivery, "report", late)
+        house = self.house(
+            asr={"texts": ("hello", "goodbye")},
+            llm={
+                "calls": ({"name": "end_conversation", "when": "goodbye"},),
+                "replies": {"hello": LONG},
+            },
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(4)
+        house.until(visitor.device.say(SPEECH))
+        house.run(1)
+        self.assertEqual(visitor.cable.closed, (1000, "farewell"))
 
 
 class InterruptionTests(ConversationCase):
