@@ -71,6 +71,11 @@ class BargeIn:
         self._silence = silence
         self._candidates: list[Deferred[None]] = []
 
+    @property
+    def deciding(self) -> bool:
+        """Whether something is being recognised, perhaps beyond the end of the answer."""
+        return bool(self._candidates)
+
     def voiced(self, milliseconds: int) -> None:
         """So much of an utterance over the answer is voice."""
         if milliseconds >= self._settings.barge_in * 1000:
@@ -101,7 +106,7 @@ class BargeIn:
             self._floor.resume()
 
     def forget(self) -> None:
-        """The answer is over, or given up: nobody is waited for any more."""
+        """The answer is given up, or another one begins: nobody is waited for any more."""
         candidates, self._candidates = self._candidates, []
         for candidate in candidates:
             candidate.cancel()

@@ -206,10 +206,7 @@ class Session:
         self._leave_at_rest()
 
     def _leave_at_rest(self) -> None:
-        at_rest = self.state is State.IDLE or (
-            self.state is State.LISTENING and not self._ears.busy
-        )
-        if at_rest:
+        if self._resting and (self.state is State.IDLE or not self._ears.busy):
             self._end("moving")
 
     def closed(self, code: str, message: str) -> None:
@@ -258,6 +255,7 @@ class Session:
         self.state = State.LISTENING
         self._ears.listen(manual=mode is ListenMode.MANUAL)
         if mode is ListenMode.MANUAL:
+            self._barge_in.forget()
             self._idle.busy()
         else:
             self._idle.listening()
@@ -367,8 +365,10 @@ class Session:
         self._floor.begin(answer, self._request)
 
     def _answered(self) -> None:
-        """The turn has come to its end by itself."""
-        self._barge_in.forget()
+        """The turn has come to its end by itself; what was said over it may still be
+        recognised, and is answered then."""
+        # What comes now is long behind a wake word.
+        self._ears.skip(0.0)
         if self._ending:
             self._end("farewell")
             return
@@ -409,10 +409,15 @@ class Session:
             self._end("farewell")
 
     def _may_announce(self) -> bool:
-        return self.state in (State.IDLE, State.LISTENING) and not self._ears.busy
+        return self._resting and not self._ears.busy
 
     def _announce(self, words: str) -> None:
         self._begin(lambda turn: turn.announce(words))
+    @property
+    def _resting(self) -> bool:
+        """Nothing is being answered, nor will be for what was said over the last answer."""
+        return self.state in (State.IDLE, State.LISTENING) and not self._barge_in.deciding
+
 
     def _end_after_answer(self) -> None:
         self._ending = True

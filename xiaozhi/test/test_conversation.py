@@ -410,6 +410,17 @@ class InterruptionTests(ConversationCase):
         house.providers.asr.close()
         self.assertFalse(house.until(answer).interrupted)
 
+    def test_words_that_are_recognised_when_the_answer_is_over(self) -> None:
+        """A noise is being recognised, and what is said after it is not lost with it."""
+        house = self.house(asr={"texts": ("", "hello"), "delay": 2.5})
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(2)
+        visitor.device.microphone.say(SPEECH)
+        house.run(8)
+        self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello"])
+        self.assert_paired(visitor)
+
     def test_who_speaks_on_and_on_is_listened_to(self) -> None:
         """Longer than a pause may be: then it is no noise."""
         listen = ListenSettings(pause=2.0)
