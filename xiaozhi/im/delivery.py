@@ -153,8 +153,8 @@ class Delivery:
 
     def pause(self, turn: int, *, paused: bool) -> None:
         """The AI wants a turn to be silent for a while, or to go on."""
-        if self._pacer is not None:
-            self._pacer.pause(turn, paused=paused)
+        if paused or self._pacer is not None:
+            (self._pacer or self._paced()).pause(turn, paused=paused)
 
     def cut(self) -> None:
         """The device wants silence. Outside a turn nothing is sent: a device is in

@@ -421,6 +421,18 @@ class InterruptionTests(ConversationCase):
         self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello"])
         self.assert_paired(visitor)
 
+    def test_nothing_is_played_into_the_first_words_of_a_session(self) -> None:
+        """The answer begins while somebody speaks, and no pacer has played anything yet."""
+        house = self.house(asr={"texts": ("hello", ""), "delay": 1.0}, llm={"answers": (LONG,)})
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        answer = visitor.device.say(SPEECH)
+        house.run(1.7)
+        begin = house.clock.seconds()
+        visitor.device.microphone.say(SPEECH * 3)
+        told = house.until(answer)
+        self.assertTrue(self.silent(visitor, begin, begin + 2.7))
+        self.assert_whole(told.audio_ms)
+
     def test_who_speaks_on_and_on_is_listened_to(self) -> None:
         """Longer than a pause may be: then it is no noise."""
         listen = ListenSettings(pause=2.0)
