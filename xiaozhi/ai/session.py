@@ -316,13 +316,17 @@ class Session:
         if not is_wake_word(words, wake.words):
             self._typed(words)
             return
-        self._ears.skip(wake.tail)
+        # An open microphone has heard the word itself, too.
         if greetings := self._roles.greetings:
             greeting = greetings[self._floor.turns % len(greetings)]
             self._begin(lambda turn: turn.greet(words, greeting))
         elif self.state is State.ANSWERING:
             self._stop_answer()
+            self._ears.forget()
             self._rest()
+        elif self._mode is not ListenMode.MANUAL:
+            self._ears.listen(manual=False)
+        self._ears.skip(wake.tail)
 
     def _typed(self, words: str) -> None:
         if words.strip():
@@ -380,6 +384,7 @@ class Session:
         self._barge_in.forget()
         self._floor.cancel()
         if self.state is State.ANSWERING:
+            self._ears.skip(0.0)
             self.state = State.IDLE
 
     def _rest(self) -> None:
@@ -408,16 +413,16 @@ class Session:
         else:
             self._end("farewell")
 
-    def _may_announce(self) -> bool:
-        return self._resting and not self._ears.busy
-
-    def _announce(self, words: str) -> None:
-        self._begin(lambda turn: turn.announce(words))
     @property
     def _resting(self) -> bool:
         """Nothing is being answered, nor will be for what was said over the last answer."""
         return self.state in (State.IDLE, State.LISTENING) and not self._barge_in.deciding
 
+    def _may_announce(self) -> bool:
+        return self._resting and not self._ears.busy
+
+    def _announce(self, words: str) -> None:
+        self._begin(lambda turn: turn.announce(words))
 
     def _end_after_answer(self) -> None:
         self._ending = True

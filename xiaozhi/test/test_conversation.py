@@ -19,7 +19,7 @@ from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.device import events as e
 from xiaozhi.device.identity import numbered
 from xiaozhi.im.delivery import Delivery
-from xiaozhi.testing.house import AI, SPEECH, House, Visitor
+from xiaozhi.testing.house import AI, SPEECH, Browser, House, Visitor
 from xiaozhi.values import Direction, Receipt
 from xiaozhi.wire.jsontext import Dialect
 from xiaozhi.wire.mail import Mail
@@ -651,6 +651,40 @@ class WakeWordTests(ConversationCase):
             browser.link.binary_received(packet)
             house.run(0.06)
         self.assertEqual(len(browser.of("stt")), 1)
+
+    def hears(self, house: House, browser: Browser, pcm: bytes) -> None:
+        for packet in OpusEncoder(16000).encode(pcm):
+            browser.link.binary_received(packet)
+            house.run(0.06)
+
+    def test_heard_while_listening_it_is_not_answered(self) -> None:
+        """An open microphone has heard the word itself, too."""
+        house = self.house()
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="listen", state="start", mode="realtime")
+        self.hears(house, browser, SPEECH)
+        browser.say(type="listen", state="detect", text="你好小智")
+        self.hears(house, browser, bytes(32 * 1500))
+        self.assertEqual(browser.of("stt"), [])
+        self.hears(house, browser, SPEECH + bytes(32 * 1500))
+        self.assertEqual([text["text"] for text in browser.of("stt")], ["hello"])
+
+    def test_what_is_said_behind_a_greeting_is_heard_from_its_beginning(self) -> None:
+        """What comes first is no end of the wake word any more."""
+        house = self.house(
+            session=SessionSettings(wake=WakeSettings(greeting="Yes?")),
+            asr={"texts": ("{ms}",)},
+        )
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="listen", state="detect", text="你好小智")
+        browser.say(type="listen", state="start", mode="auto")
+        house.run(2)
+        self.assertEqual(browser.of("tts")[-1]["state"], "stop")
+        browser.say(type="listen", state="start", mode="auto")
+        self.hears(house, browser, SPEECH + bytes(32 * 1500))
+        self.assertGreater(int(browser.of("stt")[-1]["text"]), 900 + 600)
 
     def test_is_greeted_if_so_configured(self) -> None:
         house = self.house(session=SessionSettings(wake=WakeSettings(greeting="Yes?")))
