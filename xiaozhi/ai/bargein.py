@@ -44,6 +44,7 @@ class BargeIn:
     :param recognize: seconds an utterance may take to be recognised.
     :param speaking: whether somebody is in the middle of an utterance.
     :param words: called with what was said over the answer.
+    :param settled: called when nothing is being recognised any more, and it had no words.
     :param silence: called when what is being said has words, or goes on and on: the
         answer is given up for it.
     """
@@ -60,6 +61,7 @@ class BargeIn:
         speaking: Callable[[], bool],
         words: Callable[[Overheard], None],
         silence: Callable[[], None],
+        settled: Callable[[], None],
     ) -> None:
         self._session_id = session_id
         self._floor = floor
@@ -69,7 +71,9 @@ class BargeIn:
         self._speaking = speaking
         self._words = words
         self._silence = silence
-        self._candidates: list[Deferred[None]] = []
+        self._settled = settled
+        # In the order in which they were said. Bound: _MOST.
+        self._candidates: list[Deferred[Overheard | None]] = []
 
     @property
     def deciding(self) -> bool:
@@ -96,7 +100,7 @@ class BargeIn:
             self._candidates[0].cancel()
         who = _Who()
         with served.noting(who):
-            candidate = Deferred.fromCoroutine(self._decide(recognition.finish(), who))
+            candidate = Deferred.fromCoroutine(self._understood(recognition.finish(), who))
         self._candidates.append(candidate)
         candidate.addBoth(self._decided, candidate)
 
@@ -111,7 +115,8 @@ class BargeIn:
         for candidate in candidates:
             candidate.cancel()
 
-    async def _decide(self, heard: Awaitable[Transcript], who: _Who) -> None:
+    async def _understood(self, heard: Awaitable[Transcript], who: _Who) -> Overheard | None:
+        """:return: None: there are no words in it."""
         ended = self._clock.seconds()
         try:
             transcript = await within(self._recognize, self._clock, heard, late("asr"))
@@ -122,19 +127,33 @@ class BargeIn:
                 session_id=self._session_id,
                 error=error,
             )
-            return
-        if transcript.text.strip():
-            self._log.debug("{session_id}: interrupted by voice", session_id=self._session_id)
-            now = self._clock.seconds()
-            self._words(Overheard(transcript, ended, now, who.provider, who.model))
+            return None
+        if not transcript.text.strip():
+            return None
+        now = self._clock.seconds()
+        return Overheard(transcript, ended, now, who.provider, who.model)
 
-    def _decided(self, outcome: object, candidate: Deferred[None]) -> object:
+    def _decided(
+        self, outcome: Overheard | Failure | None, candidate: Deferred[Overheard | None]
+    ) -> Failure | None:
+        # One that is forgotten decides nothing.
         if candidate in self._candidates:
-            self._candidates.remove(candidate)
-        if not self._candidates and not self._speaking():
-            self._floor.resume()
-        cancelled = isinstance(outcome, Failure) and outcome.check(CancelledError)
-        return None if cancelled else outcome
+            at = self._candidates.index(candidate)
+            before, self._candidates = self._candidates[:at], self._candidates[at + 1 :]
+            if isinstance(outcome, Overheard):
+                for older in before:
+                    older.cancel()
+                # Those behind it may interrupt what it is answered.
+                self._log.debug("{session_id}: interrupted by voice", session_id=self._session_id)
+                self._words(outcome)
+                return None
+            self._candidates = before + self._candidates
+            if not self._candidates and not self._speaking():
+                self._floor.resume()
+                self._settled()
+        if isinstance(outcome, Failure) and not outcome.check(CancelledError):
+            return outcome
+        return None
 
     def _paused_long(self) -> None:
         """Paused for so long: who still speaks means it; words that do not come do not."""

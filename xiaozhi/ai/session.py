@@ -129,6 +129,7 @@ class Session:
             lambda: self._ears.busy,
             self._interrupted_by,
             self._talked_over,
+            self._undisturbed,
         )
         self._idle = Idle(
             opening.device.device_id, assistant.settings.idle, self._clock, self._quiet
@@ -303,6 +304,12 @@ class Session:
         # The person may have gone on already.
         self._begin(lambda turn: turn.answer_overheard(over), anew=False)
 
+    def _undisturbed(self) -> None:
+        """Nobody has said anything over the answer."""
+        self._announcements.offer()
+        if self._leaving:
+            self._leave_at_rest()
+
     def _talked_over(self) -> None:
         """Somebody speaks on and on over the answer: it is listened to."""
         self._stop_answer()
@@ -359,11 +366,11 @@ class Session:
         :param ending: it is the last one.
         :param anew: whatever is being said meanwhile is not listened to.
         """
-        self._barge_in.forget()
         self._idle.busy()
         # A goodbye that was talked over is none.
         self._ending = ending
         if anew:
+            self._barge_in.forget()
             self._ears.listen(manual=False)
         self.state = State.ANSWERING
         self._floor.begin(answer, self._request)

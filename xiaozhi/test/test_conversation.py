@@ -421,6 +421,35 @@ class InterruptionTests(ConversationCase):
         self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello"])
         self.assert_paired(visitor)
 
+    def test_two_utterances_over_an_answer(self) -> None:
+        """The first ends it, and nothing more of it is played; the second is answered, too."""
+        house = self.house(
+            asr={"texts": ("hello", "stop", "and then"), "delay": 2.0},
+            llm={"replies": {"hello": LONG * 2, "stop": "Fine.", "and then": "Go on."}},
+        )
+        told: list[bool] = []
+        pause = Delivery.pause
+
+        def noted(delivery: Delivery, turn: int, *, paused: bool) -> None:
+            told.append(paused)
+            pause(delivery, turn, paused=paused)
+
+        self.patch(Delivery, "pause", noted)
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        house.run(6)
+        begin = house.clock.seconds()
+        for _ in range(2):
+            visitor.device.microphone.say(SPEECH)
+            house.run(1.7)
+        house.run(8)
+        starts = [at for at, event in visitor.events if isinstance(event, e.SpeechStarted)]
+        self.assertTrue(self.silent(visitor, begin + 0.5, starts[1]))
+        heard = [heard.text for heard in visitor.seen(e.Heard)]
+        self.assertEqual(heard, ["hello", "stop", "and then"])
+        self.assertEqual(told, [True], "it went on for a moment")
+        self.assert_paired(visitor)
+
     def test_nothing_is_played_into_the_first_words_of_a_session(self) -> None:
         """The answer begins while somebody speaks, and no pacer has played anything yet."""
         house = self.house(asr={"texts": ("hello", ""), "delay": 1.0}, llm={"answers": (LONG,)})
