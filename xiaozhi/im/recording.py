@@ -37,7 +37,10 @@ AREA = "recordings"
 _INTERVAL = 0.5
 _WAITING = 1 << 20
 
-_TOKEN = re.compile(r'("(?:token|secret|password|api_?key)"\s*:\s*)"[^"]*"', re.I)
+# A member of an object; \2 is what its quotes are escaped with, in JSON that is itself a text.
+_TOKEN = re.compile(
+    r'((?<!\\)(\\*)"(?:token|secret|password|api_?key)\2"\s*:\s*\2").*?(?<!\\)\2"', re.I | re.S
+)
 # What a browser's client sends when it cannot set headers (§4.1).
 _HEADER = re.compile(r"\s*(?:authorization|proxy-authorization|cookie)\s*:", re.I)
 
@@ -133,7 +136,7 @@ class Recording:
     def text(self, direction: str, text: str) -> None:
         """A text message."""
         if not _HEADER.match(text):
-            self._note(direction, "text", _TOKEN.sub(r'\1"…"', text))
+            self._note(direction, "text", _TOKEN.sub(r'\1…\2"', text))
 
     def sound(self, direction: str, data: bytes) -> None:
         """A binary message."""
@@ -154,13 +157,16 @@ class Recording:
             self._missing += 1
             self._recorder.dropped += 1
             return
-        if self._missing:
-            self._waiting += msgspec.json.encode((0, "", "dropped", self._missing)) + b"\n"
-            self._missing = 0
+        self._tell_missing()
         self._left -= len(line)
         if self._left < 0:
             line = msgspec.json.encode((0, "", "full", None))
         self._waiting += line + b"\n"
+
+    def _tell_missing(self) -> None:
+        if self._missing:
+            self._waiting += msgspec.json.encode((0, "", "dropped", self._missing)) + b"\n"
+            self._missing = 0
 
     def write(self) -> None:
         """What waits, if nothing is being written."""
@@ -176,6 +182,7 @@ class Recording:
         """Nothing more comes. :return: fires when it is complete."""
         if self._closing is not None:
             return self._closing
+        self._tell_missing()
         if self._waiting:
             data = bytes(self._waiting)
             self._waiting.clear()

@@ -100,6 +100,35 @@ class RecordingTests(RecordingCase):
         self.assertNotIn('\\"token\\\\\\": \\\\\\"token', told)
         self.assertRegex(told, r'token\\+": ?\\+"(…|\\+u2026)')
 
+    def test_no_token_however_it_is_quoted(self) -> None:
+        """With a quote in it, or in JSON that is itself a text."""
+        house = self.house()
+        files = house.record()
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="chat", password='ab"hidden', text="seen")
+        result = {"text": json.dumps({"token": 'cd"hidden', "volume": 3})}
+        browser.say(type="mcp", payload={"jsonrpc": "2.0", "id": 7, "result": result})
+        browser.link.connection_lost("gone")
+        house.run(1)
+        _, *lines = lines_of(files)
+        texts = [json.loads(line[3]) for line in lines if line[1:3] == ["up", "text"]]
+        self.assertEqual(texts[1], {"type": "chat", "password": "…", "text": "seen"})
+        self.assertEqual(
+            json.loads(texts[2]["payload"]["result"]["text"]), {"token": "…", "volume": 3}
+        )
+
+    def test_what_is_missing_at_the_end_is_told(self) -> None:
+        files, clock = MemoryFiles(), Clock()
+        recorder = Recorder(files, clock, 1 << 30, clock.seconds)
+        recording = recorder.recording()
+        recording.begin(session_id="s")
+        for _ in range(20):
+            recording.sound("up", bytes(60_000))
+        self.assertGreater(recorder.dropped, 3)
+        self.successResultOf(recorder.stop())
+        self.assertEqual(lines_of(files)[-1], [0, "", "dropped", recorder.dropped])
+
     def test_bounds(self) -> None:
         house = self.house()
         files = house.record(limit=20_000)
