@@ -1068,6 +1068,23 @@ class PostedTests(ConversationCase):
         house.run(4)
         self.assertEqual(self.said(visitor), ["Tea is ready."])
 
+    def test_after_what_had_no_words(self) -> None:
+        """It waits while that is being recognised, but not for more sound."""
+        house = self.house(asr={"texts": ("", ""), "delay": 2.5})
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="listen", state="start", mode="realtime")
+        for packet in OpusEncoder(16000).encode((SPEECH + bytes(32 * 900)) * 2):
+            browser.link.binary_received(packet)
+            house.run(0.06)
+        house.run(1)
+        house.inbox.post(numbered(1).device_id, Mail(say="Tea is ready."), 60)
+        house.run(0.5)
+        self.assertEqual(browser.of("tts"), [])
+        house.run(4)
+        told = [text["text"] for text in browser.of("tts") if "text" in text]
+        self.assertEqual(told, ["Tea is ready."])
+
     def test_no_more_than_may_wait(self) -> None:
         house = self.house(session=SessionSettings(announcements=2), llm={"answers": (LONG,)})
         visitor = house.connect()
