@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.device.errors import DeviceError
 
-# Seconds without anything from the server, after all was sent, that end a replay; and the
-# most that it may go on for then.
-QUIET, LONGEST = 3.0, 120.0
+# Seconds without anything from the server, after all was sent, that end a replay; the same
+# while less was answered than in the recording; and the most that it may go on for then.
+QUIET, PATIENCE, LONGEST = 3.0, 30.0, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +198,7 @@ class Replay:
         self._began = self._heard_at = 0.0
         self._lines = deque(line for line in recorded.lines if line.up and line.what != "close")
         self._answers = _answers(recorded)
+        self._expected = len(account_of(recorded).turns)
         self._done: Deferred[None] = Deferred()
         self._due: Any = None
         self._give_up = 0.0
@@ -274,9 +275,11 @@ class Replay:
     def _wait(self) -> None:
         """Until the server has been silent for a while, between two answers."""
         now = self._clock.seconds()
-        speaking = bool(self.account.turns) and self.account.turns[-1].seconds is None
+        turns = self.account.turns
+        speaking = bool(turns) and turns[-1].seconds is None
+        enough = QUIET if len(turns) >= self._expected else PATIENCE
         quiet = now - self._heard_at
-        if now >= self._give_up or (quiet >= QUIET and not speaking):
+        if now >= self._give_up or (quiet >= enough and not speaking):
             self._finish()
         else:
             self._due = self._clock.callLater(0.1, self._wait)

@@ -266,6 +266,18 @@ class ReplayTests(RecordingCase):
         self.assertEqual(turn["then"]["heard"], "hello")
         self.assertEqual((whole["event"], whole["then"], whole["now"]), ("replayed", 2, 2))
 
+    def test_a_slow_server(self) -> None:
+        """It is waited for while it has answered less than was answered then."""
+        house = self.house()
+        files = house.record()
+        visitor = house.connect()
+        house.until(visitor.device.say(SPEECH))
+        visitor.device.close()
+        house.run(1)
+        path = self.saved(files)
+        now = self.replayed(self.house(asr={"delay": 2 * replay.QUIET}), path).account
+        self.assertEqual([turn.sentences for turn in now.turns], [["All right."]])
+
     def test_faster(self) -> None:
         path = self.recorded()
         house = self.house()
