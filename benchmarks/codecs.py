@@ -51,7 +51,7 @@ def _encoder() -> Callable[[AudioFrame], object]:
     codec = _codec("w", _DOWN)
     codec.bit_rate = _SPEECH.bitrate
     codec.options = {
-        "application": "voip",
+        "application": _SPEECH.application,
         "frame_duration": str(round(FRAME_SECONDS * 1000)),
         "compression_level": str(_SPEECH.complexity),
     }

@@ -16,8 +16,8 @@ from typing import Any
 
 import av
 
-#: What :func:`encoder` is for: speech (``OPUS_APPLICATION_VOIP``).
-_VOIP = 2048
+#: What an encoder may be told to work for, and libopus' numbers for it.
+APPLICATIONS = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
 _SET_BITRATE, _SET_COMPLEXITY = 4002, 4010
 
 # libopus recommends as much for a packet, whatever its bit rate and duration.
@@ -49,21 +49,22 @@ def _find() -> str:
 _PATH = _find()
 _pointer, _int, _bytes = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
 
-# Encoding takes half a millisecond a packet, and meanwhile others may run.
+# Encoding takes up to two milliseconds a packet, and meanwhile others may run.
 _free: Any = ctypes.CDLL(_PATH)
 _free.opus_encode.argtypes = [_pointer, _bytes, _int, _pointer, _int]
-# Variable arguments follow; without this Apple's processors pass them wrongly.
-_free.opus_encoder_ctl.argtypes = [_pointer, _int]
-_free.opus_encoder_init.argtypes = [_pointer, _int, _int, _int]
-_free.opus_decoder_init.argtypes = [_pointer, _int, _int]
-_free.opus_strerror.restype = _bytes
 
-# Decoding takes some 70 µs: to let the interpreter's lock go and have it back may take longer.
+# All else takes less than 100 µs: to let the interpreter's lock go and have it back may take
+# longer.
 _held: Any = ctypes.PyDLL(_PATH)
 _held.opus_decode.argtypes = [_pointer, _bytes, _int, _pointer, _int, _int]
+# Variable arguments follow; without this Apple's processors pass them wrongly.
+_held.opus_encoder_ctl.argtypes = [_pointer, _int]
+_held.opus_encoder_init.argtypes = [_pointer, _int, _int, _int]
+_held.opus_decoder_init.argtypes = [_pointer, _int, _int]
+_held.opus_strerror.restype = _bytes
 
-_ENCODER_BYTES = _free.opus_encoder_get_size(1)
-_DECODER_BYTES = _free.opus_decoder_get_size(1)
+_ENCODER_BYTES = _held.opus_encoder_get_size(1)
+_DECODER_BYTES = _held.opus_decoder_get_size(1)
 
 
 class OpusError(Exception):
@@ -72,19 +73,20 @@ class OpusError(Exception):
 
 def _checked(code: int) -> int:
     if code < 0:
-        raise OpusError(_free.opus_strerror(code).decode())
+        raise OpusError(_held.opus_strerror(code).decode())
     return code
 
 
 class Encoder:
-    """One stream of mono speech. Lets other threads run while it encodes."""
+    """One stream of mono sound. Lets other threads run while it encodes."""
 
-    def __init__(self, sample_rate: int, complexity: int, bitrate: int) -> None:
+    def __init__(self, sample_rate: int, complexity: int, bitrate: int, application: str) -> None:
         # Its state is a piece of our memory: there is nothing to be freed.
         self._state = ctypes.create_string_buffer(_ENCODER_BYTES)
-        _checked(_free.opus_encoder_init(self._state, sample_rate, 1, _VOIP))
+        number = APPLICATIONS[application]
+        _checked(_held.opus_encoder_init(self._state, sample_rate, 1, number))
         for request, value in ((_SET_BITRATE, bitrate), (_SET_COMPLEXITY, complexity)):
-            _checked(_free.opus_encoder_ctl(self._state, request, _int(value)))
+            _checked(_held.opus_encoder_ctl(self._state, request, _int(value)))
         self._packet = ctypes.create_string_buffer(_MAX_PACKET)
 
     def encode(self, pcm: bytes) -> bytes:
@@ -99,7 +101,7 @@ class Decoder:
 
     def __init__(self, sample_rate: int) -> None:
         self._state = ctypes.create_string_buffer(_DECODER_BYTES)
-        _checked(_free.opus_decoder_init(self._state, sample_rate, 1))
+        _checked(_held.opus_decoder_init(self._state, sample_rate, 1))
         self._room = sample_rate * 120 // 1000  # samples: no packet is longer
         self._pcm = ctypes.create_string_buffer(self._room * 2)
 

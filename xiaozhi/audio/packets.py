@@ -28,10 +28,17 @@ class OpusForm:
     frame_duration: int
     complexity: int
     bitrate: int
+    application: str
 
     def encoder(self) -> OpusEncoder:
         """A new one."""
-        return OpusEncoder(self.sample_rate, self.frame_duration, self.complexity, self.bitrate)
+        return OpusEncoder(
+            self.sample_rate,
+            self.frame_duration,
+            self.complexity,
+            self.bitrate,
+            self.application,
+        )
 
 
 class PacketMaker:
@@ -67,14 +74,15 @@ class PacketMaker:
         """Packets that wait; none: all have been fetched."""
         return self._way.more()
 
-    def finish(self, pause: float) -> list[bytes]:
+    def finish(self, data: bytes, pause: float) -> list[bytes]:
         """The rest, and silence behind it.
 
+        :param data: the last of the sound.
         :param pause: seconds; some is needed at the very end of an answer: the encoder
             runs 6.5 ms ahead, and what it holds would be cut off.
         :raises ProviderError: ``bad_sound``: there was data but no sound in it.
         """
-        return self._way.finish(pause)
+        return self._way.finish(data, pause)
 
 
 class _Encoding:
@@ -101,10 +109,11 @@ class _Encoding:
             packets = self._encoder.encode(part)
         return packets
 
-    def finish(self, pause: float) -> list[bytes]:
-        rest = bytes(self._pcm) + self._reader.finish() + bytes(int(self._rate * pause) * 2)
+    def finish(self, data: bytes, pause: float) -> list[bytes]:
+        rest = bytes(self._pcm) + self._reader.feed(data) + self._reader.finish()
         self._pcm.clear()
-        return self._encoder.encode(rest) + self._encoder.flush()
+        silence = bytes(int(self._rate * pause) * 2)
+        return self._encoder.encode(rest + silence) + self._encoder.flush()
 
 
 class _Passing:
@@ -155,13 +164,16 @@ class _Passing:
     def more(self) -> list[bytes]:
         return self._encoding.more() if self._encoding is not None else []
 
-    def finish(self, pause: float) -> list[bytes]:
+    def finish(self, data: bytes, pause: float) -> list[bytes]:
         if self._encoding is not None:
-            return self._encoding.finish(pause)
+            return self._encoding.finish(data, pause)
+        packets = self.feed(data)
+        if self._encoding is not None:
+            return packets + self._encoding.finish(b"", pause)
         if self._seen and not self._heads:
             raise _bad("no Opus stream in the Ogg data")
         count = -(-int(pause * 1000) // self._form.frame_duration)
-        return [_silence(self._form)] * count if self._passing else []
+        return packets + ([_silence(self._form)] * count if self._passing else [])
 
 
 @lru_cache(maxsize=64)

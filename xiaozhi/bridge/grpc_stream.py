@@ -76,6 +76,9 @@ class GrpcStream:
         self._outgoing = outgoing
         self._incoming = incoming
         self._max_bytes = max_bytes
+        # Written in this turn of the reactor, to cross to the other thread together: to wake
+        # it costs more than to carry an item. Bound: _HIGH, of all that is on its way.
+        self._fresh: list[bytes] = []
         # Items; one counted on the reactor, one on the asyncio thread, read on both.
         self._written = 0
         self._sent = 0
@@ -101,7 +104,9 @@ class GrpcStream:
         if self.listener is None:
             return True
         self._written += len(items)
-        self._thread.post(self._enqueue, items, monotonic())
+        if not self._fresh:
+            self._reactor.callLater(0, self._hand_over, monotonic())
+        self._fresh += items
         if self._written - self._sent < _HIGH:
             return True
         self._thread.post(self._ask)
@@ -110,7 +115,13 @@ class GrpcStream:
     def close(self) -> None:
         if self.listener is not None:
             self.listener = None
+            self._hand_over(monotonic())
             self._thread.post(self._close)
+
+    def _hand_over(self, since: float) -> None:
+        if self._fresh:
+            items, self._fresh = self._fresh, []
+            self._thread.post(self._enqueue, items, since)
 
     def _tell(self) -> None:
         """Tell one thing, and the next after whatever else is due: a burst of messages

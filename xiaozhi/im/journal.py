@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xiaozhi.ids import new_id
 from xiaozhi.im.backlog import Backlog
 from xiaozhi.im.writer import LogWriter, WriterSettings
 from xiaozhi.interfaces import ISessionStore, ISpool
@@ -61,7 +62,7 @@ class Journal:
         capacity: int = 10_000,
         spool_after: float = 1.0,
         retry_delays: tuple[float, float] = (0.5, 10.0),
-        new_id: Callable[[], UUID] = uuid4,
+        new_id: Callable[[], UUID] = new_id,
     ) -> None:
         """
         :param keep_content: whether what was said is written, or only that it was.

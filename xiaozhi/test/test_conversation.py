@@ -1005,8 +1005,8 @@ class SoundTests(ConversationCase):
         answer = house.until(visitor.device.text("?"))
         decoder = OpusDecoder(24000)
         sound = b"".join(map(decoder.decode, answer.packets))
-        # 4 characters of 45 ms; the codec delays sound by 6.5 ms.
-        end = int(24000 * (0.18 + 0.0065)) * 2
+        # 4 characters of 45 ms; the codec delays sound by 2.5 ms.
+        end = int(24000 * (0.18 + 0.0025)) * 2
         self.assertGreater(rms(sound[end - 240 : end]), 1500)
         self.assertLess(rms(sound[end + 960 :]), 300)
 

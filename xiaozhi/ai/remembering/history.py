@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from xiaozhi.ai.settings import HistorySettings
 from xiaozhi.errors import StoreError
+from xiaozhi.ids import new_id
 from xiaozhi.interfaces import IDialogueStore
 from xiaozhi.upkeep import Upkeep
 from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Utterance
@@ -48,7 +49,7 @@ class History:
         seconds: Callable[[], float],
         settings: HistorySettings,
         *,
-        new_id: Callable[[], UUID] = uuid4,
+        new_id: Callable[[], UUID] = new_id,
     ) -> None:
         """:param seconds: wall clock: seconds since the epoch."""
         self.dropped = 0

@@ -43,6 +43,11 @@ class ReadAhead:
         if self._reading is not None:
             self._reading.cancel()
 
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`pieces` goes on, or ends, without a wait."""
+        return bool(self._pieces) or (self._over and self._failure is None)
+
     async def pieces(self) -> AsyncGenerator[Sound, None]:
         """What has been read and what is being read.
 

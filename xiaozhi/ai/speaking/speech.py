@@ -49,7 +49,11 @@ class Mouth:
         """How the device wants its packets."""
         downlink, settings = self.downlink, self.settings
         return OpusForm(
-            downlink.sample_rate, downlink.frame_duration, settings.complexity, settings.bitrate
+            downlink.sample_rate,
+            downlink.frame_duration,
+            settings.complexity,
+            settings.bitrate,
+            settings.application,
         )
 
 
@@ -245,17 +249,18 @@ class Speech:
                     continue
                 heard = heard or bool(piece)
                 waiting += piece
-                # Where there is no hurry, fewer calls do the same.
-                if self._in_hand() < _AHEAD or len(waiting) >= worth(sound):
+                in_hand = self._in_hand()
+                # Of what there is no hurry for, or what comes with more, fewer calls do the same.
+                hurry = not in_hand or (in_hand < _AHEAD and not sentence.sound.ready)
+                if hurry or len(waiting) >= worth(sound):
                     await encode()
-        if waiting:
-            await encode()
         if not heard:
             # Words on the display and no sound: somebody has to know.
             raise ProviderError(
                 "no_sound", "the synthesiser gave no sound for a sentence", retryable=True
             )
-        await send(await mouth.offload(self._in_hand(), maker.finish, mouth.settings.pause))
+        pause = mouth.settings.pause
+        await send(await mouth.offload(self._in_hand(), maker.finish, bytes(waiting), pause))
         return tuple(kept)
 
     async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
