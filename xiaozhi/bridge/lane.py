@@ -201,7 +201,13 @@ class Lane:
         self._stop_timer()
         self.peer = Peer(announced.node, announced.boot_id, announced.credit)
         self.draining = announced.draining
-        self.outbox = Outbox(stream, clock, settings.coalesce, settings.max_message_bytes - 1024)
+        self.outbox = Outbox(
+            stream,
+            clock,
+            settings.coalesce,
+            settings.max_message_bytes - 1024,
+            busy=settings.coalesce_busy,
+        )
         self.state = LaneState.UP
         self.reconnects += 1
         self._up_since = clock.seconds()

@@ -13,6 +13,9 @@ from xiaozhi.bridge.streams import IStream
 # makes it cheap, and a busy reactor may come to the timer late.
 _ENOUGH = 16
 
+# Where company comes often, so many of them are enough: with few it is worth the wait.
+_COMPANY = 4
+
 # Seconds that what is in no hurry waits to travel with something else.
 _NO_HURRY = 0.05
 
@@ -40,11 +43,14 @@ class Outbox:
     arrives in one ``coalesce``, or what one session kept on top of ``_GATHERED``.
 
     :param coalesce: seconds.
+    :param busy: seconds, where sound has just been written before: then more is about to
+        come, and a wait for it makes fewer messages; not less than ``coalesce``.
     :param max_item_bytes: what a single item may measure.
     :ivar blocked: the stream is full: do not put, :meth:`queue_up`.
     """
 
     __slots__ = (
+        "_busy",
         "_clock",
         "_coalesce",
         "_items",
@@ -52,19 +58,28 @@ class Outbox:
         "_owing",
         "_queue",
         "_timer",
+        "_written",
         "blocked",
         "max_item_bytes",
         "stream",
     )
 
     def __init__(
-        self, stream: IStream, clock: IReactorTime, coalesce: float, max_item_bytes: int
+        self,
+        stream: IStream,
+        clock: IReactorTime,
+        coalesce: float,
+        max_item_bytes: int,
+        *,
+        busy: float = 0.0,
     ) -> None:
         self.stream = stream
         self.blocked = False
         self.max_item_bytes = max_item_bytes
         self._clock = clock
         self._coalesce = coalesce
+        self._busy = max(busy, coalesce)
+        self._written = -self._busy  # when the timer last had something written
         self._items: list[bytes] = []
         self._timer: IDelayedCall | None = None
         self._later: IDelayedCall | None = None  # for what is in no hurry
@@ -76,7 +91,7 @@ class Outbox:
         return len(self._items) + self.stream.pending
 
     def gather(self, item: bytes, *, hurry: bool = True) -> None:
-        """Send within ``coalesce``, or once there is company enough.
+        """Send within ``coalesce`` or ``busy``, or once there is company enough.
 
         :param hurry: False: with what is written next, if that comes soon enough.
         """
@@ -86,7 +101,10 @@ class Outbox:
         elif not hurry:
             self._wait()
         elif self._timer is None:
-            self._timer = self._clock.callLater(self._coalesce, self._due)
+            often = self._clock.seconds() - self._written < self._busy
+            self._timer = self._clock.callLater(self._busy if often else self._coalesce, self._due)
+        elif len(self._items) == _COMPANY:
+            self._timer.reset(self._coalesce)
 
     def put(self, item: bytes) -> None:
         """Send now."""
@@ -159,4 +177,5 @@ class Outbox:
 
     def _due(self) -> None:
         self._timer = None
+        self._written = self._clock.seconds()
         self.flush()

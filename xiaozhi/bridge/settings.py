@@ -100,6 +100,8 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :ivar sessions_per_stream: one stream is filled up to so many sessions before the
         next is used, then all by as many again: a stream that carries much does so in
         larger batches, which are what makes it cheap.
+    :ivar coalesce_busy: how long audio waits for company where it comes often, from many
+        devices: nobody hears it, and fewer messages are what makes them cheap.
     :ivar connect_timeout: from dialling until the other side has announced itself.
     :ivar heartbeat_interval: between an answer and the next ping.
     :ivar heartbeat_timeout: how long an answer may take.
@@ -118,6 +120,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tls: ClientTls = field(default_factory=ClientTls)
     streams_per_target: Annotated[int, Meta(ge=1, le=64)] = 2
     sessions_per_stream: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    coalesce_busy: Annotated[float, Meta(ge=0, le=0.1)] = 0.004
     connect_timeout: Seconds = 5.0
     heartbeat_interval: Seconds = 10.0
     heartbeat_timeout: Seconds = 5.0

@@ -14,7 +14,18 @@ from fnmatch import fnmatch
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
-BASE = {"burst", "collector", "errors", "ids", "served", "thoughts", "trace", "values", "wire", "_pb"}
+BASE = {
+    "burst",
+    "collector",
+    "errors",
+    "ids",
+    "served",
+    "thoughts",
+    "trace",
+    "values",
+    "wire",
+    "_pb",
+}
 SEAMS = {"interfaces"}
 MECHANISMS = {
     *("audio", "auth", "bridge", "cache", "component", "config", "listening", "logs"),

@@ -234,6 +234,30 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0.0021)
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [16, 4])
 
+    def test_audio_waits_longer_where_it_comes_often(self) -> None:
+        self.start(coalesce=0.001, coalesce_busy=0.004)
+        self.stream.announce()
+        link, _ = self.open()
+        before = len(self.stream.writes)
+
+        def one(wait: float) -> None:
+            link.send(m.Audio(b"x"))
+            self.clock.advance(wait)
+
+        one(0.0011)
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1])
+        one(0.0021)  # soon after the first: more may come
+        one(0.0016)
+        one(0.0004)
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3])
+        for _ in range(3):
+            one(0.0001)
+        one(0.0011)  # four are enough: those that come at the same time still go along
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 4])
+        self.clock.advance(0.06)
+        one(0.0011)  # alone again
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 4, 1])
+
     def test_audio_ahead_of_its_time_waits_for_what_is_written_next(self) -> None:
         self.start(coalesce=0.002)
         self.stream.announce()
