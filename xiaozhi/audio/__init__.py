@@ -6,12 +6,13 @@ and one thread at a time; different objects may be used in different threads.
 """
 
 from xiaozhi.audio.opus import OpusDecoder, OpusEncoder
-from xiaozhi.audio.packets import OpusForm, PacketMaker, worth
+from xiaozhi.audio.packets import SLICE_SECONDS, OpusForm, PacketMaker, size_of
 from xiaozhi.audio.pcm import Resampler, louder, resample, rms
 from xiaozhi.audio.reader import SoundReader
 from xiaozhi.audio.wav import read_wav, write_wav
 
 __all__ = [
+    "SLICE_SECONDS",
     "OpusDecoder",
     "OpusEncoder",
     "OpusForm",
@@ -22,6 +23,6 @@ __all__ = [
     "resample",
     "louder",
     "rms",
-    "worth",
+    "size_of",
     "write_wav",
 ]

@@ -16,8 +16,8 @@ from xiaozhi.wire.opus import packet_ms
 #: get their turn at the worker threads.
 SLICE_SECONDS = 0.24
 
-# The same at 64 kbit/s, in bytes.
-_COMPRESSED = 2048
+# Bytes of a second of compressed sound, where there is little of it: 32 kbit/s.
+_COMPRESSED = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +186,8 @@ def _bad(message: str) -> ProviderError:
     return ProviderError("bad_sound", message, retryable=False)
 
 
-def worth(sound: SoundFormat) -> int:
-    """Bytes of a synthesiser's sound that are worth a call, where there is no hurry: some
-    :data:`SLICE_SECONDS`."""
+def size_of(seconds: float, sound: SoundFormat) -> int:
+    """Bytes of a synthesiser's sound that last so long, or longer if it is compressed little."""
     if sound.encoding is Encoding.PCM:
-        return int(sound.sample_rate * sound.channels * SLICE_SECONDS) * 2
-    return _COMPRESSED
+        return int(sound.sample_rate * sound.channels * seconds) * 2
+    return int(_COMPRESSED * seconds)

@@ -407,7 +407,7 @@ class NarrowTests(SynchronousTestCase):
             del end.all[:]
             for number in range(40):
                 here.send(make(number, number % 10 != 0))
-                world.clock.pump([0.001] * 4)
+                world.clock.pump([0.001] * 6)  # longer than sound waits for company
             self.assertEqual(_numbers(end.all), list(range(40)), name)
             there.pause()
             for number in range(40):

@@ -17,7 +17,7 @@ from xiaozhi.ai.speaking.phrases import Phrase, Phrases
 from xiaozhi.ai.speaking.readahead import ReadAhead, Sound
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
-from xiaozhi.audio import OpusForm, PacketMaker, worth
+from xiaozhi.audio import SLICE_SECONDS, OpusForm, PacketMaker, size_of
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ISynthesizer, TimedOffload
 from xiaozhi.values import SoundFormat
@@ -249,10 +249,7 @@ class Speech:
                     continue
                 heard = heard or bool(piece)
                 waiting += piece
-                in_hand = self._in_hand()
-                # Of what there is no hurry for, or what comes with more, fewer calls do the same.
-                hurry = not in_hand or (in_hand < _AHEAD and not sentence.sound.ready)
-                if hurry or len(waiting) >= worth(sound):
+                if len(waiting) >= size_of(self._patience(sentence.sound), sound):
                     await encode()
         if not heard:
             # Words on the display and no sound: somebody has to know.
@@ -262,6 +259,14 @@ class Speech:
         pause = mouth.settings.pause
         await send(await mouth.offload(self._in_hand(), maker.finish, bytes(waiting), pause))
         return tuple(kept)
+
+    def _patience(self, source: ReadAhead) -> float:
+        """Seconds of sound that are worth a call to a thread: fewer calls do the same."""
+        in_hand = self._in_hand()
+        if in_hand and source.ready:
+            return SLICE_SECONDS
+        # A vendor may be no faster than speech: then half of what is in hand is left.
+        return min(SLICE_SECONDS, in_hand / 2)
 
     async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
         for packet in packets:
