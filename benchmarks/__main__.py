@@ -22,7 +22,7 @@ from benchmarks import (
     turn,
     uplink,
 )
-from benchmarks.process import Broken
+from benchmarks.process import Broken, Stolen
 from benchmarks.result import Result, table
 
 # A socket for each connection at both ends, and some.
@@ -156,7 +156,8 @@ def main() -> int:
             parser.error(f"no benchmark {name!r}; there are: {', '.join(known)}")
     more_files()
     began = time.monotonic()
-    results, broken = [], 0
+    results: list[Result] = []
+    broken, stolen = 0, Stolen()
     size = options.size if options.soak is None else replace(options.size, soak=options.soak)
     every = benches(size)
     if options.size is QUICK and not options.names:
@@ -166,8 +167,9 @@ def main() -> int:
             print(one, file=sys.stderr)
             broken += 1
         else:
-            print(one.line(), flush=True)
-            results.append(one)
+            seen = replace(one, more={**one.more, "stolen": stolen.lately()})
+            print(seen.line(), flush=True)
+            results.append(seen)
     print("", *table(results), f"{time.monotonic() - began:.0f} s", sep="\n")
     return 1 if broken else 0
 

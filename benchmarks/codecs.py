@@ -29,7 +29,6 @@ from xiaozhi.providers.doubles import ToneSettings, ToneSynthesizer
 T = TypeVar("T")
 
 _UP, _NATIVE, _DOWN = 16000, 48000, 24000
-_SPEECH = SpeechSettings()
 
 
 def _codec(mode: str, rate: int) -> Any:
@@ -47,13 +46,13 @@ def _decoder() -> Callable[[bytes], object]:
     return decode
 
 
-def _encoder() -> Callable[[AudioFrame], object]:
+def _encoder(settings: SpeechSettings) -> Callable[[AudioFrame], object]:
     codec = _codec("w", _DOWN)
-    codec.bit_rate = _SPEECH.bitrate
+    codec.bit_rate = settings.bitrate
     codec.options = {
-        "application": _SPEECH.application,
+        "application": settings.application,
         "frame_duration": str(round(FRAME_SECONDS * 1000)),
-        "compression_level": str(_SPEECH.complexity),
+        "compression_level": str(settings.complexity),
     }
     codec.open()
     encode: Callable[[AudioFrame], object] = codec.encode
@@ -85,20 +84,25 @@ def decode(streams: int, seconds: float) -> float:
     return _cost([_decoder() for _ in range(streams)], sound)
 
 
-def encode(streams: int, words: str) -> Deferred[float]:
-    """What a second of an answer costs."""
+def encode(streams: int, words: str, speech: dict[str, Any]) -> Deferred[float]:
+    """What a second of an answer costs.
+
+    :param speech: the service's settings, as far as they are not the defaults.
+    """
+    settings = SpeechSettings(**speech)
 
     async def cost() -> float:
-        return _cost([_encoder() for _ in range(streams)], _frames(await _spoken(words)))
+        sound = _frames(await _spoken(words, settings.pause))
+        return _cost([_encoder(settings) for _ in range(streams)], sound)
 
     return Deferred.fromCoroutine(cost())
 
 
-async def _spoken(words: str) -> bytes:
+async def _spoken(words: str, seconds: float) -> bytes:
     """As the service has it said by the double, and a pause behind each sentence."""
     tone = ToneSynthesizer(ToneSettings(sample_rate=_DOWN), None)
     # Not digital silence, with which libopus takes three times as long.
-    pause = quiet(_SPEECH.pause, _DOWN)
+    pause = quiet(seconds, _DOWN)
     splitter = SentenceSplitter()
     said = [
         b"".join([piece async for piece in tone.synthesize(sentence, "en")]) + pause

@@ -26,6 +26,29 @@ def busy() -> float:
     return (user + nice + system + interrupt + soft) / _TICK
 
 
+class Stolen:
+    """The part of its CPU time that a virtual machine did not get: the host gave it to others.
+
+    Where it is more than a hundredth or so, times of this run tell of the host.
+    """
+
+    def __init__(self) -> None:
+        self._share, self._since = 0.0, self._read()
+
+    def lately(self) -> float:
+        """Since the last call; where that was less than a second of CPU ago, what it said."""
+        (before, all_before), now = self._since, self._read()
+        if now[1] - all_before >= 1.0:
+            self._since = now
+            self._share = round((now[0] - before) / (now[1] - all_before), 4)
+        return self._share
+
+    @staticmethod
+    def _read() -> tuple[float, float]:
+        fields = [int(one) / _TICK for one in Path("/proc/stat").read_text().split()[1:9]]
+        return fields[7], sum(fields)
+
+
 class Process:
     """One child.
 

@@ -11,6 +11,9 @@ decoding and resampling the same packets, and encoding the same answers with the
 settings. It is measured in turns with them, on two cores at a time: the service has
 both busy, and virtual machines are slower then. ``speech`` is both together.
 
+``speech_voip`` is the same with answers encoded with SILK, which costs three times as much:
+then there is more codec beside the same work of the service.
+
 ``talking_per_core`` counts devices that ask by voice and listen to the answer, without
 a pause: so many of them would use all of one core. ``codecs`` is the part of the CPU that
 their sound costs at the floor; ``per_reactor`` is how many would fill the reactor's thread,
@@ -39,6 +42,7 @@ _END_SILENCE = 700.0
 # Thirty characters, 60 ms of sound each.
 _ANSWER = "All right then, so shall it be."
 _SETTLE = 0.3
+_VOIP = {"application": "voip", "complexity": 5, "bitrate": 24000}
 
 
 class _Meter:
@@ -69,7 +73,18 @@ def run(devices: int, seconds: float, turns: int, rounds: int) -> Iterator[Resul
     """:param seconds: of speech without a pause, in each round.
     :param turns: of each device that talks.
     """
+    yield from _with({}, devices, seconds, turns, rounds)
+    yield from _with(_VOIP, devices, seconds, 0, rounds)
+
+
+def _with(
+    speech: dict[str, Any], devices: int, seconds: float, turns: int, rounds: int
+) -> Iterator[Result]:
+    """:param speech: settings that are not the defaults.
+    :param turns: 0: no talks.
+    """
     settings = talkative()
+    settings["session"]["speech"] = speech
     settings["selected"]["vad"] = "webrtc"
     settings["providers"]["llm"]["scripted"]["answers"] = [_ANSWER]
     settings["providers"]["tts"] = {"tone": {"pace": 2}}
@@ -84,16 +99,19 @@ def run(devices: int, seconds: float, turns: int, rounds: int) -> Iterator[Resul
         up, down = _Meter(brain), _Meter(brain)
         for _ in range(rounds):
             decoding.append(_bare(codecs, "decode", streams=devices, seconds=_FLOOR_SECONDS))
-            encoding.append(_bare(codecs, "encode", streams=devices, words=_ANSWER))
+            encoding.append(_bare(codecs, "encode", streams=devices, words=_ANSWER, speech=speech))
             with up:
                 up.passed(near.ask("speak", seconds=seconds))
             with down:
                 down.passed(near.ask("ask", words="well?"))
         floor_in, floor_out = (1000 * sum(one) / rounds for one in (decoding, encoding))
         more: dict[str, Any] = {"devices": devices, "rounds": rounds}
+        both, floor = up.each + down.each, floor_in + floor_out
+        if speech:
+            yield _cost("speech_voip", both, floor, Aim("ratio", _MOST), more | speech)
+            return
         yield _cost("speech_in", up.each, floor_in, None, more)
         yield _cost("speech_out", down.each, floor_out, None, more)
-        both, floor = up.each + down.each, floor_in + floor_out
         yield _cost("speech", both, floor, Aim("ratio", _MOST), more)
         began, cpu, reactor = time.monotonic(), brain.cpu(), brain.main_cpu()
         told = near.ask("talk", seconds=_QUESTION, turns=turns, wait=60.0 + 20 * turns)

@@ -89,7 +89,7 @@ class BenchmarkTests(TestCase):
         out, err, status = await self.benchmarks("--tiny", "talking_per_core")
         self.assertEqual((err, status), ("", 0))
         lines = self.lines(out)
-        names = ["speech_in", "speech_out", "speech", "talking_per_core"]
+        names = ["speech_in", "speech_out", "speech", "talking_per_core", "speech_voip"]
         self.assertEqual([line["bench"] for line in lines], names)
         for line in lines[:3]:
             self.assertTrue(line["figure"] and line["floor"], line)

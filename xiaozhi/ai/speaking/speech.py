@@ -24,7 +24,7 @@ from xiaozhi.values import SoundFormat
 from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
 
 # Seconds by which sound is so much earlier than it is played that it need not hurry.
-_AHEAD = 0.5
+_AHEAD = 0.3
 
 
 @dataclass(frozen=True, slots=True)
