@@ -91,8 +91,8 @@ class BargeIn:
             self._silence()
 
     def uttered(self, recognition: IRecognition) -> None:
-        """It has ended: its words decide."""
-        if not self._floor.paused:
+        """It has ended: its words decide, behind those that are still being recognised."""
+        if not (self._floor.paused or self._candidates):
             # Too short a voice to be anybody's.
             recognition.cancel()
             return

@@ -239,8 +239,9 @@ class Session:
         self._sound = self._clock.seconds()
         if audio.payload:
             self._ears.hear(audio.payload)
-        elif listening:
-            # A browser ends a recording with an empty packet (§13).
+        elif listening and (self._ears.busy or self._mode is not ListenMode.REALTIME):
+            # A browser ends a recording with an empty packet (§13); in realtime that is
+            # the end of what is being said and no more.
             self._listen_stopped()
         # What was heard may have been a noise.
         self._announcements.offer()
@@ -280,7 +281,7 @@ class Session:
 
     def _uttered(self, recognition: IRecognition) -> None:
         """An utterance ended: answer it."""
-        if self.state is State.ANSWERING:
+        if self.state is State.ANSWERING or self._barge_in.deciding:
             self._barge_in.uttered(recognition)
         else:
             self._begin(lambda turn: turn.answer(recognition.finish(), spoken=True))

@@ -229,7 +229,8 @@ class Pacer:
         """Play nothing of a turn for a while, or go on where it was. The device plays
         what it has got. A turn that has not begun yet does so in silence."""
         if paused:
-            if turn in (self._turn, self._tail) or turn > self._ended:
+            waits = any(item.turn == turn for item in self._queue)
+            if waits or turn in (self._turn, self._tail) or turn > self._ended:
                 self._paused = turn
         elif turn == self._paused:
             self._paused = None

@@ -421,6 +421,22 @@ class InterruptionTests(ConversationCase):
         self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello"])
         self.assert_paired(visitor)
 
+    def test_what_is_said_while_what_was_said_before_is_still_recognised(self) -> None:
+        """The answer it was said over is over; both are answered, in their order."""
+        house = self.house(
+            asr={"texts": ("", "first", "second"), "delay": 2.5},
+            llm={"replies": {"first": "One.", "second": "Two."}},
+        )
+        visitor = house.connect(mode=ListenMode.REALTIME)
+        visitor.device.say(SPEECH).addErrback(lambda _: None)
+        for _ in range(2):
+            house.run(2)
+            visitor.device.microphone.say(SPEECH)
+        house.run(8)
+        self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["first", "second"])
+        self.assertEqual([s.text for s in visitor.seen(e.Sentence)][-1], "Two.")
+        self.assert_paired(visitor)
+
     def test_two_utterances_over_an_answer(self) -> None:
         """The first ends it, and nothing more of it is played; the second is answered, too."""
         house = self.house(
@@ -714,6 +730,19 @@ class WakeWordTests(ConversationCase):
         browser.say(type="listen", state="start", mode="auto")
         self.hears(house, browser, SPEECH + bytes(32 * 1500))
         self.assertGreater(int(browser.of("stt")[-1]["text"]), 900 + 600)
+
+    def test_an_empty_packet_closes_no_open_microphone(self) -> None:
+        """It ends what is being said (§13), and realtime goes on listening (§4.4)."""
+        house = self.house()
+        browser = house.browse()
+        browser.say(type="hello")
+        browser.say(type="listen", state="start", mode="realtime")
+        browser.link.binary_received(b"")
+        for times in (1, 2):
+            self.hears(house, browser, SPEECH)
+            browser.link.binary_received(b"")
+            house.run(3)
+            self.assertEqual([text["text"] for text in browser.of("stt")], ["hello"] * times)
 
     def test_is_greeted_if_so_configured(self) -> None:
         house = self.house(session=SessionSettings(wake=WakeSettings(greeting="Yes?")))

@@ -401,6 +401,18 @@ class PressureTests(PacerCase):
         self.wait(1)
         self.assertEqual(self.device.story()[-1], "stop 1")
 
+    def test_pause_of_a_turn_that_waits_for_another(self) -> None:
+        """All of it has come, and the device still plays the one before."""
+        self.turn(10)
+        self.wait(0.1)
+        self.turn(3, 2)
+        self.pacer.pause(2, paused=True)
+        self.wait(2)
+        self.assertEqual(self.device.story()[-1], "start 2")
+        self.pacer.pause(2, paused=False)
+        self.wait(1)
+        self.assertEqual(self.device.story()[-1], "stop 2")
+
     def test_flush_of_a_paused_turn(self) -> None:
         self.turn(10)
         self.wait(0.1)
