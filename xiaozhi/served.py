@@ -41,6 +41,29 @@ def noting(notes: Notes | None) -> Iterator[None]:
         _notes.reset(token)
 
 
+class Who:
+    """Notes who was asked last.
+
+    :ivar provider: and ``model``: as in :meth:`Notes.by`; empty while nobody was.
+    """
+
+    provider = model = ""
+
+    def __init__(self) -> None:
+        self._before = _notes.get()
+
+    def by(self, kind: str, provider: str, model: str) -> None:
+        """See :class:`Notes`; who wanted to know before is told, too."""
+        self.provider, self.model = provider, model
+        if self._before is not None:
+            self._before.by(kind, provider, model)
+
+    def used(self, tokens_in: int, tokens_out: int) -> None:
+        """As :meth:`by`."""
+        if self._before is not None:
+            self._before.used(tokens_in, tokens_out)
+
+
 def by(kind: str, provider: str, model: str) -> None:
     """Note who is asked."""
     if (notes := _notes.get()) is not None:

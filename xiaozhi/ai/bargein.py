@@ -26,18 +26,6 @@ from xiaozhi.values import Transcript
 _MOST = 3
 
 
-class _Who:
-    """Who recognises it: a :class:`xiaozhi.served.Notes`."""
-
-    provider = model = ""
-
-    def by(self, kind: str, provider: str, model: str) -> None:
-        self.provider, self.model = provider, model
-
-    def used(self, tokens_in: int, tokens_out: int) -> None:
-        """That costs no tokens."""
-
-
 class BargeIn:
     """Decides about what is heard during an answer.
 
@@ -98,7 +86,7 @@ class BargeIn:
             return
         if len(self._candidates) >= _MOST:
             self._candidates[0].cancel()
-        who = _Who()
+        who = served.Who()
         with served.noting(who):
             candidate = Deferred.fromCoroutine(self._understood(recognition.finish(), who))
         self._candidates.append(candidate)
@@ -115,7 +103,7 @@ class BargeIn:
         for candidate in candidates:
             candidate.cancel()
 
-    async def _understood(self, heard: Awaitable[Transcript], who: _Who) -> Overheard | None:
+    async def _understood(self, heard: Awaitable[Transcript], who: served.Who) -> Overheard | None:
         """:return: None: there are no words in it."""
         ended = self._clock.seconds()
         try:

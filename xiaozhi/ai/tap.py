@@ -128,7 +128,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     )
     if kept.pictures.keep:
         providers = replace(providers, vlllm=Album(providers.vlllm, files))
-    phrases = Phrases(files, _voice(settings))
+    phrases = Phrases(files, *_voice(settings))
     rehearsal = Rehearsal(phrases, providers.tts, offload.within, reactor, settings.session)
 
     def health() -> dict[str, Any]:
@@ -242,10 +242,10 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     return program
 
 
-def _voice(settings: Settings) -> str:
-    """Who speaks: the preferred synthesiser and all that is set about it."""
+def _voice(settings: Settings) -> tuple[str, str]:
+    """Who speaks: the preferred synthesiser with all that is set about it; its name."""
     name, *_ = names({"tts": settings.selected.tts})["tts"] or ("",)
     told = settings.providers.get("tts", {})
     own = told.get(name) if isinstance(told, dict) else None
     # Keys of vendors are among them: only a digest leaves here.
-    return f"{name} {sha256(msgspec.json.encode(own, order='sorted')).hexdigest()[:16]}"
+    return f"{name} {sha256(msgspec.json.encode(own, order='sorted')).hexdigest()[:16]}", name

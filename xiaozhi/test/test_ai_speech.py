@@ -11,6 +11,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from xiaozhi import served
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.settings import SessionSettings, SpeechSettings, TurnSettings, WakeSettings
 from xiaozhi.ai.speaking.phrases import AREA, Phrases
@@ -48,10 +49,12 @@ class Vendor:
         self.asked: list[tuple[float, str]] = []
         self.closed: list[str] = []
         self.down = False
+        self.name = ""
         self.failing: tuple[str, ...] = ()
 
     async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
         self.asked.append((self.clock.seconds(), text))
+        served.by("tts", self.name, "")
         try:
             await deferLater(self.clock, self.first)
             if self.down or text in self.failing:
@@ -253,6 +256,27 @@ class PhraseTests(SpeechCase):
             self.pronounce("Sorry.", language)
             self.run_for(3)
             self.assertEqual(len(self.vendor.asked), asked + 1)
+
+    def test_a_substitute_s_voice_is_for_want_of_the_preferred_one(self) -> None:
+        def speaks(name: str) -> None:
+            self.sent.clear()
+            self.vendor.name = name
+            self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice", "preferred"))
+            self.speech = self.begin()
+            self.pronounce("Sorry.").addErrback(lambda _: None)
+            self.run_for(3)
+
+        speaks("another")
+        first = self.heard()
+        self.vendor.down = True
+        speaks("another")
+        self.assertEqual(self.heard(), first, "nobody speaks, but the substitute has")
+        self.vendor.down = False
+        speaks("preferred")
+        self.assertEqual(len(self.vendor.asked), 3)
+        speaks("preferred")
+        self.assertEqual(len(self.vendor.asked), 3)
+        self.assertEqual(len(self.files.kept), 2)
 
     def test_half_a_phrase_is_not_kept(self) -> None:
         done = self.pronounce("Sorry.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import msgspec
 from twisted.logger import Logger
@@ -41,40 +41,53 @@ class Phrases:
     Bound: the last 256 in memory; the file store has bounds of its own. A store that
     cannot be read or written costs a synthesis, nothing else.
 
+    What a substitute has spoken, while the preferred synthesiser was away, is kept apart:
+    it is for when nobody can speak.
+
     :param voice: names the voice and its settings: with another one everything is
         spoken anew.
+    :param speaker: the preferred provider's name; empty: there are no substitutes.
     """
 
     _log = Logger()
 
-    def __init__(self, files: IFileStore, voice: str) -> None:
+    def __init__(self, files: IFileStore, voice: str, speaker: str = "") -> None:
         self._files = files
         self._voice = voice
-        self._known: OrderedDict[Phrase, tuple[bytes, ...]] = OrderedDict()
+        self._speaker = speaker
+        self._known: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
         self._failing = False
 
-    async def find(self, phrase: Phrase) -> tuple[bytes, ...] | None:
-        """Its packets, if it has been spoken before."""
-        packets = self._known.get(phrase)
+    async def find(self, phrase: Phrase, *, substitute: bool = False) -> tuple[bytes, ...] | None:
+        """Its packets, if it has been spoken before.
+
+        :param substitute: by a substitute.
+        """
+        key = self._key(phrase, substitute)
+        packets = self._known.get(key)
         if packets is None:
-            packets = await self._read(phrase)
+            packets = await self._read(key)
             if packets is not None:
-                self._remember(phrase, packets)
+                self._remember(key, packets)
         else:
-            self._known.move_to_end(phrase)
+            self._known.move_to_end(key)
         return packets
 
-    async def keep(self, phrase: Phrase, packets: Sequence[bytes]) -> None:
-        """It has been spoken."""
-        self._remember(phrase, tuple(packets))
+    async def keep(self, phrase: Phrase, packets: Sequence[bytes], speaker: str = "") -> None:
+        """It has been spoken.
+
+        :param speaker: the provider that did; empty: the preferred one.
+        """
+        key = self._key(phrase, bool(speaker and self._speaker) and speaker != self._speaker)
+        self._remember(key, tuple(packets))
         try:
-            await self._files.put(AREA, self._key(phrase), msgspec.msgpack.encode(list(packets)))
+            await self._files.put(AREA, key, msgspec.msgpack.encode(list(packets)))
         except StoreError as error:
             self._failed(error)
 
-    async def _read(self, phrase: Phrase) -> tuple[bytes, ...] | None:
+    async def _read(self, key: str) -> tuple[bytes, ...] | None:
         try:
-            data = await self._files.get(AREA, self._key(phrase))
+            data = await self._files.get(AREA, key)
             return None if data is None else msgspec.msgpack.decode(data, type=tuple[bytes, ...])
         except StoreError as error:
             self._failed(error)
@@ -83,8 +96,8 @@ class Phrases:
             pass
         return None
 
-    def _remember(self, phrase: Phrase, packets: tuple[bytes, ...]) -> None:
-        self._known[phrase] = packets
+    def _remember(self, key: str, packets: tuple[bytes, ...]) -> None:
+        self._known[key] = packets
         if len(self._known) > _IN_MEMORY:
             self._known.popitem(last=False)
 
@@ -93,7 +106,6 @@ class Phrases:
             self._failing = True
             self._log.warn("phrases are not kept in files: {error}", error=error)
 
-    def _key(self, phrase: Phrase) -> str:
-        form = phrase.form
-        told = (form.sample_rate, form.frame_duration, form.complexity, form.bitrate)
-        return msgspec.json.encode((self._voice, phrase.language, phrase.words, told)).decode()
+    def _key(self, phrase: Phrase, substitute: bool) -> str:
+        told = (self._voice, phrase.language, phrase.words, astuple(phrase.form), substitute)
+        return msgspec.json.encode(told).decode()

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from xiaozhi import served
 from xiaozhi.ai.remembering.heard import Script
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
 from xiaozhi.ai.speaking.phrases import Phrase, Phrases
@@ -210,12 +211,23 @@ class Speech:
             await self._synthesize(sentence)
             return
         mouth = self._mouth
-        packets = await mouth.phrases.find(sentence.phrase)
-        if packets is not None:
-            await self._send(packets)
-            return
-        packets = await self._synthesize(sentence, alone=True)
-        await mouth.phrases.keep(sentence.phrase, packets)
+        phrase, phrases = sentence.phrase, mouth.phrases
+        packets = await phrases.find(phrase)
+        if packets is None:
+            who, before = served.Who(), self.sent_ms
+            with served.noting(who):
+                sentence.sound.start()
+            try:
+                spoken = await self._synthesize(sentence, alone=True)
+            except ProviderError:
+                # Better in another voice than not at all.
+                packets = await phrases.find(phrase, substitute=True)
+                if packets is None or self.sent_ms > before:
+                    raise
+            else:
+                await phrases.keep(phrase, spoken, who.provider)
+                return
+        await self._send(packets)
 
     async def _synthesize(self, sentence: _Sentence, *, alone: bool = False) -> tuple[bytes, ...]:
         """:param alone: its packets must not depend on what was said before.
