@@ -11,8 +11,8 @@ from xiaozhi.ai.album import AREA, Album
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IVisionModel
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import scripted
 from xiaozhi.testing.logs import LogLines
+from xiaozhi.testing.parts import scripted
 from xiaozhi.values import Picture
 
 CAT = Picture(b"a cat", "image/png", 1, 1)

@@ -16,7 +16,7 @@ from xiaozhi.ai.remembering.history import History
 from xiaozhi.ai.scripts import is_word_border
 from xiaozhi.ai.settings import DialogueSettings, SessionSettings
 from xiaozhi.test.test_ai_history import CALL, HistoryCase
-from xiaozhi.testing.house import talk
+from xiaozhi.testing.parts import talk
 from xiaozhi.values import Role, Utterance
 
 QUESTION = Utterance(Role.USER, "what time is it")

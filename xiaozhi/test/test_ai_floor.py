@@ -9,14 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.floor import Floor
-from xiaozhi.ai.settings import SpeechSettings, TurnSettings
-from xiaozhi.ai.speaking.phrases import Phrases
-from xiaozhi.ai.speaking.speech import Mouth
-from xiaozhi.ai.thinking.mind import Mind
-from xiaozhi.ai.thinking.tools import Toolbox
-from xiaozhi.ai.waiting import Gate
-from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import remembering, scripted, talk, within
+from xiaozhi.testing.parts import mind, mouth, remembering, scripted, talk
 from xiaozhi.wire import messages as m
 
 
@@ -26,31 +19,13 @@ class FloorTests(SynchronousTestCase):
         self.sent: list[Any] = []
         self.over = 0
         providers = scripted(self.clock)
-        limits = TurnSettings()
-        mouth = Mouth(
-            synthesizer=providers.tts,
-            send=self.sent.append,
-            gate=Gate(is_open=True),
-            downlink=m.AudioParams(sample_rate=24000),
-            offload=within,
-            clock=self.clock,
-            settings=SpeechSettings(),
-            limits=limits,
-            phrases=Phrases(MemoryFiles(), "voice"),
+        dialogue = talk(remembering(Clock(), self.clock.seconds), self.clock, self.clock.seconds)
+        self.floor = Floor(
+            0,
+            mind(self.clock, providers.llm, dialogue),
+            mouth(self.clock, providers.tts, self.sent.append),
+            self.ended,
         )
-        mind = Mind(
-            session_id="s",
-            model=providers.llm,
-            dialogue=talk(remembering(Clock(), self.clock.seconds), self.clock, self.clock.seconds),
-            toolbox=Toolbox(),
-            tools_ready=Gate(is_open=True),
-            tools_wait=0,
-            recall_wait=0,
-            language="en",
-            clock=self.clock,
-            limits=limits,
-        )
-        self.floor = Floor(0, mind, mouth, self.ended)
         self.late = 0
 
     def ended(self) -> None:

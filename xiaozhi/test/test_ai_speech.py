@@ -17,14 +17,14 @@ from xiaozhi.ai.settings import SessionSettings, SpeechSettings, TurnSettings, W
 from xiaozhi.ai.speaking.phrases import AREA, Phrases
 from xiaozhi.ai.speaking.readahead import ReadAhead
 from xiaozhi.ai.speaking.rehearsal import Rehearsal
-from xiaozhi.ai.speaking.speech import Mouth, Speech
+from xiaozhi.ai.speaking.speech import Speech
 from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProviderError, StoreError
 from xiaozhi.interfaces import IFileStore, IFileWriter, ISynthesizer
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import within
+from xiaozhi.testing.parts import mouth, within
 from xiaozhi.values import Encoding, SoundFormat
 from xiaozhi.wire import messages as m
 
@@ -78,15 +78,11 @@ class SpeechCase(SynchronousTestCase):
         self.phrases = Phrases(self.files, "voice")
         self.sent: list[tuple[float, Any]] = []
         self.gate = Gate(is_open=True)
-        self.mouth = Mouth(
-            synthesizer=self.vendor,
-            send=lambda message: self.sent.append((self.clock.seconds(), message)),
+        self.mouth = mouth(
+            self.clock,
+            self.vendor,
+            lambda message: self.sent.append((self.clock.seconds(), message)),
             gate=self.gate,
-            downlink=m.AudioParams(sample_rate=24000),
-            offload=within,
-            clock=self.clock,
-            settings=SpeechSettings(),
-            limits=TurnSettings(),
             phrases=self.phrases,
         )
         self.speech = self.begin()
@@ -245,12 +241,12 @@ class PhraseTests(SpeechCase):
         self.pronounce("Sorry.")
         self.run_for(3)
         other = m.AudioParams(sample_rate=16000)
-        for mouth, language in (
+        for another, language in (
             (replace(self.mouth, phrases=Phrases(self.files, "another")), "en"),
             (replace(self.mouth, downlink=other), "en"),
             (self.mouth, "de"),
         ):
-            self.mouth = mouth
+            self.mouth = another
             self.speech = self.begin()
             asked = len(self.vendor.asked)
             self.pronounce("Sorry.", language)

@@ -12,19 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.settings import SpeechSettings, TurnSettings
-from xiaozhi.ai.speaking.phrases import Phrases
-from xiaozhi.ai.speaking.speech import Mouth, Speech
+from xiaozhi.ai.settings import TurnSettings
+from xiaozhi.ai.speaking.speech import Speech
 from xiaozhi.ai.texts import text
-from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.thinking.tools import Toolbox
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.turn import Turn
-from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProviderError, ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
-from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.house import remembering, scripted, talk, within
+from xiaozhi.testing.parts import mind, mouth, remembering, scripted, talk
 from xiaozhi.values import (
     Delta,
     Role,
@@ -96,30 +92,9 @@ class TurnTests(SynchronousTestCase):
         history = remembering(Clock(), self.clock.seconds)
         self.dialogue = talk(history, self.clock, self.clock.seconds)
         Deferred.fromCoroutine(self.dialogue.recall())
-        limits = TurnSettings()
-        self.mouth = Mouth(
-            synthesizer=providers.tts,
-            send=self.sent.append,
-            gate=Gate(is_open=True),
-            downlink=m.AudioParams(sample_rate=24000),
-            offload=within,
-            clock=self.clock,
-            settings=SpeechSettings(),
-            limits=limits,
-            phrases=Phrases(MemoryFiles(), "voice"),
-        )
-        self.mind = Mind(
-            session_id="s",
-            model=providers.llm,
-            dialogue=self.dialogue,
-            toolbox=Toolbox([Tool("first", self.first), Tool("second", self.second)]),
-            tools_ready=Gate(is_open=True),
-            tools_wait=0,
-            recall_wait=0,
-            language="en",
-            clock=self.clock,
-            limits=limits,
-        )
+        tools = Tool("first", self.first), Tool("second", self.second)
+        self.mouth = mouth(self.clock, providers.tts, self.sent.append)
+        self.mind = mind(self.clock, providers.llm, self.dialogue, *tools)
         self.turn = Turn(1, self.mind, self.mouth)
 
     def ask(self) -> Deferred[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.settings import (
@@ -18,9 +19,10 @@ from xiaozhi.ai.settings import (
 from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.device import events as e
 from xiaozhi.device.identity import numbered
+from xiaozhi.device.mcp import DeviceTool
 from xiaozhi.im.delivery import Delivery
 from xiaozhi.testing.house import AI, SPEECH, Browser, House, Visitor
-from xiaozhi.values import Direction, Receipt
+from xiaozhi.values import Direction, Receipt, Role
 from xiaozhi.wire.jsontext import Dialect
 from xiaozhi.wire.mail import Mail
 from xiaozhi.wire.messages import Features, ListenMode, Playback, PlaybackState
@@ -206,6 +208,42 @@ class ToolTests(ConversationCase):
         self.assertEqual([tool.name for tool in answer.tools], ["self.audio_speaker.set_volume"])
         self.assertEqual(visitor.device.panel.volume, 30)
         self.assertEqual(answer.text, "true")
+
+    def test_several_in_one_reply(self) -> None:
+        """A device runs one call at a time (§5.2): it is not asked for the next one before
+        it has answered. The server's own go on beside it."""
+        ran: list[str] = []
+        answer: Deferred[str] = Deferred()
+
+        async def slow(_: object) -> str:
+            ran.append("slow")
+            return await answer
+
+        async def quick(_: object) -> str:
+            ran.append("quick")
+            return "quickly"
+
+        names = ("self_slow", "self_quick", "get_date")
+        house = self.house(llm={"calls": tuple({"name": name} for name in names)})
+        visitor = house.connect(
+            tools=(
+                DeviceTool("self.slow", "Slow.", slow),
+                DeviceTool("self.quick", "Quick.", quick),
+            )
+        )
+        asked = visitor.device.text("do all")
+        house.run(2)
+        self.assertEqual(ran, ["slow"])
+        answer.callback("slowly")
+        house.until(asked)
+        self.assertEqual(ran, ["slow", "quick"])
+        house.run(1)
+        said = self.successResultOf(
+            Deferred.fromCoroutine(house.history.recall(visitor.device.identity.device_id, 99))
+        )
+        results = [entry.said.text for entry in said if entry.said.role is Role.TOOL]
+        self.assertEqual(results[:2], ["slowly", "quickly"])
+        self.assertIn("2026-09-21", results[2])
 
     def test_on_the_server(self) -> None:
         house = self.house(llm={"calls": ({"name": "get_date", "arguments": {}},)})

@@ -14,7 +14,7 @@ from xiaozhi.interfaces import IFileStore
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.files_contract import AREA, FileStoreContract
-from xiaozhi.testing.house import offload
+from xiaozhi.testing.parts import offload
 
 
 class MemoryFilesTests(FileStoreContract, SynchronousTestCase):

@@ -7,27 +7,21 @@ providers, which are the doubles that ship.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from string import ascii_lowercase
 from typing import Any, TypeVar
 
-import msgspec
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.desk import Desk
-from xiaozhi.ai.remembering.dialogue import Dialogue
-from xiaozhi.ai.remembering.history import History
-from xiaozhi.ai.remembering.memory import WindowMemory
 from xiaozhi.ai.sessions import Sessions
-from xiaozhi.ai.settings import HistorySettings, SessionSettings
+from xiaozhi.ai.settings import SessionSettings
 from xiaozhi.ai.speaking.phrases import Phrases
 from xiaozhi.ai.thinking.functions import functions
-from xiaozhi.ai.thinking.roles import Roles
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
@@ -37,20 +31,15 @@ from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.events import Event
 from xiaozhi.device.identity import numbered
 from xiaozhi.device.machine import Settings as DeviceSettings
+from xiaozhi.device.mcp import DeviceTool
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.journal import Journal
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
-from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, Offload
-from xiaozhi.providers import doubles
-from xiaozhi.providers.failover import Ring
-from xiaozhi.providers.failover_asr import FailoverRecognizer
-from xiaozhi.providers.failover_kinds import FailoverModel, FailoverSynthesizer, FailoverVision
-from xiaozhi.providers.failover_settings import FailoverSettings
-from xiaozhi.providers.selection import Providers
-from xiaozhi.storage import dialogues_from_url
+from xiaozhi.interfaces import IAuthenticator, IDeviceTransport
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.files import MemoryFiles
+from xiaozhi.testing.parts import Doubles, remembering, scripted, within
 from xiaozhi.wire.messages import Device
 
 T = TypeVar("T")
@@ -60,77 +49,6 @@ STEP = 0.01
 
 # 0.9 s of a 400 Hz square wave at 16 kHz, loud enough for the energy detector.
 SPEECH = (b"\x00\x10" * 20 + b"\x00\xf0" * 20) * 360
-
-
-def offload(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
-    """An :class:`~xiaozhi.interfaces.Offload` to nowhere."""
-    return execute(function, *args)
-
-
-def within(seconds: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
-    """A :class:`~xiaozhi.interfaces.TimedOffload` likewise."""
-    return execute(function, *args)
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What the doubles may use."""
-
-    reactor: Any
-    offload: Offload
-
-
-Doubles = dict[str, Any] | list[dict[str, Any]]
-
-
-def scripted(clock: Clock, **settings: Doubles) -> Providers:
-    """The doubles, with settings by kind; with a list of settings, as many of them, each
-    asked when those before it fail. These are called ``a``, ``b``, …"""
-    rings: list[Ring] = []
-
-    def make(double: Any, own: dict[str, Any]) -> Any:
-        return double.make(msgspec.convert(own, double.Settings), Runtime(clock, offload))
-
-    def one(kind: str, double: Any, failover: Any = None) -> Any:
-        own = settings.get(kind, {})
-        if isinstance(own, dict):
-            return make(double, own)
-        several = [(ascii_lowercase[at], make(double, each)) for at, each in enumerate(own)]
-        rings.append(Ring(kind, several, FailoverSettings(), clock))
-        return failover(rings[-1])
-
-    return Providers(
-        asr=one("asr", doubles.ScriptedRecognizer, FailoverRecognizer),
-        llm=one("llm", doubles.ScriptedModel, FailoverModel),
-        tts=one("tts", doubles.ToneSynthesizer, FailoverSynthesizer),
-        vlllm=one("vlllm", doubles.ScriptedVision, FailoverVision),
-        vad=one("vad", doubles.EnergyDetector),
-        rings=tuple(rings),
-    )
-
-
-def remembering(clock: Clock, seconds: Callable[[], float]) -> History:
-    """A history in memory, started."""
-    history = History(dialogues_from_url("memory:", clock), clock, seconds, HistorySettings())
-    Deferred.fromCoroutine(history.start())
-    return history
-
-
-def talk(
-    history: History,
-    clock: Clock,
-    seconds: Callable[[], float],
-    session: SessionSettings | None = None,
-    device_id: str = "d",
-) -> Dialogue:
-    """A device's dialogue, as a session has it, with the newest of the talk; nothing is
-    recalled."""
-    session = session or SessionSettings()
-    settings = session.dialogue
-    roles = Roles(session, Device(device_id, "client", "somebody"), seconds)
-    memory = WindowMemory(settings)
-    patience, language = settings.heard_timeout, settings.language
-    return Dialogue(device_id, memory, roles, history, clock, patience, language)
 
 
 @implementer(IAuthenticator)
@@ -346,9 +264,12 @@ class House:
         self.network.cut(AI)
         self.ai.stop()
 
-    def connect(self, number: int = 1, **settings: Any) -> Visitor:
+    def connect(
+        self, number: int = 1, tools: Sequence[DeviceTool] = (), **settings: Any
+    ) -> Visitor:
         """Connect a device and exchange hellos.
 
+        :param tools: that it has besides the usual ones.
         :param settings: of the device, e.g. ``mode=ListenMode.MANUAL``.
         """
         events: list[tuple[float, Event]] = []
@@ -356,6 +277,7 @@ class House:
             self.clock,
             replace(DeviceSettings(), **settings),
             numbered(number),
+            tools=tools,
             watch=lambda event: events.append((self.clock.seconds(), event)),
         )
         cable = Cable(self.clock, device)

@@ -1,0 +1,140 @@
+"""Parts of an AI session, real but for their providers, each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+
+from xiaozhi.ai.remembering.dialogue import Dialogue
+from xiaozhi.ai.remembering.history import History
+from xiaozhi.ai.remembering.memory import WindowMemory
+from xiaozhi.ai.settings import HistorySettings, SessionSettings, SpeechSettings, TurnSettings
+from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.speaking.speech import Mouth
+from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.roles import Roles
+from xiaozhi.ai.thinking.tools import Toolbox
+from xiaozhi.ai.waiting import Gate
+from xiaozhi.interfaces import ILanguageModel, ISynthesizer, ITool, Offload
+from xiaozhi.providers import doubles
+from xiaozhi.providers.failover import Ring
+from xiaozhi.providers.failover_asr import FailoverRecognizer
+from xiaozhi.providers.failover_kinds import FailoverModel, FailoverSynthesizer, FailoverVision
+from xiaozhi.providers.failover_settings import FailoverSettings
+from xiaozhi.providers.selection import Providers
+from xiaozhi.storage import dialogues_from_url
+from xiaozhi.testing.files import MemoryFiles
+from xiaozhi.wire.messages import AudioParams, Device, Downlink
+
+T = TypeVar("T")
+
+
+def offload(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+    """An :class:`~xiaozhi.interfaces.Offload` to nowhere."""
+    return execute(function, *args)
+
+
+def within(seconds: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+    """A :class:`~xiaozhi.interfaces.TimedOffload` likewise."""
+    return execute(function, *args)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the doubles may use."""
+
+    reactor: Any
+    offload: Offload
+
+
+Doubles = dict[str, Any] | list[dict[str, Any]]
+
+
+def scripted(clock: Clock, **settings: Doubles) -> Providers:
+    """The doubles, with settings by kind; with a list of settings, as many of them, each
+    asked when those before it fail. These are called ``a``, ``b``, …"""
+    rings: list[Ring] = []
+
+    def make(double: Any, own: dict[str, Any]) -> Any:
+        return double.make(msgspec.convert(own, double.Settings), Runtime(clock, offload))
+
+    def one(kind: str, double: Any, failover: Any = None) -> Any:
+        own = settings.get(kind, {})
+        if isinstance(own, dict):
+            return make(double, own)
+        several = [(ascii_lowercase[at], make(double, each)) for at, each in enumerate(own)]
+        rings.append(Ring(kind, several, FailoverSettings(), clock))
+        return failover(rings[-1])
+
+    return Providers(
+        asr=one("asr", doubles.ScriptedRecognizer, FailoverRecognizer),
+        llm=one("llm", doubles.ScriptedModel, FailoverModel),
+        tts=one("tts", doubles.ToneSynthesizer, FailoverSynthesizer),
+        vlllm=one("vlllm", doubles.ScriptedVision, FailoverVision),
+        vad=one("vad", doubles.EnergyDetector),
+        rings=tuple(rings),
+    )
+
+
+def remembering(clock: Clock, seconds: Callable[[], float]) -> History:
+    """A history in memory, started."""
+    history = History(dialogues_from_url("memory:", clock), clock, seconds, HistorySettings())
+    Deferred.fromCoroutine(history.start())
+    return history
+
+
+def talk(
+    history: History,
+    clock: Clock,
+    seconds: Callable[[], float],
+    session: SessionSettings | None = None,
+    device_id: str = "d",
+) -> Dialogue:
+    """A device's dialogue, as a session has it, with the newest of the talk; nothing is
+    recalled."""
+    session = session or SessionSettings()
+    settings = session.dialogue
+    roles = Roles(session, Device(device_id, "client", "somebody"), seconds)
+    memory = WindowMemory(settings)
+    patience, language = settings.heard_timeout, settings.language
+    return Dialogue(device_id, memory, roles, history, clock, patience, language)
+
+
+def mouth(
+    clock: Clock, synthesizer: ISynthesizer, send: Callable[[Downlink], None], **parts: Any
+) -> Mouth:
+    """A session's, with the defaults.
+
+    :param parts: what is to be another.
+    """
+    usual = {
+        "gate": Gate(is_open=True),
+        "downlink": AudioParams(sample_rate=24000),
+        "offload": within,
+        "settings": SpeechSettings(),
+        "limits": TurnSettings(),
+        "phrases": Phrases(MemoryFiles(), "voice"),
+    }
+    return Mouth(synthesizer=synthesizer, send=send, clock=clock, **{**usual, **parts})
+
+
+def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool) -> Mind:
+    """A session's, with the defaults; the device has said what it can do."""
+    return Mind(
+        session_id="s",
+        model=model,
+        dialogue=dialogue,
+        toolbox=Toolbox(tools),
+        tools_ready=Gate(is_open=True),
+        tools_wait=0,
+        recall_wait=0,
+        language="en",
+        clock=clock,
+        limits=TurnSettings(),
+    )
