@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Protocol
 
 import psycopg2
@@ -120,8 +121,22 @@ class Sqlite:
 
     def opened(self, connection: Any) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _write_ahead(self, connection: Any) -> None:
+        """Turn WAL on. Where that changes a file, as in a new one, SQLite fails at once
+        while another process uses it; only a transaction waits for that one."""
+        until = monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                    raise
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.rollback()
 
     def lost(self, connection: Any) -> bool:
         return False

@@ -210,6 +210,19 @@ class ThreadedSqliteTests(TestCase):
         self.assertEqual(row.status, SessionStatus.ACTIVE)
         await store.stop()
 
+    async def test_a_new_file_that_another_process_is_using(self) -> None:
+        path = self.mktemp()
+        other = sqlite3.connect(path)
+        other.execute("BEGIN IMMEDIATE")
+        store = store_from_url(f"sqlite:///{path}", reactor)
+        starting = store.start()
+        await deferLater(reactor, 0.05)  # let the thread run into the lock
+        self.assertNoResult(starting)
+        other.rollback()
+        other.close()
+        await starting
+        await store.stop()
+
     async def test_stopping_waits_for_what_runs(self) -> None:
         path = self.mktemp()
         store = store_from_url(f"sqlite:///{path}", reactor)
