@@ -22,6 +22,8 @@ class Breaker:
     """See the module.
 
     :ivar failures: in a row, up to now.
+    :ivar epoch: counts openings and closings: what was begun before one, and has not
+        answered since, says nothing about later.
     :param limit: failures in a row that open it.
     :param cooldown: seconds for which it is open; twice as long each time that the probe
         fails, up to ``longest``.
@@ -38,14 +40,13 @@ class Breaker:
     ) -> None:
         self._clock = clock
         self._limit = limit
-        self._first_cooldown = self._cooldown = cooldown
+        self._cooldown = cooldown
         self._longest = longest
         self._turned = turned
         self._open = False
         self._until = 0.0
         self._probe: Attempt | None = None
-        # Counts openings and closings: what was begun before one says nothing about later.
-        self._epoch = 0
+        self.epoch = 0
         self.failures = 0
 
     @property
@@ -62,7 +63,9 @@ class Breaker:
     @property
     def cooldown(self) -> float:
         """Seconds for which it opened last, or would open."""
-        return self._cooldown
+        # Beyond the limit it opened before, and nothing has come to its end since.
+        again = min(max(0, self.failures - self._limit), 30)
+        return min(self._cooldown * 2.0**again, self._longest)
 
     @property
     def admits(self) -> bool:
@@ -71,7 +74,7 @@ class Breaker:
 
     def attempt(self) -> Attempt:
         """A call begins, welcome or not; its outcome is to be told."""
-        attempt = Attempt(self, self._epoch)
+        attempt = Attempt(self, self.epoch)
         if self._open and self.admits:
             self._probe = attempt
         return attempt
@@ -82,7 +85,6 @@ class Breaker:
         if self._open:
             self._open = False
             self._turn()
-            self._cooldown = self._first_cooldown
             self._turned(False)
 
     def succeeded(self) -> None:
@@ -92,15 +94,13 @@ class Breaker:
 
     def failed(self, attempt: Attempt) -> None:
         """A call failed, and that speaks against the provider."""
-        if attempt.epoch != self._epoch:
+        if attempt.epoch != self.epoch:
             return
         self.failures += 1
-        if self._open:
-            self._cooldown = min(self._cooldown * 2, self._longest)
-        elif self.failures < self._limit:
+        if self.failures < self._limit:
             return
         was_open, self._open = self._open, True
-        self._until = self._clock.seconds() + self._cooldown
+        self._until = self._clock.seconds() + self.cooldown
         self._turn()
         if not was_open:
             self._turned(True)
@@ -111,7 +111,7 @@ class Breaker:
             self._probe = None
 
     def _turn(self) -> None:
-        self._epoch += 1
+        self.epoch += 1
         self._probe = None
 
 
@@ -129,6 +129,7 @@ class Attempt:
         """The first of an answer has come, which may still fail."""
         if not self._over:
             self._breaker.works()
+            self.epoch = self._breaker.epoch
 
     def succeeded(self) -> None:
         if not self._ended():

@@ -86,6 +86,14 @@ class BreakerTests(SynchronousTestCase):
             attempt = self.breaker.attempt()
             attempt.answers()
             attempt.failed()
+        # From then on one call each time finds out, ever more seldom.
+        for cooldown in (10.0, 20.0, 35.0):
+            self.assertEqual(self.breaker.wait, cooldown)
+            self.clock.advance(cooldown)
+            probe = self.breaker.attempt()
+            probe.answers()
+            self.assertIs(self.breaker.state, BreakerState.CLOSED)
+            probe.failed()
         self.assertIs(self.breaker.state, BreakerState.OPEN)
 
     def test_the_first_word_counts(self) -> None:
@@ -149,8 +157,11 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(index=st.integers(0, 99))
     def answer(self, index: int) -> None:
-        self.running[index % len(self.running)][0].answers()
+        at = index % len(self.running)
+        attempt, _ = self.running[at]
+        attempt.answers()
         self.close()
+        self.running[at] = attempt, self.turned
 
     @precondition(lambda self: self.running)
     @rule(index=st.integers(0, 99))
@@ -165,13 +176,9 @@ class Model(RuleBasedStateMachine):
         if turned is not self.turned:
             return
         self.row += 1
-        if self.opened is not None:
-            self.opened = (self.clock.seconds(), min(2 * self.opened[1], LONGEST))
-        elif self.row >= LIMIT:
-            self.opened = (self.clock.seconds(), COOLDOWN)
-        else:
-            return
-        self.turned, self.probe = object(), None
+        if self.row >= LIMIT:
+            cooldown = min(COOLDOWN * 2 ** (self.row - LIMIT), LONGEST)
+            self.opened, self.turned, self.probe = (self.clock.seconds(), cooldown), object(), None
 
     @rule(seconds=st.sampled_from((0.5, 4.0, COOLDOWN, LONGEST)))
     def wait(self, seconds: float) -> None:
@@ -185,7 +192,7 @@ class Model(RuleBasedStateMachine):
         assert (breaker.state is BreakerState.CLOSED) == (self.opened is None)
         if self.opened is not None:
             assert (breaker.state is BreakerState.HALF_OPEN) == self.due()
-            assert COOLDOWN <= breaker.cooldown <= LONGEST
+            assert breaker.cooldown == self.opened[1]
         # It tells each turn once.
         assert self.told == [bool(n % 2 == 0) for n in range(len(self.told))]
         assert bool(len(self.told) % 2) == (self.opened is not None)
