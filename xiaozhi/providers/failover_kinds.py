@@ -8,9 +8,12 @@ from contextlib import aclosing
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ILanguageModel, IPreparable, ISynthesizer, IVisionModel
 from xiaozhi.providers.failover import Ring
 from xiaozhi.values import Delta, Picture, SoundFormat, ToolSpec, Utterance
+
+Sound = bytes | SoundFormat
 
 
 @implementer(IPreparable)
@@ -54,11 +57,11 @@ class FailoverSynthesizer(Failover):
         super().__init__(ring)
         self.sound: SoundFormat = ring.candidates[0].provider.sound
 
-    async def synthesize(
-        self, text: str, language: str
-    ) -> AsyncGenerator[bytes | SoundFormat, None]:
+    async def synthesize(self, text: str, language: str) -> AsyncGenerator[Sound, None]:
         """See :class:`~xiaozhi.interfaces.ISynthesizer`."""
-        spoken = self.ring.streamed(lambda each: each.provider.synthesize(text, language))
+        spoken = self.ring.streamed(
+            lambda each: _heard(text, each.provider.synthesize(text, language))
+        )
         first = True
         async with aclosing(spoken) as stream:
             async for candidate, piece in stream:
@@ -66,6 +69,18 @@ class FailoverSynthesizer(Failover):
                     yield candidate.provider.sound
                 first = False
                 yield piece
+
+
+async def _heard(text: str, sound: AsyncGenerator[Sound, None]) -> AsyncGenerator[Sound, None]:
+    """:raises ProviderError: there is none, and the text has words."""
+    silent = any(char.isalnum() for char in text)
+    async with aclosing(sound) as pieces:
+        async for piece in pieces:
+            if piece:
+                silent = False
+                yield piece
+    if silent:
+        raise ProviderError("no_sound", "no sound for a sentence", retryable=True)
 
 
 @implementer(IVisionModel)

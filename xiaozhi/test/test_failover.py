@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -350,12 +350,31 @@ async def bug(dialogue: Any, tools: Any) -> Any:
     yield TextDelta("")
 
 
+class _Mute:
+    """A vendor that says 200 and sends nothing."""
+
+    sound = SoundFormat(Encoding.PCM, 24000, 1)
+
+    async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+        yield b""
+
+
 class SynthesizerTests(FailoverCase):
     def pieces(self, *settings: dict[str, Any]) -> list[bytes | SoundFormat]:
+        return self.spoken(self.several("tts", *settings))
+
+    def spoken(self, synthesizer: Any) -> list[bytes | SoundFormat]:
         async def all_pieces() -> list[bytes | SoundFormat]:
-            return [piece async for piece in self.several("tts", *settings).synthesize("Hi.", "")]
+            return [piece async for piece in synthesizer.synthesize("Hi.", "")]
 
         return self.successResultOf(Deferred.fromCoroutine(all_pieces()))
+
+    def test_one_that_gives_no_sound(self) -> None:
+        """Words on the display and nothing to hear: what a next one is there for."""
+        synthesizer = self.several("tts", {}, {})
+        synthesizer.ring.candidates[0].provider = _Mute()
+        self.assertTrue(self.spoken(synthesizer))
+        self.assertEqual(self.failures(synthesizer), {("a", "no_sound"): 1})
 
     def test_another_format_is_told_before_the_first_piece(self) -> None:
         failing = {"fail": "unreachable", "sample_rate": 24000}
