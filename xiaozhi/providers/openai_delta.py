@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from xiaozhi.errors import ProviderError
 from xiaozhi.values import ToolCall
+
+# A tool's arguments are some hundred characters.
+CALLS_LIMIT = 1 << 20
 
 
 @dataclass(slots=True)
@@ -32,14 +36,19 @@ class CallAssembly:
     with each piece.
 
     :param new_id: makes an id for a call that has none.
+    :param limit: characters that all calls together may take.
     """
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, new_id: Callable[[], str], limit: int = CALLS_LIMIT) -> None:
         self._new_id = new_id
+        self._left = limit
         self._calls: list[_Call] = []
 
     def feed(self, delta: dict[str, Any]) -> None:
-        """One entry of ``tool_calls``."""
+        """One entry of ``tool_calls``.
+
+        :raises ProviderError: they are longer than the limit.
+        """
         function = delta.get("function")
         function = function if isinstance(function, dict) else {}
         index = delta.get("index")
@@ -48,6 +57,9 @@ class CallAssembly:
         arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments, ensure_ascii=False)
+        self._left -= len(call_id) + len(name) + len(arguments) + 1
+        if self._left < 0:
+            raise ProviderError("bad_answer", "tool calls that do not end", retryable=True)
         call = self._find(index, call_id, name)
         if call is None:
             self._calls.append(_Call(index, call_id, name, arguments))

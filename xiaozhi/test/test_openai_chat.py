@@ -440,6 +440,12 @@ class FailureTests(ChatCase):
         reading, _ = self.begun(b"data: {oops\n\n")
         self.assertEqual(self.error(reading).code, "bad_answer")
 
+    def test_endless_calls(self) -> None:
+        arguments = {"index": 0, "function": {"name": "f", "arguments": "x" * 60000}}
+        reading, response = self.begun(*[event({"tool_calls": [arguments]})] * 20)
+        self.assertEqual(self.error(reading).code, "bad_answer")
+        self.assertTrue(response.transport.aborted)
+
     def test_endless_event(self) -> None:
         reading, _ = self.begun(*[b"data: " + b"x" * 60000] * 20)
         self.assertEqual(self.error(reading).code, "bad_answer")

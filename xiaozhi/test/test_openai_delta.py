@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.errors import ProviderError
 from xiaozhi.providers.openai_delta import CallAssembly
 from xiaozhi.values import ToolCall
 
@@ -74,6 +75,14 @@ class CallAssemblyTests(SynchronousTestCase):
 
     def test_id_comes_late(self) -> None:
         self.check([delta(0, None, "f", '{"x":'), delta(0, "a", None, "1}")], ("a", "f", '{"x":1}'))
+
+    def test_calls_that_do_not_end(self) -> None:
+        for more in (delta(0, "a", "f", "x" * 10), delta(None, None, "f", "{}")):
+            calls = CallAssembly(str, limit=100)
+            with self.assertRaises(ProviderError) as caught:
+                for _ in range(101):
+                    calls.feed(more)
+            self.assertEqual(caught.exception.code, "bad_answer")
 
     def test_rubbish(self) -> None:
         self.check([{}, {"function": None, "index": "x"}, delta(3, None, None, "{}")])
