@@ -33,6 +33,7 @@ _BUFFER_LIMIT = 64 * 1024
 _ERROR_LIMIT = 16 * 1024
 _MESSAGE_LIMIT = 200
 _KEY_LIKE = re.compile(r"\b(sk|key)-[\w*.\-]{4,}")
+_ERROR_KEYS = ("error", "message", "msg", "detail", "code")
 _IDLE_SECONDS = 60.0
 _CODES = {
     401: "unauthorized",
@@ -399,14 +400,17 @@ class VendorClient:
 
 
 def error_text(body: bytes) -> str:
-    """What a vendor says is wrong, in any of the shapes in use."""
+    """What a vendor says is wrong, in any of the shapes in use. The rest of an answer stays
+    out of it: that may be what a person said."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return body.decode("utf-8", "replace")
-    if isinstance(value, list) and value:
-        value = value[0]
-    for key in ("error", "message", "msg", "detail", "code"):
-        if isinstance(value, dict) and value.get(key):
-            value = value[key]
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    place = ""
+    while isinstance(value, dict | list):
+        if isinstance(value, dict) and isinstance(value.get("loc"), list):
+            # FastAPI's, where the message does not name the parameter.
+            place = ".".join(map(str, value["loc"])) + ": "
+        parts = value if isinstance(value, list) else [*map(value.get, _ERROR_KEYS)]
+        value = next(filter(None, parts), "")
+    return f"{place}{value}"

@@ -114,6 +114,7 @@ class TranscriptionTests(SynchronousTestCase):
     def test_bad_answers(self) -> None:
         for body, status, code in (
             (b'{"words": []}', 200, "bad_answer"),
+            (b'{"result": "what was said"}', 200, "bad_answer"),
             (b'{"error": {"message": "no such model"}}', 404, "not_found"),
             (b"", 502, "vendor_error"),
         ):
@@ -121,7 +122,9 @@ class TranscriptionTests(SynchronousTestCase):
             recognition.feed(bytes(640))
             result = recognition.finish()
             self.vendor.last.whole(body, code=status)
-            self.assertEqual(self.failureResultOf(result, ProviderError).value.code, code)
+            error = self.failureResultOf(result, ProviderError).value
+            self.assertEqual(error.code, code)
+            self.assertNotIn("said", str(error), "errors are logged")
 
     def test_cancel(self) -> None:
         recognition = self.recognizer.recognition()

@@ -358,6 +358,13 @@ class FailureTests(ChatCase):
             self.vendor.last.whole(body, code=400)
             self.assertTrue(self.error(reading).message.endswith("answered 400: bad thing"), body)
 
+    def test_an_error_that_repeats_the_request(self) -> None:
+        reading = self.ask()
+        detail = {"loc": ["body", "messages", 0], "msg": "bad thing", "input": "what was said"}
+        self.vendor.last.whole(json.dumps({"detail": [detail]}).encode(), code=422)
+        message = self.error(reading).message
+        self.assertTrue(message.endswith("answered 422: body.messages.0: bad thing"), message)
+
     def test_endless_error_body(self) -> None:
         reading = self.ask()
         response = self.vendor.last.answer(code=500)
