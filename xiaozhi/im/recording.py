@@ -151,7 +151,7 @@ class Recording:
         self._put(msgspec.json.encode((seconds, direction, kind, what)))
 
     def _put(self, line: bytes) -> None:
-        if self._closing is not None or self._left < 0:
+        if self._closing is not None:
             return
         if len(self._waiting) + len(line) > _WAITING:
             self._missing += 1
@@ -162,6 +162,9 @@ class Recording:
         if self._left < 0:
             line = msgspec.json.encode((0, "", "full", None))
         self._waiting += line + b"\n"
+        if self._left < 0:
+            # A file that is not written to any more would be removed as a dead process's.
+            self.close()
 
     def _tell_missing(self) -> None:
         if self._missing:
