@@ -103,14 +103,8 @@ class LogWriter:
         self._write()
         if self._retry_call is not None:
             self._retry_call.reset(0)
-        writing = self._writing
-        if writing is not None:
-            ended: Deferred[None] = Deferred()
-            writing.addBoth(lambda _: ended.callback(None))
-            limit = self._clock.callLater(timeout, writing.cancel)
-            await ended
-            if limit.active():
-                limit.cancel()
+        if self._writing is not None:
+            await self._writing.addTimeout(timeout, self._clock)
         if self._spooling is not None:
             await self._spooling.everything()
 

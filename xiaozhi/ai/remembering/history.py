@@ -180,14 +180,8 @@ class History:
         self._state = "stopping"
         if self._pause is not None and not self._pause.called:
             self._pause.callback(None)
-        writing = self._writing
-        if writing is not None:
-            ended: Deferred[None] = Deferred()
-            writing.addBoth(lambda _: ended.callback(None))
-            limit = self._clock.callLater(timeout, writing.cancel)
-            await ended
-            if limit.active():
-                limit.cancel()
+        if self._writing is not None:
+            await self._writing.addTimeout(timeout, self._clock)
         self._state = "stopped"
         if self.pending:
             self._log.warn("dialogue history: {count} entries were not written", count=self.pending)
