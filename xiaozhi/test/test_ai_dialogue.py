@@ -266,21 +266,34 @@ class ScriptTests(SynchronousTestCase):
         self.assertEqual(script.heard(200), Heard(0, "one"))
         self.assertEqual(script.heard(0), Heard(0, ""))
 
+    def test_a_sentence_that_broke_off(self) -> None:
+        """The apology behind it is none of its sound."""
+        for sent, heard in ((0, ""), (200, "one")):
+            script = Script()
+            script.begins("one two three four five six seven eight", answer=True)
+            script.sent(sent)
+            script.begins("I am sorry.", answer=False)
+            script.sent(3000)
+            script.ended()
+            self.assertEqual(script.heard(sent + 3000), Heard(0, heard))
+
     @given(
-        st.lists(st.tuples(st.text(min_size=1), st.integers(0, 3000), st.booleans()), max_size=5),
+        st.lists(
+            st.tuples(st.text(min_size=1), st.integers(0, 3000), st.booleans(), st.booleans()),
+            max_size=5,
+        ),
         st.integers(-10, 20_000),
-        st.booleans(),
     )
     def test_never_more_than_was_played(
-        self, sentences: list[tuple[str, int, bool]], played: int, ended: bool
+        self, sentences: list[tuple[str, int, bool, bool]], played: int
     ) -> None:
         script = Script()
         spans = []
-        for number, (words, ms, answer) in enumerate(sentences):
+        for words, ms, answer, ended in sentences:
             start = script.sent_ms
             script.begins(words, answer=answer)
             script.sent(ms)
-            if ended or number + 1 < len(sentences):
+            if ended:
                 script.ended()
             if answer:
                 spans.append((words, start, start + ms))

@@ -347,6 +347,19 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.told()[2:], ["do both", "It is noon. … [interrupted]"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_a_sentence_that_could_not_be_spoken_was_not_heard(self) -> None:
+        self.speak("apology")
+        mute = scripted(self.clock, tts={"fail": "down"}).tts
+        model = Hesitant(TextDelta("It is noon. "), ends=True)
+        self.turn = Turn(1, replace(self.mind, model=model), replace(self.mouth, synthesizer=mute))
+        answer = self.ask()
+        self.clock.pump([0.05] * 20)
+        # Of the apology.
+        self.dialogue.played(1, 9000)
+        self.turn.playback(m.Playback(1, m.PlaybackState.FINISHED, 9000))
+        self.successResultOf(answer)
+        self.assertEqual(self.told(), ["do both", text("apology", "en")])
+
     def test_by_our_own_clock_a_pause_is_not_heard(self) -> None:
         model = Hesitant(TextDelta("It is noon. "), ends=False)
         self.turn = Turn(1, replace(self.mind, model=model), self.mouth)

@@ -24,12 +24,15 @@ class Heard:
 
 @dataclass(slots=True)
 class _Mark:
-    """:ivar end: None: its sound may go on."""
+    """:ivar end: where its sound ends; None: it goes on.
+    :ivar complete: all of it was sent; otherwise it broke off.
+    """
 
     words: str
     answer: bool
     start: int
     end: int | None = None
+    complete: bool = False
 
 
 class Script:
@@ -48,6 +51,9 @@ class Script:
 
         :param answer: it is the model's, not something the server says by itself.
         """
+        if self._marks and self._marks[-1].end is None:
+            # It broke off; what comes now is something else.
+            self._marks[-1].end = self.sent_ms
         self._marks.append(_Mark(words, answer, self.sent_ms))
 
     def sent(self, ms: int) -> None:
@@ -57,6 +63,7 @@ class Script:
     def ended(self) -> None:
         """All of it."""
         self._marks[-1].end = self.sent_ms
+        self._marks[-1].complete = True
 
     def heard(self, played_ms: float) -> Heard:
         """What of the answer's sentences had been played until then; never more."""
@@ -64,14 +71,15 @@ class Script:
         for mark in self._marks:
             if not mark.answer:
                 continue
-            if mark.end is not None and played_ms >= mark.end:
+            end = self.sent_ms if mark.end is None else mark.end
+            if mark.complete and played_ms >= end:
                 whole += 1
                 continue
-            sound = max(
-                (self.sent_ms if mark.end is None else mark.end) - mark.start,
-                0 if mark.end is not None else tokens(mark.words) * _PACE,
-            )
-            return Heard(whole, beginning(mark.words, (played_ms - mark.start) / max(1, sound)))
+            played = min(played_ms, end) - mark.start
+            sound = end - mark.start
+            if not mark.complete:
+                sound = max(sound, tokens(mark.words) * _PACE)
+            return Heard(whole, beginning(mark.words, played / max(1, sound)))
         return Heard(whole)
 
 
