@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice, takewhile
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -16,6 +17,7 @@ from xiaozhi.storage.forms import aware
 from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Role
 
 _ID_LENGTH = 255
+_Kept = DialogueEntry | DeviceNote
 
 
 @implementer(IDialogueStore)
@@ -25,6 +27,8 @@ class MemoryDialogueStore:
     def __init__(self, capacity: int = 20_000) -> None:
         self._capacity = capacity
         self._entries: OrderedDict[UUID, DialogueEntry] = OrderedDict()
+        # The same by device, so that a session's opening does not look at everybody's.
+        self._talks: dict[str, dict[UUID, DialogueEntry]] = {}
         self._notes: OrderedDict[tuple[str, NoteKind], DeviceNote] = OrderedDict()
         self._open = False
 
@@ -48,23 +52,25 @@ class MemoryDialogueStore:
         for entry in entries:
             if isinstance(entry, DialogueEntry):
                 self._entries.setdefault(entry.id, entry)
+                self._talks.setdefault(entry.device_id, {}).setdefault(entry.id, entry)
             else:
                 key = entry.device_id, entry.kind
                 known = self._notes.pop(key, None)
                 self._notes[key] = known if known is not None and known.id == entry.id else entry
-        for held in (self._entries, self._notes):
-            while len(held) > self._capacity:
-                held.popitem(last=False)
+        while len(self._entries) > self._capacity:
+            self._drop(next(iter(self._entries.values())))
+        while len(self._notes) > self._capacity:
+            self._drop(next(iter(self._notes.values())))
         return succeed(None)
 
     def latest(self, device_id: str, limit: int, since: datetime) -> Deferred[list[DialogueEntry]]:
         if not self._open:
             return fail(_closed())
         found: list[DialogueEntry] = []
-        for entry in reversed(self._entries.values()):
+        for entry in reversed(self._talks.get(device_id, {}).values()):
             if len(found) == limit:
                 break
-            if entry.device_id == device_id and entry.at >= aware(since):
+            if entry.at >= aware(since):
                 found.append(entry)
         return succeed(found[::-1])
 
@@ -75,30 +81,35 @@ class MemoryDialogueStore:
         return succeed([note for note in found if note is not None])
 
     def forget(self, device_id: str) -> Deferred[None]:
-        kept: list[DialogueEntry | DeviceNote] = [*self._entries.values(), *self._notes.values()]
-        return self._remove([each for each in kept if each.device_id == device_id])
+        notes = (self._notes.get((device_id, kind)) for kind in NoteKind)
+        kept: list[_Kept] = [*self._talks.get(device_id, {}).values(), *filter(None, notes)]
+        return self._remove(kept).addCallback(lambda _: None)
 
     def purge(self, before: datetime, limit: int) -> Deferred[int]:
-        old: list[DialogueEntry | DeviceNote] = [
-            entry for entry in self._entries.values() if entry.at < before
-        ]
-        old += [
-            note
-            for note in self._notes.values()
-            if note.kind is NoteKind.SUMMARY and note.at < before
-        ]
+        # They were added as time went on: behind the first that is newer all are.
+        entries = takewhile(lambda each: each.at < before, self._entries.values())
+        notes = takewhile(lambda each: each.at < before, self._notes.values())
+        summaries = (note for note in notes if note.kind is NoteKind.SUMMARY)
+        old: list[_Kept] = [*islice(entries, limit), *islice(summaries, limit)]
         old.sort(key=lambda each: each.at.astimezone(UTC))
-        return self._remove(old[:limit]).addCallback(lambda _: len(old[:limit]))
+        return self._remove(old[:limit])
 
-    def _remove(self, kept: Sequence[DialogueEntry | DeviceNote]) -> Deferred[None]:
+    def _remove(self, kept: Sequence[_Kept]) -> Deferred[int]:
         if not self._open:
             return fail(_closed())
         for each in kept:
-            if isinstance(each, DialogueEntry):
-                del self._entries[each.id]
-            else:
-                del self._notes[each.device_id, each.kind]
-        return succeed(None)
+            self._drop(each)
+        return succeed(len(kept))
+
+    def _drop(self, each: _Kept) -> None:
+        if isinstance(each, DeviceNote):
+            del self._notes[each.device_id, each.kind]
+            return
+        del self._entries[each.id]
+        talk = self._talks[each.device_id]
+        del talk[each.id]
+        if not talk:
+            del self._talks[each.device_id]
 
 
 def _closed() -> StoreError:

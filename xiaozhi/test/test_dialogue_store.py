@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from twisted.internet import reactor
@@ -35,6 +36,26 @@ class BoundTests(SynchronousTestCase):
         self.successResultOf(store.append([entry(n) for n in range(5)]))
         found = self.successResultOf(store.latest("d1", 10, AT))
         self.assertEqual(found, [entry(2), entry(3), entry(4)])
+
+    def test_a_session_that_opens_does_not_look_at_everybodys(self) -> None:
+        """In memory that is done on the reactor."""
+        compared: list[object] = []
+
+        class Device(str):
+            def __eq__(self, other: object) -> bool:
+                compared.append(other)
+                return str.__eq__(self, other)
+
+            __hash__ = str.__hash__
+
+        store = MemoryDialogueStore()
+        self.successResultOf(store.start())
+        others = [replace(entry(n), device_id=Device(f"d{n}")) for n in range(500)]
+        self.successResultOf(store.append(others))
+        compared.clear()
+        self.assertEqual(self.successResultOf(store.latest("d1", 10, AT)), [others[1]])
+        self.assertEqual(self.successResultOf(store.purge(AT, 10)), 0)
+        self.assertLess(len(compared), 10)
 
     def test_an_address_of_nothing_we_know(self) -> None:
         error = self.assertRaises(StoreError, dialogues_from_url, "mysql://geheim@h/d", reactor)
