@@ -30,7 +30,8 @@ class Worker:
     once with ``busy``. If the child dies its running requests fail
     (``crashed``, retryable) and the next request starts another one: at once
     after the first crash, later after a growing delay, until one succeeds. A child
-    that does not answer in time, be it to a cancellation, is killed.
+    that does not answer in time, be it to a cancellation, is killed, unless it has
+    answered others meanwhile.
     """
 
     _log = Logger()
@@ -64,6 +65,8 @@ class Worker:
         # Bound: each ends by its time limit or with the child.
         self._owed: dict[int, Any] = {}
         self._child: _Child | None = None
+        # When it last said anything.
+        self._sign = 0.0
         self._crashes = 0
         self._retry: Any = None
         self._last_id = 0
@@ -137,9 +140,7 @@ class Worker:
             if tell:
                 self.write(pack(request.request_id, CANCEL))
                 # Impatient people must not keep alive a child that hangs.
-                self._owed[request.request_id] = self.reactor.callLater(
-                    self._timeout, self._kill_hung
-                )
+                self._owe(request.request_id)
             else:
                 self._crashes = 0
         elif request in self._waiting:
@@ -147,14 +148,16 @@ class Worker:
         self._advance()
 
     def hung(self, request: Request) -> None:
-        """A request got no answer in time. A child that had it is beyond help."""
-        if request.request_id in self._running and self._child is not None:
+        """A request got no answer in time. A child that had it and gave none to others
+        either is beyond help; one that did has too much to do."""
+        if request.request_id in self._running and self._hangs:
             del self._running[request.request_id]
             self._kill_hung()
-        elif request in self._waiting:
-            self._waiting.remove(request)
+        else:
+            self.forget(request, tell=True)
 
     def received(self, request_id: int, kind: int, payload: bytes) -> None:
+        self._sign = self.reactor.seconds()
         if kind != DATA:
             self._forgive(self._owed.pop(request_id, None))
         request = self._running.get(request_id)
@@ -207,6 +210,7 @@ class Worker:
                 self.write(frame)
 
     def _start(self) -> None:
+        self._sign = self.reactor.seconds()
         self._child = _Child(self, self._module)
         command = [sys.executable, "-m", self._module, *self._arguments]
         try:
@@ -215,6 +219,19 @@ class Worker:
             self._child = None
             self._log.error("{module} cannot start: {error}", module=self._module, error=error)
             self._fail_all(ProviderError("crashed", f"{self._module} cannot start", retryable=True))
+
+    @property
+    def _hangs(self) -> bool:
+        return bool(self.reactor.seconds() - self._sign >= self._timeout)
+
+    def _owe(self, request_id: int) -> None:
+        self._owed[request_id] = self.reactor.callLater(self._timeout, self._overdue, request_id)
+
+    def _overdue(self, request_id: int) -> None:
+        if self._hangs:
+            self._kill_hung()
+        else:
+            self._owe(request_id)
 
     def _kill_hung(self) -> None:
         if self._child is not None:

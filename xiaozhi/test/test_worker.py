@@ -234,6 +234,27 @@ class WorkerTests(SynchronousTestCase):
         self.child.end()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_a_child_that_has_too_much_to_do_lives(self) -> None:
+        """To kill it would fail whoever else it works for."""
+        busy, late = self.complete(), self.complete()
+        result = late.result()
+        self.reactor.advance(4)
+        self.child.answer(busy.request_id, DONE)
+        self.reactor.advance(1)
+        self.failed(result, "timeout")
+        self.assertEqual(self.child.signals, [])
+        self.assertEqual(self.child.frames[-1], (late.request_id, CANCEL, b""))
+        # It owes an end to that, too, and is given time as long as it works.
+        other = self.complete()
+        self.reactor.advance(4)
+        self.child.answer(other.request_id, DONE)
+        self.reactor.advance(4)
+        self.assertEqual(self.child.signals, [])
+        self.reactor.advance(5)
+        self.assertEqual(self.child.signals, ["KILL"])
+        self.child.end()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_a_child_that_confirms_a_cancellation_lives(self) -> None:
         request = self.complete()
         request.cancel()
