@@ -115,8 +115,11 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
     def _keep(self, words: str, upto: UUID) -> None:
         self.summaries.append((words, upto))
 
-    def small(self, **settings: Any) -> IMemory:
-        return self.memory(DialogueSettings(window=100, memory="summary", **settings))
+    def small(self, *, recalled: bool = True, **settings: Any) -> IMemory:
+        memory = self.memory(DialogueSettings(window=100, memory="summary", **settings))
+        if recalled:
+            memory.recall([], None)
+        return memory
 
     def turns(self, memory: IMemory, first: int, last: int) -> list[UUID]:
         """Turns of 20 tokens each."""
@@ -146,6 +149,22 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.turns(memory, 6, 10)
         self.assertTrue(self.model.asked[1][1].text.startswith("summary 1\n"))
         self.assertEqual(memory.before([]).summary, "summary 2")
+
+    def test_not_before_it_is_known_what_was_said_earlier(self) -> None:
+        """Otherwise the summary would stand for what comes in front of it later."""
+        memory = self.small(recalled=False)
+        self.turns(memory, 1, 8)
+        self.assertEqual(self.model.asked, [])
+        memory.recall(entries(asked("question 0"), answered("y")), None)
+        self.turns(memory, 8, 9)
+        self.assertIn("question 0", self.model.asked[0][1].text)
+
+    def test_not_after_the_end(self) -> None:
+        memory = self.small()
+        self.turns(memory, 0, 5)
+        memory.close()
+        self.turns(memory, 5, 8)
+        self.assertEqual(self.model.asked, [])
 
     def test_no_answer_waits_for_it(self) -> None:
         answer: Deferred[str] = Deferred()

@@ -118,11 +118,11 @@ class Dialogue:
     def close(self) -> None:
         """The session is over. A question of which no answer was heard stays open: it is
         asked again where the session goes on."""
+        self._memory.close()
         for draft in [*self._drafts]:
             if draft.cut is not None and not draft.settled:
                 draft.settle(draft.cut.script.heard(draft.cut.played_ms))
         self._note_settled()
-        self._memory.close()
 
     def _settle(self, draft: Draft) -> None:
         cut = draft.cut

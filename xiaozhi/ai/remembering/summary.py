@@ -60,6 +60,9 @@ class SummaryMemory(WindowMemory):
         self._summary = ""
         self._writing: Deferred[None] | None = None
         self._failing = False
+        # From the earlier sessions' recall, before which what is oldest is not known, to
+        # the end of this one.
+        self._may_write = False
 
     def recall(self, entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
         known = [entry.id for entry in entries]
@@ -68,10 +71,11 @@ class SummaryMemory(WindowMemory):
             if summary.upto in known:
                 entries = entries[known.index(summary.upto) + 1 :]
         super().recall(entries, None)
+        self._may_write = True
 
     def note(self, entries: Sequence[DialogueEntry], language: str) -> None:
         super().note(entries, language)
-        if self._writing is None and (older := self._older()):
+        if self._may_write and self._writing is None and (older := self._older()):
             # No part of the turn that has just ended.
             with served.noting(None):
                 self._writing = Deferred.fromCoroutine(self._write(older, language))
@@ -81,6 +85,7 @@ class SummaryMemory(WindowMemory):
         return replace(super().before(running), summary=self._summary)
 
     def close(self) -> None:
+        self._may_write = False
         if self._writing is not None:
             self._writing.cancel()
 
