@@ -243,7 +243,10 @@ class ManyTests(FigureCase):
         link, _ = bench.link()
         for number in range(10_000):
             self.gateway._by_session[str(number)] = link
-        self.metrics.text()
-        began = time.process_time()
-        self.metrics.text()
-        self.assertLess(time.process_time() - began, 0.05)
+        taken = []
+        # Of this thread, and once at least without a full garbage collection.
+        for _ in range(3):
+            began = time.thread_time()
+            self.metrics.text()
+            taken.append(time.thread_time() - began)
+        self.assertLess(min(taken), 0.05)
