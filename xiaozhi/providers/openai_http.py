@@ -34,7 +34,10 @@ _ERROR_LIMIT = 16 * 1024
 _MESSAGE_LIMIT = 200
 _KEY_LIKE = re.compile(r"\b(sk|key)-[\w*.\-]{4,}")
 _ERROR_KEYS = ("error", "message", "msg", "detail", "code")
-_IDLE_SECONDS = 60.0
+# Connections kept for the next calls, so that not each begins with a handshake.
+_IDLE, _IDLE_SECONDS = 64, 60.0
+# Seconds in which a connection may be closed, at the end.
+_FAREWELL = 1.0
 _CODES = {
     401: "unauthorized",
     402: "unpaid",
@@ -266,7 +269,7 @@ class VendorClient:
         self._closed = False
         if agent is None:
             self._pool = HTTPConnectionPool(reactor, persistent=True)
-            self._pool.maxPersistentPerHost = 8
+            self._pool.maxPersistentPerHost = _IDLE
             self._pool.cachedConnectionTimeout = _IDLE_SECONDS  # type: ignore[assignment]
             agent = Agent(reactor, connectTimeout=settings.connect_timeout, pool=self._pool)
         self._http = HTTPClient(agent, data_to_body_producer=RequestBody)
@@ -373,7 +376,11 @@ class VendorClient:
             waiting.cancel()
         for answer in list(self.answers):
             answer.close()
-        return succeed(None) if self._pool is None else self._pool.closeCachedConnections()
+        if self._pool is None:
+            return succeed(None)
+        closing: Deferred[None] = self._pool.closeCachedConnections()
+        # Over TLS a vendor that hangs would keep us waiting for its farewell.
+        return closing.addTimeout(_FAREWELL, self.clock).addErrback(lambda _: None)
 
     def _closed_error(self) -> ProviderError:
         return ProviderError("closed", "the provider has been closed", retryable=False)

@@ -87,11 +87,17 @@ class SentenceSplitterTests(SynchronousTestCase):
             "»Nein!«, sagte sie, d. h. ja.",
         )
 
+    def test_pages_that_follow(self) -> None:
+        self.check(
+            "Siehe S. 12 ff. und Abs. 3. Und S. 5 ff. Danach nichts.",
+            "Siehe S. 12 ff. und Abs. 3. Und S. 5 ff.",
+            "Danach nichts.",
+        )
+
     def test_japanese(self) -> None:
         self.check(
             "「行こう。」と彼は言った。「うん！」そうだ…たぶん。",
-            "「行こう。」",
-            "と彼は言った。",
+            "「行こう。」と彼は言った。",
             "「うん！」",
             "そうだ…",
             "たぶん。",
@@ -186,6 +192,7 @@ class Counting(SentenceSplitter):
 class EmotionTests(SynchronousTestCase):
     def test_taken_out(self) -> None:
         self.assertEqual(take_emotion("😂 Ha! 👍🏽"), (" Ha! ", "funny"))
+        self.assertEqual(take_emotion("Great 🎉! I love it 👩‍👧 ."), ("Great! I love it  .", ""))
         self.assertEqual(take_emotion("plain 文字 é"), ("plain 文字 é", ""))
 
     def test_every_emotion_has_a_face_and_back(self) -> None:

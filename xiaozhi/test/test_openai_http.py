@@ -107,6 +107,15 @@ class ConnectionTests(SynchronousTestCase):
         self.successResultOf(reading.done)
         self.assert_next(connections=1)
 
+    def test_a_vendor_that_does_not_take_leave(self) -> None:
+        """Over TLS both sides say that they close."""
+        self.assert_next(connections=1)
+        self.lines[0].end.loseConnection = lambda: None
+        closing = self.speech.close()
+        self.assertNoResult(closing)
+        self.reactor.advance(1)
+        self.successResultOf(closing)
+
     def test_in_the_middle_of_an_answer(self) -> None:
         reading = self.speak()
         old = self.vendor.requests[0]

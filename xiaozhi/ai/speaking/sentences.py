@@ -40,7 +40,7 @@ _LEADING = _words(
 _TRAILING = _words(
     "etc usw u.s.w a.m p.m inc ltd co corp dept u.s u.k u.n e.u d.c b.c a.d v.chr n.chr jan "
     "feb mar apr jun jul aug sep sept oct nov dec okt dez mon tue wed thu fri sat sun v.v min "
-    "max std"
+    "max std ff"
 )
 _LAST_WORD = re.compile(r"[^\s(（\[【\"'“„«「『/—–]*$")
 _INITIALS = re.compile(r"(?:\w\.)*\w")
@@ -204,6 +204,11 @@ class SentenceSplitter:
         buffer = self._buffer
         run = buffer[at:signs]
         if any(char in _WIDE for char in run):
+            # 「行こう。」と言った: what was said goes on as who said it.
+            if run[-1] in "」』":
+                if signs == len(buffer):
+                    return signs if over else -1
+                return None if buffer[signs] == "と" else signs
             return signs
         follows = signs
         while follows < len(buffer) and buffer[follows] == " " and follows - signs < _RUN:
