@@ -247,8 +247,8 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How answers are encoded.
 
     :ivar application: what libopus works for. ``lowdelay`` is CELT alone, which sounds
-        as good as the others with a third more bits and a third of the work; ``voip`` is
-        for links on which bits are dear.
+        better than SILK for twice the bits and a quarter of the work; ``voip`` is for
+        links on which bits are dear.
     :ivar complexity: of the Opus encoder, 0 to 10.
     :ivar bitrate: bit/s.
     :ivar pause: silence after each sentence. Some is needed at the very end: the
@@ -262,7 +262,7 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     application: Literal["voip", "audio", "lowdelay"] = "lowdelay"
     complexity: Annotated[int, Meta(ge=0, le=10)] = 8
-    bitrate: Annotated[int, Meta(ge=6000, le=128000)] = 32000
+    bitrate: Annotated[int, Meta(ge=6000, le=128000)] = 40000
     pause: Annotated[float, Meta(ge=0.01, le=2)] = 0.12
     ahead: Annotated[int, Meta(ge=0, le=8)] = 1
     ahead_bytes: Annotated[int, Meta(ge=4096, le=1 << 26)] = 262_144

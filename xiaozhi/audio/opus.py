@@ -55,7 +55,7 @@ class OpusEncoder:
         :param complexity: 0 (cheapest) to 10.
         :param bitrate: bits a second.
         :param application: what libopus works for: ``voip``, ``audio`` or ``lowdelay``. The
-            last is CELT alone: for the same quality a third more bits and a third of the work.
+            last is CELT alone: better sound for twice the bits and a quarter of the work.
         :raises ValueError: a value is not allowed.
         """
         if sample_rate not in SAMPLE_RATES:

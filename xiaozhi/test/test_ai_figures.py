@@ -12,7 +12,7 @@ from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.bridge.loop import Crossings
 from xiaozhi.device.events import PacketPlayed
 from xiaozhi.metrics.page import Metrics
-from xiaozhi.test.test_conversation import LONG, ConversationCase
+from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.house import SPEECH, House
 from xiaozhi.testing.httpwire import Wire, request
 from xiaozhi.testing.metrics import Scraped

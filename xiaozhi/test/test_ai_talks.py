@@ -12,7 +12,7 @@ from zope.interface import implementer
 from xiaozhi.ai.exchanges import cost, whole
 from xiaozhi.ai.settings import DialogueSettings, RoleSettings, SessionSettings
 from xiaozhi.interfaces import ILanguageModel
-from xiaozhi.test.test_conversation import ConversationCase
+from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import SPEECH, House, Visitor
 from xiaozhi.values import Delta, Role, ToolSpec, Utterance
 from xiaozhi.wire.messages import ListenMode

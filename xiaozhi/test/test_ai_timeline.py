@@ -16,7 +16,7 @@ from xiaozhi.ai.turnrecord import ToolUse, TurnRecord
 from xiaozhi.device.events import PacketPlayed
 from xiaozhi.errors import ProviderError
 from xiaozhi.logs import as_json
-from xiaozhi.test.test_conversation import LONG, ConversationCase
+from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.house import SPEECH, House
 from xiaozhi.testing.logs import LogLines
 from xiaozhi.values import Role, Utterance

@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import Any
 
 from xiaozhi.audio import OpusEncoder
-from xiaozhi.test.test_conversation import ConversationCase
+from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import SPEECH, Browser, House
 
 # The smallest GIF there is.

@@ -9,7 +9,7 @@ from xiaozhi.ai.settings import SessionSettings, TurnSettings
 from xiaozhi.ai.texts import text
 from xiaozhi.device.events import Alerted, PacketPlayed, Sentence
 from xiaozhi.providers.failover_settings import FailoverSettings
-from xiaozhi.test.test_conversation import ConversationCase
+from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import SPEECH, House, Visitor
 from xiaozhi.wire.messages import ListenMode
 

@@ -30,7 +30,7 @@ from xiaozhi.audio import OpusEncoder
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.logs import LogSettings, as_json, observer, observer_for
 from xiaozhi.service import Program
-from xiaozhi.test.test_conversation import ConversationCase
+from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import SPEECH
 
 

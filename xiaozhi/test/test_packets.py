@@ -75,7 +75,7 @@ class PacketMakerTests(SynchronousTestCase):
     def test_rate_and_duration_are_the_devices(self) -> None:
         for rate in RATES:
             for duration in DURATIONS:
-                form = OpusForm(rate, duration, 8, 32000, "lowdelay")
+                form = OpusForm(rate, duration, 8, 40000, "lowdelay")
                 packets = made(SoundFormat(Encoding.PCM, 22050), form, tone(0.9, 22050))
                 self.assertEqual({packet_ms(packet) for packet in packets}, {float(duration)})
                 pcm = decoded(packets)
@@ -86,14 +86,14 @@ class PacketMakerTests(SynchronousTestCase):
 
     def test_the_end_is_not_cut(self) -> None:
         """The last tenth of a second of a tone is heard to its end (§9: last words cut)."""
-        form = OpusForm(24000, 60, 8, 32000, "lowdelay")
+        form = OpusForm(24000, 60, 8, 40000, "lowdelay")
         pcm = decoded(made(SoundFormat(Encoding.PCM, 24000), form, tone(1.0, 24000)))
         self.assertGreater(rms(pcm[int(0.95 * 32000) : int(0.995 * 32000)]), 3000)
 
     def test_right_packets_pass_untouched(self) -> None:
         for duration in DURATIONS:
             file = ogg(duration)
-            form = OpusForm(24000, duration, 8, 32000, "lowdelay")
+            form = OpusForm(24000, duration, 8, 40000, "lowdelay")
             packets = made(SoundFormat(Encoding.OGG_OPUS), form, file)
             whole = packets_of(file)
             self.assertEqual(packets[: len(whole)], whole)
@@ -104,7 +104,7 @@ class PacketMakerTests(SynchronousTestCase):
     def test_others_are_encoded_anew(self) -> None:
         for file in (ogg(20), ogg(60, layout="stereo")):
             packets = made(
-                SoundFormat(Encoding.OGG_OPUS), OpusForm(24000, 60, 8, 32000, "lowdelay"), file
+                SoundFormat(Encoding.OGG_OPUS), OpusForm(24000, 60, 8, 40000, "lowdelay"), file
             )
             self.assertEqual({packet_ms(packet) for packet in packets}, {60.0})
             pcm = decoded(packets)
@@ -113,20 +113,20 @@ class PacketMakerTests(SynchronousTestCase):
 
     @given(st.integers(1, 3000), st.sampled_from([20, 60]))
     def test_pieces_do_not_matter(self, piece: int, duration: int) -> None:
-        form = OpusForm(24000, 60, 8, 32000, "lowdelay")
+        form = OpusForm(24000, 60, 8, 40000, "lowdelay")
         file = ogg(duration, 0.5)
         whole = made(SoundFormat(Encoding.OGG_OPUS), form, file, len(file))
         self.assertEqual(made(SoundFormat(Encoding.OGG_OPUS), form, file, piece), whole)
 
     def test_no_ogg(self) -> None:
-        form = OpusForm(24000, 60, 8, 32000, "lowdelay")
+        form = OpusForm(24000, 60, 8, 40000, "lowdelay")
         self.assertRaises(
             ProviderError, made, SoundFormat(Encoding.OGG_OPUS), form, b"<html>no</html>" * 9
         )
 
     def test_longer_packets_among_right_ones(self) -> None:
         """They would fail to decode on the device, unheard and unseen."""
-        form = OpusForm(24000, 20, 8, 32000, "lowdelay")
+        form = OpusForm(24000, 20, 8, 40000, "lowdelay")
         maker = PacketMaker(SoundFormat(Encoding.OGG_OPUS), form, form.encoder())
         first = ogg(20, 0.2)
         self.assertTrue(maker.feed(first))
@@ -139,7 +139,7 @@ class PacketMakerTests(SynchronousTestCase):
 
     def test_much_at_once_comes_in_slices(self) -> None:
         """One call must not hold a thread for long."""
-        form = OpusForm(24000, 60, 8, 32000, "lowdelay")
+        form = OpusForm(24000, 60, 8, 40000, "lowdelay")
         maker = PacketMaker(SoundFormat(Encoding.PCM, 24000), form, form.encoder())
         self.assertEqual(len(maker.feed(tone(3.0, 24000))), 4)
         slices = 1

@@ -30,9 +30,7 @@ _FACES = {
     "neutral": "😶😐",
 }
 _EMOTION_OF = {face: name for name, faces in _FACES.items() for face in faces}
-_SOME = (
-    "[\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]+"
-)
+_SOME = "[\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]+"
 # "Great 🎉!" is "Great!", without the space.
 _EMOJI = re.compile(rf"\s*{_SOME}(?=[.,!?;:…])|{_SOME}")
 
