@@ -378,9 +378,11 @@ class VendorClient:
             answer.close()
         if self._pool is None:
             return succeed(None)
-        closing: Deferred[None] = self._pool.closeCachedConnections()
-        # Over TLS a vendor that hangs would keep us waiting for its farewell.
-        return closing.addTimeout(_FAREWELL, self.clock).addErrback(lambda _: None)
+        # Over TLS a vendor that hangs would keep us waiting for its farewell. Without a
+        # canceller, so that it takes one that comes late.
+        closed: Deferred[None] = Deferred()
+        self._pool.closeCachedConnections().addBoth(lambda _: closed.callback(None))
+        return closed.addTimeout(_FAREWELL, self.clock).addErrback(lambda _: None)
 
     def _closed_error(self) -> ProviderError:
         return ProviderError("closed", "the provider has been closed", retryable=False)
