@@ -281,14 +281,17 @@ class Speech:
         return min(SLICE_SECONDS, in_hand / 2)
 
     async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
+        mouth, duration = self._mouth, self._mouth.downlink.frame_duration
+        in_hand = self._in_hand()
         for packet in packets:
-            if not self._mouth.gate.is_open:
-                await self._mouth.gate.passed()
-            ahead = self._in_hand() >= _AHEAD
-            self._mouth.send(Audio(packet, 0, self._turn, ahead=ahead))
-            self._timeline.packet(self._mouth.downlink.frame_duration)
-            self.sent_ms += self._mouth.downlink.frame_duration
-            self._script.sent(self._mouth.downlink.frame_duration)
+            if not mouth.gate.is_open:
+                await mouth.gate.passed()
+                in_hand = self._in_hand()
+            mouth.send(Audio(packet, 0, self._turn, ahead=in_hand >= _AHEAD))
+            self._timeline.packet(duration)
+            self.sent_ms += duration
+            self._script.sent(duration)
+            in_hand += duration / 1000
 
     def _in_hand(self) -> float:
         """Seconds of sound that the edge has not played yet, about."""

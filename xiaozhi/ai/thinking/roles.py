@@ -66,6 +66,7 @@ class Roles:
         self._device = device
         self._seconds = seconds
         self._prompt = Prompt(settings.dialogue.prompt, _KEY)
+        self._own: tuple[str, Prompt] | None = None  # the role's, by its name
 
     @property
     def role(self) -> RoleSettings:
@@ -133,8 +134,10 @@ class Roles:
         """
         now = datetime.fromtimestamp(self._seconds()).astimezone()
         values = facts(now, language, self._device, self._settings.dialogue.location)
-        own = Prompt(self.role.prompt, f"session.roles.{self.name}.prompt", _OF_ROLES)
-        return self._prompt.filled(values | {"role": own.filled(values)})
+        if self._own is None or self._own[0] != self.name:
+            own = Prompt(self.role.prompt, f"session.roles.{self.name}.prompt", _OF_ROLES)
+            self._own = self.name, own
+        return self._prompt.filled(values | {"role": self._own[1].filled(values)})
 
 
 @implementer(ITool)
