@@ -72,7 +72,7 @@ class SentenceSplitterTests(SynchronousTestCase):
         self.check("Mail me@ex.org at 3 p.m. on time.", "Mail me@ex.org at 3 p.m. on time.")
 
     def test_abbreviations_at_the_end(self) -> None:
-        self.check("He lives in the U.S. He likes it.", "He lives in the U.S.", "He likes it.")
+        self.check("He lives in D.C. He likes it.", "He lives in D.C.", "He likes it.")
         self.check("It was I. Done.", "It was I.", "Done.")
         self.check("We met in 2024. Then no more.", "We met in 2024.", "Then no more.")
 
@@ -135,6 +135,37 @@ class SentenceSplitterTests(SynchronousTestCase):
     def test_ellipses(self) -> None:
         self.check("Hm... Yes.", "Hm...", "Yes.")
         self.check("Hm... well… maybe not.", "Hm... well… maybe not.")
+
+    def test_what_must_not_be_torn(self) -> None:
+        """A listener would hear a stop within what belongs together."""
+        for sentence in (
+            "The U.S. Army came to the U.K. Parliament.",
+            "He is 5 ft. 3 in. tall.",
+            "Ph.D. students ask for Th.S. Lan.",
+            "Im 19. Jh. war Dr. med. Müller geb. Meier dort.",
+            "See no. 5 and fig. 3 please.",
+            "From Monday–Friday we are open.",
+            "It was on June 12, 2024.",
+            "See https://a.example/q?Name=b.",
+            "他住U.S.的一所大学。",
+            "Mr.王来了。",
+            "请选择正确的答案A、苹果 B、香蕉。",
+            "你选哪个A.苹果 B.香蕉 C.橘子。",
+            "第十一题是1、2、 3、都很难。",
+            "“走吧！”，他说。",
+            "「え？」って聞いた。",
+            "「すごい！」が口癖だ。",
+            "「ね？」なんて言う。",
+        ):
+            self.check(sentence, sentence)
+
+    def test_what_ends_all_the_same(self) -> None:
+        self.check("The answer is no. Next.", "The answer is no.", "Next.")
+        self.check("Come in. Sit down.", "Come in.", "Sit down.")
+        self.check("It was number 12, you know.", "It was number 12,", "you know.")
+        self.check("我真的想跟你说——其实我不知道。", "我真的想跟你说——", "其实我不知道。")
+        self.check("我用iPhone 15. OK.好的。", "我用iPhone 15. OK.", "好的。")
+        self.check("वह घर गया। फिर आया।", "वह घर गया।", "फिर आया।")
 
     def test_endless_text_is_cut_on_a_space(self) -> None:
         sentences = split("word " * 100)

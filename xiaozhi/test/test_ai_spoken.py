@@ -79,6 +79,7 @@ class PlainTests(SynchronousTestCase):
         self.check("As said.[^1]", "As said.")
         self.check("Really](https://x.org/a.html) now.", "Really now.")
         self.check("See [the docs.", "See the docs.")
+        self.check("Really.]", "Really.")
 
     def test_addresses(self) -> None:
         self.check("See https://www.example.org/a?b=c.", "See example.org.")

@@ -100,6 +100,7 @@ _RULES: list[tuple[re.Pattern[str], _Made]] = [
         (r"\[\^[^\[\]]+\]:?", ""),
         # Halves of a link whose text holds the end of a sentence.
         (r"\]\([^()\s]*\)|\[(?![^\[\]]*\])", ""),
+        (r"^([^\[\]]*)\]", r"\1"),
         (rf"<({_URL})>", r"\1"),
         (r"</?([a-z\u4e00-\u9fff][\w:-]*)(?:\s[^<>]*)?/?>", _tag),
         (r"\{\s*\"(?:emotion|mood)\"\s*:\s*\"([^\"]+)\"\s*\}", _mood),

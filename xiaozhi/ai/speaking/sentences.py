@@ -14,11 +14,13 @@ from bisect import bisect_left
 from xiaozhi.ai.speaking.graphemes import extends, is_boundary
 
 # Ends a sentence wherever it stands.
-_WIDE = "。！？；｡．‼⁇⁈⁉"
+_WIDE = "。！？；｡．‼⁇⁈⁉؟۔।॥"
 # Ends one only where a new word begins: "3.5", "example.org", "e.g.".
 _NARROW = ".!?"
 _ELLIPSIS = "…"
 _CLAUSE = "，、､,;:：—–"
+# 「行こう。」と言った: with these behind it, what was said goes on as who said it.
+_GOES_ON = "とっをがのなで"
 _CLOSING = "\"'”’»)）]】」』》〉›“"
 _OPENING = "“‘„«(（[【「『《〈‹{"
 # “ closes in German what „ has opened; elsewhere it opens.
@@ -32,17 +34,21 @@ def _words(text: str) -> frozenset[str]:
 
 # Words with a point that is never the end of a sentence.
 _LEADING = _words(
-    "mr mrs ms dr prof st nr no vs fig vol ch sec gen col lt sgt capt rev hon mt ft sr jr "
-    "messrs e.g i.e cf al approx bzw ca z.b d.h u.a s.o s.u o.ä hr fr str dipl ing inkl exkl "
-    "zzgl evtl ggf sog vgl bspw mio mrd tel abs art aufl tp ths gs pgs ts bs q p kcn tx"
+    "mr mrs ms dr prof st nr vs gen col lt sgt capt rev hon mt ft sr jr messrs e.g i.e cf al "
+    "approx u.s u.k u.n e.u bzw ca z.b d.h u.a s.o s.u o.ä hr fr str dipl ing med phil jur rer "
+    "nat geb inkl exkl zzgl evtl ggf sog vgl bspw mio mrd tel abs art aufl tp ths th.s gs pgs "
+    "ts bs q p kcn tx"
 )
+# One that is none before a number.
+_NUMBERED = _words("no nos vol ch sec fig est")
 # One that is, where what follows begins like a new sentence.
 _TRAILING = _words(
-    "etc usw u.s.w a.m p.m inc ltd co corp dept u.s u.k u.n e.u d.c b.c a.d v.chr n.chr jan "
+    "etc usw u.s.w a.m p.m inc ltd co corp dept d.c b.c a.d v.chr n.chr ph.d m.d b.sc m.sc jan "
     "feb mar apr jun jul aug sep sept oct nov dec okt dez mon tue wed thu fri sat sun v.v min "
-    "max std ff"
+    "max std ff jh in"
 )
-_LAST_WORD = re.compile(r"[^\s(（\[【\"'“„«「『/—–]*$")
+_EITHER = _TRAILING | _NUMBERED
+_LAST_WORD = re.compile(r"[^\s(\[\"'“„«/—–\u2e80-\uffff]*$")
 _INITIALS = re.compile(r"(?:\w\.)*\w")
 _ORDINAL = re.compile(r"\d{1,2}|[ivx]{1,4}", re.I)
 # Looked back for the word before a full stop; signs and spaces that are one run.
@@ -156,14 +162,41 @@ class SentenceSplitter:
         # What is in brackets or between stars may not be for speaking: it stays whole.
         whole = not self._open and self._stars % 2 == 0
         if self._first and whole and char in _CLAUSE and length >= self._first_clause:
-            if at + 1 >= len(buffer):
-                return -1 if not over else None
-            # "1,000" and "12:30" are no clauses, nor is "https://".
-            if buffer[at + 1].isspace() or (char not in ",;:" and not buffer[at + 1].isdigit()):
-                return at + 1
-            if buffer[at + 1] >= "\u2e80":
-                return at + 1
+            return self._clause_end(start, at, over)
         return None
+
+    def _clause_end(self, start: int, at: int, over: bool) -> int | None:
+        """As :meth:`_end`, of a clause."""
+        buffer = self._buffer
+        char, follows = buffer[at], buffer[at + 1 : at + 2]
+        if not follows:
+            return None if over else -1
+        if follows.isspace():
+            # "June 12, 2024" is no clause, nor are "1、", "B、".
+            if not (char in "，,、､" and buffer[at - 1].isdigit()):
+                return at + 1
+            behind = self._behind(at + 1)
+            if behind == len(buffer):
+                return None if over else -1
+            return None if buffer[behind].isdigit() or char in "、､" else at + 1
+        # Nor "1,000" and "12:30", "https://", "Monday–Friday".
+        if char in ",;:–":
+            return at + 1 if follows >= "\u2e80" and char != "–" else None
+        if follows.isdigit() or follows in _CLAUSE or (char in "、､" and self._item(start, at)):
+            return None
+        return at + 1
+
+    def _item(self, start: int, at: int) -> bool:
+        """Whether an item of a list has its number or letter before this place."""
+        word = self._word(start, at)
+        return len(word) == 1 or word.isdigit()
+
+    def _behind(self, at: int) -> int:
+        """The place of the first character from here on that is no space."""
+        buffer, begin = self._buffer, at
+        while at < len(buffer) and buffer[at] == " " and at - begin < _RUN:
+            at += 1
+        return at
 
     def _past(self, at: int, over: bool) -> int:
         """The place behind a run of signs that end a sentence, and of what closes a
@@ -204,15 +237,13 @@ class SentenceSplitter:
         buffer = self._buffer
         run = buffer[at:signs]
         if any(char in _WIDE for char in run):
-            # 「行こう。」と言った: what was said goes on as who said it.
-            if run[-1] in "」』":
-                if signs == len(buffer):
-                    return signs if over else -1
-                return None if buffer[signs] == "と" else signs
-            return signs
-        follows = signs
-        while follows < len(buffer) and buffer[follows] == " " and follows - signs < _RUN:
-            follows += 1
+            closing = run[-1] in _CLOSING
+            if closing and signs == len(buffer):
+                return signs if over else -1
+            # “走吧！”，他说。
+            goes_on = _CLAUSE + (_GOES_ON if run[-1] in "」』" else "")
+            return None if closing and buffer[signs] in goes_on else signs
+        follows = self._behind(signs)
         if follows < len(buffer):
             return signs if self._ends(start, at, run, buffer[signs], buffer[follows]) else None
         if over:
@@ -226,7 +257,7 @@ class SentenceSplitter:
     def _depends(self, start: int, at: int, run: str) -> bool:
         if _is_pause(run) or run[-1] in _CLOSING:
             return True
-        return run[0] == "." and self._word(start, at).casefold() in _TRAILING
+        return run[0] == "." and self._word(start, at).casefold() in _EITHER
 
     def _ends(self, start: int, at: int, run: str, behind: str, first: str) -> bool:
         """Whether a run of narrow signs ends a sentence.
@@ -237,8 +268,13 @@ class SentenceSplitter:
         if not behind.isspace():
             # No space, but as good as one: "OK.好的", "Hi!How".
             if run[0] in "!?":
-                return first >= "\u2e80" or first.isupper()
-            return first >= "\u2e80" and not self._word(start, at)[-1:].isdigit()
+                return first >= "\u2e80" or (first.isupper() and not self._addressed(start, at))
+            if first < "\u2e80":
+                return False
+            # But "3.5", "A.苹果", "U.S.的", "Mr.王".
+            word = self._word(start, at)
+            whole = len(word) == 1 or "." in word or word.casefold() in _LEADING
+            return _is_pause(run) or not (whole or word[-1:].isdigit())
         # "Really?" he asked. Hm... well.
         if _is_pause(run) or run[-1] in _CLOSING:
             return not first.islower()
@@ -249,6 +285,8 @@ class SentenceSplitter:
         folded = word.casefold()
         if folded in _LEADING:
             return False
+        if folded in _NUMBERED:
+            return not first.isdigit()
         if folded in _TRAILING:
             return not first.islower() and not first.isdigit()
         # "J. Smith", "3. Oktober", "IV. Kapitel"; "I" alone may well end a sentence.
@@ -260,6 +298,11 @@ class SentenceSplitter:
     def _word(self, start: int, at: int) -> str:
         found = _LAST_WORD.search(self._buffer, max(start, at - _WORD), at)
         return found[0] if found else ""
+
+    def _addressed(self, start: int, at: int) -> bool:
+        """Whether this is within the address of a page: "https://a.example/?Q=1"."""
+        begin = max(start, self._buffer.rfind(" ", start, at))
+        return self._buffer.find("://", begin, at) >= 0
 
     def _forced(self, start: int, at: int, over: bool) -> int | None:
         """A cut in a text that does not end: at a clause, a space, or between two
