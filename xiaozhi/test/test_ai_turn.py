@@ -223,6 +223,18 @@ class TurnTests(SynchronousTestCase):
         self.second.callback("two")
         self.played()
 
+    def test_what_waits_is_not_begun_by_an_interruption(self) -> None:
+        """Neither a tool that would have been next, nor one behind it in its lane."""
+        waiting = Tool("b", self.second), Tool("c", Deferred(), "device")
+        for tool in waiting:
+            tool.interruptible = False
+        self.with_tools(Tool("a", self.first, "device"), *waiting, tools_at_once=1)
+        answer = self.ask()
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.assertEqual(self.started(), ["a"])
+        self.assertEqual(self.results(), ["Error: interrupted"] * 3)
+
     def test_a_lasting_tool_is_not_cut_off(self) -> None:
         """It runs to its end, and its result goes nowhere."""
         tool = Tool("a", self.first)

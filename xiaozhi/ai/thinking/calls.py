@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 
 from xiaozhi.ai.remembering.draft import Draft
@@ -40,21 +41,19 @@ class ToolCalls:
         when interrupted: models refuse a dialogue where one is missing.
         """
         results: dict[int, str] = {}
-        room = DeferredSemaphore(self._mind.limits.tools_at_once)
         lanes: dict[str, list[int]] = {}
         for at, call in enumerate(calls):
             # A call without a lane has one of its own.
             lanes.setdefault(self._mind.toolbox.lane(call.name) or f" {at}", []).append(at)
+        waiting = deque(lanes.values())
 
-        async def drive(lane: list[int]) -> None:
-            for at in lane:
-                await room.acquire()
-                try:
+        async def drive() -> None:
+            while waiting:
+                for at in waiting.popleft():
                     results[at] = await self._result(calls[at])
-                finally:
-                    room.release()
 
-        driving = [Deferred.fromCoroutine(drive(lane)) for lane in lanes.values()]
+        room = min(self._mind.limits.tools_at_once, len(lanes))
+        driving = [Deferred.fromCoroutine(drive()) for _ in range(room)]
         try:
             for succeeded, outcome in await DeferredList(driving, consumeErrors=True):
                 if not succeeded:
