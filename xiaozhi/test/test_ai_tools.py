@@ -67,6 +67,8 @@ class FunctionRegistryTests(Case):
         self.assertIn("level", self.refused(box, "dim").message)
         self.assertIn("JSON", self.refused(box, "dim", "{").message)
         self.assertIn("object", self.refused(box, "dim", "[]").message)
+        for broken in ('{"level": "\\ud800"}', '{"level": 1e400}', '{"level": NaN}', "[" * 9999):
+            self.assertIn("JSON", self.refused(box, "dim", broken).message)
         self.assertEqual(self.refused(box, "bright").code, "unknown_tool")
 
     def test_undescribed_functions_are_refused(self) -> None:
@@ -155,6 +157,29 @@ class DeviceMcpTests(Case):
         self.answer({"tools": [{"name": "a"}], "nextCursor": "b"})
         self.answer({"tools": [], "nextCursor": "c"})
         self.assertEqual(len(self.successResultOf(found)), 1)
+
+    def test_a_list_that_breaks_off(self) -> None:
+        """§5.2: a tool too large for a page is an error; those before it can be used."""
+        found = Deferred.fromCoroutine(self.mcp.discover("", ""))
+        self.answer({})
+        self.answer({"tools": [{"name": "a"}], "nextCursor": "b"})
+        error = {"jsonrpc": "2.0", "id": 3, "error": {"message": "too large"}}
+        self.mcp.received(Mcp(json.dumps(error).encode()))
+        self.assertEqual([tool.spec.name for tool in self.successResultOf(found)], ["a"])
+
+    def test_tools_no_model_would_take(self) -> None:
+        """Vendors refuse every question to which one tool of the list is malformed."""
+        found = Deferred.fromCoroutine(self.mcp.discover("", ""))
+        self.answer({})
+        odd = [{"type": "string"}, {"properties": []}, {"type": "object", "required": "x"}]
+        tools = [
+            {"name": name, "inputSchema": schema} for name, schema in zip("abc", odd, strict=True)
+        ]
+        self.answer({"tools": [{"name": ""}, *tools]})
+        specs = [tool.spec for tool in self.successResultOf(found)]
+        self.assertEqual([spec.name for spec in specs], ["a", "b", "c"])
+        for spec in specs:
+            self.assertEqual(spec.parameters, {"type": "object", "properties": {}})
 
     def test_call(self) -> None:
         box = Toolbox(self.discovered())

@@ -66,7 +66,13 @@ class DeviceMcp:
         cursor = ""
         while len(tools) < self._settings.tools:
             params = {"cursor": cursor} if cursor else {}
-            page = await self._request("tools/list", params, self._settings.answer)
+            try:
+                page = await self._request("tools/list", params, self._settings.answer)
+            except ToolError as error:
+                if not tools:
+                    raise
+                self._log.info("mcp: the list of tools breaks off: {code}", code=error.code)
+                break
             found = self._tools_of(page)
             tools += found
             cursor = page.get("nextCursor") or ""
@@ -81,16 +87,11 @@ class DeviceMcp:
         listed = page.get("tools")
         tools: list[ITool] = []
         for entry in listed if isinstance(listed, list) else []:
-            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-                schema = entry.get("inputSchema")
-                parameters = schema if isinstance(schema, dict) else {}
-                description = str(entry.get("description") or entry["name"])
-                spec = ToolSpec(
-                    safe_name(entry["name"]),
-                    description,
-                    {"type": "object", "properties": {}, **parameters},
-                )
-                tools.append(DeviceTool(self, entry["name"], spec))
+            name = entry.get("name") if isinstance(entry, dict) else None
+            if isinstance(name, str) and name:
+                description = str(entry.get("description") or name)
+                spec = ToolSpec(safe_name(name), description, _parameters(entry.get("inputSchema")))
+                tools.append(DeviceTool(self, name, spec))
         return tools
 
     def limit(self, name: str) -> float:
@@ -156,6 +157,16 @@ def _no_answer(method: str, limit: float) -> Callable[[Any, float], Any]:
         raise ToolError("device_silent", f"the device did not answer {method} in {limit:g} s")
 
     return fail
+
+
+def _parameters(schema: Any) -> dict[str, Any]:
+    """A schema as models take it: one malformed tool, and they refuse every question."""
+    whole = {"type": "object", "properties": {}, **(schema if isinstance(schema, dict) else {})}
+    kinds = (("properties", dict), ("required", list))
+    sound = whole["type"] == "object" and all(
+        isinstance(whole.get(key, kind()), kind) for key, kind in kinds
+    )
+    return whole if sound else {"type": "object", "properties": {}}
 
 
 def _text_of(result: dict[str, Any]) -> str:

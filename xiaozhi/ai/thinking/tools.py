@@ -13,7 +13,6 @@ and its arguments are checked against them before it runs.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -184,8 +183,9 @@ class Toolbox:
         if tool is None:
             raise ToolError("unknown_tool", f"there is no tool {name}")
         try:
-            values = json.loads(arguments or "{}")
-        except ValueError:
+            # Strictly: what is no JSON to a device must not be sent to one.
+            values = msgspec.json.decode(arguments or "{}")
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise ToolError("bad_arguments", f"{name}: the arguments are not JSON") from None
         if not isinstance(values, dict):
             raise ToolError("bad_arguments", f"{name}: the arguments are not an object")
