@@ -58,7 +58,9 @@ class Turn:
         self._since: float | None = None  # when the device began to play it
         self._script = Script()
         self._draft: Draft | None = None
-        self._thought = Thought(mind, number, self._timeline, self._say, self._remark)
+        self._thought = Thought(
+            mind, number, self._timeline, self._say, self._remark, self._conclude
+        )
 
     @property
     def timeline(self) -> Timeline:
@@ -302,6 +304,15 @@ class Turn:
         """Say a text of the catalogue."""
         language = catalogue_of(self._language)
         await self._pronounce(text(key, language), language)
+
+    async def _conclude(self, key: str) -> None:
+        """As :meth:`_remark`, where the model has no words of its own."""
+        language = catalogue_of(self._language)
+        words = text(key, language)
+        if self._draft is not None:
+            self._draft.spoke(words)
+            self._draft.said(words)
+        await self._pronounce(words, language, answer=True)
 
     async def _pronounce(self, phrase: str, language: str, *, answer: bool = False) -> None:
         """Say something that is said again and again."""

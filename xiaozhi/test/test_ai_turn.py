@@ -122,6 +122,34 @@ class TurnTests(SynchronousTestCase):
         self.clock.pump([0.1] * 10)
         shown = [each.text for each in self.sent if isinstance(each, m.Tts) and each.text]
         self.assertEqual(shown, ["I have no answer to that."])
+        self.turn.playback(m.Playback(1, m.PlaybackState.FINISHED, 1000))
+        self.assertEqual(self.told(), ["do both", "I have no answer to that."])
+
+    def test_a_model_that_does_not_come_to_an_end(self) -> None:
+        limits = TurnSettings(tool_rounds=1)
+        self.turn = Turn(1, replace(self.mind, limits=limits), self.mouth)
+        self.ask()
+        self.first.callback("one")
+        self.second.callback("two")
+        self.played()
+        self.assertEqual(self.told()[-2:], ["two", "I could not finish that."])
+
+    def test_a_model_that_says_nothing_after_its_tools(self) -> None:
+        """Many models refuse a talk in which a question follows a result."""
+
+        class Mute(Hesitant):
+            async def reply(
+                self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
+            ) -> AsyncGenerator[Delta, None]:
+                if dialogue[-1].role is Role.USER:
+                    yield ToolCall("1", "first", "{}")
+
+        self.turn = Turn(1, replace(self.mind, model=Mute()), self.mouth)
+        self.ask()
+        self.first.callback("one")
+        self.played()
+        self.assertEqual(self.told(), ["do both", "", "one", "…"])
+        self.assertEqual(self.shown(), [])
 
     def test_interrupted_before_its_tools(self) -> None:
         """A call that was not run is not in the dialogue: models refuse one without result.

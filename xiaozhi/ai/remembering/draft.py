@@ -93,6 +93,9 @@ class Draft:
             self.timer.cancel()
         if heard is not None:
             self._cut_down(heard, otherwise)
+        elif self._lines and self._lines[-1].said.role is Role.TOOL:
+            # It said nothing more; many models refuse a question right after a result.
+            self._lines.append(_Line(Utterance(Role.ASSISTANT, "…")))
 
     def _cut_down(self, heard: Heard, otherwise: str) -> None:
         """Calls and results stay: models refuse one without the other, and what was done

@@ -25,6 +25,7 @@ class Thought:
     :param turn: its number, for the log.
     :param say: is given each sentence as the model wrote it, and may take its time.
     :param remark: says a text of the catalogue.
+    :param conclude: likewise, in place of the model's answer.
     """
 
     _log = Logger()
@@ -36,11 +37,13 @@ class Thought:
         timeline: Timeline,
         say: Callable[[str], Awaitable[None]],
         remark: Callable[[str], Awaitable[None]],
+        conclude: Callable[[str], Awaitable[None]],
     ) -> None:
         self._mind = mind
         self._timeline = timeline
         self._say = say
         self._remark = remark
+        self._conclude = conclude
         self._calls = ToolCalls(mind, turn, timeline)
         self._worded = False
 
@@ -56,11 +59,11 @@ class Thought:
             if not calls:
                 # After a tool nothing more need be said; instead of an answer it must.
                 if not rounds and not self._worded:
-                    await self._remark("no_answer")
+                    await self._conclude("no_answer")
                 return
             async with self._patience():
                 await self._calls.run(calls, draft)
-        await self._remark("too_many_tools")
+        await self._conclude("too_many_tools")
 
     @asynccontextmanager
     async def _patience(self) -> AsyncGenerator[None, None]:
