@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.floor import Floor
-from xiaozhi.testing.parts import mind, mouth, remembering, scripted, talk
+from xiaozhi.testing.parts import conversing
 from xiaozhi.wire import messages as m
 
 
@@ -18,14 +18,8 @@ class FloorTests(SynchronousTestCase):
         self.clock = Clock()
         self.sent: list[Any] = []
         self.over = 0
-        providers = scripted(self.clock)
-        dialogue = talk(remembering(Clock(), self.clock.seconds), self.clock, self.clock.seconds)
-        self.floor = Floor(
-            0,
-            mind(self.clock, providers.llm, dialogue),
-            mouth(self.clock, providers.tts, self.sent.append),
-            self.ended,
-        )
+        mind, mouth = conversing(self.clock, self.sent.append)
+        self.floor = Floor(0, mind, mouth, self.ended)
         self.late = 0
 
     def ended(self) -> None:

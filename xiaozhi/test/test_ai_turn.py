@@ -20,7 +20,7 @@ from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.turn import Turn
 from xiaozhi.errors import ProviderError, ToolError
 from xiaozhi.interfaces import ILanguageModel, ITool
-from xiaozhi.testing.parts import mind, mouth, remembering, scripted, talk
+from xiaozhi.testing.parts import conversing, scripted
 from xiaozhi.values import (
     Delta,
     Role,
@@ -88,13 +88,11 @@ class TurnTests(SynchronousTestCase):
         self.first: Deferred[str] = Deferred()
         self.second: Deferred[str] = Deferred()
         calls = ({"name": "first"}, {"name": "second"})
-        providers = scripted(self.clock, llm={"calls": calls})
-        history = remembering(Clock(), self.clock.seconds)
-        self.dialogue = talk(history, self.clock, self.clock.seconds)
-        Deferred.fromCoroutine(self.dialogue.recall())
         tools = Tool("first", self.first), Tool("second", self.second)
-        self.mouth = mouth(self.clock, providers.tts, self.sent.append)
-        self.mind = mind(self.clock, providers.llm, self.dialogue, *tools)
+        self.mind, self.mouth = conversing(
+            self.clock, self.sent.append, *tools, llm={"calls": calls}
+        )
+        self.dialogue = self.mind.dialogue
         self.turn = Turn(1, self.mind, self.mouth)
 
     def ask(self) -> Deferred[bool]:

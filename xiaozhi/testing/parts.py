@@ -138,3 +138,17 @@ def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool)
         clock=clock,
         limits=TurnSettings(),
     )
+
+
+def conversing(
+    clock: Clock, send: Callable[[Downlink], None], *tools: ITool, **settings: Doubles
+) -> tuple[Mind, Mouth]:
+    """What turns need of a session that has just begun, with the doubles as its providers.
+
+    :param settings: as with :func:`scripted`.
+    """
+    providers = scripted(clock, **settings)
+    # Its timers are not the test's.
+    dialogue = talk(remembering(Clock(), clock.seconds), clock, clock.seconds)
+    Deferred.fromCoroutine(dialogue.recall())
+    return mind(clock, providers.llm, dialogue, *tools), mouth(clock, providers.tts, send)
