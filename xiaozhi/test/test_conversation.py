@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from xiaozhi.ai.settings import (
+    McpSettings,
     SessionSettings,
     TurnSettings,
 )
@@ -219,6 +221,47 @@ class ToolTests(ConversationCase):
         results = [entry.said.text for entry in said if entry.said.role is Role.TOOL]
         self.assertEqual(results[:2], ["slowly", "quickly"])
         self.assertIn("2026-09-21", results[2])
+
+    def test_answered_late_and_out_of_order(self) -> None:
+        """The first one takes longer than it may: the next is asked meanwhile, and an
+        answer that comes after its time is nobody's, least of all that of the next."""
+        names = ("self_first", "self_second")
+        mcp = McpSettings(call=3)
+        house = self.house(
+            session=SessionSettings(mcp=mcp), llm={"calls": tuple({"name": n} for n in names)}
+        )
+        browser = house.browse()
+        hello = {"transport": "websocket", "version": 1, "features": {"mcp": True}}
+        params = {"format": "opus", "sample_rate": 16000, "channels": 1, "frame_duration": 60}
+        browser.say(type="hello", **hello, audio_params=params)
+
+        def asked() -> dict[str, Any]:
+            house.run(0.2)
+            return dict(browser.of("mcp")[-1]["payload"])
+
+        def answer(number: int, result: dict[str, Any]) -> None:
+            payload = {"jsonrpc": "2.0", "id": number, "result": result}
+            browser.say(type="mcp", payload=payload)
+
+        def said(number: int, words: str) -> None:
+            answer(number, {"content": [{"type": "text", "text": words}], "isError": False})
+
+        answer(asked()["id"], {"protocolVersion": "2024-11-05"})
+        tools = [{"name": n.replace("_", "."), "inputSchema": {"type": "object"}} for n in names]
+        answer(asked()["id"], {"tools": tools})
+        browser.say(type="listen", state="detect", text="do both")
+        first = asked()
+        self.assertEqual(first["params"]["name"], "self.first")
+        house.run(3)
+        second = asked()
+        self.assertEqual(second["params"]["name"], "self.second")
+        said(first["id"], "one")
+        said(second["id"], "two")
+        house.run(2)
+        history = house.history.recall(numbered(1).device_id, 99)
+        known = self.successResultOf(Deferred.fromCoroutine(history))
+        results = [entry.said.text for entry in known if entry.said.role is Role.TOOL]
+        self.assertEqual(results, ["Error: the device did not answer tools/call in 3 s", "two"])
 
     def test_on_the_server(self) -> None:
         house = self.house(llm={"calls": ({"name": "get_date", "arguments": {}},)})

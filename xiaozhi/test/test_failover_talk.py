@@ -130,3 +130,20 @@ class FailoverTalks(ConversationCase):
         sound = len(visitor.seen(PacketPlayed)) * 60
         characters = len("One is first.") + len("Two is second.") + len("Three is third.")
         self.assertApproximates(sound, characters * 60 + 3 * 120, 3 * 60)
+
+    def test_a_phrase_of_a_substitute_is_not_the_preferred_one_s(self) -> None:
+        """The preferred voice is back: what it has not spoken yet is spoken by it, and the
+        substitute's is for when nobody can speak."""
+        house = self.house(llm={"fail": "down"}, tts=[{"fail": "unreachable"}, {}])
+        visitor = house.connect()
+        preferred, substitute = (each.provider for each in house.providers.rings[0].candidates)
+        self.assertEqual(self.ask(house, visitor)[0], text("apology", "en"))
+        house.run(0.2)
+        (of_substitute,) = house.files.kept
+        house.run(LIMITS.cooldown)
+        preferred._settings, substitute._settings = substitute._settings, preferred._settings
+        self.assertEqual(self.ask(house, visitor)[0], text("apology", "en"))
+        house.run(0.2)
+        self.assertEqual(len(house.files.kept), 2, "the preferred one has spoken it, too")
+        self.assertEqual(house.assistant.counts.recent[-1].providers["tts"], "a")
+        self.assertIn(of_substitute, house.files.kept)

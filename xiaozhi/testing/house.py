@@ -213,7 +213,8 @@ class House:
             offload=within,
             history=self.history,
             desk=Desk(self.clock, self.clock.seconds),
-            phrases=Phrases(self.files, "voice"),
+            # Of several synthesisers the first is called so, see `scripted`.
+            phrases=Phrases(self.files, "voice", "a"),
             rehearse=lambda _: None,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
         )
