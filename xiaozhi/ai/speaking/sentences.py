@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
+from xiaozhi.ai.speaking.abbreviations import LEADING, UNDECIDED, ends
 from xiaozhi.ai.speaking.graphemes import extends, is_boundary
 
 # Ends a sentence wherever it stands.
@@ -27,30 +28,7 @@ _OPENING = "“‘„«(（[【「『《〈‹{"
 _CLOSED_BY = {"”": "“", "’": "‘", "»": "«", ")": "(", "）": "（", "]": "[", "】": "【"}
 _CLOSED_BY |= {"」": "「", "』": "『", "》": "《", "〉": "〈", "›": "‹", "}": "{"}
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Words with a point that is never the end of a sentence.
-_LEADING = _words(
-    "mr mrs ms dr prof st nr vs gen col lt sgt capt rev hon mt ft sr jr messrs e.g i.e cf al "
-    "approx u.s u.k u.n e.u bzw ca z.b d.h u.a s.o s.u o.ä hr fr str dipl ing med phil jur rer "
-    "nat geb inkl exkl zzgl evtl ggf sog vgl bspw mio mrd tel abs art aufl tp ths th.s gs pgs "
-    "ts bs q p kcn tx"
-)
-# One that is none before a number.
-_NUMBERED = _words("no nos vol ch sec fig est")
-# One that is, where what follows begins like a new sentence.
-_TRAILING = _words(
-    "etc usw u.s.w a.m p.m inc ltd co corp dept d.c b.c a.d v.chr n.chr ph.d m.d b.sc m.sc jan "
-    "feb mar apr jun jul aug sep sept oct nov dec okt dez mon tue wed thu fri sat sun v.v min "
-    "max std ff jh in"
-)
-_EITHER = _TRAILING | _NUMBERED
 _LAST_WORD = re.compile(r"[^\s(\[\"'“„«/—–\u2e80-\uffff]*$")
-_INITIALS = re.compile(r"(?:\w\.)*\w")
-_ORDINAL = re.compile(r"\d{1,2}|[ivx]{1,4}", re.I)
 # Looked back for the word before a full stop; signs and spaces that are one run.
 _WORD, _RUN = 40, 64
 # Of emphasis: they may close it behind the end of a sentence.
@@ -257,7 +235,7 @@ class SentenceSplitter:
     def _depends(self, start: int, at: int, run: str) -> bool:
         if _is_pause(run) or run[-1] in _CLOSING:
             return True
-        return run[0] == "." and self._word(start, at).casefold() in _EITHER
+        return run[0] == "." and self._word(start, at).casefold() in UNDECIDED
 
     def _ends(self, start: int, at: int, run: str, behind: str, first: str) -> bool:
         """Whether a run of narrow signs ends a sentence.
@@ -273,27 +251,12 @@ class SentenceSplitter:
                 return False
             # But "3.5", "A.苹果", "U.S.的", "Mr.王".
             word = self._word(start, at)
-            whole = len(word) == 1 or "." in word or word.casefold() in _LEADING
+            whole = len(word) == 1 or "." in word or word.casefold() in LEADING
             return _is_pause(run) or not (whole or word[-1:].isdigit())
         # "Really?" he asked. Hm... well.
         if _is_pause(run) or run[-1] in _CLOSING:
             return not first.islower()
-        return run[0] != "." or self._full_stop(self._word(start, at), first)
-
-    def _full_stop(self, word: str, first: str) -> bool:
-        """Whether a single point with a space behind it ends a sentence."""
-        folded = word.casefold()
-        if folded in _LEADING:
-            return False
-        if folded in _NUMBERED:
-            return not first.isdigit()
-        if folded in _TRAILING:
-            return not first.islower() and not first.isdigit()
-        # "J. Smith", "3. Oktober", "IV. Kapitel"; "I" alone may well end a sentence.
-        if word == "I":
-            return True
-        initials = (len(word) == 1 or "." in word) and _INITIALS.fullmatch(word)
-        return not initials and not _ORDINAL.fullmatch(word)
+        return run[0] != "." or ends(self._word(start, at), first)
 
     def _word(self, start: int, at: int) -> str:
         found = _LAST_WORD.search(self._buffer, max(start, at - _WORD), at)

@@ -1,0 +1,50 @@
+"""Words with a point behind them: whether it ends a sentence."""
+
+from __future__ import annotations
+
+import re
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Words with a point that is never the end of a sentence.
+LEADING = _words(
+    "mr mrs ms dr prof st nr vs gen col lt sgt capt rev hon mt ft sr jr messrs e.g i.e cf al "
+    "approx u.s u.k u.n e.u bzw ca z.b d.h u.a s.o s.u o.ä hr fr str dipl ing med phil jur rer "
+    "nat geb inkl exkl zzgl evtl ggf sog vgl bspw mio mrd tel abs art aufl tp ths th.s gs pgs "
+    "ts bs q p kcn tx"
+)
+# One that is none before a number.
+_NUMBERED = _words("no nos vol ch sec fig est")
+# One that is, where what follows begins like a new sentence.
+_TRAILING = _words(
+    "etc usw u.s.w a.m p.m inc ltd co corp dept d.c b.c a.d v.chr n.chr ph.d m.d b.sc m.sc jan "
+    "feb mar apr jun jul aug sep sept oct nov dec okt dez mon tue wed thu fri sat sun v.v min "
+    "max std ff jh in"
+)
+# What follows must be seen to know.
+UNDECIDED = _TRAILING | _NUMBERED
+_INITIALS = re.compile(r"(?:\w\.)*\w")
+_ORDINAL = re.compile(r"\d{1,2}|[ivx]{1,4}", re.I)
+
+
+def ends(word: str, first: str) -> bool:
+    """Whether a single point with a space behind it ends a sentence.
+
+    :param word: before it.
+    :param first: the first character behind it that is no space.
+    """
+    folded = word.casefold()
+    if folded in LEADING:
+        return False
+    if folded in _NUMBERED:
+        return not first.isdigit()
+    if folded in _TRAILING:
+        return not first.islower() and not first.isdigit()
+    # "J. Smith", "3. Oktober", "IV. Kapitel"; "I" alone may well end a sentence.
+    if word == "I":
+        return True
+    initials = (len(word) == 1 or "." in word) and _INITIALS.fullmatch(word)
+    return not initials and not _ORDINAL.fullmatch(word)
