@@ -14,11 +14,14 @@ class ThoughtFilter:
     """Drops ``<think>…</think>`` and its like, however the text is cut into pieces.
 
     One that is never closed reaches to the end; a closing mark alone is dropped.
+
+    :param begun: it begins with a thought whose first mark is not in the text.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, begun: bool = False) -> None:
         self._held = ""
-        self._depth = 0
+        self._depth = int(begun)
+        self._begun = begun  # and if the mark comes after all, it is that of this thought
         self._trim = False
 
     def feed(self, text: str) -> str:
@@ -33,8 +36,9 @@ class ThoughtFilter:
                 self._depth = max(0, self._depth - 1)
                 # The blank lines after a thought belong to it.
                 self._trim = not self._depth
-            else:
+            elif not self._begun:
                 self._depth += 1
+            self._begun = False
         end = _end_of_plain(text, at)
         self._held = text[end:]
         self._say(text[at:end], said)
@@ -48,6 +52,7 @@ class ThoughtFilter:
         return "".join(said)
 
     def _say(self, text: str, said: list[str]) -> None:
+        self._begun = self._begun and not text.strip()
         if self._depth:
             return
         if self._trim:

@@ -37,12 +37,15 @@ class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
     :ivar usage: ask how many tokens an answer has cost (``stream_options``); a vendor that
         refuses that is not asked again. Otherwise it is estimated.
+    :ivar thinks_first: answers begin with a thought that has no ``<think>``, only its end: the
+        template of some models on some servers has put it into the question.
     """
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     usage: bool = True
+    thinks_first: bool = False
 
 
 @implementer(ILanguageModel, IOfModel)
@@ -82,7 +85,8 @@ class OpenAIChat:
     ) -> AsyncGenerator[Delta, None]:
         """See :class:`~xiaozhi.interfaces.ILanguageModel`."""
         answer = await self._ask(dialogue, tools)
-        completion = _Completion(self._client, self._new_id)
+        thoughts = ThoughtFilter(begun=self._settings.thinks_first)
+        completion = _Completion(self._client, self._new_id, thoughts)
         try:
             async with aclosing(_events(answer)) as events:
                 async for event in events:
@@ -199,10 +203,10 @@ class _Completion:
     :ivar usage: tokens of the question and of the answer, if the vendor told them.
     """
 
-    def __init__(self, client: VendorClient, new_id: Any) -> None:
+    def __init__(self, client: VendorClient, new_id: Any, thoughts: ThoughtFilter) -> None:
         self._client = client
         self._calls = CallAssembly(new_id)
-        self._thoughts = ThoughtFilter()
+        self._thoughts = thoughts
         self._said = False
         self.over = False
         self.reason = ""

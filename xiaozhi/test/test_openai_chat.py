@@ -266,6 +266,13 @@ class StreamTests(ChatCase):
         self.successResultOf(reading.done)
         self.assertEqual(self.text(reading), "Yes")
 
+    def test_a_thought_whose_first_mark_is_in_the_question(self) -> None:
+        self.chat = self.make(thinks_first=True)
+        reading, response = self.begun(say("hm</th"), say("ink>\n\nYes"), event(finish="stop"))
+        response.end()
+        self.successResultOf(reading.done)
+        self.assertEqual(self.text(reading), "Yes")
+
     def test_every_byte_alone(self) -> None:
         stream = say("日本") + event(finish="stop") + b"data: [DONE]\n\n"
         reading, response = self.begun(*(bytes([byte]) for byte in stream))

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.thoughts import ThoughtFilter
 
 
-def said(*pieces: str) -> str:
-    thoughts = ThoughtFilter()
+def said(*pieces: str, begun: bool = False) -> str:
+    thoughts = ThoughtFilter(begun=begun)
     return "".join(map(thoughts.feed, pieces)) + thoughts.finish()
 
 
@@ -32,6 +32,13 @@ class ThoughtFilterTests(SynchronousTestCase):
         """Some templates put the opening one into the prompt."""
         self.assertEqual(said("a</think>\nb"), "ab")
 
+    def test_a_thought_that_has_begun(self) -> None:
+        self.assertEqual(said("well\n</think>\n\nYes.", begun=True), "Yes.")
+        self.assertEqual(said("a </think>b <think>c</think>d", begun=True), "b d")
+        # A server that sends the mark all the same.
+        self.assertEqual(said(" <think>well</think>Yes.", begun=True), "Yes.")
+        self.assertEqual(said("a <think>b</think> c</think>d", begun=True), "d")
+
     def test_unfinished_thought(self) -> None:
         self.assertEqual(said("Hm. <think>but what if"), "Hm. ")
 
@@ -46,9 +53,10 @@ class ThoughtFilterTests(SynchronousTestCase):
             st.sampled_from(["<think>", "</think>", "</Thinking>", "<", "thi", " ", "ok", "\n"])
         ),
         st.data(),
+        st.booleans(),
     )
-    def test_pieces_do_not_matter(self, parts: list[str], data: st.DataObject) -> None:
+    def test_pieces_do_not_matter(self, parts: list[str], data: st.DataObject, begun: bool) -> None:
         text = "".join(parts)
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        self.assertEqual(said(*pieces), said(text))
+        self.assertEqual(said(*pieces, begun=begun), said(text, begun=begun))
