@@ -110,11 +110,41 @@ async def each_within(
     late: Callable[[], Exception],
 ) -> AsyncGenerator[T, None]:
     """Pass a stream on, with limits for its first item and between items, in seconds."""
-    limit = first
-    async with aclosing(stream):
-        while (item := await within(limit, clock, anext(stream, _END), late)) is not _END:
-            yield item
-            limit = between
+    waiting: Deferred[T] | None = None
+    is_late = False
+
+    async def following() -> T:
+        return await anext(stream, _END)
+
+    def give_up() -> None:
+        nonlocal is_late
+        # While the item before is still worked on nobody waits, and nothing is late.
+        if waiting is not None:
+            is_late = True
+            waiting.cancel()
+
+    # One for all: a stream has some hundred items, and is nearly never late.
+    due = clock.callLater(first, give_up)
+    try:
+        async with aclosing(stream):
+            while True:
+                waiting = Deferred.fromCoroutine(following())
+                try:
+                    item = await waiting
+                finally:
+                    waiting = None
+                    if is_late:
+                        raise late() from None
+                if item is _END:
+                    return
+                yield item
+                if due.active():
+                    due.reset(between)
+                else:
+                    due = clock.callLater(between, give_up)
+    finally:
+        if due.active():
+            due.cancel()
 
 
 def late(stage: str) -> Callable[[], ProviderError]:

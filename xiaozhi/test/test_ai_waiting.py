@@ -130,6 +130,20 @@ class EachWithinTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(self.seen, [0, 1, 2])
 
+    def test_who_takes_long_over_an_item_is_not_late(self) -> None:
+        async def run() -> None:
+            stream = each_within(5, 1, self.clock, self.numbers(4, 0.9, 0.9), LateError)
+            async with aclosing(stream):
+                async for number in stream:
+                    await deferLater(self.clock, 30)
+                    self.seen.append(number)
+
+        done = Deferred.fromCoroutine(run())
+        self.clock.pump([0.1] * 960)
+        self.successResultOf(done)
+        self.assertEqual(self.seen, [0, 1, 2])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_a_late_item_closes_the_stream(self) -> None:
         done = self.collect(4, 1.1)
         self.clock.pump([0.1] * 60)
