@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
 from itertools import count
+from math import inf
 from queue import PriorityQueue
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from xiaozhi.errors import XiaozhiError
 
@@ -61,10 +61,11 @@ class ThreadOffload(Service):
         self._reactor = reactor
         self._waiting_limit = threads + waiting_limit
         self._unfinished = 0
-        self._threads = threads
-        self._pool: ThreadPool | None = None
-        # By when they are wanted, then in the order they came. Bound: `waiting_limit`.
-        self._jobs: PriorityQueue[tuple[float, int, _Job]] = PriorityQueue()
+        self._count = threads
+        self._threads: Sequence[threading.Thread] = ()
+        # By when they are wanted, then in the order they came; None: the thread is to end.
+        # Bound: `waiting_limit`.
+        self._jobs: PriorityQueue[tuple[float, int, _Job | None]] = PriorityQueue()
         self._numbers = count()
 
     @property
@@ -74,27 +75,33 @@ class ThreadOffload(Service):
 
     def startService(self) -> None:
         super().startService()
-        pool = self._pool = ThreadPool(0, self._threads, "offload")
-        pool.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[assignment]
-        pool.start()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"offload-{number}", daemon=True)
+            for number in range(self._count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stopService(self) -> Deferred[None]:
         """:return: fires when what was asked for has ended; later calls fail."""
         super().stopService()
-        pool, self._pool = self._pool, None
-        if pool is None:
+        threads, self._threads = self._threads, ()
+        if not threads:
             return succeed(None)
+        for _ in threads:
+            self._put(inf, None)
         done: Deferred[None] = Deferred()
 
         def join() -> None:
-            pool.stop()
+            for thread in threads:
+                thread.join()
             self._reactor.callFromThread(ended)
 
         def ended() -> None:
             if not done.called:
                 done.callback(None)
 
-        # Joining the workers blocks, so it gets a thread of its own.
+        # Joining them blocks, so it gets a thread of its own.
         threading.Thread(target=join, name="offload-join", daemon=True).start()
         return done
 
@@ -103,21 +110,24 @@ class ThreadOffload(Service):
 
     def within(self, seconds: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
         """See ``interfaces.TimedOffload``."""
-        if self._pool is None:
+        if not self._threads:
             return _refused("stopped", "the worker threads are not running")
         if self._unfinished >= self._waiting_limit:
             return _refused("busy", "too much work waits for the worker threads")
         self._unfinished += 1
         job = _Job(partial(function, *args))
-        self._jobs.put((self._reactor.seconds() + seconds, next(self._numbers), job))
-        self._pool.callInThread(self._work)
+        self._put(self._reactor.seconds() + seconds, job)
         return job.done
 
-    def _work(self) -> None:
-        # In a thread, and called once for each job: there is one.
-        _, _, job = self._jobs.get_nowait()
-        job.run()
-        self._reactor.callFromThread(self._tell, job)
+    def _put(self, due: float, job: _Job | None) -> None:
+        self._jobs.put((due, next(self._numbers), job))
+
+    def _serve(self) -> None:
+        """What each thread does."""
+        while (job := self._jobs.get()[2]) is not None:
+            job.run()
+            self._reactor.callFromThread(self._tell, job)
+            del job  # what it gave is not kept until the next one comes
 
     def _tell(self, job: _Job) -> None:
         self._unfinished -= 1
