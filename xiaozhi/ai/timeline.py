@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.scripts import tokens
 from xiaozhi.ai.turnrecord import ToolUse, TurnRecord
+from xiaozhi.ai.waiting import late
 from xiaozhi.errors import ProviderError
 from xiaozhi.values import Transcript, Utterance
 from xiaozhi.wire.messages import Playback, PlaybackState
@@ -145,6 +146,16 @@ class Timeline:
             except ProviderError as error:
                 self._failed(kind, error)
                 raise
+
+    def late(self, kind: str) -> Callable[[], ProviderError]:
+        """What to raise where a stream of :meth:`streamed` takes too long."""
+
+        def too_late() -> ProviderError:
+            error = late(kind)()
+            self._failed(kind, error)
+            return error
+
+        return too_late
 
     def _stage(self, kind: str, stage: str, since: float) -> None:
         self._mark(_STAGES[stage])

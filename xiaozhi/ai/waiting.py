@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,7 +12,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from xiaozhi.errors import ProviderError
 
 T = TypeVar("T")
-_END: Any = object()
 
 
 class Gate:
@@ -107,44 +106,48 @@ async def each_within(
     between: float,
     clock: IReactorTime,
     stream: AsyncGenerator[T, None],
+    handle: Callable[[T], Awaitable[None]],
     late: Callable[[], Exception],
-) -> AsyncGenerator[T, None]:
-    """Pass a stream on, with limits for its first item and between items, in seconds."""
-    waiting: Deferred[T] | None = None
-    is_late = False
+) -> None:
+    """Have each item of a stream handled, and close it.
 
-    async def following() -> T:
-        return await anext(stream, _END)
+    :param first: the limit of the wait for the first item, and ``between`` that for each
+        one more, in seconds; beyond, the wait is cancelled and ``late()`` raised.
+    :param handle: is done with an item before the next one is waited for.
+    """
+    waits, is_late = True, False
 
     def give_up() -> None:
         nonlocal is_late
-        # While the item before is still worked on nobody waits, and nothing is late.
-        if waiting is not None:
+        # While an item is still worked on nobody waits, and nothing is late.
+        if waits:
             is_late = True
-            waiting.cancel()
+            reading.cancel()
 
-    # One for all: a stream has some hundred items, and is nearly never late.
+    # One timer and one Deferred for all: a stream has some hundred items, and is nearly
+    # never late.
     due = clock.callLater(first, give_up)
-    try:
+
+    async def read() -> None:
+        nonlocal waits, due
         async with aclosing(stream):
-            while True:
-                waiting = Deferred.fromCoroutine(following())
-                try:
-                    item = await waiting
-                finally:
-                    waiting = None
-                    if is_late:
-                        raise late() from None
-                if item is _END:
-                    return
-                yield item
+            async for item in stream:
+                waits = False
+                await handle(item)
+                waits = True
                 if due.active():
                     due.reset(between)
                 else:
                     due = clock.callLater(between, give_up)
+
+    reading = Deferred.fromCoroutine(read())
+    try:
+        await reading
     finally:
         if due.active():
             due.cancel()
+        if is_late:
+            raise late() from None
 
 
 def late(stage: str) -> Callable[[], ProviderError]:

@@ -14,7 +14,7 @@ from xiaozhi.bridge.streams import IStream
 _ENOUGH = 16
 
 # Where company comes often, so many of them are enough: with few it is worth the wait.
-_COMPANY = 4
+_COMPANY = 8
 
 # Seconds that what is in no hurry waits to travel with something else.
 _NO_HURRY = 0.05

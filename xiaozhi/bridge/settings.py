@@ -120,7 +120,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tls: ClientTls = field(default_factory=ClientTls)
     streams_per_target: Annotated[int, Meta(ge=1, le=64)] = 2
     sessions_per_stream: Annotated[int, Meta(ge=1, le=100_000)] = 500
-    coalesce_busy: Annotated[float, Meta(ge=0, le=0.1)] = 0.004
+    coalesce_busy: Annotated[float, Meta(ge=0, le=0.1)] = 0.008
     connect_timeout: Seconds = 5.0
     heartbeat_interval: Seconds = 10.0
     heartbeat_timeout: Seconds = 5.0

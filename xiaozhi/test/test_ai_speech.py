@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from xiaozhi import served
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.settings import SessionSettings, SpeechSettings, TurnSettings, WakeSettings
 from xiaozhi.ai.speaking.phrases import AREA, Phrases
-from xiaozhi.ai.speaking.readahead import ReadAhead
+from xiaozhi.ai.speaking.readahead import ReadAhead, Sound
 from xiaozhi.ai.speaking.rehearsal import Rehearsal
 from xiaozhi.ai.speaking.speech import Speech
 from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
@@ -202,10 +202,10 @@ class AheadTests(SpeechCase):
 
 class ReadAheadTests(SynchronousTestCase):
     def test_cancelled_before_it_began(self) -> None:
-        async def stream() -> AsyncGenerator[bytes, None]:
-            yield b""
+        async def read(take: Callable[[Sound], Awaitable[None]]) -> None:
+            await take(b"")
 
-        ahead = ReadAhead(stream(), 1)
+        ahead = ReadAhead(read, 1)
         ahead.cancel()
         ahead.cancel()
 

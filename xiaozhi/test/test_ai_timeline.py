@@ -120,6 +120,11 @@ class TimelineTests(SynchronousTestCase):
         self.failureResultOf(failing, ProviderError)
         self.assertEqual(self.counts.errors["asr", "second", "timeout"], 1)
 
+    def test_who_was_late(self) -> None:
+        self.timeline.by("tts", "edge", "")
+        self.assertEqual(self.timeline.late("tts")().code, "tts_timeout")
+        self.assertEqual(dict(self.counts.errors), {("tts", "edge", "tts_timeout"): 1})
+
     def test_tokens_that_were_told(self) -> None:
         timeline = self.timeline
         timeline.asked()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
@@ -115,14 +114,17 @@ class EachWithinTests(SynchronousTestCase):
         finally:
             self.closed = True
 
-    def collect(self, *delays: float) -> Deferred[None]:
-        async def run() -> None:
-            stream = each_within(5, 1, self.clock, self.numbers(*delays), LateError)
-            async with aclosing(stream):
-                async for number in stream:
-                    self.seen.append(number)
+    def collect(self, *delays: float, taken: float = 0) -> Deferred[None]:
+        """:param taken: seconds that it takes to handle an item."""
 
-        return Deferred.fromCoroutine(run())
+        async def see(number: int) -> None:
+            if taken:
+                await deferLater(self.clock, taken)
+            self.seen.append(number)
+
+        return Deferred.fromCoroutine(
+            each_within(5, 1, self.clock, self.numbers(*delays), see, LateError)
+        )
 
     def test_first_may_take_longer(self) -> None:
         done = self.collect(4, 0.9, 0.9)
@@ -131,14 +133,7 @@ class EachWithinTests(SynchronousTestCase):
         self.assertEqual(self.seen, [0, 1, 2])
 
     def test_who_takes_long_over_an_item_is_not_late(self) -> None:
-        async def run() -> None:
-            stream = each_within(5, 1, self.clock, self.numbers(4, 0.9, 0.9), LateError)
-            async with aclosing(stream):
-                async for number in stream:
-                    await deferLater(self.clock, 30)
-                    self.seen.append(number)
-
-        done = Deferred.fromCoroutine(run())
+        done = self.collect(4, 0.9, 0.9, taken=30)
         self.clock.pump([0.1] * 960)
         self.successResultOf(done)
         self.assertEqual(self.seen, [0, 1, 2])
@@ -149,6 +144,18 @@ class EachWithinTests(SynchronousTestCase):
         self.clock.pump([0.1] * 60)
         self.failureResultOf(done, LateError)
         self.assertEqual((self.seen, self.closed), ([0], True))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_goes_wrong_with_an_item_closes_the_stream(self) -> None:
+        async def fail(number: int) -> None:
+            raise ZeroDivisionError
+
+        done = Deferred.fromCoroutine(
+            each_within(5, 1, self.clock, self.numbers(4, 1), fail, LateError)
+        )
+        self.clock.advance(4)
+        self.failureResultOf(done, ZeroDivisionError)
+        self.assertTrue(self.closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_cancelling_closes_the_stream(self) -> None:

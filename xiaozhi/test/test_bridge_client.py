@@ -250,13 +250,13 @@ class ClientTests(ClientTestCase):
         one(0.0016)
         one(0.0004)
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3])
-        for _ in range(3):
+        for _ in range(7):
             one(0.0001)
-        one(0.0011)  # four are enough: those that come at the same time still go along
-        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 4])
+        one(0.0011)  # eight are enough: those that come at the same time still go along
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 8])
         self.clock.advance(0.06)
         one(0.0011)  # alone again
-        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 4, 1])
+        self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 8, 1])
 
     def test_audio_ahead_of_its_time_waits_for_what_is_written_next(self) -> None:
         self.start(coalesce=0.002)

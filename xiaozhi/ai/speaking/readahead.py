@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -14,6 +13,9 @@ from xiaozhi.values import SoundFormat
 #: See :class:`~xiaozhi.interfaces.ISynthesizer`.
 Sound = bytes | SoundFormat
 
+#: Gives each piece of a stream to what it is called with, which may take its time.
+Read = Callable[[Callable[[Sound], Awaitable[None]]], Awaitable[None]]
+
 
 class ReadAhead:
     """Reads a stream into a buffer.
@@ -21,9 +23,9 @@ class ReadAhead:
     Bound: with ``most`` bytes or more in it no more is read, until half of it is fetched.
     """
 
-    def __init__(self, stream: AsyncGenerator[Sound, None], most: int) -> None:
-        """:param stream: is read and closed here, and by nobody else."""
-        self._stream = stream
+    def __init__(self, read: Read, most: int) -> None:
+        """:param read: reads the stream to its end, and closes it."""
+        self._read_all = read
         self._most = most
         self._pieces: deque[Sound] = deque()
         self._size = 0
@@ -70,14 +72,7 @@ class ReadAhead:
 
     async def _read(self) -> None:
         try:
-            async with aclosing(self._stream):
-                async for piece in self._stream:
-                    self._pieces.append(piece)
-                    self._size += _size(piece)
-                    self._news.open()
-                    if self._size >= self._most:
-                        self._room.close()
-                        await self._room.passed()
+            await self._read_all(self._take)
         except CancelledError:
             return
         except Exception as error:
@@ -85,6 +80,14 @@ class ReadAhead:
         finally:
             self._over = True
             self._news.open()
+
+    async def _take(self, piece: Sound) -> None:
+        self._pieces.append(piece)
+        self._size += _size(piece)
+        self._news.open()
+        if self._size >= self._most:
+            self._room.close()
+            await self._room.passed()
 
 
 def _size(piece: Sound) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from xiaozhi import served
 from xiaozhi.ai.remembering.heard import Script
 from xiaozhi.ai.settings import SpeechSettings, TurnSettings
 from xiaozhi.ai.speaking.phrases import Phrase, Phrases
-from xiaozhi.ai.speaking.readahead import ReadAhead, Sound
+from xiaozhi.ai.speaking.readahead import Read, ReadAhead, Sound
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within
 from xiaozhi.audio import SLICE_SECONDS, OpusForm, PacketMaker, size_of
@@ -180,23 +180,21 @@ class Speech:
             if sentence.phrase is None:
                 sentence.sound.start()
 
-    def _synthesized(self, words: str, language: str) -> AsyncGenerator[Sound, None]:
-        mouth = self._mouth
-        limits = mouth.limits
+    def _synthesized(self, words: str, language: str) -> Read:
+        mouth, timeline = self._mouth, self._timeline
 
-        def late() -> Exception:
-            return ProviderError(
-                "tts_timeout", "the synthesiser's sound does not come", retryable=True
+        def read(take: Callable[[Sound], Awaitable[None]]) -> Awaitable[None]:
+            sound = mouth.synthesizer.synthesize(words, language)
+            return each_within(
+                mouth.limits.first_audio,
+                mouth.limits.next_audio,
+                mouth.clock,
+                timeline.streamed("tts", "first_audio", sound),
+                take,
+                timeline.late("tts"),
             )
 
-        limited = each_within(
-            limits.first_audio,
-            limits.next_audio,
-            mouth.clock,
-            mouth.synthesizer.synthesize(words, language),
-            late,
-        )
-        return self._timeline.streamed("tts", "first_audio", limited)
+        return read
 
     async def _speak(self, sentence: _Sentence) -> None:
         mouth = self._mouth

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -16,7 +16,7 @@ from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within, late, within
 from xiaozhi.errors import ProviderError
 from xiaozhi.thoughts import ThoughtFilter
-from xiaozhi.values import TextDelta, ToolCall
+from xiaozhi.values import Delta, TextDelta, ToolCall
 
 
 class Thought:
@@ -93,6 +93,8 @@ class Thought:
 
     async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
         """Wait for something a turn can do without if it takes too long."""
+        if gate.is_open:
+            return
         try:
             await within(seconds, self._mind.clock, gate.passed(), late("ready"))
         except ProviderError:
@@ -107,26 +109,29 @@ class Thought:
         # A provider may have dropped thoughts already; not all do.
         thoughts, spoken = ThoughtFilter(), SpokenText()
         said, complete = "", False
+
+        async def take(delta: Delta) -> None:
+            nonlocal said
+            if isinstance(delta, TextDelta):
+                for piece in pieces(delta.text):
+                    words = thoughts.feed(piece)
+                    said += words
+                    await self._say_all(spoken.feed(words))
+            else:
+                calls.append(delta)
+
         dialogue = mind.dialogue.entries()
         self._timeline.asked()
-        limited = each_within(
-            limits.first_token,
-            limits.next_token,
-            mind.clock,
-            mind.model.reply(dialogue, mind.toolbox.specs),
-            late("llm"),
-        )
-        deltas = self._timeline.streamed("llm", "first_token", limited)
+        reply = mind.model.reply(dialogue, mind.toolbox.specs)
         try:
-            async with aclosing(deltas):
-                async for delta in deltas:
-                    if isinstance(delta, TextDelta):
-                        for piece in pieces(delta.text):
-                            words = thoughts.feed(piece)
-                            said += words
-                            await self._say_all(spoken.feed(words))
-                    else:
-                        calls.append(delta)
+            await each_within(
+                limits.first_token,
+                limits.next_token,
+                mind.clock,
+                self._timeline.streamed("llm", "first_token", reply),
+                take,
+                self._timeline.late("llm"),
+            )
             words = thoughts.finish()
             said += words
             await self._say_all(spoken.feed(words) + spoken.finish())
