@@ -251,7 +251,7 @@ class ClientTests(ClientTestCase):
         one(0.0004)
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3])
         for _ in range(7):
-            one(0.0001)
+            one(0.0004)
         one(0.0011)  # eight are enough: those that come at the same time still go along
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 8])
         self.clock.advance(0.06)
