@@ -34,6 +34,6 @@ import os
 # comes as an error through Python, too. Read when grpc is first imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-# Without its newer way to poll, an event has one thread less to go through, and a crowded
-# machine one less to wait for; a gRPC that knows the older one no more ignores this.
+# Without its event engine a message goes through a thread less, which a busy machine feels
+# most (docs/performance.md). A gRPC that cannot do without ignores this.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
