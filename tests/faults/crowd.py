@@ -96,6 +96,11 @@ class Talker:
         self.in_turn = self._whole = self._excused = False
 
     @property
+    def greeted(self) -> bool:
+        """It is connected, and its hello was answered."""
+        return self.socket is not None and self._greeted.called
+
+    @property
     def waiting(self) -> bool:
         """For an answer or its last note."""
         return self.busy or (self.socket is not None and self._echoed < self._notes)

@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.faults.account import Kind, Rules
-from tests.faults.case import MANY, FaultCase
+from tests.faults.case import GENEROUS, MANY, FaultCase
 from tests.faults.crowd import Crowd, Talker
 from tests.faults.plant import Plant
 from xiaozhi.wire import messages as m
@@ -148,6 +148,9 @@ class StormTests(FaultCase, TestCase):
         await deferToThread(plant.im.wait_for, "/alive")
         began = self.ledger.now
         await coming
+        # Those in conversation come back by themselves, each in its own time.
+        everybody = [*quiet.talkers, *crowd.talkers]
+        await self.until(lambda: all(each.greeted for each in everybody), "all greeted", GENEROUS)
         took = self.ledger.now - began
         print(f"\n    {STORM} devices were greeted again within {took:.1f} s", end=" ")
         health = await deferToThread(plant.im.wait_for)
