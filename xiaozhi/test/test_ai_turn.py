@@ -123,14 +123,31 @@ class TurnTests(SynchronousTestCase):
         self.turn.playback(m.Playback(1, m.PlaybackState.FINISHED, 1000))
         self.assertEqual(self.told(), ["do both", "I have no answer to that."])
 
-    def test_a_model_that_does_not_come_to_an_end(self) -> None:
-        limits = TurnSettings(tool_rounds=1)
-        self.turn = Turn(1, replace(self.mind, limits=limits), self.mouth)
+    def insistent(self, last: Delta) -> None:
+        """Ask a model that wants a tool as long as there are any, then has this to say."""
+
+        class Insistent(Hesitant):
+            async def reply(
+                self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
+            ) -> AsyncGenerator[Delta, None]:
+                yield ToolCall(f"call-{len(dialogue)}", "first", "{}") if tools else last
+
+        limits = TurnSettings(tool_rounds=2)
+        self.turn = Turn(1, replace(self.mind, limits=limits, model=Insistent()), self.mouth)
         self.ask()
         self.first.callback("one")
-        self.second.callback("two")
         self.played()
-        self.assertEqual(self.told()[-2:], ["two", "I could not finish that."])
+
+    def test_a_model_that_wants_one_tool_after_the_other(self) -> None:
+        self.insistent(TextDelta("It is one."))
+        self.assertEqual(self.told(), ["do both", "", "one", "", "one", "It is one."])
+        self.assertEqual(self.shown(), ["It is one."])
+
+    def test_a_model_that_does_not_come_to_an_end(self) -> None:
+        """What it wants without being offered is not run, and not in the dialogue."""
+        self.insistent(ToolCall("more", "first", "{}"))
+        self.assertEqual(self.told()[-2:], ["one", "I could not finish that."])
+        self.assertEqual(len(self.told()), 6)
 
     def test_a_model_that_says_nothing_after_its_tools(self) -> None:
         """Many models refuse a talk in which a question follows a result."""

@@ -58,7 +58,7 @@ class Draft:
     cut: Cut | None = None
     timer: IDelayedCall | None = None
     settled: bool = False
-    # Bound: `turn.tool_rounds` replies, the results of their calls, and their sentences.
+    # Bound: `turn.tool_rounds` replies, the results of their calls, one more, and sentences.
     _lines: list[_Line] = field(default_factory=list)
     _sentences: list[str] = field(default_factory=list)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from twisted.internet.defer import Deferred
@@ -16,7 +16,7 @@ from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within, late, within
 from xiaozhi.errors import ProviderError
 from xiaozhi.thoughts import ThoughtFilter
-from xiaozhi.values import Delta, TextDelta, ToolCall
+from xiaozhi.values import Delta, TextDelta, ToolCall, ToolSpec
 
 
 class Thought:
@@ -55,7 +55,7 @@ class Thought:
         dialogue = mind.dialogue
         await self._ready(dialogue.settled, dialogue.heard_timeout, "what was heard")
         for rounds in range(mind.limits.tool_rounds):
-            calls = await self._reply(draft)
+            calls = await self._reply(draft, mind.toolbox.specs)
             if not calls:
                 # After a tool nothing more need be said; instead of an answer it must.
                 if not rounds and not self._worded:
@@ -63,7 +63,11 @@ class Thought:
                 return
             async with self._patience():
                 await self._calls.run(calls, draft)
-        await self._conclude("too_many_tools")
+        # Enough of tools: now it must answer with what it knows.
+        self._worded = False
+        await self._reply(draft, ())
+        if not self._worded:
+            await self._conclude("too_many_tools")
 
     @asynccontextmanager
     async def _patience(self) -> AsyncGenerator[None, None]:
@@ -102,8 +106,12 @@ class Thought:
                 "{session_id}: answers without {what}", session_id=self._mind.session_id, what=what
             )
 
-    async def _reply(self, draft: Draft) -> tuple[ToolCall, ...]:
-        """Speak one reply of the model while it comes. :return: the tools it wants."""
+    async def _reply(self, draft: Draft, tools: Sequence[ToolSpec]) -> tuple[ToolCall, ...]:
+        """Speak one reply of the model while it comes.
+
+        :param tools: those it may call.
+        :return: the calls it wants.
+        """
         mind, limits = self._mind, self._mind.limits
         calls: list[ToolCall] = []
         # A provider may have dropped thoughts already; not all do.
@@ -117,12 +125,12 @@ class Thought:
                     words = thoughts.feed(piece)
                     said += words
                     await self._say_all(spoken.feed(words))
-            else:
+            elif tools:
                 calls.append(delta)
 
         dialogue = mind.dialogue.entries()
         self._timeline.asked()
-        reply = mind.model.reply(dialogue, mind.toolbox.specs)
+        reply = mind.model.reply(dialogue, tools)
         try:
             await each_within(
                 limits.first_token,
