@@ -26,6 +26,8 @@ from xiaozhi.providers.worker_child import DATA, DONE, Channel, Refused, Service
 _FRAME = 320
 #: Frames of speech to hear before the gain is set, and those kept before them.
 _HEARD, _KEPT = 30, 15
+#: With a pause so long behind them, fewer will do: a short answer is over.
+_FEW, _PAUSE = 8, 12
 #: RMS the models like speech to have, and the noise they like under it.
 _LEVEL, _DITHER = 1000, 8
 #: RMS below which there is nothing to hear.
@@ -67,8 +69,10 @@ def cut_dictionary(lines: Iterable[str], words: set[str]) -> dict[str, list[str]
 class Loudness:
     """Brings speech to one level, whatever the microphone.
 
-    The gain is set by the first 0.6 s of speech and kept; what came before
-    it waits here, of leading silence only the end.
+    The gain is set by the first 0.6 s of speech, or by less if a pause follows, and
+    kept; what came before it waits here, of leading silence only the end.
+
+    :ivar ready: enough was heard to go on.
     """
 
     def __init__(self) -> None:
@@ -77,13 +81,10 @@ class Loudness:
         self._quietest = 32768.0
         self._loud: list[float] = []
         self._audible: list[float] = []
+        self._quiet = 0
         self._gain: float | None = None
         self._noise = _NOISE
-
-    @property
-    def ready(self) -> bool:
-        """Enough was heard to go on."""
-        return len(self._loud) >= _HEARD
+        self.ready = False
 
     @property
     def silent(self) -> bool:
@@ -107,7 +108,12 @@ class Loudness:
             # Speech stands out from its own pauses and from the room.
             if level > max(_AUDIBLE, 3 * self._quietest):
                 self._loud.append(level)
-            elif not self._loud and self._judged > _KEPT * size:
+                self._quiet = 0
+                self.ready = len(self._loud) >= _HEARD
+                continue
+            self._quiet += 1
+            self.ready = len(self._loud) >= _FEW and self._quiet >= _PAUSE
+            if not self._loud and self._judged > _KEPT * size:
                 del waiting[:size]
                 self._judged -= size
 

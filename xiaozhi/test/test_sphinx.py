@@ -89,6 +89,14 @@ class LoudnessTests(SynchronousTestCase):
             self.assertTrue(loudness.ready)
             self.assertApproximates(rms(loudness.take()[-16000:]), 1000, 250)
 
+    def test_a_short_word_is_over_with_a_pause(self) -> None:
+        """What hears it need not wait for the end of the utterance."""
+        word, click = (noise(5, 0.3) + noise(1000, seconds) for seconds in (0.3, 0.1))
+        for sound, pause, ready in ((word, 0.2, False), (word, 0.3, True), (click, 0.6, False)):
+            loudness = Loudness()
+            loudness.feed(sound + noise(5, pause))
+            self.assertIs(loudness.ready, ready, pause)
+
     def test_leading_silence_is_cut(self) -> None:
         loudness = Loudness()
         loudness.feed(noise(5, 5.0))
