@@ -271,3 +271,11 @@ class TextTests(unittest.TestCase):
                 if not (ROOT / path).exists():
                     missing.append(f"{document.name}: {path}")
         self.assertEqual(missing, [])
+
+    def test_named_tests_exist(self) -> None:
+        found = {
+            path.stem for part in ("xiaozhi/test", "tests") for path in (ROOT / part).rglob("*")
+        }
+        named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+        self.assertTrue(named)
+        self.assertEqual([name for name in named if name not in found], [])

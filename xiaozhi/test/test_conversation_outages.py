@@ -45,6 +45,29 @@ class TroubleTests(ConversationCase):
         answer = house.until(house.connect().device.text("你好吗"))
         self.assertEqual(answer.text, "抱歉，出了点问题，请再试一次。")
 
+    def test_others_wait_for_nobody(self) -> None:
+        """Whatever a provider does with one device's answers."""
+        replies = {"bad": "Bad answer.", "good": "Good answer."}
+        quick = self.first_sound(self.house(llm={"replies": replies}))
+        self.assertLess(quick, 0.2)
+        for trouble in ({"hang": True}, {"crawl": 2.0}, {"fail": "vendor_down"}):
+            for settings in (
+                {"llm": {"replies": replies, "trouble": ({"when": "bad"} | trouble,)}},
+                {"llm": {"replies": replies}, "tts": {"trouble": ({"when": "Bad"} | trouble,)}},
+            ):
+                house = self.house(**settings)
+                for number in range(2, 12):
+                    house.connect(number).device.text("bad").addErrback(lambda _: None)
+                house.run(1)
+                self.assertAlmostEqual(self.first_sound(house), quick, msg=str(settings))
+
+    def first_sound(self, house: House) -> float:
+        """Seconds that one more device waits for it."""
+        visitor = house.connect()
+        began = house.clock.seconds()
+        house.until(visitor.device.text("good"))
+        return next(at for at, event in visitor.events if isinstance(event, e.PacketPlayed)) - began
+
 
 class OutageTests(ConversationCase):
     def test_lost_in_mid_answer(self) -> None:
