@@ -220,7 +220,7 @@ class Session:
         self._idle.busy()
         self._floor.cancel()
         self._mind.dialogue.close()
-        self._ears.forget()
+        self._ears.close()
         self._announcements.forget()
         self._counts.bad_packets += self._ears.bad_packets
         self._abilities.close()

@@ -58,9 +58,6 @@ class Turn:
         self._since: float | None = None  # when the device began to play it
         self._script = Script()
         self._draft: Draft | None = None
-        self._thought = Thought(
-            mind, number, self._timeline, self._say, self._remark, self._conclude
-        )
 
     @property
     def timeline(self) -> Timeline:
@@ -292,7 +289,10 @@ class Turn:
         self._timeline.heard(transcript.text)
         self._language = transcript.language or language_of(transcript.text, self._mind.language)
         self._start(transcript.text)
-        await self._thought.about(self._asked(transcript.text))
+        thought = Thought(
+            self._mind, self.number, self._timeline, self._say, self._remark, self._conclude
+        )
+        await thought.about(self._asked(transcript.text))
         return True
 
     async def _recognized(self, heard: Awaitable[Transcript]) -> Transcript:

@@ -22,7 +22,9 @@ class OpusDecoder:
         """:param sample_rate: Hz, one of :data:`xiaozhi.wire.opus.SAMPLE_RATES`."""
         if sample_rate not in SAMPLE_RATES:
             raise ValueError(f"Opus cannot be decoded to {sample_rate} Hz")
-        self._decoder = Decoder(sample_rate)
+        self._make = partial(Decoder, sample_rate)
+        # Of 22 KB: many a session never hears anything.
+        self._decoder: Decoder | None = None
 
     def decode(self, packet: bytes) -> bytes:
         """Decode one packet; one byte of it (DTX) is a whole frame of its own.
@@ -32,10 +34,16 @@ class OpusDecoder:
         # Of an empty packet libopus would make up what is missing.
         if not packet_ms(packet):
             raise ProtocolError("bad_audio", "not an Opus packet")
+        if self._decoder is None:
+            self._decoder = self._make()
         try:
             return self._decoder.decode(packet)
         except OpusError as error:
             raise ProtocolError("bad_audio", "not a valid Opus packet") from error
+
+    def reset(self) -> None:
+        """The stream is over: what is decoded next begins another one."""
+        self._decoder = None
 
 
 class OpusEncoder:

@@ -157,6 +157,14 @@ class OpusTests(SynchronousTestCase):
             self.assertEqual(packet_ms(bytes([toc])), duration)
             self.assertEqual(len(decoder.decode(bytes([toc]))), int(duration * 32))
 
+    def test_reset_begins_another_stream(self) -> None:
+        packets = OpusEncoder(16000, 60, 0, 16000).encode(SECOND)
+        decoder = OpusDecoder(16000)
+        first = [decoder.decode(packet) for packet in packets]
+        self.assertNotEqual([decoder.decode(packet) for packet in packets], first)
+        decoder.reset()
+        self.assertEqual([decoder.decode(packet) for packet in packets], first)
+
     def test_bad_packets_are_refused_and_the_next_is_fine(self) -> None:
         decoder = OpusDecoder(16000)
         packet = OpusEncoder(16000, 60, 0, 16000).encode(SECOND)[0]

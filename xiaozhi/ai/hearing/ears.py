@@ -127,6 +127,12 @@ class Ears:
         self._drop()
         self._endpointer.reset()
 
+    def close(self) -> None:
+        """Hear no more."""
+        self.forget()
+        # It need not wait for the collector as the session does.
+        self._decoder.reset()
+
     def _begin(self, sound: bytes) -> None:
         self._drop()
         self._recognition = self._recognizer.recognition(self._understood)
