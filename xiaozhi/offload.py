@@ -66,8 +66,8 @@ class ThreadOffload(Service):
         self._count = threads
         self._threads: Sequence[threading.Thread] = ()
         # A heap, by when they are wanted, then in the order they came; None: the thread is
-        # to end. A token for each is what threads wait for: a `PriorityQueue`, which is
-        # written in Python, takes ten times as long. Bound of these: `waiting_limit`.
+        # to end. A token for each is what threads wait for: with a `PriorityQueue`, which is
+        # written in Python, a call costs more. Bound of these: `waiting_limit`.
         self._jobs: list[tuple[float, int, _Job | None]] = []
         self._numbers = count()
         self._lock = threading.Lock()
