@@ -50,12 +50,15 @@ class GrowthTests(ConversationCase):
     def assert_needs_no_collector(self, happens: Callable[[], None]) -> None:
         """A full collection is rare, and until it a turn's encoder alone is 36 KB."""
         happens()
-        gc.collect()
-        gc.disable()
-        self.addCleanup(gc.enable)
+        self.send_collector_away()
         for _ in range(TIMES):
             happens()
         self.assertLess(gc.collect(), TIMES)
+
+    def send_collector_away(self) -> None:
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
 
     def leave(self, house: House, visitor: Visitor) -> None:
         house.run(3)
@@ -76,9 +79,7 @@ class GrowthTests(ConversationCase):
         """Of 22 KB, until the collector comes."""
         house = self.house()
         visitor = house.connect()
-        gc.collect()
-        gc.disable()
-        self.addCleanup(gc.enable)
+        self.send_collector_away()
         before = self.decoders()
         house.until(visitor.device.say(SPEECH))
         self.assertGreater(self.decoders(), before)
