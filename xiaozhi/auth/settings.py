@@ -34,7 +34,7 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     private_key_file: str = ""
     public_key_file: str = ""
     leeway: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 30.0
-    ttl: Annotated[float, msgspec.Meta(ge=60)] = 2592000.0
+    ttl: Annotated[float, msgspec.Meta(ge=60, le=3_153_600_000)] = 2592000.0
     issuer: str = ""
     admin_token: str = ""
     admin_token_file: str = ""

@@ -21,6 +21,9 @@ DEVICE_SCOPE = "device"
 VISION_SCOPE = "vision"
 
 _LONGEST_TOKEN = 4096  # characters; ours have 300 to 1500
+# The end of the year 9999, in seconds since the epoch. A time beyond it is a mistake
+# (milliseconds, for instance) or an attempt at a token that never expires.
+_LATEST = 253_402_300_799
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,255}")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
 _NO_TOKEN = frozenset({"", "none", "null", "undefined", "bearer"})
@@ -186,7 +189,12 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        # JSON has integers that no float can hold. NaN fails, too.
+        or not -_LATEST <= value <= _LATEST
+    ):
         raise AuthError("bad_token", f"the token's {name} is not a time")
     return value
 

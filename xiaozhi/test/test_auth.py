@@ -127,6 +127,34 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.refused(self.signed(exp=None)).code, "bad_token")
         self.assertEqual(self.refused(self.signed(nbf="x")).code, "bad_token")
 
+    def test_times_of_any_size_are_ordinary_refusals(self) -> None:
+        """JSON has integers that no float can hold; a token of the far future is refused."""
+        for name, value, code in (
+            ("exp", 10**400, "bad_token"),
+            ("exp", -(10**400), "bad_token"),
+            ("exp", 10**3000, "bad_token"),
+            ("exp", 1e308, "bad_token"),
+            ("exp", -1e308, "bad_token"),
+            ("exp", 2**63, "bad_token"),
+            ("exp", int(NOW) * 1000, "bad_token"),  # milliseconds
+            ("exp", 253_402_300_800, "bad_token"),
+            ("exp", 253_402_300_799, ""),
+            ("exp", 0, "token_expired"),
+            ("exp", -1, "token_expired"),
+            ("nbf", 10**400, "bad_token"),
+            ("nbf", -(10**400), "bad_token"),
+            ("nbf", 1e308, "bad_token"),
+            ("nbf", 253_402_300_799, "token_not_yet_valid"),
+            ("nbf", -253_402_300_799, ""),
+            ("iat", 10**400, ""),  # says nothing about validity
+        ):
+            token = self.signed(**{name: value})
+            if code:
+                error = self.refused(token)
+                self.assertEqual((error.code, error.status), (code, 401), (name, str(value)[:20]))
+            else:
+                self.assertEqual(self.tokens.authenticate(token, MAC, "").user_id, "u1")
+
     def test_other_device(self) -> None:
         error = self.refused(self.signed(device_id="aa:bb:cc:dd:ee:00"))
         self.assertEqual((error.code, error.status), ("wrong_device", 403))

@@ -123,6 +123,13 @@ class NumberTests(SynchronousTestCase):
         for text in ("", "banana", "five thirty", "twenty twelve", "two hundred", "one two three"):
             self.assertIsNone(english_number(text), text)
 
+    def test_numbers_of_any_length(self) -> None:
+        """Python refuses to read thousands of digits."""
+        for text in ("1" * 10, "9" * 5000, "٣" * 5000):
+            self.assertIsNone(english_number(text), len(text))
+            self.assertIsNone(chinese_number(text), len(text))
+        self.assertEqual(english_number("123456789"), 123456789)
+
     def test_chinese(self) -> None:
         for text, value in (
             ("零", 0),

@@ -43,6 +43,13 @@ class ReadingTests(SynchronousTestCase):
             (b'{"say": " "}', "bad_field"),
             (b'{"say": "x", "ttl": -1}', "bad_field"),
             (b'{"say": "x", "ttl": "1"}', "bad_field"),
+            (b'{"say": "x", "ttl": 1e400}', "bad_field"),
+            (b'{"say": "x", "ttl": 1' + b"0" * 400 + b"}", "bad_field"),
+            (b'{"say": "x", "ttl": -1' + b"0" * 400 + b"}", "bad_field"),
+            (b'{"say": "x", "ttl": 1' + b"0" * 5000 + b"}", "bad_field"),
+            (b'{"say": "x", "ttl": NaN}', "bad_json"),
+            (b'{"say": "x", "ttl": Infinity}', "bad_json"),
+            (b'{"say": "x", "ttl": true}', "bad_field"),
             (b'{"say": "x", "to": "y"}', "bad_field"),
             (b'{"message": "x"}', "bad_field"),
             (b'{"message": [1]}', "bad_field"),
@@ -137,6 +144,8 @@ class AnswerTests(SynchronousTestCase):
         for body, status, code in (
             ({}, 400, "bad_field"),
             ({"say": "x", "ttl": 7201}, 400, "bad_field"),
+            ({"say": "x", "ttl": 1e308}, 400, "bad_field"),
+            ({"say": "x", "ttl": 2**63}, 400, "bad_field"),
             ({"say": "x" * 100}, 413, "too_large"),
         ):
             reply = self.ask(body)

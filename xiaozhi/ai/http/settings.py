@@ -34,7 +34,7 @@ class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     edge_path: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9/._~-]*$")] = "/xiaozhi/v1/"
     trust_proxy: bool = False
     framing: Literal[1, 2, 3] = 1
-    token_ttl: Annotated[float, Meta(ge=60)] = 2592000.0
+    token_ttl: Annotated[float, Meta(ge=60, le=3_153_600_000)] = 2592000.0
     timezone_offset: Annotated[int, Meta(ge=-840, le=840)] | None = None
     registration: Literal["open"] = "open"
     edge_check: str = "http://127.0.0.1:8000/alive"
@@ -54,7 +54,7 @@ class VisionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     url: str = ""
-    token_ttl: Annotated[float, Meta(ge=60)] = 86400.0
+    token_ttl: Annotated[float, Meta(ge=60, le=3_153_600_000)] = 86400.0
     max_bytes: Size = 5 * 1024 * 1024
     max_pixels: Annotated[int, Meta(ge=1, le=1 << 30)] = 40_000_000
     max_question: Count = 2000

@@ -46,12 +46,16 @@ _CHINESE_DIGITS = {"零": 0, "〇": 0, "两": 2} | {
 }
 
 
+# Digits; no sensible number has more, and Python refuses to read thousands of them.
+_MOST_DIGITS = 9
+
+
 def english_number(text: str) -> int | None:
     """:return: None if it is not a number we know. ``half`` is 50 (of a hundred)."""
     words = text.split()
     if len(words) == 1:
         if words[0].isdecimal():
-            return int(words[0])
+            return _read_digits(words[0])
         if words[0] in ("hundred", "half"):
             return 100 if words[0] == "hundred" else 50
         return _VALUES.get(words[0])
@@ -68,7 +72,7 @@ def english_number(text: str) -> int | None:
 def chinese_number(text: str) -> int | None:
     """:return: None if it is not a number we know. ``一半`` is 50 (of a hundred)."""
     if text.isdecimal():
-        return int(text)
+        return _read_digits(text)
     if text == "一半":
         return 50
     total, rest, unit = 0, text, 1
@@ -90,6 +94,10 @@ def chinese_number(text: str) -> int | None:
         return None
     # 一百五 is said for 150, 一百零五 for 105.
     return total + last * (10 if unit == 100 and rest[0] not in "零〇" else 1)
+
+
+def _read_digits(text: str) -> int | None:
+    return int(text) if len(text) <= _MOST_DIGITS else None
 
 
 def _chinese_digit(text: str) -> int | None:
