@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -265,6 +266,19 @@ class ChildTests(Real):
                 self.fail("too long a text was spoken")
 
         return self.run_through(check())
+
+    def test_children_hold_no_secret_of_the_environment(self) -> Deferred[None]:
+        async def tell() -> None:
+            self.patch(os, "environ", {**os.environ, "OPENAI_API_KEY": "sk-secret"})
+            espeak, sphinx = self.espeak(), self.sphinx()
+            await spoken(espeak, "Hello.")
+            await heard(sphinx, bytes(3200))
+            for worker in (espeak.worker, sphinx.workers[0]):
+                held = Path(f"/proc/{_pid(worker)}/environ").read_bytes()
+                self.assertIn(b"PATH=", held)
+                self.assertNotIn(b"sk-secret", held)
+
+        return self.run_through(tell())
 
     def test_interrupt_from_the_terminal_is_left_to_the_parent(self) -> Deferred[Any]:
         async def check() -> None:

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xiaozhi.errors import ProviderError
+from xiaozhi.providers.child_environment import child_environment
 from xiaozhi.providers.worker_child import CANCEL, DATA, DONE, ERROR, FrameReader, pack
 from xiaozhi.providers.worker_request import Request
 
@@ -46,15 +47,19 @@ class Worker:
         waiting: int = 64,
         timeout: float = 30.0,
         backoff: tuple[float, float] = (0.5, 30.0),
+        variables: Sequence[str] = (),
     ) -> None:
         """
         :param reactor: clock and processes.
         :param timeout: seconds a complete request may go without a sign.
         :param backoff: first and longest delay in seconds.
+        :param variables: names of environment variables the child gets besides
+            those of :mod:`xiaozhi.providers.child_environment`.
         """
         self.reactor = reactor
         self._module = module
         self._arguments = tuple(arguments)
+        self._environment = child_environment(variables)
         self._concurrency = concurrency
         self._limit = waiting
         self._timeout = timeout
@@ -214,7 +219,7 @@ class Worker:
         self._child = _Child(self, self._module)
         command = [sys.executable, "-m", self._module, *self._arguments]
         try:
-            self.reactor.spawnProcess(self._child, sys.executable, command, env=None)
+            self.reactor.spawnProcess(self._child, sys.executable, command, self._environment)
         except OSError as error:
             self._child = None
             self._log.error("{module} cannot start: {error}", module=self._module, error=error)
