@@ -8,6 +8,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -26,6 +27,10 @@ from xiaozhi.providers.openai_audio import (
 )
 from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
 from xiaozhi.providers.openai_vision import OpenAIVision, VisionSettings
+from xiaozhi.testing import vendorbytes
+from xiaozhi.testing.vendor import ACCEPT, HANG_UP, NEXT, ScriptedVendor
+from xiaozhi.testing.vendorbytes import choice, frame, pieces
+from xiaozhi.testing.vendorbytes import stream as scripted
 from xiaozhi.values import Picture, Role, TextDelta, ToolCall, Utterance
 
 ASKED = [Utterance(Role.USER, "Hi")]
@@ -254,3 +259,44 @@ class LiveTests(TestCase):
         self.assertGreater(size, 4_000_000)
         for provider in (speech, hearing, sight):
             await provider.close()
+
+
+class ScriptedTests(TestCase):
+    """The scripted vendor over a real port."""
+
+    timeout = 20
+
+    async def test_http_and_websocket(self) -> None:
+        got = []
+        vendor = ScriptedVendor(
+            reactor,
+            scripted(*pieces(vendorbytes.event(choice({"content": "你好"}, "stop")), 3)),
+            [ACCEPT, NEXT, frame("hi"), NEXT, HANG_UP],
+        )
+        port: Any = reactor.listenTCP(0, vendor, interface="127.0.0.1")
+        number = port.getHost().port
+        url = f"http://127.0.0.1:{number}/v1"
+        chat = OpenAIChat(ChatSettings(base_url=url, model="m"), reactor, Random(1))
+        self.assertEqual([delta async for delta in chat.reply(ASKED, [])], [TextDelta("你好")])
+        await chat.close()
+        over: Deferred[None] = Deferred()
+
+        class Client(WebSocketClientProtocol):
+            def onOpen(self) -> None:
+                self.sendMessage(b"\x00\x01", isBinary=True)
+
+            def onMessage(self, payload: bytes, isBinary: bool) -> None:
+                got.append(payload)
+                self.sendClose(1000)
+
+            def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+                over.callback(None)
+
+        factory = WebSocketClientFactory(f"ws://127.0.0.1:{number}/v1", reactor=reactor)
+        factory.protocol = Client
+        factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0)
+        reactor.connectTCP("127.0.0.1", number, factory)
+        await over
+        self.assertEqual((got, vendor.last.messages), ([b"hi"], [b"\x00\x01"]))
+        self.assertEqual(vendor.last.close_code, 1000)
+        await maybeDeferred(port.stopListening)

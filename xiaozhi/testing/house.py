@@ -188,6 +188,7 @@ class House:
 
     :param session: settings of AI sessions.
     :param edge: settings of the edge.
+    :param clock: e.g. a :class:`~xiaozhi.testing.network.Network` for providers with vendors.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
         lists of them as with :func:`scripted`.
     :ivar inbox: of all devices.
@@ -197,9 +198,10 @@ class House:
         self,
         session: SessionSettings | None = None,
         edge: EdgeSettings | None = None,
+        clock: Clock | None = None,
         **providers: Doubles,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.network = MemoryNetwork(self.clock)
         self.providers = scripted(self.clock, **providers)
         self.history = remembering(self.clock, self._seconds)
