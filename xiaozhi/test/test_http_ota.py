@@ -19,7 +19,6 @@ from xiaozhi.ai.http.ota import OtaEndpoint, read_report
 from xiaozhi.ai.http.registration import OpenRegistrar
 from xiaozhi.ai.http.settings import HttpSettings, OtaSettings
 from xiaozhi.ai.http.site import DeviceSite, HealthEndpoint, make_site
-from xiaozhi.ai.http.vision import VisionOffer
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.errors import ConfigError
 from xiaozhi.testing.httpwire import Reply, Wire, chunk, chunked_request, request
@@ -183,10 +182,6 @@ class OtaTests(SiteCase):
         self.assertEqual(url, "wss://voice.example.org:443/xiaozhi/v1/")
         url = self.configure(**proxy, X_Forwarded_Port="8443").json["websocket"]["url"]
         self.assertEqual(url, "wss://voice.example.org:8443/xiaozhi/v1/")
-        self.assertEqual(
-            self.offer(Device(device_id=MAC, client_id="", user_id="u"), "")[0],
-            "https://voice.example.org:8443/api/vision",
-        )
 
     def test_given_url(self) -> None:
         self.build({"websocket_url": "wss://voice.example.org"})
@@ -500,25 +495,42 @@ class ClosingTests(SiteCase):
         wire.disconnect()
 
 
+#: Heads of OTA requests that anybody can send in a device's name.
+FORGED: tuple[dict[str, str], ...] = (
+    {"Host": "evil.example"},
+    {"Host": "evil.example:81"},
+    {"Host": "203.0.113.66"},
+    {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"},
+    {"X-Forwarded-Host": "evil.example, voice.local", "X-Forwarded-Port": "666"},
+    {"Forwarded": "host=evil.example;proto=https"},
+    {"Host": "evil.example", "Device-Id": MAC.upper()},
+    {"Host": "evil.example", "Client-Id": "somebody-else"},
+)
+
+
 class VisionOfferTests(SiteCase):
     device = Device(device_id=MAC, client_id="c", user_id="u")
 
-    def test_by_the_way_the_device_came(self) -> None:
+    def test_the_host_of_the_devices_own_connection(self) -> None:
         self.assertEqual(self.offer(self.device, ""), ("", ""))
-        self.configure(Device_Id=MAC.upper())
-        url, token = self.offer(self.device, "")
-        self.assertEqual(url, "http://192.0.2.1:8080/api/vision")
-        self.assertEqual(self.tokens.verify(token, MAC, "vision"), self.device)
-
-    def test_a_device_that_never_asked_this_process(self) -> None:
-        """It asks at boot only: the AI service may have been restarted since."""
         url, token = self.offer(self.device, "192.0.2.7")
         self.assertEqual(url, "http://192.0.2.7:8080/api/vision")
         self.assertEqual(self.tokens.verify(token, MAC, "vision"), self.device)
-        self.configure(Device_Id=MAC)
-        self.assertEqual(
-            self.offer(self.device, "192.0.2.7")[0], "http://192.0.2.1:8080/api/vision"
-        )
+
+    def test_ota_teaches_nothing(self) -> None:
+        """Or one request without any proof would divert another device's photos."""
+        for trusting in (False, True):
+            for configured in ("", "https://v.example.org/look"):
+                self.build({"trust_proxy": trusting}, vision={"url": configured})
+                before = [self.offer(self.device, host)[0] for host in ("", "192.0.2.7")]
+                for head in FORGED:
+                    sent = request("POST", "/api/ota/", {**FIRMWARE, **head}, REPORT)
+                    if "Host" in head:
+                        sent = sent.replace(b"Host: 192.0.2.1\r\n", b"", 1)
+                    self.exchange(sent)
+                    after = [self.offer(self.device, host)[0] for host in ("", "192.0.2.7")]
+                    self.assertEqual(after, before, head)
+                    self.assertFalse(any("evil" in url or "666" in url for url in after))
 
     def test_given(self) -> None:
         self.build(vision={"url": "https://v.example.org/look"})
@@ -526,8 +538,14 @@ class VisionOfferTests(SiteCase):
         with self.assertRaises(ConfigError):
             self.build(vision={"url": "ftp://v"})
 
-    def test_bounded(self) -> None:
-        offer = VisionOffer(HttpSettings().vision, self.tokens, 8080, remembered=1)
-        offer.visited(MAC, "http://a:1")
-        offer.visited("other", "http://a:1")
-        self.assertEqual(offer(self.device, ""), ("", ""))
+    def test_a_proxy_without_an_address_for_photos_is_warned_of(self) -> None:
+        for ota, url, warned in (
+            ({}, "", False),
+            ({"trust_proxy": True}, "", True),
+            ({"websocket_url": "wss://voice.example.org"}, "", True),
+            ({"trust_proxy": True}, "https://v.example.org/look", False),
+        ):
+            with capturedLogs() as events:
+                self.build(dict(ota), vision={"url": url})
+            told = [e for e in events if "http.vision.url" in (e.get("log_format") or "")]
+            self.assertEqual(bool(told), warned, ota)

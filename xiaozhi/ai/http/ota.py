@@ -25,15 +25,12 @@ from xiaozhi.interfaces import IDeviceTokens
 _VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,5}")
 _NO_VERSION = "0.0.0"
 
-Visited = Callable[[str, str], None]
 EdgeCheck = Callable[[], Awaitable[str]]
 
 
 class OtaEndpoint(Endpoint):
     """``POST``: the configuration. ``GET``: a diagnosis for people.
 
-    :param visited: told the device id and this service's URL as that device
-        reaches it.
     :param edge_check: one line on whether the edge answers.
     """
 
@@ -44,7 +41,6 @@ class OtaEndpoint(Endpoint):
         registrar: Registrar,
         clock: IReactorTime,
         body_limit: int = 65536,
-        visited: Visited = lambda device_id, url: None,
         edge_check: EdgeCheck | None = None,
     ) -> None:
         super().__init__(body_limit)
@@ -52,7 +48,6 @@ class OtaEndpoint(Endpoint):
         self._tokens = tokens
         self._registrar = registrar
         self._clock = clock
-        self._visited = visited
         self._edge_check = edge_check
         if settings.websocket_url:  # refuse it at the start, not at the first device
             edge_url(settings, Asked("", None))
@@ -83,7 +78,6 @@ class OtaEndpoint(Endpoint):
         )
         if len(answer.body) > DEVICE_BODY:
             raise ProtocolError("too_large", "the ids make an answer that no device can read")
-        self._visited(device_id, service_url(request, client, ""))
         return answer
 
     def _server_time(self) -> dict[str, int]:

@@ -43,8 +43,8 @@ class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class VisionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Photos that devices upload with a question (§6).
 
-    :ivar url: what devices are told; empty: the address they asked OTA at, or the
-        host of their WebSocket with our port.
+    :ivar url: what devices are told; empty: the host of their own WebSocket, with our
+        port. Behind a proxy it must be set.
     :ivar token_ttl: how long the token for it lives; as long as a connection may.
     :ivar max_bytes: of a request.
     :ivar max_pixels: width × height, read from the picture's header.

@@ -24,6 +24,8 @@ from xiaozhi.metrics.figures import Tally
 from xiaozhi.metrics.page import CONTENT_TYPE, Metrics
 from xiaozhi.posting import PREFIX, Posting
 
+_log = Logger()
+
 Health = Callable[[], Mapping[str, Any]]
 
 
@@ -185,10 +187,16 @@ def make_site(
     :raises ConfigError: an address that devices could not read.
     """
     offer = VisionOffer(settings.vision, tokens, settings.listen.port)
+    if not settings.vision.url and (
+        settings.ota.trust_proxy or settings.ota.websocket_url.startswith("wss:")
+    ):
+        _log.warn(
+            "http.vision.url is empty: devices are told to upload photos by plain HTTP to port"
+            " {port} of the host their WebSocket is at; set it to the proxy's address",
+            port=settings.listen.port,
+        )
     check = EdgeCheck(reactor, settings.ota.edge_check) if settings.ota.edge_check else None
-    ota = OtaEndpoint(
-        settings.ota, tokens, OpenRegistrar(), reactor, settings.max_body, offer.visited, check
-    )
+    ota = OtaEndpoint(settings.ota, tokens, OpenRegistrar(), reactor, settings.max_body, check)
     activation = ActivationEndpoint(settings.max_body)
     vision = VisionEndpoint(settings.vision, tokens, model, reactor)
     endpoints: dict[str, Endpoint] = {

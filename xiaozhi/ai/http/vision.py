@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError
@@ -160,41 +159,27 @@ class VisionOffer:
     """Where a device uploads pictures and its token for that: what MCP
     ``initialize`` tells it.
 
-    Without a configured URL it is the address at which the device asked OTA. A
-    device asks at boot only, perhaps another process or an earlier one: then it
-    is the host by which it reached the edge, with our port.
+    The address is ``http.vision.url``, else the host by which the device's own
+    authenticated connection reached the edge, with our port. No OTA request has
+    a say in it: anybody can send one in a device's name, with any ``Host``.
 
     :param port: of this service.
-    :param remembered: devices whose address is remembered; the oldest is
-        forgotten first.
     """
 
-    def __init__(
-        self, settings: VisionSettings, tokens: IDeviceTokens, port: int, remembered: int = 10_000
-    ) -> None:
+    def __init__(self, settings: VisionSettings, tokens: IDeviceTokens, port: int) -> None:
         self._tokens = tokens
         self._port = port
         self._ttl = settings.token_ttl
-        self._remembered = remembered
-        self._bases: OrderedDict[str, str] = OrderedDict()
         self._url = ""
         if settings.url:
             self._url = device_url(settings.url, "http.vision.url", ("http", "https"), _PATH)
-
-    def visited(self, device_id: str, base: str) -> None:
-        """A device reached this service by ``base``, a URL without path."""
-        self._bases[device_id.lower()] = base
-        self._bases.move_to_end(device_id.lower())
-        if len(self._bases) > self._remembered:
-            self._bases.popitem(last=False)
 
     def __call__(self, device: Device, host: str) -> tuple[str, str]:
         """URL and token; an empty URL: none can be offered.
 
         :param host: by which the device knows the edge, empty if it did not say.
         """
-        base = self._bases.get(device.device_id.lower())
-        if base is None and host and self._port:
-            base = f"http://{host}:{self._port}"
-        url = self._url or (f"{base}{_PATH}" if base else "")
+        url = self._url
+        if not url and host and self._port:
+            url = f"http://{host}:{self._port}{_PATH}"
         return url, self._tokens.issue(device, "vision", self._ttl) if url else ""
