@@ -31,6 +31,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from xiaozhi.clocks import use_monotonic_timers
 from xiaozhi.config import load_mapping
 from xiaozhi.errors import ConfigError, XiaozhiError
 from xiaozhi.listening import free_port, listen
@@ -299,6 +300,7 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    use_monotonic_timers(reactor)
     prefix = "demo-" if options.command in _GUESTS else ""
     terminal = Terminal(options.var / "log", prefix)
     for unit in units:

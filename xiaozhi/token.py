@@ -26,6 +26,7 @@ from xiaozhi.auth import (
     load_keys,
     open_user,
 )
+from xiaozhi.clocks import wall_time
 from xiaozhi.config import load_mapping, read_section
 from xiaozhi.errors import ConfigError, XiaozhiError
 from xiaozhi.wire.messages import Device
@@ -124,7 +125,7 @@ def _show(
         raise ConfigError("this is not a JWT") from None
     for name, value in {"alg": header.get("alg"), **claims}.items():
         label = name if name.isprintable() else json.dumps(name)
-        stdout.write(f"{label:<10} {_legible(name, value, clock.seconds())}\n")
+        stdout.write(f"{label:<10} {_legible(name, value, wall_time(clock)())}\n")
     try:
         JwtTokens(load_keys(settings), settings, clock).claims(text)
     except XiaozhiError as error:

@@ -42,6 +42,7 @@ from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import server_security
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.cache import outside
+from xiaozhi.clocks import use_monotonic_timers, wall_time
 from xiaozhi.component import Component
 from xiaozhi.config import load, read_section
 from xiaozhi.interfaces import Offload
@@ -77,6 +78,7 @@ def makeService(options: Options) -> IService:
     """Read the configuration and put the service together; nothing is started."""
     from twisted.internet import reactor
 
+    use_monotonic_timers(reactor)
     with one_line_errors("xiaozhi-ai"):
         settings = load(options.path, Settings, options.overrides)
         return ai_service(settings, reactor, options)
@@ -113,7 +115,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             pool_size=settings.history.pool_size,
         ),
         reactor,
-        reactor.seconds,
+        wall_time(reactor),
         settings.history,
     )
 
@@ -175,7 +177,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         functions=functions,
         settings=settings.session,
         clock=reactor,
-        seconds=reactor.seconds,
+        seconds=wall_time(reactor),
         offload=offload.within,
         history=history,
         desk=Desk(reactor),

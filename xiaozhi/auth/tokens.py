@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from xiaozhi.auth.keys import Keys, load_keys
 from xiaozhi.auth.settings import AuthSettings
+from xiaozhi.clocks import wall_time
 from xiaozhi.errors import AuthError, ConfigError
 from xiaozhi.interfaces import IAuthenticator, IDeviceTokens
 from xiaozhi.wire.messages import Device
@@ -74,13 +75,13 @@ def bare_token(token: str | None) -> str:
 class JwtTokens:
     """Makes and checks device tokens.
 
-    :param clock: its ``seconds()`` are since the epoch, as the reactor's are.
+    :param clock: times in tokens are those of its wall clock.
     """
 
     def __init__(self, keys: Keys, settings: AuthSettings, clock: IReactorTime) -> None:
         self._keys = keys
         self._settings = settings
-        self._clock = clock
+        self._wall = wall_time(clock)
 
     def issue(self, device: Device, scope: str, ttl: float) -> str:
         """See :class:`IDeviceTokens`.
@@ -92,7 +93,7 @@ class JwtTokens:
             raise ConfigError("auth.private_key_file: is needed to issue tokens")
         if not device.user_id or len(device.user_id) > 255:
             raise AuthError("bad_user_id", "the user id is not 1-255 characters", 400)
-        now = int(self._clock.seconds())
+        now = int(self._wall())
         claims: dict[str, Any] = {
             "user_id": device.user_id,
             "device_id": device_identity(device.device_id),
@@ -173,7 +174,7 @@ class JwtTokens:
         return claims
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
-        now, leeway = self._clock.seconds(), self._settings.leeway
+        now, leeway = self._wall(), self._settings.leeway
         expires, begins = _seconds(claims, "exp"), _seconds(claims, "nbf")
         if expires is None or expires + leeway <= now:
             raise AuthError("token_expired", "the token has expired; ask OTA for a new one")

@@ -20,6 +20,7 @@ from xiaozhi.bridge.items import Direction, acknowledgement, address, skip
 from xiaozhi.bridge.kept import Kept
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.waiting import Bounds, Waiting
+from xiaozhi.clocks import wall_time
 from xiaozhi.wire.messages import Audio, Playback, SessionClose
 
 # Credit of a side that announced none: it does without.
@@ -41,6 +42,11 @@ class Ends:
     credit: int
     clock: IReactorTime
     drops: Counter[str]
+
+    @property
+    def wall_ms(self) -> int:
+        """The time, in ms since the epoch."""
+        return int(wall_time(self.clock)() * 1000)
 
 
 class Owner(Protocol):
@@ -243,7 +249,7 @@ class Outgoing:
             item = bytes(made.SerializeToString())
         if outbox.stream.batching:
             return item
-        now = int(self._ends.clock.seconds() * 1000)
+        now = self._ends.wall_ms
         message_id = message_id or f"{self._session_id}-{sequence}"
         return item + address(self._ends.outgoing, message_id, self._device_id, now)
 

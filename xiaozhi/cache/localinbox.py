@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xiaozhi.cache.settings import InboxSettings
+from xiaozhi.clocks import wall_time
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IDeviceInbox, IInboxReader
 from xiaozhi.values import Receipt
@@ -67,7 +68,7 @@ class LocalInbox:
         self._number += 1
         heapq.heappush(self._due, (expires, self._number, device_id, letter))
         self._count += 1
-        return succeed(Receipt(False, expires=expires))
+        return succeed(Receipt(False, expires=wall_time(self._clock)() + ttl))
 
     # --- IInboxReader
 

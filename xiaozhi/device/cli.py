@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from twisted.internet.defer import Deferred
 
+from xiaozhi.clocks import use_monotonic_timers
 from xiaozhi.device.answer import Answer
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.errors import DeviceError
@@ -207,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ended = interrupted = False
 
     def start(reactor: Any) -> Deferred[None]:
+        use_monotonic_timers(reactor)
         reactor.addSystemEventTrigger("before", "shutdown", stopping)
         return run(reactor, arguments, sys.stdout).addCallback(end)
 

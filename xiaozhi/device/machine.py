@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi.clocks import wall_time
 from xiaozhi.device import events as e
 from xiaozhi.device.downlink import Downlink
 from xiaozhi.device.errors import DeviceError
@@ -378,7 +379,7 @@ class Machine:
     def _send(self, message: m.DeviceText) -> None:
         if self._wire is None:
             return
-        now_ms = int(self._clock.seconds() * 1000)
+        now_ms = int(wall_time(self._clock)() * 1000)
         session_id = "" if isinstance(message, m.Hello) else self.session_id
         text = render(message, self._settings.dialect, session_id, now_ms)
         if len(text.encode()) > MAX_TEXT:

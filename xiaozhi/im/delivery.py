@@ -79,10 +79,11 @@ class Delivery:
         """
         if not self._open:
             return
-        now = self.active = self._edge.clock.seconds()
+        edge = self._edge
+        self.active = edge.clock.seconds()
         session_id = self._session_id if known else ""
         try:
-            text = render(message, self._dialect, session_id, int(now * 1000))
+            text = render(message, self._dialect, session_id, int(edge.wall() * 1000))
         except ProtocolError:
             self._cannot_send()
             return

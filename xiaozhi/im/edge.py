@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from xiaozhi.clocks import wall_time
 from xiaozhi.im.counts import EdgeCounts
 from xiaozhi.im.peers import Peers
 from xiaozhi.im.refusals import Refusals
@@ -42,6 +43,7 @@ class SessionLog(Protocol):
 class Edge:
     """The surroundings of a link.
 
+    :ivar wall: the time, in seconds since the epoch; ``clock`` is for delays.
     :ivar pacing: wheel of some 10 ms for speech.
     :ivar timeouts: wheel of some 250 ms for everything else.
     :ivar new_session_id: makes ``[A-Za-z0-9_-]+``: devices paste it into JSON
@@ -59,6 +61,7 @@ class Edge:
     timeouts: TickWheel
     new_session_id: Callable[[], str]
     counts: EdgeCounts = field(default_factory=EdgeCounts)
+    wall: Callable[[], float] = field(init=False)
     downlink: AudioParams = field(init=False)
     peers: Peers = field(init=False)
     refusals: Refusals = field(init=False)
@@ -69,6 +72,7 @@ class Edge:
             sample_rate=link.downlink_sample_rate, frame_duration=link.downlink_frame_duration
         )
         object.__setattr__(self, "downlink", downlink)
+        object.__setattr__(self, "wall", wall_time(self.clock))
         gateway = self.settings.gateway
         object.__setattr__(self, "peers", Peers(gateway, self.clock))
         object.__setattr__(self, "refusals", Refusals(self.clock, gateway.log_interval))

@@ -151,7 +151,7 @@ class Gateway:
         hello, and should replace nobody at another edge.
         """
         device_id, session_id = link.device.device_id, link.session_id
-        claim = Presence(device_id, session_id, self.node, self.edge.clock.seconds())
+        claim = Presence(device_id, session_id, self.node, self.edge.wall())
         self._cared(lambda: self._presence.claim(claim, link.replaced))
         self._inbox.attach(device_id, session_id, link.deliver)
 

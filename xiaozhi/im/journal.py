@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xiaozhi.clocks import wall_time
 from xiaozhi.ids import new_id
 from xiaozhi.im.backlog import Backlog
 from xiaozhi.im.writer import LogWriter, WriterSettings
@@ -74,7 +75,7 @@ class Journal:
             waits goes to the spool; it also does when half the capacity is used.
         :param retry_delays: seconds before the first retry, doubling up to the second.
         """
-        self._clock = clock
+        self._wall = wall_time(clock)
         self._spool = spool
         self._keep_content = keep_content
         self._node = node
@@ -110,7 +111,7 @@ class Journal:
         """Seconds since the oldest record that is not written yet."""
         oldest = [record.at for record in self._writer.held[:1]]
         oldest += [at for at in (self._backlog.oldest, self._spool_oldest()) if at is not None]
-        return max(0.0, self._clock.seconds() - min(oldest).timestamp()) if oldest else 0.0
+        return max(0.0, self._wall() - min(oldest).timestamp()) if oldest else 0.0
 
     @property
     def drops(self) -> Mapping[str, int]:
@@ -219,7 +220,7 @@ class Journal:
 
     def _now(self) -> datetime:
         """The time, but no two alike: the store orders records by it."""
-        now = datetime.fromtimestamp(self._clock.seconds(), UTC)
+        now = datetime.fromtimestamp(self._wall(), UTC)
         # A clock that was really set back is believed.
         if timedelta(0) <= self._last_time - now < _CLOCK_SLIP:
             now = self._last_time + _TICK

@@ -291,7 +291,7 @@ class DeviceLink:
             self._down.cut()
         match message:
             case m.Ping():
-                self._down.text(m.Pong(int(now * 1000)))
+                self._down.text(m.Pong(int(self._edge.wall() * 1000)))
                 return
             case m.Goodbye():
                 self._shut(closecodes.NORMAL, "goodbye")

@@ -29,6 +29,7 @@ from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import whereabouts
+from xiaozhi.clocks import use_monotonic_timers, wall_time
 from xiaozhi.component import Component
 from xiaozhi.config import load
 from xiaozhi.errors import StoreError
@@ -70,6 +71,7 @@ def makeService(options: Options) -> IService:
     """Read the configuration and put the edge together; nothing is started."""
     from twisted.internet import reactor
 
+    use_monotonic_timers(reactor)
     with one_line_errors("xiaozhi-im"):
         return edge_service(load(options.path, Settings, options.overrides), reactor, options)
 
@@ -241,7 +243,7 @@ def _recording(settings: Settings, reactor: Any) -> _Recording | None:
     offload = ThreadOffload(reactor, 1)
     areas = {RECORDINGS: Area(own.max_age, own.max_bytes, ".jsonl")}
     files = DirectoryFiles(Path(own.dir), areas, offload)
-    recorder = Recorder(files, reactor, own.max_session_bytes, reactor.seconds)
+    recorder = Recorder(files, reactor, own.max_session_bytes, wall_time(reactor))
     upkeep = Upkeep(
         "removing recordings", files.purge, reactor, interval=own.purge_interval, first=10.0
     )

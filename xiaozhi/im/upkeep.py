@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from xiaozhi.clocks import wall_time
 from xiaozhi.im.journal import Journal
 from xiaozhi.interfaces import ISessionStore
 from xiaozhi.upkeep import Upkeep
@@ -35,8 +36,10 @@ def upkeep(
     :param stale_after: seconds.
     """
 
+    wall = wall_time(clock)
+
     def now() -> datetime:
-        return datetime.fromtimestamp(clock.seconds(), UTC)
+        return datetime.fromtimestamp(wall(), UTC)
 
     started = now()
 

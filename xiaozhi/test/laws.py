@@ -16,6 +16,7 @@ from graphlib import CycleError, TopologicalSorter
 
 BASE = {
     "burst",
+    "clocks",
     "collector",
     "errors",
     "ids",

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.clocks import wall_time
 from xiaozhi.device import replay
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.replay import Replay, account_of, read_recording
@@ -28,7 +29,7 @@ class RecordedHouse(House):
 
     def record(self, limit: int = 1 << 20) -> MemoryFiles:
         files = MemoryFiles()
-        self.recorder = Recorder(files, self.clock, limit, self._seconds)
+        self.recorder = Recorder(files, self.clock, limit, wall_time(self.clock))
         self.gateway._make_link = lambda *args: RecordedLink(self.recorder.recording(), *args)
         return files
 

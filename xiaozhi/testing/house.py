@@ -27,6 +27,7 @@ from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings, whereabouts
+from xiaozhi.clocks import wall_time
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.events import Event
 from xiaozhi.device.identity import numbered
@@ -37,6 +38,7 @@ from xiaozhi.im.journal import Journal
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.interfaces import IAuthenticator, IDeviceTransport
+from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.parts import Doubles, remembering, scripted, within
@@ -201,17 +203,17 @@ class House:
         clock: Clock | None = None,
         **providers: Doubles,
     ) -> None:
-        self.clock = clock or Clock()
+        self.clock: Clock = clock or WallClock()
         self.network = MemoryNetwork(self.clock)
         self.providers = scripted(self.clock, **providers)
-        self.history = remembering(self.clock, self._seconds)
+        self.history = remembering(self.clock, wall_time(self.clock))
         self.files = MemoryFiles()
         self.assistant = Assistant(
             providers=self.providers,
             functions=functions,
             settings=session or SessionSettings(),
             clock=self.clock,
-            seconds=self._seconds,
+            seconds=wall_time(self.clock),
             offload=within,
             history=self.history,
             desk=Desk(self.clock, self.clock.seconds),
@@ -245,9 +247,6 @@ class House:
         self.start_ai()
         self.bridge.start()
         self.run(0.1)
-
-    def _seconds(self) -> float:
-        return 1_790_000_000.0 + self.clock.seconds()
 
     def start_ai(self) -> None:
         """Start an AI process that knows nothing of an earlier one."""

@@ -18,6 +18,7 @@ from xiaozhi.ai.http.endpoint import Endpoint, Responder
 from xiaozhi.ai.http.headers import header_or_query
 from xiaozhi.ai.http.registration import Registrar
 from xiaozhi.ai.http.settings import OtaSettings
+from xiaozhi.clocks import wall_time
 from xiaozhi.errors import AuthError, ProtocolError, XiaozhiError
 from xiaozhi.interfaces import IDeviceTokens
 
@@ -47,7 +48,7 @@ class OtaEndpoint(Endpoint):
         self._settings = settings
         self._tokens = tokens
         self._registrar = registrar
-        self._clock = clock
+        self._wall = wall_time(clock)
         self._edge_check = edge_check
         if settings.websocket_url:  # refuse it at the start, not at the first device
             edge_url(settings, Asked("", None))
@@ -81,7 +82,7 @@ class OtaEndpoint(Endpoint):
         return answer
 
     def _server_time(self) -> dict[str, int]:
-        now = self._clock.seconds()
+        now = self._wall()
         return {"timestamp": int(now * 1000), "timezone_offset": self._offset(now)}
 
     def _offset(self, now: float) -> int:
@@ -90,7 +91,7 @@ class OtaEndpoint(Endpoint):
         return time.localtime(now).tm_gmtoff // 60
 
     async def _diagnose(self, request: Request) -> Answer:
-        now = self._clock.seconds()
+        now = self._wall()
         offset = self._offset(now)
         try:
             client = asked(request, self._settings.trust_proxy)

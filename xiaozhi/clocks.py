@@ -1,0 +1,43 @@
+"""Two kinds of time: a monotonic clock for timers, the wall clock for dates.
+
+Twisted's reactors measure delays by ``time.time``. NTP, an operator or a virtual machine
+that wakes up sets that clock: back by 30 s, and nothing due happens for 30 s; forward by
+a day, and every timeout of the process has passed. So both services move the reactor to
+``time.monotonic`` before anything is scheduled, and what is a date (in a token, a message,
+a row) asks :func:`wall_time`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+_WALL = "wall_seconds"
+
+
+def use_monotonic_timers(reactor: Any) -> None:
+    """Make a reactor's ``seconds`` monotonic: of ``callLater``, of all that is built on it.
+
+    ``reactor.seconds()`` is no date from then on. Calls that are scheduled already keep
+    the delay they have left. A second time changes nothing.
+    """
+    if hasattr(reactor, _WALL):
+        return
+    before = reactor.seconds()
+    pending = [(call, call.getTime() - before) for call in reactor.getDelayedCalls()]
+    setattr(reactor, _WALL, time.time)
+    reactor.seconds = time.monotonic
+    for call, left in pending:
+        call.seconds = time.monotonic
+        call.reset(max(0.0, left))
+
+
+def wall_time(clock: Any) -> Callable[[], float]:
+    """Return the wall clock beside a clock for timers: seconds since the epoch.
+
+    :param clock: a reactor, or in tests a ``task.Clock``, which is its own wall clock
+        unless it has ``wall_seconds``.
+    """
+    own: Callable[[], float] = getattr(clock, _WALL, None) or clock.seconds
+    return own
