@@ -85,7 +85,7 @@ class OpenAIChat:
     ) -> AsyncGenerator[Delta, None]:
         """See :class:`~xiaozhi.interfaces.ILanguageModel`."""
         answer = await self._ask(dialogue, tools)
-        thoughts = ThoughtFilter(begun=self._settings.thinks_first)
+        thoughts = ThoughtFilter(begun=self._settings.thinks_first, calls=True)
         completion = _Completion(self._client, self._new_id, thoughts)
         try:
             async with aclosing(_events(answer)) as events:

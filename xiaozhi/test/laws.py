@@ -15,11 +15,13 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 BASE = {
+    "answertext",
     "burst",
     "clocks",
     "collector",
     "errors",
     "ids",
+    "marks",
     "served",
     "thoughts",
     "trace",

@@ -30,7 +30,7 @@ class ThoughtFilterTests(SynchronousTestCase):
 
     def test_closing_mark_alone(self) -> None:
         """Some templates put the opening one into the prompt."""
-        self.assertEqual(said("a</think>\nb"), "ab")
+        self.assertEqual(said("a</think>\nb"), "a b")
 
     def test_a_thought_that_has_begun(self) -> None:
         self.assertEqual(said("well\n</think>\n\nYes.", begun=True), "Yes.")
@@ -46,7 +46,8 @@ class ThoughtFilterTests(SynchronousTestCase):
         self.assertEqual(said("a <thi", "rd b <"), "a <third b <")
 
     def test_plain_text_is_not_held_back(self) -> None:
-        self.assertEqual(ThoughtFilter().feed("Hello <b"), "Hello <b")
+        for text in ("Hello <b>", "Hello <b ", "a < b", "a <5"):
+            self.assertEqual(ThoughtFilter().feed(text), text)
 
     @given(
         st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,11 +13,16 @@ from xiaozhi.ai.remembering.draft import Draft
 from xiaozhi.ai.speaking.spoken import SpokenText, pieces
 from xiaozhi.ai.thinking.calls import ToolCalls
 from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.writtencalls import read
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within, late, within
+from xiaozhi.answertext import AnswerText, WrittenCall
 from xiaozhi.errors import ProviderError
-from xiaozhi.thoughts import ThoughtFilter
+from xiaozhi.ids import new_id
 from xiaozhi.values import Delta, TextDelta, ToolCall, ToolSpec
+
+# Calls in the text of one reply.
+_WRITTEN_LIMIT = 16
 
 
 class Thought:
@@ -40,6 +46,7 @@ class Thought:
         conclude: Callable[[str], Awaitable[None]],
     ) -> None:
         self._mind = mind
+        self._turn = turn
         self._timeline = timeline
         self._say = say
         self._remark = remark
@@ -114,17 +121,22 @@ class Thought:
         """
         mind, limits = self._mind, self._mind.limits
         calls: list[ToolCall] = []
+        written: list[ToolCall] = []
         # A provider may have dropped thoughts already; not all do.
-        thoughts, spoken = ThoughtFilter(), SpokenText()
+        answer, spoken = AnswerText(), SpokenText()
         said, complete = "", False
 
-        async def take(delta: Delta) -> None:
+        async def hear(parts: list[str | WrittenCall]) -> None:
             nonlocal said
+            for part in parts:
+                words = part if isinstance(part, str) else self._written(part, tools, written)
+                said += words
+                await self._say_all(spoken.feed(words))
+
+        async def take(delta: Delta) -> None:
             if isinstance(delta, TextDelta):
                 for piece in pieces(delta.text):
-                    words = thoughts.feed(piece)
-                    said += words
-                    await self._say_all(spoken.feed(words))
+                    await hear(answer.feed(piece))
             elif tools:
                 calls.append(delta)
 
@@ -140,9 +152,11 @@ class Thought:
                 take,
                 self._timeline.late("llm"),
             )
-            words = thoughts.finish()
-            said += words
-            await self._say_all(spoken.feed(words) + spoken.finish())
+            await hear(answer.finish())
+            await self._say_all(spoken.finish())
+            # Some servers hand a call over, and leave it in the text, too.
+            known = {_essence(call) for call in calls}
+            calls += [call for call in written if _essence(call) not in known]
             complete = True
         except BaseException:
             # Nobody will run them, and models refuse a call without its result.
@@ -154,8 +168,43 @@ class Thought:
             draft.said(said.strip(), tuple(calls), complete=complete)
         return tuple(calls)
 
+    def _written(
+        self, part: WrittenCall, tools: Sequence[ToolSpec], written: list[ToolCall]
+    ) -> str:
+        """Add the calls a model has written into its text.
+
+        :return: what of it is to be said.
+        """
+        toolbox = self._mind.toolbox
+        reading = read(part, toolbox.parameters if tools else lambda _: None)
+        room = max(0, _WRITTEN_LIMIT - len(written))
+        written += [
+            ToolCall(f"call_{new_id().hex}", name, arguments)
+            for name, arguments in reading.calls[:room]
+        ]
+        if reading.calls:
+            return reading.rest
+        if not part.marked and not reading.refused:
+            return part.raw
+        self._log.info(
+            "{session_id}: turn {turn}: the model wrote a tool call into its answer that names"
+            " no known tool or cannot be read: dropped",
+            session_id=self._mind.session_id,
+            turn=self._turn,
+        )
+        return reading.rest
+
     async def _say_all(self, sentences: list[str]) -> None:
         for sentence in sentences:
             self._timeline.sentence()
             self._worded = True
             await self._say(sentence)
+
+
+def _essence(call: ToolCall) -> tuple[str, str]:
+    """By this the same call, written twice, is known."""
+    try:
+        arguments = json.dumps(json.loads(call.arguments or "{}"), sort_keys=True)
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return call.name, arguments

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -156,6 +156,14 @@ class Toolbox:
     @property
     def specs(self) -> list[ToolSpec]:
         return [tool.spec for tool in self._tools.values()]
+
+    def parameters(self, name: str) -> Mapping[str, Any] | None:
+        """The schemas of a tool's parameters by name; None: there is no such tool."""
+        tool = self._tools.get(name)
+        properties = None if tool is None else tool.spec.parameters.get("properties")
+        if tool is None:
+            return None
+        return properties if isinstance(properties, Mapping) else {}
 
     def limit(self, name: str, default: float) -> float:
         """Seconds a call of this tool may take."""
