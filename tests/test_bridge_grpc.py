@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -121,6 +122,39 @@ class GrpcAloneTests(GrpcTestCase):
         # Streams end by themselves only once they are idle for a minute.
         self.assertLess(reactor.seconds() - begun, 10)
 
+    async def test_streams_of_one_address_are_bounded(self) -> None:
+        settings = ServerSettings(listen="127.0.0.1:0", max_streams_per_peer=2)
+        port = GrpcPort(AsyncioThread(reactor, "full"), settings)
+        server = BridgeServer(port, self.sessions, settings, reactor, "ai", "full")
+        await server.start()
+        edge = ClientSettings(
+            targets=(server.address,), streams_per_target=3, backoff_base=0.05, backoff_cap=0.1
+        )
+        dialer = GrpcDialer(AsyncioThread(reactor, "many"), edge)
+        client = BridgeClient(dialer, edge, reactor, random.random, "im", "boot")
+        await client.start()
+        try:
+            detail = lambda: client.status().detail["targets"][server.address]  # noqa: E731
+            await self.until(lambda: detail()["last_error"] and client.status().streams == 2)
+            self.assertIn("RESOURCE_EXHAUSTED", detail()["last_error"])
+            self.assertIn("grpc.max_streams_per_peer", detail()["last_error"])
+            await self.until(lambda: port.refused)
+            heard = Heard()
+            client.open(opening("served"), heard).send(m.Chat("well?"))
+            await self.until(lambda: heard.messages)
+        finally:
+            await client.stop()
+            await server.stop()
+
+    async def test_a_session_that_cannot_be_hurts_nobody(self) -> None:
+        bad, well = Heard(), Heard()
+        odd = replace(opening("odd"), downlink=m.AudioParams(sample_rate=7))
+        self.client.open(odd, bad)
+        self.client.open(opening("well"), well).send(m.Chat("well?"))
+        await self.until(lambda: bad.events and well.messages)
+        self.assertEqual(bad.all, [("closed", "bad_request")])
+        self.assertEqual(self.client.status().streams, 2)
+
     async def test_nobody_listens(self) -> None:
         target = f"127.0.0.1:{free_port()}"
         settings = ClientSettings(targets=(target,), backoff_base=0.01, backoff_cap=0.02)
@@ -189,7 +223,9 @@ class GrpcAloneTests(GrpcTestCase):
                 call: Any = AIServiceStub(channel).ChatStream()
                 hello = pb.SessionOpen()
                 await call.write(
-                    pb.ChatRequest(type=pb.MESSAGE_TYPE_HELLO, session_id="slow", hello=hello)
+                    pb.ChatRequest(
+                        type=pb.MESSAGE_TYPE_HELLO, session_id="slow", device_id="d", hello=hello
+                    )
                 )
                 reading = asyncio.Event()
                 read_on.addCallback(lambda _: thread.post(reading.set))

@@ -225,6 +225,11 @@ class SurroundingsTests(StartupCase):
                     (f"127.0.0.1:{port}", "grpc.listen"),
                 ),
                 (
+                    "ai, grpc for everybody",
+                    self.start("ai", *DOUBLES, f"grpc.listen=0.0.0.0:{free_port()}"),
+                    ("grpc.listen: 0.0.0.0:", "grpc.token", "grpc.allow_unauthenticated"),
+                ),
+                (
                     "no address of ours",
                     self.start("im", "listen.host=192.0.2.1"),
                     ("192.0.2.1", "listen.host"),

@@ -93,6 +93,7 @@ class BridgeClient:
         for target in self._targets.values():
             target.stop()
         self._stranded.stop()
+        self._ends.unreadable.stop()
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None

@@ -26,13 +26,20 @@ from xiaozhi.bridge.server_session import ServerSession
 from xiaozhi.bridge.session import OutOfOrder
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamListener
+from xiaozhi.burst import Burst
 from xiaozhi.errors import ProtocolError
+from xiaozhi.wire.bounds import is_session_id
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
 # Sessions a stream remembers having ended, so that what is still on its way to
 # them is dropped in silence. Beyond that the oldest are forgotten, and a
 # straggler is answered with a CLOSE the edge ignores.
 _REMEMBERED = 1024
+
+# Characters of what a peer calls itself or a session that are shown in a line of the
+# log, and at most sent back.
+_SHOWN = 64
+_LONGEST_ECHOED = 255
 
 
 class StreamOwner(Protocol):
@@ -73,6 +80,7 @@ class EdgeStream:
 
     :ivar node: the edge's name, empty until it said.
     :ivar credit: audio packets of a new session it takes; 0: it does not count.
+    :ivar remote: the edge's address.
     """
 
     _log = Logger()
@@ -85,8 +93,10 @@ class EdgeStream:
         self.outbox = Outbox(
             stream, bridge.clock, settings.coalesce, settings.max_message_bytes - 1024
         )
+        self.remote = stream.remote
         self._bridge = bridge
         self._stream = stream
+        self._refusals = Burst[tuple[str, str]](bridge.clock, self._tell_refused)
         self._ended: dict[str, None] = {}
         self._heard = False
         self._watch: IDelayedCall | None = None
@@ -129,6 +139,10 @@ class EdgeStream:
             del self.sessions[session.session_id]
         self._remember(session.session_id)
 
+    def dismiss(self, session_id: str, device_id: str, farewell: SessionClose) -> None:
+        """Say that a session is not here, and why."""
+        self.outbox.put(closed(session_id, device_id, farewell.code, farewell.message))
+
     # --- inside
 
     def _stream_item(self, item: Item) -> None:
@@ -142,7 +156,7 @@ class EdgeStream:
 
     def _announced(self, announced: Item) -> None:
         bridge = self._bridge
-        self.node = announced.node
+        self.node = _printable(announced.node)
         self.credit = announced.credit
         credit = bridge.settings.credit
         self.outbox.put(stream_open(DOWN, bridge.node, bridge.boot_id, credit, bridge.draining))
@@ -158,6 +172,9 @@ class EdgeStream:
     def _sessionless(self, item: Item) -> None:
         """An item that opens or resumes a session, or of none we have."""
         session_id = item.session_id
+        if not is_session_id(session_id):
+            self._refuse(item, "the session id has other characters than letters, digits, _ and -")
+            return
         if item.type == RESUME:
             if not self._bridge.resume(self, item):
                 self._unknown(item)
@@ -165,8 +182,7 @@ class EdgeStream:
         try:
             opening = UP.read(item)
         except ProtocolError as error:
-            if item.sequence:
-                self._log.warn("stream of {node}: skipped: {error}", node=self.node, error=error)
+            self._refuse(item, str(error))
             return
         if not isinstance(opening, SessionOpen):
             known = self._bridge.session(session_id)
@@ -189,8 +205,26 @@ class EdgeStream:
         self._remember(item.session_id)
         self._dismiss(item, self._bridge.farewell(item.session_id))
 
+    def _refuse(self, item: Item, why: str) -> None:
+        """What cannot be read opens no session; its edge is told why."""
+        self._refusals.add((item.session_id[:_SHOWN], why))
+        if item.WhichOneof("content") == "hello" and len(item.session_id) <= _LONGEST_ECHOED:
+            self.dismiss(item.session_id, "", SessionClose("bad_request", why))
+
+    def _tell_refused(self, count: int, latest: tuple[str, str]) -> None:
+        session_id, why = latest
+        self._log.warn(
+            "edge {node} at {remote}: {count} item(s) refused, the last of session {session_id}:"
+            " {why}",
+            node=self.node or "unknown",
+            remote=self.remote,
+            count=count,
+            session_id=_printable(session_id),
+            why=why,
+        )
+
     def _dismiss(self, item: Item, farewell: SessionClose) -> None:
-        self.outbox.put(closed(item.session_id, item.device_id, farewell.code, farewell.message))
+        self.dismiss(item.session_id, item.device_id[:_LONGEST_ECHOED], farewell)
 
     def _remember(self, session_id: str) -> None:
         self._ended[session_id] = None
@@ -214,6 +248,11 @@ class EdgeStream:
 
     def _release(self) -> None:
         self.outbox.close()
+        self._refusals.stop()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:_SHOWN])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -26,6 +28,9 @@ from xiaozhi.errors import BridgeError
 # By itself the way is neither encrypted nor asked about.
 _OPEN = ServerSecurity()
 
+# Milliseconds for a new connection to become one that gRPC understands, TLS included.
+_HANDSHAKE_MS = 20_000
+
 
 @implementer(IStreamPort)
 class GrpcPort:
@@ -33,7 +38,7 @@ class GrpcPort:
 
     :param thread: started and stopped with this.
     :ivar port: the port's number as bound; 0 before ``start``.
-    :ivar refused: calls that showed no token, or a wrong one.
+    :ivar refused: calls that showed no token or a wrong one, or were too many.
     """
 
     _log = Logger()
@@ -81,8 +86,7 @@ class GrpcPort:
     def _tell(self, count: int, latest: tuple[str, str]) -> None:
         peer, why = latest
         self._log.warn(
-            "refused {count} stream(s), the last from {peer}: {why}; the edge's bridge.token and"
-            " grpc.token here must be the same",
+            "refused {count} stream(s), the last from {peer}: {why}",
             count=count,
             peer=peer,
             why=why,
@@ -91,9 +95,20 @@ class GrpcPort:
     # --- on the asyncio thread
 
     async def _listen(self, acceptor: IStreamAcceptor) -> int:
-        options = [*channel_options(self._settings), ("grpc.so_reuseport", 0)]
+        settings = self._settings
+        options = [
+            *channel_options(settings),
+            ("grpc.so_reuseport", 0),
+            # Before anybody was asked for a token: who connects and says nothing, or opens
+            # calls without end, costs little and not for long.
+            ("grpc.max_concurrent_streams", settings.max_streams_per_peer),
+            ("grpc.max_connection_idle_ms", int(settings.idle_timeout * 1000)),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ]
         self._server = grpc.aio.server(options=options)
-        gate = _Gate(self._thread, self._security.token, self._refuse)
+        gate = _Gate(
+            self._thread, self._security.token, self._settings.max_streams_per_peer, self._refuse
+        )
         service = _Service(self._thread, acceptor, self._settings.max_message_bytes, gate)
         self._server.add_generic_rpc_handlers((service,))
         address = self._settings.listen
@@ -125,30 +140,67 @@ class GrpcPort:
 
 
 class _Gate:
-    """Lets in who shows the token.
+    """Lets in who shows the token, and of one address no more than so many.
 
+    :param most: streams of one address at a time.
     :param refused: called on the reactor with the peer's address and what was wrong.
     """
 
     def __init__(
-        self, thread: AsyncioThread, token: str, refused: Callable[[str, str], None]
+        self, thread: AsyncioThread, token: str, most: int, refused: Callable[[str, str], None]
     ) -> None:
+        self._most = most
+        self._there: Counter[str] = Counter()
         self._reactor = thread.reactor
         self._expected = f"Bearer {token}".encode() if token else b""
         self._refused = refused
 
-    async def check(self, context: Any) -> None:
-        """:raises grpc.aio.AbortError: it is refused; the call is over."""
+    @contextlib.asynccontextmanager
+    async def admit(self, context: Any) -> AsyncIterator[str]:
+        """Let a call in for as long as it lasts.
+
+        :return: the address it comes from.
+        :raises grpc.aio.AbortError: it is refused; the call is over.
+        """
+        remote = address_of(context.peer())
+        await self._check_token(context)
+        if self._there[remote] >= self._most:
+            why = f"{self._most} streams come from there already (grpc.max_streams_per_peer)"
+            await self._abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+        self._there[remote] += 1
+        try:
+            yield remote
+        finally:
+            self._there[remote] -= 1
+            if not self._there[remote]:
+                del self._there[remote]
+
+    async def _check_token(self, context: Any) -> None:
         if not self._expected:
             return
         metadata = context.invocation_metadata() or ()
         shown = next((value for name, value in metadata if name == "authorization"), "")
         if hmac.compare_digest(shown.encode(), self._expected):
             return
-        why = "wrong token" if shown else "no token"
-        peer = unquote(context.peer())  # ipv6:%5B::1%5D:1234
-        self._reactor.callFromThread(self._refused, peer, why)
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
+        await self._abort(
+            context, grpc.StatusCode.UNAUTHENTICATED, "wrong token" if shown else "no token"
+        )
+
+    async def _abort(self, context: Any, status: grpc.StatusCode, why: str) -> None:
+        peer = unquote(context.peer())
+        self._reactor.callFromThread(self._refused, peer, f"{why}{_REMEDIES.get(why, '')}")
+        await context.abort(status, why)
+
+
+_SAME_TOKEN = "; the edge's bridge.token and grpc.token here must be the same"
+_REMEDIES = {"wrong token": _SAME_TOKEN, "no token": _SAME_TOKEN}
+
+
+def address_of(peer: str) -> str:
+    """The address in what gRPC calls a peer: ``ipv4:192.0.2.1:1234``,
+    ``ipv6:%5B::1%5D:1234``."""
+    kind, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else kind
 
 
 class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # at run time it has none
@@ -170,16 +222,16 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # at run time
         return grpc.stream_stream_rpc_method_handler(self._chat, pb.ChatRequest.FromString)
 
     async def _chat(self, requests: AsyncIterator[Any], context: Any) -> None:
-        await self._gate.check(context)
-        await context.send_initial_metadata(())  # it is taken
-        stream = GrpcStream(self._thread, DOWN, UP, self._max_bytes)
-        # Ordered: the listener is there before the first item is delivered.
-        self._thread.reactor.callFromThread(self._open, stream)
+        async with self._gate.admit(context) as remote:
+            await context.send_initial_metadata(())  # it is taken
+            stream = GrpcStream(self._thread, DOWN, UP, self._max_bytes, remote)
+            # Ordered: the listener is there before the first item is delivered.
+            self._thread.reactor.callFromThread(self._open, stream)
 
-        async def hang_up() -> None:
-            stream.leave()
+            async def hang_up() -> None:
+                stream.leave()
 
-        await stream.carry(context.read, context.write, hang_up)
+            await stream.carry(context.read, context.write, hang_up)
 
     def _open(self, stream: GrpcStream) -> None:
         stream.listener = self._acceptor.stream_opened(stream)

@@ -66,9 +66,15 @@ class GrpcStream:
     """
 
     def __init__(
-        self, thread: AsyncioThread, outgoing: Direction, incoming: Direction, max_bytes: int
+        self,
+        thread: AsyncioThread,
+        outgoing: Direction,
+        incoming: Direction,
+        max_bytes: int,
+        remote: str = "",
     ) -> None:
         self.batching = False
+        self.remote = remote
         self.listener: IStreamListener | None = None  # None once closed
         self._thread = thread
         self._crossings = thread.crossings
@@ -274,5 +280,7 @@ _ADVICE = {
     "failed to connect.*Socket closed": "if it wants TLS, set bridge.tls.enabled; if it wants a"
     " certificate signed by its grpc.tls.client_ca_file, set bridge.tls.certificate_file",
     "^UNAUTHENTICATED": "bridge.token here and grpc.token there must be the same",
+    "^RESOURCE_EXHAUSTED.*streams": "too many streams come from this address: raise"
+    " grpc.max_streams_per_peer there",
     "Connection refused": "start it there or set bridge.targets",
 }

@@ -33,7 +33,8 @@ class Direction(NamedTuple):
 
     :ivar make: ``(message, session_id, sequence)`` to a protobuf message.
     :ivar audio: makes what writes a session's packets.
-    :ivar read: an item to a message; raises ``ProtocolError``.
+    :ivar read: an item to a message; raises ``ProtocolError``. What an edge sends is
+        checked: it passes on what devices say, and may be somebody else's.
     """
 
     item: type[Any]
@@ -51,7 +52,7 @@ UP = Direction(
     pb.ChatRequest,
     convert.request,
     convert.request_audio,
-    convert.read_request,
+    convert.accept_request,
     pb.MESSAGE_TYPE_BATCH,
     pb.MESSAGE_TYPE_STREAM_OPEN,
     pb.MESSAGE_TYPE_HEARTBEAT,

@@ -31,6 +31,7 @@ class MemoryStream:
 
     def __init__(self, network: MemoryNetwork, direction: Direction) -> None:
         self.batching = False
+        self.remote = "memory"
         self.listener: IStreamListener | None = None  # None once closed
         self.peer: MemoryStream
         self._network = network

@@ -10,18 +10,22 @@ wait.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from xiaozhi.bridge.incoming import Incoming
 from xiaozhi.bridge.items import Direction, acknowledgement, address, skip
 from xiaozhi.bridge.kept import Kept
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.waiting import Bounds, Waiting
+from xiaozhi.burst import Burst
 from xiaozhi.clocks import wall_time
 from xiaozhi.wire.messages import Audio, Playback, SessionClose
+
+_log = Logger()
 
 # Credit of a side that announced none: it does without.
 _UNLIMITED = 1 << 62
@@ -34,6 +38,7 @@ class Ends:
     :ivar outgoing: and ``incoming``: how items are made and read here.
     :ivar credit: audio packets the other side may send ahead of what was received.
     :ivar drops: messages dropped since the start, by reason.
+    :ivar unreadable: session and reason of what was received and could not be read.
     """
 
     outgoing: Direction
@@ -42,11 +47,26 @@ class Ends:
     credit: int
     clock: IReactorTime
     drops: Counter[str]
+    unreadable: Burst[tuple[str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        told = Burst[tuple[str, str]](self.clock, _tell_unreadable)
+        object.__setattr__(self, "unreadable", told)
 
     @property
     def wall_ms(self) -> int:
         """The time, in ms since the epoch."""
         return int(wall_time(self.clock)() * 1000)
+
+
+def _tell_unreadable(count: int, latest: tuple[str, str]) -> None:
+    session_id, why = latest
+    _log.warn(
+        "session {session_id}: {count} message(s) skipped: {why}",
+        session_id=session_id,
+        count=count,
+        why=why,
+    )
 
 
 class Owner(Protocol):

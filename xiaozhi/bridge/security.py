@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -85,9 +86,17 @@ def client_security(settings: ClientSettings, read_secret: ReadSecret) -> Client
 def server_security(settings: ServerSettings, read_secret: ReadSecret) -> ServerSecurity:
     """Read what the section ``grpc`` names.
 
-    :raises ConfigError: names the key and the file.
+    :raises ConfigError: names the key and the file; or the port is open to strangers.
     """
     tls, token = settings.tls, _token(settings, "grpc", read_secret)
+    proven = bool(token) or (tls.enabled and bool(tls.client_ca_file))
+    if not (proven or settings.allow_unauthenticated or _is_loopback(settings.listen)):
+        raise ConfigError(
+            f"grpc.listen: {settings.listen} can be reached from other machines, and nobody is"
+            " asked who he is: set grpc.token (and the edges' bridge.token) or"
+            " grpc.tls.client_ca_file; or listen on 127.0.0.1; or, in a network that you trust"
+            " wholly, set grpc.allow_unauthenticated"
+        )
     if not tls.enabled:
         return ServerSecurity(token=token)
     return ServerSecurity(
@@ -95,6 +104,19 @@ def server_security(settings: ServerSettings, read_secret: ReadSecret) -> Server
         client_ca=_authorities(tls.client_ca_file, "grpc.tls.client_ca_file"),
         token=token,
     )
+
+
+def _is_loopback(listen: str) -> bool:
+    """Whether ``host:port`` is for this machine alone."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _token(settings: Limits, section: str, read_secret: ReadSecret) -> str:

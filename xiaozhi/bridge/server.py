@@ -13,6 +13,7 @@ from xiaozhi.bridge.deadlines import Deadlines
 from xiaozhi.bridge.edge_stream import EdgeStream
 from xiaozhi.bridge.items import DOWN, UP, Item, drain
 from xiaozhi.bridge.outgoing import Ends
+from xiaozhi.bridge.quotas import SessionQuotas
 from xiaozhi.bridge.server_session import ServerSession
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamAcceptor, IStreamListener, IStreamPort
@@ -55,6 +56,7 @@ class BridgeServer:
         self.node = node
         self.boot_id = boot_id
         self._port = port
+        self._quotas = SessionQuotas(settings, clock)
         self._acceptor = acceptor
         self._drops: Counter[str] = Counter()
         bounds = Bounds(settings.queue_messages, settings.queue_audio, settings.audio_max_age)
@@ -114,6 +116,8 @@ class BridgeServer:
         for session in list(self._sessions.values()):
             session.end("bridge_stopped", "The AI service is stopping.")
         self._orphans.stop()
+        self._ends.unreadable.stop()
+        self._quotas.stop()
         for stream in list(self._streams):
             stream.hang_up()
         self._streams.clear()
@@ -175,9 +179,14 @@ class BridgeServer:
             return
         if former is not None:
             former.end("replaced", "The edge opened the session again.")
+        elif refused := self._quotas.refusal(edge.remote, len(edge.sessions)):
+            self._drops["too_many_sessions"] += 1
+            edge.dismiss(session_id, opening.device.device_id, refused)
+            return
         # Known before it is accepted: it may be closed from within.
         session = ServerSession(self._ends, opening, self, sequence)
         self._sessions[session_id] = session
+        self._quotas.opened(session, edge.remote)
         self._farewells.pop(session_id, None)
         session.attach(edge)
         try:
@@ -198,6 +207,7 @@ class BridgeServer:
         session.resumed(item)
         if session.carrier is not edge:
             self._orphans.discard(session)
+            self._quotas.moved(session, edge.remote)
             session.attach(edge)
             edge.outbox.release()
         return True
@@ -215,6 +225,7 @@ class BridgeServer:
 
     def session_left(self, session: ServerSession) -> None:
         """It is over."""
+        self._quotas.left(session)
         self._orphans.discard(session)
         if session.farewell is not None:
             self._farewells[session.session_id] = session.farewell

@@ -20,6 +20,10 @@ from xiaozhi.wire.messages import Audio, SessionClose
 _NONE: Mapping[str, int] = MappingProxyType({})
 
 
+# Packets that can be missing: no credit is larger.
+_LONGEST_GAP = 100_000
+
+
 class OutOfOrder(Exception):
     """Something is missing before what came: the stream has lost it."""
 
@@ -85,6 +89,9 @@ class SessionEnd:
         """
         ack = item.ack
         if ack:
+            if ack > self._out.sequence:
+                self._broken(f"message {ack} is acknowledged, {self._out.sequence} were sent")
+                return
             self._out.acknowledged(ack, item.credit)
         sequence, incoming = item.sequence, self._in
         if sequence != incoming.received + 1:
@@ -165,6 +172,9 @@ class SessionEnd:
 
     def _out_of_turn(self, item: Item, sequence: int) -> None:
         if item.type == self._ends.incoming.skip:
+            if sequence - self._in.received > _LONGEST_GAP:
+                self._broken(f"{sequence} is skipped to from {self._in.received}")
+                return
             self._in.skipped(sequence)
             self._out.owe()
         elif sequence == 0:
@@ -178,11 +188,15 @@ class SessionEnd:
 
     def _unreadable(self, error: ProtocolError) -> None:
         self._out.owe()
-        self._log.warn(
-            "session {session_id}: a message is skipped: {error}",
-            session_id=self.session_id,
-            error=error,
-        )
+        self._ends.drops["unreadable"] += 1
+        self._ends.unreadable.add((self.session_id, str(error)))
+
+    def _broken(self, why: str) -> None:
+        """The other side counts what cannot be: end this session, and only this one."""
+        self._log.warn("session {session_id}: closed: {why}", session_id=self.session_id, why=why)
+        if not self.over:
+            self.close("bad_message", "The session's count is wrong.")
+            self._tell_closed("bad_message", "The session's count is wrong.")
 
     def _failed(self) -> None:
         """Whom we told fell over: end this session, and only this one."""

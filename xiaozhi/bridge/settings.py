@@ -11,7 +11,7 @@ Address = Annotated[str, Meta(pattern=r"^.+:\d+$", description="host:port")]
 TargetAddress = Annotated[
     str, Meta(pattern=r"^(dns:)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):\d+$", description="host:port")
 ]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 MessageBytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 
 
@@ -42,8 +42,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     credit: Annotated[int, Meta(ge=8, le=100_000)] = 128
     resume_timeout: Seconds = 2.0
     max_message_bytes: MessageBytes = 16 << 20
-    keepalive: Annotated[float, Meta(ge=1)] = 20.0
-    keepalive_timeout: Annotated[float, Meta(ge=0.1)] = 10.0
+    keepalive: Annotated[float, Meta(ge=1, le=86_400)] = 20.0
+    keepalive_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 10.0
     token: str = ""
     token_file: str = ""
 
@@ -143,6 +143,13 @@ class ServerSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :ivar idle_timeout: a stream on which nothing came for so long, not even a
         heartbeat, is given up. Must be longer than the edge's heartbeat interval.
     :ivar stop_grace: how long running streams may take to end when stopping.
+    :ivar allow_unauthenticated: listen on other addresses than loopback without a token
+        or client certificates. Whoever reaches the port can then be any device.
+    :ivar max_streams_per_peer: streams from one address; more are refused. Edges behind
+        one proxy share its address.
+    :ivar max_sessions_per_stream: more are refused. With a stream broken, one carries
+        the sessions of two.
+    :ivar max_sessions_per_peer: sessions from one address; more are refused.
     """
 
     listen: Address = "127.0.0.1:50051"
@@ -150,5 +157,9 @@ class ServerSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     audio_max_age: Seconds = 30.0
     resume_timeout: Seconds = 10.0
     idle_timeout: Seconds = 60.0
-    stop_grace: Annotated[float, Meta(ge=0)] = 0.2
+    stop_grace: Annotated[float, Meta(ge=0, le=600)] = 0.2
+    allow_unauthenticated: bool = False
+    max_streams_per_peer: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    max_sessions_per_stream: Annotated[int, Meta(ge=1, le=10_000_000)] = 20_000
+    max_sessions_per_peer: Annotated[int, Meta(ge=1, le=10_000_000)] = 40_000
     tls: ServerTls = field(default_factory=ServerTls)

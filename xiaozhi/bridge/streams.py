@@ -18,6 +18,8 @@ class IStream(Interface):
 
     batching: bool = Attribute("Set to True once the other side is known to take batches.")
 
+    remote: str = Attribute("Address of the other side, without a port; empty: unknown.")
+
     pending: int = Attribute("Items written and not carried yet.")
 
     def write(items: Sequence[bytes]) -> bool:

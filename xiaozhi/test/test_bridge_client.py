@@ -44,6 +44,7 @@ class HandStream:
     def __init__(self, target: str, listener: Any) -> None:
         self.target, self.listener = target, listener
         self.batching = False
+        self.remote = ""
         self.pending = 0
         self.writes: list[list[Any]] = []
         self.full = False

@@ -127,7 +127,7 @@ class TargetTests(PairCase):
     def test_an_address_comes_back_into_use(self) -> None:
         """Sessions that found no other wait no longer."""
         self.begin()
-        self.open("keeps it")
+        self.open("keeps-it")
         self.client.retarget(["ai:2"])
         self.open("waits")
         self.assertEqual(self.server.status().sessions, 1)

@@ -109,6 +109,46 @@ class TlsTests(SecurityCase):
             ai = self.assertRaises(ConfigError, self.server, tls={**good, "client_ca_file": path})
             self.assertIn(f"grpc.tls.client_ca_file: {path}", str(ai))
 
+    def test_a_port_that_strangers_reach_needs_a_token(self) -> None:
+        certificates = {
+            "enabled": True,
+            "certificate_file": self.certificate,
+            "key_file": self.key,
+        }
+        mutual = {**certificates, "client_ca_file": self.authority.path}
+        allowed: tuple[dict[str, Any], ...] = (
+            {"listen": "127.0.0.1:1"},
+            {"listen": "127.8.9.10:1"},
+            {"listen": "localhost:1"},
+            {"listen": "LOCALHOST:1"},
+            {"listen": "[::1]:1"},
+            {"listen": "[::ffff:127.0.0.1]:1"},
+            {"listen": "0.0.0.0:1", "token": "t" * 32},
+            {"listen": "0.0.0.0:1", "tls": mutual},
+            {"listen": "0.0.0.0:1", "allow_unauthenticated": True},
+        )
+        for values in allowed:
+            self.server(**values)
+        for values in (
+            {"listen": "0.0.0.0:1"},
+            {"listen": "[::]:1"},
+            {"listen": ":::1"},
+            {"listen": "*:1"},
+            {"listen": "10.0.0.1:1"},
+            {"listen": "192.168.1.5:50051"},
+            {"listen": "[2001:db8::1]:1"},
+            {"listen": "ai.internal:1"},
+            {"listen": "localhost.example.com:1"},
+            {"listen": "127.0.0.1.example.com:1"},
+            {"listen": "0.0.0.0:1", "tls": certificates},
+            {"listen": "0.0.0.0:1", "token": ""},
+            # A certificate authority that is not used proves nobody.
+            {"listen": "0.0.0.0:1", "tls": {**mutual, "enabled": False}},
+        ):
+            error = str(self.assertRaises(ConfigError, self.server, **values))
+            for key in ("grpc.listen", "grpc.token", "grpc.allow_unauthenticated"):
+                self.assertIn(key, error, values)
+
     def test_what_goes_together(self) -> None:
         for values, type_ in (
             ({"enabled": True}, ServerTls),

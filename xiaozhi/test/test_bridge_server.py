@@ -36,9 +36,9 @@ from xiaozhi.wire import messages as m
 class EdgeHand:
     """The test plays the edge."""
 
-    def __init__(self, server: BridgeServer, node: str = "im") -> None:
+    def __init__(self, server: BridgeServer, node: str = "im", remote: str = "192.0.2.1") -> None:
         self.batching = False
-        self.pending = 0
+        self.remote = remote
         self.full = self.closed = False
         self.pending = 0
         self.written: list[Any] = []

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi.errors import ProtocolError
+from xiaozhi.wire import bounds
 from xiaozhi.wire import messages as m
 
 FromEdge = m.Uplink | m.SessionOpen | m.SessionClose
@@ -132,6 +133,22 @@ def read_request(item: pb.ChatRequest) -> FromEdge:
     return reader(getattr(item, name))  # type: ignore[no-any-return]
 
 
+def accept_request(item: pb.ChatRequest) -> FromEdge:
+    """:func:`read_request` of a peer that is not to be trusted.
+
+    :raises ProtocolError: also where a value is out of bounds (``wire.bounds``).
+    """
+    if item.type == _REQUEST_AUDIO:
+        audio = item.audio
+        payload = audio.payload
+        if len(payload) > bounds.LONGEST_PACKET:
+            raise ProtocolError("bad_field", f"a packet has {len(payload)} bytes")
+        return m.Audio(payload, audio.timestamp)
+    message = read_request(item)
+    bounds.check(message)
+    return message
+
+
 def read_response(item: pb.ChatResponse) -> FromAI:
     """:raises ProtocolError: no content, or one this version does not know."""
     if item.type == _RESPONSE_AUDIO:
@@ -224,6 +241,11 @@ def _enum(kind: type[E_], text: str, where: str) -> E_:
         raise ProtocolError("bad_field", f"{where} is {text!r}") from None
 
 
+# What a peer means that says nothing.
+_UPLINK = m.AudioParams()
+_DOWNLINK = m.AudioParams(sample_rate=24000)
+
+
 def _read_params(content: pb.AudioParams) -> m.AudioParams:
     return m.AudioParams(
         content.format, content.sample_rate, content.channels, content.frame_duration
@@ -240,11 +262,11 @@ def _read_open(item: pb.ChatRequest) -> m.SessionOpen:
             version=content.version,
             features=m.Features(features.mcp, features.aec, features.glyph_push),
             transport=content.transport,
-            audio=_read_params(content.audio),
+            audio=_read_params(content.audio) if content.HasField("audio") else _UPLINK,
         ),
-        downlink=_read_params(content.downlink),
+        downlink=_read_params(content.downlink) if content.HasField("downlink") else _DOWNLINK,
         host=content.host,
-        incarnation=content.incarnation,
+        incarnation=content.incarnation or 1,
         restored=tuple(_read_uplink(message) for message in content.restored),
     )
 

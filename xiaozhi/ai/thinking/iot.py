@@ -32,7 +32,7 @@ class DeviceThings:
         """:return: the tools of things this message describes."""
         try:
             payload = msgspec.json.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             # The edge has read it, but is not as strict about numbers.
             self._send(Error("bad_json", f"iot: {error}"))
             return []

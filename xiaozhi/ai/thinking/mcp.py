@@ -115,7 +115,7 @@ class DeviceMcp:
         """The device sent something; what answers no request is ignored."""
         try:
             payload = msgspec.json.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             self._log.debug("mcp: the device sent an unreadable answer")
             return
         if not isinstance(payload, dict):
