@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from xiaozhi.im.admission import http_error
 from xiaozhi.im.edge import Edge
-from xiaozhi.im.refusals import Refused
+from xiaozhi.web.refusals import Refused
 
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*websocket", re.IGNORECASE)

@@ -10,12 +10,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.clocks import wall_time
 from xiaozhi.im.counts import EdgeCounts
-from xiaozhi.im.peers import Peers
-from xiaozhi.im.refusals import Refusals
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.wheel import TickWheel
 from xiaozhi.interfaces import IBridge
 from xiaozhi.values import Direction, SessionStatus
+from xiaozhi.web.peers import Peers
+from xiaozhi.web.refusals import Refusals
 from xiaozhi.wire.messages import AudioParams, Device
 
 

@@ -12,7 +12,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xiaozhi.im.admission import Credentials, Refusal
-from xiaozhi.im.buckets import Buckets
 from xiaozhi.im.edge import Edge, SessionLog
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
@@ -25,6 +24,7 @@ from xiaozhi.interfaces import (
     IPresence,
 )
 from xiaozhi.values import Presence
+from xiaozhi.web.buckets import Buckets
 from xiaozhi.wire.messages import Device
 
 _TIMEOUT_TICK = 0.25

@@ -18,10 +18,10 @@ from twisted.web.server import Request, Site
 
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.posts import BoundedRequest, DevicePosts
-from xiaozhi.im.refusals import Refused
 from xiaozhi.interfaces import IBridge
 from xiaozhi.metrics.page import Metrics, MetricsPage
 from xiaozhi.posting import PREFIX, Posting
+from xiaozhi.web.refusals import Refused
 
 _METHODS = (b"GET", b"HEAD")
 _LONGEST_BODY = 65_536

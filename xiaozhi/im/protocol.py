@@ -24,9 +24,9 @@ from xiaozhi.im.admission import Refusal, credentials, http_error
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.packets import packet_at
-from xiaozhi.im.refusals import Refused
 from xiaozhi.im.writing import write_now
 from xiaozhi.interfaces import IDeviceTransport
+from xiaozhi.web.refusals import Refused
 from xiaozhi.wire.messages import Device
 
 _TEXT, _BINARY = b"\x81", b"\x82"

@@ -33,7 +33,7 @@ SEAMS = {"interfaces"}
 MECHANISMS = {
     *("audio", "auth", "bridge", "cache", "component", "config", "listening", "logs"),
     *("metrics", "offload", "plugins", "posting", "providers", "service", "storage"),
-    "upkeep",
+    *("upkeep", "web"),
 }
 SERVICES = {"im", "ai"}
 PROGRAMS = {"device", "run", "supervisor", "token"}

@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.im.buckets import Buckets
-from xiaozhi.im.peers import Peers
-from xiaozhi.im.refusals import Refusals, Refused
 from xiaozhi.im.settings import GatewaySettings
+from xiaozhi.web.buckets import Buckets
+from xiaozhi.web.peers import Peers
+from xiaozhi.web.refusals import Refusals, Refused
 
 
 class BucketsTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""Whom the edge refuses: counted each time, logged once a burst."""
+"""Who is refused: counted each time, logged once a burst."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Refused:
 
 
 class Refusals:
-    """All refusals of one edge process.
+    """All refusals of one process.
 
     :ivar counts: by reason.
     """

@@ -6,11 +6,37 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from xiaozhi.im.buckets import Buckets
-from xiaozhi.im.settings import GatewaySettings
+from xiaozhi.web.buckets import Buckets
+
+
+class AddressLimits(Protocol):
+    """The settings this room needs.
+
+    :ivar max_per_address: connections at once from one address (IPv6: from one /64).
+    :ivar max_waiting_per_address: of these, connections that have not sent their request.
+    :ivar address_rate: new ones a second from one address, sustained.
+    :ivar address_burst: new ones from one address that may come at once.
+    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
+    :ivar unlimited: networks that are not counted.
+    """
+
+    @property
+    def max_per_address(self) -> int: ...
+    @property
+    def max_waiting_per_address(self) -> int: ...
+    @property
+    def address_rate(self) -> float: ...
+    @property
+    def address_burst(self) -> int: ...
+    @property
+    def trusted_proxies(self) -> tuple[str, ...]: ...
+    @property
+    def unlimited(self) -> tuple[str, ...]: ...
+
 
 _FORWARDED = re.compile(rb"\r\nx-forwarded-for[ \t]*:([^\r\n]*)", re.IGNORECASE)
 # As some proxies write it: 192.0.2.1:4711, [2001:db8::1]:4711
@@ -39,14 +65,14 @@ class Peers:
     """Counts connections by address.
 
     An IPv6 address counts as its /64, of which a customer has at least one. Some
-    addresses are not counted: those in ``gateway.unlimited``; and trusted proxies, whose
+    addresses are not counted: those in ``unlimited``; and trusted proxies, whose
     connections count for the address they name in ``X-Forwarded-For``.
 
     Nothing here grows without the connections themselves, but for the rate, which is
     kept for so many addresses as :class:`Buckets` does.
     """
 
-    def __init__(self, settings: GatewaySettings, clock: IReactorTime) -> None:
+    def __init__(self, settings: AddressLimits, clock: IReactorTime) -> None:
         self._settings = settings
         self._clock = clock
         self._proxies = Networks(settings.trusted_proxies)
@@ -57,14 +83,14 @@ class Peers:
 
     def is_proxy(self, host: str) -> bool:
         """Whether to believe what a peer says about where its connections come from."""
-        return _parsed(host) in self._proxies
+        return parsed(host) in self._proxies
 
     def key(self, host: str) -> str:
         """What a peer counts as; empty: it is not counted.
 
         :param host: its address.
         """
-        address = _parsed(host)
+        address = parsed(host)
         return "" if address in self._proxies else self._key(address)
 
     def forwarded(self, head: bytes) -> str:
@@ -77,7 +103,7 @@ class Peers:
         hops = b",".join(_FORWARDED.findall(head)).decode("latin-1").split(",")
         for hop in reversed(hops):
             if text := hop.strip():
-                address = _parsed(_bare(text))
+                address = parsed(_bare(text))
                 if address is None:
                     return _NOWHERE
                 if address not in self._proxies:
@@ -136,7 +162,8 @@ def _bare(text: str) -> str:
     return (found[1] or found[2]) if found else text
 
 
-def _parsed(host: str) -> _Address | None:
+def parsed(host: str) -> _Address | None:
+    """An address as it is, IPv4 within IPv6 as IPv4; None: it is none."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
