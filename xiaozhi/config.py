@@ -270,6 +270,10 @@ class _Source:
         try:
             return type_(**given)
         except (ValueError, TypeError) as error:
+            # A check of the whole may name the field that it is about.
+            name, colon, told = str(error).partition(": ")
+            if colon and name in fields:
+                raise self.error(_join(key, name), told) from None
             raise self.error(key, str(error)) from None
 
     def _checked(self, value: Any, type_: Any, bare: Any, key: str) -> Any:

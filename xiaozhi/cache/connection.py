@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as NoAnswer
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi.connecting import host_endpoint
 from xiaozhi.errors import StoreError
 
 _FIRST_RETRY = 0.2
@@ -140,9 +140,7 @@ class RedisConnection:
 
     async def _connect(self) -> None:
         address = self._address
-        endpoint = HostnameEndpoint(
-            self._reactor, address.host.encode(), address.port, timeout=self._timeout
-        )
+        endpoint = host_endpoint(self._reactor, address.host, address.port, timeout=self._timeout)
         protocol: Any = await endpoint.connect(self._factory())
         try:
             if address.password:

@@ -9,10 +9,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.web.client import Agent
 from twisted.web.iweb import IAgent
 
 from xiaozhi.audio import OpusEncoder
+from xiaozhi.connecting import http_agent
 from xiaozhi.device import events as e
 from xiaozhi.device import ota
 from xiaozhi.device.answer import Answer, AnswerBook
@@ -296,7 +296,7 @@ class SoftDevice:
 
     def _http(self) -> IAgent:
         if self._agent is None:
-            self._agent = Agent(self._reactor, connectTimeout=10)
+            self._agent = http_agent(self._reactor, connect_timeout=10)
         return self._agent
 
 

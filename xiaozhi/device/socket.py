@@ -8,10 +8,9 @@ from typing import Any, Protocol, cast
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
 
+from xiaozhi.connecting import host_endpoint
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity
 from xiaozhi.device.ota import Endpoint
@@ -143,7 +142,8 @@ class FirmwareSocketFactory(WebSocketClientFactory):
     def request(self, key: bytes) -> bytes:
         """The upgrade request, byte for byte as in §1.2: Host has no port."""
         headers = self._upgrade_headers | {"Sec-WebSocket-Key": key.decode()}
-        lines = [f"GET {self.resource} HTTP/1.1", f"Host: {self.host}"]
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        lines = [f"GET {self.resource} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {headers[name]}" for name in sorted(headers)]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
@@ -185,9 +185,7 @@ async def _open(
     except Exception as error:  # Autobahn raises whatever its URL parser meets
         raise DeviceError("cannot_connect", f"{endpoint.url}: {error}") from None
     if via is None:
-        via = HostnameEndpoint(reactor, factory.host, factory.port)
-        if factory.isSecure:
-            via = wrapClientTLS(optionsForClientTLS(factory.host), via)
+        via = host_endpoint(reactor, factory.host, factory.port, tls=factory.isSecure)
     try:
         connected = await cast("Deferred[Any]", via.connect(factory))
     except OSError as error:

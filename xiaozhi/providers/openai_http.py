@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import deque
 from collections.abc import AsyncGenerator
 from enum import Enum
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from hyperlink import EncodedURL
-from treq.client import HTTPClient
 from twisted.internet import defer, error
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseNeverReceived
+from twisted.web.client import (
+    ContentDecoderAgent,
+    GzipDecoder,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseNeverReceived,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from xiaozhi import trace
+from xiaozhi.connecting import http_agent
 from xiaozhi.errors import ConfigError, ProviderError
+
+from .vendor_url import VendorUrl
 
 T = TypeVar("T")
 
@@ -51,7 +59,8 @@ _CODES = {
 class VendorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a vendor is and how long it may take; all times in seconds.
 
-    :ivar base_url: up to and with the version, e.g. ``http://localhost:11434/v1``.
+    :ivar base_url: up to and with the version, e.g. ``http://localhost:11434/v1``; see
+        :class:`~xiaozhi.providers.vendor_url.VendorUrl`.
     :ivar extra: merged into each request last; a null takes a key out.
     :ivar first_byte_timeout: from sending the request to the answer's first byte.
     :ivar idle_timeout: between two pieces of the answer.
@@ -59,15 +68,22 @@ class VendorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         want more of the answer, because the device still plays what came before.
     """
 
-    base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+")] = (
-        "https://api.openai.com/v1"
-    )
+    base_url: str = "https://api.openai.com/v1"
     api_key: str = ""
     extra: dict[str, Any] = {}
     connect_timeout: Seconds = 5.0
     first_byte_timeout: Seconds = 30.0
     idle_timeout: Seconds = 20.0
     total_timeout: Seconds = 120.0
+
+    def __post_init__(self) -> None:
+        """Refuse an address that nothing can be sent to, selected or not."""
+        try:
+            url = VendorUrl.parse(self.base_url)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+        if (url.user or url.password) and self.api_key.strip():
+            raise ValueError("base_url: has a user name although there is an api_key")
 
     def __repr__(self) -> str:
         """Without the key, and a password in the URL."""
@@ -251,17 +267,13 @@ class VendorClient:
     """Sends requests to one vendor over connections that are kept.
 
     :param agent: for tests; otherwise one of its own with a pool.
-    :raises ConfigError: ``base_url`` is no URL.
     """
 
     def __init__(self, settings: VendorSettings, reactor: Any, agent: IAgent | None = None) -> None:
-        try:
-            url = EncodedURL.from_text(settings.base_url)
-        except ValueError as problem:
-            raise ConfigError(f"base_url: {problem}") from problem
+        self._url = VendorUrl.parse(settings.base_url)
+        self._authorization = _authorization(self._url, settings.api_key.strip())
         self.settings = settings
-        # As errors name it: without a password.
-        self.place = url.replace(userinfo="").to_text()
+        self.place = self._url.place
         self.clock = reactor
         self.answers: set[Answer] = set()
         self._pool: HTTPConnectionPool | None = None
@@ -271,12 +283,8 @@ class VendorClient:
             self._pool = HTTPConnectionPool(reactor, persistent=True)
             self._pool.maxPersistentPerHost = _IDLE
             self._pool.cachedConnectionTimeout = _IDLE_SECONDS  # type: ignore[assignment]
-            agent = Agent(reactor, connectTimeout=settings.connect_timeout, pool=self._pool)
-        self._http = HTTPClient(agent, data_to_body_producer=RequestBody)
-
-    def url(self, path: str) -> str:
-        """:param path: e.g. ``/chat/completions``."""
-        return self.settings.base_url.rstrip("/") + path
+            agent = http_agent(reactor, connect_timeout=settings.connect_timeout, pool=self._pool)
+        self._http = ContentDecoderAgent(agent, [(b"gzip", GzipDecoder)])
 
     async def post(self, path: str, body: bytes, media_type: str = "application/json") -> Answer:
         """Send a request.
@@ -287,8 +295,8 @@ class VendorClient:
         if self._closed:
             raise self._closed_error()
         headers = Headers({"Content-Type": [media_type], "User-Agent": ["xiaozhi-im"]})
-        if key := self.settings.api_key.strip():
-            headers.setRawHeaders("Authorization", [f"Bearer {key}"])
+        if self._authorization:
+            headers.setRawHeaders("Authorization", [self._authorization])
         if (request := trace.current()) is not None:
             headers.setRawHeaders("X-Request-Id", [request.id])
         sent = self.clock.seconds()
@@ -314,15 +322,7 @@ class VendorClient:
 
     async def _send(self, path: str, headers: Headers, body: bytes, due: float) -> IResponse:
         """:return: the answer's head, by ``due`` on the clock."""
-        request = self._http.request(
-            "POST",
-            self.url(path),
-            headers=headers,
-            data=body,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self.clock,
-        )
+        request = self._http.request(b"POST", self._url.to(path), headers, RequestBody(body))
         return await self.within(request, due - self.clock.seconds())
 
     async def within(self, waiting: Deferred[T], seconds: float) -> T:
@@ -406,6 +406,13 @@ class VendorClient:
         return ProviderError(
             "connection_lost", f"the connection to {place} was lost: {text}", retryable=True
         )
+
+
+def _authorization(url: VendorUrl, key: str) -> str:
+    """:return: the header of that name; empty: none is sent."""
+    if url.user or url.password:
+        return "Basic " + b64encode(f"{url.user}:{url.password}".encode()).decode()
+    return f"Bearer {key}" if key else ""
 
 
 def error_text(body: bytes) -> str:

@@ -19,6 +19,7 @@ BASE = {
     "burst",
     "clocks",
     "collector",
+    "connecting",
     "errors",
     "ids",
     "marks",

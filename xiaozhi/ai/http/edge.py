@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent, ResponseFailed, readBody
+from twisted.web.client import ResponseFailed, readBody
 from twisted.web.iweb import IAgent
+
+from xiaozhi.connecting import http_agent
 
 
 class EdgeCheck:
@@ -28,7 +30,7 @@ class EdgeCheck:
         self._url = url
         self._timeout = timeout
         self._fresh = fresh
-        self._agent: Any = agent or Agent(reactor, connectTimeout=timeout)
+        self._agent: Any = agent or http_agent(reactor, connect_timeout=timeout)
         self._line = ""
         self._asked = float("-inf")
 

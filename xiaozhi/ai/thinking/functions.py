@@ -22,7 +22,7 @@ def _now(context: ToolContext, timezone: str) -> datetime:
     if timezone:
         try:
             zone = ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ToolError("bad_arguments", f"there is no time zone {timezone}") from None
     return datetime.fromtimestamp(context.seconds(), zone).astimezone(zone)
 
