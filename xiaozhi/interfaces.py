@@ -79,6 +79,15 @@ class ISessionLink(Interface):
         the rest by number; what is dropped is counted and reported.
         """
 
+    def retract(unwanted: Callable[[Any], bool]) -> None:
+        """Take messages back, as far as the other side has not received them.
+
+        What it is not known to have received is not sent again; if it was received
+        all the same, that stays so.
+
+        :param unwanted: says which, of those that are not acknowledged.
+        """
+
     def close(code: str, message: str) -> None:
         """End the session on both sides. Idempotent; nothing is received after."""
 

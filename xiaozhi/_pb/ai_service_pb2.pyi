@@ -49,6 +49,7 @@ class ResponseType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESPONSE_TYPE_ACK: _ClassVar[ResponseType]
     RESPONSE_TYPE_OPENED: _ClassVar[ResponseType]
     RESPONSE_TYPE_SKIP: _ClassVar[ResponseType]
+    RESPONSE_TYPE_LANGUAGE: _ClassVar[ResponseType]
     RESPONSE_TYPE_BATCH: _ClassVar[ResponseType]
     RESPONSE_TYPE_STREAM_OPEN: _ClassVar[ResponseType]
     RESPONSE_TYPE_HEARTBEAT: _ClassVar[ResponseType]
@@ -90,6 +91,7 @@ RESPONSE_TYPE_CLOSE: ResponseType
 RESPONSE_TYPE_ACK: ResponseType
 RESPONSE_TYPE_OPENED: ResponseType
 RESPONSE_TYPE_SKIP: ResponseType
+RESPONSE_TYPE_LANGUAGE: ResponseType
 RESPONSE_TYPE_BATCH: ResponseType
 RESPONSE_TYPE_STREAM_OPEN: ResponseType
 RESPONSE_TYPE_HEARTBEAT: ResponseType
@@ -152,7 +154,7 @@ class ChatRequest(_message.Message):
     def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., say: _Optional[_Union[Say, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
-    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "close", "flush", "pause", "batch", "stream", "heartbeat", "opened")
+    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "close", "flush", "pause", "batch", "stream", "heartbeat", "opened", "language")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +183,7 @@ class ChatResponse(_message.Message):
     STREAM_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     message_id: str
     device_id: str
     type: ResponseType
@@ -209,7 +212,8 @@ class ChatResponse(_message.Message):
     stream: StreamOpen
     heartbeat: Heartbeat
     opened: Opened
-    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ...) -> None: ...
+    language: Language
+    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[ResponseType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., stt: _Optional[_Union[Stt, _Mapping]] = ..., tts: _Optional[_Union[Tts, _Mapping]] = ..., llm: _Optional[_Union[Llm, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., system: _Optional[_Union[System, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., batch: _Optional[_Union[ResponseBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., language: _Optional[_Union[Language, _Mapping]] = ...) -> None: ...
 
 class RequestBatch(_message.Message):
     __slots__ = ("items",)
@@ -404,6 +408,12 @@ class Flush(_message.Message):
     TURN_FIELD_NUMBER: _ClassVar[int]
     turn: int
     def __init__(self, turn: _Optional[int] = ...) -> None: ...
+
+class Language(_message.Message):
+    __slots__ = ("language",)
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    language: str
+    def __init__(self, language: _Optional[str] = ...) -> None: ...
 
 class Pause(_message.Message):
     __slots__ = ("turn", "paused")

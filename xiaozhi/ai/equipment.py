@@ -10,13 +10,15 @@ from twisted.internet.defer import Deferred
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.remembering.dialogue import Dialogue
 from xiaozhi.ai.remembering.summary import make_memory
+from xiaozhi.ai.scripts import language_of
 from xiaozhi.ai.speaking.speech import Mouth
+from xiaozhi.ai.talklanguage import TalkLanguage
 from xiaozhi.ai.thinking.abilities import Abilities
 from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.thinking.roles import Roles
 from xiaozhi.ai.waiting import Gate
-from xiaozhi.values import NoteKind
-from xiaozhi.wire.messages import Downlink, SessionOpen
+from xiaozhi.values import NoteKind, Role
+from xiaozhi.wire.messages import Downlink, Language, SessionOpen
 
 
 def mouth_of(
@@ -46,7 +48,13 @@ def roles_of(opening: SessionOpen, assistant: Assistant) -> Roles:
     return Roles(assistant.settings, opening.device, assistant.seconds, keep)
 
 
-def mind_of(opening: SessionOpen, assistant: Assistant, abilities: Abilities, roles: Roles) -> Mind:
+def mind_of(
+    opening: SessionOpen,
+    assistant: Assistant,
+    abilities: Abilities,
+    roles: Roles,
+    send: Callable[[Downlink], None],
+) -> Mind:
     """What it thinks with; what was said before is being looked up from now on."""
     settings = assistant.settings.dialogue
     device_id = opening.device.device_id
@@ -61,7 +69,14 @@ def mind_of(opening: SessionOpen, assistant: Assistant, abilities: Abilities, ro
         settings.heard_timeout,
         settings.language,
     )
-    Deferred.fromCoroutine(dialogue.recall())
+    talk = TalkLanguage(settings.language, lambda language: send(Language(language)))
+
+    def recalled(_: None) -> None:
+        asked = [entry.text for entry in dialogue.entries() if entry.role is Role.USER]
+        if asked:
+            talk.assume(language_of(asked[-1], settings.language))
+
+    Deferred.fromCoroutine(dialogue.recall()).addCallback(recalled)
     return Mind(
         session_id=opening.session_id,
         model=model,
@@ -74,4 +89,5 @@ def mind_of(opening: SessionOpen, assistant: Assistant, abilities: Abilities, ro
         clock=assistant.clock,
         limits=assistant.settings.turn,
         counts=assistant.counts,
+        talk=talk,
     )

@@ -115,7 +115,7 @@ class Session:
         self._roles = roles_of(opening, assistant)
         for tool in self._roles.tools:
             self._abilities.toolbox.add(tool)
-        self._mind = mind_of(opening, assistant, self._abilities, self._roles)
+        self._mind = mind_of(opening, assistant, self._abilities, self._roles, self._send)
         mouth = mouth_of(opening, assistant, self._send, self._gate)
         # What the edge still plays and reports of an earlier incarnation is no turn of ours.
         first = (opening.incarnation - 1) * _TURNS
@@ -275,7 +275,7 @@ class Session:
         if recognition is not None:
             # It grew too old on its way, and the person waits for an answer.
             recognition.cancel()
-            title, words = (text(key, self._mind.language) for key in ("deaf_title", "deaf"))
+            title, words = (text(key, self._mind.talk.current) for key in ("deaf_title", "deaf"))
             self._link.send(Alert(title, words, "confused"))
         self._announcements.offer()
 
@@ -341,7 +341,7 @@ class Session:
             self._begin(lambda turn: turn.answer(_now(Transcript(words))))
 
     def _shown(self, image: Image) -> None:
-        question = image.text or text("photo_question", self._mind.language)
+        question = image.text or text("photo_question", self._mind.talk.current)
         if not image.data:
             self._send(Error("unsupported", "image.url: send the picture as data"))
             return

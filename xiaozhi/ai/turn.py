@@ -45,7 +45,7 @@ class Turn:
         self.playing = False
         self._mind = mind
         self._mouth = mouth
-        self._language = mind.language
+        self._language = mind.talk.current
         self._speech: Speech | None = None
         self._open = False
         self._felt = False
@@ -97,7 +97,7 @@ class Turn:
 
         async def recite() -> bool:
             if shown:
-                self._language = language_of(shown, self._mind.language)
+                self._speak_in(language_of(shown, self._mind.language))
             self._start(shown)
             said = await self._timeline.awaited(
                 "vlllm",
@@ -127,7 +127,8 @@ class Turn:
         self._timeline.begun = "recited"
 
         async def greet() -> bool:
-            language = self._language = language_of(greeting, self._mind.language)
+            language = language_of(greeting, self._mind.language)
+            self._speak_in(language)
             self._start(shown)
             draft = self._asked(shown)
             draft.spoke(greeting)
@@ -150,7 +151,7 @@ class Turn:
 
     async def announce(self, words: str) -> bool:
         """Say what nobody has asked for, in the language of its script."""
-        self._language = language_of(words, self._mind.language)
+        self._speak_in(language_of(words, self._mind.language))
 
         async def ready() -> str:
             return words
@@ -228,6 +229,10 @@ class Turn:
         else:
             self._log.failure("{session_id}: turn {turn} broke", Failure(error), **where)
 
+    def _speak_in(self, language: str) -> None:
+        self._language = language
+        self._mind.talk.adopt(language)
+
     def _silence(self) -> None:
         if self._speech is not None:
             self._speech.cancel()
@@ -287,7 +292,7 @@ class Turn:
         if not transcript.text.strip():
             return False
         self._timeline.heard(transcript.text)
-        self._language = transcript.language or language_of(transcript.text, self._mind.language)
+        self._speak_in(transcript.language or language_of(transcript.text, self._mind.language))
         self._start(transcript.text)
         thought = Thought(
             self._mind, self.number, self._timeline, self._say, self._remark, self._conclude

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from xiaozhi.wire.messages import Audio
@@ -46,6 +46,18 @@ class Kept:
         for at, (message, sent_at) in enumerate(entries):
             if type(message) is Audio and sent_at < oldest:
                 entries[at] = (None, sent_at)
+                count += 1
+        return count
+
+    def void(self, unwanted: Callable[[Any], bool]) -> int:
+        """Forget the content of messages; their places are kept.
+
+        :return: how many were forgotten.
+        """
+        count = 0
+        for at, (message, sent_at) in enumerate(self._entries):
+            if message is not None and unwanted(message):
+                self._entries[at] = (None, sent_at)
                 count += 1
         return count
 

@@ -10,6 +10,7 @@ wait.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -180,6 +181,14 @@ class Outgoing:
             outbox.gather(item)  # many are told at once, and none is awaited
         else:
             outbox.put(item)
+
+    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+        """Drop messages that wait, and do not send again those that may be lost."""
+        count = self.kept.void(unwanted)
+        if self._waiting is not None:
+            count += self._waiting.remove(unwanted)
+        for _ in range(count):
+            self.dropped("retracted")
 
     def close(self, message: SessionClose) -> None:
         """Send the last message, behind what waits; neither needs credit any more."""

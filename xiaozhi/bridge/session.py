@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -60,6 +60,10 @@ class SessionEnd:
         if not self.over:
             self._out.send(message)
 
+    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+        if not self.over:
+            self._out.retract(unwanted)
+
     def close(self, code: str, message: str) -> None:
         if self.over:
             return
@@ -101,7 +105,11 @@ class SessionEnd:
         try:
             message = self._read(item)
         except ProtocolError as error:
-            self._unreadable(error)
+            if item.type == self._ends.incoming.skip:
+                incoming.received = sequence - 1
+                self._out_of_turn(item, sequence)
+            else:
+                self._unreadable(error)
             return
         if type(message) is Audio:
             if incoming.audio():

@@ -71,6 +71,13 @@ class Waiting:
         """Remove what :meth:`next` has just given."""
         (self._audio if type(message) is Audio else self._control).popleft()
 
+    def remove(self, unwanted: Callable[[Any], bool]) -> int:
+        """:return: how many messages were removed."""
+        before = len(self)
+        self._control = deque(each for each in self._control if not unwanted(each[1]))
+        self._audio = deque(each for each in self._audio if not unwanted(each[1]))
+        return before - len(self)
+
     def _expire(self, now: float) -> None:
         oldest = now - self._bounds.audio_age
         while self._audio and self._audio[0][2] < oldest:

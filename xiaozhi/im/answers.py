@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.im.delivery import Delivery
 from xiaozhi.im.edge import Edge
-from xiaozhi.im.outage import Outage
+from xiaozhi.im.outage import Outage, outage_alert
 from xiaozhi.im.record import Record
 from xiaozhi.im.vigil import Vigil
 from xiaozhi.interfaces import IDeviceTransport, ISessionEvents
@@ -21,11 +21,16 @@ from xiaozhi.wire import messages as m
 class Departing(Protocol):
     """The link, as the AI's end of the session concerns it."""
 
+    device: m.Device
+
     def depart(self, code: str) -> None:
         """The AI ended the session."""
 
     def microphone(self) -> m.Listen | None:
         """What opened the device's microphone; None: it is closed."""
+
+    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+        """Take back what the AI has not received, see :class:`ISessionLink`."""
 
 
 class Asked(Enum):
@@ -48,6 +53,7 @@ class Answers:
     :ivar asked: what the device has asked and been given no answer to yet.
     :ivar question: what the AI understood and has said nothing about yet: asked again
         if it is lost.
+    :ivar language: of the talk, as the AI has told it; BCP 47.
     :ivar outage: the AI's present absence, if it is away.
     :ivar over: the link has come to its end; nothing is passed on any more.
     """
@@ -57,10 +63,14 @@ class Answers:
         "_down",
         "_edge",
         "_link",
+        "_messages",
         "_record",
+        "_shown",
+        "_telling",
         "_transport",
         "_vigil",
         "asked",
+        "language",
         "outage",
         "over",
         "question",
@@ -86,13 +96,21 @@ class Answers:
         self.question = ""
         self.outage: Outage | None = None
         self.over = False
+        self.language = edge.languages.of(link.device.device_id)
+        # The messages that asked, as long as there is no answer.
+        self._messages: tuple[m.Uplink, ...] = ()
+        # A question that is asked again, and that the device has been shown.
+        self._shown = ""
+        # An alert waits for the device to have played what it has.
+        self._telling = False
         self._answered: Callable[[], None] | None = None
 
     def received(self, message: m.Uplink | m.Downlink) -> None:
         """Send it to the device: speech at its pace, the rest at once."""
         if self.over:
             return
-        if self.outage is not None:
+        # Of lost messages the bridge tells by itself.
+        if self.outage is not None and type(message) is not m.Error:
             self._resumed(self.outage)
         down = self._down
         match message:
@@ -101,7 +119,7 @@ class Answers:
                 down.audio(message)
             case m.Tts():
                 if message.state is m.TtsState.START:
-                    self.asked = Asked.NOTHING
+                    self.asked, self._messages = Asked.NOTHING, ()
                     self._record.utterance_over()
                 elif message.state is m.TtsState.STOP:
                     self.question = ""
@@ -114,7 +132,12 @@ class Answers:
             case m.Stt():
                 if self.asked is not Asked.PICTURE:
                     self.question = message.text
-                down.text(message)
+                shown, self._shown = self._shown, ""
+                if message.text != shown:
+                    down.text(message)
+            case m.Language():
+                self.language = message.language
+                self._edge.languages.learn(self._link.device.device_id, message.language)
             case (
                 m.Llm()
                 | m.Alert()
@@ -162,6 +185,18 @@ class Answers:
             self._vigil.resume()
             self._transport.resume()
 
+    def asks(self, asked: Asked, *messages: m.Uplink) -> None:
+        """The device asks something new, or nothing any more: what it asked before is
+        not answered, nor told to be lost.
+
+        :param messages: in which the question stands.
+        """
+        if self._messages:
+            self._retract(sound=False)
+        self.asked, self.question, self._shown = asked, "", ""
+        self._messages = messages
+        self._telling = False
+
     def interrupted(self) -> None:
         """The AI is lost, or was not there when the device came: the device plays what
         it has and hears about it if it matters."""
@@ -171,40 +206,60 @@ class Answers:
         if self.outage is None or lost:
             edge = self._edge
             now = edge.clock.seconds()
-            self.outage = Outage(self._down, edge.settings.link, now)
+            self.outage = Outage(now)
             # Who asked before then may say nothing more, and wait.
             edge.timeouts.at(now + edge.settings.link.outage_patience, self._waited)
             self._record.event("interrupted")
         # Who asked us to hold back is gone; the bridge bounds what waits.
         self.resume_sending()
-        if lost:
-            self._lost(self.outage)
         self._down.finish()
+        if lost:
+            self._tell()
 
     def restored(self) -> list[m.Uplink]:
         """What another AI process must know: that the device listens, and what it
         was asked. The device does not say either twice (§4.4)."""
-        if self.outage is None and self._loses():  # sent away in the middle of it
-            self._lost(Outage(self._down, self._edge.settings.link, 0.0))
+        lost = self.outage is None and self._loses()  # sent away in the middle of it
         self._down.finish()
+        if lost:
+            self._tell()
+        if self.outage is not None:
+            self.outage.questions = None
         listen = self._link.microphone()
         messages: list[m.Uplink] = [listen] if listen is not None else []
         if self.question:
+            self._shown = self.question
             messages.append(m.Chat(self.question))
         return messages
 
     def draining(self) -> None:
         """Only the AI service is told that."""
 
+    def listens(self) -> None:
+        """The device begins to listen."""
+        if self.outage is None:
+            self.asked = Asked.NOTHING
+        elif self.outage.questions is not None:
+            self.outage.questions.opened()
+
+    def heard(self, packet: bytes, now: float) -> None:
+        """A packet came from the microphone while the AI is away."""
+        outage, listen = self.outage, self._link.microphone()
+        if outage is None or (listen is not None and listen.mode is m.ListenMode.MANUAL):
+            return  # a button says by itself when a question ends
+        if outage.questions is not None and outage.questions.heard(packet):
+            self.asks(Asked.SOUND)
+            self.missed(now)
+
     def missed(self, now: float) -> None:
-        """The device says something, and the AI has said nothing since it was lost."""
+        """Tell who has asked something that nobody is there; short absences pass unnoticed."""
         outage = self.outage
-        if outage is None or not outage.tells(now):
+        if outage is None or now - outage.since < self._edge.settings.link.outage_patience:
             return
         if self._edge.bridge.available:
             self._resumed(outage)
-        else:
-            outage.tell()
+        elif self.question or self.asked is not Asked.NOTHING:
+            self._tell()
 
     def closed(self, code: str, message: str) -> None:
         """The AI ended the session: a turn without an end gets one."""
@@ -218,20 +273,44 @@ class Answers:
             return False
         if self.asked in (Asked.SOUND, Asked.PICTURE):
             return True
-        return self.outage is None and self._down.busy
+        return self.outage is None and self._down.unfinished
 
-    def _lost(self, outage: Outage) -> None:
-        outage.tell()
-        if self.asked is not Asked.WORDS:
-            self.asked = Asked.NOTHING
+    def _tell(self) -> None:
+        """Answer what was asked by an alert, once the device has played what it has; it
+        will not be answered otherwise. Words that may yet be answered wait."""
+        if self.asked is not Asked.WORDS or self._patience_over:
+            self._retract(sound=self.asked is Asked.SOUND)
+            self.asked, self.question, self._messages = Asked.NOTHING, "", ()
+        if not self._telling:
+            self._telling = True
+            self._down.when_rested(self._told)
+
+    def _told(self) -> None:
+        if self._telling and not self.over:
+            self._telling = False
+            self._record.event("outage_told")
+            self._down.text(outage_alert(self._edge.settings.link, self.language))
+
+    @property
+    def _patience_over(self) -> bool:
+        settings, now = self._edge.settings.link, self._edge.clock.seconds()
+        return self.outage is not None and now - self.outage.since >= settings.outage_patience
+
+    def _retract(self, *, sound: bool) -> None:
+        messages = self._messages
+        self._link.retract(
+            lambda message: (
+                any(message is each for each in messages) or (sound and type(message) is m.Audio)
+            )
+        )
 
     def _waited(self) -> None:
         if not self.over and (self.question or self.asked is not Asked.NOTHING):
             self.missed(self._edge.clock.seconds())
-            if self.outage is not None:
-                self.question = ""  # too late to come back to it
 
     def _resumed(self, outage: Outage) -> None:
         self.outage = None
+        if self.asked is Asked.SOUND and not self._messages:
+            self.asked = Asked.NOTHING  # guessed
         seconds = self._edge.clock.seconds() - outage.since
         self._record.event("resumed", seconds=round(seconds, 3))

@@ -25,3 +25,24 @@ INTERNAL = 1011
 
 REPLACED = 4001
 """The same device has connected anew."""
+
+#: How the AI's reasons for ending a session read on a socket; others are faults.
+OF_SESSION = {
+    "farewell": NORMAL,
+    "idle": NORMAL,
+    "draining": GOING_AWAY,
+}
+#: How the edge's reasons read to the AI; others mean that the device is gone.
+TO_SESSION = {
+    "goodbye": "goodbye",
+    "idle": "idle",
+    "replaced": "replaced",
+    "going_away": "edge_stopping",
+}
+
+#: How a connection's end that is not ours is counted.
+LEFT = {
+    ABNORMAL: "device_lost",
+    NO_CODE: "device_closed",
+    TOO_BIG: "too_big",
+}

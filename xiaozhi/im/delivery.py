@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xiaozhi.errors import ProtocolError
+from xiaozhi.im.alertsound import AlertSound
 from xiaozhi.im.edge import Edge
 from xiaozhi.im.pacer import Pacer
 from xiaozhi.im.record import audio_content, content_of, label_of, type_of
@@ -12,7 +13,7 @@ from xiaozhi.interfaces import IDeviceTransport, ISessionLink
 from xiaozhi.values import Direction
 from xiaozhi.wire.frames import Pack, pack_v1
 from xiaozhi.wire.jsontext import Dialect, render
-from xiaozhi.wire.messages import Audio, Playback, PlaybackState, ServerText, Tts
+from xiaozhi.wire.messages import Alert, Audio, Playback, PlaybackState, ServerText, Tts
 
 
 class Delivery:
@@ -23,6 +24,7 @@ class Delivery:
 
     :ivar active: when something was last sent, seconds on the clock.
     :ivar congested: since when the device leaves its socket unread, or None.
+    :ivar alert_sound: what the device plays for an alert, in its microphone.
     :ivar refused: what the AI sent that cannot be put into the device's format.
     """
 
@@ -40,6 +42,7 @@ class Delivery:
         "_session_id",
         "_transport",
         "active",
+        "alert_sound",
         "congested",
         "refused",
     )
@@ -54,12 +57,14 @@ class Delivery:
         self._pacer: Pacer | None = None
         # Of the turn that is being played.
         self._frames = self._octets = 0
-        self._rest: Callable[[], None] | None = None
+        # Bound: an alert about an outage, a drain, a farewell.
+        self._rest: list[Callable[[], None]] = []
         self._open = True
         self._backlog = 0
         self.active = edge.clock.seconds()
         self.congested: float | None = None
         self.refused = 0
+        self.alert_sound = AlertSound(edge.settings.link.alert_sound)
 
     def adopt(self, dialect: Dialect, pack: Pack) -> None:
         """The device's hello told how it wants to be spoken to."""
@@ -90,6 +95,8 @@ class Delivery:
         if self.congested is not None:
             self._backlog += len(text)
         self._transport.send_text(text)
+        if type(message) is Alert:
+            self.alert_sound.begins(self.active)
         self._edge.counts.messages.add("down", label_of(message))
         self._edge.journal.message(
             self._session_id, type_of(message), Direction.OUTBOUND, content_of(message)
@@ -120,6 +127,11 @@ class Delivery:
     def playing(self) -> bool:
         """Whether the device has sound of a turn that is not over."""
         return self._pacer is not None and self._pacer.playing
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the AI has more to say in a turn: its end has not come."""
+        return self._pacer is not None and self._pacer.unfinished
 
     @property
     def uncounted(self) -> tuple[int, int]:
@@ -172,7 +184,7 @@ class Delivery:
     def when_rested(self, call: Callable[[], None]) -> None:
         """Call once the device has been told all there is: now or later."""
         if self.busy:
-            self._rest = call
+            self._rest.append(call)
         else:
             call()
 
@@ -218,7 +230,7 @@ class Delivery:
         """Send nothing more; what was waiting is forgotten."""
         self._open = False
         self._session = None
-        self._rest = None
+        self._rest.clear()
         if self._pacer is not None:
             self._record(self._pacer.close())
 
@@ -253,9 +265,10 @@ class Delivery:
             self._session.resume()
 
     def rested(self) -> None:
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            rest()
+        if self._rest:
+            rest, self._rest = self._rest, []
+            for call in rest:
+                call()
 
     def _record(self, ms: int) -> None:
         if self._frames:

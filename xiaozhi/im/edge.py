@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.clocks import wall_time
 from xiaozhi.im.counts import EdgeCounts
+from xiaozhi.im.languages import Languages
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.wheel import TickWheel
 from xiaozhi.interfaces import IBridge
@@ -50,6 +51,7 @@ class Edge:
         unescaped (§2.2).
     :ivar peers: connections by where they come from.
     :ivar refusals: those that were not let in.
+    :ivar languages: of devices' talks.
     :ivar counts: what links count together.
     """
 
@@ -63,6 +65,7 @@ class Edge:
     counts: EdgeCounts = field(default_factory=EdgeCounts)
     wall: Callable[[], float] = field(init=False)
     downlink: AudioParams = field(init=False)
+    languages: Languages = field(init=False)
     peers: Peers = field(init=False)
     refusals: Refusals = field(init=False)
 
@@ -72,6 +75,7 @@ class Edge:
             sample_rate=link.downlink_sample_rate, frame_duration=link.downlink_frame_duration
         )
         object.__setattr__(self, "downlink", downlink)
+        object.__setattr__(self, "languages", Languages(link.language))
         object.__setattr__(self, "wall", wall_time(self.clock))
         gateway = self.settings.gateway
         object.__setattr__(self, "peers", Peers(gateway, self.clock))

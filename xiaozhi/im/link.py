@@ -6,8 +6,9 @@ on, so that devices stay connected and served while the AI service is away.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -26,34 +27,7 @@ from xiaozhi.wire.frames import Unpack, codec, framing_of, unpack_v1
 from xiaozhi.wire.jsontext import Dialect, parse_device
 from xiaozhi.wire.mail import Mail, meant
 
-# How the AI's reasons for ending a session read on a socket; others are faults.
-_CLOSE_CODES = {
-    "farewell": closecodes.NORMAL,
-    "idle": closecodes.NORMAL,
-    "draining": closecodes.GOING_AWAY,
-}
-# How the edge's reasons read to the AI; others mean that the device is gone.
-_SESSION_CODES = {
-    "goodbye": "goodbye",
-    "idle": "idle",
-    "replaced": "replaced",
-    "going_away": "edge_stopping",
-}
-
 _ALIVE = b'{"jsonrpc":"2.0","method":"notifications/alive"}'
-
-# What a device waits for that says so.
-_ASKED = {
-    m.ListenState.START: Asked.NOTHING,
-    m.ListenState.STOP: Asked.SOUND,
-    m.ListenState.DETECT: Asked.WORDS,
-}
-# How a connection's end that is not ours is counted.
-_LEFT = {
-    closecodes.ABNORMAL: "device_lost",
-    closecodes.NO_CODE: "device_closed",
-    closecodes.TOO_BIG: "too_big",
-}
 
 # One client sends these two texts when it cannot set headers (§4.1).
 _PREAMBLE = ("authorization:", "device-id:")
@@ -77,6 +51,7 @@ class DeviceLink:
     """
 
     __slots__ = (
+        "_alert_sound",
         "_allowance",
         "_announced",
         "_answers",
@@ -119,6 +94,7 @@ class DeviceLink:
         self.device = device
         self.session_id = edge.new_session_id()
         self._down = Delivery(edge, transport, self.session_id)
+        self._alert_sound = self._down.alert_sound
         self._session: ISessionLink | None = None
         self._hello: m.Hello | None = None
         # What opened the microphone, as far as we have been told.
@@ -157,6 +133,8 @@ class DeviceLink:
         if session is None:
             self._early += 1
             edge.counts.dropped.add("early")
+            if self._early == 1 and self._hello is None:
+                self._refuse("hello_first", "audio came before hello")
             return
         try:
             audio = self._unpack(data)
@@ -170,8 +148,11 @@ class DeviceLink:
         counts = edge.counts
         counts.frames_up += 1
         counts.bytes_up += len(data)
+        if self._alert_sound.expected and self._alert_sound.covers(audio.payload, now):
+            counts.dropped.add("alert_sound")
+            return
         if self._answers.outage is not None:
-            self._answers.missed(now)
+            self._answers.heard(audio.payload, now)
         session.send(audio)
 
     def text_received(self, text: str) -> None:
@@ -232,7 +213,7 @@ class DeviceLink:
     def connection_lost(self, reason: str, code: int = closecodes.ABNORMAL) -> None:
         """The socket is gone, or its Close frame is out."""
         # What a device gives as a reason is its own affair.
-        self._end(code, reason, _LEFT.get(code, "device_closed"))
+        self._end(code, reason, closecodes.LEFT.get(code, "device_closed"))
 
     @property
     def down(self) -> Delivery:
@@ -287,6 +268,7 @@ class DeviceLink:
     def _take(self, message: m.DeviceText, now: float) -> None:
         answers = self._answers
         if self._silences(message):
+            answers.asks(Asked.NOTHING)
             # At once, however far the AI is (§4.6).
             self._down.cut()
         match message:
@@ -297,29 +279,38 @@ class DeviceLink:
                 self._shut(closecodes.NORMAL, "goodbye")
                 return
             case m.Abort():
-                answers.asked, answers.question = Asked.NOTHING, ""
                 self._record.utterance_over()
             case m.Listen():
-                answers.asked = _ASKED[message.state]
-                # After a turn devices begin to listen by themselves: nothing new asked.
-                if message.state is not m.ListenState.START:
-                    answers.question = ""
-                self._record.utterance_over()
-                if message.state is not m.ListenState.DETECT:
-                    self._listening = message if message.state is m.ListenState.START else None
+                self._listens(message)
             case m.Chat():
-                answers.asked, answers.question = Asked.WORDS, ""
+                answers.asks(Asked.WORDS, message)
             case m.Image():
-                answers.asked, answers.question = Asked.PICTURE, ""
+                answers.asks(Asked.PICTURE, message)
             case _:
                 pass
-        answers.missed(now)
         # Hello has been taken care of by the caller.
         assert not isinstance(message, m.Hello)
         # None: the AI has said goodbye, and what it said is still being heard.
         if self._session is not None:
             self._session.send(message)
+        answers.missed(now)
         answers.settle()
+
+    def _listens(self, message: m.Listen) -> None:
+        self._record.utterance_over()
+        match message.state:
+            case m.ListenState.START:
+                # After a turn devices begin to listen by themselves: nothing new asked.
+                self._answers.listens()
+                if message.mode is m.ListenMode.MANUAL:
+                    self._alert_sound.pressed()
+                self._listening = message
+            case m.ListenState.STOP:
+                pressed, self._listening = self._listening, None
+                said = (message,) if pressed is None else (pressed, message)
+                self._answers.asks(Asked.SOUND, *said)
+            case m.ListenState.DETECT:
+                self._answers.asks(Asked.WORDS, message)
 
     def _silences(self, message: m.DeviceText) -> bool:
         """Whether the device wants to hear no more of the present answer."""
@@ -338,10 +329,15 @@ class DeviceLink:
         """What opened the microphone, as far as we have been told."""
         return self._listening
 
+    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+        """Take back what the AI has not received."""
+        if self._session is not None:
+            self._session.retract(unwanted)
+
     def depart(self, code: str) -> None:
         """The AI ended the session: what is being said is heard to its end first."""
         self._session = None
-        ws_code = _CLOSE_CODES.get(code, closecodes.INTERNAL)
+        ws_code = closecodes.OF_SESSION.get(code, closecodes.INTERNAL)
         self._down.when_rested(lambda: self._shut(ws_code, code))
 
     # --- from the gateway ------------------------------------------------------------------------
@@ -446,4 +442,4 @@ class DeviceLink:
         self._edge.journal.session_changed(self.session_id, SessionStatus.DISCONNECTED)
         self._owner.session_over(self)
         if session is not None:
-            session.close(_SESSION_CODES.get(reason, "device_gone"), reason)
+            session.close(closecodes.TO_SESSION.get(reason, "device_gone"), reason)

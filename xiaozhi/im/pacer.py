@@ -9,6 +9,8 @@ is the server's job (§3.3). The rules kept here, whatever the AI does:
   ``lead_frames`` and that tick ahead of the one being played, the first no
   earlier than ``start_gap`` after ``tts start``;
 * after a gap the clock starts again at now: late sound is not hurried;
+* ``sentence_start`` comes with the first packet of its sentence; if the AI is lost
+  before that packet came, not at all;
 * ``tts stop`` comes at the estimated end of playback, not with the last packet.
 """
 
@@ -141,6 +143,11 @@ class Pacer:
         return self._turn is not None and self._sent_ms > 0
 
     @property
+    def unfinished(self) -> bool:
+        """Whether a turn still takes sentences and packets."""
+        return self._tail is not None
+
+    @property
     def frames(self) -> int:
         """Packets that wait."""
         return self._frames
@@ -252,6 +259,8 @@ class Pacer:
         """The AI is gone: play what is there, then stop."""
         self._paused = None
         if self._tail is not None:
+            while self._queue and _announces(self._queue[-1]):
+                self._queue.pop()
             self._queue.append(Tts(TtsState.STOP, turn=self._tail))
             self._tail = None
         self._ended = 0
@@ -319,6 +328,8 @@ class Pacer:
         try:
             while self._queue and not self._blocked:
                 item = self._queue[0]
+                if len(self._queue) < 2 and _announces(item):
+                    return  # its sound has not come yet
                 now = self._clock.seconds()
                 due = self._due(item)
                 if due > now + _SOON:
@@ -372,6 +383,10 @@ class Pacer:
             self._output.tell(message)
             played = round(self._sent_ms)
             self._output.report(Playback(message.turn, PlaybackState.FINISHED, played))
+
+
+def _announces(item: Tts | Audio) -> bool:
+    return isinstance(item, Tts) and item.state is TtsState.SENTENCE_START
 
 
 def _begins(item: Tts | Audio) -> bool:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 
 Seconds = Annotated[float, Meta(ge=0.01, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+ByLanguage = str | dict[str, str]
 Rate = Annotated[float, Meta(ge=0.001, le=1_000_000)]
 
 
@@ -80,11 +81,16 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar close_timeout: from our Close frame to dropping TCP: devices do not
         echo it (§1.1).
     :ivar congestion_timeout: how long a device may leave its socket unread.
-    :ivar outage_patience: AI away for longer than this: a device that speaks
-        is told, once per outage.
-    :ivar outage_status: ``status`` of that alert.
-    :ivar outage_message: ``message`` of that alert.
+    :ivar outage_patience: AI away for longer than this: who asks something is
+        told by an alert, once a question.
+    :ivar outage_status: ``status`` of that alert, for all languages or by language
+        (BCP 47); empty: the text of the catalogue.
+    :ivar outage_message: ``message`` of that alert, likewise.
     :ivar outage_emotion: ``emotion`` of that alert (§4.2).
+    :ivar language: BCP 47, of what is shown before the AI service has told the
+        language of the device's talk; the same as its ``session.dialogue.language``.
+    :ivar alert_sound: sound of a device's microphone that is not listened to after an
+        alert, which plays a sound of its own (§4.2); 0: all is listened to.
     :ivar downlink_sample_rate: Hz, told to devices in the hello.
     :ivar downlink_frame_duration: ms in one packet to a device.
     """
@@ -98,9 +104,11 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     close_timeout: Seconds = 1.0
     congestion_timeout: Seconds = 20.0
     outage_patience: Seconds = 3.0
-    outage_status: str = "Offline"
-    outage_message: str = "The assistant cannot be reached. Please try again in a moment."
+    outage_status: ByLanguage = ""
+    outage_message: ByLanguage = ""
     outage_emotion: str = "sad"
+    language: str = "en"
+    alert_sound: Annotated[float, Meta(ge=0, le=10)] = 1.2
     downlink_sample_rate: Literal[8000, 12000, 16000, 24000, 48000] = 24000
     downlink_frame_duration: Literal[20, 40, 60] = 60
 

@@ -17,6 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 BASE = {
     "answertext",
     "burst",
+    "catalogue",
     "clocks",
     "collector",
     "connecting",

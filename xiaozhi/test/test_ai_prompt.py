@@ -35,7 +35,8 @@ class PromptTests(SynchronousTestCase):
     def test_in_the_language_that_is_spoken(self) -> None:
         template = "{weekday}, {date}, {language}"
         self.assertEqual(filled(template, "zh-TW"), "星期四, 2026年11月26日, 中文")
-        self.assertEqual(filled(template, "de-AT"), "Thursday, 26 November 2026, de-AT")
+        self.assertEqual(filled(template, "de-AT"), "Donnerstag, 26. November 2026, Deutsch")
+        self.assertEqual(filled(template, "sv-SE"), "Thursday, 26 November 2026, sv-SE")
 
     def test_catalogues_name_every_day(self) -> None:
         for catalogue in CATALOGUES.values():

@@ -466,6 +466,27 @@ class ClientTests(ClientTestCase):
         self.assertEqual(dict(link.dropped), {"audio_overflow": 2})
         self.assertEqual([n for n, _ in self.stream.sequences], list(range(1, 11)))
 
+    def test_taken_back(self) -> None:
+        """What waits is not sent, what was sent and may be lost is not sent again."""
+        self.start(streams_per_target=2)
+        first, second = self.dialer.streams
+        first.announce()
+        link, _ = self.open()
+        old, other, waits, new = m.Chat("old"), m.Chat("old"), m.Chat("waits"), m.Chat("new")
+        for message in (old, m.Abort()):
+            link.send(message)
+        first.listener.stream_closed("cut")
+        for later in (waits, other, m.Audio(b"said"), new):
+            link.send(later)
+        link.retract(lambda each: each is old or each is waits or type(each) is m.Audio)
+        self.assertEqual(dict(link.dropped), {"retracted": 3})
+        second.announce()
+        self.clock.advance(0.1)
+        sent = [message for _, message in second.sequences]
+        self.assertEqual(sent, [m.Abort(), other, new])
+        link.retract(lambda _: True)
+        self.assertEqual(dict(link.dropped), {"retracted": 6})
+
     def test_what_is_kept_is_bounded(self) -> None:
         """Nobody acknowledges: what is sent stops, what waits is bounded as ever."""
         self.start(queue_messages=3)

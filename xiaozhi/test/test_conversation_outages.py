@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xiaozhi.device import events as e
+from xiaozhi.im.settings import EdgeSettings, LinkSettings
 from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.house import AI, SPEECH, House
 from xiaozhi.wire.messages import Features, ListenMode
@@ -100,11 +101,11 @@ class OutageTests(ConversationCase):
     def test_said_by_button_while_away(self) -> None:
         """Sound grows too old to be sent, the button's two messages do not: who spoke
         is told that nothing was heard, and does not wait for ever."""
-        house = self.house()
+        house = self.house(edge=EdgeSettings(link=LinkSettings(outage_patience=60)))
         visitor = house.connect(mode=ListenMode.MANUAL)
         house.until(visitor.device.text("hi"))
         house.kill_ai()
-        house.run(1)
+        house.run(3)
         visitor.device.say(SPEECH).addErrback(lambda _: None)
         house.run(15)
         house.start_ai()

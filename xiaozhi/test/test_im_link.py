@@ -157,6 +157,29 @@ class HelloTests(LinkCase):
         self.bench.pass_time(1, 0.25)
         self.assertEqual(self.transport.closed, (1008, "hello_timeout"))
 
+    def test_who_does_not_say_hello(self) -> None:
+        """Whatever it does instead: it is answered, if it says anything, and closed."""
+        for what, answers in (
+            (lambda link: None, 0),
+            (lambda link: link.binary_received(b"opus"), 1),
+            (lambda link: link.alive(), 0),
+            (lambda link: link.pinged(4), 0),
+            (lambda link: link.text_received('{"type":"listen","state":"start"}'), 1),
+            (lambda link: link.text_received('{"type":"ping"}'), 1),
+            (lambda link: link.text_received("{}"), 1),
+            (lambda link: link.text_received("garbage"), 1),
+        ):
+            for once in (True, False):
+                link, transport = self.bench.link()
+                for second in range(29):
+                    if not (once and second):
+                        what(link)
+                    self.bench.pass_time(1, 0.25)
+                    self.assertGreaterEqual(len(transport.sent), answers)
+                self.bench.pass_time(1.5, 0.25)
+                assert transport.closed is not None
+                self.assertEqual(transport.closed[0], 1008)
+
     def test_texts_before_hello(self) -> None:
         self.send(type="listen", state="start", mode="auto")
         self.assertEqual(self.last()["code"], "hello_first")
@@ -165,10 +188,11 @@ class HelloTests(LinkCase):
         self.greet()
 
     def test_audio_before_hello(self) -> None:
-        """§9, 19: no error, but no place to go either."""
+        """§9, 19: there is no place for it to go; the client is told so, once."""
         for _ in range(3):
             self.link.binary_received(b"opus")
-        self.assertEqual(self.transport.sent, [])
+        self.assertEqual(len(self.transport.sent), 1)
+        self.assertEqual(self.last()["code"], "hello_first")
         session = self.greet()
         self.assertEqual(session.sent, [])
         self.link.connection_lost("")
@@ -535,11 +559,9 @@ class OutageTests(LinkCase):
         """Most devices open a new connection for each talk."""
         self.bench.bridge.state = "disconnected"
         session = self.greet()
-        self.link.binary_received(b"a")
-        self.assertEqual(self.story(), [])
         self.bench.pass_time(4)
-        self.link.binary_received(b"a")
-        self.link.binary_received(b"a")
+        self.assertEqual(self.story(), [])
+        self.send(type="listen", state="detect", text="hello?")
         self.assertEqual(self.story(), ["alert"])
         session.events.received(m.Stt("hi"))
         self.assertEqual(self.story(), ["alert", "stt"])
@@ -582,7 +604,7 @@ class OutageTests(LinkCase):
         self.send(type="listen", state="start", mode="auto")  # as devices do then
         expected = [m.Listen(m.ListenState.START, m.ListenMode.AUTO), m.Chat("what time is it")]
         self.assertEqual(session.events.restored(), expected)
-        self.speak(session, 2, turn=1)
+        self.speak(session, 2, turn=1, stop=False)
         self.assertNotIn("alert", self.story())
         # Sent away from in the middle of an answer: that is not begun again.
         self.assertEqual(session.events.restored(), expected[:1])

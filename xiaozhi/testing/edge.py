@@ -37,6 +37,7 @@ class FakeSession:
     """A session at an AI that is played by the test.
 
     :ivar sent: what the edge sent, in order.
+    :ivar retracted: what of it the edge took back.
     :ivar ended: the code and message it closed with.
     """
 
@@ -44,6 +45,7 @@ class FakeSession:
         self.opening = opening
         self.events = events
         self.sent: list[Any] = []
+        self.retracted: list[Any] = []
         self.ended: tuple[str, str] | None = None
         self.paused = False
         self.dropped: dict[str, int] = {}
@@ -52,6 +54,9 @@ class FakeSession:
     def send(self, message: m.Uplink | m.Downlink) -> None:
         self.sequence += 1
         self.sent.append(message)
+
+    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+        self.retracted += [message for message in self.sent if unwanted(message)]
 
     def close(self, code: str, message: str) -> None:
         self.ended = self.ended or (code, message)

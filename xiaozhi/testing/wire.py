@@ -84,6 +84,7 @@ downlinks: SearchStrategy[m.Downlink] = st.one_of(
     audio_down,
     st.builds(m.Flush, turns),
     st.builds(m.Pause, turns, st.booleans()),
+    st.builds(m.Language, texts),
 )
 
 devices = st.builds(m.Device, texts, texts, texts)

@@ -227,6 +227,7 @@ _RESPONSE: dict[type, _Writer] = {
     m.Unknown: (pb.RESPONSE_TYPE_OTHER, "other", _copy("type", "payload")),
     m.Flush: (pb.RESPONSE_TYPE_FLUSH, "flush", _copy("turn")),
     m.Pause: (pb.RESPONSE_TYPE_PAUSE, "pause", _copy("turn", "paused")),
+    m.Language: (pb.RESPONSE_TYPE_LANGUAGE, "language", _copy("language")),
     m.SessionClose: (pb.RESPONSE_TYPE_CLOSE, "close", _copy("code", "message")),
 }
 
@@ -318,4 +319,5 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "pong": lambda c: m.Pong(c.timestamp),
     "flush": lambda c: m.Flush(c.turn),
     "pause": lambda c: m.Pause(c.turn, c.paused),
+    "language": lambda c: m.Language(c.language),
 }

@@ -385,6 +385,16 @@ class Playback:
     played_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Language:
+    """AI → edge: the language of the talk, for what the edge shows by itself.
+
+    :ivar language: BCP 47.
+    """
+
+    language: str
+
+
 Uplink = (
     Listen
     | Chat
@@ -418,6 +428,7 @@ Downlink = (
     | Audio
     | Flush
     | Pause
+    | Language
 )
 """What a session at the AI service sends to the edge."""
 

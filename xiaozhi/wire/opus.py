@@ -24,6 +24,29 @@ _PACKET_MS = tuple((1, 2, 2, 0)[first & 3] * _frame_ms(first >> 3) for first in 
 _FRAME_MS = tuple(_frame_ms(first >> 3) for first in range(256))
 
 
+# Per first byte of a packet with one SILK layer in one frame: how many 20 ms parts it
+# has, each with a voice flag of its own; 0: it has no such flags, or elsewhere.
+_FLAGS = tuple(
+    0 if first & 3 or first >> 3 >= 16 else max(1, int(_frame_ms(first >> 3) // 20))
+    for first in range(256)
+)
+
+
+def has_voice(packet: bytes) -> bool | None:
+    """Whether the encoder took the sound for speech, read from the packet.
+
+    A SILK layer begins with one voice-activity bit for each 20 ms, then coded so that they
+    are the first bits of the frame (RFC 6716, 4.2.3). Devices speak mono with one frame in
+    a packet; a packet of one byte (DTX) is silence.
+
+    :return: None: the packet does not say, e.g. because it is CELT alone.
+    """
+    if len(packet) < 2:
+        return False
+    flags = _FLAGS[packet[0]]
+    return packet[1] >> (8 - flags) != 0 if flags else None
+
+
 def packet_ms(packet: bytes) -> float:
     """Milliseconds of sound in a packet, 2.5 to 120; 0 if it cannot be an Opus packet."""
     if not packet:

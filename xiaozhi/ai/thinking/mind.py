@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.remembering.dialogue import Dialogue
 from xiaozhi.ai.settings import TurnSettings
+from xiaozhi.ai.talklanguage import TalkLanguage
 from xiaozhi.ai.thinking.tools import Toolbox
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.interfaces import ILanguageModel
@@ -22,7 +23,8 @@ class Mind:
     :ivar tools_ready: open once the device has said what it can do.
     :ivar tools_wait: seconds a turn waits for that.
     :ivar recall_wait: seconds a turn waits for what was said in earlier sessions.
-    :ivar language: for what is said before the person has said anything.
+    :ivar language: BCP 47, as configured.
+    :ivar talk: the language the talk is in.
     :ivar counts: of all sessions together.
     """
 
@@ -37,3 +39,4 @@ class Mind:
     clock: IReactorTime
     limits: TurnSettings
     counts: AiCounts = field(default_factory=AiCounts)
+    talk: TalkLanguage = field(default_factory=lambda: TalkLanguage("en"))

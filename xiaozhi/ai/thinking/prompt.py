@@ -119,7 +119,8 @@ def facts(now: datetime, language: str, device: Device, location: str) -> dict[s
 def _named(language: str) -> str:
     """Its own name for itself where there is a catalogue; otherwise its tag."""
     base = language.split("-")[0].lower()
-    return text("language", base) if base == catalogue_of(language) else plain(language)
+    known = base == catalogue_of(language).split("-")[0]
+    return text("language", language) if known else plain(language)
 
 
 def plain(value: str) -> str:
