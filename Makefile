@@ -14,7 +14,7 @@ SOURCES := $(TYPED) twisted setup.py
 
 # An environment that could not be made whole is made again.
 .DELETE_ON_ERROR:
-.PHONY: help run demo eval test check static bench profile proto clean distclean
+.PHONY: help run demo eval test check static mutants bench profile proto clean distclean
 
 help:
 	@echo 'make run     start both services here; Ctrl-C stops them'
@@ -25,6 +25,8 @@ help:
 	@echo 'make test    all checks and tests'
 	@echo 'make check   style, types, import law, unit tests, coverage; no servers'
 	@echo 'make static  style and types alone'
+	@echo 'make mutants change the core in small ways; each change a unit test must notice;'
+	@echo '             ONLY=NAME: of modules whose name has it'
 	@echo 'make bench   measure; prints JSON lines and a table; some 14 minutes'
 	@echo 'make profile where the edge spends its time (SERVICE=ai: the AI service)'
 	@echo 'make proto   generate xiaozhi/_pb from proto/'
@@ -72,6 +74,10 @@ static: $(VENV)/.dev
 check: $(VENV)/.dev
 	@status=0; $(MAKE) --no-print-directory static || status=1; \
 	$(BIN)/python tests/run.py xiaozhi || status=1; exit $$status
+
+# Not part of `make test`: it takes most of an hour.
+mutants: $(VENV)/.dev
+	@$(BIN)/python -m tests.mutation $(ONLY)
 
 test: $(VENV)/.dev
 	@status=0; $(MAKE) --no-print-directory static || status=1; \

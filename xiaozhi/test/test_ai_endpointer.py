@@ -126,6 +126,78 @@ class EndpointerTests(SynchronousTestCase):
             self.assertEqual(kind, "SpeechEnded" if at % 2 else "SpeechBegan")
 
 
+class CountingTests(SynchronousTestCase):
+    """To the frame: what is counted, and what is forgotten."""
+
+    def test_durations_are_counted_in_frames(self) -> None:
+        for seconds, voiced in ((0.1, 5), (0.2, 10), (0.0, 1), (0.29, 14), (0.31, 16)):
+            ears = endpointer(start=seconds, start_window=0.4)
+            list(ears.feed(VOICE * (voiced - 1)))
+            self.assertFalse(ears.in_speech, seconds)
+            list(ears.feed(VOICE))
+            self.assertTrue(ears.in_speech, seconds)
+        # Long ones, to the frame.
+        ears = endpointer(max_utterance=30.0)
+        self.assertEqual(kinds(list(ears.feed(VOICE * 1499))), ["SpeechBegan"])
+        self.assertEqual(kinds(list(ears.feed(VOICE))), ["SpeechEnded"])
+
+    def test_the_pre_roll_counts_for_the_longest_utterance(self) -> None:
+        changes = {"start": 0.1, "start_window": 0.4, "pre_roll": 0.3, "max_utterance": 1.0}
+        ears = endpointer(**changes)
+        # 30 quiet frames of pre-roll and window, 5 of voice: 15 to go of 50.
+        self.assertEqual(kinds(list(ears.feed(QUIET * 100 + VOICE * 5))), ["SpeechBegan"])
+        self.assertEqual(kinds(list(ears.feed(VOICE * 14))), [])
+        self.assertEqual(kinds(list(ears.feed(VOICE))), ["SpeechEnded"])
+
+    def test_voiced_ms(self) -> None:
+        ears = endpointer(start=0.1, end_silence=0.7)
+        list(ears.feed(VOICE * 5))
+        self.assertEqual(ears.voiced_ms, 100)
+        list(ears.feed(VOICE * 3 + QUIET * 10))
+        self.assertEqual(ears.voiced_ms, 160)
+        list(ears.feed(QUIET * 25))
+        self.assertEqual(ears.voiced_ms, 0)
+
+    def test_just_long_enough_is_speech(self) -> None:
+        for voiced, noise in ((10, False), (9, True)):
+            ears = endpointer(start=0.1, min_speech=0.2)
+            events = list(ears.feed(VOICE * voiced + QUIET * 60))
+            self.assertEqual(events[-1], SpeechEnded(noise=noise), voiced)
+
+    def test_silence_is_counted_from_the_last_voice(self) -> None:
+        ears = endpointer(start=0.1, end_silence=0.7)
+        list(ears.feed(VOICE * 10 + QUIET * 34 + VOICE))
+        self.assertEqual(kinds(list(ears.feed(QUIET * 34))), [])
+        self.assertEqual(kinds(list(ears.feed(QUIET))), ["SpeechEnded"])
+        # The next utterance begins with no silence behind it.
+        list(ears.feed(VOICE * 5))
+        self.assertEqual(kinds(list(ears.feed(QUIET * 34))), [])
+
+    def test_nothing_of_one_utterance_is_in_the_next(self) -> None:
+        ears = endpointer(start=0.1, start_window=0.4, end_silence=0.3)
+        list(ears.feed(VOICE * 20 + QUIET * 15))
+        began = [e for e in ears.feed(QUIET + VOICE * 5) if isinstance(e, SpeechBegan)]
+        self.assertEqual([len(event.pcm) // FRAME_BYTES for event in began], [6])
+        self.assertEqual(ears.voiced_ms, 100)
+
+    def test_reset_forgets_what_had_not_begun(self) -> None:
+        ears = endpointer(start=0.1, start_window=0.4)
+        list(ears.feed(VOICE * 4 + VOICE[:100]))
+        ears.reset()
+        self.assertEqual(list(ears.feed(VOICE * 4)), [])
+        began = next(iter(ears.feed(VOICE)))
+        assert isinstance(began, SpeechBegan)
+        self.assertTrue(began.pcm == VOICE * 5)
+
+    def test_the_turn_detector_hears_of_each_beginning(self) -> None:
+        ears = endpointer(detector=Detector.TEXT, start=0.1, max_delay=2.0, end_silence=0.7)
+        list(ears.feed(VOICE * 10))
+        ears.understood("and")
+        self.assertEqual(kinds(list(ears.feed(QUIET * 100))), ["SpeechEnded"])
+        list(ears.feed(VOICE * 10))
+        self.assertEqual(kinds(list(ears.feed(QUIET * 35))), ["SpeechEnded"])
+
+
 class TurnDetectorContract:
     """What every turn detector does."""
 

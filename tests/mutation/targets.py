@@ -1,0 +1,34 @@
+"""What is mutated, and the unit tests that have to notice."""
+
+from __future__ import annotations
+
+_TALKS = (
+    "test_conversation",
+    "test_conversation_faults",
+    "test_conversation_interrupted",
+    "test_conversation_outages",
+    "test_interruptions",
+)
+_BRIDGE = (
+    "test_bridge_client",
+    "test_bridge_faults",
+    "test_bridge_pair",
+    "test_bridge_server",
+    "test_clients",
+)
+_TURNS = ("test_ai_turn", "test_ai_speech", "test_ai_timeline", "test_ai_waiting", *_TALKS)
+
+# Module → modules of xiaozhi.test.
+TARGETS: dict[str, tuple[str, ...]] = {
+    "xiaozhi.bridge.incoming": _BRIDGE,
+    "xiaozhi.bridge.outgoing": _BRIDGE,
+    "xiaozhi.im.pacer": ("test_im_pacer", "test_im_packets", "test_im_link", *_TALKS),
+    "xiaozhi.im.link": ("test_im_link", "test_im_gateway", *_TALKS),
+    "xiaozhi.im.delivery": ("test_im_link", "test_im_pacer", "test_im_gateway", *_TALKS),
+    "xiaozhi.ai.session": ("test_ai_turn", "test_ai_talks", *_TALKS),
+    "xiaozhi.ai.turn": _TURNS,
+    "xiaozhi.ai.speaking.speech": _TURNS,
+    "xiaozhi.ai.hearing.endpointer": ("test_ai_endpointer", "test_conversation_interrupted"),
+    "xiaozhi.providers.failover": ("test_failover", "test_failover_talk", "test_breaker"),
+    "xiaozhi.providers.openai_chat": ("test_openai_chat", "test_openai_delta", "test_openai_http"),
+}

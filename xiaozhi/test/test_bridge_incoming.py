@@ -1,0 +1,59 @@
+"""What a session's receive side counts, acknowledges and grants."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.items import receipt
+
+
+class IncomingTests(SynchronousTestCase):
+    def test_a_receipt_grants_what_came_and_the_credit(self) -> None:
+        incoming = Incoming(16)
+        self.assertFalse(incoming.owes)
+        for sequence in (1, 2, 3):
+            incoming.received = sequence
+            incoming.audio()
+        self.assertTrue(incoming.owes)
+        self.assertEqual(incoming.receipt(), receipt(3, 3 + 16))
+        self.assertFalse(incoming.owes)
+
+    def test_the_other_side_is_told_every_eighth_of_its_credit(self) -> None:
+        # Credit → for which packets the other side is told soon.
+        for credit, told in ((16, [2, 4, 6]), (80, [10, 20, 30]), (7, [1, 2, 3]), (0, [1, 2, 3])):
+            incoming = Incoming(credit)
+            soon = []
+            for number in range(1, 40):
+                if incoming.audio():
+                    soon.append(number)
+                    incoming.receipt()
+            self.assertEqual(soon[:3], told, credit)
+
+    def test_paused_grants_nothing(self) -> None:
+        incoming = Incoming(16)
+        incoming.received = 5
+        incoming.audio()
+        incoming.paused = True
+        self.assertEqual(incoming.receipt(), receipt(5, 0))
+        incoming.paused = False
+        self.assertEqual(incoming.receipt(), receipt(5, 17))
+
+    def test_what_is_skipped_counts_as_audio(self) -> None:
+        incoming = Incoming(16)
+        incoming.received = 10
+        for sequence, received, credit in ((14, 14, 20), (14, 14, 20), (3, 14, 20), (15, 15, 21)):
+            incoming.skipped(sequence)
+            self.assertEqual(incoming.receipt(), receipt(received, credit), sequence)
+
+    def test_counted_anew(self) -> None:
+        incoming = Incoming(16)
+        incoming.audio()
+        incoming.begin(7)
+        self.assertFalse(incoming.owes)
+        self.assertEqual(incoming.receipt(), receipt(7, 16))
+        # Nor does what was owed before bring the next receipt nearer.
+        incoming.audio()
+        incoming.begin()
+        self.assertFalse(incoming.audio())
+        self.assertEqual(incoming.receipt(), receipt(0, 17))
