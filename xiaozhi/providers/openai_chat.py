@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from random import Random, SystemRandom
 from typing import Annotated, Any, ClassVar, Self
@@ -17,19 +17,13 @@ from xiaozhi import served
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ILanguageModel, IOfModel, ProviderRuntime
 from xiaozhi.thoughts import ThoughtFilter
-from xiaozhi.values import Delta, Role, TextDelta, ToolCall, ToolSpec, Utterance
+from xiaozhi.values import Delta, Role, ToolSpec, Utterance
 
-from .openai_delta import CallAssembly
-from .openai_http import Answer, VendorClient, VendorSettings, error_text
-from .sse import EventStream
+from .chat_body import BadBody, ChatBody, CutBody
+from .openai_completion import Completion
+from .openai_http import Answer, VendorClient, VendorSettings
 
-_ANSWER_LIMIT = 1 << 20
-# What may still come once the answer is over ([DONE], usage): s to wait for it,
-# so that the connection can be used again.
-_AFTERMATH = 0.25
 _USAGE = "stream_options"
-# Errors inside a stream that another try will not mend.
-_LASTING = ("invalid", "authentication", "permission", "not_found", "unsupported")
 
 
 class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,14 +80,20 @@ class OpenAIChat:
         """See :class:`~xiaozhi.interfaces.ILanguageModel`."""
         answer = await self._ask(dialogue, tools)
         thoughts = ThoughtFilter(begun=self._settings.thinks_first, calls=True)
-        completion = _Completion(self._client, self._new_id, thoughts)
+        names = {tool.name for tool in tools}
+        completion = Completion(self._client, self._new_id, thoughts, names)
         try:
             async with aclosing(_events(answer)) as events:
                 async for event in events:
+                    before = completion.patience
                     for delta in completion.feed(event):
                         yield delta
-                    if completion.over:
-                        answer.hurry(_AFTERMATH)
+                    # What doubtfully was the last thing has more time with each that comes.
+                    if completion.patience != before or not completion.certain:
+                        answer.hurry(completion.patience)
+        except BadBody as problem:
+            if not completion.over:
+                raise self._bad(problem) from problem
         except ProviderError as error:
             # What comes after the end is of no importance.
             if not (completion.over and error.code in ("timeout", "connection_lost")):
@@ -106,6 +106,12 @@ class OpenAIChat:
             yield delta
         if completion.reason == "length":
             self._log.warn("{model} stopped at max_tokens", model=self._settings.model)
+
+    def _bad(self, problem: BadBody) -> ProviderError:
+        text = self._client.shorten(str(problem))
+        if isinstance(problem, CutBody):
+            return ProviderError("connection_lost", f"the answer broke off: {text}", retryable=True)
+        return ProviderError("bad_answer", f"{self._client.place} sends {text}", retryable=True)
 
     async def _ask(self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]) -> Answer:
         def body() -> bytes:
@@ -178,121 +184,12 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-async def _events(answer: Answer) -> AsyncGenerator[str, None]:
-    """The data of each event; an answer that is plain JSON is one event."""
-    if answer.media_type == "application/json":
-        yield (await answer.read(_ANSWER_LIMIT)).decode("utf-8", "replace")
-        return
-    stream = EventStream()
-    try:
-        async with aclosing(answer.chunks()) as chunks:
-            async for chunk in chunks:
-                for event in stream.feed(chunk):
-                    yield event
-    except ValueError as error:
-        raise ProviderError("bad_answer", str(error), retryable=True) from error
-    for event in stream.finish():
+async def _events(answer: Answer) -> AsyncGenerator[Any, None]:
+    """What the answer holds, decoded; a body that is none raises :class:`BadBody`."""
+    body = ChatBody()
+    async with aclosing(answer.chunks()) as chunks:
+        async for chunk in chunks:
+            for event in body.feed(chunk):
+                yield event
+    for event in body.finish():
         yield event
-
-
-class _Completion:
-    """One answer as it comes in.
-
-    :ivar over: the vendor said that the answer is complete.
-    :ivar reason: ``finish_reason``, empty until then.
-    :ivar usage: tokens of the question and of the answer, if the vendor told them.
-    """
-
-    def __init__(self, client: VendorClient, new_id: Any, thoughts: ThoughtFilter) -> None:
-        self._client = client
-        self._calls = CallAssembly(new_id)
-        self._thoughts = thoughts
-        self._said = False
-        self.over = False
-        self.reason = ""
-        self.usage: tuple[int, int] | None = None
-
-    def feed(self, event: str) -> Iterator[Delta]:
-        """One event's data."""
-        if event.strip() == "[DONE]":
-            self.over = True
-            return
-        choice = self._choice(event)
-        if choice is None:
-            return
-        delta = choice.get("delta") or choice.get("message")
-        if isinstance(delta, dict):
-            text = self._thoughts.feed(_text(delta.get("content")))
-            if text:
-                self._said = True
-                yield TextDelta(text)
-            calls = delta.get("tool_calls")
-            for call in calls if isinstance(calls, list) else ():
-                if isinstance(call, dict):
-                    self._calls.feed(call)
-        if choice.get("finish_reason"):
-            self.reason = str(choice["finish_reason"])
-            self.over = True
-            yield from self._rest()
-
-    def finish(self) -> Iterator[Delta]:
-        """The stream ended.
-
-        :raises ProviderError: it was not at its end.
-        """
-        if not self.over:
-            raise ProviderError("connection_lost", "the answer broke off", retryable=True)
-        yield from self._rest()
-        if self.reason == "content_filter" and not self._said:
-            raise ProviderError("refused", "the vendor's filter held it back", retryable=False)
-
-    def _rest(self) -> Iterator[TextDelta | ToolCall]:
-        text = self._thoughts.finish()
-        if text:
-            self._said = True
-            yield TextDelta(text)
-        yield from self._calls.finish()
-
-    def _choice(self, event: str) -> dict[str, Any] | None:
-        try:
-            chunk = msgspec.json.decode(event)
-        except msgspec.DecodeError as error:
-            raise ProviderError(
-                "bad_answer",
-                f"the stream holds something that is not JSON: {error}",
-                retryable=True,
-            ) from error
-        if not isinstance(chunk, dict):
-            return None
-        if chunk.get("error"):
-            raise self._error(chunk["error"], event)
-        # In the last event, which has no choice, or in every one, as far as it has come.
-        self.usage = _usage(chunk.get("usage")) or self.usage
-        choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        return choice if isinstance(choice, dict) else None
-
-    def _error(self, error: Any, event: str) -> ProviderError:
-        code = error.get("code") if isinstance(error, dict) else None
-        if isinstance(code, int) and 400 <= code < 600:
-            return self._client.refusal(code, event.encode())
-        kind = f"{error.get('type')} {code}" if isinstance(error, dict) else ""
-        lasting = any(word in kind for word in _LASTING)
-        text = self._client.shorten(error_text(event.encode()))
-        return ProviderError("vendor_error", f"the vendor reports: {text}", retryable=not lasting)
-
-
-def _usage(value: Any) -> tuple[int, int] | None:
-    told = value if isinstance(value, dict) else {}
-    tokens = (told.get("prompt_tokens"), told.get("completion_tokens"))
-    return tokens if all(isinstance(n, int) and n >= 0 for n in tokens) else None  # type: ignore[return-value]
-
-
-def _text(content: Any) -> str:
-    """Content is a text, or a list of parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else ()
-    return "".join(
-        p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str)
-    )

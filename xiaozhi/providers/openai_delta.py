@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,12 @@ class _Call:
     arguments: str
 
     def complete(self) -> bool:
-        try:
-            return isinstance(json.loads(self.arguments), dict)
-        except ValueError:
-            return False
+        return bool(self.arguments.strip()) and bool(_objects(self.arguments))
+
+    @property
+    def cut(self) -> bool:
+        """Whether the arguments are the beginning of an object."""
+        return self.arguments.lstrip().startswith("{") and not self.complete()
 
 
 class CallAssembly:
@@ -33,14 +35,21 @@ class CallAssembly:
 
     By the book a call has an index, and its id and name come once. Some vendors
     send no index, the same one for all, whole calls, empty ids, or the name again
-    with each piece.
+    with each piece; some glue the arguments of several calls together.
 
     :param new_id: makes an id for a call that has none.
+    :param names: of the tools there are: such a name begins a call.
     :param limit: characters that all calls together may take.
     """
 
-    def __init__(self, new_id: Callable[[], str], limit: int = CALLS_LIMIT) -> None:
+    def __init__(
+        self,
+        new_id: Callable[[], str],
+        names: Collection[str] = (),
+        limit: int = CALLS_LIMIT,
+    ) -> None:
         self._new_id = new_id
+        self._names = names
         self._left = limit
         self._calls: list[_Call] = []
 
@@ -72,11 +81,19 @@ class CallAssembly:
     def finish(self) -> list[ToolCall]:
         """All calls, in the order they began; those without a name are dropped."""
         calls, self._calls = self._calls, []
-        return [
-            ToolCall(call.call_id or self._new_id(), call.name, call.arguments.strip() or "{}")
-            for call in calls
-            if call.name
-        ]
+        return [each for call in calls if call.name for each in self._split(call)]
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the arguments of a call are cut short."""
+        return any(call.cut for call in self._calls)
+
+    def _split(self, call: _Call) -> Iterator[ToolCall]:
+        arguments = call.arguments.strip() or "{}"
+        call_id = call.call_id
+        for each in _objects(arguments) or [arguments]:
+            yield ToolCall(call_id or self._new_id(), call.name, each)
+            call_id = ""
 
     def _find(self, index: int | None, call_id: str, name: str) -> _Call | None:
         """The call a delta goes on with; None: it begins one."""
@@ -88,4 +105,32 @@ class CallAssembly:
         if not same:
             return None
         last = same[-1]
-        return None if name and last.complete() else last
+        begins = last.complete() or (
+            name != last.name and name in self._names and last.name in self._names
+        )
+        return None if name and begins else last
+
+
+def _objects(text: str) -> list[str]:
+    """The JSON objects a text consists of; empty if it is something else.
+
+    An empty one before others is what some vendors begin with, and the same one twice is one.
+    """
+    decoder = json.JSONDecoder()
+    found: list[str] = []
+    at, end = 0, len(text)
+    while at < end:
+        if text[at] in " \t\r\n,":
+            at += 1
+            continue
+        if text[at] != "{":
+            return []
+        try:
+            _, stop = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return []
+        if text[at:stop] not in found:
+            found.append(text[at:stop])
+        at = stop
+    full = [each for each in found if each.strip("{} \t\r\n")]
+    return full or found[:1]

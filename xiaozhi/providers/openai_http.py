@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import AsyncGenerator
 from enum import Enum
+from math import inf
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -31,6 +32,8 @@ from xiaozhi import trace
 from xiaozhi.connecting import http_agent
 from xiaozhi.errors import ConfigError, ProviderError
 
+from .vendor_errors import RETRYABLE, meaning_of_refusal
+from .vendor_errors import error_text as error_text
 from .vendor_url import VendorUrl
 
 T = TypeVar("T")
@@ -40,20 +43,14 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 _BUFFER_LIMIT = 64 * 1024
 _ERROR_LIMIT = 16 * 1024
 _MESSAGE_LIMIT = 200
+# Characters from which on an API key is a secret.
+_SECRET = 8
+_KEY_BEFORE = r"""((?:key|token|bearer)\b['"]?\s*(?:provided|is)?\s*[:=]?\s*['"(]?)"""
 _KEY_LIKE = re.compile(r"\b(sk|key)-[\w*.\-]{4,}")
-_ERROR_KEYS = ("error", "message", "msg", "detail", "code")
 # Connections kept for the next calls, so that not each begins with a handshake.
 _IDLE, _IDLE_SECONDS = 64, 60.0
 # Seconds in which a connection may be closed, at the end.
 _FAREWELL = 1.0
-_CODES = {
-    401: "unauthorized",
-    402: "unpaid",
-    403: "unauthorized",
-    404: "not_found",
-    408: "timeout",
-    429: "rate_limited",
-}
 
 
 class VendorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,6 +193,7 @@ class Answer:
         settings, self._clock = client.settings, client.clock
         self._first_by = sent + settings.first_byte_timeout
         self._end_by = sent + settings.total_timeout
+        self._over_by = inf
         self._begun = False
         # When the caller was last given something; until it asks again, time is not ours.
         self._given = self._clock.seconds()
@@ -211,8 +209,10 @@ class Answer:
         """
         now = self._clock.seconds()
         self._end_by += now - self._given
+        self._over_by += now - self._given
         due = now + self._client.settings.idle_timeout if self._begun else self._first_by
-        data = await self._client.within(self._body.chunk(), min(due, self._end_by) - now)
+        due = min(due, self._end_by, self._over_by)
+        data = await self._client.within(self._body.chunk(), due - now)
         self._begun = True
         self._given = self._clock.seconds()
         return data
@@ -242,9 +242,9 @@ class Answer:
             self.close()
         return bytes(data)
 
-    def hurry(self, seconds: float) -> None:
-        """Nothing more of importance is to come: wait no longer than this."""
-        self._end_by = min(self._end_by, self._clock.seconds() + seconds)
+    def hurry(self, seconds: float | None) -> None:
+        """Wait no longer than this from now on; None: as long as the settings say."""
+        self._over_by = inf if seconds is None else self._clock.seconds() + seconds
 
     def close(self) -> None:
         """Drop the connection unless the answer is complete. Idempotent."""
@@ -358,14 +358,18 @@ class VendorClient:
     def refusal(self, status: int, body: bytes) -> ProviderError:
         """The error for an answer that is not 200."""
         text = self.shorten(error_text(body))
-        code = _CODES.get(status, "vendor_error" if status >= 500 else "bad_request")
+        code = meaning_of_refusal(status, body)
         message = f"{self.place} answered {status}" + (f": {text}" if text else "")
-        return ProviderError(code, message, retryable=status in (408, 429) or status >= 500)
+        return ProviderError(code, message, retryable=RETRYABLE[code])
 
     def shorten(self, text: str) -> str:
         """A vendor's words, fit for a log: one short line without the key."""
-        if key := self.settings.api_key.strip():
+        key = self.settings.api_key.strip()
+        if len(key) >= _SECRET:
             text = text.replace(key, "***")
+        elif key:
+            # Made up for a vendor that wants some: elsewhere it is a word, or a letter, of others.
+            text = re.sub(rf"(?i:{_KEY_BEFORE})(?-i:{re.escape(key)})(?!\w)", r"\1***", text)
         text = " ".join(_KEY_LIKE.sub("***", text).split())
         return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
 
@@ -413,20 +417,3 @@ def _authorization(url: VendorUrl, key: str) -> str:
     if url.user or url.password:
         return "Basic " + b64encode(f"{url.user}:{url.password}".encode()).decode()
     return f"Bearer {key}" if key else ""
-
-
-def error_text(body: bytes) -> str:
-    """What a vendor says is wrong, in any of the shapes in use. The rest of an answer stays
-    out of it: that may be what a person said."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return body.decode("utf-8", "replace")
-    place = ""
-    while isinstance(value, dict | list):
-        if isinstance(value, dict) and isinstance(value.get("loc"), list):
-            # FastAPI's, where the message does not name the parameter.
-            place = ".".join(map(str, value["loc"])) + ": "
-        parts = value if isinstance(value, list) else [*map(value.get, _ERROR_KEYS)]
-        value = next(filter(None, parts), "")
-    return f"{place}{value}"

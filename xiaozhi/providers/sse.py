@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # One event of a chat stream is a few hundred bytes; whole tool calls may take more.
 EVENT_LIMIT = 1 << 20
+# With the empty name of comments.
+_FIELDS = (b"data", b"event", b"id", b"retry", b"")
 
 
 class EventStream:
@@ -12,7 +14,12 @@ class EventStream:
     Lines end with LF, CRLF or CR. Comments (keep-alives) and fields other than
     ``data`` are skipped; several ``data`` lines of one event are joined by LF.
 
+    Two habits of vendors are borne with: events without a blank line between them, told by a
+    line that ends with ``}`` before one that begins with ``{`` or ``[``, which no JSON text
+    has; and a line that is a JSON object without ``data:``, as proxies report errors.
+
     :param limit: bytes one event may take.
+    :ivar strange: the beginning of the first line that is no field.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
@@ -22,6 +29,7 @@ class EventStream:
         self._held = 0
         self._first = True
         self._after_cr = False
+        self.strange = ""
 
     def feed(self, chunk: bytes) -> list[str]:
         """:return: the events this chunk completes.
@@ -56,12 +64,26 @@ class EventStream:
             self._first = False
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line:
-            if self._data:
-                events.append(b"\n".join(self._data).decode("utf-8", "replace"))
-            self._data.clear()
-            self._held = 0
+            self._dispatch(events)
             return
-        name, _, value = line.partition(b":")
+        name: bytes | bytearray
+        value: bytes | bytearray
+        if line.startswith(b"{"):
+            name, value = b"data", line
+        else:
+            name, colon, value = bytes(line).partition(b":")
+            if not (self.strange or (colon and name in _FIELDS)):
+                self.strange = bytes(line[:200]).decode("utf-8", "replace")
         if name == b"data":
-            self._data.append(bytes(value.removeprefix(b" ")))
+            value = value.removeprefix(b" ")
+            begins = value.lstrip()[:1] in (b"{", b"[")
+            if begins and self._data and self._data[-1].rstrip().endswith(b"}"):
+                self._dispatch(events)
+            self._data.append(bytes(value))
             self._held += len(line)
+
+    def _dispatch(self, events: list[str]) -> None:
+        if self._data:
+            events.append(b"\n".join(self._data).decode("utf-8", "replace"))
+        self._data.clear()
+        self._held = 0

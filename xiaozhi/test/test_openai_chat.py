@@ -425,7 +425,7 @@ class FailureTests(ChatCase):
         self.assertEqual(self.text(reading), "a")
 
     def test_the_answer_breaks_off(self) -> None:
-        reading, response = self.begun(say("a"))
+        reading, response = self.begun(say("a"), b'data: {"choices": [{"delta": {"con')
         response.end()
         self.assertEqual(self.error(reading).code, "connection_lost")
 
@@ -437,7 +437,7 @@ class FailureTests(ChatCase):
     def test_errors_inside_the_stream(self) -> None:
         for inside, code, retryable in (
             ({"message": "overloaded", "type": "server_error"}, "vendor_error", True),
-            ({"message": "bad key", "type": "invalid_request_error"}, "vendor_error", False),
+            ({"message": "bad key", "type": "invalid_request_error"}, "bad_request", False),
             ({"message": "slow down", "code": 429}, "rate_limited", True),
             ("overloaded", "vendor_error", True),
         ):
