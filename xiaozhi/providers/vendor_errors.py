@@ -72,12 +72,12 @@ _MEANINGS = [
     for code, pattern in (
         (
             "refused",
-            r"content.?(filter|policy|moderat)|data.?inspection|moderation|sensitive"
+            r"content.?(filter|policy|moderat)|data.?inspection|moderation|(?<!case.)sensitive"
             r"|inappropriate|safety|prohibited_content|敏感|违规|不合规|审核",
         ),
         (
             "unpaid",
-            r"insufficient.?(quota|balance|fund|credit)|balance|arrear|overdue|\bbilling\b"
+            r"insufficient.?(quota|balance|fund|credit)|\bbalance\b|arrear|overdue|\bbilling\b"
             r"|payment|(daily|total|free).{0,20}(limit|quota)|exceeded your current quota"
             r"|\bcredits?\b|余额|欠费|额度|充值|套餐",
         ),
@@ -90,6 +90,7 @@ _MEANINGS = [
             "unauthorized",
             r"api.?key|unauthori[sz]ed|authenticat|not authori[sz]ed|authorization"
             r"|permission|access.?(denied|token)|(?<!extra.)\bforbidden\b|invalid.{0,10}(token|signature)"
+            r"|no.?auth|auth.?fail|signature|\bapp.?id\b|secret.?(id|key)"
             r"|login fail|credential|token.{0,20}expired|鉴权|认证|令牌|无权|未授权|密钥|签名",
         ),
         (
@@ -196,7 +197,9 @@ def _fault_of_error(error: Any, around: dict[str, Any]) -> Fault | None:
         return _made(_code(around), _words(around), "", _OTHERS)
     if isinstance(error, int | float):
         return _made(str(error), _words(around), "", _OTHERS)
-    return _made(_code(around), _words({"message": error}) or str(error), "", _OTHERS)
+    said, more = _words({"message": error}) or str(error), _words(around)
+    said = f"{said}: {more}" if more and more != said else said
+    return _made(_code(around), said, "", _OTHERS)
 
 
 def _fault(told: dict[str, Any], table: dict[int, str], sure: bool = False) -> Fault | None:

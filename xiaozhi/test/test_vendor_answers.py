@@ -12,8 +12,10 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
 from xiaozhi.test.fake_vendor import Reading
 from xiaozhi.testing.network import Network
-from xiaozhi.testing.vendor import ScriptedVendor
-from xiaozhi.testing.vendor_answers import BODIES, CALLS, CHUNKS, CUTS, ENDS, Row
+from xiaozhi.testing.vendor import ScriptedVendor, Step
+from xiaozhi.testing.vendor_answers import BODIES, CALLS, CHUNKS, CUTS, ENDS, Row, plain, say
+from xiaozhi.testing.vendor_refusals import REFUSALS, Refusal
+from xiaozhi.testing.vendorbytes import DONE, event, whole
 from xiaozhi.values import Role, TextDelta, ToolCall, ToolSpec, Utterance
 
 ASKED = [Utterance(Role.USER, "Hi")]
@@ -86,3 +88,90 @@ class AnswerTests(ScriptedCase):
 
     def test_tool_calls(self) -> None:
         self.check(CALLS)
+
+
+class RefusalTests(ScriptedCase):
+    """Errors with status 200 reach the log in the vendor's words."""
+
+    def check(self, refusal: Refusal, *steps: Step) -> None:
+        self.vendor.play([*steps])
+        _, _, code = self.ask()
+        about = repr(refusal.body)
+        self.assertEqual(code, refusal.code, about)
+        self.assertEqual(self.error.retryable, refusal.retryable, about)
+        self.assertIn(refusal.words, self.error.message, about)
+        self.assertIn("http://127.0.0.1:8000/v1", self.error.message)
+
+    def test_instead_of_an_answer(self) -> None:
+        for refusal in REFUSALS:
+            self.check(refusal, *whole(refusal.body))
+
+    def test_called_a_stream(self) -> None:
+        for refusal in REFUSALS:
+            self.check(refusal, *whole(refusal.body, "text/event-stream"))
+
+    def test_in_the_stream(self) -> None:
+        for refusal in REFUSALS:
+            self.check(refusal, *plain(say("Hello."), event(refusal.body)))
+            self.check(refusal, *plain(event(refusal.body, field=b"event: error\ndata: "), DONE))
+
+    def test_in_the_stream_without_data(self) -> None:
+        for refusal in REFUSALS:
+            if isinstance(refusal.body, dict):
+                self.check(refusal, *plain(say("Hello."), event(refusal.body, field=b"")))
+
+    def test_nothing_of_the_talk_is_logged(self) -> None:
+        for body in (
+            {"code": 7, "message": "bad", "input": "SECRET", "messages": [{"content": "SECRET"}]},
+            {"error": {"message": "bad", "input": "SECRET"}},
+            {"result": "SECRET", "code": 7, "message": "bad"},
+            {"choices": [{"message": {"content": "SECRET"}}], "error": "bad"},
+        ):
+            self.vendor.play([*whole(body)])
+            self.ask()
+            self.assertIn("bad", self.error.message)
+            self.assertNotIn("SECRET", self.error.message)
+
+    def test_statuses_whose_words_say_more(self) -> None:
+        for status, words, code in (
+            (400, "Access denied, please make sure your account is in good standing. Arrearage",
+             "unpaid"),
+            (400, "API key not valid. Please pass a valid API key.", "unauthorized"),
+            (403, "AccountOverdueError: the account has an overdue balance", "unpaid"),
+            (429, "You exceeded your current quota, please check your plan and billing", "unpaid"),
+            (429, "slow down", "rate_limited"),
+            (400, "data_inspection_failed", "refused"),
+            (400, "messages: field required", "bad_request"),
+            (404, "API key", "not_found"),
+            (500, "invalid", "vendor_error"),
+        ):  # fmt: skip
+            self.vendor.play([*whole({"error": {"message": words}}, status=status)])
+            self.assertEqual(self.ask()[2], code, words)
+
+
+class RedactionTests(ScriptedCase):
+    """A key is taken out of a vendor's words, and they stay legible."""
+
+    def test_keys(self) -> None:
+        words = "a bad x in the index; any key will do"
+        for key, told, logged in (
+            ("x", words, words),
+            ("a", words, words),
+            ("any", words, words),
+            (".", "no. really.", "no. really."),
+            ("EMPTY", "the list is EMPTY", "the list is EMPTY"),
+            ("x", "bad API key: x", "bad API key: ***"),
+            ("x", "Bearer x is wrong, x.", "Bearer *** is wrong, x."),
+            ("abc", 'api_key="abc" is wrong', 'api_key="***" is wrong'),
+            ("abc", "token abcdef", "token abcdef"),
+            ("s3cr3t-key", "wrong: s3cr3t-key.", "wrong: ***."),
+            ("s3cr3t-key", "s3cr3t-keys3cr3t-key", "******"),
+            ("x", "Incorrect API key provided: sk-abcdefgh", "Incorrect API key provided: ***"),
+        ):
+            closing = self.chat.close()
+            self.network.settle()
+            self.successResultOf(closing)
+            self.chat = self.make(api_key=key)
+            self.vendor.play([*whole({"error": {"message": told}}, status=400)])
+            self.ask()
+            self.assertTrue(self.error.message.endswith(f"400: {logged}"), self.error.message)
