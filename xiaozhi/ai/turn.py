@@ -334,10 +334,11 @@ class Turn:
 
     async def _say(self, sentence: str) -> None:
         words, emotion = take_emotion(sentence)
+        words = " ".join(words.split())
         self._show(emotion)
         # Nothing to say in punctuation alone.
         if self._speech is not None and any(char.isalnum() for char in words):
             if self._draft is not None:
-                self._draft.spoke(words.strip())
+                self._draft.spoke(words)
             # A long answer waits here until enough of it has been played.
-            await self._limit.held_up(self._speech.say(words.strip()))
+            await self._limit.held_up(self._speech.say(words))

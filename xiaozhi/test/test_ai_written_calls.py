@@ -35,6 +35,8 @@ TURNS: tuple[tuple[tuple[Delta, ...], Made, list[str]], ...] = (
     # Of no known tool: dropped; something has to be said.
     ((TextDelta(CALL.replace("set_", "get_")),), [], ["I have no answer to that."]),
     ((TextDelta("Yes." + CALL.replace("set_", "get_")),), [], ["Yes."]),
+    # Notation is neither spoken nor shown.
+    ((TextDelta("⏰ **7点**  ↗[1]<br>$x^2$"),), [], ["7点", "x²"]),
     ((TextDelta('{"name": "Bob"} is my friend.'),), [], ['{"name": "Bob"} is my friend.']),
 )
 

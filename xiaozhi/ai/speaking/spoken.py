@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xiaozhi.ai.speaking.markup import CodeFilter, plain
+from xiaozhi.ai.speaking.blocks import BlockFilter
+from xiaozhi.ai.speaking.markup import plain
 from xiaozhi.ai.speaking.sentences import SentenceSplitter
 
 # Some 0.2 ms of work.
@@ -25,16 +26,16 @@ class SpokenText:
     """
 
     def __init__(self) -> None:
-        self._code = CodeFilter()
+        self._blocks = BlockFilter()
         self._splitter = SentenceSplitter()
 
     def feed(self, text: str) -> list[str]:
         """:return: the sentences that are complete now."""
-        return self._plain(self._splitter.feed(self._code.feed(text)))
+        return self._plain(self._splitter.feed(self._blocks.feed(text)))
 
     def finish(self) -> list[str]:
         """The text is over. :return: what was left."""
-        rest = self._splitter.feed(self._code.finish())
+        rest = self._splitter.feed(self._blocks.finish())
         return self._plain(rest + self._splitter.flush())
 
     def _plain(self, sentences: list[str]) -> list[str]:
