@@ -338,6 +338,27 @@ class CommandLineTests(TestCase):
         self.assertEqual(await self.device("wav", path, "--url", self.url), 1)
         self.assertIn(f"{path}: not a wav stream", self.out.getvalue())
 
+    async def test_not_utf8(self) -> None:
+        """Whatever the locale and the standard output can hold."""
+        for environment, shown in (
+            ({"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}, "\\u4f60\\u597d"),
+            ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, "\\u4f60\\u597d"),
+            ({"LC_ALL": "C.UTF-8"}, "你好"),
+        ):
+            for extra in ([], ["--json"]):
+                self.factory.texts.clear()
+                command = [sys.executable, "-m", "xiaozhi.device", "text", "你好 😀 é"]
+                command += ["--url", self.url, *extra]
+                ended = Ended()
+                reactor.spawnProcess(ended, command[0], command, env=os.environ | environment)
+                self.assertEqual(await ended.status, 0, ended.out)
+                self.assertIn("你好 😀 é", [text.get("text") for text in self.factory.texts])
+                self.assertIn(shown, ended.out)
+                for line in ended.out.splitlines() if extra else ():
+                    json.loads(line)
+
+    test_not_utf8.timeout = 120  # type: ignore[attr-defined]
+
     async def test_interrupted(self) -> None:
         """Ctrl-C in mid-answer is no success."""
         self.factory.packets = OpusEncoder(24000).encode(tone(24000, 3))

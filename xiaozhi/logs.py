@@ -29,6 +29,7 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 
 from xiaozhi import trace
+from xiaozhi.console import tolerant
 
 Level = Literal["debug", "info", "warn", "error", "critical"]
 
@@ -86,6 +87,7 @@ def _opened(command: Mapping[str, Any]) -> Any:
     """The log's file, as ``twistd`` itself would open it."""
     path, in_front = command.get("logfile"), command.get("nodaemon")
     if in_front and path in (None, "", "-"):
+        tolerant(sys.stdout)
         return sys.stdout
     if path == "-":
         raise SystemExit("Daemons cannot log to stdout, exiting!")

@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 
 from xiaozhi.clocks import use_monotonic_timers
 from xiaozhi.config import load_mapping
+from xiaozhi.console import tolerant
 from xiaozhi.errors import ConfigError, XiaozhiError
 from xiaozhi.listening import free_port, listen
 from xiaozhi.supervisor import HEALTH_LIMIT, Address, Supervisor, Terminal, Unit
@@ -271,6 +272,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if given[:1] == ["twistd"]:
         twistd(given[1:])
         return 0
+    tolerant(sys.stdout, sys.stderr)
     options = arguments(given)
     state: str | None = None
     try:

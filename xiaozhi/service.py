@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options
 
 from xiaozhi.collector import Collector
+from xiaozhi.console import argument
 from xiaozhi.errors import ConfigError, XiaozhiError
 
 T = TypeVar("T")
@@ -303,7 +304,7 @@ class ServiceOptions(Options):
     def opt_set(self, assignment: str) -> None:
         """Set one key of the configuration, whatever the file says:
         KEY=VALUE, e.g. listen.port=8001; may be given many times."""
-        self.overrides.append(assignment)
+        self.overrides.append(argument(assignment))
 
     def postOptions(self) -> None:
         """Give the two commands pid and log files of their own where none were

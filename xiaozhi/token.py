@@ -28,6 +28,7 @@ from xiaozhi.auth import (
 )
 from xiaozhi.clocks import wall_time
 from xiaozhi.config import load_mapping, read_section
+from xiaozhi.console import tolerant
 from xiaozhi.errors import ConfigError, XiaozhiError
 from xiaozhi.wire.messages import Device
 
@@ -166,6 +167,7 @@ def main() -> None:
     """The entry point of ``xiaozhi-token``."""
     from twisted.internet import reactor
 
+    tolerant(sys.stdout, sys.stderr)
     globalLogPublisher.addObserver(_notice)
     sys.exit(run(sys.argv[1:], IReactorTime(reactor), sys.stdin, sys.stdout, sys.stderr))
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from twisted.internet.defer import Deferred
 
 from xiaozhi.clocks import use_monotonic_timers
+from xiaozhi.console import arguments, tolerant
 from xiaozhi.device.answer import Answer
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.errors import DeviceError
@@ -96,6 +97,8 @@ class Run:
         if options.save:
             Path(options.save).mkdir(parents=True, exist_ok=True)
         # Before connecting: a person has the words ready when the device listens.
+        if options.command != "wav":
+            options.inputs = arguments(options.inputs)
         sounds = [await self._sound(text) for text in options.inputs]
         endpoint = await self._endpoint()
         device = self._device(endpoint.version)
@@ -204,13 +207,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The console script; 130 is the exit status after Ctrl-C."""
     from twisted.internet.task import react
 
-    arguments = sys.argv[1:] if argv is None else argv
+    given = sys.argv[1:] if argv is None else argv
+    tolerant(sys.stdout, sys.stderr)
     ended = interrupted = False
 
     def start(reactor: Any) -> Deferred[None]:
         use_monotonic_timers(reactor)
         reactor.addSystemEventTrigger("before", "shutdown", stopping)
-        return run(reactor, arguments, sys.stdout).addCallback(end)
+        return run(reactor, given, sys.stdout).addCallback(end)
 
     def end(status: int) -> None:
         nonlocal ended

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from itertools import zip_longest
 from typing import Any, Protocol, TextIO
 
+from xiaozhi.console import is_unicode
 from xiaozhi.device import events as e
 from xiaozhi.device.answer import Answer
 from xiaozhi.device.client import Opened
@@ -123,13 +124,15 @@ class JsonReport:
 
     def __init__(self, out: TextIO, now: Callable[[], float]) -> None:
         self._out = out
+        # Escapes that a stream makes by itself are not JSON's.
+        self._ascii = not is_unicode(out)
         self._now = now
         self._began = now()
 
     def _line(self, name: str, /, **members: Any) -> None:
         at = round(self._now() - self._began, 4)
         whole = {"at": at, "event": name} | members
-        print(json.dumps(whole, ensure_ascii=False), file=self._out, flush=True)
+        print(json.dumps(whole, ensure_ascii=self._ascii), file=self._out, flush=True)
 
     def booted(self, url: str, boot: Boot) -> None:
         # The token is nobody's business.

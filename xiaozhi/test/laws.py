@@ -21,6 +21,7 @@ BASE = {
     "clocks",
     "collector",
     "connecting",
+    "console",
     "errors",
     "ids",
     "marks",
