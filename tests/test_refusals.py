@@ -28,6 +28,7 @@ IM_SETS = (
     "link.close_timeout=0.1",
     "gateway.device_burst=1000",
     "gateway.log_interval=0.2",
+    "gateway.origins=[http://localhost:8006]",
     "link.hello_timeout=1.5",
     "limits.max_message_bytes=10000",
     "limits.byte_burst=200000",

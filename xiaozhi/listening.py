@@ -48,7 +48,9 @@ def _listen(
     reactor: Any, host: str, port: int, factory: IProtocolFactory, keys: tuple[str, str]
 ) -> IListeningPort:
     try:
-        listening: IListeningPort = reactor.listenTCP(port, factory, interface=host)
+        listening: IListeningPort = reactor.listenTCP(
+            port, factory, backlog=_BACKLOG, interface=host
+        )
     except CannotListenError as error:
         raise XiaozhiError("cannot_listen", refusal(error, host, port, keys)) from None
     return listening

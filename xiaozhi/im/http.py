@@ -20,6 +20,7 @@ from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.posts import BoundedRequest, DevicePosts
 from xiaozhi.interfaces import IBridge
 from xiaozhi.metrics.page import Metrics, MetricsPage
+from xiaozhi.origins import Origins
 from xiaozhi.posting import PREFIX, Posting
 from xiaozhi.web.refusals import Refused
 
@@ -200,6 +201,7 @@ class EdgeSite(Site):
     """The web site behind the edge's port. No access log: a query can hold a token.
 
     :ivar edge: what it shares with the devices' links.
+    :ivar origins: web pages that may read answers.
     :ivar visits: open connections; those beyond ``max_waiting`` are closed at once.
     :ivar longest_body: bytes of a body after which a connection is cut.
     """
@@ -236,6 +238,7 @@ class EdgeSite(Site):
             _plant(root, path.strip("/").encode(), _UpgradeOnly())
         super().__init__(root, reactor=clock, timeout=timeout)
         self.visits = 0
+        self.origins = Origins(gateway.edge.settings.gateway.origins)
         self.edge = gateway.edge
         self._posting = posting
         self._most = gateway.edge.settings.gateway.max_waiting

@@ -31,6 +31,19 @@ class BoundedRequest(Request):
         super().gotLength(0)
         self._room = self.channel.site.room_for(self.channel._path)
 
+    def process(self) -> None:
+        """Answer it; the preflight of a page that is allowed, here."""
+        origin = self.getHeader(b"origin")
+        page = None if origin is None else origin.decode("latin-1")
+        cors = self.channel.site.origins.headers(page)
+        for name, value in cors.items():
+            self.setHeader(name.encode(), value.encode("latin-1"))
+        if cors and self.method == b"OPTIONS":
+            self.setResponseCode(204)
+            self.finish()
+        else:
+            super().process()
+
     def handleContentChunk(self, data: bytes) -> None:
         self.came += len(data)
         if self.came <= self._room:

@@ -26,12 +26,14 @@ from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.packets import packet_at
 from xiaozhi.im.writing import write_now
 from xiaozhi.interfaces import IDeviceTransport
+from xiaozhi.origins import Origins
 from xiaozhi.web.refusals import Refused
 from xiaozhi.wire.messages import Device
 
 _TEXT, _BINARY = b"\x81", b"\x82"
 # Bytes of a Close frame's reason; the protocol allows 123.
 _REASON = 120
+_WRONG_PAGE = ("origin_not_allowed", "this web page is not in gateway.origins")
 # Kept by Autobahn for the life of a connection, needed only for its handshake.
 _HANDSHAKE_ONLY = (
     "http_headers",
@@ -71,9 +73,8 @@ class DeviceProtocol(WebSocketServerProtocol):
     flashSocketPolicy = ""
     requireMaskedClientFrames = True
     versions = (13,)
-    # No Origin is demanded and any is taken: tokens decide (§9, 20).
+    # No Origin is demanded (§9, 20); onConnect looks at one that comes.
     allowedOrigins = ("*",)
-    allowNullOrigin = True
     maxConnections = trustXForwardedFor = 0
     CONFIG_ATTRS = ["maxFramePayloadSize", "maxMessagePayloadSize", "allowedOriginsPatterns"]
 
@@ -99,6 +100,8 @@ class DeviceProtocol(WebSocketServerProtocol):
         try:
             if not self.factory.serves(request.path):
                 raise Refusal(404, "not_found", f"no device connects to {request.path[:100]}")
+            if not self.factory.origins.allows(request.headers.get("origin")):
+                raise Refusal(403, *_WRONG_PAGE)
             offered = credentials(request.headers, request.params)
             self._device = self.factory.gateway.admit(offered)
             self._framing, self._host = offered.framing, offered.host
@@ -113,6 +116,9 @@ class DeviceProtocol(WebSocketServerProtocol):
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Answer with JSON. Autobahn's own reasons quote the request, token and
         all, after a first quotation mark: that part is cut off."""
+        if reason.startswith("HTTP Origin header"):
+            # Autobahn cannot read it, or there are two.
+            code, self._refusal = 403, _WRONG_PAGE
         error, message = self._refusal or ("bad_handshake", reason.partition('"')[0].rstrip(" '("))
         self.factory.gateway.edge.refusals.add(
             Refused(error, code, self.counted_as or str(self.peer), self._claimed_device())
@@ -289,7 +295,10 @@ class DeviceFactory(WebSocketServerFactory):
         self.traffic = TrafficStats()
         settings = gateway.edge.settings
         size = settings.limits.max_message_bytes
-        self.setProtocolOptions(maxFramePayloadSize=size, maxMessagePayloadSize=size)
+        self.setProtocolOptions(
+            maxFramePayloadSize=size, maxMessagePayloadSize=size, allowNullOrigin=True
+        )
+        self.origins = Origins(settings.gateway.origins)
         self._paths = frozenset(path.rstrip("/") for path in settings.gateway.paths)
 
     def serves(self, path: str) -> bool:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from xiaozhi.origins import Origins
+
 Seconds = Annotated[float, Meta(ge=0.01, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 ByLanguage = str | dict[str, str]
@@ -128,8 +130,14 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar max_waiting_per_address: of these, connections that have not sent their request.
     :ivar address_rate: new connections a second from one address, sustained.
     :ivar address_burst: new connections from one address that may come at once.
+    :ivar max_per_site: as ``max_per_address``, of all of one IPv6 /48 together.
+    :ivar max_waiting_per_site: as ``max_waiting_per_address``, likewise.
+    :ivar site_rate: as ``address_rate``, likewise.
+    :ivar site_burst: as ``address_burst``, likewise.
     :ivar device_rate: connections a second of one device that is let in, sustained.
     :ivar device_burst: connections of one device that may come at once.
+    :ivar origins: web pages whose ``Origin`` may connect and read answers; devices send
+        none and are always let in: see :class:`~xiaozhi.origins.Origins`.
     :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a connection
         really comes from; they themselves are not counted.
     :ivar unlimited: networks from which any number may come.
@@ -146,8 +154,13 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_waiting_per_address: Count = 200
     address_rate: Rate = 100.0
     address_burst: Count = 2000
+    max_per_site: Count = 4000
+    max_waiting_per_site: Count = 400
+    site_rate: Rate = 200.0
+    site_burst: Count = 4000
     device_rate: Rate = 1.0
     device_burst: Count = 60
+    origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     unlimited: tuple[str, ...] = ("127.0.0.0/8", "::1")
     log_interval: Seconds = 10.0
@@ -155,6 +168,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         for network in (*self.trusted_proxies, *self.unlimited):
             ip_network(network, strict=False)  # raises a ValueError that says it all
+        Origins(self.origins)  # so does this
         if not self.paths or not all(path.startswith("/") for path in self.paths):
             raise ValueError("paths must each begin with a slash, and there must be one")
 

@@ -25,6 +25,7 @@ BASE = {
     "errors",
     "ids",
     "marks",
+    "origins",
     "served",
     "thoughts",
     "trace",

@@ -116,7 +116,9 @@ class PortCase(SynchronousTestCase):
     """The whole edge behind one port, without a network."""
 
     settings = EdgeSettings(
-        gateway=GatewaySettings(max_connections=3, max_waiting=4),
+        gateway=GatewaySettings(
+            max_connections=3, max_waiting=4, origins=("http://localhost:8006",)
+        ),
         limits=LimitSettings(max_message_bytes=70_000),
     )
 

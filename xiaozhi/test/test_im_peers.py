@@ -169,6 +169,37 @@ class LimitTests(PeersCase):
         self.assertEqual(peers.addresses, 0)
         self.assertEqual((len(peers._there), len(peers._waiting)), (0, 0))
 
+    def test_the_48_of_many_64s(self) -> None:
+        """Whoever has a /48 has 65 536 of /64; each limit holds for all of them together."""
+        for setting, refused in (
+            ({"max_per_site": 3}, "site_full"),
+            ({"max_waiting_per_site": 3}, "site_waiting"),
+            ({"site_rate": 0.001, "site_burst": 3}, "site_rate"),
+        ):
+            peers = self.peers(**setting)
+            keys = [peers.key(f"2001:db8:7:{number:x}::1") for number in range(4)]
+            self.assertEqual([peers.arrive(key) for key in keys], ["", "", "", refused])
+            # Another site and an IPv4 address are not concerned.
+            for host in ("2001:db8:8::1", "192.0.2.1"):
+                self.assertEqual(peers.arrive(peers.key(host)), "", refused)
+
+    def test_a_48_has_room_again(self) -> None:
+        peers = self.peers(max_per_site=2, max_waiting_per_site=1)
+        one, two, three = (peers.key(f"2001:db8:7:{number}::1") for number in (1, 2, 3))
+        self.assertEqual(peers.arrive(one), "")
+        self.assertEqual(peers.arrive(two), "site_waiting")
+        peers.served(one)
+        self.assertEqual(peers.arrive(two), "")
+        peers.served(two)
+        self.assertEqual(peers.arrive(three), "site_full")
+        peers.leave(one)
+        self.assertEqual(peers.arrive(three), "")
+        peers.served(three)
+        for key in (two, three):
+            peers.leave(key)
+        left = (peers._sites, peers._there_by_site, peers._waiting_by_site)
+        self.assertEqual([len(each) for each in left], [0, 0, 0])
+
     def test_networks_are_checked(self) -> None:
         for values in ({"trusted_proxies": ["10.0.0.0/33"]}, {"unlimited": ["localhost"]}):
             self.assertRaises(ValidationError, convert, values, GatewaySettings)

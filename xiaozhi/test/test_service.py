@@ -416,7 +416,7 @@ class ListenTests(unittest.SynchronousTestCase):
     def told(self, number: int, host: str = "0.0.0.0") -> str:
         reactor = MemoryReactorClock()
 
-        def refuse(port: int, factory: Factory, interface: str = "") -> None:
+        def refuse(port: int, factory: Factory, backlog: int, interface: str) -> None:
             raise CannotListenError(interface, port, OSError(number, os.strerror(number)))
 
         self.patch(reactor, "listenTCP", refuse)
@@ -448,7 +448,8 @@ class ListenTests(unittest.SynchronousTestCase):
         listener = Listener(reactor, "127.0.0.1", 8000, Factory())
         self.successResultOf(listener.startService())
         self.assertIsNotNone(listener.port)
-        self.assertEqual(reactor.tcpServers[0][0], 8000)
+        port, _, backlog, _ = reactor.tcpServers[0]
+        self.assertEqual((port, backlog), (8000, 1024))
         self.successResultOf(listener.stopService())
         self.assertIsNone(listener.port)
 

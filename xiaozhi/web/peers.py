@@ -20,6 +20,8 @@ class AddressLimits(Protocol):
     :ivar max_waiting_per_address: of these, connections that have not sent their request.
     :ivar address_rate: new ones a second from one address, sustained.
     :ivar address_burst: new ones from one address that may come at once.
+    :ivar max_per_site: and ``max_waiting_per_site``, ``site_rate``, ``site_burst``: the
+        same of all addresses of one IPv6 /48 together.
     :ivar trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
     :ivar unlimited: networks that are not counted.
     """
@@ -32,6 +34,14 @@ class AddressLimits(Protocol):
     def address_rate(self) -> float: ...
     @property
     def address_burst(self) -> int: ...
+    @property
+    def max_per_site(self) -> int: ...
+    @property
+    def max_waiting_per_site(self) -> int: ...
+    @property
+    def site_rate(self) -> float: ...
+    @property
+    def site_burst(self) -> int: ...
     @property
     def trusted_proxies(self) -> tuple[str, ...]: ...
     @property
@@ -64,7 +74,8 @@ class Networks:
 class Peers:
     """Counts connections by address.
 
-    An IPv6 address counts as its /64, of which a customer has at least one. Some
+    An IPv6 address counts as its /64, of which a customer has at least one, and a
+    second time as its /48, the most that one site is given (RFC 6177). Some
     addresses are not counted: those in ``unlimited``; and trusted proxies, whose
     connections count for the address they name in ``X-Forwarded-For``.
 
@@ -80,6 +91,11 @@ class Peers:
         self._there: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
         self._rate = Buckets(settings.address_rate, settings.address_burst)
+        # The /48 of each /64 that has a connection, and the /48s' own counts.
+        self._sites: dict[str, str] = {}
+        self._there_by_site: Counter[str] = Counter()
+        self._waiting_by_site: Counter[str] = Counter()
+        self._site_rate = Buckets(settings.site_rate, settings.site_burst)
 
     def is_proxy(self, host: str) -> bool:
         """Whether to believe what a peer says about where its connections come from."""
@@ -123,19 +139,35 @@ class Peers:
             return "address_full"
         if self._waiting[key] >= settings.max_waiting_per_address:
             return "address_waiting"
-        if not self._rate.take(key, self._clock.seconds()):
+        site = _site(key)
+        if site and self._there_by_site[site] >= settings.max_per_site:
+            return "site_full"
+        if site and self._waiting_by_site[site] >= settings.max_waiting_per_site:
+            return "site_waiting"
+        now = self._clock.seconds()
+        if not self._rate.take(key, now):
             return "address_rate"
+        if site and not self._site_rate.take(site, now):
+            return "site_rate"
         self._there[key] += 1
         self._waiting[key] += 1
+        if site:
+            self._sites[key] = site
+            self._there_by_site[site] += 1
+            self._waiting_by_site[site] += 1
         return ""
 
     def served(self, key: str) -> None:
         """Its request has come."""
         _less(self._waiting, key)
+        _less(self._waiting_by_site, self._sites.get(key, ""))
 
     def leave(self, key: str) -> None:
         """It is closed."""
         _less(self._there, key)
+        _less(self._there_by_site, self._sites.get(key, ""))
+        if key not in self._there:
+            self._sites.pop(key, None)
 
     @property
     def addresses(self) -> int:
@@ -148,6 +180,11 @@ class Peers:
         if isinstance(address, IPv6Address):
             return str(ip_network((int(address) >> 64 << 64, 64)))
         return str(address)
+
+
+def _site(key: str) -> str:
+    """The /48 of a /64; empty: the key is none."""
+    return str(ip_network(key).supernet(new_prefix=48)) if key.endswith("/64") else ""
 
 
 def _less(counter: Counter[str], key: str) -> None:

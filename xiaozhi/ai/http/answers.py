@@ -1,7 +1,7 @@
 """What a request is answered with, and how it goes out.
 
 Devices need ``Content-Length``, no chunks, no redirects and less than 6 KB
-(§6); browsers need the CORS headers (§7.4).
+(§6); pages in ``http.origins`` get the CORS headers (§7.4).
 """
 
 from __future__ import annotations
@@ -16,13 +16,6 @@ from xiaozhi.errors import AuthError, XiaozhiError
 
 #: Bytes of a body that a device reads safely; at about 8 KB it hangs for good.
 DEVICE_BODY = 6000
-
-_CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Headers": "client-id, content-type, device-id, authorization",
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Max-Age": "86400",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +59,10 @@ def deliver(request: Request, answer: Answer) -> None:
         return
     request.setResponseCode(answer.status)
     headers = request.responseHeaders
-    for name, value in _CORS.items():
+    origin = request.getHeader(b"origin")
+    page = None if origin is None else origin.decode("latin-1")
+    channel: Any = request.channel
+    for name, value in channel.site.origins.headers(page).items():
         headers.setRawHeaders(name, [value])
     headers.setRawHeaders("Cache-Control", ["no-store"])
     if answer.allow:

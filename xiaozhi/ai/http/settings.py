@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from xiaozhi.origins import Origins
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -81,6 +83,8 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar max_held: bytes of all request bodies in memory together; beyond,
         requests are answered 503.
     :ivar max_connections: further ones are closed at once.
+    :ivar origins: web pages whose ``Origin`` may read answers; devices send none: see
+        :class:`~xiaozhi.origins.Origins`.
     :ivar linger: how long a client that said ``Connection: close`` has to
         close first (§13); 0: we close.
     :ivar max_lingering: connections doing so at a time; beyond, we close.
@@ -93,5 +97,9 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_body: Size = 64 * 1024
     max_held: Size = 64 * 1024 * 1024
     max_connections: Count = 1000
+    origins: tuple[str, ...] = ()
     linger: Annotated[float, Meta(ge=0, le=30)] = 2.0
     max_lingering: Count = 200
+
+    def __post_init__(self) -> None:
+        Origins(self.origins)  # raises a ValueError that says it all

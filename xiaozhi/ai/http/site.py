@@ -22,6 +22,7 @@ from xiaozhi.ai.http.vision import VisionEndpoint, VisionOffer
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
 from xiaozhi.metrics.figures import Tally
 from xiaozhi.metrics.page import CONTENT_TYPE, Metrics
+from xiaozhi.origins import Origins
 from xiaozhi.posting import PREFIX, Posting
 
 _log = Logger()
@@ -76,6 +77,7 @@ class DeviceSite(Site):
 
     :param endpoints: by path, e.g. ``/api/ota``.
     :param folders: for all paths below one, e.g. ``/api/devices``.
+    :ivar origins: web pages that may read answers.
     :ivar held: bytes of request bodies in memory; at most ``max_held``, beyond
         that requests are answered 503.
     :ivar connections: open now; further than ``max_connections`` are closed.
@@ -98,6 +100,7 @@ class DeviceSite(Site):
     ) -> None:
         self.requests = Tally() if requests is None else requests
         self.settings = settings
+        self.origins = Origins(settings.origins)
         self.held = 0
         self.connections = 0
         self.lingering = 0

@@ -1,0 +1,96 @@
+"""Which web pages may use a service: the ``Origin`` header against a list.
+
+Devices and programs send no ``Origin`` and are not concerned. A browser sends the
+origin of its page with every WebSocket upgrade and every cross-origin request
+(RFC 6454, RFC 6455 §10.2), and a page cannot change it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_]([a-z0-9._-]*[a-z0-9_.-])?")
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_ANY, _NULL = "*", "null"
+
+
+class Origins:
+    """A list of origins that are allowed; empty: none is.
+
+    :param given: ``scheme://host[:port]``, ``null`` (pages from files and sandboxes), or
+        ``*`` for any. Case, default ports and a slash at the end make no difference.
+    :raises ValueError: an entry that no browser would send.
+    """
+
+    def __init__(self, given: Iterable[str]) -> None:
+        self._allowed = frozenset(_entry(each) for each in given)
+        self._any = _ANY in self._allowed
+
+    def allows(self, origin: str | None) -> bool:
+        """Whether a request with this header may be served; None: it has no such header."""
+        if origin is None or self._any:
+            return True
+        try:
+            return _normal(origin) in self._allowed
+        except ValueError:
+            return False
+
+    def headers(self, origin: str | None) -> dict[str, str]:
+        """The CORS headers of an answer; empty: the page may not read it."""
+        if origin is None or not self.allows(origin):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": _ANY if self._any else origin.strip(),
+            "Access-Control-Allow-Headers": "client-id, content-type, device-id, authorization",
+            "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+            "Access-Control-Max-Age": "86400",
+            "Vary": "Origin",
+        }
+
+
+def _entry(text: str) -> str:
+    if text.strip() == _ANY:
+        return _ANY
+    try:
+        return _normal(text)
+    except ValueError as error:
+        raise ValueError(
+            f"origins: {text!r} {error}; write http://host:port of the page, null or *"
+        ) from None
+
+
+def _normal(text: str) -> str:
+    """One spelling for each origin.
+
+    :raises ValueError: it is none.
+    """
+    text = text.strip()
+    if text.lower() == _NULL or text.lower().startswith("file:"):
+        # Browsers say one or the other for a page that was opened from a file.
+        return _NULL
+    if not text.isprintable() or "://" not in text:
+        raise ValueError("is not an origin")
+    parts = urlsplit(text)
+    if parts.path not in ("", "/") or parts.query or parts.fragment or text[-1] in "?#":
+        raise ValueError("has more than scheme, host and port")
+    host, port = _address(parts.netloc)
+    if not _SCHEME.fullmatch(parts.scheme) or not _HOST.fullmatch(host):
+        raise ValueError("is not an origin")
+    if port is not None and port != _DEFAULT_PORTS.get(parts.scheme):
+        host = f"{host}:{port}"
+    return f"{parts.scheme}://{host}"
+
+
+def _address(netloc: str) -> tuple[str, int | None]:
+    host, colon, port = netloc.rpartition(":")
+    if not colon or netloc.endswith("]"):
+        host, port = netloc, ""
+    elif not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536):
+        raise ValueError("has a port that cannot be")
+    if not host.isascii():
+        # Browsers send the ASCII form.
+        host = host.encode("idna").decode()
+    return host.lower(), int(port) if port else None
