@@ -75,6 +75,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     versions = (13,)
     # No Origin is demanded (§9, 20); onConnect looks at one that comes.
     allowedOrigins = ("*",)
+    allowNullOrigin = True
     maxConnections = trustXForwardedFor = 0
     CONFIG_ATTRS = ["maxFramePayloadSize", "maxMessagePayloadSize", "allowedOriginsPatterns"]
 

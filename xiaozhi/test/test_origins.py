@@ -92,7 +92,7 @@ class SettingsTests(SynchronousTestCase):
         for kind, key in ((GatewaySettings, "gateway"), (HttpSettings, "http")):
             given = {"origins": ["demo.example.org"]}
             error = self.assertRaises(ConfigError, read_section, given, kind, key)
-            self.assertIn(f"{key}: origins: 'demo.example.org'", str(error))
+            self.assertIn(f"{key}.origins: 'demo.example.org'", str(error))
 
 
 class WebSocketTests(PortCase):
