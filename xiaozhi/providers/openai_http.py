@@ -17,8 +17,6 @@ from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
-    ContentDecoderAgent,
-    GzipDecoder,
     HTTPConnectionPool,
     ResponseDone,
     ResponseNeverReceived,
@@ -284,7 +282,7 @@ class VendorClient:
             self._pool.maxPersistentPerHost = _IDLE
             self._pool.cachedConnectionTimeout = _IDLE_SECONDS  # type: ignore[assignment]
             agent = http_agent(reactor, connect_timeout=settings.connect_timeout, pool=self._pool)
-        self._http = ContentDecoderAgent(agent, [(b"gzip", GzipDecoder)])
+        self._http = agent
 
     async def post(self, path: str, body: bytes, media_type: str = "application/json") -> Answer:
         """Send a request.
@@ -295,6 +293,8 @@ class VendorClient:
         if self._closed:
             raise self._closed_error()
         headers = Headers({"Content-Type": [media_type], "User-Agent": ["xiaozhi-im"]})
+        # Some bytes of a compressed answer may become gigabytes; none is asked for.
+        headers.setRawHeaders("Accept-Encoding", ["identity"])
         if self._authorization:
             headers.setRawHeaders("Authorization", [self._authorization])
         if (request := trace.current()) is not None:
@@ -312,6 +312,16 @@ class VendorClient:
                 raise
             response = await self._send(path, headers, body, due)
         answer = Answer(self, response, sent)
+        if coding := _coding(response):
+            answer.close()
+            if response.code != 200:
+                raise self.refusal(response.code, f"compressed ({coding}), unread".encode())
+            raise ProviderError(
+                "bad_answer",
+                f"{self.place} compresses its answer, which was not asked for:"
+                f" Content-Encoding: {self.shorten(coding)}",
+                retryable=False,
+            )
         if response.code == 200:
             return answer
         try:
@@ -417,3 +427,10 @@ def _authorization(url: VendorUrl, key: str) -> str:
     if url.user or url.password:
         return "Basic " + b64encode(f"{url.user}:{url.password}".encode()).decode()
     return f"Bearer {key}" if key else ""
+
+
+def _coding(response: IResponse) -> str:
+    """:return: how an answer is compressed; empty: it is not."""
+    named = ",".join(response.headers.getRawHeaders("content-encoding", []))
+    codings = [each.strip().lower() for each in named.split(",")]
+    return ", ".join(each for each in codings if each not in ("", "identity", "none"))

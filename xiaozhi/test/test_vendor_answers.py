@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -15,7 +16,7 @@ from xiaozhi.testing.network import Network
 from xiaozhi.testing.vendor import ScriptedVendor, Step
 from xiaozhi.testing.vendor_answers import BODIES, CALLS, CHUNKS, CUTS, ENDS, Row, plain, say
 from xiaozhi.testing.vendor_refusals import REFUSALS, Refusal
-from xiaozhi.testing.vendorbytes import DONE, event, whole
+from xiaozhi.testing.vendorbytes import DONE, choice, event, whole
 from xiaozhi.values import Role, TextDelta, ToolCall, ToolSpec, Utterance
 
 ASKED = [Utterance(Role.USER, "Hi")]
@@ -175,3 +176,32 @@ class RedactionTests(ScriptedCase):
             self.vendor.play([*whole({"error": {"message": told}}, status=400)])
             self.ask()
             self.assertTrue(self.error.message.endswith(f"400: {logged}"), self.error.message)
+
+
+class CompressionTests(ScriptedCase):
+    """A compressed answer is not asked for, and not accepted: it may inflate without end."""
+
+    def test_not_asked_for(self) -> None:
+        self.vendor.play(plain(say("Hi."), DONE))
+        self.assertEqual(self.ask(), ("Hi.", [], ""))
+        self.assertEqual(self.vendor.last.headers["accept-encoding"], "identity")
+
+    def test_not_accepted(self) -> None:
+        bomb = gzip.compress(event(choice({"content": "x" * 50_000_000})))
+        for coding in ("gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "identity, gzip"):
+            self.vendor.play(plain(bomb, headers={"Content-Encoding": coding}))
+            said, _, code = self.ask()
+            self.assertEqual((said, code), ("", "bad_answer"), coding)
+            self.assertIn("Content-Encoding", self.error.message)
+            self.assertTrue(self.network.sockets[-1].aborted)
+
+    def test_not_accepted_with_an_error(self) -> None:
+        bomb = gzip.compress(bytes(50_000_000))
+        steps = whole(bomb, status=429, headers={"Content-Encoding": "gzip"})
+        self.vendor.play([*steps])
+        self.assertEqual(self.ask()[2], "rate_limited")
+
+    def test_not_compressed_at_all(self) -> None:
+        for coding in ("identity", "Identity", "none", ""):
+            self.vendor.play(plain(say("Hi."), DONE, headers={"Content-Encoding": coding}))
+            self.assertEqual(self.ask(), ("Hi.", [], ""))
