@@ -12,7 +12,7 @@ from typing import Any
 
 from .sse import EVENT_LIMIT, EventStream
 from .vendor_errors import error_text
-from .vendor_json import decode_json
+from .vendor_json import TooDeep, decode_json
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n\0"
@@ -89,6 +89,8 @@ class ChatBody:
                 raise BadBody(f"a page of HTML: {error_text(bytes(self._held))}")
             try:
                 value = decode_json(self._held)
+            except TooDeep as error:
+                raise BadBody(f"JSON that is {error}") from error
             except ValueError as error:
                 raise CutBody(f"not JSON: {error}") from error
             yield value

@@ -19,8 +19,8 @@ from xiaozhi.interfaces import ILanguageModel, IOfModel, ProviderRuntime
 from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Delta, Role, ToolSpec, Utterance
 
-from .chat_body import BadBody, ChatBody, CutBody
-from .openai_completion import Completion
+from .chat_body import BadBody, ChatBody
+from .openai_completion import Completion, bad_answer
 from .openai_http import Answer, VendorClient, VendorSettings
 
 _USAGE = "stream_options"
@@ -93,7 +93,7 @@ class OpenAIChat:
                         answer.hurry(completion.patience)
         except BadBody as problem:
             if not completion.over:
-                raise self._bad(problem) from problem
+                raise bad_answer(self._client, problem) from problem
         except ProviderError as error:
             # What comes after the end is of no importance.
             if not (completion.over and error.code in ("timeout", "connection_lost")):
@@ -106,12 +106,6 @@ class OpenAIChat:
             yield delta
         if completion.reason == "length":
             self._log.warn("{model} stopped at max_tokens", model=self._settings.model)
-
-    def _bad(self, problem: BadBody) -> ProviderError:
-        text = self._client.shorten(str(problem))
-        if isinstance(problem, CutBody):
-            return ProviderError("connection_lost", f"the answer broke off: {text}", retryable=True)
-        return ProviderError("bad_answer", f"{self._client.place} sends {text}", retryable=True)
 
     async def _ask(self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]) -> Answer:
         def body() -> bytes:

@@ -14,7 +14,7 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Delta, TextDelta, ToolCall
 
-from .chat_body import DONE
+from .chat_body import DONE, BadBody, ChatBody, CutBody
 from .openai_delta import CallAssembly
 from .openai_http import VendorClient
 from .vendor_errors import fault_in
@@ -200,6 +200,35 @@ class Completion:
             self._said = True
             yield TextDelta(text)
         yield from self._calls.finish()
+
+
+def bad_answer(client: VendorClient, problem: BadBody) -> ProviderError:
+    """:return: the error for a body that is no chat answer."""
+    text = client.shorten(str(problem))
+    if isinstance(problem, CutBody):
+        return ProviderError("connection_lost", f"the answer broke off: {text}", retryable=True)
+    return ProviderError("bad_answer", f"{client.place} sends {text}", retryable=True)
+
+
+def words_of(client: VendorClient, data: bytes) -> str:
+    """Read a whole answer.
+
+    :return: its words without thoughts.
+    :raises ProviderError: it has none, or reports an error.
+    """
+    body = ChatBody(max(len(data), 1))
+    completion = Completion(client, str, ThoughtFilter())
+    deltas: list[Delta] = []
+    try:
+        for event in (*body.feed(data), *body.finish()):
+            deltas += completion.feed(event)
+    except BadBody as problem:
+        raise bad_answer(client, problem) from problem
+    deltas += completion.finish()
+    words = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)).strip()
+    if not words:
+        raise ProviderError("bad_answer", "no words in the answer", retryable=True)
+    return words
 
 
 def _usage(value: Any) -> tuple[int, int] | None:

@@ -10,12 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import IOfModel, IVisionModel, Offload, ProviderRuntime
-from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Picture
 
-from .openai_http import VendorClient, VendorSettings, error_text
+from .openai_completion import words_of
+from .openai_http import VendorClient, VendorSettings
 
 _ANSWER_LIMIT = 1 << 20
 
@@ -68,12 +67,7 @@ class OpenAIVision:
         # Megabytes of base64 and JSON take more than a millisecond.
         body = await self._offload(vision_request, self._settings, picture, question)
         answer = await self._client.post("/chat/completions", body)
-        data = await answer.read(_ANSWER_LIMIT)
-        text = _content(data)
-        if not text:
-            reason = self._client.shorten(error_text(data))
-            raise ProviderError("bad_answer", f"no words in the answer: {reason}", retryable=True)
-        return text
+        return words_of(self._client, await answer.read(_ANSWER_LIMIT))
 
 
 def vision_request(settings: VisionSettings, picture: Picture, question: str) -> bytes:
@@ -94,15 +88,3 @@ def vision_request(settings: VisionSettings, picture: Picture, question: str) ->
         }
     )
     return msgspec.json.encode(request)
-
-
-def _content(data: bytes) -> str:
-    """The answer's words without thoughts; empty if it is not as it should be."""
-    try:
-        content = msgspec.json.decode(data)["choices"][0]["message"]["content"]
-    except (msgspec.DecodeError, LookupError, TypeError):
-        return ""
-    if not isinstance(content, str):
-        return ""
-    thoughts = ThoughtFilter()
-    return (thoughts.feed(content) + thoughts.finish()).strip()

@@ -7,6 +7,10 @@ from typing import Any
 import msgspec
 
 
+class TooDeep(ValueError):
+    """JSON is nested too deeply."""
+
+
 def decode_json(data: bytes | bytearray | str) -> Any:
     """Decode what a vendor or a model calls JSON.
 
@@ -19,4 +23,4 @@ def decode_json(data: bytes | bytearray | str) -> Any:
         raise ValueError(str(error) if isinstance(error, msgspec.DecodeError) else "") from error
     except RecursionError:
         # Without its cause: a thousand frames of traceback help nobody.
-        raise ValueError("JSON is nested too deeply") from None
+        raise TooDeep("nested too deeply") from None

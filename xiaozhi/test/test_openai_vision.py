@@ -61,11 +61,39 @@ class VisionTests(SynchronousTestCase):
             b"oops",
             b'{"choices": []}',
             b'{"choices": [{"message": {"content": ""}}]}',
+            b'data: {"choices": []}',
         ):
             result = self.vision.describe(PICTURE, "?")
             self.vendor.last.whole(body)
             error = self.failureResultOf(result, ProviderError).value
             self.assertEqual(error.code, "bad_answer")
+
+    def test_answers_in_other_forms(self) -> None:
+        parts = [{"type": "text", "text": "A "}, {"type": "text", "text": "cup."}]
+        pieces = [{"choices": [{"delta": {"content": text}}]} for text in ("A ", "cup.")]
+        stream = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces)
+        for body in (
+            json.dumps({"choices": [{"message": {"content": parts}}]}).encode(),
+            b"\xef\xbb\xbf"
+            + json.dumps({"choices": [{"message": {"content": "A cup."}}]}).encode(),
+            stream,
+            stream + b"data: [DONE]\n\n",
+        ):
+            result = self.vision.describe(PICTURE, "?")
+            self.vendor.last.whole(body)
+            self.assertEqual(self.successResultOf(result), "A cup.")
+
+    def test_reported_errors(self) -> None:
+        for body, code in (
+            (b'{"error": {"message": "no such key", "code": 401}}', "unauthorized"),
+            (b'{"base_resp": {"status_code": 1008, "status_msg": "x"}}', "unpaid"),
+            (b'{"a":' * 100_000, "bad_answer"),
+            (b'{"choices": [{"finish_reason": "content_filter"}]}', "refused"),
+        ):
+            result = self.vision.describe(PICTURE, "?")
+            self.vendor.last.whole(body)
+            error = self.failureResultOf(result, ProviderError).value
+            self.assertEqual(error.code, code)
 
     def test_cancel(self) -> None:
         result = self.vision.describe(PICTURE, "?")
