@@ -19,12 +19,12 @@ from zope.interface import implementer
 
 from xiaozhi.ai.http.edge import EdgeCheck
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.ai.http.site import make_site
+from xiaozhi.ai.http.site import DeviceSite, HealthEndpoint, make_site
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.interfaces import IVisionModel
 from xiaozhi.test.test_pictures import jpeg
 from xiaozhi.testing.httpwire import chunk, form, request
-from xiaozhi.testing.posting import posting
+from xiaozhi.testing.posting import insiders, posting
 from xiaozhi.values import Picture
 from xiaozhi.wire.messages import Device
 
@@ -90,7 +90,13 @@ class LiveTests(TestCase):
         chosen = msgspec.convert({"linger": LINGER, "ota": {"edge_check": ""}}, HttpSettings)
         health = {"status": "healthy"}
         self.site, _ = make_site(
-            chosen, self.tokens, lambda: self.looker, lambda: health, posting(None), reactor
+            chosen,
+            self.tokens,
+            lambda: self.looker,
+            lambda: health,
+            posting(None),
+            insiders(),
+            reactor,
         )
         port = clock.listenTCP(0, self.site, interface="127.0.0.1")
         self.port: int = port.getHost().port
@@ -124,6 +130,46 @@ class LiveTests(TestCase):
         client.transport.loseConnection()
         await client.lost
         await self.all_closed()
+
+    async def test_slow_and_many_clients_of_one_address(self) -> None:
+        """Over sockets: who trickles a head is told 408 in time, who comes too often 429."""
+        chosen = msgspec.convert(
+            {
+                "unlimited": [],
+                "max_per_address": 2,
+                "head_timeout": 0.4,
+                "address_rate": 0.01,
+                "address_burst": 1,
+            },
+            HttpSettings,
+        )
+        clock: Any = reactor
+        site = DeviceSite(
+            {"/health": HealthEndpoint(lambda: {"status": "healthy"}, insiders())}, chosen, clock
+        )
+        port = clock.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        endpoint = HostnameEndpoint(reactor, "127.0.0.1", port.getHost().port)
+
+        async def connect() -> Any:
+            return await connectProtocol(endpoint, FirmwareHttp())
+
+        slow, well = await connect(), await connect()
+        await (await connect()).lost  # is one too many
+        well.transport.write(request("GET", "/health"))
+        self.assertEqual((await well.answered)[0], 200)
+        for byte in b"GET /health HTTP/1.1":
+            if slow.is_lost or slow.answered.called:
+                break
+            slow.transport.write(bytes([byte]))
+            await pause(0.05)
+        self.assertEqual((await slow.answered)[0], 408)
+        await slow.lost
+        well.answered, well._data = Deferred(), b""
+        well.transport.write(request("GET", "/health", {"Connection": "close"}))
+        self.assertEqual((await well.answered)[0], 429)
+        well.transport.loseConnection()
+        await well.lost
 
     async def test_we_close_in_the_end(self) -> None:
         client = await self.connect()

@@ -57,6 +57,7 @@ from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_dire
 from xiaozhi.storage import dialogues_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.upkeep import Upkeep
+from xiaozhi.web.insiders import Insiders
 
 
 class Options(ServiceOptions):
@@ -139,10 +140,13 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         return {
             "status": well if bridge.status().state != "disconnected" else "unhealthy",
             "version": __version__,
+            "connections": bridge.status().sessions,
+            "grpc_status": bridge.status().state,
             "draining": bridge.draining,
             "sessions": bridge.status().sessions,
             "providers": {**providers.health(), "vad": [{"name": settings.selected.vad}]},
             "bridge": {**bridge.status().detail, "refused": port.refused},
+            "http": {"connections": site.connections, "refused": site.visitors.refusals.counts},
             "history": {
                 "pending": history.pending,
                 "dropped": history.dropped,
@@ -151,9 +155,15 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             "checks": {"presence": trouble or "ok", "providers": failing or "ok"},
         }
 
+    management = AdminToken(admin_token(auth))
+    insiders = Insiders(
+        management.check,
+        settings.http.trusted_proxies,
+        trust_loopback=settings.http.trust_loopback,
+    )
     posting = Posting(
         edges.inbox,
-        AdminToken(admin_token(auth)).check,
+        management.check,
         device_identity,
         ttl=settings.inbox.ttl,
         max_ttl=settings.inbox.max_ttl,
@@ -168,6 +178,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         lambda: providers.vlllm,
         health,
         posting,
+        insiders,
         reactor,
         counts.requests,
         metrics if settings.metrics.shared else None,

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from xiaozhi.im.admission import http_error
 from xiaozhi.im.edge import Edge
+from xiaozhi.web import heads
 from xiaozhi.web.refusals import Refused
 
 _END = b"\r\n\r\n"
@@ -56,7 +57,9 @@ class Door(Protocol):
         head += data
         limit = self.factory.edge.settings.gateway.max_head_bytes
         end = head.find(_END, searched, limit)
-        if end >= 0:
+        if end >= 0 and not heads.is_clean_head(bytes(head[:end])):
+            self._refuse(400, heads.CODE, heads.MESSAGE)
+        elif end >= 0:
             self._hand_over(bytes(head), end)
         elif len(head) >= limit:
             self._refuse(431, "head_too_big", f"the request head is longer than {limit} bytes")

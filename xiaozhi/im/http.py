@@ -16,12 +16,15 @@ from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
+from xiaozhi.im.admission import http_error
 from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.posts import BoundedRequest, DevicePosts
 from xiaozhi.interfaces import IBridge
 from xiaozhi.metrics.page import Metrics, MetricsPage
 from xiaozhi.origins import Origins
 from xiaozhi.posting import PREFIX, Posting
+from xiaozhi.web import heads
+from xiaozhi.web.insiders import Insiders
 from xiaozhi.web.refusals import Refused
 
 _METHODS = (b"GET", b"HEAD")
@@ -91,10 +94,13 @@ class _Fixed(_Json):
 
 class _Health(_Json):
     """``/health``: 503 if devices are not served as they should be; ``degraded`` with
-    200 if they are, but something is amiss."""
+    200 if they are, but something is amiss. Strangers read the status alone."""
 
-    def __init__(self, gateway: Gateway, bridge: IBridge, around: Surroundings) -> None:
+    def __init__(
+        self, gateway: Gateway, bridge: IBridge, around: Surroundings, insiders: Insiders
+    ) -> None:
         super().__init__()
+        self._insiders = insiders
         self._gateway = gateway
         self._bridge = bridge
         self._around = around
@@ -105,7 +111,7 @@ class _Health(_Json):
         useful = {name: check() for name, check in self._around.useful.items()}
         served = status.state == "connected" and not any(vital.values())
         well = "degraded" if any(useful.values()) else "healthy"
-        return 200 if served else 503, {
+        health = {
             "status": well if served else "unhealthy",
             "node": self._gateway.node,
             "connections": self._gateway.connections,
@@ -121,6 +127,7 @@ class _Health(_Json):
             "nodes": self._around.nodes(),
             **{name: detail() for name, detail in self._around.details.items()},
         }
+        return 200 if served else 503, self._insiders.visible(request, health)
 
 
 class _Ready(_Json):
@@ -175,6 +182,16 @@ class _Visit(HTTPChannel):
             self._tick = edge.timeouts.at(due, self._late)
         super().dataReceived(data)
 
+    def lineReceived(self, line: bytes) -> None:
+        # The first head came through the door; this is for those after it.
+        if heads.is_clean_line(line):
+            super().lineReceived(line)
+            return
+        peer = str(getattr(self.transport.getPeer(), "host", ""))
+        self.site.edge.refusals.add(Refused(heads.CODE, 400, self.counted_as or peer))
+        self.transport.write(http_error(400, heads.CODE, heads.MESSAGE))
+        self.transport.loseConnection()
+
     def requestDone(self, request: HttpRequest) -> None:
         self._in_time()
         super().requestDone(request)
@@ -217,17 +234,19 @@ class EdgeSite(Site):
         bridge: IBridge,
         around: Surroundings,
         posting: Posting,
+        insiders: Insiders,
         clock: IReactorTime,
         timeout: float = 60.0,
         metrics: Metrics | None = None,
     ) -> None:
         """
         :param posting: what is posted to devices goes to it.
+        :param insiders: may read the details of health.
         :param timeout: seconds a connection may be silent.
         :param metrics: what ``/metrics`` shows; None: there is no such page here.
         """
         root = _Root()
-        root.putChild(b"health", _Health(gateway, bridge, around))
+        root.putChild(b"health", _Health(gateway, bridge, around, insiders))
         root.putChild(b"ready", _Ready(gateway))
         root.putChild(b"alive", _Fixed(200, status="alive"))
         if metrics is not None:

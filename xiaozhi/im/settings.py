@@ -141,6 +141,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a connection
         really comes from; they themselves are not counted.
     :ivar unlimited: networks from which any number may come.
+    :ivar trust_loopback: whoever asks from this machine, not through a proxy, may read the
+        details of ``/health``; False: only the management token opens them.
     :ivar log_interval: refusals of one kind within so long after the first are told in
         one line.
     """
@@ -163,6 +165,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     unlimited: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    trust_loopback: bool = True
     log_interval: Seconds = 10.0
 
     def __post_init__(self) -> None:

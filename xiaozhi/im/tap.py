@@ -56,6 +56,7 @@ from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_dire
 from xiaozhi.storage import Spool, store_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.upkeep import Upkeep
+from xiaozhi.web.insiders import Insiders
 
 _log = Logger()
 
@@ -158,9 +159,12 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         details={"store": journal.status},
         nodes=where.nodes,
     )
+    management = AdminToken(admin_token(auth))
+    gate = settings.gateway
+    insiders = Insiders(management.check, gate.trusted_proxies, trust_loopback=gate.trust_loopback)
     posting = Posting(
         where.inbox,
-        AdminToken(admin_token(auth)).check,
+        management.check,
         device_identity,
         ttl=settings.inbox.ttl,
         max_ttl=settings.inbox.max_ttl,
@@ -168,7 +172,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     )
     metrics = Metrics()
     shared = metrics if settings.metrics.shared else None
-    site = EdgeSite(gateway, bridge, around, posting, reactor, metrics=shared)
+    site = EdgeSite(gateway, bridge, around, posting, insiders, reactor, metrics=shared)
     door = DoorFactory(gateway.edge, DeviceFactory(gateway), site)
     listen = settings.listen
     listener = Listener(reactor, listen.host, listen.port, door, reuse_port=listen.reuse_port)

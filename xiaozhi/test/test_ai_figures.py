@@ -16,7 +16,7 @@ from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.house import SPEECH, House
 from xiaozhi.testing.httpwire import Wire, request
 from xiaozhi.testing.metrics import Scraped
-from xiaozhi.testing.posting import posting
+from xiaozhi.testing.posting import insiders, posting
 from xiaozhi.values import ProviderStatus
 from xiaozhi.wire.messages import ListenMode
 
@@ -189,6 +189,7 @@ class PageTests(ConversationCase):
             lambda: None,
             lambda: {"status": "healthy"},
             posting(None),
+            insiders(),
             clock,
             self.counts.requests,
             metrics,

@@ -21,7 +21,7 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
 from xiaozhi.test.test_pictures import jpeg, png
 from xiaozhi.testing.httpwire import Reply, Wire, chunk, chunked_request, form, request
-from xiaozhi.testing.posting import posting
+from xiaozhi.testing.posting import insiders, posting
 from xiaozhi.values import Picture
 from xiaozhi.wire.messages import Device
 
@@ -65,6 +65,7 @@ class VisionCase(SynchronousTestCase):
             lambda: self.model,
             lambda: {},
             posting(None),
+            insiders(),
             self.clock,
         )
 
@@ -90,6 +91,7 @@ class VisionCase(SynchronousTestCase):
         wire.send(*pieces)
         reply = wire.reply()
         wire.disconnect()
+        self.site.visitors.stop()
         self.assertEqual((self.site.held, self.clock.getDelayedCalls()), (0, []))
         self.assertNotIn("transfer-encoding", reply.headers)
         self.assertLess(len(reply.body), 6100)

@@ -24,7 +24,7 @@ from xiaozhi.testing.edge import (
     FakeLog,
     FakePresence,
 )
-from xiaozhi.testing.posting import AcceptingInbox, posting
+from xiaozhi.testing.posting import AcceptingInbox, insiders, posting
 from xiaozhi.values import BridgeStatus
 from xiaozhi.wire.messages import Audio, Stt
 
@@ -115,6 +115,7 @@ class Wire(StringTransport):
 class PortCase(SynchronousTestCase):
     """The whole edge behind one port, without a network."""
 
+    insiders = insiders()
     settings = EdgeSettings(
         gateway=GatewaySettings(
             max_connections=3, max_waiting=4, origins=("http://localhost:8006",)
@@ -154,7 +155,9 @@ class PortCase(SynchronousTestCase):
         """The site, over what this case has."""
         around = Surroundings(self.checks, self.useful, nodes=lambda: self.nodes)
         posts = posting(self.posted)
-        return EdgeSite(self.gateway, self.bridge, around, posts, self.clock, metrics=metrics)
+        return EdgeSite(
+            self.gateway, self.bridge, around, posts, self.insiders, self.clock, metrics=metrics
+        )
 
     def dial(self, host: str = "") -> Wire:
         address = IPv4Address("TCP", host, 4711) if host else None
@@ -508,7 +511,8 @@ class AddressTests(PortCase):
     def test_told_in_health(self) -> None:
         self.request(FIRMWARE.replace(b"secret", b"wrong"))
         wire = self.dial()
-        wire.feed(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        wire.feed(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
+        wire.feed(b"Authorization: Bearer admin\r\n\r\n")
         self.assertEqual(self.answer(wire.take())[2]["refused"], {"bad_token": 1})
 
 

@@ -15,7 +15,8 @@ class HttpCase(PortCase):
         self, path: str, method: str = "GET"
     ) -> tuple[int, dict[str, str], dict[str, object] | None]:
         wire = self.dial()
-        wire.feed(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        wire.feed(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode())
+        wire.feed(b"Authorization: Bearer admin\r\n\r\n")
         self.clock.advance(0)
         data = wire.take()
         wire.lose()

@@ -33,10 +33,12 @@ class Reply:
 class Wire:
     """A connection to a site."""
 
-    def __init__(self, site: Site, host: str = "192.0.2.1", port: int = 8080) -> None:
+    def __init__(
+        self, site: Site, host: str = "192.0.2.1", port: int = 8080, peer: str = "192.0.2.99"
+    ) -> None:
         self.transport = StringTransport(
             hostAddress=IPv4Address("TCP", host, port),
-            peerAddress=IPv4Address("TCP", "192.0.2.99", 40000),
+            peerAddress=IPv4Address("TCP", peer, 40000),
         )
         self.protocol: Any = site.buildProtocol(self.transport.getPeer())
         self.protocol.makeConnection(self.transport)

@@ -9,6 +9,7 @@ from xiaozhi.errors import AuthError
 from xiaozhi.interfaces import IDeviceInbox
 from xiaozhi.posting import Posting
 from xiaozhi.values import Receipt
+from xiaozhi.web.insiders import Insiders
 from xiaozhi.wire.mail import Mail
 
 
@@ -16,6 +17,11 @@ def admit(authorization: str | None) -> None:
     """Lets ``Bearer admin`` in."""
     if authorization != "Bearer admin":
         raise AuthError("bad_token", "this is not the management token")
+
+
+def insiders() -> Insiders:
+    """Those with ``Bearer admin``, and who asks from loopback."""
+    return Insiders(admit)
 
 
 @implementer(IDeviceInbox)

@@ -35,6 +35,11 @@ class Buckets:
         self._forget(now)
         return allowed
 
+    def wait(self, key: str, now: float) -> float:
+        """Seconds until :meth:`take` will give a token; 0: it would now."""
+        before = self._full_at.get(key, now)
+        return max(0.0, max(before, now) + self._step - now - self._depth)
+
     def _forget(self, now: float) -> None:
         """Let go of some full ones, from the one not used for longest. Each call adds at
         most one and may take away two, so they do not pile up."""

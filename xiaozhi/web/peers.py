@@ -116,7 +116,11 @@ class Peers:
 
         :param head: of the request.
         """
-        hops = b",".join(_FORWARDED.findall(head)).decode("latin-1").split(",")
+        return self.named(_FORWARDED.findall(head))
+
+    def named(self, headers: Iterable[bytes]) -> str:
+        """The same, by the values of the header ``X-Forwarded-For``."""
+        hops = b",".join(headers).decode("latin-1").split(",")
         for hop in reversed(hops):
             if text := hop.strip():
                 address = parsed(_bare(text))
@@ -126,9 +130,25 @@ class Peers:
                     return self._key(address)
         return ""
 
-    def arrive(self, key: str) -> str:
+    def ask(self, key: str) -> float:
+        """One more request, where requests are rated and not connections.
+
+        :return: seconds to wait before the next one is answered; 0: this one is.
+        """
+        if not key:
+            return 0.0
+        now = self._clock.seconds()
+        if not self._rate.take(key, now):
+            return self._rate.wait(key, now)
+        site = _site(key)
+        if site and not self._site_rate.take(site, now):
+            return self._site_rate.wait(site, now)
+        return 0.0
+
+    def arrive(self, key: str, *, rated: bool = True) -> str:
         """One more connection, which waits for its request.
 
+        :param rated: whether it counts for the rate.
         :return: why it is refused, then it is not counted; empty: it is let in, and
             :meth:`served` and :meth:`leave` or :meth:`leave` alone must follow.
         """
@@ -145,9 +165,9 @@ class Peers:
         if site and self._waiting_by_site[site] >= settings.max_waiting_per_site:
             return "site_waiting"
         now = self._clock.seconds()
-        if not self._rate.take(key, now):
+        if rated and not self._rate.take(key, now):
             return "address_rate"
-        if site and not self._site_rate.take(site, now):
+        if rated and site and not self._site_rate.take(site, now):
             return "site_rate"
         self._there[key] += 1
         self._waiting[key] += 1

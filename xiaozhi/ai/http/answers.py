@@ -7,6 +7,7 @@ Devices need ``Content-Length``, no chunks, no redirects and less than 6 KB
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -23,12 +24,14 @@ class Answer:
     """A whole answer.
 
     :ivar allow: with 405, the methods there are.
+    :ivar retry_after: with 429, seconds; 0: not said.
     """
 
     status: int
     body: bytes
     content_type: str
     allow: str = ""
+    retry_after: int = 0
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
@@ -53,6 +56,18 @@ def failure(code: str, message: str, status: int) -> Answer:
     return json_answer({"success": False, "code": code, "message": message[:500]}, status)
 
 
+def whole(answer: Answer) -> bytes:
+    """An answer as bytes that ends its connection, where no request could be read."""
+    head = (
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\n"
+        "Cache-Control: no-store\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + answer.body
+
+
 def deliver(request: Request, answer: Answer) -> None:
     """Send it, unless the client has gone."""
     if request._disconnected or request.finished:
@@ -67,6 +82,8 @@ def deliver(request: Request, answer: Answer) -> None:
     headers.setRawHeaders("Cache-Control", ["no-store"])
     if answer.allow:
         headers.setRawHeaders("Allow", [answer.allow])
+    if answer.retry_after:
+        headers.setRawHeaders("Retry-After", [str(answer.retry_after)])
     if answer.status == 401:
         headers.setRawHeaders("WWW-Authenticate", ["Bearer"])
     if answer.status != 204:

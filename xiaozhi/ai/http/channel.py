@@ -12,9 +12,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.server import Request
 
-from xiaozhi.ai.http.answers import Answer, deliver, failure
+from xiaozhi.ai.http.answers import Answer, deliver, failure, whole
 from xiaozhi.ai.http.endpoint import Endpoint
 from xiaozhi.ai.http.settings import HttpSettings
+from xiaozhi.ai.http.visitors import Visitors
+from xiaozhi.web import heads
 
 #: Bytes thrown away so that a client whose body was refused can read why; past
 #: that it is cut off.
@@ -26,11 +28,13 @@ class RequestSite(Protocol):
 
     :ivar connections: open now.
     :ivar lingering: connections kept so that the client closes first.
+    :ivar visitors: who asks, by address.
     """
 
     settings: HttpSettings
     connections: int
     lingering: int
+    visitors: Visitors
 
     def endpoint(self, path: bytes) -> Endpoint:
         """What stands at a path."""
@@ -68,7 +72,10 @@ class DeviceRequest(Request):
         self.notifyFinish().addBoth(self._forget_body)
         endpoint = self._site.endpoint(self.path)
         self._limit = endpoint.body_limit
-        if length is not None and length > self._limit:
+        refused = self._site.visitors.admit(self, self.channel.counted_as)
+        if refused is not None:
+            self.refused = refused
+        elif length is not None and length > self._limit:
             self.refused = self._too_large()
         else:
             self.refused = endpoint.admit(self)
@@ -130,6 +137,11 @@ class DeviceChannel(HTTPChannel):
     """
 
     site: RequestSite
+    transport: Any
+    counted_as = ""  # in Visitors
+    _waiting = True  # for the first head
+    _in_head = True  # or before one, on a new connection
+    _heard = False  # anything of the head
     _deadline: IDelayedCall | None = None
     _lingering = False
     _farewell: IDelayedCall | None = None
@@ -138,11 +150,13 @@ class DeviceChannel(HTTPChannel):
         """See ``IProtocol``."""
         super().connectionMade()
         self.site.connections += 1
-        self._restart_deadline()
+        self._restart_deadline(self.site.settings.head_timeout)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See ``IProtocol``."""
         self.site.connections -= 1
+        self._head_has_come()
+        self.site.visitors.leave(self.counted_as)
         self._stop_deadline()
         self._stop_lingering()
         super().connectionLost(reason)
@@ -153,8 +167,27 @@ class DeviceChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """See ``IProtocol``. What comes after the last request is thrown away."""
-        if not self._lingering:
-            super().dataReceived(data)
+        if self._lingering:
+            return
+        if not self._in_head and not self.requests:  # the next request of the connection
+            self._in_head = True
+            self._restart_deadline(self.site.settings.head_timeout)
+        self._heard = True
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """See ``LineReceiver``: a line of a head."""
+        if heads.is_clean_line(line):
+            super().lineReceived(line)
+        else:
+            self._refuse_head(heads.CODE, heads.MESSAGE, 400)
+
+    def allHeadersReceived(self) -> None:
+        """See ``HTTPChannel``."""
+        self._in_head = self._heard = False
+        self._head_has_come()
+        self._restart_deadline(self.site.settings.request_time)
+        super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
         """See ``HTTPChannel``."""
@@ -164,7 +197,7 @@ class DeviceChannel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         """See ``HTTPChannel``."""
-        self._restart_deadline()
+        self._restart_deadline(self.site.settings.request_time)
         if not self.persistent:
             self._lingering = self._may_linger(request)
             if self._lingering:
@@ -199,9 +232,20 @@ class DeviceChannel(HTTPChannel):
         if farewell is not None and farewell.active():
             farewell.cancel()
 
-    def _restart_deadline(self) -> None:
+    def _head_has_come(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self.site.visitors.served(self.counted_as)
+
+    def _refuse_head(self, code: str, message: str, status: int) -> None:
+        """Answer a head that cannot be served, and close."""
+        self.site.visitors.refuse(code, status, str(getattr(self.getPeer(), "host", "")))
+        self.transport.write(whole(failure(code, message, status)))
+        super().loseConnection()
+
+    def _restart_deadline(self, seconds: float) -> None:
         self._stop_deadline()
-        self._deadline = self.callLater(self.site.settings.request_time, self._too_slow)
+        self._deadline = self.callLater(seconds, self._too_slow)
 
     def _stop_deadline(self) -> None:
         deadline, self._deadline = self._deadline, None
@@ -210,4 +254,10 @@ class DeviceChannel(HTTPChannel):
 
     def _too_slow(self) -> None:
         self._deadline = None
+        if self._in_head and self._heard:
+            self._refuse_head("request_timeout", "the request did not come in time", 408)
+            return
+        peer = str(getattr(self.getPeer(), "host", ""))
+        if self._in_head or self.requests:
+            self.site.visitors.refuse("slow_request" if self.requests else "silent", 0, peer)
         self.timeoutConnection()

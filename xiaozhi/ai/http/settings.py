@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -77,14 +78,33 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section ``http``.
 
-    :ivar request_time: from the connection (or the last answer) to the end of
-        a request's body; slower clients are dropped.
+    :ivar head_timeout: for a request's head, from the connection or its first byte;
+        slower clients are answered 408 or dropped.
+    :ivar request_time: from a request's head to the end of its body, and between two
+        requests of a connection; slower clients are dropped.
     :ivar max_body: of requests other than pictures.
     :ivar max_held: bytes of all request bodies in memory together; beyond,
         requests are answered 503.
     :ivar max_connections: further ones are closed at once.
     :ivar origins: web pages whose ``Origin`` may read answers; devices send none: see
         :class:`~xiaozhi.origins.Origins`.
+    :ivar max_per_address: connections at once from one address (IPv6: one network), behind
+        which may be a whole building; further ones are closed at once.
+    :ivar max_waiting_per_address: of these, connections that have not sent a head yet.
+    :ivar address_rate: requests a second from one address, sustained; more are answered
+        429 with ``Retry-After``.
+    :ivar address_burst: requests from one address that may come at once.
+    :ivar max_per_site: as ``max_per_address``, of all of one IPv6 /48 together.
+    :ivar max_waiting_per_site: as ``max_waiting_per_address``, likewise.
+    :ivar site_rate: as ``address_rate``, likewise.
+    :ivar site_burst: as ``address_burst``, likewise.
+    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a request comes
+        from; they themselves are not counted.
+    :ivar unlimited: networks from which any number may come.
+    :ivar trust_loopback: whoever asks from this machine, not through a proxy, may read
+        the details of ``/health``; False: only the management token opens them.
+    :ivar log_interval: refusals of one kind, and requests beyond a few a second, within
+        so long after the first are told in one line.
     :ivar linger: how long a client that said ``Connection: close`` has to
         close first (§13); 0: we close.
     :ivar max_lingering: connections doing so at a time; beyond, we close.
@@ -98,8 +118,23 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_held: Size = 64 * 1024 * 1024
     max_connections: Count = 1000
     origins: tuple[str, ...] = ()
+    head_timeout: Seconds = 10.0
+    max_per_address: Count = 500
+    max_waiting_per_address: Count = 200
+    address_rate: Annotated[float, Meta(ge=0.001, le=1_000_000)] = 50.0
+    address_burst: Count = 1000
+    max_per_site: Count = 800
+    max_waiting_per_site: Count = 300
+    site_rate: Annotated[float, Meta(ge=0.001, le=1_000_000)] = 100.0
+    site_burst: Count = 2000
+    trusted_proxies: tuple[str, ...] = ()
+    unlimited: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    trust_loopback: bool = True
+    log_interval: Seconds = 10.0
     linger: Annotated[float, Meta(ge=0, le=30)] = 2.0
     max_lingering: Count = 200
 
     def __post_init__(self) -> None:
         Origins(self.origins)  # raises a ValueError that says it all
+        for network in (*self.trusted_proxies, *self.unlimited):
+            ip_network(network, strict=False)  # raises a ValueError that says it all

@@ -19,11 +19,13 @@ from xiaozhi.ai.http.posts import PostEndpoint
 from xiaozhi.ai.http.registration import OpenRegistrar
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.vision import VisionEndpoint, VisionOffer
+from xiaozhi.ai.http.visitors import Visitors
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
 from xiaozhi.metrics.figures import Tally
 from xiaozhi.metrics.page import CONTENT_TYPE, Metrics
 from xiaozhi.origins import Origins
 from xiaozhi.posting import PREFIX, Posting
+from xiaozhi.web.insiders import Insiders
 
 _log = Logger()
 
@@ -31,11 +33,13 @@ Health = Callable[[], Mapping[str, Any]]
 
 
 class HealthEndpoint(Endpoint):
-    """``GET /health``: 503 if ``status`` is ``unhealthy``, otherwise 200."""
+    """``GET /health``: 503 if ``status`` is ``unhealthy``, otherwise 200. Strangers
+    read the status alone."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, insiders: Insiders) -> None:
         super().__init__(body_limit=0)
         self._health = health
+        self._insiders = insiders
 
     def responders(self) -> dict[bytes, Responder]:
         """See :class:`Endpoint`."""
@@ -43,7 +47,8 @@ class HealthEndpoint(Endpoint):
 
     async def _get(self, request: Request) -> Answer:
         health = self._health()
-        return json_answer(health, 503 if health.get("status") == "unhealthy" else 200)
+        visible = self._insiders.visible(request, health)
+        return json_answer(visible, 503 if health.get("status") == "unhealthy" else 200)
 
 
 class MetricsEndpoint(Endpoint):
@@ -82,6 +87,7 @@ class DeviceSite(Site):
         that requests are answered 503.
     :ivar connections: open now; further than ``max_connections`` are closed.
     :ivar lingering: connections kept so that the client closes first.
+    :ivar visitors: who asks, by address.
     :ivar requests: answered, by path and status.
     """
 
@@ -101,6 +107,7 @@ class DeviceSite(Site):
         self.requests = Tally() if requests is None else requests
         self.settings = settings
         self.origins = Origins(settings.origins)
+        self.visitors = Visitors(settings, reactor)
         self.held = 0
         self.connections = 0
         self.lingering = 0
@@ -125,10 +132,16 @@ class DeviceSite(Site):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See ``IProtocolFactory``. None, which closes, at the limit."""
+        host = str(getattr(addr, "host", ""))
         if self.connections >= self.settings.max_connections:
-            self._log.warn("refused a connection: {limit} are open", limit=self.connections)
+            self.visitors.refuse("too_many_connections", 0, host)
             return None
-        return super().buildProtocol(addr)
+        key = self.visitors.arrive(host)
+        if key is None:
+            return None
+        channel: Any = super().buildProtocol(addr)
+        channel.counted_as = key
+        return channel
 
     def hold(self, size: int) -> bool:
         """Account for bytes of a body; False if they do not fit."""
@@ -145,7 +158,8 @@ class DeviceSite(Site):
         """No log file and no ticking clock for its time stamps: see :meth:`log`."""
 
     def stopFactory(self) -> None:
-        """Nothing was started."""
+        """Tell what was not told yet."""
+        self.visitors.stop()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Devices speak HTTP/1.1 only."""
@@ -158,11 +172,11 @@ class DeviceSite(Site):
         self.requests.add(page, str(request.code))
         if page == "/metrics":
             return  # asked every few seconds, by a machine
-        self._log.info(
-            "{method} {path} {status} {size} {peer} {agent}",
+        self.visitors.log(
+            page,
+            request.code,
             method=_plain(request.method, 16),
             path=_plain(request.path, 120),
-            status=request.code,
             size=request.sentLength,
             peer=getattr(request.client, "host", "-"),
             agent=_plain(request.requestHeaders.getRawHeaders(b"User-Agent", [b"-"])[0], 80),
@@ -175,6 +189,7 @@ def make_site(
     model: Callable[[], IVisionModel | None],
     health: Health,
     posting: Posting,
+    insiders: Insiders,
     reactor: Any,
     requests: Tally | None = None,
     metrics: Metrics | None = None,
@@ -183,6 +198,7 @@ def make_site(
 
     :param model: gives the vision model in use, None if there is none.
     :param posting: what is posted to devices goes to it.
+    :param insiders: may read the details of health.
     :param reactor: clock and TCP.
     :param requests: where requests are counted.
     :param metrics: what ``/metrics`` shows; None: there is no such page here.
@@ -209,7 +225,7 @@ def make_site(
         "/xiaozhi/ota/activate": activation,
         "/api/vision": vision,
         "/mcp/vision/explain": vision,
-        "/health": HealthEndpoint(health),
+        "/health": HealthEndpoint(health, insiders),
     }
     if metrics is not None:
         endpoints["/metrics"] = MetricsEndpoint(metrics)
