@@ -1,4 +1,4 @@
--- XiaoZhi IM: sessions, messages, connection events and dialogues. PostgreSQL 13 or newer.
+-- XiaoZhi IM: sessions, messages, connection events, dialogues and devices. PostgreSQL 13 or newer.
 --
 -- Load it into an empty database with: psql -v ON_ERROR_STOP=1 -f schema.sql
 -- The service does the same by itself at its first start.
@@ -101,6 +101,45 @@ CREATE INDEX idx_device_notes_device_id ON device_notes(device_id, kind);
 
 CREATE INDEX idx_device_notes_created_at ON device_notes(created_at);
 
-INSERT INTO schema_version (version) VALUES (4);
+-- 5: to whom a device id belongs, and who asks for one
+
+CREATE TABLE device_revision (
+    only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
+    revision BIGINT NOT NULL
+);
+
+INSERT INTO device_revision (revision) VALUES (0);
+
+CREATE TABLE devices (
+    device_id VARCHAR(255) PRIMARY KEY,
+    client_digest VARCHAR(64) NOT NULL,
+    serial_digest VARCHAR(64) NOT NULL DEFAULT '',
+    state VARCHAR(20) NOT NULL CHECK (state IN ('approved', 'revoked')),
+    revision BIGINT NOT NULL UNIQUE,
+    revoked_at BIGINT NOT NULL DEFAULT 0,
+    used BOOLEAN NOT NULL DEFAULT FALSE,
+    about VARCHAR(255) NOT NULL DEFAULT '',
+    first_seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    last_seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+CREATE INDEX idx_devices_last_seen_at ON devices(last_seen_at);
+
+CREATE TABLE device_claims (
+    code VARCHAR(6) PRIMARY KEY,
+    device_id VARCHAR(255) NOT NULL,
+    client_digest VARCHAR(64) NOT NULL,
+    serial_digest VARCHAR(64) NOT NULL DEFAULT '',
+    about VARCHAR(255) NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 1,
+    first_seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    last_seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    expires_at TIMESTAMPTZ NOT NULL,
+    UNIQUE (device_id, client_digest, serial_digest)
+);
+
+CREATE INDEX idx_device_claims_expires_at ON device_claims(expires_at);
+
+INSERT INTO schema_version (version) VALUES (5);
 
 COMMIT;

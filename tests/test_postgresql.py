@@ -17,10 +17,11 @@ from tests.servers import postgres
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import ISessionStore
 from xiaozhi.listening import free_port
-from xiaozhi.storage import dialogues_from_url, store_from_url
+from xiaozhi.storage import devices_from_url, dialogues_from_url, store_from_url
 from xiaozhi.storage.dialects import Postgresql
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.store import SessionStore
+from xiaozhi.testing.device_contract import DeviceRegistryContract
 from xiaozhi.testing.dialogue_contract import DialogueStoreContract
 from xiaozhi.testing.store_contract import StoreContract, at, message, started
 
@@ -38,6 +39,14 @@ class PostgresqlStoreTests(StoreContract, TestCase):
 class PostgresqlDialogueTests(DialogueStoreContract, TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.store = dialogues_from_url(postgres().create_database(), reactor)
+        await self.store.start()
+        self.addCleanup(self.store.stop)
+
+
+class PostgresqlDeviceTests(DeviceRegistryContract, TestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        # Several connections: transactions run beside each other.
+        self.store = devices_from_url(postgres().create_database(), reactor, pool_size=4)
         await self.store.start()
         self.addCleanup(self.store.stop)
 
@@ -87,8 +96,9 @@ class SchemaFileTests(TestCase):
         )
         self.assertEqual(
             [name for (name,) in tables],
-            ["connection_events", "device_notes", "device_sessions", "dialogue_entries"]
-            + ["message_logs", "schema_version"],
+            ["connection_events", "device_claims", "device_notes", "device_revision"]
+            + ["device_sessions", "devices", "dialogue_entries", "message_logs"]
+            + ["schema_version"],
         )
 
 

@@ -8,13 +8,14 @@ return a ``Deferred``; streams are async generators, to be closed with
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from xiaozhi.ownership import Applicant, Claim, ClaimLimits, Registered, Unknown
 from xiaozhi.values import (
     BridgeStatus,
     Delta,
@@ -277,6 +278,58 @@ class ISpool(Interface):
 
     def renew() -> Deferred[int]:
         """Put what is broken aside and begin anew. :return: how many are lost."""
+
+
+class IDeviceRegistry(Interface):
+    """Which client each device id is bound to, shared by all processes. Every method is
+    one transaction; all raise StoreError."""
+
+    def start() -> Deferred[None]:
+        """Connect, create or upgrade the schema; may be tried again after a failure."""
+
+    def stop() -> Deferred[None]:
+        """Close every connection."""
+
+    def changes(after: int, limit: int) -> Deferred[list[Registered]]:
+        """Devices whose revision is greater than ``after``, in its order. None is
+        skipped: revisions become visible in order."""
+
+    def apply(
+        who: Applicant, unknown: Unknown, limits: ClaimLimits, at: datetime
+    ) -> Deferred[Registered | Claim | None]:
+        """Ask for a device id.
+
+        Who holds it gets it, and its serial number is noted if none was known. For an id
+        that nobody holds ``unknown`` says what happens. Anybody else gets a claim, the
+        same while it lives, which changes nothing for the holder.
+
+        :return: None: an id that nobody holds was refused.
+        :raises StoreError: ``registry_full``: as many devices are known as may be.
+        """
+
+    def approve(code: str, at: datetime) -> Deferred[Registered]:
+        """Give a device id to the claim with this code.
+
+        :raises StoreError: ``no_such_code``: there is none, or no longer.
+        """
+
+    def revoke(device_id: str, at: datetime) -> Deferred[Registered]:
+        """Take a device id away from whoever holds it, or may have a token for it."""
+
+    def seen(devices: Mapping[str, bool], at: datetime) -> Deferred[None]:
+        """Note that devices have asked for their configuration, or (True) opened a session."""
+
+    def devices(limit: int) -> Deferred[list[Registered]]:
+        """The devices seen last, newest first."""
+
+    def claims(at: datetime, limit: int) -> Deferred[list[Claim]]:
+        """The claims that live, newest first."""
+
+    def purge(unused_before: datetime, at: datetime, limit: int) -> Deferred[int]:
+        """Remove devices that never opened a session since a time, and dead claims.
+
+        :return: how many; fewer than ``limit``: no more are to be had.
+        """
 
 
 class IDialogueStore(Interface):

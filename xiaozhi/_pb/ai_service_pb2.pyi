@@ -294,7 +294,7 @@ class Features(_message.Message):
     def __init__(self, mcp: _Optional[bool] = ..., aec: _Optional[bool] = ..., glyph_push: _Optional[bool] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
-    __slots__ = ("version", "features", "transport", "audio", "downlink", "client_id", "user_id", "host", "incarnation", "restored")
+    __slots__ = ("version", "features", "transport", "audio", "downlink", "client_id", "user_id", "host", "incarnation", "restored", "guest")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
@@ -305,6 +305,7 @@ class SessionOpen(_message.Message):
     HOST_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     RESTORED_FIELD_NUMBER: _ClassVar[int]
+    GUEST_FIELD_NUMBER: _ClassVar[int]
     version: int
     features: Features
     transport: str
@@ -315,7 +316,8 @@ class SessionOpen(_message.Message):
     host: str
     incarnation: int
     restored: _containers.RepeatedCompositeFieldContainer[ChatRequest]
-    def __init__(self, version: _Optional[int] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., transport: _Optional[str] = ..., audio: _Optional[_Union[AudioParams, _Mapping]] = ..., downlink: _Optional[_Union[AudioParams, _Mapping]] = ..., client_id: _Optional[str] = ..., user_id: _Optional[str] = ..., host: _Optional[str] = ..., incarnation: _Optional[int] = ..., restored: _Optional[_Iterable[_Union[ChatRequest, _Mapping]]] = ...) -> None: ...
+    guest: bool
+    def __init__(self, version: _Optional[int] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., transport: _Optional[str] = ..., audio: _Optional[_Union[AudioParams, _Mapping]] = ..., downlink: _Optional[_Union[AudioParams, _Mapping]] = ..., client_id: _Optional[str] = ..., user_id: _Optional[str] = ..., host: _Optional[str] = ..., incarnation: _Optional[int] = ..., restored: _Optional[_Iterable[_Union[ChatRequest, _Mapping]]] = ..., guest: _Optional[bool] = ...) -> None: ...
 
 class SessionClose(_message.Message):
     __slots__ = ("code", "message")

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.desk import Desk
-from xiaozhi.ai.remembering.history import History
+from xiaozhi.ai.remembering.history import Forgetful, History
 from xiaozhi.ai.settings import SessionSettings
 from xiaozhi.ai.speaking.phrases import Phrases
 from xiaozhi.ai.thinking.tools import FunctionRegistry
@@ -60,7 +60,7 @@ class Assistant:
     clock: IReactorTime
     seconds: Callable[[], float]
     offload: TimedOffload
-    history: History
+    history: History | Forgetful
     desk: Desk
     phrases: Phrases
     rehearse: Callable[[AudioParams], None]

@@ -8,11 +8,12 @@ from msgspec import Meta, Struct, field
 
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.settings import HistorySettings, SessionSettings
-from xiaozhi.auth import AuthSettings
+from xiaozhi.auth import AuthSettings, DevicesSettings
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceAddress
 from xiaozhi.logs import LogSettings
 from xiaozhi.metrics.settings import MetricsSettings
+from xiaozhi.ownership import ClaimLimits
 from xiaozhi.providers.failover_settings import FailoverSettings
 
 Names = str | tuple[str, ...]
@@ -62,6 +63,31 @@ class FilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pictures: PicturesSettings = PicturesSettings(max_age=604_800.0, max_bytes=1 << 30)
 
 
+class RegistrySettings(DevicesSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """See :class:`DevicesSettings`; and what those who ask may leave behind.
+
+    :ivar max_devices: known device ids; beyond, new ones are talked with as guests.
+    :ivar unused_ttl: seconds after which a device that never opened a session is forgotten.
+    :ivar code_ttl: seconds that a code to approve a device lives.
+    :ivar max_codes: codes that live at a time; beyond, the oldest of those asked for least
+        often is void.
+    :ivar max_codes_per_device: the same for one device id.
+    """
+
+    max_devices: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    unused_ttl: Annotated[float, Meta(ge=3600, le=315_360_000)] = 604_800.0
+    code_ttl: Annotated[float, Meta(ge=60, le=86_400)] = 1800.0
+    max_codes: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    max_codes_per_device: Annotated[int, Meta(ge=1, le=10_000)] = 100
+
+    @property
+    def limits(self) -> ClaimLimits:
+        """The bounds of the registry."""
+        return ClaimLimits(
+            self.max_devices, self.max_codes, self.max_codes_per_device, self.code_ttl
+        )
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
@@ -78,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=1, le=64)] = 4
     drain_timeout: Annotated[float, Meta(ge=0, le=600)] = 15.0
     auth: AuthSettings = field(default_factory=AuthSettings)
+    devices: RegistrySettings = field(default_factory=RegistrySettings)
     grpc: ServerSettings = field(default_factory=ServerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     history: HistorySettings = field(default_factory=HistorySettings)

@@ -210,6 +210,10 @@ class Session:
         if self._resting and (self.state is State.IDLE or not self._ears.busy):
             self._end("moving")
 
+    def dismiss(self, code: str) -> None:
+        """End the session now, whatever is going on."""
+        self._end(code)
+
     def closed(self, code: str, message: str) -> None:
         """The session is over: nothing is left running."""
         if self.state is State.CLOSED:

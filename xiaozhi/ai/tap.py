@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -21,6 +22,7 @@ from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.desk import Desk
 from xiaozhi.ai.figures import AiFigures
+from xiaozhi.ai.http.registration import BindingRegistrar
 from xiaozhi.ai.http.site import make_site
 from xiaozhi.ai.remembering.history import History
 from xiaozhi.ai.schema import Settings
@@ -32,6 +34,7 @@ from xiaozhi.ai.thinking.functions import functions
 from xiaozhi.ai.thinking.roles import check_roles
 from xiaozhi.auth import (
     AdminToken,
+    Roster,
     admin_token,
     device_identity,
     make_tokens,
@@ -45,6 +48,7 @@ from xiaozhi.cache import outside
 from xiaozhi.clocks import use_monotonic_timers, wall_time
 from xiaozhi.component import Component
 from xiaozhi.config import load, read_section
+from xiaozhi.errors import AuthError, ConfigError, StoreError
 from xiaozhi.interfaces import Offload
 from xiaozhi.listening import Listener
 from xiaozhi.logs import observer_for
@@ -54,10 +58,13 @@ from xiaozhi.offload import ThreadOffload
 from xiaozhi.posting import Posting
 from xiaozhi.providers.selection import choose, names
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
-from xiaozhi.storage import dialogues_from_url
+from xiaozhi.storage import devices_from_url, dialogues_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.upkeep import Upkeep
 from xiaozhi.web.insiders import Insiders
+
+# Devices noted as seen at the end, at most.
+_LAST_SEEN = 10_000
 
 
 class Options(ServiceOptions):
@@ -97,7 +104,8 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     state = state_directory(settings.state_dir)
     node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
     auth = settings.auth.kept_in(state)
-    tokens = make_tokens(auth, reactor)
+    owners = _owners(settings, state, reactor)
+    tokens = make_tokens(auth, reactor, owners.roster)
     edges = outside(settings.presence, settings.inbox, reactor, node)
     security = server_security(settings.grpc, read_secret)
     offload = ThreadOffload(reactor, settings.threads)
@@ -136,7 +144,8 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
 
     def health() -> dict[str, Any]:
         trouble, failing = edges.trouble(), providers.trouble()
-        well = "degraded" if trouble or failing else "healthy"
+        unread = owners.roster.trouble()
+        well = "degraded" if trouble or failing or unread else "healthy"
         return {
             "status": well if bridge.status().state != "disconnected" else "unhealthy",
             "version": __version__,
@@ -152,7 +161,11 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
                 "dropped": history.dropped,
                 "trouble": history.trouble(),
             },
-            "checks": {"presence": trouble or "ok", "providers": failing or "ok"},
+            "checks": {
+                "presence": trouble or "ok",
+                "providers": failing or "ok",
+                "devices": unread or "ok",
+            },
         }
 
     management = AdminToken(admin_token(auth))
@@ -182,6 +195,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         reactor,
         counts.requests,
         metrics if settings.metrics.shared else None,
+        owners.registrar,
     )
     assistant = Assistant(
         providers=providers,
@@ -199,9 +213,11 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     )
     thread = AsyncioThread(reactor)
     port = GrpcPort(thread, settings.grpc, security)
+    sessions = Sessions(assistant, owners.roster.get, owners.registrar.met)
+    owners.roster.when_changed(sessions.owner_changed)
     bridge = BridgeServer(
         port,
-        Sessions(assistant),
+        sessions,
         settings.grpc,
         reactor,
         node,
@@ -231,6 +247,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         page = MetricsSite(metrics, reactor)
         program.add(Listener(reactor, *own, page, "metrics.listen", one_key=True))
     program.add(offload)
+    program.add(Component("device registry", owners.start, owners.stop))
     program.add(Component("presence", edges.start, edges.stop))
     program.add(Component("providers", providers.prepare, providers.close))
     program.add(
@@ -253,6 +270,48 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     listen = settings.http.listen
     program.add(Listener(reactor, listen.host, listen.port, site, "http.listen"))
     return program
+
+
+@dataclass(frozen=True)
+class _Owners:
+    """Whose device ids are, and what is done about it now and then."""
+
+    roster: Roster
+    registrar: BindingRegistrar
+    upkeep: tuple[Upkeep, ...]
+
+    def start(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._start())
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _start(self) -> None:
+        await self.roster.start()
+        for each in self.upkeep:
+            each.start()
+
+    async def _stop(self) -> None:
+        for each in self.upkeep:
+            each.stop()
+        with suppress(StoreError):
+            await self.registrar.flush(_LAST_SEEN)
+        await self.roster.stop()
+
+
+def _owners(settings: Settings, state: Path, reactor: Any) -> _Owners:
+    own = settings.devices
+    registry = devices_from_url(own.address(state), reactor, pool_size=own.pool_size)
+    roster = Roster(registry, reactor, own.poll_interval)
+    try:
+        registrar = BindingRegistrar(
+            settings.http.ota, registry, roster, wall_time(reactor), own.limits, own.unused_ttl
+        )
+    except AuthError as error:
+        raise ConfigError(f"http.ota.listed: {error.message}") from None
+    noting = Upkeep("noting which devices were seen", registrar.flush, reactor, interval=30.0)
+    purging = Upkeep("purging devices", registrar.purge, reactor, interval=600.0, first=60.0)
+    return _Owners(roster, registrar, (noting, purging))
 
 
 def _voice(settings: Settings) -> tuple[str, str]:

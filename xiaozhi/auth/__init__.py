@@ -6,7 +6,8 @@ same key: the edge checks the tokens that the AI service hands out.
 
 from xiaozhi.auth.admin import AdminToken, admin_token
 from xiaozhi.auth.keys import KeyFile, Keys, load_keys, read_secret
-from xiaozhi.auth.settings import AuthSettings
+from xiaozhi.auth.roster import Roster
+from xiaozhi.auth.settings import AuthSettings, DevicesSettings
 from xiaozhi.auth.tokens import (
     DEVICE_SCOPE,
     VISION_SCOPE,
@@ -24,10 +25,12 @@ __all__ = [
     "VISION_SCOPE",
     "AdminToken",
     "AuthSettings",
+    "DevicesSettings",
     "JwtTokens",
     "KeyFile",
     "Keys",
     "OpenAuthenticator",
+    "Roster",
     "admin_token",
     "bare_token",
     "client_identity",

@@ -52,3 +52,29 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __repr__(self) -> str:
         return f"AuthSettings(algorithm={self.algorithm!r}, required={self.required!r}, …)"
+
+
+class DevicesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The device registry: which client holds which device id. All processes share one.
+
+    :ivar url: ``sqlite:///path``, which processes of one machine may share, or
+        ``postgresql://user:password@host:port/database``; empty: ``devices.sqlite3`` in the
+        state directory.
+    :ivar pool_size: connections to PostgreSQL.
+    :ivar poll_interval: seconds between two looks at what has changed: so soon a
+        revocation is acted on.
+    """
+
+    url: str = ""
+    pool_size: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    poll_interval: Annotated[float, msgspec.Meta(ge=0.05, le=60)] = 2.0
+
+    def address(self, state: Path) -> str:
+        """The URL in use.
+
+        :param state: the state directory.
+        """
+        return self.url or f"sqlite:///{state / 'devices.sqlite3'}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"  # the address may hold a password

@@ -12,10 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xiaozhi.auth.keys import Keys, load_keys
+from xiaozhi.auth.roster import Roster
 from xiaozhi.auth.settings import AuthSettings
 from xiaozhi.clocks import wall_time
 from xiaozhi.errors import AuthError, ConfigError
 from xiaozhi.interfaces import IAuthenticator, IDeviceTokens
+from xiaozhi.ownership import DeviceState
 from xiaozhi.wire.messages import Device
 
 DEVICE_SCOPE = "device"
@@ -78,10 +80,19 @@ class JwtTokens:
     :param clock: times in tokens are those of its wall clock.
     """
 
-    def __init__(self, keys: Keys, settings: AuthSettings, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        settings: AuthSettings,
+        clock: IReactorTime,
+        roster: Roster | None = None,
+    ) -> None:
+        """:param roster: who holds which device; None: tokens alone decide, and those made
+        here count as made by hand."""
         self._keys = keys
         self._settings = settings
         self._wall = wall_time(clock)
+        self._roster = roster
 
     def issue(self, device: Device, scope: str, ttl: float) -> str:
         """See :class:`IDeviceTokens`.
@@ -102,6 +113,12 @@ class JwtTokens:
             "iat": now,
             "exp": now + math.ceil(ttl),
         }
+        if device.guest:
+            claims["guest"] = True
+        if self._roster is None:
+            claims["by_hand"] = True
+        elif (held := self._roster.get(claims["device_id"])) is not None:
+            claims["revision"] = held.revision
         if self._settings.issuer:
             claims["iss"] = self._settings.issuer
         return jwt.encode(claims, self._keys.signing, algorithm=self._keys.algorithm)
@@ -124,7 +141,10 @@ class JwtTokens:
         client = claims.get("client_id") or ""
         if not isinstance(client, str) or (client and not _IDENTIFIER.fullmatch(client)):
             raise AuthError("bad_token", "the token's client_id cannot be used")
-        return Device(device_id=device_id, client_id=client, user_id=user)
+        if self._roster is not None:
+            self._roster.check(device_id, claims)
+        guest = claims.get("guest") is True
+        return Device(device_id=device_id, client_id=client, user_id=user, guest=guest)
 
     def authenticate(self, token: str | None, device_id: str, client_id: str) -> Device:
         """See :class:`IAuthenticator`. A client id counts only where both the
@@ -137,6 +157,7 @@ class JwtTokens:
             device_id=device.device_id,
             client_id=client_id or device.client_id,
             user_id=device.user_id,
+            guest=device.guest,
         )
 
     def claims(self, token: str) -> Mapping[str, Any]:
@@ -205,11 +226,14 @@ class OpenAuthenticator:
     """Lets every device in that says who it is: ``auth.required: false``.
 
     A token that is given and valid says whose device it is; any other token
-    is as good as none.
+    is as good as none. A device id that a client holds is for that client alone; one
+    that nobody holds is a guest's.
     """
 
-    def __init__(self, tokens: JwtTokens) -> None:
+    def __init__(self, tokens: JwtTokens, roster: Roster | None = None) -> None:
+        """:param roster: who holds which device; None: whoever names it."""
         self._tokens = tokens
+        self._roster = roster
 
     def issue(self, device: Device, scope: str, ttl: float) -> str:
         """A real token: it goes on working when authentication is switched on."""
@@ -218,32 +242,50 @@ class OpenAuthenticator:
     def verify(self, token: str | None, device_id: str, scope: str) -> Device:
         """See :class:`IDeviceTokens`.
 
-        :raises AuthError: 400; no usable device id.
+        :raises AuthError: 400; no usable device id. 403 ``revoked``.
         """
         device_id = device_identity(device_id)
         try:
             return self._tokens.verify(token, device_id, scope)
-        except AuthError:
+        except AuthError as error:
+            if error.code == "revoked":
+                raise
+            self._refuse_revoked(device_id)
             return Device(device_id=device_id, client_id="", user_id=open_user(device_id))
+
+    def _refuse_revoked(self, device_id: str) -> None:
+        held = None if self._roster is None else self._roster.get(device_id)
+        if held is not None and held.state is DeviceState.REVOKED:
+            raise AuthError("revoked", "this device was revoked; it must be approved anew", 403)
 
     def authenticate(self, token: str | None, device_id: str, client_id: str) -> Device:
         """See :class:`IAuthenticator`.
 
-        :raises AuthError: 400; an id that cannot be used.
+        :raises AuthError: 400; an id that cannot be used. 403; the device is another
+            client's, or was revoked.
         """
         client_id = client_identity(client_id)
-        device = self.verify(token, device_id, DEVICE_SCOPE)
+        device_id = device_identity(device_id)
+        try:
+            device = self._tokens.verify(token, device_id, DEVICE_SCOPE)
+        except AuthError:
+            guest = self._roster is not None and not self._roster.knows(device_id, client_id)
+            return Device(device_id, client_id, open_user(device_id), guest)
         return Device(
             device_id=device.device_id,
             client_id=client_id or device.client_id,
             user_id=device.user_id,
+            guest=device.guest,
         )
 
 
-def make_tokens(settings: AuthSettings, clock: IReactorTime) -> JwtTokens | OpenAuthenticator:
+def make_tokens(
+    settings: AuthSettings, clock: IReactorTime, roster: Roster | None = None
+) -> JwtTokens | OpenAuthenticator:
     """What the settings ask for; does both, issuing and deciding.
 
+    :param roster: who holds which device.
     :raises ConfigError: see :func:`load_keys`.
     """
-    tokens = JwtTokens(load_keys(settings), settings, clock)
-    return tokens if settings.required else OpenAuthenticator(tokens)
+    tokens = JwtTokens(load_keys(settings), settings, clock, roster)
+    return tokens if settings.required else OpenAuthenticator(tokens, roster)

@@ -31,6 +31,7 @@ OF_SESSION = {
     "farewell": NORMAL,
     "idle": NORMAL,
     "draining": GOING_AWAY,
+    "revoked": POLICY,
 }
 #: How the edge's reasons read to the AI; others mean that the device is gone.
 TO_SESSION = {

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi.errors import AuthError
 from xiaozhi.im.admission import Credentials, Refusal
 from xiaozhi.im.edge import Edge, SessionLog
 from xiaozhi.im.link import DeviceLink
@@ -23,6 +24,7 @@ from xiaozhi.interfaces import (
     IInboxReader,
     IPresence,
 )
+from xiaozhi.ownership import DeviceState, Registered, fingerprint
 from xiaozhi.values import Presence
 from xiaozhi.web.buckets import Buckets
 from xiaozhi.wire.messages import Device
@@ -122,6 +124,9 @@ class Gateway:
         device = self._authenticator.authenticate(
             offered.token, offered.device_id, offered.client_id
         )
+        former = self._by_device.get(device.device_id)
+        if device.guest and former is not None and not former.device.guest:
+            raise AuthError("wrong_client", "the device is connected as another client", 403)
         # Not earlier, or anybody could lock out a device by its name.
         if not self._attempts.take(device.device_id, self.edge.clock.seconds()):
             raise Refusal(429, "device_rate", "this device connects too often; wait a moment")
@@ -148,8 +153,11 @@ class Gateway:
         """A device can be spoken to: it is here, and what was posted to it comes now.
 
         Not earlier: a connection that was left before we came to accept it says no
-        hello, and should replace nobody at another edge.
+        hello, and should replace nobody at another edge. A guest replaces nobody there,
+        and what was posted to the device id is not for it.
         """
+        if link.device.guest:
+            return
         device_id, session_id = link.device.device_id, link.session_id
         claim = Presence(device_id, session_id, self.node, self.edge.wall())
         self._cared(lambda: self._presence.claim(claim, link.replaced))
@@ -163,6 +171,25 @@ class Gateway:
             del self._by_device[device_id]
         self._inbox.detach(device_id, session_id)
         self._cared(lambda: self._presence.release(device_id, session_id))
+
+    def owner_changed(self, registered: Registered) -> None:
+        """A device id was bound or revoked: cut a link of anybody who does not hold it."""
+        link = self._by_device.get(registered.device_id)
+        if link is None:
+            return
+        client = link.device.client_id
+        revoked = registered.state is DeviceState.REVOKED
+        if (
+            revoked
+            or (client and fingerprint(client) != registered.client)
+            or (link.device.guest and not client)
+        ):
+            self._log.info(
+                "device {device_id} is cut: {why}",
+                device_id=registered.device_id,
+                why="it was revoked" if revoked else "it belongs to another client",
+            )
+            link.dismissed("revoked" if revoked else "wrong_client")
 
     def socket_gone(self) -> None:
         """One socket that :meth:`connect` was told of is closed."""

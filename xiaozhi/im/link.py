@@ -366,6 +366,10 @@ class DeviceLink:
             self._record.event("replaced")
         self._shut(closecodes.REPLACED, "replaced")
 
+    def dismissed(self, reason: str) -> None:
+        """The device may not be connected any more, or not as this client."""
+        self._shut(closecodes.POLICY, reason)
+
     def drain(self) -> None:
         """The process stops: let what was understood be answered to its end, then go."""
         if not self._closed:

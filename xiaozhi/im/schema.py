@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from xiaozhi.auth import AuthSettings
+from xiaozhi.auth import AuthSettings, DevicesSettings
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings
 from xiaozhi.im.settings import GatewaySettings, LimitSettings, LinkSettings, PacerSettings
@@ -95,6 +95,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     node: str = ""
     drain_timeout: Annotated[float, Meta(ge=0, le=600)] = 5.0
     auth: AuthSettings = field(default_factory=AuthSettings)
+    devices: DevicesSettings = field(default_factory=DevicesSettings)
     bridge: ClientSettings = field(default_factory=ClientSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     presence: PresenceSettings = field(default_factory=PresenceSettings)

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from xiaozhi import __version__
 from xiaozhi.auth import (
     AdminToken,
+    Roster,
     admin_token,
     device_identity,
     make_tokens,
@@ -53,7 +54,7 @@ from xiaozhi.metrics.process import ProcessFigures, ReactorLag
 from xiaozhi.offload import ThreadOffload
 from xiaozhi.posting import Posting
 from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
-from xiaozhi.storage import Spool, store_from_url
+from xiaozhi.storage import Spool, devices_from_url, store_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.upkeep import Upkeep
 from xiaozhi.web.insiders import Insiders
@@ -90,7 +91,8 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
     boot = uuid4().hex
     auth = settings.auth.kept_in(state)
-    tokens = make_tokens(auth, reactor)
+    roster = _roster(settings, state, reactor)
+    tokens = make_tokens(auth, reactor, roster)
     store = store_from_url(_store_url(settings, state), reactor, pool_size=settings.store.pool_size)
     journal = Journal(
         store,
@@ -148,8 +150,12 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         node=node,
         make_link=DeviceLink if recording is None else recording.make_link,
     )
+    roster.when_changed(gateway.owner_changed)
     # With a spool nothing is lost while the store is away.
-    vital, useful = {"store": journal.trouble}, {"presence": where.trouble}
+    vital, useful = (
+        {"store": journal.trouble},
+        {"presence": where.trouble, "devices": roster.trouble},
+    )
     if settings.store.spool_bytes:
         useful |= vital
         vital = {}
@@ -190,6 +196,13 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     if (own := settings.metrics.separate) is not None:
         page = MetricsSite(metrics, reactor)
         program.add(Listener(reactor, *own, page, "metrics.listen", one_key=True))
+    program.add(
+        Component(
+            "device registry",
+            lambda: Deferred.fromCoroutine(roster.start()),
+            lambda: Deferred.fromCoroutine(roster.stop()),
+        )
+    )
     program.add(Component("store", lambda: _opened(store, settings), store.stop))
     program.add(Component("journal", journal.start, journal.stop))
     for each in upkeep(
@@ -252,6 +265,12 @@ def _recording(settings: Settings, reactor: Any) -> _Recording | None:
         "removing recordings", files.purge, reactor, interval=own.purge_interval, first=10.0
     )
     return _Recording(own.dir, offload, recorder, upkeep)
+
+
+def _roster(settings: Settings, state: Path, reactor: Any) -> Roster:
+    own = settings.devices
+    registry = devices_from_url(own.address(state), reactor, pool_size=own.pool_size)
+    return Roster(registry, reactor, own.poll_interval)
 
 
 def _store_url(settings: Settings, state: Path) -> str:

@@ -1,4 +1,4 @@
-"""The session log and dialogues, in SQLite or PostgreSQL."""
+"""The session log, dialogues and the device registry, in SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from xiaozhi.errors import StoreError
-from xiaozhi.interfaces import IDialogueStore, ISessionStore
+from xiaozhi.interfaces import IDeviceRegistry, IDialogueStore, ISessionStore
+from xiaozhi.storage.devices import SqlDeviceRegistry
 from xiaozhi.storage.dialects import Dialect, Postgresql, Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
 from xiaozhi.storage.memory import MemoryDialogueStore
 from xiaozhi.storage.spool import Spool
 from xiaozhi.storage.store import SessionStore
 
-__all__ = ["Spool", "dialogues_from_url", "store_from_url"]
+__all__ = ["Spool", "devices_from_url", "dialogues_from_url", "store_from_url"]
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
@@ -41,6 +42,15 @@ def dialogues_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDialog
     if url == "memory:":
         return MemoryDialogueStore()
     return SqlDialogueStore(_dialect(url), reactor, name="dialogue store", pool_size=pool_size)
+
+
+def devices_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDeviceRegistry:
+    """The device registry, not started.
+
+    :param url: as :func:`store_from_url`.
+    :raises StoreError: as :func:`store_from_url`.
+    """
+    return SqlDeviceRegistry(_dialect(url), reactor, name="device registry", pool_size=pool_size)
 
 
 def _dialect(url: str) -> Dialect:

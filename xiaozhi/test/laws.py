@@ -26,6 +26,7 @@ BASE = {
     "ids",
     "marks",
     "origins",
+    "ownership",
     "served",
     "thoughts",
     "trace",

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.http.addresses import device_url
 from xiaozhi.ai.http.edge import EdgeCheck
-from xiaozhi.ai.http.ota import OtaEndpoint, read_report
+from xiaozhi.ai.http.ota import OtaEndpoint, Report, read_report
 from xiaozhi.ai.http.registration import OpenRegistrar
 from xiaozhi.ai.http.settings import HttpSettings, OtaSettings
 from xiaozhi.ai.http.site import DeviceSite, HealthEndpoint, make_site
@@ -123,8 +123,11 @@ class OtaTests(SiteCase):
         for version in ("v2.4", "2.4-beta", "", "2.", "9999999999", None, 2, ["1"], "1.2\n"):
             body = json.dumps({"application": {"version": version}}).encode()
             self.assertEqual(self.configure(body=body).json["firmware"]["version"], "0.0.0")
-        self.assertEqual(read_report(b'{"application":"x"}'), ("", "0.0.0"))
-        self.assertEqual(read_report(b'{"application":{"version":"2.1"}}'), ("", "2.1"))
+        self.assertEqual(read_report(b'{"application":"x"}'), Report())
+        self.assertEqual(
+            read_report(b'{"application":{"version":"2.1"},"uuid":"u","mac_address":7}'),
+            Report("", "u", "2.1"),
+        )
 
     @settings(max_examples=100)
     @given(
@@ -143,20 +146,6 @@ class OtaTests(SiteCase):
             self.assertEqual((reply.status, reply.json["code"]), (400, "bad_device_id"))
         reply = self.configure("/api/ota/?device-id=web-1&client-id=c", without=("Device-Id",))
         self.tokens.authenticate(reply.json["websocket"]["token"], "web-1", "")
-
-    def test_registration_is_logged_once(self) -> None:
-        with capturedLogs() as events:
-            self.configure()
-            self.configure()
-        told = [e for e in events if "registered" in (e.get("log_format") or "")]
-        self.assertEqual([event["device_id"] for event in told], [MAC])
-
-    def test_the_registrar_forgets(self) -> None:
-        registrar = OpenRegistrar(remembered=2)
-        with capturedLogs() as events:
-            for device_id in ("a", "b", "a", "c", "a", "b"):
-                registrar.register(device_id, "")
-        self.assertEqual([event["device_id"] for event in events], ["a", "b", "c", "b"])
 
     def test_settings(self) -> None:
         self.build({"framing": 3, "timezone_offset": -90, "token_ttl": 600, "edge_port": 9000})

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import MemoryReactorClock
 
 from xiaozhi.storage.database import Pool
+from xiaozhi.storage.devices import SqlDeviceRegistry
 from xiaozhi.storage.dialects import Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
 from xiaozhi.storage.schema import MIGRATIONS, Migration
@@ -46,6 +47,12 @@ def memory_dialogues(path: str = ":memory:") -> SqlDialogueStore:
     """As :func:`memory_store`, for dialogues."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SqlDialogueStore(Sqlite(path), reactor(), name="dialogue store", pool=InlinePool)
+
+
+def memory_devices(path: str = ":memory:") -> SqlDeviceRegistry:
+    """As :func:`memory_store`, for the device registry."""
+    reactor: Any = MemoryReactorClock  # not annotated
+    return SqlDeviceRegistry(Sqlite(path), reactor(), name="device registry", pool=InlinePool)
 
 
 def inline_spool(directory: Path, limit: int = 1 << 24) -> Spool:

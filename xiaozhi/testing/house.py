@@ -248,12 +248,12 @@ class House:
         self.bridge.start()
         self.run(0.1)
 
-    def start_ai(self) -> None:
+    def start_ai(self, make_sessions: Callable[[Assistant], Sessions] = Sessions) -> None:
         """Start an AI process that knows nothing of an earlier one."""
         self._boots += 1
         self.ai = BridgeServer(
             self.network.port(AI),
-            Sessions(self.assistant),
+            make_sessions(self.assistant),
             ServerSettings(listen=AI),
             self.clock,
             "ai",
@@ -291,16 +291,19 @@ class House:
         self.until(device.attach(DeviceEnd(cable)))
         return visitor
 
-    def browse(self, number: int = 1) -> Browser:
-        """Connect a client that speaks as the test has it speak."""
+    def browse(self, number: int = 1, guest: bool = False) -> Browser:
+        """Connect a client that speaks as the test has it speak.
+
+        :param guest: nobody holds its device id.
+        """
         browser = Browser()
-        self.join(browser, number)
+        self.join(browser, number, guest)
         return browser
 
-    def join(self, browser: Browser, number: int = 1) -> None:
+    def join(self, browser: Browser, number: int = 1, guest: bool = False) -> None:
         """Connect a client of the test's own making."""
         identity = numbered(number)
-        known = Device(identity.device_id, identity.client_id, "somebody")
+        known = Device(identity.device_id, identity.client_id, "somebody", guest)
         browser.link = self.gateway.connect(browser, known, 0)
         self.browsers.append(browser)
 

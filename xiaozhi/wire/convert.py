@@ -186,6 +186,7 @@ def _write_open(content: Any, opening: m.SessionOpen) -> None:
     _AUDIO_PARAMS(content.downlink, opening.downlink)
     content.client_id = opening.device.client_id
     content.user_id = opening.device.user_id
+    content.guest = opening.device.guest
     content.host = opening.host
     content.incarnation = opening.incarnation
     content.restored.extend(request(message, "", 0) for message in opening.restored)
@@ -258,7 +259,7 @@ def _read_open(item: pb.ChatRequest) -> m.SessionOpen:
     features = content.features
     return m.SessionOpen(
         session_id=item.session_id,
-        device=m.Device(item.device_id, content.client_id, content.user_id),
+        device=m.Device(item.device_id, content.client_id, content.user_id, content.guest),
         hello=m.Hello(
             version=content.version,
             features=m.Features(features.mcp, features.aec, features.glyph_push),

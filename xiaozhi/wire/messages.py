@@ -303,11 +303,16 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Who is connected, as authentication established it."""
+    """Who is connected, as authentication established it.
+
+    :ivar guest: nobody holds its device id: it is talked with, but nothing that was
+        said or posted before is for it.
+    """
 
     device_id: str
     client_id: str
     user_id: str
+    guest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +17,8 @@ from twisted.web.server import Request
 from xiaozhi.ai.http.addresses import Asked, asked, edge_url, service_url
 from xiaozhi.ai.http.answers import DEVICE_BODY, Answer, json_answer, refusal, text_answer
 from xiaozhi.ai.http.endpoint import Endpoint, Responder
-from xiaozhi.ai.http.headers import header_or_query
-from xiaozhi.ai.http.registration import Registrar
+from xiaozhi.ai.http.headers import header, header_or_query
+from xiaozhi.ai.http.registration import Registrar, Visit, Waiting
 from xiaozhi.ai.http.settings import OtaSettings
 from xiaozhi.clocks import wall_time
 from xiaozhi.errors import AuthError, ProtocolError, XiaozhiError
@@ -59,24 +61,21 @@ class OtaEndpoint(Endpoint):
 
     async def _configure(self, request: Request) -> Answer:
         assert request.content is not None
-        mac, version = read_report(request.content.read())
-        device_id = header_or_query(request, "Device-Id") or mac
-        if not device_id:
-            raise AuthError("missing_device_id", "the header Device-Id is missing", 400)
+        report = read_report(request.content.read())
         client = asked(request, self._settings.trust_proxy)
-        device = self._registrar.register(device_id, header_or_query(request, "Client-Id"))
-        token = self._tokens.issue(device, "device", self._settings.token_ttl)
-        answer = json_answer(
-            {
-                "server_time": self._server_time(),
-                "websocket": {
-                    "url": edge_url(self._settings, client),
-                    "token": token,
-                    "version": self._settings.framing,
-                },
-                "firmware": {"version": version, "url": ""},
-            }
-        )
+        registered = await self._registrar.register(visit_of(request, report))
+        websocket = {"url": edge_url(self._settings, client), "version": self._settings.framing}
+        told: dict[str, Any] = {
+            "server_time": self._server_time(),
+            "websocket": websocket,
+            "firmware": {"version": report.version, "url": ""},
+        }
+        if isinstance(registered, Waiting):
+            told["activation"] = activation(registered.code, header(request, "Accept-Language"))
+        else:
+            ttl = self._settings.token_ttl
+            websocket["token"] = self._tokens.issue(registered, "device", ttl)
+        answer = json_answer(told)
         if len(answer.body) > DEVICE_BODY:
             raise ProtocolError("too_large", "the ids make an answer that no device can read")
         return answer
@@ -117,32 +116,84 @@ class OtaEndpoint(Endpoint):
 
 
 class ActivationEndpoint(Endpoint):
-    """``POST <ota>/activate``: every device is active already (§7.3)."""
+    """``POST <ota>/activate``: whether a device has been approved meanwhile (§7.3).
+
+    What the body has is not looked at: the key to the chip's HMAC is known to nobody here.
+    The device goes by the status: 200 it asks OTA again, 202 it waits and comes back.
+    """
+
+    def __init__(self, registrar: Registrar, body_limit: int) -> None:
+        super().__init__(body_limit)
+        self._registrar = registrar
 
     def responders(self) -> dict[bytes, Responder]:
         """See :class:`Endpoint`."""
         return {b"POST": self._activate}
 
     async def _activate(self, request: Request) -> Answer:
-        return json_answer({"success": True, "message": "this device is active"})
+        if self._registrar.is_approved(visit_of(request)):
+            return json_answer({"success": True, "message": "this device is active"})
+        return json_answer({"success": False, "message": "waits for approval"}, 202)
 
 
-def read_report(body: bytes) -> tuple[str, str]:
-    """What a device says of itself that we use.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a device says of itself that we use; empty where it does not.
+
+    :ivar version: of its firmware; ``0.0.0`` where the device could not compare its own.
+    """
+
+    mac: str = ""
+    client_id: str = ""
+    version: str = _NO_VERSION
+
+
+def read_report(body: bytes) -> Report:
+    """Read the body of an OTA request.
 
     Firmware builds the JSON by hand, and an SSID with a quote breaks it: a
     body that cannot be read says nothing.
-
-    :return: MAC address (empty if absent) and the firmware's version, or
-        ``0.0.0`` where the device could not compare its own.
     """
     try:
         report: Any = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         report = None
     if not isinstance(report, dict):
-        return "", _NO_VERSION
-    mac, application = report.get("mac_address"), report.get("application")
+        return Report()
+    mac, client, application = (report.get(name) for name in ("mac_address", "uuid", "application"))
     version = application.get("version") if isinstance(application, dict) else None
     numeric = isinstance(version, str) and _VERSION.fullmatch(version) is not None
-    return mac.strip() if isinstance(mac, str) else "", str(version) if numeric else _NO_VERSION
+    return Report(
+        mac.strip() if isinstance(mac, str) else "",
+        client.strip() if isinstance(client, str) else "",
+        str(version) if numeric else _NO_VERSION,
+    )
+
+
+def visit_of(request: Request, report: Report | None = None) -> Visit:
+    """Who asks, by headers, query or body.
+
+    :raises AuthError: 400, it does not say.
+    """
+    report = report or Report()
+    device_id = header_or_query(request, "Device-Id") or report.mac
+    if not device_id:
+        raise AuthError("missing_device_id", "the header Device-Id is missing", 400)
+    about = header(request, "User-Agent")[:100]
+    return Visit(
+        device_id,
+        header_or_query(request, "Client-Id") or report.client_id,
+        header(request, "Serial-Number"),
+        "".join(c if " " <= c <= "~" else "?" for c in about),
+    )
+
+
+def activation(code: str, languages: str) -> dict[str, str]:
+    """The object ``activation``. A device shows the message as it is and speaks the code.
+
+    :param languages: the header ``Accept-Language``.
+    """
+    chinese = languages.strip().lower().startswith("zh")
+    words = "请管理员批准此设备" if chinese else "This device has to be approved"
+    challenge = secrets.token_hex(16)
+    return {"code": code, "message": f"{words}\n{code}", "challenge": challenge}

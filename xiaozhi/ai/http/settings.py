@@ -27,7 +27,10 @@ class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     :ivar framing: binary framing devices are told to use (§3.1).
     :ivar token_ttl: how long the token a device gets lives.
     :ivar timezone_offset: minutes east of UTC; absent: the machine's.
-    :ivar registration: ``open``: every device that asks gets a token.
+    :ivar registration: who may have a device id that nobody holds. ``open``: the first
+        client that asks; ``approve``: whom a person approves; ``list``: as ``open``, for
+        the ids in ``listed``; ``closed``: nobody. Devices that are known go on.
+    :ivar listed: device ids that may register with ``list``.
     :ivar edge_check: what the diagnosis page asks to see whether the edge
         answers; empty: nothing.
     """
@@ -39,7 +42,8 @@ class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     framing: Literal[1, 2, 3] = 1
     token_ttl: Annotated[float, Meta(ge=60, le=3_153_600_000)] = 2592000.0
     timezone_offset: Annotated[int, Meta(ge=-840, le=840)] | None = None
-    registration: Literal["open"] = "open"
+    registration: Literal["open", "approve", "list", "closed"] = "open"
+    listed: tuple[str, ...] = ()
     edge_check: str = "http://127.0.0.1:8000/alive"
 
 

@@ -16,7 +16,7 @@ from xiaozhi.ai.http.edge import EdgeCheck
 from xiaozhi.ai.http.endpoint import Endpoint, Responder
 from xiaozhi.ai.http.ota import ActivationEndpoint, OtaEndpoint
 from xiaozhi.ai.http.posts import PostEndpoint
-from xiaozhi.ai.http.registration import OpenRegistrar
+from xiaozhi.ai.http.registration import OpenRegistrar, Registrar
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.vision import VisionEndpoint, VisionOffer
 from xiaozhi.ai.http.visitors import Visitors
@@ -193,6 +193,7 @@ def make_site(
     reactor: Any,
     requests: Tally | None = None,
     metrics: Metrics | None = None,
+    registrar: Registrar | None = None,
 ) -> tuple[DeviceSite, VisionOffer]:
     """Put the whole site together.
 
@@ -202,9 +203,11 @@ def make_site(
     :param reactor: clock and TCP.
     :param requests: where requests are counted.
     :param metrics: what ``/metrics`` shows; None: there is no such page here.
+    :param registrar: whose device ids are; None: whoever asks gets one.
     :return: the site, and what tells sessions where their device uploads pictures.
     :raises ConfigError: an address that devices could not read.
     """
+    registrar = registrar or OpenRegistrar()
     offer = VisionOffer(settings.vision, tokens, settings.listen.port)
     if not settings.vision.url and (
         settings.ota.trust_proxy or settings.ota.websocket_url.startswith("wss:")
@@ -215,8 +218,8 @@ def make_site(
             port=settings.listen.port,
         )
     check = EdgeCheck(reactor, settings.ota.edge_check) if settings.ota.edge_check else None
-    ota = OtaEndpoint(settings.ota, tokens, OpenRegistrar(), reactor, settings.max_body, check)
-    activation = ActivationEndpoint(settings.max_body)
+    ota = OtaEndpoint(settings.ota, tokens, registrar, reactor, settings.max_body, check)
+    activation = ActivationEndpoint(registrar, settings.max_body)
     vision = VisionEndpoint(settings.vision, tokens, model, reactor)
     endpoints: dict[str, Endpoint] = {
         "/api/ota": ota,

@@ -8,7 +8,7 @@ from uuid import UUID
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.remembering.draft import Cut, Draft
-from xiaozhi.ai.remembering.history import History
+from xiaozhi.ai.remembering.history import Forgetful, History
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.thinking.roles import Roles
 from xiaozhi.ai.waiting import Gate
@@ -35,7 +35,7 @@ class Dialogue:
         device_id: str,
         memory: IMemory,
         roles: Roles,
-        history: History,
+        history: History | Forgetful,
         clock: IReactorTime,
         heard_timeout: float,
         language: str,

@@ -276,3 +276,30 @@ class History:
             return succeed(0)
         now = datetime.fromtimestamp(self._seconds(), UTC)
         return self._store.purge(now - timedelta(seconds=self._settings.retention), size)
+
+
+class Forgetful:
+    """In the place of a :class:`History` for sessions of devices that nobody holds:
+    nothing that was said is kept or given back."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        """:param seconds: wall clock: seconds since the epoch."""
+        self._seconds = seconds
+
+    def note(self, device_id: str, said: Utterance) -> DialogueEntry:
+        """See :class:`History`."""
+        at = datetime.fromtimestamp(self._seconds(), UTC)
+        return DialogueEntry(new_id(), device_id, at, said)
+
+    def note_device(
+        self, device_id: str, kind: NoteKind, words: str, upto: UUID | None = None
+    ) -> None:
+        """See :class:`History`."""
+
+    async def recall(self, device_id: str, limit: int) -> list[DialogueEntry]:
+        """See :class:`History`."""
+        return []
+
+    async def notes(self, device_id: str) -> dict[NoteKind, DeviceNote]:
+        """See :class:`History`."""
+        return {}

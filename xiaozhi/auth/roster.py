@@ -1,0 +1,180 @@
+"""What a process knows of the device registry, in memory: who holds which device id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from xiaozhi.errors import AuthError, StoreError
+from xiaozhi.interfaces import IDeviceRegistry
+from xiaozhi.ownership import DeviceState, Registered, fingerprint
+
+_PORTION = 1000
+
+Changed = Callable[[Registered], None]
+
+
+class Roster:
+    """Follows the registry: asks every ``interval`` seconds for what has changed.
+
+    Admission decides on this copy, so it waits for no database and goes on while that is
+    away, with what was known last. Bounded by ``devices.max_devices``.
+
+    :ivar loaded: whether all of the registry has been read once.
+    """
+
+    _log = Logger()
+
+    def __init__(self, registry: IDeviceRegistry, clock: IReactorTime, interval: float) -> None:
+        """:param interval: seconds."""
+        self.loaded = False
+        self._registry = registry
+        self._clock: Any = clock
+        self._interval = interval
+        self._known: dict[str, Registered] = {}
+        self._read = 0
+        self._listeners: list[Changed] = []
+        self._trouble = ""
+        self._is_open = False
+        self._running: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, device_id: str) -> Registered | None:
+        """Who holds a device id, as far as this process knows.
+
+        :param device_id: in its one form, see :func:`device_identity`.
+        """
+        return self._known.get(device_id)
+
+    def put(self, registered: Registered) -> None:
+        """Take in what this process has learnt itself; what is older than known is ignored."""
+        known = self._known.get(registered.device_id)
+        if known is not None and known.revision >= registered.revision:
+            return
+        self._known[registered.device_id] = registered
+        for each in self._listeners:
+            each(registered)
+
+    def when_changed(self, call: Changed) -> None:
+        """Call this whenever a device is bound or revoked."""
+        self._listeners.append(call)
+
+    def trouble(self) -> str:
+        """What is wrong, in a few words; empty: nothing."""
+        return self._trouble
+
+    def check(self, device_id: str, claims: Mapping[str, Any]) -> None:
+        """Decide about a token whose signature and times hold.
+
+        A token made by OTA tells the revision of its device at which it was made: it is
+        void once that has changed. One made by hand tells none and is good until its
+        device is revoked.
+
+        :raises AuthError: 403 ``revoked``, ``token_revoked`` or ``wrong_client``.
+        """
+        entry = self._known.get(device_id)
+        if entry is None:
+            return
+        revision = claims.get("revision")
+        if not isinstance(revision, int) or isinstance(revision, bool):
+            revision = None
+        if revision is not None and revision > entry.revision:
+            return  # this copy is older than the token
+        if entry.state is DeviceState.REVOKED:
+            raise AuthError("revoked", "this device was revoked; it must be approved anew", 403)
+        if revision is not None:
+            if revision < entry.revision:
+                raise AuthError("token_revoked", "the device was given away or revoked since", 403)
+            return
+        if _number(claims.get("iat")) <= entry.revoked_at:
+            raise AuthError("token_revoked", "the token is older than the revocation", 403)
+        client = claims.get("client_id")
+        named = isinstance(client, str) and bool(client)
+        foreign = named and fingerprint(str(client)) != entry.client
+        if claims.get("guest") or (foreign and not claims.get("by_hand")):
+            raise AuthError("wrong_client", "the device belongs to another client", 403)
+
+    def knows(self, device_id: str, client_id: str) -> bool:
+        """Decide about a device that shows no token but names itself.
+
+        :return: whether it names the client that holds the device id; False: nobody does.
+        :raises AuthError: 403; somebody else does, or the device was revoked.
+        """
+        entry = self._known.get(device_id)
+        if entry is None:
+            return False
+        if entry.state is DeviceState.REVOKED:
+            raise AuthError("revoked", "this device was revoked; it must be approved anew", 403)
+        if not client_id or fingerprint(client_id) != entry.client:
+            raise AuthError("wrong_client", "the device belongs to another client", 403)
+        return True
+
+    # --- life ----------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the registry and read it. One that cannot be reached is read as soon as it
+        can be.
+
+        :raises StoreError: it can be reached but not be used.
+        """
+        try:
+            await self._follow()
+        except StoreError as error:
+            if error.code != "store_unavailable":
+                raise
+            self._failed(error)
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(lambda failure: failure.trap(CancelledError))
+
+    async def stop(self) -> None:
+        """Close the registry."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+        await self._registry.stop()
+
+    async def _run(self) -> None:
+        while True:
+            await deferLater(self._clock, self._interval, lambda: None)
+            try:
+                await self._follow()
+            except CancelledError:
+                raise
+            except Exception as error:
+                self._failed(error)
+            else:
+                if self._trouble:
+                    self._log.info("device registry: read again")
+                self._trouble = ""
+
+    async def _follow(self) -> None:
+        if not self._is_open:
+            await self._registry.start()
+            self._is_open = True
+        while True:
+            found = await self._registry.changes(self._read, _PORTION)
+            for each in found:
+                self.put(each)
+                self._read = each.revision
+            if len(found) < _PORTION:
+                break
+        self.loaded = True
+
+    def _failed(self, error: Exception) -> None:
+        if not self._trouble:
+            self._log.warn(
+                "device registry: cannot be read, what was known last counts until it can: {error}",
+                error=str(error),
+            )
+        self._trouble = error.message if isinstance(error, StoreError) else type(error).__name__
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
