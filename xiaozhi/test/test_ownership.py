@@ -23,6 +23,7 @@ from xiaozhi.ownership import ClaimLimits, DeviceState, Registered, fingerprint
 from xiaozhi.testing.database import memory_devices
 from xiaozhi.testing.httpwire import Reply, Wire, request
 from xiaozhi.testing.posting import AcceptingInbox, posting
+from xiaozhi.web.insiders import Insiders
 from xiaozhi.wire.messages import Device
 
 NOW = 1_790_000_000.25
@@ -88,6 +89,7 @@ class OwnerCase(SynchronousTestCase):
             lambda: None,
             dict,
             posting(AcceptingInbox()),
+            Insiders(lambda _: None, ()),
             self.clock,
             registrar=self.registrar,
         )
@@ -105,6 +107,7 @@ class OwnerCase(SynchronousTestCase):
         wire.send(data)
         reply = wire.reply()
         wire.disconnect()
+        self.site.visitors.stop()
         return reply
 
     def now(self) -> datetime:
