@@ -7,7 +7,7 @@ is an array: seconds since the connection, ``up`` or ``down``, what it is (``tex
 ``close``), and the text, the bytes in base64, or the code and reason. An array with
 ``dropped`` or ``full`` says what is missing.
 
-It holds what people say. Tokens are left out.
+It holds what people say. Tokens are left out: what is called so, and every JWT.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ _WAITING = 1 << 20
 _TOKEN = re.compile(
     r'((?<!\\)(\\*)"(?:token|secret|password|api_?key)\2"\s*:\s*\2").*?(?<!\\)\2"', re.I | re.S
 )
+# A signed or encrypted token (RFC 7519): base64url parts, the first of them a JSON object, so it
+# begins with "{" and a quote or white space. Dots may be escaped, as in an address or in JSON.
+_DOT, _PART = r"(?:\.|%2[eE]|\\+u002[eE])", r"[A-Za-z0-9_=-]"
+_JWT = re.compile(
+    rf"e(?:y[A-DI-L]|w[k-r0-3]){_PART}{{5,}}{_DOT}{_PART}{{2,}}(?:{_DOT}{_PART}*){{1,3}}"
+)
+_JWT_IN_BYTES = re.compile(_JWT.pattern.encode())
 # What a browser's client sends when it cannot set headers (§4.1).
 _HEADER = re.compile(r"\s*(?:authorization|proxy-authorization|cookie)\s*:", re.I)
 
@@ -136,15 +143,17 @@ class Recording:
     def text(self, direction: str, text: str) -> None:
         """A text message."""
         if not _HEADER.match(text):
-            self._note(direction, "text", _TOKEN.sub(r'\1…\2"', text))
+            self._note(direction, "text", _JWT.sub("…", _TOKEN.sub(r'\1…\2"', text)))
 
     def sound(self, direction: str, data: bytes) -> None:
         """A binary message."""
+        # Sound that looks like one is possible, and so rare that it will not be missed.
+        data = _JWT_IN_BYTES.sub("…".encode(), data)
         self._note(direction, "sound", b2a_base64(data, newline=False).decode())
 
     def closes(self, direction: str, code: int, reason: str) -> None:
         """A Close frame, or the end of TCP."""
-        self._note(direction, "close", [code, reason])
+        self._note(direction, "close", [code, _JWT.sub("…", reason)])
 
     def _note(self, direction: str, kind: str, what: object) -> None:
         seconds = round(self._clock.seconds() - self._began, 4)

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IFileStore, IFileWriter, Offload
-from xiaozhi.storage.growing import GrowingFile
+from xiaozhi.storage.growing import GrowingFile, private_directory
 
 # Being written; what a process that was killed has left of one is removed later.
 _PART = ".part"
@@ -99,7 +99,7 @@ class DirectoryFiles:
         directory = self._directory / area
         part = directory / f"{name}.{uuid4().hex}{_PART}"
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_directory(directory)
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(handle, "wb") as file:

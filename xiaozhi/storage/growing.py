@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -11,6 +12,21 @@ from zope.interface import implementer
 
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IFileWriter, Offload
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory and what is missing above it, for their owner alone.
+
+    :raises OSError: it cannot be made. One that is there and somebody else's is left
+        as it is.
+    """
+    # Of Path.mkdir's mode the parents have nothing.
+    for each in (*reversed(path.parents), path):
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        with suppress(PermissionError):
+            path.chmod(0o700)
 
 
 @implementer(IFileWriter)
@@ -37,7 +53,7 @@ class GrowingFile:
         self._checked(lambda: self._append(data))
 
     def _append(self, data: bytes) -> None:
-        self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(self._part.parent)
         handle = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(handle, "ab") as file:
             file.write(data)

@@ -47,6 +47,21 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         path = self.root / AREA / name
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         self.assertEqual(path.parent.stat().st_mode & 0o777, 0o700)
+        self.assertEqual(path.parent.parent.stat().st_mode & 0o777, 0o700)
+
+    def test_a_growing_file_is_as_private(self) -> None:
+        files = self.opened(Area(0, 0, ".jsonl"))
+        area = self.root / "deep" / AREA
+        area.mkdir(parents=True, mode=0o755)
+        files = DirectoryFiles(self.root / "deep" / "er", {AREA: Area(0, 0)}, offload)
+        self.successResultOf(files.writer(AREA).write(b"x"))
+        for made in (self.root / "deep" / "er" / AREA, self.root / "deep" / "er"):
+            self.assertEqual(made.stat().st_mode & 0o777, 0o700)
+        # One that was there before, and open to others.
+        self.assertEqual(area.stat().st_mode & 0o777, 0o755)
+        files = DirectoryFiles(self.root / "deep", {AREA: Area(0, 0)}, offload)
+        self.successResultOf(files.writer(AREA).write(b"x"))
+        self.assertEqual(area.stat().st_mode & 0o777, 0o700)
 
     def test_failed_write_leaves_nothing(self) -> None:
         files = self.opened(Area(0, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from io import StringIO
 from pathlib import Path
@@ -22,6 +23,8 @@ from twisted.logger import (
     globalLogPublisher,
 )
 from twisted.python import log as legacy
+from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi import trace
@@ -80,7 +83,7 @@ class JsonTests(LineCase):
 
     def test_one_line_whatever_is_in_it(self) -> None:
         self.logger(format="json").info("{what}", what='two\nlines, "quoted", 你好 \x00')
-        self.assertEqual(self.line()["what"], 'two\nlines, "quoted", 你好 \x00')
+        self.assertEqual(self.line()["what"], 'two\\nlines, "quoted", 你好 \\x00')
 
     def test_what_json_does_not_know(self) -> None:
         logger = self.logger(format="json")
@@ -147,6 +150,66 @@ class LevelTests(LineCase):
                 self.assertEqual(written, len(levels) - number, level)
 
 
+class HostileTests(LineCase):
+    """What a peer has written reaches the log, but never as a line of its own."""
+
+    # What a peer sends, and what must not be in the log of it.
+    TABLE = (
+        ("a\n2026-01-01T00:00:00+0000 [xiaozhi#error] forged", "\n2026"),
+        ("a\r\nforged", "\r"),
+        ("a\x1b[2Jb", "\x1b"),
+        ("a\x9b2Jb", "\x9b"),
+        ("a\x00b", "\x00"),
+        ("a\x7fb", "\x7f"),
+        ("a\u2028b\u2029c\x85d", "\u2028"),
+        ("a\u202egpj.exe", "\u202e"),
+        ("a\u2066b\u2069", "\u2066"),
+        ("a\ud800b", "\ud800"),
+        ("x" * 100_000, "x" * 4001),
+        ("你" * 100_000, "你" * 4001),
+        ("\n" * 100_000, "\n\n"),
+    )
+
+    def test_table(self) -> None:
+        for form in ("text", "json"):
+            for sent, forbidden in self.TABLE:
+                octets = sent.encode("utf-8", "surrogatepass")
+                for value in (sent, ValueError(sent), [sent], octets):
+                    self.out = StringIO()
+                    self.logger(format=form).warn("{peer} failed: {end}", peer=value, end="END")
+                    text = self.out.getvalue()
+                    self.assertEqual(text.count("\n"), 1, repr(sent[:30]))
+                    self.assertLess(len(text.encode("utf-8", "surrogatepass")), 20_000)
+                    self.assertNotIn(forbidden, text)
+                    if form == "json":
+                        read = json.loads(text)
+                        self.assertNotIn(forbidden, read["message"])
+                        self.assertNotIn(forbidden, str(read.get("peer", "")))
+                    if isinstance(value, str):
+                        self.assertIn("failed: END", text)
+
+    def test_ordinary_text_stays(self) -> None:
+        for text in ("你好，世界", "café", "tea 🍵 👨\u200d👩\u200d👧", "a b", "C:\\new"):
+            self.out = StringIO()
+            self.logger(format="text").info("{text}", text=text)
+            self.assertIn(text, self.out.getvalue())
+
+    def test_a_traceback(self) -> None:
+        """Its own lines stay, indented; the words of the exception are a peer's."""
+        for form in ("text", "json"):
+            self.out = StringIO()
+            error = Failure(ValueError("a\x1b[2J\r\nforged " + "x" * 100_000))
+            self.logger(format=form).failure("it broke", error)
+            text = self.out.getvalue()
+            self.assertLess(len(text), 40_000)
+            self.assertIn("ValueError", text)
+            for line in text.splitlines()[1:]:
+                self.assertTrue(line.startswith("\t"), line[:50])
+            told = json.loads(text)["failure"] if form == "json" else text
+            self.assertNotIn("\x1b", told)
+            self.assertNotIn("\r", told)
+
+
 class CommandTests(SynchronousTestCase):
     """Where ``twistd`` was told to write."""
 
@@ -169,6 +232,21 @@ class CommandTests(SynchronousTestCase):
             Logger("x", observer=found).info("你好")
         lines = Path(path).read_text("utf-8").splitlines()
         self.assertEqual([json.loads(line)["message"] for line in lines], ["你好", "你好"])
+
+    def test_a_file_is_private(self) -> None:
+        """Others may read neither a new log nor one that an earlier version has made."""
+        before = signal.getsignal(signal.SIGUSR1)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+        self.addCleanup(os.umask, os.umask(0o022))
+        for made, wanted in ((None, 0o600), (0o644, 0o600), (0o666, 0o600), (0o640, 0o640)):
+            path = Path(self.mktemp())
+            if made is not None:
+                path.touch()
+                path.chmod(made)
+            observer_for(LogSettings(), {"nodaemon": False, "logfile": str(path)})
+            self.assertEqual(path.stat().st_mode & 0o777, wanted)
+            LogFile.fromFullPath(str(path)).rotate()
+            self.assertEqual(path.stat().st_mode & 0o777, wanted)
 
     def test_a_daemon_has_no_standard_output(self) -> None:
         command = {"nodaemon": False, "logfile": "-"}

@@ -58,6 +58,22 @@ class ReadingTests(SynchronousTestCase):
             (b'{"message": {"type": "tts", "state": "start"}}', "not_deliverable"),
             (b'{"message": {"type": "hello"}}', "not_deliverable"),
             (b'{"message": {"type": "tts", "data": {"state": "stop"}}}', "not_deliverable"),
+            # Firmware reads names of members in any case, and takes the first.
+            (b'{"message": {"type": "x", "type": "x"}}', "bad_field"),
+            (b'{"message": {"type": "tts", "type": "x"}}', "bad_field"),
+            (b'{"message": {"type": "x", "type": "tts"}}', "bad_field"),
+            (b'{"message": {"Type": "x"}}', "bad_field"),
+            (b'{"message": {"TYPE": "tts", "type": "x"}}', "bad_field"),
+            (b'{"message": {"type": "x", "tYpE": "tts"}}', "bad_field"),
+            (b'{"message": {"type": "alert", "Type": "tts", "state": "stop"}}', "bad_field"),
+            (b'{"message": {"\\u0054ype": "tts", "type": "x"}}', "bad_field"),
+            (b'{"message": {"type\\u0000x": "tts", "type": "x"}}', "bad_field"),
+            (b'{"message": {"type": null, "type": "x"}}', "bad_field"),
+            (b'{"message": {"type": ["tts"], "type": "x"}}', "bad_field"),
+            (b'{"message": {"n": 1' + b"0" * 5000 + b', "Type": "tts"}}', "bad_field"),
+            (b'{"message": {"type": "TTS", "state": "stop"}}', "not_deliverable"),
+            (b'{"message": {"type": "tts\\u0000x", "state": "stop"}}', "not_deliverable"),
+            (b'{"message": {"type": " Hello "}}', "not_deliverable"),
             (deep, "too_deep"),
         ):
             error = self.assertRaises(ProtocolError, read_mail, body)
@@ -70,6 +86,15 @@ class ReadingTests(SynchronousTestCase):
         except ProtocolError:
             return
         meant(mail)
+
+    def test_other_members_may_be_called_anything(self) -> None:
+        for message in (
+            '{"type": "x", "types": 1, "data": {"type": "tts", "Type": "y"}}',
+            '{"type": "x", "prototype": "tts", "a": 1, "A": 2, "a": 3}',
+            '{"a": 1}',
+        ):
+            body = f'{{"message": {message}}}'.encode()
+            self.assertEqual(read_mail(body), (Mail(message=message), None))
 
     def test_what_is_meant(self) -> None:
         for message, expected in (

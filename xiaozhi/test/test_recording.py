@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from base64 import b64decode, urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
+import jwt
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -118,6 +120,36 @@ class RecordingTests(RecordingCase):
         self.assertEqual(
             json.loads(texts[2]["payload"]["result"]["text"]), {"token": "…", "volume": 3}
         )
+
+    def test_no_jwt_wherever_it_stands(self) -> None:
+        made = [
+            jwt.encode({"sub": "d"}, "k" * 40, headers={"kid": "x"}),
+            jwt.encode({"sub": "d"}, "", algorithm="none"),
+        ]
+        for head in ('{ "alg":"HS256"}', '{\n"alg":"HS256"}', '{\t"alg":"HS256"}', '{\r"alg":""}'):
+            made.append(f"{urlsafe_b64encode(head.encode()).decode()}.eyJzdWIiOiJkIn0.c2ln")
+        made.append(f"{made[0]}.tag.more")  # encrypted: five parts
+        for token in made:
+            house = self.house()
+            files = house.record()
+            browser = house.browse()
+            browser.say(type="hello")
+            browser.say(type="chat", text=f"my {token} is secret")
+            browser.say(type="chat", text=f"glued{token}")
+            browser.say(type="x", odd_name=f"wss://h:1/?a={token.replace('.', '%2E')}&b=1")
+            browser.say(type="x", nested=json.dumps({"a": [token]}))
+            browser.link.text_received('{"type":"x","a":"' + token.replace(".", "\\u002e") + '"}')
+            browser.link.binary_received(b"\0\0" + token.encode() + b"\0")
+            browser.link.connection_lost(f"bye {token}", 1000)
+            house.run(1)
+            lines = lines_of(files)
+            sound = b"".join(b64decode(line[3]) for line in lines[1:] if line[2] == "sound")
+            told = json.dumps(lines) + sound.decode("latin-1")
+            for part in token.split("."):
+                if len(part) > 4:
+                    self.assertNotIn(part, told)
+            self.assertIn("secret", told)
+            self.assertIn("&b=1", told)
 
     def test_what_is_missing_at_the_end_is_told(self) -> None:
         files, clock = MemoryFiles(), Clock()

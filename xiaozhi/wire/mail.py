@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import msgspec
@@ -14,6 +15,8 @@ from xiaozhi.wire.jsontext import MAX_DEPTH, deeper_than, parse_server
 # These steer a device's connection and playback, and are the edge's alone: a second
 # hello upsets the next connection (§2.2), a tts out of turn leaves it hanging (§4.5).
 _OURS = (m.ServerHello, m.Tts)
+_OUR_NAMES = ("hello", "tts")
+_NOT_DELIVERABLE = "hello and tts are sent by the edge alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,29 @@ def _message(raw: bytes) -> Mail:
         msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError("bad_json", f"message is not JSON: {error}") from None
+    _check_type(raw)
     mail = Mail(message=raw.decode())
     if isinstance(meant(mail), _OURS):
-        raise ProtocolError("not_deliverable", "hello and tts are sent by the edge alone")
+        raise ProtocolError("not_deliverable", _NOT_DELIVERABLE)
     return mail
+
+
+def _check_type(raw: bytes) -> None:
+    """Refuse what a device could read as another message than we do.
+
+    Firmware takes the first member whose name is ``type`` in any case, up to a NUL;
+    other clients take the last one that is spelled so exactly.
+    """
+    # Numbers as text: some are too long for Python to convert.
+    members: list[tuple[str, object]] = json.loads(
+        raw, object_pairs_hook=list, parse_int=str, parse_float=str
+    )
+    types = [(key, value) for key, value in members if key.split("\0")[0].lower() == "type"]
+    if len(types) > 1 or any(key != "type" for key, _ in types):
+        raise ProtocolError("bad_field", "message has more than one type, or another spelling")
+    for _, value in types:
+        if isinstance(value, str) and value.split("\0")[0].strip().lower() in _OUR_NAMES:
+            raise ProtocolError("not_deliverable", _NOT_DELIVERABLE)
 
 
 def meant(mail: Mail) -> m.Say | m.ServerText | str:
