@@ -1,5 +1,5 @@
-"""``xiaozhi-token``: make a device token by hand, see what one says, or see the token
-of those who manage devices."""
+"""``xiaozhi-token``: make a device token by hand, see what one says, see the token of those
+who manage devices, or decide whose devices are."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from zope.interface import provider
 
 from xiaozhi.auth import (
     AuthSettings,
+    DevicesSettings,
     JwtTokens,
     admin_token,
     bare_token,
+    device_identity,
     load_keys,
     open_user,
 )
@@ -30,8 +32,11 @@ from xiaozhi.clocks import wall_time
 from xiaozhi.config import load_mapping, read_section
 from xiaozhi.console import tolerant
 from xiaozhi.errors import ConfigError, XiaozhiError
+from xiaozhi.storage import DirectRegistry, direct_registry
 from xiaozhi.wire.messages import Device
 
+# Devices and claims that are shown, at most.
+_LISTED = 10_000
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d{1,9})([smhdw]?)")
 
@@ -54,7 +59,9 @@ class _OneLineParser(argparse.ArgumentParser):
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = _OneLineParser(prog="xiaozhi-token", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="issue|show|admin")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="issue|show|admin|devices"
+    )
     issue = commands.add_parser("issue", help="print a new token")
     issue.add_argument("--device-id", required=True, help="the MAC address, as the device sends it")
     issue.add_argument("--user-id", help="whose device it is; default: open:DEVICE_ID")
@@ -64,7 +71,14 @@ def arguments() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print what a token says and whether it is valid here")
     show.add_argument("token", metavar="TOKEN", help="the token; - reads it from standard input")
     admin = commands.add_parser("admin", help="print the management token, made at first use")
-    for command in (issue, show, admin):
+    devices = commands.add_parser("devices", help="list devices, approve or revoke one")
+    verbs = devices.add_subparsers(dest="verb", required=True, metavar="list|approve|revoke")
+    listing = verbs.add_parser("list", help="those that are known, and those that wait")
+    approve = verbs.add_parser("approve", help="give a device to the client with this code")
+    approve.add_argument("code", metavar="CODE", help="the six digits that it shows and speaks")
+    revoke = verbs.add_parser("revoke", help="cut a device, and make its tokens void")
+    revoke.add_argument("device_id", metavar="ID", help="the MAC address")
+    for command in (issue, show, admin, listing, approve, revoke):
         command.add_argument("--config", type=Path, help="take the section auth of this file")
     for command in (issue, show):
         command.add_argument("--key-file", help="the key, instead of auth.key_file")
@@ -84,6 +98,19 @@ def read_settings(config: Path | None, key_file: str | None) -> AuthSettings:
     return settings.kept_in(Path(str(content.get("state_dir", "var"))))
 
 
+def registry_of(config: Path | None) -> DirectRegistry:
+    """The device registry of a configuration, or of the defaults.
+
+    :raises ConfigError: naming the file or the key.
+    :raises StoreError: ``bad_store_url``.
+    """
+    content = {} if config is None else load_mapping(config)
+    section = content.get("devices") or {}
+    known = {name: section[name] for name in DevicesSettings.__struct_fields__ if name in section}
+    settings = read_section(known, DevicesSettings, "devices", config or "configuration")
+    return direct_registry(settings.address(Path(str(content.get("state_dir", "var")))))
+
+
 def run(
     argv: Sequence[str], clock: IReactorTime, stdin: TextIO, stdout: TextIO, stderr: TextIO
 ) -> int:
@@ -94,6 +121,9 @@ def run(
     """
     options = arguments().parse_args(argv)
     try:
+        if options.command == "devices":
+            _devices(options, datetime.fromtimestamp(wall_time(clock)(), UTC), stdout)
+            return 0
         settings = read_settings(options.config, getattr(options, "key_file", None))
         if options.command == "admin":
             stdout.write(admin_token(settings) + "\n")
@@ -113,6 +143,34 @@ def run(
         stderr.write(f"xiaozhi-token: {error.message}\n")
         return 2
     return 0
+
+
+def _devices(options: argparse.Namespace, now: datetime, stdout: TextIO) -> None:
+    registry = registry_of(options.config)
+    if options.verb == "approve":
+        code = "".join(options.code.split())
+        if not re.fullmatch("[0-9]{6}", code):
+            raise ConfigError("a code has six digits; see xiaozhi-token devices list")
+        found = registry.approve(code, now)
+        stdout.write(f"{found.device_id} is approved; it goes on within some seconds\n")
+    elif options.verb == "revoke":
+        found = registry.revoke(device_identity(options.device_id), now)
+        stdout.write(
+            f"{found.device_id} is revoked; it is cut within some seconds, and gets a new code"
+            " when it asks OTA\n"
+        )
+    else:
+        waiting, known = registry.claims(now, _LISTED), registry.devices(_LISTED)
+        for claim in waiting:
+            left = _distance((claim.expires - now).total_seconds())
+            about = f"{claim.about}, asked {claim.attempts} times, code good for {left}"
+            stdout.write(f"waiting   {claim.code}  {claim.device_id}  {about}\n")
+        for device in known:
+            seen = f"{device.first_seen:%Y-%m-%d}, last seen {device.last_seen:%Y-%m-%d %H:%M} UTC"
+            about = f"{device.about}, known since {seen}"
+            stdout.write(f"{device.state.value:<8}  {'':6}  {device.device_id}  {about}\n")
+        if _LISTED in (len(waiting), len(known)):
+            stdout.write(f"(the newest {_LISTED} of each; there may be more)\n")
 
 
 def _show(

@@ -55,6 +55,13 @@ def parser() -> ArgumentParser:
         help="of two devices with one id a server keeps the newer (default: %(default)s)",
     )
     add("--client-id", default=own.client_id, metavar="UUID")
+    add(
+        "--activation",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="with --ota: wait so long to be approved (default: %(default)s)",
+    )
     add("--mode", choices=[mode.value for mode in ListenMode], default="auto")
     add("--framing", type=int, choices=(1, 2, 3), help="default: what --ota says, else 1")
     add("--dialect", choices=[dialect.value for dialect in Dialect], default="flat")
@@ -127,9 +134,15 @@ class Run:
         if options.url is not None:
             return Endpoint(options.url, options.token, options.framing or 1)
         booting = SoftDevice(self._reactor, identity=self._identity())
-        boot = await booting.boot(options.ota, Flavour(options.flavour))
-        self._report.booted(options.ota, boot)
-        if boot.endpoint is None:
+        boot = await booting.boot(
+            options.ota,
+            Flavour(options.flavour),
+            options.activation,
+            lambda boot: self._report.booted(options.ota, boot),
+        )
+        if boot.endpoint is not None:
+            self._report.booted(options.ota, boot)
+        else:
             raise DeviceError(
                 "not_activated", f"the device has to be activated first: code {boot.activation}"
             )

@@ -94,10 +94,20 @@ class SoftDevice:
 
     # --- connecting -------------------------------------------------------------------
 
-    def boot(self, url: str, flavour: Flavour = Flavour.FIRMWARE) -> Deferred[Boot]:
-        """Fetch the configuration. :return: fails with ``bad_ota``."""
+    def boot(
+        self,
+        url: str,
+        flavour: Flavour = Flavour.FIRMWARE,
+        patience: float = 0.0,
+        waiting: Callable[[Boot], None] = lambda boot: None,
+    ) -> Deferred[Boot]:
+        """Fetch the configuration, and wait to be activated: see :func:`ota.boot`.
+
+        :return: fails with ``bad_ota``.
+        """
+        http, clock = self._http(), self._reactor
         return Deferred.fromCoroutine(
-            ota.fetch(self._http(), self._reactor, url, self.identity, flavour)
+            ota.boot(http, clock, url, self.identity, flavour, patience, waiting)
         )
 
     def connect(

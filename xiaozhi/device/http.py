@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet import defer, protocol
@@ -59,16 +60,7 @@ async def post(
     :raises DeviceError: no connection, a status other than 200, no
         ``Content-Length``, too long or cut short.
     """
-    if not url.startswith(("http://", "https://")):
-        raise DeviceError(code, f"{url}: an address begins with http:// or https://")
-    sent = Headers({name: [value] for name, value in headers.items()})
-    try:
-        request = agent.request(b"POST", url.encode("ascii"), sent, body)
-        response: IResponse = await request.addTimeout(timeout, clock)
-    except (defer.TimeoutError, UnicodeError) as error:
-        raise DeviceError(code, f"{url}: no answer: {error}") from None
-    except Exception as error:
-        raise DeviceError(code, f"{url}: {_reason(error)}") from error
+    response = await _send(agent, clock, url, headers, body, code, timeout)
     if response.code != 200:
         raise DeviceError(code, f"{url} answered {response.code}")
     if response.length is UNKNOWN_LENGTH:
@@ -81,6 +73,50 @@ async def post(
         raise DeviceError(code, f"{url}: the answer did not end in {timeout:g} s") from None
     except ConnectionError as error:
         raise DeviceError(code, f"{url}: {error}") from None
+
+
+async def post_for_status(
+    agent: IAgent,
+    clock: IReactorTime,
+    url: str,
+    headers: dict[str, str],
+    body: IBodyProducer,
+    *,
+    code: str,
+    timeout: float = 30.0,
+) -> int:
+    """POST and look at the status alone, as the firmware does when it activates itself.
+
+    :raises DeviceError: no connection, or no answer.
+    """
+    response = await _send(agent, clock, url, headers, body, code, timeout)
+    reader = _Body()
+    response.deliverBody(reader)
+    with suppress(defer.TimeoutError, ConnectionError):
+        await reader.done.addTimeout(timeout, clock)
+    return int(response.code)
+
+
+async def _send(
+    agent: IAgent,
+    clock: IReactorTime,
+    url: str,
+    headers: dict[str, str],
+    body: IBodyProducer,
+    code: str,
+    timeout: float,
+) -> IResponse:
+    if not url.startswith(("http://", "https://")):
+        raise DeviceError(code, f"{url}: an address begins with http:// or https://")
+    sent = Headers({name: [value] for name, value in headers.items()})
+    try:
+        request = agent.request(b"POST", url.encode("ascii"), sent, body)
+        response: IResponse = await request.addTimeout(timeout, clock)
+    except (defer.TimeoutError, UnicodeError) as error:
+        raise DeviceError(code, f"{url}: no answer: {error}") from None
+    except Exception as error:
+        raise DeviceError(code, f"{url}: {_reason(error)}") from error
+    return response
 
 
 def _reason(error: Exception) -> str:

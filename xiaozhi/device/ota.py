@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.web.iweb import IAgent
 
 from xiaozhi.device.errors import DeviceError
-from xiaozhi.device.http import Pieces, post
+from xiaozhi.device.http import Pieces, post, post_for_status
 from xiaozhi.device.identity import Identity
 
 FIRMWARE = "2.4.2"
 _BOARD = "bread-compact-wifi"
 _MAX_NAME = 15
+
+# Of the firmware: rounds of asking before the configuration is fetched anew, and seconds
+# between them while the server says 202, and otherwise.
+_ROUNDS, _PENDING, _RETRY = 10, 3.0, 10.0
 
 
 class Flavour(Enum):
@@ -51,6 +57,8 @@ class Boot:
 
     :ivar endpoint: None while the device is not activated.
     :ivar activation: the code to show a person, if there is one.
+    :ivar message: what the display shows with it.
+    :ivar challenge: empty: there is nothing to ask ``/activate`` with.
     """
 
     endpoint: Endpoint | None
@@ -58,6 +66,8 @@ class Boot:
     timezone_minutes: int = 0
     firmware: str = ""
     activation: str = ""
+    message: str = ""
+    challenge: str = ""
 
 
 async def fetch(
@@ -86,6 +96,73 @@ async def fetch(
         timeout=timeout,
     )
     return read(data, flavour)
+
+
+async def boot(
+    agent: IAgent,
+    clock: IReactorTime,
+    url: str,
+    identity: Identity,
+    flavour: Flavour = Flavour.FIRMWARE,
+    patience: float = 0.0,
+    waiting: Callable[[Boot], None] = lambda boot: None,
+) -> Boot:
+    """Ask for the configuration as at boot: a device that is not activated shows its code
+    and asks until it is (§7.3).
+
+    :param patience: seconds that it waits; 0: not at all.
+    :param waiting: told of each answer that has a code.
+    :return: without an endpoint where the patience was over first.
+    :raises DeviceError: as :func:`fetch`.
+    """
+    until = clock.seconds() + patience
+    while True:
+        found = await fetch(agent, clock, url, identity, flavour)
+        if found.endpoint is not None:
+            return found
+        waiting(found)
+        for _ in range(_ROUNDS):
+            if clock.seconds() >= until:
+                return found
+            pause = _RETRY
+            if found.challenge:
+                status = await activate(agent, clock, url, identity, found.challenge, flavour)
+                if status == 200:
+                    break
+                pause = _PENDING if status == 202 else _RETRY
+            await deferLater(clock, min(pause, max(0.0, until - clock.seconds())))
+
+
+async def activate(
+    agent: IAgent,
+    clock: IReactorTime,
+    url: str,
+    identity: Identity,
+    challenge: str,
+    flavour: Flavour = Flavour.FIRMWARE,
+) -> int:
+    """Ask whether the device has been activated.
+
+    :return: the status; 0: no answer.
+    """
+    if flavour is Flavour.FIRMWARE:
+        headers, body = firmware_headers(identity), "{}"
+    else:
+        headers = {**py_headers(identity), "Activation-Version": "2"}
+        proof = {"algorithm": "hmac-sha256", "serial_number": "SN-SOFTWARE"}
+        proof |= {"challenge": challenge, "hmac": sha256(challenge.encode()).hexdigest()}
+        body = json.dumps({"Payload": proof})
+    try:
+        return await post_for_status(
+            agent,
+            clock,
+            f"{url.rstrip('/')}/activate",
+            headers,
+            Pieces([body.encode()]),
+            code="bad_ota",
+        )
+    except DeviceError:
+        return 0
 
 
 def firmware_headers(identity: Identity) -> dict[str, str]:
@@ -190,6 +267,8 @@ def read(data: bytes, flavour: Flavour = Flavour.FIRMWARE) -> Boot:
         _number(clock, "server_time", "timezone_offset"),
         firmware,
         _text(activation, "activation", "code"),
+        _text(activation, "activation", "message"),
+        _text(activation, "activation", "challenge"),
     )
 
 

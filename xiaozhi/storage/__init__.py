@@ -10,11 +10,19 @@ from xiaozhi.interfaces import IDeviceRegistry, IDialogueStore, ISessionStore
 from xiaozhi.storage.devices import SqlDeviceRegistry
 from xiaozhi.storage.dialects import Dialect, Postgresql, Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
+from xiaozhi.storage.direct import DirectRegistry
 from xiaozhi.storage.memory import MemoryDialogueStore
 from xiaozhi.storage.spool import Spool
 from xiaozhi.storage.store import SessionStore
 
-__all__ = ["Spool", "devices_from_url", "dialogues_from_url", "store_from_url"]
+__all__ = [
+    "DirectRegistry",
+    "Spool",
+    "devices_from_url",
+    "direct_registry",
+    "dialogues_from_url",
+    "store_from_url",
+]
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
@@ -50,7 +58,25 @@ def devices_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDeviceRe
     :param url: as :func:`store_from_url`.
     :raises StoreError: as :func:`store_from_url`.
     """
-    return SqlDeviceRegistry(_dialect(url), reactor, name="device registry", pool_size=pool_size)
+    dialect = _registry_dialect(url)
+    return SqlDeviceRegistry(dialect, reactor, name="device registry", pool_size=pool_size)
+
+
+def direct_registry(url: str) -> DirectRegistry:
+    """The device registry for a program without a reactor.
+
+    :param url: as :func:`store_from_url`.
+    :raises StoreError: as :func:`store_from_url`.
+    """
+    return DirectRegistry(_registry_dialect(url))
+
+
+def _registry_dialect(url: str) -> Dialect:
+    try:
+        return _dialect(url)
+    except StoreError as error:
+        named = error.message.replace("store.url", "devices.url")
+        raise StoreError(error.code, named) from None
 
 
 def _dialect(url: str) -> Dialect:

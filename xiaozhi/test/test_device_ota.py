@@ -172,6 +172,92 @@ class AnswerTests(HttpCase):
         self.assertIsNotNone(ota.read(data, Flavour.PY_XIAOZHI).endpoint)
 
 
+@implementer(IAgent)
+class ScriptedAgent:
+    """Answers one request after the other; notes their addresses and bodies."""
+
+    def __init__(self, *answers: tuple[int, bytes] | Exception) -> None:
+        self.left = list(answers)
+        self.asked: list[tuple[str, bytes, str]] = []
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[Any]:
+        assert headers is not None and bodyProducer is not None
+        body = Body()
+        bodyProducer.startProducing(body)
+        [version] = headers.getRawHeaders("Activation-Version") or [""]
+        self.asked.append((uri.decode(), b"".join(body.pieces), version))
+        answer = self.left.pop(0)
+        return fail(answer) if isinstance(answer, Exception) else succeed(FakeResponse(*answer))
+
+
+class ActivationTests(HttpCase):
+    good = (200, json.dumps(GOOD).encode())
+    asked = (
+        200,
+        json.dumps({"activation": {"code": "123456", "message": "m", "challenge": "c"}}).encode(),
+    )
+    mute = (200, json.dumps({"activation": {"code": "123456"}}).encode())
+
+    def boot(
+        self, agent: ScriptedAgent, patience: float, flavour: Flavour = Flavour.FIRMWARE
+    ) -> tuple[Deferred[Boot], list[Boot]]:
+        shown: list[Boot] = []
+        work = ota.boot(agent, self.clock, "http://x/ota/", ME, flavour, patience, shown.append)
+        return Deferred.fromCoroutine(work), shown
+
+    def test_shows_the_code_and_asks_until_it_is_approved(self) -> None:
+        agent = ScriptedAgent(self.asked, (202, b"{}"), (202, b""), (200, b"{}"), self.good)
+        done, shown = self.boot(agent, 60)
+        self.assertEqual([(b.activation, b.message) for b in shown], [("123456", "m")])
+        self.assertEqual(agent.asked[1], ("http://x/ota/activate", b"{}", "1"))
+        self.clock.advance(3)
+        self.assertNoResult(done)
+        self.clock.advance(3)
+        self.assertIsNotNone(self.successResultOf(done).endpoint)
+        self.assertEqual(len(agent.asked), 5)
+
+    def test_as_py_xiaozhi_asks(self) -> None:
+        agent = ScriptedAgent(self.asked, (200, b"{}"), self.good)
+        done, _ = self.boot(agent, 60, Flavour.PY_XIAOZHI)
+        self.successResultOf(done)
+        url, body, version = agent.asked[1]
+        self.assertEqual((url, version), ("http://x/ota/activate", "2"))
+        self.assertEqual(json.loads(body)["Payload"]["challenge"], "c")
+
+    def test_other_answers_are_waited_for_longer(self) -> None:
+        lost = ConnectionRefusedError()
+        agent = ScriptedAgent(self.asked, (500, b""), lost, (200, b""), self.good)
+        done, _ = self.boot(agent, 60)
+        self.clock.advance(9)
+        self.assertEqual(len(agent.asked), 2)
+        self.clock.pump([1, 10])
+        self.assertIsNotNone(self.successResultOf(done).endpoint)
+
+    def test_without_a_challenge_only_ota_tells(self) -> None:
+        agent = ScriptedAgent(self.mute, self.good)
+        done, _ = self.boot(agent, 200)
+        self.clock.pump([10] * 9)
+        self.assertNoResult(done)
+        self.clock.pump([10])
+        self.assertIsNotNone(self.successResultOf(done).endpoint)
+
+    def test_patience(self) -> None:
+        done, shown = self.boot(ScriptedAgent(self.asked), 0)
+        self.assertIsNone(self.successResultOf(done).endpoint)
+        self.assertEqual(len(shown), 1)
+        done, _ = self.boot(ScriptedAgent(self.asked, *[(202, b"")] * 3), 7)
+        self.clock.pump([3, 3])
+        self.assertNoResult(done)
+        self.clock.advance(1)
+        self.assertIsNone(self.successResultOf(done).endpoint)
+
+
 class LimitTests(HttpCase):
     def fails(self, agent: FakeAgent, says: str) -> None:
         done = self.fetch(agent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import redirect_stderr
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
+from xiaozhi.ownership import Applicant, Claim, ClaimLimits, Registered, Unknown, fingerprint
+from xiaozhi.testing.database import memory_devices
 from xiaozhi.token import duration, run
 
 MAC = "aa:bb:cc:dd:ee:ff"
@@ -128,6 +131,68 @@ class TokenCommandTests(SynchronousTestCase):
         status, _, err = self.run_with("issue", "--device-id", MAC, "--config", str(config))
         self.assertEqual(status, 2)
         self.assertIn("auth.tll", err)
+
+    def devices(self, *argv: str) -> tuple[int, str, str]:
+        config = Path("devices.yaml")
+        config.write_text("state_dir: .\ndevices: {poll_interval: 1, max_devices: 9}\n")
+        return self.run_with("devices", *argv, "--config", str(config))
+
+    def test_devices(self) -> None:
+        registry = memory_devices(str(Path("devices.sqlite3")))
+        self.addCleanup(Path("devices.sqlite3").unlink)
+        self.successResultOf(registry.start())
+        self.addCleanup(registry.stop)
+        at = datetime.fromtimestamp(self.clock.seconds(), UTC)
+        limits = ClaimLimits()
+        owner, other = (Applicant(MAC, fingerprint(name), about="b/1") for name in ("c", "x"))
+
+        def ask(who: Applicant) -> Registered | Claim | None:
+            return self.successResultOf(registry.apply(who, Unknown.CLAIM, limits, at))
+
+        self.assertEqual(self.devices("list"), (0, "", ""))
+        ask(owner)
+        claim = ask(other)
+        assert isinstance(claim, Claim)
+        status, out, _ = self.devices("list")
+        self.assertEqual(status, 0)
+        self.assertRegex(
+            out,
+            rf"\Awaiting   {claim.code}  {MAC}  b/1, asked 1 times, code good for 30 minutes\n"
+            rf"approved          {MAC}  b/1, known since 2026-\S+, last seen \S+ \S+ UTC\n\Z",
+        )
+        spelt = f"{claim.code[:3]} {claim.code[3:]}"
+        status, out, _ = self.devices("approve", spelt)
+        self.assertEqual((status, out.split()[0]), (0, MAC))
+        self.assertIsInstance(ask(other), Registered)
+        status, out, _ = self.devices("revoke", MAC.upper())
+        self.assertEqual((status, out.split()[0]), (0, MAC))
+        self.assertIsInstance(ask(other), Claim)
+        self.assertIn("revoked ", self.devices("list")[1])
+        for argv, says in (
+            (("approve", claim.code), "no device waits"),
+            (("approve", "12345"), "six digits"),
+            (("approve", "１２３４５６"), "six digits"),
+            (("revoke", "a b"), "device id"),
+        ):
+            status, out, err = self.devices(*argv)
+            self.assertEqual((status, out, err.count("\n")), (2, "", 1), argv)
+            self.assertIn(says, err)
+
+    def test_devices_without_a_registry(self) -> None:
+        """Nothing is made where no service is: that would be the wrong place."""
+        for argv in (("list",), ("revoke", MAC), ("approve", "123456")):
+            status, out, err = self.devices(*argv)
+            self.assertEqual((status, out, err.count("\n")), (2, "", 1))
+            self.assertIn("there is no device registry", err)
+            self.assertFalse(Path("devices.sqlite3").exists())
+
+    def test_devices_of_a_bad_address(self) -> None:
+        config = Path(self.mktemp())
+        config.write_text("devices: {url: 'mysql://geheim@h/d'}\n")
+        status, _, err = self.run_with("devices", "list", "--config", str(config))
+        self.assertEqual(status, 2)
+        self.assertIn("devices.url: must be", err)
+        self.assertNotIn("geheim", err)
 
     def test_duration(self) -> None:
         for text, seconds in (("3600", 3600), ("90m", 5400), ("12H", 43200), ("2w", 1209600)):
