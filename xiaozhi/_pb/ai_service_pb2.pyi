@@ -23,6 +23,7 @@ class MessageType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MESSAGE_TYPE_AUDIO: _ClassVar[MessageType]
     MESSAGE_TYPE_OTHER: _ClassVar[MessageType]
     MESSAGE_TYPE_SAY: _ClassVar[MessageType]
+    MESSAGE_TYPE_LEAVE: _ClassVar[MessageType]
     MESSAGE_TYPE_PLAYBACK: _ClassVar[MessageType]
     MESSAGE_TYPE_CLOSE: _ClassVar[MessageType]
     MESSAGE_TYPE_ACK: _ClassVar[MessageType]
@@ -68,6 +69,7 @@ MESSAGE_TYPE_GOODBYE: MessageType
 MESSAGE_TYPE_AUDIO: MessageType
 MESSAGE_TYPE_OTHER: MessageType
 MESSAGE_TYPE_SAY: MessageType
+MESSAGE_TYPE_LEAVE: MessageType
 MESSAGE_TYPE_PLAYBACK: MessageType
 MESSAGE_TYPE_CLOSE: MessageType
 MESSAGE_TYPE_ACK: MessageType
@@ -98,7 +100,7 @@ RESPONSE_TYPE_HEARTBEAT: ResponseType
 RESPONSE_TYPE_DRAIN: ResponseType
 
 class ChatRequest(_message.Message):
-    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "hello", "listen", "chat", "abort", "mcp", "vision", "image", "iot", "goodbye", "other", "say", "playback", "close", "batch", "stream", "heartbeat", "resume")
+    __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "hello", "listen", "chat", "abort", "mcp", "vision", "image", "iot", "goodbye", "other", "say", "playback", "leave", "close", "batch", "stream", "heartbeat", "resume")
     MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +122,7 @@ class ChatRequest(_message.Message):
     OTHER_FIELD_NUMBER: _ClassVar[int]
     SAY_FIELD_NUMBER: _ClassVar[int]
     PLAYBACK_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
@@ -146,12 +149,13 @@ class ChatRequest(_message.Message):
     other: Other
     say: Say
     playback: Playback
+    leave: Leave
     close: SessionClose
     batch: RequestBatch
     stream: StreamOpen
     heartbeat: Heartbeat
     resume: Resume
-    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., say: _Optional[_Union[Say, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
+    def __init__(self, message_id: _Optional[str] = ..., device_id: _Optional[str] = ..., type: _Optional[_Union[MessageType, str]] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., ack: _Optional[int] = ..., credit: _Optional[int] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., hello: _Optional[_Union[SessionOpen, _Mapping]] = ..., listen: _Optional[_Union[Listen, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., mcp: _Optional[_Union[Json, _Mapping]] = ..., vision: _Optional[_Union[Vision, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., iot: _Optional[_Union[Json, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., other: _Optional[_Union[Other, _Mapping]] = ..., say: _Optional[_Union[Say, _Mapping]] = ..., playback: _Optional[_Union[Playback, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., stream: _Optional[_Union[StreamOpen, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
     __slots__ = ("message_id", "device_id", "type", "timestamp", "session_id", "sequence", "ack", "credit", "audio", "stt", "tts", "llm", "alert", "mcp", "system", "image", "iot", "goodbye", "other", "error", "pong", "close", "flush", "pause", "batch", "stream", "heartbeat", "opened", "language")
@@ -328,14 +332,18 @@ class SessionClose(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Listen(_message.Message):
-    __slots__ = ("state", "mode", "text")
+    __slots__ = ("state", "mode", "text", "turn", "packets")
     STATE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
     state: str
     mode: str
     text: str
-    def __init__(self, state: _Optional[str] = ..., mode: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+    turn: int
+    packets: int
+    def __init__(self, state: _Optional[str] = ..., mode: _Optional[str] = ..., text: _Optional[str] = ..., turn: _Optional[int] = ..., packets: _Optional[int] = ...) -> None: ...
 
 class Chat(_message.Message):
     __slots__ = ("text",)
@@ -404,6 +412,10 @@ class Say(_message.Message):
     TEXT_FIELD_NUMBER: _ClassVar[int]
     text: str
     def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class Leave(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Flush(_message.Message):
     __slots__ = ("turn",)

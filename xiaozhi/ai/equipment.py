@@ -13,12 +13,13 @@ from xiaozhi.ai.remembering.summary import make_memory
 from xiaozhi.ai.scripts import language_of
 from xiaozhi.ai.speaking.speech import Mouth
 from xiaozhi.ai.talklanguage import TalkLanguage
+from xiaozhi.ai.texts import text
 from xiaozhi.ai.thinking.abilities import Abilities
 from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.thinking.roles import Roles
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.values import NoteKind, Role
-from xiaozhi.wire.messages import Downlink, Language, SessionOpen
+from xiaozhi.wire.messages import Alert, Downlink, Language, SessionOpen
 
 
 def mouth_of(
@@ -40,6 +41,11 @@ def mouth_of(
         limits=assistant.settings.turn,
         phrases=assistant.phrases,
     )
+
+
+def not_heard(language: str) -> Alert:
+    """What the display says when sound was lost on its way."""
+    return Alert(text("deaf_title", language), text("deaf", language), "confused")
 
 
 def roles_of(opening: SessionOpen, assistant: Assistant) -> Roles:

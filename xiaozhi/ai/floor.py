@@ -21,6 +21,7 @@ class Floor:
 
     :param first: the number of the first turn; each has a higher one.
     :param over: called with nothing when a turn has come to its own end.
+    :ivar cut: the turn that came to its own end last was cut off at the edge.
     :ivar paused: the device is to be silent while somebody speaks over the answer.
     """
 
@@ -36,6 +37,7 @@ class Floor:
         self._pause_limit: IDelayedCall | None = None
         self._paused_at = 0.0
         self.paused = False
+        self.cut = False
 
     @property
     def taken(self) -> bool:
@@ -43,9 +45,9 @@ class Floor:
         return self._turn is not None
 
     @property
-    def playing(self) -> bool:
-        """Whether the device has begun to play it."""
-        return self._turn is not None and self._turn.playing
+    def started(self) -> bool:
+        """Whether the device has been told of it."""
+        return self._turn is not None and self._turn.started
 
     @property
     def turns(self) -> int:
@@ -126,4 +128,5 @@ class Floor:
             # Or what the edge still has of it would never be heard, nor its end.
             self.resume()
             self._turn = self._answer = None
+            self.cut = turn.timeline.cut
             self._over()

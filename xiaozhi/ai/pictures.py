@@ -13,6 +13,20 @@ _PLAIN_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})  # without a length
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
+def sent_picture(data: bytes, max_pixels: int) -> Picture:
+    """Check the picture of an ``image`` message.
+
+    :param data: empty: the message has a URL in its place.
+    :raises ProtocolError: as :func:`read_picture`, or ``unsupported``.
+    """
+    if not data:
+        raise ProtocolError("unsupported", "image.url: send the picture as data")
+    try:
+        return read_picture(data, max_pixels)
+    except ProtocolError as error:
+        raise ProtocolError(error.code, f"image.data: {error.message}") from None
+
+
 def read_picture(data: bytes, max_pixels: int) -> Picture:
     """Check a picture before anybody decodes it.
 

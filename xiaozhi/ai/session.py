@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
-from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -19,12 +18,12 @@ from xiaozhi import trace
 from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.bargein import BargeIn
-from xiaozhi.ai.equipment import mind_of, mouth_of, roles_of
+from xiaozhi.ai.equipment import mind_of, mouth_of, not_heard, roles_of
 from xiaozhi.ai.floor import Floor
 from xiaozhi.ai.hearing.ears import Ears
 from xiaozhi.ai.hearing.wake import is_wake_word
 from xiaozhi.ai.idle import Idle
-from xiaozhi.ai.pictures import read_picture
+from xiaozhi.ai.pictures import sent_picture
 from xiaozhi.ai.texts import text
 from xiaozhi.ai.thinking.abilities import Abilities
 from xiaozhi.ai.timeline import Overheard
@@ -33,35 +32,13 @@ from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, ISessionEvents, ISessionLink
 from xiaozhi.values import Transcript
-from xiaozhi.wire.messages import (
-    Abort,
-    Alert,
-    Audio,
-    Chat,
-    Downlink,
-    Error,
-    Goodbye,
-    Image,
-    Iot,
-    Listen,
-    ListenMode,
-    ListenState,
-    Mcp,
-    Ping,
-    Playback,
-    PlaybackState,
-    Pong,
-    Say,
-    SessionOpen,
-    Unknown,
-    Uplink,
-    Vision,
-)
-
-T = TypeVar("T")
+from xiaozhi.wire import messages as m
 
 # More turns than one incarnation of a session has.
 _TURNS = 1_000_000
+
+# How a session ends when the AI's process stops, and when the edge's does.
+_WE_STOP, _EDGE_STOPS = "moving", "draining"
 
 # Seconds without a packet after which a microphone is closed.
 _OPEN_MICROPHONE = 2.0
@@ -83,19 +60,19 @@ class Session:
 
     _log = Logger()
 
-    def __init__(self, opening: SessionOpen, link: ISessionLink, assistant: Assistant) -> None:
+    def __init__(self, opening: m.SessionOpen, link: ISessionLink, assistant: Assistant) -> None:
         self._id = opening.session_id
         self._link = link
         self._assistant = assistant
         self._counts = assistant.counts
-        # What was received last; a turn is begun by it.
-        self._request: trace.Request | None = None
+        self._request: trace.Request | None = None  # what was received last
         self._clock: IReactorTime = assistant.clock
         self.state = State.IDLE
-        self._mode = ListenMode.AUTO
+        self._mode = m.ListenMode.AUTO
         self._ending = False
         self._sound = 0.0  # when some came last
-        self._leaving = False  # the process stops: away when nothing is going on
+        self._leaving = ""  # a process stops: with what code to end at rest
+        self._released = False  # a press is over and being recognised
         self._gate = Gate(is_open=True)
         self._abilities = Abilities(opening, self._send, assistant, self._end_after_answer)
         self._ears = Ears(
@@ -110,7 +87,12 @@ class Session:
         )
         self._tray = assistant.desk.tray(self._handle)
         self._announcements = Announcements(
-            self._id, assistant.settings.announcements, self._may_announce, self._announce
+            self._id,
+            assistant.settings.announcements,
+            assistant.settings.announce,
+            self._clock,
+            self._may_announce,
+            self._begin,
         )
         self._roles = roles_of(opening, assistant)
         for tool in self._roles.tools:
@@ -135,19 +117,19 @@ class Session:
             opening.device.device_id, assistant.settings.idle, self._clock, self._quiet
         )
 
-    def _send(self, message: Downlink) -> None:
-        if type(message) is not Audio:
+    def _send(self, message: m.Downlink) -> None:
+        if type(message) is not m.Audio:
             self._counts.messages.add("down", type(message).__name__.lower())
         self._link.send(message)
 
     # --- from the edge ----------------------------------------------------------------
 
-    def received(self, message: Uplink) -> None:
+    def received(self, message: m.Uplink) -> None:
         self._tray.put(message, trace.current())
 
-    def _handle(self, message: Uplink, request: trace.Request | None) -> None:
+    def _handle(self, message: m.Uplink, request: trace.Request | None) -> None:
         self._request = request
-        if type(message) is Audio:
+        if type(message) is m.Audio:
             self._counts.frames_up += 1
             self._hear(message)
         else:
@@ -156,37 +138,37 @@ class Session:
         if self._leaving:
             self._leave_at_rest()
 
-    def _told(self, message: Uplink) -> None:
+    def _told(self, message: m.Uplink) -> None:
         match message:
-            case Listen(state=ListenState.START, mode=mode):
-                self._listen(mode)
-            case Listen(state=ListenState.STOP):
-                self._listen_stopped()
-            case Listen(text=words):
+            case m.Listen(state=m.ListenState.START, mode=mode, turn=turn):
+                self._listen(mode, turn)
+            case m.Listen(state=m.ListenState.STOP, packets=packets):
+                self._listen_stopped(packets)
+            case m.Listen(text=words):
                 self._detected(words)
-            case Chat(text=words):
+            case m.Chat(text=words):
                 self._typed(words)
-            case Say(text=words):
+            case m.Say(text=words):
                 self._announcements.ask(words)
-            case Abort():
+            case m.Abort():
                 self._stop_answer()
+                self._announcements.interrupted()
                 self._rest()
-            case Playback(state=state):
-                if state is PlaybackState.FLUSHED and message.turn == self._floor.turns:
-                    # A goodbye that was cut off is none; of an older turn it may come late.
-                    self._ending = False
-                self._floor.playback(message)
-            case Mcp() | Iot():
+            case m.Playback():
+                self._played(message)
+            case m.Mcp() | m.Iot():
                 self._abilities.received(message)
-            case Image():
+            case m.Image():
                 self._shown(message)
-            case Vision(command=command):
-                self._send(Error("unsupported", f"vision command {command!r}"))
-            case Ping():
-                self._send(Pong(int(self._assistant.seconds() * 1000)))
-            case Goodbye():
+            case m.Vision(command=command):
+                self._send(m.Error("unsupported", f"vision command {command!r}"))
+            case m.Ping():
+                self._send(m.Pong(int(self._assistant.seconds() * 1000)))
+            case m.Goodbye():
                 self._end("goodbye")
-            case Unknown(type=kind):
+            case m.Leave():
+                self._leaving = _EDGE_STOPS
+            case m.Unknown(type=kind):
                 self._log.debug("{session_id}: ignored a {kind}", session_id=self._id, kind=kind)
 
     def pause_sending(self) -> None:
@@ -198,17 +180,20 @@ class Session:
     def interrupted(self) -> None:
         """Only the edge is told that."""
 
-    def restored(self) -> tuple[Uplink, ...]:
+    def restored(self) -> tuple[m.Uplink, ...]:
         """Only the edge is asked that."""
         return ()
 
     def draining(self) -> None:
-        self._leaving = True
+        self._leaving = self._leaving or _WE_STOP
         self._leave_at_rest()
 
     def _leave_at_rest(self) -> None:
-        if self._resting and (self.state is State.IDLE or not self._ears.busy):
-            self._end("moving")
+        # Announcements do not move along.
+        stays = self._leaving == _WE_STOP and self._announcements.waiting
+        quiet = self.state is State.IDLE or not self._ears.busy
+        if self._leaving and self._resting and quiet and not stays:
+            self._end(self._leaving)
 
     def dismiss(self, code: str) -> None:
         """End the session now, whatever is going on."""
@@ -231,56 +216,62 @@ class Session:
 
     # --- listening ----------------------------------------------------------------------
 
-    def _hear(self, audio: Audio) -> None:
+    def _hear(self, audio: m.Audio) -> None:
         # In Idle it is the burst before a wake word is told, or a client that
         # sends before it says so (§4.4); in Answering, what an open microphone
         # picks up, of which only realtime devices know their own voice.
         listening = self.state is State.LISTENING
         if not listening and not (
-            self.state is State.ANSWERING and self._mode is ListenMode.REALTIME
+            self.state is State.ANSWERING and self._mode is m.ListenMode.REALTIME
         ):
             return
         self._sound = self._clock.seconds()
         if audio.payload:
             self._ears.hear(audio.payload)
-        elif listening and (self._ears.busy or self._mode is not ListenMode.REALTIME):
+        elif listening and (self._ears.busy or self._mode is not m.ListenMode.REALTIME):
             # A browser ends a recording with an empty packet (§13); in realtime that is
             # the end of what is being said and no more.
-            self._listen_stopped()
+            self._listen_stopped(0)
         # What was heard may have been a noise.
         self._announcements.offer()
 
-    def _listen(self, mode: ListenMode) -> None:
+    def _listen(self, mode: m.ListenMode, turn: int) -> None:
+        """:param turn: the one that the device interrupts, as the edge judges it."""
         self._mode = mode
+        manual = mode is m.ListenMode.MANUAL
         if self.state is State.ANSWERING:
-            # Right after a `detect` that is being answered, start only says the
-            # mode; once the device plays, or by a press, it interrupts (§4.6).
-            if mode is not ListenMode.MANUAL and not self._floor.playing:
+            # What the edge has not seen, the device cannot have heard: then the start
+            # belongs to what was before, and only says the mode (§4.4, §4.6).
+            unheard = self._released and not self._floor.started
+            if not (manual or unheard or turn == self._floor.turns):
                 return
             self._stop_answer()
+            self._announcements.interrupted()
         self.state = State.LISTENING
-        self._ears.listen(manual=mode is ListenMode.MANUAL)
-        if mode is ListenMode.MANUAL:
+        self._ears.listen(manual=manual)
+        if manual:
             self._barge_in.forget()
             self._idle.busy()
         else:
             self._idle.listening()
+            self._announcements.started()
 
-    def _listen_stopped(self) -> None:
+    def _listen_stopped(self, packets: int) -> None:
+        """:param packets: of sound that the device has sent since it was pressed."""
         if self.state is not State.LISTENING:
             return
         self._idle.busy()
-        deaf = self._ears.deaf
+        manual = self._mode is m.ListenMode.MANUAL
+        lost = manual and self._ears.packets < packets
         recognition = self._ears.take()
-        if recognition is not None and not deaf:
+        if recognition is not None:
             self._uttered(recognition)
+            self._released = manual
             return
         self.state = State.IDLE
-        if recognition is not None:
+        if lost:
             # It grew too old on its way, and the person waits for an answer.
-            recognition.cancel()
-            title, words = (text(key, self._mind.talk.current) for key in ("deaf_title", "deaf"))
-            self._link.send(Alert(title, words, "confused"))
+            self._send(not_heard(self._mind.talk.current))
         self._announcements.offer()
 
     def _uttered(self, recognition: IRecognition) -> None:
@@ -312,12 +303,12 @@ class Session:
     def _undisturbed(self) -> None:
         """Nobody has said anything over the answer."""
         self._announcements.offer()
-        if self._leaving:
-            self._leave_at_rest()
+        self._leave_at_rest()
 
     def _talked_over(self) -> None:
         """Somebody speaks on and on over the answer: it is listened to."""
         self._stop_answer()
+        self._announcements.interrupted()
         self.state = State.LISTENING
         self._idle.listening()
 
@@ -334,25 +325,23 @@ class Session:
             self._begin(lambda turn: turn.greet(words, greeting))
         elif self.state is State.ANSWERING:
             self._stop_answer()
+            self._announcements.interrupted()
             self._ears.forget()
             self._rest()
-        elif self._mode is not ListenMode.MANUAL:
+        elif self._mode is not m.ListenMode.MANUAL:
             self._ears.listen(manual=False)
         self._ears.skip(wake.tail)
 
     def _typed(self, words: str) -> None:
         if words.strip():
-            self._begin(lambda turn: turn.answer(_now(Transcript(words))))
+            self._begin(lambda turn: turn.answer(_typed(words)))
 
-    def _shown(self, image: Image) -> None:
+    def _shown(self, image: m.Image) -> None:
         question = image.text or text("photo_question", self._mind.talk.current)
-        if not image.data:
-            self._send(Error("unsupported", "image.url: send the picture as data"))
-            return
         try:
-            picture = read_picture(image.data, self._assistant.settings.max_pixels)
+            picture = sent_picture(image.data, self._assistant.settings.max_pixels)
         except ProtocolError as error:
-            self._send(Error(error.code, f"image.data: {error.message}"))
+            self._send(m.Error(error.code, error.message))
             return
         vision = self._assistant.providers.vlllm
         self._begin(lambda turn: turn.recite(question, vision.describe(picture, question)))
@@ -372,6 +361,7 @@ class Session:
         :param anew: whatever is being said meanwhile is not listened to.
         """
         self._idle.busy()
+        self._released = False
         # A goodbye that was talked over is none.
         self._ending = ending
         if anew:
@@ -388,9 +378,24 @@ class Session:
         if self._ending:
             self._end("farewell")
             return
+        if self._floor.cut:
+            self._announcements.interrupted()
+        else:
+            self._announcements.answered(starts=self._mode is m.ListenMode.AUTO)
         self._rest()
-        if self._leaving:
-            self._leave_at_rest()
+        self._leave_at_rest()
+
+    def _played(self, report: m.Playback) -> None:
+        current = report.turn == self._floor.turns
+        if current and report.state is m.PlaybackState.FLUSHED:
+            # A goodbye that was cut off is none; of an older turn it may come late.
+            self._ending = False
+        self._floor.playback(report)
+        early = current and report.state is m.PlaybackState.FINISHED and self._floor.taken
+        if early and self._leaving == _EDGE_STOPS:
+            # The edge lets no further sentence begin.
+            self._stop_answer()
+            self._rest()
 
     def _stop_answer(self) -> None:
         self._barge_in.forget()
@@ -402,7 +407,7 @@ class Session:
     def _rest(self) -> None:
         """After an answer: on with listening, except by button. Realtime devices
         do not ask again, and a browser does not either (§4.4, §13)."""
-        if self._mode is ListenMode.MANUAL:
+        if self._mode is m.ListenMode.MANUAL:
             self.state = State.IDLE
             self._ears.forget()
         else:
@@ -431,10 +436,7 @@ class Session:
         return self.state in (State.IDLE, State.LISTENING) and not self._barge_in.deciding
 
     def _may_announce(self) -> bool:
-        return self._resting and not self._ears.busy
-
-    def _announce(self, words: str) -> None:
-        self._begin(lambda turn: turn.announce(words))
+        return self._resting and not self._ears.busy and self._leaving != _EDGE_STOPS
 
     def _end_after_answer(self) -> None:
         self._ending = True
@@ -444,5 +446,5 @@ class Session:
         self._link.close(code, "")
 
 
-async def _now(value: T) -> T:
-    return value
+async def _typed(words: str) -> Transcript:
+    return Transcript(words)

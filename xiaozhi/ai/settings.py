@@ -269,6 +269,20 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rehearse: bool = True
 
 
+class AnnounceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When what others have posted is said.
+
+    :ivar ready: longest wait, after an answer, for a device in auto mode to say that it
+        listens again.
+    :ivar again: quiet time after the person wanted silence, before anything is announced.
+    :ivar tries: how often one announcement is begun, if it is cut short each time.
+    """
+
+    ready: Annotated[float, Meta(ge=0, le=60)] = 1.0
+    again: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    tries: Annotated[int, Meta(ge=1, le=100)] = 3
+
+
 class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about a session.
 
@@ -296,3 +310,4 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     device_roles: dict[str, str] = {}
     max_pixels: Pixels = 40_000_000
     announcements: Annotated[int, Meta(ge=1, le=1000)] = 16
+    announce: AnnounceSettings = AnnounceSettings()

@@ -64,6 +64,11 @@ class Turn:
         """When what of it happened."""
         return self._timeline
 
+    @property
+    def started(self) -> bool:
+        """Whether the device has been told of it."""
+        return self._speech is not None
+
     async def answer(self, heard: Awaitable[Transcript], *, spoken: bool = False) -> bool:
         """Answer what was said.
 

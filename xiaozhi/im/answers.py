@@ -26,6 +26,9 @@ class Departing(Protocol):
     def depart(self, code: str) -> None:
         """The AI ended the session."""
 
+    def forsaken(self) -> None:
+        """The AI is lost."""
+
     def microphone(self) -> m.Listen | None:
         """What opened the device's microphone; None: it is closed."""
 
@@ -59,7 +62,6 @@ class Answers:
     """
 
     __slots__ = (
-        "_answered",
         "_down",
         "_edge",
         "_link",
@@ -103,7 +105,6 @@ class Answers:
         self._shown = ""
         # An alert waits for the device to have played what it has.
         self._telling = False
-        self._answered: Callable[[], None] | None = None
 
     def received(self, message: m.Uplink | m.Downlink) -> None:
         """Send it to the device: speech at its pace, the rest at once."""
@@ -133,7 +134,7 @@ class Answers:
                 if self.asked is not Asked.PICTURE:
                     self.question = message.text
                 shown, self._shown = self._shown, ""
-                if message.text != shown:
+                if not shown or message.text != shown:
                     down.text(message)
             case m.Language():
                 self.language = message.language
@@ -156,22 +157,11 @@ class Answers:
                     "the AI sent a {kind}, which is nothing for a device",
                     kind=type(message).__name__,
                 )
-        if self._answered is not None:
-            self.settle()
 
-    def when_answered(self, call: Callable[[], None]) -> None:
-        """Call once the answer to what was understood can be heard, or nobody wants
-        it any more: now or later. ``stt`` and the turn behind it may come in two
-        batches of the bridge."""
-        self._answered = call
-        self.settle()
-
-    def settle(self) -> None:
-        """What is waited for may have come, or been given up."""
-        call = self._answered
-        if call is not None and not self.question and self.asked is not Asked.PICTURE:
-            self._answered = None
-            call()
+    @property
+    def waited_for(self) -> bool:
+        """Whether the device has asked something that nothing has been answered to yet."""
+        return bool(self.question) or self.asked is not Asked.NOTHING
 
     def pause_sending(self) -> None:
         """The AI has enough: leave the device's messages in its socket."""
@@ -215,6 +205,7 @@ class Answers:
         self._down.finish()
         if lost:
             self._tell()
+        self._link.forsaken()
 
     def restored(self) -> list[m.Uplink]:
         """What another AI process must know: that the device listens, and what it

@@ -9,11 +9,20 @@ from xiaozhi.im.alertsound import AlertSound
 from xiaozhi.im.edge import Edge
 from xiaozhi.im.pacer import Pacer
 from xiaozhi.im.record import audio_content, content_of, label_of, type_of
+from xiaozhi.im.turncontrol import TurnControl
 from xiaozhi.interfaces import IDeviceTransport, ISessionLink
 from xiaozhi.values import Direction
 from xiaozhi.wire.frames import Pack, pack_v1
 from xiaozhi.wire.jsontext import Dialect, render
-from xiaozhi.wire.messages import Alert, Audio, Playback, PlaybackState, ServerText, Tts
+from xiaozhi.wire.messages import (
+    Alert,
+    Audio,
+    Playback,
+    PlaybackState,
+    ServerText,
+    Tts,
+    TtsState,
+)
 
 
 class Delivery:
@@ -33,6 +42,9 @@ class Delivery:
         "_dialect",
         "_edge",
         "_frames",
+        "_held_stop",
+        "_hold_tick",
+        "_holding",
         "_octets",
         "_open",
         "_pacer",
@@ -41,14 +53,20 @@ class Delivery:
         "_session",
         "_session_id",
         "_transport",
+        "_turns",
+        "_winding_up",
         "active",
         "alert_sound",
         "congested",
         "refused",
     )
 
-    def __init__(self, edge: Edge, transport: IDeviceTransport, session_id: str) -> None:
+    def __init__(
+        self, edge: Edge, transport: IDeviceTransport, session_id: str, turns: TurnControl
+    ) -> None:
+        """:param turns: is told of each ``tts stop``."""
         self._edge = edge
+        self._turns = turns
         self._transport = transport
         self._session_id = session_id
         self._session: ISessionLink | None = None
@@ -60,6 +78,11 @@ class Delivery:
         # Bound: an alert about an outage, a drain, a farewell.
         self._rest: list[Callable[[], None]] = []
         self._open = True
+        self._winding_up = False
+        # The stop of a turn that was cut by a button which is still pressed.
+        self._holding = False
+        self._held_stop: Tts | None = None
+        self._hold_tick = 0
         self._backlog = 0
         self.active = edge.clock.seconds()
         self.congested: float | None = None
@@ -124,9 +147,14 @@ class Delivery:
         return self._pacer is not None and self._pacer.busy
 
     @property
-    def playing(self) -> bool:
-        """Whether the device has sound of a turn that is not over."""
-        return self._pacer is not None and self._pacer.playing
+    def turn(self) -> int | None:
+        """The turn the device is in, if any."""
+        return self._pacer.turn if self._pacer is not None else None
+
+    @property
+    def heard_since(self) -> float | None:
+        """When the device was sent the first sound of the turn it is in; None: none."""
+        return self._pacer.heard_since if self._pacer is not None else None
 
     @property
     def unfinished(self) -> bool:
@@ -169,12 +197,32 @@ class Delivery:
         if paused or self._pacer is not None:
             (self._pacer or self._paced()).pause(turn, paused=paused)
 
-    def cut(self) -> None:
+    def cut(self, *, hold: bool = False) -> None:
         """The device wants silence. Outside a turn nothing is sent: a device is in
         ``speaking`` only between our start and our stop, and a stop too many could
-        end the next turn (§4.5)."""
+        end the next turn (§4.5).
+
+        :param hold: keep the ``tts stop`` back until :meth:`let_go`, the next turn or
+            ``pacer.stop_hold``. py-xiaozhi closes its microphone at a ``tts stop``, even
+            while its button is pressed (§10).
+        """
         if self._pacer is not None:
+            self._holding = hold
             self._pacer.cut()
+            self._holding = False
+
+    def let_go(self) -> None:
+        """Send the ``tts stop`` that is held back, if there is one."""
+        stop, self._held_stop = self._held_stop, None
+        if stop is not None:
+            self._edge.timeouts.cancel(self._hold_tick, self.let_go)
+            self.tell(stop)
+
+    def wind_up(self) -> None:
+        """Begin no further sentence."""
+        self._winding_up = True
+        if self._pacer is not None:
+            self._pacer.wind_up()
 
     def finish(self) -> None:
         """Nothing more comes from the AI: end the turn when it has been played."""
@@ -188,6 +236,10 @@ class Delivery:
         else:
             call()
 
+    def at_rest(self, call: Callable[[], None]) -> None:
+        """As :meth:`when_rested`, but never now."""
+        self._rest.append(call)
+
     def _paced(self) -> Pacer:
         edge = self._edge
         self._pacer = Pacer(
@@ -200,6 +252,8 @@ class Delivery:
         )
         if self.congested is not None or not self._open:
             self._pacer.block()
+        if self._winding_up:
+            self._pacer.wind_up()
         return self._pacer
 
     # --- the socket -----------------------------------------------------------------------
@@ -231,12 +285,25 @@ class Delivery:
         self._open = False
         self._session = None
         self._rest.clear()
+        if self._held_stop is not None:
+            self._edge.timeouts.cancel(self._hold_tick, self.let_go)
+            self._held_stop = None
         if self._pacer is not None:
             self._record(self._pacer.close())
 
     # --- PacerOutput ------------------------------------------------------------------------
 
     def tell(self, message: Tts) -> None:
+        if message.state is TtsState.STOP:
+            now = self._edge.clock.seconds()
+            if self._holding:
+                self._held_stop = message
+                due = now + self._edge.settings.pacer.stop_hold
+                self._hold_tick = self._edge.timeouts.at(due, self.let_go)
+                return
+            self._turns.stopped(now)
+        elif message.state is TtsState.START:
+            self.let_go()
         self.text(message)
 
     def play(self, audio: Audio) -> None:

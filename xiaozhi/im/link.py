@@ -14,11 +14,14 @@ from twisted.logger import Logger
 
 from xiaozhi.errors import ProtocolError
 from xiaozhi.im import closecodes
-from xiaozhi.im.answers import Answers, Asked
+from xiaozhi.im.answers import Answers
 from xiaozhi.im.delivery import Delivery
+from xiaozhi.im.departure import Departure
 from xiaozhi.im.edge import Edge
+from xiaozhi.im.intake import Intake
 from xiaozhi.im.limits import Allowance
 from xiaozhi.im.record import Record, label_of, type_of
+from xiaozhi.im.turncontrol import TurnControl
 from xiaozhi.im.vigil import Vigil
 from xiaozhi.interfaces import IDeviceTransport, ISessionLink
 from xiaozhi.values import SessionStatus
@@ -56,16 +59,18 @@ class DeviceLink:
         "_announced",
         "_answers",
         "_closed",
+        "_departure",
         "_down",
         "_early",
         "_edge",
         "_hello",
         "_host",
-        "_listening",
+        "_intake",
         "_owner",
         "_session",
         "_record",
         "_transport",
+        "_turns",
         "_unpack",
         "_vigil",
         "device",
@@ -93,12 +98,11 @@ class DeviceLink:
         self._host = host
         self.device = device
         self.session_id = edge.new_session_id()
-        self._down = Delivery(edge, transport, self.session_id)
+        self._turns = TurnControl(edge.settings.link)
+        self._down = Delivery(edge, transport, self.session_id, self._turns)
         self._alert_sound = self._down.alert_sound
         self._session: ISessionLink | None = None
         self._hello: m.Hello | None = None
-        # What opened the microphone, as far as we have been told.
-        self._listening: m.Listen | None = None
         self._unpack: Unpack = unpack_v1
         self._allowance = Allowance(edge.settings.limits, edge.clock.seconds())
         self._record = Record(edge.journal, self.session_id, self._received)
@@ -106,6 +110,8 @@ class DeviceLink:
         keep = self._keep if stays else None
         self._vigil = Vigil(edge, transport, self._down, self._shut, self._touch, keep)
         self._answers = Answers(self, edge, transport, self._down, self._vigil, self._record)
+        self._intake = Intake(self._down, self._turns, self._answers, self._record)
+        self._departure = Departure(self._down, self._answers, self._turns, self.go_away)
         self._early = 0
         self._closed = False
 
@@ -153,6 +159,9 @@ class DeviceLink:
             return
         if self._answers.outage is not None:
             self._answers.heard(audio.payload, now)
+        if not audio.payload:
+            # A browser ends a recording so (§13).
+            self._down.let_go()
         session.send(audio)
 
     def text_received(self, text: str) -> None:
@@ -266,11 +275,6 @@ class DeviceLink:
         self._owner.greeted(self)
 
     def _take(self, message: m.DeviceText, now: float) -> None:
-        answers = self._answers
-        if self._silences(message):
-            answers.asks(Asked.NOTHING)
-            # At once, however far the AI is (§4.6).
-            self._down.cut()
         match message:
             case m.Ping():
                 self._down.text(m.Pong(int(self._edge.wall() * 1000)))
@@ -278,56 +282,18 @@ class DeviceLink:
             case m.Goodbye():
                 self._shut(closecodes.NORMAL, "goodbye")
                 return
-            case m.Abort():
-                self._record.utterance_over()
-            case m.Listen():
-                self._listens(message)
-            case m.Chat():
-                answers.asks(Asked.WORDS, message)
-            case m.Image():
-                answers.asks(Asked.PICTURE, message)
-            case _:
-                pass
+        sent = self._intake.take(message, now)
         # Hello has been taken care of by the caller.
-        assert not isinstance(message, m.Hello)
+        assert not isinstance(sent, m.Hello)
         # None: the AI has said goodbye, and what it said is still being heard.
         if self._session is not None:
-            self._session.send(message)
-        answers.missed(now)
-        answers.settle()
-
-    def _listens(self, message: m.Listen) -> None:
-        self._record.utterance_over()
-        match message.state:
-            case m.ListenState.START:
-                # After a turn devices begin to listen by themselves: nothing new asked.
-                self._answers.listens()
-                if message.mode is m.ListenMode.MANUAL:
-                    self._alert_sound.pressed()
-                self._listening = message
-            case m.ListenState.STOP:
-                pressed, self._listening = self._listening, None
-                said = (message,) if pressed is None else (pressed, message)
-                self._answers.asks(Asked.SOUND, *said)
-            case m.ListenState.DETECT:
-                self._answers.asks(Asked.WORDS, message)
-
-    def _silences(self, message: m.DeviceText) -> bool:
-        """Whether the device wants to hear no more of the present answer."""
-        match message:
-            case m.Abort() | m.Image():
-                return True
-            case m.Chat(text=words) | m.Listen(state=m.ListenState.DETECT, text=words):
-                return bool(words.strip())
-            case m.Listen(state=m.ListenState.START, mode=mode):
-                # Right after a `detect` that is being answered it only says the mode.
-                return mode is m.ListenMode.MANUAL or self._down.playing
-            case _:
-                return False
+            self._session.send(sent)
+        self._answers.missed(now)
+        self._departure.check()
 
     def microphone(self) -> m.Listen | None:
         """What opened the microphone, as far as we have been told."""
-        return self._listening
+        return self._turns.microphone
 
     def retract(self, unwanted: Callable[[Any], bool]) -> None:
         """Take back what the AI has not received."""
@@ -337,8 +303,16 @@ class DeviceLink:
     def depart(self, code: str) -> None:
         """The AI ended the session: what is being said is heard to its end first."""
         self._session = None
+        self._down.let_go()
+        if self._departure.begun:
+            self._departure.at_rest()
+            return
         ws_code = closecodes.OF_SESSION.get(code, closecodes.INTERNAL)
         self._down.when_rested(lambda: self._shut(ws_code, code))
+
+    def forsaken(self) -> None:
+        """The AI is lost: nobody is answered any more before the process stops."""
+        self._departure.at_rest()
 
     # --- from the gateway ------------------------------------------------------------------------
 
@@ -371,9 +345,10 @@ class DeviceLink:
         self._shut(closecodes.POLICY, reason)
 
     def drain(self) -> None:
-        """The process stops: let what was understood be answered to its end, then go."""
+        """The process stops: let the device go when the sentence has been heard."""
         if not self._closed:
-            self._answers.when_answered(lambda: self._down.when_rested(self.go_away))
+            reachable = self._edge.bridge.available
+            self._departure.begin(self._session if reachable else None)
 
     def go_away(self) -> None:
         """The process stops now."""
@@ -408,6 +383,7 @@ class DeviceLink:
 
     def _shut(self, code: int, reason: str) -> None:
         if not self._closed:
+            self._down.let_go()
             self._end(code, reason, reason)
             self._transport.close(code, reason)
 

@@ -70,6 +70,7 @@ class Pacer:
         "_ended",
         "_frame_ms",
         "_frames",
+        "_heard_since",
         "_held",
         "_late",
         "_lead",
@@ -80,10 +81,13 @@ class Pacer:
         "_pumping",
         "_queue",
         "_sent_ms",
+        "_sentences",
         "_settings",
+        "_speaking",
         "_tail",
         "_turn",
         "_wheel",
+        "_winding_up",
         "overflowed",
         "stale",
     )
@@ -129,6 +133,12 @@ class Pacer:
         self._paused: int | None = None
         self._blocked = False
         self._held = False
+        # When the first sound of the open turn was sent.
+        self._heard_since = 0.0
+        # Sentences of the newest turn, and whether the device has begun the open turn's.
+        self._sentences = 0
+        self._speaking = False
+        self._winding_up = False
         self.stale = 0
         self.overflowed = 0
 
@@ -138,14 +148,19 @@ class Pacer:
         return self._turn is not None or bool(self._queue)
 
     @property
-    def playing(self) -> bool:
-        """Whether the device has been sent sound of a turn that is not over."""
-        return self._turn is not None and self._sent_ms > 0
-
-    @property
     def unfinished(self) -> bool:
         """Whether a turn still takes sentences and packets."""
         return self._tail is not None
+
+    @property
+    def turn(self) -> int | None:
+        """The turn the device is in: its start was sent, its stop was not."""
+        return self._turn
+
+    @property
+    def heard_since(self) -> float | None:
+        """When the device was sent the first sound of the turn it is in; None: none."""
+        return self._heard_since if self._turn is not None and self._sent_ms else None
 
     @property
     def frames(self) -> int:
@@ -191,6 +206,10 @@ class Pacer:
         if message.state is TtsState.START:
             self._begin(message)
         elif message.turn == self._tail:
+            if message.state is TtsState.SENTENCE_START:
+                self._sentences += 1
+                if self._winding_up and self._sentences > 1:
+                    message = Tts(TtsState.STOP, turn=message.turn)
             self._queue.append(message)
             if message.state is TtsState.STOP:
                 self._tail = None
@@ -206,6 +225,7 @@ class Pacer:
             self.flush(self._tail)
         self._ended = max(self._ended, turn)
         self._tail = turn
+        self._sentences = 0
         self._queue.append(start)
 
     def flush(self, turn: int) -> None:
@@ -254,6 +274,36 @@ class Pacer:
         # Those that wait go first, or ending the open one would start them.
         for turn in sorted(turns, key=lambda turn: turn == self._turn):
             self.flush(turn)
+
+    def wind_up(self) -> None:
+        """Begin no further sentence: the one that is being played is the last; of a turn
+        that has not begun one, the first."""
+        self._winding_up = True
+        turn = self._turn
+        if turn is None:
+            if not self._queue:
+                return
+            turn = self._queue[0].turn
+        for other in sorted({item.turn for item in self._queue} - {turn}):
+            self.flush(other)
+        speaking = self._turn is not None and (self._speaking or self._sent_ms > 0)
+        if speaking:
+            self._sentences = max(self._sentences, 1)
+        kept: deque[Tts | Audio] = deque()
+        for item in self._queue:
+            if isinstance(item, Tts) and item.state is TtsState.SENTENCE_START:
+                if speaking:
+                    break
+                speaking = True
+            kept.append(item)
+        else:
+            return  # What more comes is judged when it comes.
+        kept.append(Tts(TtsState.STOP, turn=turn))
+        if self._tail == turn:
+            self._tail = None
+        self._queue = kept
+        self._count()
+        self._pump()
 
     def finish(self) -> None:
         """The AI is gone: play what is there, then stop."""
@@ -368,15 +418,18 @@ class Pacer:
         self._ease()
         self._output.play(audio)
         if first:
+            self._heard_since = now
             self._output.report(Playback(audio.turn, PlaybackState.STARTED))
 
     def _tell(self, message: Tts, now: float) -> None:
         if message.state is TtsState.START:
+            self._speaking = False
             self._turn = message.turn
             self._play_at = self._sent_ms = 0.0
             self._not_before = now + self._settings.start_gap
             self._output.tell(message)
         elif message.state is TtsState.SENTENCE_START:
+            self._speaking = True
             self._output.tell(message)
         else:
             self._turn = None

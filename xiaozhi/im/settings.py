@@ -23,6 +23,8 @@ class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     :ivar start_gap: seconds from ``tts start`` to the first packet; earlier
         ones can be lost while the device clears its queue.
     :ivar stop_margin: seconds from the estimated end of playback to ``tts stop``.
+    :ivar stop_hold: longest seconds a ``tts stop`` is held back while the button is
+        pressed over an answer; longer than a press can last.
     :ivar high_water: packets waiting here at which the AI is asked to hold back.
     :ivar low_water: packets at which it may go on.
     :ivar max_frames: packets that may wait; the newest beyond it are dropped.
@@ -31,6 +33,7 @@ class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lead_frames: Annotated[int, Meta(ge=0, le=10)] = 2
     start_gap: Annotated[float, Meta(ge=0, le=1)] = 0.06
     stop_margin: Annotated[float, Meta(ge=0, le=5)] = 0.12
+    stop_hold: Seconds = 60.0
     high_water: Count = 100
     low_water: Annotated[int, Meta(ge=0, le=10_000_000)] = 50
     max_frames: Count = 1000
@@ -83,6 +86,12 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar close_timeout: from our Close frame to dropping TCP: devices do not
         echo it (§1.1).
     :ivar congestion_timeout: how long a device may leave its socket unread.
+    :ivar restart_timeout: how long after a ``tts stop`` the ``listen start`` may come by
+        which a device in auto mode goes on; it plays out what it has first (§4.4). Such a
+        start interrupts nothing.
+    :ivar follow_timeout: the same for the start that follows an ``abort`` or ``detect``.
+    :ivar reaction_time: how long a turn must have been heard before such a start, if it
+        was not expected, interrupts it.
     :ivar outage_patience: AI away for longer than this: who asks something is
         told by an alert, once a question.
     :ivar outage_status: ``status`` of that alert, for all languages or by language
@@ -105,6 +114,9 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ping_timeout: Seconds = 20.0
     close_timeout: Seconds = 1.0
     congestion_timeout: Seconds = 20.0
+    restart_timeout: Seconds = 3.0
+    follow_timeout: Seconds = 1.5
+    reaction_time: Annotated[float, Meta(ge=0, le=10)] = 0.5
     outage_patience: Seconds = 3.0
     outage_status: ByLanguage = ""
     outage_message: ByLanguage = ""

@@ -45,6 +45,11 @@ def kinds(events: list[Event]) -> list[str]:
     return [type(event).__name__ for event in events if not isinstance(event, SpeechWent)]
 
 
+def end_of_first(events: list[Event]) -> int:
+    """How many events the first utterance has."""
+    return next(at for at, event in enumerate(events) if isinstance(event, SpeechEnded))
+
+
 def joined(events: list[Event]) -> list[Event]:
     """With what went on between two others in one piece."""
     told: list[Event] = []
@@ -71,6 +76,15 @@ class EndpointerTests(SynchronousTestCase):
         self.assertEqual(kinds(events), ["SpeechBegan", "SpeechEnded"])
         self.assertEqual(events[-1], SpeechEnded(noise=False))
         self.assertFalse(ears.in_speech)
+
+    def test_the_longest_utterance_includes_its_pre_roll(self) -> None:
+        """Recognisers have a limit of their own; what is sent must not exceed ours."""
+        ears = endpointer(max_utterance=1.0, pre_roll=0.3)
+        told = list(ears.feed(QUIET * 50 + VOICE * 200))
+        first = told[: end_of_first(told)]
+        sent = sum(len(e.pcm) for e in first if not isinstance(e, SpeechEnded))
+        # All but the frame that ends it.
+        self.assertEqual(sent, 49 * FRAME_BYTES)
 
     def test_pre_roll_is_kept(self) -> None:
         began = next(iter(endpointer(pre_roll=0.3).feed(QUIET * 50 + VOICE * 50)))

@@ -299,6 +299,9 @@ class InterruptionTests(ConversationCase):
                 stream.stall()
             browser.say(**interrupt)
             packets = len(browser.packets)
+            if interrupt.get("mode") == "manual":
+                # Its stop waits until the button is let go.
+                browser.say(type="listen", state="stop")
             self.assertEqual(browser.of("tts")[-1]["state"], "stop", interrupt)
             house.run(1)
             self.assertEqual(len(browser.packets), packets, interrupt)

@@ -639,6 +639,20 @@ class ConnectionTests(PortCase):
         wire.feed(b"\x02\x82\0\0\0\0op" + b"\x80\x82\0\0\0\0us")
         self.assertEqual(self.bridge.sessions[0].sent, [Audio(b"opus")])
 
+    def test_what_looks_like_a_frame_inside_another(self) -> None:
+        """TCP cuts where it likes: the rest of a message may begin as a whole packet would."""
+        inner = frame(2, b"opus")
+        for size in (200, 5000):
+            wire = self.greet()
+            session = self.bridge.sessions[-1]
+            whole = frame(2, b"x" * (size - len(inner)) + inner)
+            at = len(whole) - len(inner)
+            wire.feed(whole[:at])
+            wire.feed(whole[at:])
+            (audio,) = session.sent
+            self.assertEqual(len(audio.payload), size)
+            wire.lose()
+
     def test_pings_of_py_xiaozhi_are_answered(self) -> None:
         """§1.5; §9, 21."""
         wire = self.greet()
@@ -668,6 +682,14 @@ class ConnectionTests(PortCase):
         events.pause_sending()
         self.assertEqual(wire.producerState, "paused")
         events.resume_sending()
+        self.assertEqual(wire.producerState, "producing")
+
+    def test_a_device_that_is_held_back_can_still_echo_our_close(self) -> None:
+        wire = self.greet()
+        events = self.bridge.sessions[0].events
+        events.pause_sending()
+        events.closed("farewell", "")
+        self.assertEqual(self.close_frame(wire), (1000, "farewell"))
         self.assertEqual(wire.producerState, "producing")
 
     def test_a_failing_link_closes_with_1011(self) -> None:

@@ -47,7 +47,14 @@ hellos = st.builds(m.Hello, numbers, features, texts, audio_params)
 
 # --- as the services speak ---------------------------------------------------------
 
-_listens = st.builds(m.Listen, st.sampled_from(m.ListenState), st.sampled_from(m.ListenMode), texts)
+_listens = st.builds(
+    m.Listen,
+    st.sampled_from(m.ListenState),
+    st.sampled_from(m.ListenMode),
+    texts,
+    turns,
+    st.integers(0, 2**32 - 1),
+)
 _images = st.builds(m.Image, texts, texts, blobs, texts)
 _either: tuple[SearchStrategy[m.Mcp | m.Iot | m.Goodbye | m.Unknown], ...] = (
     st.builds(m.Mcp, json_objects),
@@ -68,6 +75,7 @@ uplinks: SearchStrategy[m.Uplink] = st.one_of(
     *_either,
     audio_up,
     st.builds(m.Say, texts),
+    st.just(m.Leave()),
     st.builds(m.Playback, turns, st.sampled_from(m.PlaybackState), turns),
 )
 

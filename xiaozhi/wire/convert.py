@@ -199,7 +199,7 @@ _Writer = tuple[Any, str, Callable[[Any, Any], None]]
 _REQUEST: dict[type, _Writer] = {
     m.SessionOpen: (pb.MESSAGE_TYPE_HELLO, "hello", _write_open),
     m.SessionClose: (pb.MESSAGE_TYPE_CLOSE, "close", _copy("code", "message")),
-    m.Listen: (pb.MESSAGE_TYPE_LISTEN, "listen", _copy("state", "mode", "text")),
+    m.Listen: (pb.MESSAGE_TYPE_LISTEN, "listen", _copy("state", "mode", "text", "turn", "packets")),
     m.Chat: (pb.MESSAGE_TYPE_CHAT, "chat", _copy("text")),
     m.Abort: (pb.MESSAGE_TYPE_ABORT, "abort", _copy("reason")),
     m.Mcp: (pb.MESSAGE_TYPE_MCP, "mcp", _copy("payload")),
@@ -210,6 +210,7 @@ _REQUEST: dict[type, _Writer] = {
     m.Goodbye: (pb.MESSAGE_TYPE_GOODBYE, "goodbye", _copy("reason")),
     m.Unknown: (pb.MESSAGE_TYPE_OTHER, "other", _copy("type", "payload")),
     m.Say: (pb.MESSAGE_TYPE_SAY, "say", _copy("text")),
+    m.Leave: (pb.MESSAGE_TYPE_LEAVE, "leave", _copy()),
     m.Playback: (pb.MESSAGE_TYPE_PLAYBACK, "playback", _copy("turn", "state", "played_ms")),
 }
 
@@ -285,6 +286,8 @@ def _read_listen(content: pb.Listen) -> m.Listen:
         _enum(m.ListenState, content.state, "listen.state"),
         _enum(m.ListenMode, content.mode, "listen.mode"),
         content.text,
+        content.turn,
+        content.packets,
     )
 
 
@@ -309,6 +312,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "goodbye": lambda c: m.Goodbye(c.reason),
     "other": lambda c: m.Unknown(c.type, c.payload),
     "say": lambda c: m.Say(c.text),
+    "leave": lambda _: m.Leave(),
     "playback": _read_playback,
     "close": lambda c: m.SessionClose(c.code, c.message),
     "stt": lambda c: m.Stt(c.text, c.turn),

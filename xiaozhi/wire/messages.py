@@ -109,11 +109,15 @@ class Listen:
 
     :ivar mode: with ``start``; a device that leaves it out means ``auto``.
     :ivar text: with ``detect``: the wake word, or what a person typed.
+    :ivar turn: with ``start``, added by the edge: the turn it interrupts; 0: none.
+    :ivar packets: with ``stop``, added by the edge: sound packets since ``start``.
     """
 
     state: ListenState
     mode: ListenMode = ListenMode.AUTO
     text: str = ""
+    turn: int = 0
+    packets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,11 @@ class Say:
     """Say this to the person. It comes from the edge, never from a device."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Edge → AI: the edge is stopping. End the session with ``draining`` when it rests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +421,7 @@ Uplink = (
     | Goodbye
     | Unknown
     | Say
+    | Leave
     | Audio
     | Playback
 )

@@ -14,6 +14,7 @@ from xiaozhi.ai.hearing.endpointer import (
     SpeechEnded,
     SpeechWent,
 )
+from xiaozhi.ai.hearing.press import Press
 from xiaozhi.ai.hearing.turndetectors import detector
 from xiaozhi.ai.settings import ListenSettings
 from xiaozhi.audio import OpusDecoder
@@ -32,6 +33,7 @@ class Ears:
     :param worded: called with what has been understood of it so far, if the recogniser
         tells.
     :param hushed: called when what was open turns out to be a noise.
+    :ivar packets: that came since the last :meth:`listen`.
     """
 
     _log = Logger()
@@ -56,11 +58,13 @@ class Ears:
         self._voiced = voiced
         self._hushed = hushed
         self._worded = worded
-        self._manual = False
+        self._press = Press(activity, settings)
+        self._pressed = False
         self._recognition: IRecognition | None = None
         self._stall: IDelayedCall | None = None
         self._fed = 0
         self._skip = 0
+        self.packets = 0
         self.bad_packets = 0
 
     def listen(self, *, manual: bool) -> None:
@@ -69,9 +73,8 @@ class Ears:
         :param manual: no end is listened for: :meth:`take` says where it is (§4.4).
         """
         self.forget()
-        self._manual = manual
-        if manual:
-            self._begin(b"")
+        self._pressed = manual
+        self.packets = 0
 
     def skip(self, seconds: float) -> None:
         """So much of the sound that comes next is not listened to."""
@@ -79,6 +82,7 @@ class Ears:
 
     def hear(self, packet: bytes) -> None:
         """:param packet: one Opus packet; a broken one is counted and skipped."""
+        self.packets += 1
         try:
             pcm = self._decoder.decode(packet)
         except ProtocolError:
@@ -88,8 +92,12 @@ class Ears:
             skipped = min(self._skip, len(pcm))
             self._skip -= skipped
             pcm = pcm[skipped:]
-        if self._manual:
-            self._feed(pcm)
+        if self._pressed:
+            sound = self._press.feed(pcm)
+            if self._recognition is not None:
+                self._feed(sound)
+            elif sound:
+                self._begin(sound)
             return
         for event in self._endpointer.feed(pcm):
             match event:
@@ -108,16 +116,12 @@ class Ears:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody is in the middle of an utterance."""
-        return self._recognition is not None
-
-    @property
-    def deaf(self) -> bool:
-        """An utterance is open, but no sound of it has come."""
-        return self._recognition is not None and not self._fed
+        """Whether somebody is in the middle of an utterance, or presses the button."""
+        return self._recognition is not None or self._pressed
 
     def take(self) -> IRecognition | None:
-        """The person said so: the utterance is over. None if there was none."""
+        """The person said so: the utterance is over. None if there was none, or no voice
+        in it."""
         recognition, self._recognition = self._recognition, None
         self.forget()
         return recognition
@@ -125,6 +129,8 @@ class Ears:
     def forget(self) -> None:
         """Throw an open utterance away."""
         self._drop()
+        self._pressed = False
+        self._press.begin()
         self._endpointer.reset()
 
     def close(self) -> None:
