@@ -64,11 +64,13 @@ class ToolSpec:
     :ivar name: ``[A-Za-z0-9_-]{1,64}``; device names have had their dots
         replaced.
     :ivar parameters: a JSON schema of type object.
+    :ivar title: the tool's name where it comes from; empty: the same.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

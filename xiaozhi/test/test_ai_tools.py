@@ -66,7 +66,7 @@ class FunctionRegistryTests(Case):
         self.assertIn("level", self.refused(box, "dim", '{"level": 12}').message)
         self.assertIn("level", self.refused(box, "dim").message)
         self.assertIn("JSON", self.refused(box, "dim", "{").message)
-        self.assertIn("object", self.refused(box, "dim", "[]").message)
+        self.assertIn("object", self.refused(box, "dim", "[1, 2]").message)
         for broken in ('{"level": "\\ud800"}', '{"level": 1e400}', '{"level": NaN}', "[" * 9999):
             self.assertIn("JSON", self.refused(box, "dim", broken).message)
         self.assertEqual(self.refused(box, "bright").code, "unknown_tool")

@@ -16,6 +16,9 @@ from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ToolError
 from xiaozhi.wire.messages import Iot, Mcp, SessionOpen
 
+# Of tools in a log line: names, and characters of each.
+_NAMES_SHOWN, _NAME_SHOWN = 10, 64
+
 
 class Abilities:
     """The session's toolbox, filled while the device introduces itself.
@@ -63,6 +66,7 @@ class Abilities:
         try:
             for tool in await self._mcp.discover(vision_url, vision_token):
                 self.toolbox.add(tool)
+            self._tell_malformed(session_id)
         except ToolError as error:
             self._log.info(
                 "{session_id}: no tools from the device: {error}",
@@ -72,3 +76,20 @@ class Abilities:
         except CancelledError:
             return
         self.ready.open()
+
+    def _tell_malformed(self, session_id: str) -> None:
+        mended, left_out = self._mcp.mended, self._mcp.left_out
+        if mended or left_out:
+            self._log.info(
+                "{session_id}: malformed schemas of the device's tools; mended: {mended}; tools"
+                " left out: {left_out}",
+                session_id=session_id,
+                mended=_listed(mended),
+                left_out=_listed(left_out),
+            )
+
+
+def _listed(names: list[str]) -> str:
+    """Some names for a log."""
+    told = ", ".join(ascii(name[:_NAME_SHOWN]) for name in names[:_NAMES_SHOWN]) or "none"
+    return told + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from xiaozhi.ai.thinking.tools import safe_name
+from xiaozhi.ai.thinking.toolnames import safe_name
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec
 from xiaozhi.wire.messages import Error, Iot
@@ -84,6 +84,8 @@ class ThingMethod:
                 },
                 "required": [key for key, _ in parameters],
             },
+            # Another method of another thing has another title, whatever they are called.
+            ".".join(part.replace(".", "..") for part in (thing, name)),
         )
 
     async def call(self, arguments: dict[str, Any]) -> str:

@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.ai.settings import McpSettings
-from xiaozhi.ai.thinking.tools import safe_name
+from xiaozhi.ai.thinking.mcpresult import text_of
+from xiaozhi.ai.thinking.toolnames import safe_name
+from xiaozhi.ai.thinking.toolschema import UnusableSchema, mended
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec
@@ -28,6 +30,8 @@ class DeviceMcp:
     Requests that are not answered end by their time limit.
 
     :param send: sends a message to the device.
+    :ivar mended: names of tools whose schema was malformed; ``left_out``: of those that cannot
+        be offered for it.
     """
 
     _log = Logger()
@@ -42,6 +46,8 @@ class DeviceMcp:
         # By the number as text: some clients send it back so.
         # Bound: one entry per request under way; each ends by its time limit.
         self._waiting: dict[str, Deferred[Any]] = {}
+        self.mended: list[str] = []
+        self.left_out: list[str] = []
 
     async def discover(self, vision_url: str, vision_token: str) -> list[ITool]:
         """Introduce ourselves and fetch the device's tools, page by page.
@@ -75,7 +81,7 @@ class DeviceMcp:
                 break
             found = self._tools_of(page)
             tools += found
-            cursor = page.get("nextCursor") or ""
+            cursor = (page.get("nextCursor") if isinstance(page, dict) else None) or ""
             # A device that repeats a cursor, or has ever another empty page, would
             # keep us here for ever.
             if not isinstance(cursor, str) or not cursor or cursor in seen or not found:
@@ -83,15 +89,23 @@ class DeviceMcp:
             seen.add(cursor)
         return tools[: self._settings.tools]
 
-    def _tools_of(self, page: dict[str, Any]) -> list[ITool]:
-        listed = page.get("tools")
+    def _tools_of(self, page: Any) -> list[ITool]:
+        listed = page.get("tools") if isinstance(page, dict) else None
         tools: list[ITool] = []
         for entry in listed if isinstance(listed, list) else []:
             name = entry.get("name") if isinstance(entry, dict) else None
-            if isinstance(name, str) and name:
-                description = str(entry.get("description") or name)
-                spec = ToolSpec(safe_name(name), description, _parameters(entry.get("inputSchema")))
-                tools.append(DeviceTool(self, name, spec))
+            if not isinstance(name, str) or not name:
+                continue
+            try:
+                parameters, changed = mended(entry.get("inputSchema"))
+            except UnusableSchema:
+                self.left_out.append(name)
+                continue
+            if changed:
+                self.mended.append(name)
+            description = str(entry.get("description") or name)
+            spec = ToolSpec(safe_name(name), description, parameters, name)
+            tools.append(DeviceTool(self, name, spec))
         return tools
 
     def limit(self, name: str) -> float:
@@ -106,8 +120,8 @@ class DeviceMcp:
         result = await self._request(
             "tools/call", {"name": name, "arguments": arguments}, self.limit(name)
         )
-        text = _text_of(result)
-        if result.get("isError") is True:
+        text = text_of(result)
+        if isinstance(result, dict) and result.get("isError") is True:
             raise ToolError("device_tool_failed", text or f"{name} failed")
         return text
 
@@ -129,8 +143,7 @@ class DeviceMcp:
             words = error.get("message") if isinstance(error, dict) else error
             waiting.errback(ToolError("device_error", str(words)))
         else:
-            result = payload.get("result")
-            waiting.callback(result if isinstance(result, dict) else {})
+            waiting.callback(payload.get("result"))
 
     def close(self) -> None:
         """The session is over: what waits fails."""
@@ -138,13 +151,13 @@ class DeviceMcp:
         for deferred in waiting.values():
             deferred.errback(ToolError("device_gone", "the device is gone"))
 
-    async def _request(self, method: str, params: dict[str, Any], limit: float) -> dict[str, Any]:
+    async def _request(self, method: str, params: dict[str, Any], limit: float) -> Any:
         number, self._next_id = self._next_id, self._next_id + 1
 
         def forget(_: Deferred[Any]) -> None:
             self._waiting.pop(str(number), None)
 
-        answer: Deferred[dict[str, Any]] = Deferred(forget)
+        answer: Deferred[Any] = Deferred(forget)
         self._waiting[str(number)] = answer
         answer.addTimeout(limit, self._clock, _no_answer(method, limit))
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
@@ -157,24 +170,6 @@ def _no_answer(method: str, limit: float) -> Callable[[Any, float], Any]:
         raise ToolError("device_silent", f"the device did not answer {method} in {limit:g} s")
 
     return fail
-
-
-def _parameters(schema: Any) -> dict[str, Any]:
-    """A schema as models take it: one malformed tool, and they refuse every question."""
-    whole = {"type": "object", "properties": {}, **(schema if isinstance(schema, dict) else {})}
-    kinds = (("properties", dict), ("required", list))
-    sound = whole["type"] == "object" and all(
-        isinstance(whole.get(key, kind()), kind) for key, kind in kinds
-    )
-    return whole if sound else {"type": "object", "properties": {}}
-
-
-def _text_of(result: dict[str, Any]) -> str:
-    content = result.get("content")
-    parts = content if isinstance(content, list) else []
-    return "\n".join(
-        str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part
-    )
 
 
 @implementer(ITool)

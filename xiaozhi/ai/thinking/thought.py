@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -138,7 +139,7 @@ class Thought:
                 for piece in pieces(delta.text):
                     await hear(answer.feed(piece))
             elif tools:
-                calls.append(delta)
+                calls.append(replace(delta, name=mind.toolbox.resolve(delta.name)))
 
         dialogue = mind.dialogue.entries()
         self._timeline.asked()
@@ -179,7 +180,7 @@ class Thought:
         reading = read(part, toolbox.parameters if tools else lambda _: None)
         room = max(0, _WRITTEN_LIMIT - len(written))
         written += [
-            ToolCall(f"call_{new_id().hex}", name, arguments)
+            ToolCall(f"call_{new_id().hex}", toolbox.resolve(name), arguments)
             for name, arguments in reading.calls[:room]
         ]
         if reading.calls:

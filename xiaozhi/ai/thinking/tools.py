@@ -13,7 +13,6 @@ and its arguments are checked against them before it runs.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -21,12 +20,17 @@ from typing import Any, get_type_hints
 import msgspec
 from zope.interface import implementer
 
+from xiaozhi.ai.thinking.toolarguments import read_arguments
+from xiaozhi.ai.thinking.toolnames import NameIndex, distinct_name, is_telling
 from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec
 from xiaozhi.wire.messages import Device
 
-_NAME_BREAKERS = re.compile(r"[^A-Za-z0-9_-]")
+# Characters of a description; vendors refuse longer ones.
+DESCRIPTION_LIMIT = 1024
+# Names a model is told that has not found the right one.
+_ALIKE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def _arguments_of(call: Function) -> type[msgspec.Struct]:
         if parameter.default is not parameter.empty:
             field = (*field, parameter.default)  # type: ignore[assignment]
         fields.append(field)
-    return msgspec.defstruct(call.__name__, fields, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.defstruct(call.__name__, fields, kw_only=True)
 
 
 def _schema_of(arguments: type[msgspec.Struct]) -> dict[str, Any]:
@@ -137,32 +141,56 @@ class FunctionTool:
         return await self._function.call(self._context, **msgspec.structs.asdict(checked))
 
 
-def safe_name(name: str) -> str:
-    """A name language models accept: dots of device tools become underscores (§5.2)."""
-    return _NAME_BREAKERS.sub("_", name)[:64]
-
-
 class Toolbox:
-    """The tools of one session by name; later ones do not replace earlier ones."""
+    """The tools of one session by name; later ones do not replace earlier ones.
+
+    Each has a name that vendors take and no other has, and is found by others that models
+    make of it.
+    """
 
     def __init__(self, tools: Iterable[ITool] = ()) -> None:
         self._tools: dict[str, ITool] = {}
+        self._specs: dict[str, ToolSpec] = {}
+        # Source and title of each: a device may tell of the same tool again.
+        self._known: set[tuple[str, str]] = set()
+        self._index: NameIndex | None = None
         for tool in tools:
             self.add(tool)
 
     def add(self, tool: ITool) -> None:
-        self._tools.setdefault(tool.spec.name, tool)
+        """Offer one more; the same one again changes nothing."""
+        spec: ToolSpec = tool.spec
+        title = spec.title or spec.name
+        source = type(tool).__name__
+        if (source, title) in self._known:
+            return
+        name = distinct_name(title, source, self._tools)
+        described = spec.description
+        if not is_telling(name, title) and title not in described:
+            described = f"{title}: {described}"
+        self._known.add((source, title))
+        self._tools[name] = tool
+        described = described[:DESCRIPTION_LIMIT]
+        self._specs[name] = ToolSpec(name, described, spec.parameters, title)
+        self._index = None
 
     @property
     def specs(self) -> list[ToolSpec]:
-        return [tool.spec for tool in self._tools.values()]
+        return list(self._specs.values())
+
+    def resolve(self, name: str) -> str:
+        """:return: the name of the tool a model means; as it is, if that is not certain."""
+        if name in self._tools:
+            return name
+        found = self._meant(name)
+        return found.pop() if len(found) == 1 else name
 
     def parameters(self, name: str) -> Mapping[str, Any] | None:
         """The schemas of a tool's parameters by name; None: there is no such tool."""
-        tool = self._tools.get(name)
-        properties = None if tool is None else tool.spec.parameters.get("properties")
-        if tool is None:
+        spec = self._specs.get(self.resolve(name))
+        if spec is None:
             return None
+        properties = spec.parameters.get("properties")
         return properties if isinstance(properties, Mapping) else {}
 
     def limit(self, name: str, default: float) -> float:
@@ -184,17 +212,22 @@ class Toolbox:
     async def call(self, name: str, arguments: str) -> str:
         """Run a tool as a model asked for it.
 
-        :param arguments: a JSON object as text; empty counts as ``{}``.
+        :param name: as :meth:`resolve` has it.
+        :param arguments: a JSON object as text; see :func:`read_arguments`.
         :raises ToolError: unknown tool, bad arguments, or the tool's own.
         """
         tool = self._tools.get(name)
         if tool is None:
-            raise ToolError("unknown_tool", f"there is no tool {name}")
+            alike = ", ".join(sorted(self._meant(name))[:_ALIKE])
+            hint = f"; there are {alike}" if alike else ""
+            raise ToolError("unknown_tool", f"there is no tool {name}{hint}")
         try:
-            # Strictly: what is no JSON to a device must not be sent to one.
-            values = msgspec.json.decode(arguments or "{}")
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise ToolError("bad_arguments", f"{name}: the arguments are not JSON") from None
-        if not isinstance(values, dict):
-            raise ToolError("bad_arguments", f"{name}: the arguments are not an object")
+            values = read_arguments(arguments, tool.spec.parameters)
+        except ValueError as error:
+            raise ToolError("bad_arguments", f"{name}: {error}") from None
         return await tool.call(values)
+
+    def _meant(self, name: str) -> set[str]:
+        if self._index is None:
+            self._index = NameIndex((name, spec.title) for name, spec in self._specs.items())
+        return set(self._index.find(name))

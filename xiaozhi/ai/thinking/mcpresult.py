@@ -1,0 +1,80 @@
+"""Results of MCP tools as text for a language model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+_MEDIA = {"image": "a picture", "audio": "a sound", "video": "a video"}
+# Of a result that is no MCP result: not the tool's words.
+_ENVELOPE = ("isError", "_meta", "resultType")
+
+
+def text_of(result: Any) -> str:
+    """Return the words of a result.
+
+    By the book it is an object with ``content``, a list of parts; devices and servers also send
+    one part, a text, ``structuredContent`` alone, or whatever the tool returned.
+    """
+    if not isinstance(result, dict):
+        return _written(result)
+    words = [text for text in _parts(result.get("content")) if text]
+    if words:
+        return "\n".join(words)
+    for key in ("structuredContent", "toolResult"):
+        if result.get(key) is not None:
+            return _written(result[key])
+    if "content" in result:
+        return ""
+    rest = {key: value for key, value in result.items() if key not in _ENVELOPE}
+    return _written(rest) if rest else ""
+
+
+def _parts(content: Any) -> Iterator[str]:
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, dict):
+            yield _part(part)
+        elif part is not None:
+            yield _written(part)
+
+
+def _part(part: dict[str, Any]) -> str:
+    kind = part.get("type")
+    if part.get("text") is not None:
+        return _written(part["text"])
+    if kind == "resource" or isinstance(part.get("resource"), dict):
+        return _resource(part.get("resource"))
+    if kind == "resource_link" or (kind is None and "uri" in part):
+        return _named(part)
+    if isinstance(kind, str) and kind in _MEDIA:
+        return f"[{_MEDIA[kind]}: {part.get('mimeType') or 'of an unknown kind'}]"
+    if kind == "json" or "json" in part:
+        return _written(part.get("json"))
+    # A list of what is no part: the tool's own values.
+    return "" if isinstance(kind, str) else _written(part)
+
+
+def _resource(resource: Any) -> str:
+    if not isinstance(resource, dict):
+        return "" if resource is None else _written(resource)
+    if isinstance(resource.get("text"), str):
+        return str(resource["text"])
+    return _named(resource)
+
+
+def _named(resource: dict[str, Any]) -> str:
+    told = [resource.get(key) for key in ("title", "name", "description", "uri")]
+    words = [each for each in told if isinstance(each, str) and not each.startswith("data:")]
+    kind = resource.get("mimeType")
+    return f"[{', '.join(dict.fromkeys(words)) or kind or 'a resource'}]"
+
+
+def _written(value: Any) -> str:
+    """Texts as they are, other values as compact JSON."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return ""

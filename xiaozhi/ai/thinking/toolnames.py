@@ -1,0 +1,98 @@
+"""Names of tools: as language models accept them, and as models spell them back.
+
+Vendors take ``[A-Za-z0-9_-]{1,64}``. Devices name tools in any script, with dots, at any
+length; each gets a name of its own that stays the same over sessions.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Container, Iterable
+from hashlib import sha256
+
+NAME_LIMIT = 64
+
+_BREAKERS = re.compile(r"[^A-Za-z0-9_-]")
+_LOSSLESS = re.compile(r"[A-Za-z0-9_.-]+")
+_RUNS = re.compile(r"_{2,}")
+# What models and servers put around a name.
+_AROUND = re.compile(r"[<(\[{].*", re.S)
+_SPACES = ("functions", "function", "tools", "tool", "namespace", "defaultapi", "mcp", "call")
+# Shorter than this, an end of a name says nothing.
+_ENDING = 4
+
+
+def safe_name(name: str) -> str:
+    """Return a name language models accept: dots of device tools become underscores (§5.2).
+
+    Different names may become the same one; see :func:`distinct_name`.
+    """
+    return _BREAKERS.sub("_", name)[:NAME_LIMIT]
+
+
+def distinct_name(title: str, source: str, taken: Container[str]) -> str:
+    """Return a name for a tool that no other has.
+
+    :param title: the tool's name where it comes from.
+    :param source: where that is: another source's tool of the same title is another tool.
+    """
+    lossless = _LOSSLESS.fullmatch(title) is not None and len(title) <= NAME_LIMIT
+    name = safe_name(title) if lossless else _RUNS.sub("_", safe_name(title)).strip("_-")
+    if not re.match(r"[A-Za-z_]", name):
+        name = f"tool_{name}".rstrip("_")
+    if lossless and len(name) <= NAME_LIMIT and name not in taken:
+        return name
+    digest = sha256(f"{source}:{title}".encode("utf-8", "replace")).hexdigest()
+    for size in range(6, len(digest)):
+        tail = "_" + digest[:size]
+        distinct = name[: NAME_LIMIT - len(tail)] + tail
+        if distinct not in taken:
+            return distinct
+    raise ValueError("the name cannot be told from others")
+
+
+def is_telling(name: str, title: str) -> bool:
+    """Whether a model can read from the name what the title says."""
+    whole = len(title) <= NAME_LIMIT and _LOSSLESS.fullmatch(title) is not None
+    return whole and safe_name(title) in name
+
+
+class NameIndex:
+    """Finds the tool a model means.
+
+    :param names: pairs of a tool's name and its title.
+    """
+
+    def __init__(self, names: Iterable[tuple[str, str]]) -> None:
+        self._known: dict[str, set[str]] = {}
+        for name, title in names:
+            for spelling in (name, title):
+                self._known.setdefault(_plain(spelling), set()).add(name)
+
+    def find(self, spelled: str) -> set[str]:
+        """:return: the names that may be meant; a single one is meant."""
+        plain = _plain(_AROUND.sub("", spelled.strip().strip("\"'`")))
+        found = self._known.get(plain) or self._known.get(_without_space(spelled))
+        if found:
+            return found
+        if len(plain) < _ENDING:
+            return set()
+        within = [
+            names
+            for known, names in self._known.items()
+            if known.endswith(plain) or (len(known) >= _ENDING and plain.endswith(known))
+        ]
+        return set().union(*within)
+
+
+def _without_space(spelled: str) -> str:
+    """``functions.x`` → ``x``."""
+    first, dot, rest = _AROUND.sub("", spelled).partition(".")
+    return _plain(rest) if dot and _plain(first) in _SPACES else ""
+
+
+def _plain(name: str) -> str:
+    """A name without case, width and separators."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(character for character in folded if character.isalnum())
