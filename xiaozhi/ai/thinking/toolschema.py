@@ -144,7 +144,7 @@ class _Mender:
 
     def _members(self, node: dict[str, Any], sound: dict[str, Any], depth: int) -> None:
         told = node.get("properties")
-        if told is not None and not isinstance(told, dict):
+        if "properties" in node and not isinstance(told, dict):
             self.changed = True
         properties = told if isinstance(told, dict) else {}
         required = node.get("required")
