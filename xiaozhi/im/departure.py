@@ -71,4 +71,5 @@ class Departure:
 
     @property
     def _waits(self) -> bool:
-        return self._down.busy or self._answers.waited_for or self._turns.microphone is not None
+        answerable = self._answers.waited_for or self._turns.microphone is not None
+        return self._down.busy or (answerable and not self._alone)
