@@ -207,7 +207,8 @@ class DeviceMcpTests(Case):
 
     def test_silence_ends_by_the_clock(self) -> None:
         """§9.9: some requests are never answered."""
-        for name, limit in (("self.x", 30), ("self.camera.take_photo", 70)):
+        cameras = ("self.camera.take_photo", "takePicture", "camera_capture", "拍照")
+        for name, limit in (("self.x", 30), *((camera, 70) for camera in cameras)):
             called = Deferred.fromCoroutine(self.mcp.call(name, {}))
             self.clock.advance(limit - 0.1)
             self.assertNoResult(called)

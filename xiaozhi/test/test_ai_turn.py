@@ -218,6 +218,17 @@ class TurnTests(SynchronousTestCase):
         self.second.callback("two")
         self.assertEqual(len(self.results()[0]), 8000 + len(" … (cut)"))
 
+    def test_media_is_not_remembered(self) -> None:
+        """Neither of a result, nor of an error."""
+        picture = "data:image/jpeg;base64," + "/9j/4AAQ" * 3000
+        self.ask()
+        self.first.callback(f'{{"photo_data": "{picture}", "response": "A cup."}}')
+        self.second.errback(ToolError("device_tool_failed", f"no room for {picture}"))
+        self.assertEqual(
+            self.results(),
+            ['{"photo_data": "[image]", "response": "A cup."}', "Error: no room for [image]"],
+        )
+
     def started(self) -> list[str]:
         return [tool.spec.name for tool in self.tools if tool.started]
 

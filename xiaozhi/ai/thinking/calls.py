@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from xiaozhi.ai.remembering.draft import Draft
 from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.results import for_model
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import within
 from xiaozhi.errors import ToolError
@@ -79,7 +80,7 @@ class ToolCalls:
                 result = await _shielded(running)
         except ToolError as error:
             self._failed(call, error.code, since)
-            return f"Error: {error.message}"
+            return for_model(f"Error: {error.message}", limits.tool_result)
         except CancelledError:
             raise
         except Exception:
@@ -92,9 +93,7 @@ class ToolCalls:
             )
             return "Error: the tool is broken"
         self._timeline.tool("done", call.name, since)
-        if len(result) > limits.tool_result:
-            return result[: limits.tool_result] + " … (cut)"
-        return result
+        return for_model(result, limits.tool_result)
 
     def _failed(self, call: ToolCall, code: str, since: float) -> None:
         self._timeline.tool(code, call.name, since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from xiaozhi.errors import ToolError
 from xiaozhi.interfaces import ITool
 from xiaozhi.values import ToolSpec
 from xiaozhi.wire.messages import Mcp
+
+# By what they are called on boards, in browsers and in Chinese.
+_CAMERA = re.compile(r"photo|camera|picture|snapshot|capture|vision|拍照|拍摄|相机|摄像", re.I)
 
 
 class DeviceMcp:
@@ -110,7 +114,7 @@ class DeviceMcp:
 
     def limit(self, name: str) -> float:
         """Seconds to wait for a tool; photos take longer (§5.2)."""
-        return self._settings.camera if "photo" in name else self._settings.call
+        return self._settings.camera if _CAMERA.search(name) else self._settings.call
 
     async def call(self, name: str, arguments: dict[str, Any]) -> str:
         """Run a tool by the device's name for it; the device runs one at a time.

@@ -13,6 +13,7 @@ import msgspec
 from xiaozhi.errors import ConfigError
 
 from .phrases import Language, Part, normalise, parse, pattern, read_number
+from .toolkinds import TOOL_KINDS
 
 _CLAUSE_END = re.compile(r"[,.!?;:，。！？；：、\n]+")
 
@@ -35,9 +36,9 @@ class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an intent does; see the head of ``actions.yaml``."""
 
-    tools: tuple[str, ...] = ()
+    tool: str = ""
     needed: bool = True
-    status: str = ""
+    status: bool = False
     arguments: dict[str, Argument] = {}
     facts: dict[str, tuple[str, ...]] = {}
 
@@ -117,7 +118,7 @@ class Book:
         parts = _CLAUSE_END.split(text)[:_CLAUSE_LIMIT]
         clauses = [normalise(clause, self.language) for clause in parts]
         found = [m for m in map(self._match, filter(None, clauses)) if m is not None]
-        return next((m for m in found if m.action.tools), found[0] if found else None)
+        return next((m for m in found if m.action.tool), found[0] if found else None)
 
     def _match(self, text: str) -> Match | None:
         """Peel courtesies off, one by one, until something fits."""
@@ -165,6 +166,9 @@ def book(language: Language) -> Book:
     :raises ConfigError: the book has a mistake.
     """
     actions = _read("actions.yaml", dict[str, Action])
+    for name, action in actions.items():
+        if action.tool and action.tool not in TOOL_KINDS:
+            raise ConfigError(f"actions.yaml: {name}: there is no kind of tool {action.tool}")
     page = _read(f"{language}.yaml", Page)
     return Book(language, page, actions)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xiaozhi.errors import ProviderError
 from xiaozhi.values import Role, Utterance
+
+from .findings import failed, read_result, reason_in, words_in
 
 _REASON_LIMIT = 120
 
@@ -18,45 +19,40 @@ class ToolResult:
     """What a tool answered.
 
     :ivar value: the JSON it is, or the text itself.
+    :ivar asked: what the person said.
     """
 
     name: str
-    text: str
     value: Any
+    asked: str = ""
 
     @property
     def failed(self) -> bool:
-        """Tools say so in several ways; plain text counts if it begins with "error"."""
-        if isinstance(self.value, Mapping):
-            if self.value.get("isError") is True or self.value.get("success") is False:
-                return True
-            return bool(self.value.get("error"))
-        if isinstance(self.value, str):
-            return self.value.lower().startswith(("error", "failed"))
-        return self.value is False
+        """Whether it says so; tools do in several ways."""
+        return failed(self.value)
 
     @property
     def reason(self) -> str:
         """Why it failed, short enough to be spoken; may be empty."""
-        text = self.value
-        if isinstance(text, Mapping):
-            text = text.get("message") or text.get("error") or ""
-            text = text.get("message", "") if isinstance(text, Mapping) else text
-        if not isinstance(text, str):
-            return ""
-        first = text.removeprefix("error:").removeprefix("Error:").strip()
-        return first if len(first) <= _REASON_LIMIT else ""
+        reason = reason_in(self.value)
+        return reason if len(reason) <= _REASON_LIMIT else ""
+
+    @property
+    def words(self) -> str:
+        """What of it is for a person; may be empty."""
+        return words_in(self.value, self.asked)
 
     def field(self, path: str) -> Any:
-        """:param path: ``a.b``, or ``.`` for all of it as text. None if it is not there."""
+        """:param path: ``a.b``, or ``.`` for its words. None if it is not there."""
         if path == ".":
-            return self.text
+            return self.words or None
         value = self.value
         for key in path.split("."):
             if not isinstance(value, Mapping):
                 return None
             value = value.get(key)
-        return value
+        # Never is JSON said.
+        return None if isinstance(value, Mapping | list) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +68,9 @@ class Course:
     results: tuple[ToolResult, ...]
     answering: bool
 
-    def result(self, names: Sequence[str]) -> ToolResult | None:
-        """The newest result of one of these tools."""
-        return next((r for r in reversed(self.results) if r.name in names), None)
+    def result(self, wanted: Callable[[str], bool]) -> ToolResult | None:
+        """The newest result of a tool whose name is wanted."""
+        return next((r for r in reversed(self.results) if wanted(r.name)), None)
 
 
 def read_course(dialogue: Sequence[Utterance]) -> Course:
@@ -87,16 +83,9 @@ def read_course(dialogue: Sequence[Utterance]) -> Course:
     at = spoken[-1]
     names = {call.call_id: call.name for entry in dialogue[at:] for call in entry.calls}
     results = tuple(
-        ToolResult(names.get(entry.call_id, ""), entry.text, _value(entry.text))
+        ToolResult(names.get(entry.call_id, ""), read_result(entry.text), dialogue[at].text)
         for entry in dialogue[at:]
         if entry.role is Role.TOOL
     )
     answers = (e.text for e in reversed(dialogue[:at]) if e.role is Role.ASSISTANT and e.text)
     return Course(dialogue[at].text, next(answers, ""), results, bool(results))
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text.strip()

@@ -20,6 +20,7 @@ from .book import Argument, Book, Match, book
 from .course import Course, ToolResult, read_course
 from .phrases import Language, language_of
 from .spoken import SPOKEN
+from .toolkinds import OfferedTools, arguments_for
 
 # A Chinese character, or a word with the space after it.
 _PIECE = re.compile(r"[\u3000-\u9fff\uff00-\uffef]\s*|[^\s\u3000-\u9fff\uff00-\uffef]+\s*|\s+")
@@ -73,7 +74,7 @@ class IntentModel:
         course = read_course(dialogue)
         setting = self._settings.language
         language = language_of(course.utterance) if setting == "auto" else setting
-        step = _Step(self._books[language], course, {tool.name for tool in tools}, self)
+        step = _Step(self._books[language], course, OfferedTools(tools), self)
         outcome = step.next()
         if isinstance(outcome, ToolCall):
             yield outcome
@@ -98,7 +99,9 @@ class IntentModel:
 class _Step:
     """The next step of one dialogue: a tool to call or words to say."""
 
-    def __init__(self, book: Book, course: Course, offered: set[str], model: IntentModel) -> None:
+    def __init__(
+        self, book: Book, course: Course, offered: OfferedTools, model: IntentModel
+    ) -> None:
         self._book = book
         self._page = book.page
         self._course = course
@@ -109,37 +112,47 @@ class _Step:
         found = self._book.match(self._course.utterance)
         if found is None:
             return self._unmatched()
-        tool = next((name for name in found.action.tools if name in self._offered), "")
-        result = self._course.result(found.action.tools)
+        kind = found.action.tool
+        if not kind:
+            return self._answer(found, {})
+        result = self._result(kind)
         if result is not None:
             return self._outcome(found, result)
-        if not tool:
-            if found.action.tools and found.action.needed:
+        tool = self._offered.find(kind)
+        if tool is None:
+            if found.action.needed:
                 return self._say(self._page.unavailable)
             return self._answer(found, {})
         if found.number is not None and found.number > 100:
             return self._say(self._page.out_of_range)
         return self._call(found, tool)
 
+    def _result(self, kind: str) -> ToolResult | None:
+        return self._course.result(lambda name: self._offered.is_of(name, kind))
+
     def _unmatched(self) -> str:
         if not self._course.answering:
             return self._say(self._page.fallback)
         # Another model asked for the tools and is gone: say what we can.
         result = self._course.results[-1]
-        return self._failure(result) if result.failed else self._say(self._page.done)
+        if result.failed:
+            return self._failure(result)
+        return result.words or self._say(self._page.done)
 
-    def _call(self, found: Match, tool: str) -> ToolCall | str:
+    def _call(self, found: Match, tool: ToolSpec) -> ToolCall | str:
         status = None
         if found.action.status:
-            status = self._course.result((found.action.status,))
+            status = self._result("status")
             if status is None:
-                if found.action.status not in self._offered:
+                telling = self._offered.find("status")
+                if telling is None:
                     return self._say(self._page.unavailable)
-                return self._model.call(found.action.status, {})
+                return self._model.call(telling.name, {})
             if status.failed:
                 return self._failure(status)
         try:
-            return self._model.call(tool, self._arguments(found, status))
+            arguments = arguments_for(tool, self._arguments(found, status))
+            return self._model.call(tool.name, arguments)
         except _Unknown:
             return self._say(self._page.unknown_state)
 
@@ -175,7 +188,7 @@ class _Step:
             if value is not None:
                 facts[name] = self._in_words(name, value)
         if found.action.arguments:
-            status = self._course.result((found.action.status,)) if found.action.status else None
+            status = self._result("status") if found.action.status else None
             try:
                 given = self._arguments(found, status)
             except _Unknown:
@@ -198,7 +211,7 @@ class _Step:
         return self._model.choose(fitting).format_map(facts)
 
     def _standing_facts(self) -> dict[str, str]:
-        able = [said for name, said in self._page.able.items() if name in self._offered]
+        able = [said for kind, said in self._page.able.items() if self._offered.find(kind)]
         able += self._page.always_able
         comma = ", " if self._book.language == "en" else "，"
         abilities = self._page.joint.join(filter(None, (comma.join(able[:-1]), able[-1])))

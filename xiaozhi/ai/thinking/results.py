@@ -1,0 +1,54 @@
+"""What of a tool's result is for a model: its words, without pictures and sound.
+
+Browsers and some boards put a whole picture into the text of a result. It would push the
+words behind the limit, cost tokens by the ten thousand, and stay in the dialogue.
+"""
+
+from __future__ import annotations
+
+import re
+
+# In JSON a slash may be escaped, and line breaks are.
+_DATA = r"(?:[A-Za-z0-9+/=_%\-]|\\[/nrt]|\\u[0-9a-fA-F]{4})"
+_URI = re.compile(
+    rf"data:([\w.+-]{{1,64}})\\?/[\w.+-]{{1,64}}(?:;[\w.=+-]{{1,64}}){{0,4}},"
+    rf"(?:{_DATA}+(?:\s+(?={_DATA}{{16}}))?|[^\s\"'<>)\]}}\\]*)*"
+)
+# At least so many characters of base64, or of hexadecimal digits, in lines or not.
+_CHUNK = r"(?:[A-Za-z0-9+/_\-]|\\/)"
+_BASE64 = re.compile(
+    rf"(?<![A-Za-z0-9+/_=\-])(?:{_CHUNK}{{40,}}(?:\s{{1,4}}|(?:\\[nr]){{1,4}})?){{2,}}"
+    rf"{_CHUNK}{{0,400}}={{0,2}}"
+)
+_DIGIT = re.compile(r"\d")
+_SHORTEST = 200
+_BYTES = re.compile(r"\[\s*(?:-?\d{1,3}\s*,\s*){64,}-?\d{1,3}\s*\]")
+_HAS_MEDIA = re.compile(r"data:[\w.+-]+\\?/|[A-Za-z0-9+/_\-\\]{40}|(?:\d{1,3}\s*,\s*){16}")
+
+
+def without_media(text: str) -> str:
+    """Replace ``data:`` URIs, base64 and lists of bytes by a word for what they are.
+
+    :param text: of any form, also JSON that is cut off.
+    """
+    if not _HAS_MEDIA.search(text):
+        return text
+    text = _URI.sub(lambda found: f"[{found[1]}]", text)
+    text = _BASE64.sub(_data, text)
+    return _BYTES.sub('"[data]"', text)
+
+
+def _data(found: re.Match[str]) -> str:
+    data = found[0]
+    if len(data) < _SHORTEST or not _DIGIT.search(data):
+        return data
+    return "[data]" + data[len(data.rstrip()) :]
+
+
+def for_model(text: str, limit: int) -> str:
+    """A result as the model reads it, and as it is remembered.
+
+    :param limit: characters.
+    """
+    text = without_media(text)
+    return text if len(text) <= limit else text[:limit] + " … (cut)"
