@@ -12,6 +12,7 @@ import sysconfig
 import unicodedata
 from collections.abc import Iterator
 from configparser import ConfigParser
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ from xiaozhi.config import load
 from xiaozhi.device.cli import parser as device_parser
 from xiaozhi.im.schema import Settings as ImSettings
 from xiaozhi.im.tap import Options as ImOptions
+from xiaozhi.ownership import Applicant, Claim, ClaimLimits, Unknown
+from xiaozhi.testing.database import memory_devices
 from xiaozhi.wire.mail import read_mail
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,12 +214,25 @@ class CommandTests(unittest.TestCase):
         self.assertEqual(status, 0, out)
         *notices, token = out.splitlines()
         self.assertEqual(notices, ["xiaozhi-token: made a new key: var/jwt.key"])
-        given = [token if word == "TOKEN" else word for word in words]
+        meant = {"TOKEN": token, "123456": self.waiting(place)}
+        given = [meant.get(word, word) for word in words]
         status, out = run(program, *given, cwd=place)
         self.assertEqual(status, 0, out)
         if words[0] == "show":
             self.assertRegex(out, r"(?m)^valid +yes$")
             self.assertIn("aa:bb:cc:dd:ee:ff", out)
+
+    def waiting(self, place: Path) -> str:
+        """A registry in which the device of the samples waits. :return: its code."""
+        registry = memory_devices(str(place / "var" / "devices.sqlite3"))
+        registry.start()
+        who = Applicant("aa:bb:cc:dd:ee:ff", "digest")
+        found: list[object] = []
+        registry.apply(who, Unknown.ASK, ClaimLimits(), datetime.now(UTC)).addCallback(found.append)
+        registry.stop()
+        [claim] = found
+        assert isinstance(claim, Claim)
+        return claim.code
 
 
 class TextTests(unittest.TestCase):

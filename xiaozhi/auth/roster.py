@@ -16,6 +16,9 @@ from xiaozhi.ownership import DeviceState, Registered, fingerprint
 
 _PORTION = 1000
 
+# Seconds between two readings of all there is: what was purged is forgotten here, too.
+_ANEW = 3600.0
+
 Changed = Callable[[Registered], None]
 
 
@@ -38,6 +41,7 @@ class Roster:
         self._interval = interval
         self._known: dict[str, Registered] = {}
         self._read = 0
+        self._anew = 0.0
         self._listeners: list[Changed] = []
         self._trouble = ""
         self._is_open = False
@@ -158,13 +162,25 @@ class Roster:
         if not self._is_open:
             await self._registry.start()
             self._is_open = True
+        now = self._clock.seconds()
+        whole = now >= self._anew
+        after = 0 if whole else self._read
+        there: set[str] = set()
+        known = set(self._known) if whole else there
         while True:
-            found = await self._registry.changes(self._read, _PORTION)
+            found = await self._registry.changes(after, _PORTION)
             for each in found:
                 self.put(each)
-                self._read = each.revision
+                there.add(each.device_id)
+                after = each.revision
             if len(found) < _PORTION:
                 break
+        # Not what was put meanwhile.
+        for gone in known - there:
+            del self._known[gone]
+        self._read = after
+        if whole:
+            self._anew = now + _ANEW
         self.loaded = True
 
     def _failed(self, error: Exception) -> None:

@@ -557,6 +557,24 @@ class RosterTests(SynchronousTestCase):
         roster = Roster(self.registry, self.clock, 2.0)
         self.failureResultOf(Deferred.fromCoroutine(roster.start()), StoreError)
 
+    def test_forgets_what_was_purged(self) -> None:
+        """Or made-up ids would stay for ever."""
+        for number in (1, 2):
+            self.revoke(number)
+        self.clock.advance(2)
+        real = self.registry.changes
+
+        def without_the_first(after: int, limit: int) -> Deferred[list[Registered]]:
+            found: Deferred[list[Registered]] = real(after, limit)
+            return found.addCallback(lambda rows: [r for r in rows if r.device_id != "d1"])
+
+        self.patch(self.registry, "changes", without_the_first)
+        self.clock.pump([2.0] * 1700)
+        self.assertEqual(len(self.roster), 2)
+        self.clock.pump([2.0] * 120)
+        self.assertEqual([self.roster.get(f"d{n}") is None for n in (1, 2)], [True, False])
+        self.assertEqual(len(self.heard), 2)
+
     def test_what_is_older_than_known_is_ignored(self) -> None:
         self.roster.put(held(revision=5))
         self.roster.put(held("x", revision=4))
