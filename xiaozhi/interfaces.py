@@ -520,6 +520,12 @@ class IOfModel(Interface):
     model = Attribute("The vendor's name for the one that answers; for figures and logs.")
 
 
+class IAdaptive(Interface):
+    """A provider that goes without what its vendor turned out to refuse."""
+
+    refused = Attribute("What that is, a sequence of words for people: ``tools``.")
+
+
 class IVoiceActivityDetector(IProvider):
     """Tells speech from the rest."""
 

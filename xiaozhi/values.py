@@ -301,6 +301,7 @@ class ProviderStatus:
     :ivar wait: seconds until it is tried again.
     :ivar trouble: what it failed with last, for people; empty since it works.
     :ivar failed: attempts that failed since the start, by code.
+    :ivar refused: what its vendor turned out not to take, and it goes without: ``tools``.
     """
 
     kind: str
@@ -311,6 +312,7 @@ class ProviderStatus:
     wait: float = 0.0
     trouble: str = ""
     failed: Mapping[str, int] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from xiaozhi import served
 from xiaozhi.errors import ProviderError
-from xiaozhi.interfaces import IOfModel, IPreparable
+from xiaozhi.interfaces import IAdaptive, IOfModel, IPreparable
 from xiaozhi.metrics.figures import Tally
 from xiaozhi.providers.breaker import Attempt, Breaker, BreakerState
 from xiaozhi.providers.failover_settings import FailoverSettings
@@ -206,6 +206,7 @@ class Ring:
                 each.breaker.wait,
                 each.trouble,
                 {codes[1]: n for codes, n in self.failures if codes[0] == each.name},
+                tuple(each.provider.refused) if IAdaptive.providedBy(each.provider) else (),
             )
 
     @property

@@ -15,15 +15,17 @@ from zope.interface import implementer
 
 from xiaozhi import served
 from xiaozhi.errors import ProviderError
-from xiaozhi.interfaces import ILanguageModel, IOfModel, ProviderRuntime
+from xiaozhi.interfaces import IAdaptive, ILanguageModel, IOfModel, ProviderRuntime
 from xiaozhi.thoughts import ThoughtFilter
 from xiaozhi.values import Delta, Role, ToolSpec, Utterance
 
 from .chat_body import BadBody, ChatBody
 from .openai_completion import Completion, bad_answer
 from .openai_http import Answer, VendorClient, VendorSettings
+from .openai_offer import USAGE, Offer
 
-_USAGE = "stream_options"
+# Ways to ask one question, each without something the vendor has refused.
+_TRIES = 4
 
 
 class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,12 +44,12 @@ class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fie
     thinks_first: bool = False
 
 
-@implementer(ILanguageModel, IOfModel)
+@implementer(ILanguageModel, IOfModel, IAdaptive)
 class OpenAIChat:
     """``POST /chat/completions`` with ``stream``.
 
     Thoughts (``reasoning_content``, ``<think>``) are dropped. Tool calls come
-    whole, after the text.
+    whole, after the text. A vendor that refuses tools is asked without.
 
     :param random: for the ids of calls that come without.
     :param agent: for tests.
@@ -62,13 +64,18 @@ class OpenAIChat:
         self.model = settings.model
         self._settings = settings
         self._random = random
-        self._usage = settings.usage
+        self._offer = Offer(usage=settings.usage)
         self._client = VendorClient(settings, reactor, agent)
 
     @classmethod
     def make(cls, settings: ChatSettings, runtime: ProviderRuntime) -> Self:
         """Nothing is connected before the first reply."""
         return cls(settings, runtime.reactor, SystemRandom())
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """See :class:`~xiaozhi.interfaces.IAdaptive`."""
+        return self._offer.refused
 
     def close(self) -> Deferred[None]:
         """Running replies fail, connections are closed."""
@@ -78,7 +85,30 @@ class OpenAIChat:
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
     ) -> AsyncGenerator[Delta, None]:
         """See :class:`~xiaozhi.interfaces.ILanguageModel`."""
-        answer = await self._ask(dialogue, tools)
+        offer = self._offer
+        for tries_left in reversed(range(_TRIES)):
+            begun = False
+            offered = offer.of(tools)
+            try:
+                async with aclosing(self._reply(dialogue, offered, offer)) as deltas:
+                    async for delta in deltas:
+                        if not begun:
+                            begun = True
+                            self._adopt(offer)
+                        yield delta
+                self._adopt(offer)
+                return
+            except ProviderError as error:
+                less = offer.lessened(error, offered)
+                if begun or less is None or not tries_left:
+                    raise
+                offer = less
+
+    async def _reply(
+        self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec], offer: Offer
+    ) -> AsyncGenerator[Delta, None]:
+        request = chat_request(self._settings, [*offer.said(dialogue)], tools, usage=offer.usage)
+        answer = await self._client.post("/chat/completions", msgspec.json.encode(request))
         thoughts = ThoughtFilter(begun=self._settings.thinks_first, calls=True)
         names = {tool.name for tool in tools}
         completion = Completion(self._client, self._new_id, thoughts, names)
@@ -107,20 +137,19 @@ class OpenAIChat:
         if completion.reason == "length":
             self._log.warn("{model} stopped at max_tokens", model=self._settings.model)
 
-    async def _ask(self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]) -> Answer:
-        def body() -> bytes:
-            request = chat_request(self._settings, dialogue, tools, usage=self._usage)
-            return msgspec.json.encode(request)
-
-        try:
-            return await self._client.post("/chat/completions", body())
-        except ProviderError as error:
-            refused = error.code == "bad_request" and _USAGE in error.message
-            if not (self._usage and refused):
-                raise
-        self._usage = False
-        self._log.info("{model} does not tell what an answer costs", model=self._settings.model)
-        return await self._client.post("/chat/completions", body())
+    def _adopt(self, offer: Offer) -> None:
+        """Remember what the model does without, now that it has answered so."""
+        known = self._offer
+        # Meanwhile another talk may have found out something else.
+        self._offer = offer = known.and_without(offer)
+        if offer.refused != known.refused:
+            self._log.warn(
+                "{model} does not take {refused}: it answers without, until a restart",
+                model=self._settings.model,
+                refused=", ".join(offer.refused),
+            )
+        if offer.usage != known.usage:
+            self._log.info("{model} does not tell what an answer costs", model=self._settings.model)
 
     def _new_id(self) -> str:
         return f"call_{self._random.getrandbits(64):016x}"
@@ -145,11 +174,11 @@ def chat_request(
             "temperature": settings.temperature,
             "max_tokens": settings.max_tokens,
             "tools": [_tool(tool) for tool in tools] or None,
-            _USAGE: {"include_usage": True} if usage else None,
+            USAGE: {"include_usage": True} if usage else None,
         }
     )
     if not request.get("stream"):
-        request.pop(_USAGE, None)
+        request.pop(USAGE, None)
     return request
 
 

@@ -89,6 +89,7 @@ class Providers:
                     "failures": each.failures,
                     "retry_in": round(each.wait, 1),
                     "trouble": each.trouble,
+                    "refused": list(each.refused),
                 }
                 for each in ring.status()
             ]

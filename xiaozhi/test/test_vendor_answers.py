@@ -30,6 +30,7 @@ class ScriptedCase(SynchronousTestCase):
         self.network = Network()
         self.vendor = ScriptedVendor(self.network)
         self.network.listen(8000, self.vendor)
+        self.asked: list[Utterance] = ASKED
         self.chat = self.make()
 
     def make(self, **settings: Any) -> OpenAIChat:
@@ -47,7 +48,7 @@ class ScriptedCase(SynchronousTestCase):
         self, seconds: float = 0.0, tools: Sequence[ToolSpec] = TOOLS
     ) -> tuple[str, list[ToolCall], str]:
         """:return: what is said, the calls, and the error as text, if there is one."""
-        reading = Reading(self.chat.reply(ASKED, tools))
+        reading = Reading(self.chat.reply(self.asked, tools))
         self.network.settle()
         for _ in range(round(seconds / 0.05)):
             if not reading.done.called:
