@@ -152,6 +152,17 @@ class ToolTests(SynchronousTestCase):
             found = [each for each, known in TOOL_KINDS.items() if known.score(tool)]
             self.assertEqual(found, [kind] if kind else [], name)
 
+    def test_names_that_were_replaced(self) -> None:
+        """Vendors take no Chinese names: a tool's own name is its title then."""
+        for title, kind in (
+            ("拍照", "photo"),
+            ("self.camera.take_photo", "photo"),
+            ("设置音量", "volume"),
+        ):
+            tool = ToolSpec("t_3fa8c21b", f"{title}: x", {"properties": {"v": NUMBER}}, title)
+            found = [each for each, known in TOOL_KINDS.items() if known.score(tool)]
+            self.assertEqual(found, [kind], title)
+
     def test_the_surest_is_called(self) -> None:
         """And among equals the first."""
         names = ("eye", "snapshot", "camera_capture", "take_photo")

@@ -37,7 +37,7 @@ from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.journal import Journal
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
-from xiaozhi.interfaces import IAuthenticator, IDeviceTransport
+from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, ILanguageModel
 from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.files import MemoryFiles
@@ -191,6 +191,7 @@ class House:
     :param session: settings of AI sessions.
     :param edge: settings of the edge.
     :param clock: e.g. a :class:`~xiaozhi.testing.network.Network` for providers with vendors.
+    :param model: instead of a double.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
         lists of them as with :func:`scripted`.
     :ivar inbox: of all devices.
@@ -201,11 +202,14 @@ class House:
         session: SessionSettings | None = None,
         edge: EdgeSettings | None = None,
         clock: Clock | None = None,
+        model: ILanguageModel | None = None,
         **providers: Doubles,
     ) -> None:
         self.clock: Clock = clock or WallClock()
         self.network = MemoryNetwork(self.clock)
         self.providers = scripted(self.clock, **providers)
+        if model is not None:
+            self.providers = replace(self.providers, llm=model)
         self.history = remembering(self.clock, wall_time(self.clock))
         self.files = MemoryFiles()
         self.assistant = Assistant(

@@ -54,10 +54,11 @@ class ToolKind:
         """How surely a tool is of this kind; 0: it is not."""
         if tool.name in self.names:
             return 3
-        words = " ".join(_PART.findall(tool.name)).lower()
-        if self.never.search(words) or not self._fits(tool):
+        # A name no vendor takes, such as one in Chinese, has been replaced.
+        words = {_words_of(name) for name in (tool.name, tool.title) if name}
+        if any(map(self.never.search, words)) or not self._fits(tool):
             return 0
-        if self.name.search(words):
+        if any(map(self.name.search, words)):
             return 2
         # The sentences behind it say when to call it, and when not.
         about = _SENTENCE_END.split(tool.description[:_ABOUT], maxsplit=1)[0]
@@ -136,3 +137,7 @@ def _type_of(schema: Any) -> str:
     if isinstance(kind, list):
         kind = next((each for each in kind if each != "null"), None)
     return {"int": "integer", "float": "number", "str": "string"}.get(str(kind), str(kind))
+
+
+def _words_of(name: str) -> str:
+    return " ".join(_PART.findall(name)).lower()
