@@ -12,6 +12,8 @@ from xiaozhi.marks import Kind, Mark, mark_at, may_become, next_start
 # Characters of a call; and of what is held because it may turn out to be one.
 _CALL_LIMIT = 32_768
 _HELD_LIMIT = 4_000
+# Harmony whose tokens were lost on the way: "analysisWe need to…assistantfinalHello."
+_SQUASHED, _FINAL = "analysis", "assistantfinal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,14 @@ class AnswerText:
     glued where something between them was dropped.
 
     :param begun: it begins with a thought whose first mark is not in the text.
+    :param squashed: tokens of harmony may have been lost on the way; "a" is held then.
     """
 
-    def __init__(self, *, begun: bool = False) -> None:
+    def __init__(self, *, begun: bool = False, squashed: bool = True) -> None:
         self._held = ""
         thought = Mark(Kind.THOUGHT, "think", "<", "")
         self._region: _Region | None = _Region(thought) if begun else None
+        self._fresh = squashed and not begun  # nothing has come yet
         self._begun = begun  # and if the mark comes after all, it is that of this thought
         self._trim = False  # the blank lines after a thought belong to it
         self._gap = False  # something was dropped here
@@ -129,8 +133,20 @@ class AnswerText:
     def _taken_apart(self, text: str, *, over: bool) -> list[str | WrittenCall]:
         text, self._held = self._held + text, ""
         at = 0
+        if self._fresh and (at := self._begins(text, over)) < 0:
+            self._held = text
+            return []
         while at < len(text):
             region = self._region
+            if region is not None and region.mark.name == _SQUASHED:
+                end = text.find(_FINAL, at)
+                if end < 0:
+                    self._held = text[max(at, len(text) - len(_FINAL) + 1) :]
+                    break
+                self._leave()
+                self._begin_line()
+                at = end + len(_FINAL)
+                continue
             if region is not None and region.balance is not None:
                 at = self._balanced(region, region.balance, text, at)
                 continue
@@ -163,6 +179,18 @@ class AnswerText:
             return []
         parts, self._parts = self._parts, []
         return parts
+
+    def _begins(self, text: str, over: bool) -> int:
+        """At the beginning of all. :return: where to go on; -1: more has to be seen."""
+        bare = text.lstrip()
+        if _SQUASHED.startswith(bare) and not over:
+            return -1
+        self._fresh = False
+        follows = bare[len(_SQUASHED) : len(_SQUASHED) + 1]
+        if not bare.startswith(_SQUASHED) or not (follows.isupper() or follows >= "\u2e80"):
+            return 0
+        self._region = _Region(Mark(Kind.THOUGHT, _SQUASHED, "", ""))
+        return len(text) - len(bare) + len(_SQUASHED)
 
     # --- text ---------------------------------------------------------------------
 

@@ -45,8 +45,9 @@ class Mark:
 
 
 _THOUGHT = (
-    r"(?:[a-z]+_)?(?:ant)?(?:think(?:ing)?|thoughts?|reasoning|reflections?|scratchpad"
-    r"|monologue|analysis|cot)"
+    r"(?:[a-z]+_){0,2}(?:ant|deep)?(?:think(?:ing)?|thoughts?|reasoning|reflections?|scratchpad"
+    r"|monologue|analysis|cot)(?:_(?:content|process|steps?|block|text|trace|chain))?"
+    r"|思考(?:过程|内容|中)?|推理(?:过程)?|反思|内心(?:独白|活动)|思维链"
 )
 _CALL = (
     r"(?:[a-z]+_)?(?:tool_?calls?|tool_?uses?|tool_?requests?|function_?calls?|tool_?code|tools?)"
@@ -113,7 +114,7 @@ _BARE_KEYS = (
 )
 
 _SPACE = "[^<>|｜\n]"
-_NAME = r"[A-Za-z][\w.-]{0,30}"
+_NAME = r"(?:[A-Za-z][\w.-]{0,30}|[\u4e00-\u9fff]{1,8})"
 _TAG = re.compile(
     rf"<(/?)(?:[|｜]\w{{1,12}}[|｜])?(?:{_NAME}:)?({_NAME}|0x[0-9A-Fa-f]{{2}})"
     r"((?:[\s=][^<>]{0,200}?)?)(/?)>"

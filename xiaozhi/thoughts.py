@@ -16,7 +16,7 @@ class ThoughtFilter:
     """
 
     def __init__(self, *, begun: bool = False, calls: bool = False) -> None:
-        self._answer = AnswerText(begun=begun)
+        self._answer = AnswerText(begun=begun, squashed=not calls)
         self._calls = calls
 
     def feed(self, text: str) -> str:
