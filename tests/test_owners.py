@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 import sys
 import sysconfig
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,10 @@ STRANGER = "99999999-2222-4333-8444-555555555555"
 class OwnersCase(ServiceCase):
     timeout = 120
 
-    def services(self, *sets: str) -> Pair:
-        pair = Pair((*IM_SETS, *SOON, *sets), (*AI_SETS, *SOON, *sets))
+    def services(self, *sets: str, only: str = "") -> Pair:
+        """:param only: ``ai``: the sets are for that service alone."""
+        edge = () if only == "ai" else sets
+        pair = Pair((*IM_SETS, *SOON, *edge), (*AI_SETS, *SOON, *sets))
         self.addCleanup(pair.end)
         return pair.start()
 
@@ -190,6 +194,49 @@ class OwnerTests(OwnersCase, TestCase):
         self.assertEqual(await self.refused(pair, after, boot.endpoint.token), 403)
         self.assertEqual(await self.refused(pair, after, pair.token(after.device_id)), 403)
         self.assert_clean(pair)
+
+    async def test_the_software_device_waits_to_be_approved(self) -> None:
+        pair = self.services("http.ota.registration=approve", only="ai")
+        identity = new_identity()
+        program = str(Path(sysconfig.get_path("scripts")) / "xiaozhi-device")
+        options = ["--device-id", identity.device_id, "--client-id", identity.client_id]
+        visiting = deferToThread(
+            subprocess.run,
+            [sys.executable, program, "--ota", pair.ota, *options, "text", "hi"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        code = ""
+        for _ in range(100):
+            if found := re.search(r"waiting +(\d{6})", await self.command(pair, "list")):
+                code = found[1]
+                break
+        self.assertTrue(code, "it asks")
+        await self.command(pair, "approve", code)
+        ended: Any = await visiting
+        self.assertEqual(ended.returncode, 0, ended.stdout)
+        self.assertIn(f"not activated; code {code}", ended.stdout)
+        self.assertIn("answer    All right.", ended.stdout)
+
+    async def test_either_service_cuts_a_revoked_device(self) -> None:
+        """One has not heard of it yet, or the edge is on a machine with a registry of its own."""
+        late = "devices.poll_interval=60"
+        for im_sets, ai_sets in (
+            (SOON, (late,)),
+            ((late,), SOON),
+            (("devices.url=sqlite:///" + str(Path(self.mktemp()).absolute()),), SOON),
+        ):
+            pair = Pair((*IM_SETS, *im_sets), (*AI_SETS, *ai_sets))
+            self.addCleanup(pair.end)
+            pair.start()
+            guest = await self.booted(pair, new_identity())
+            await self.command(pair, "revoke", guest.identity.device_id)
+            await self.until(partial(guest.seen, e.Disconnected), "it is cut")
+            last = guest.seen(e.Disconnected)[0]
+            self.assertEqual((last.code, last.reason), (1008, "revoked"), (im_sets, ai_sets))
+            pair.end()
 
     async def test_without_authentication(self) -> None:
         """Who names an id nobody holds is a guest; of one that somebody holds, refused."""

@@ -310,7 +310,8 @@ class IDeviceRegistry(Interface):
     def approve(code: str, at: datetime) -> Deferred[Registered]:
         """Give a device id to the claim with this code.
 
-        :raises StoreError: ``no_such_code``: there is none, or no longer.
+        :raises StoreError: ``no_such_code``: there is none, or no longer; ``no_client_id``:
+            it names no client that the id could be bound to.
         """
 
     def revoke(device_id: str, at: datetime) -> Deferred[Registered]:

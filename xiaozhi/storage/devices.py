@@ -130,6 +130,8 @@ def approve(cursor: Any, dialect: Dialect, code: str, at: datetime) -> Registere
     if row is None:
         raise StoreError("no_such_code", "no device waits with this code, or no longer")
     claim = _claim(dialect, row)
+    if not claim.client:
+        raise StoreError("no_client_id", "who waits with this code names no client id to bind to")
     who = Applicant(claim.device_id, claim.client, claim.serial, claim.about)
     _forget_claims(cursor, dialect, claim.device_id)
     return _bind(cursor, dialect, who, revision, at)

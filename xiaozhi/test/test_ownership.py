@@ -19,7 +19,7 @@ from xiaozhi.ai.http.site import make_site
 from xiaozhi.auth import AuthSettings, JwtTokens, OpenAuthenticator, Roster, load_keys
 from xiaozhi.device import ota
 from xiaozhi.errors import AuthError, StoreError
-from xiaozhi.ownership import ClaimLimits, DeviceState, Registered, fingerprint
+from xiaozhi.ownership import Applicant, ClaimLimits, DeviceState, Registered, fingerprint
 from xiaozhi.testing.database import memory_devices
 from xiaozhi.testing.httpwire import Reply, Wire, request
 from xiaozhi.testing.posting import AcceptingInbox, posting
@@ -486,6 +486,34 @@ class TokenTests(SynchronousTestCase):
                 except AuthError as error:
                     outcome = error.code
                 self.assertEqual(outcome, expected, (entry, client, token))
+
+    def test_a_revoked_device_has_no_way_in(self) -> None:
+        """Whatever it shows, for talks and for photos, also where nothing is required."""
+        auth = AuthSettings(key="k" * 40)
+        roster = self.roster(_REVOKED)
+        tokens = JwtTokens(load_keys(auth), auth, self.clock, roster)
+        by_hand = JwtTokens(load_keys(auth), auth, self.clock)
+        for token in (None, "rubbish", by_hand.issue(Device(MAC, "c", "u"), "vision", 60)):
+            with self.assertRaises(AuthError) as caught:
+                OpenAuthenticator(tokens, roster).verify(token, MAC, "vision")
+            self.assertEqual(caught.exception.code, "revoked")
+        other = OpenAuthenticator(tokens, roster).verify(None, OTHER, "vision")
+        self.assertEqual(other.device_id, OTHER)
+
+    def test_whom_a_device_belongs_to(self) -> None:
+        for entry, client, serial, belongs in (
+            (held(), "c", "", True),
+            (held(), "C ", "S", True),
+            (held(), "x", "", False),
+            (held(), "", "", False),
+            (held(""), "", "", False),
+            (_REVOKED, "c", "", False),
+            (replace(held(), serial=fingerprint("S")), "c", "s", True),
+            (replace(held(), serial=fingerprint("S")), "c", "T", False),
+            (replace(held(), serial=fingerprint("S")), "c", "", False),
+        ):
+            asks = Applicant(MAC, fingerprint(client), fingerprint(serial))
+            self.assertEqual(entry.belongs_to(asks), belongs, (entry, client, serial))
 
     def test_a_token_by_hand_where_none_is_required(self) -> None:
         auth = AuthSettings(key="k" * 40)

@@ -144,6 +144,14 @@ class DeviceRegistryContract(TestCase):
             await self.refusal(self.store.approve(claim.code, later(1))), "no_such_code"
         )
 
+    async def test_nothing_is_bound_to_no_client(self) -> None:
+        """Or everybody without a client id would hold it."""
+        held = await self.claimed(who())
+        claim = await self.asked(who("", serial="S"))
+        refusal = await self.refusal(self.store.approve(claim.code, AT))
+        self.assertEqual(refusal, "no_client_id")
+        self.assertEqual(await self.store.changes(0, 10), [held])
+
     async def test_revocation(self) -> None:
         held = await self.claimed(who())
         waiting = await self.asked(who("c2"), 1)
