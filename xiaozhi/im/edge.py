@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from xiaozhi.clocks import wall_time
 from xiaozhi.im.counts import EdgeCounts
 from xiaozhi.im.languages import Languages
+from xiaozhi.im.limits import Allowances
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.wheel import TickWheel
 from xiaozhi.interfaces import IBridge
@@ -53,6 +54,7 @@ class Edge:
     :ivar refusals: those that were not let in.
     :ivar languages: of devices' talks.
     :ivar counts: what links count together.
+    :ivar allowances: what devices that are gone had left to send.
     """
 
     bridge: IBridge
@@ -68,6 +70,7 @@ class Edge:
     languages: Languages = field(init=False)
     peers: Peers = field(init=False)
     refusals: Refusals = field(init=False)
+    allowances: Allowances = field(init=False)
 
     def __post_init__(self) -> None:
         link = self.settings.link
@@ -77,6 +80,7 @@ class Edge:
         object.__setattr__(self, "downlink", downlink)
         object.__setattr__(self, "languages", Languages(link.language))
         object.__setattr__(self, "wall", wall_time(self.clock))
+        object.__setattr__(self, "allowances", Allowances(self.settings.limits))
         gateway = self.settings.gateway
         object.__setattr__(self, "peers", Peers(gateway, self.clock))
         object.__setattr__(self, "refusals", Refusals(self.clock, gateway.log_interval))

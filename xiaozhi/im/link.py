@@ -19,7 +19,7 @@ from xiaozhi.im.delivery import Delivery
 from xiaozhi.im.departure import Departure
 from xiaozhi.im.edge import Edge
 from xiaozhi.im.intake import Intake
-from xiaozhi.im.limits import Allowance
+from xiaozhi.im.limits import read
 from xiaozhi.im.record import Record, label_of, type_of
 from xiaozhi.im.turncontrol import TurnControl
 from xiaozhi.im.vigil import Vigil
@@ -27,7 +27,7 @@ from xiaozhi.interfaces import IDeviceTransport, ISessionLink
 from xiaozhi.values import SessionStatus
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.frames import Unpack, codec, framing_of, unpack_v1
-from xiaozhi.wire.jsontext import Dialect, parse_device
+from xiaozhi.wire.jsontext import Dialect
 from xiaozhi.wire.mail import Mail, meant
 
 _ALIVE = b'{"jsonrpc":"2.0","method":"notifications/alive"}'
@@ -104,7 +104,7 @@ class DeviceLink:
         self._session: ISessionLink | None = None
         self._hello: m.Hello | None = None
         self._unpack: Unpack = unpack_v1
-        self._allowance = Allowance(edge.settings.limits, edge.clock.seconds())
+        self._allowance = edge.allowances.take(device.device_id, edge.clock.seconds())
         self._record = Record(edge.journal, self.session_id, self._received)
         stays = device.device_id in edge.settings.link.keep
         keep = self._keep if stays else None
@@ -133,7 +133,7 @@ class DeviceLink:
         edge = self._edge
         now = self._vigil.active = edge.clock.seconds()
         if not self._allowance.admit(now, len(data)):
-            self._abused("rate")
+            self.abused("rate")
             return
         session = self._session
         if session is None:
@@ -169,13 +169,14 @@ class DeviceLink:
         if self._closed:
             return
         now = self._vigil.active = self._edge.clock.seconds()
-        if not self._allowance.admit(now, len(text.encode())):
-            self._abused("rate")
+        size = len(text.encode())
+        if not self._allowance.admit(now, size):
+            self.abused("rate")
             return
         if self._hello is None and text[:14].lower().startswith(_PREAMBLE):
             return
         try:
-            message, dialect = parse_device(text, self._edge.settings.limits.max_json_depth)
+            message, dialect = read(text, size, self._edge.settings.limits)
         except ProtocolError as error:
             self._malformed(error)
             return
@@ -188,7 +189,7 @@ class DeviceLink:
         else:
             self._record.message(message)
             self._take(message, now)
-        self._received(label_of(message), len(text))
+        self._received(label_of(message), size)
 
     def _received(self, kind: str, size: int, frames: int = 0) -> None:
         """Tell the log of a message, by the id under which the AI knows it; of an
@@ -204,20 +205,16 @@ class DeviceLink:
                 frames=frames,
             )
 
-    def alive(self) -> None:
-        """A sign of life that is no message: a pong."""
-        self._vigil.heard = self._edge.clock.seconds()
+    def framed(self, size: int) -> bool:
+        """A WebSocket frame that is no message came: ping, pong or a fragment.
 
-    def pinged(self, size: int) -> bool:
-        """A WebSocket ping came.
-
-        :return: whether to answer; not a device that floods us or does not read.
+        :return: whether to answer a ping; not a device that floods us or does not read.
         """
         now = self._vigil.heard = self._edge.clock.seconds()
-        if not self._allowance.admit(now, size):
-            self._abused("rate")
-            return False
-        return self._down.congested is None
+        if self._closed or self._allowance.admit(now, size):
+            return self._down.congested is None
+        self.abused("rate")
+        return False
 
     def connection_lost(self, reason: str, code: int = closecodes.ABNORMAL) -> None:
         """The socket is gone, or its Close frame is out."""
@@ -362,11 +359,12 @@ class DeviceLink:
     def _malformed(self, error: ProtocolError) -> None:
         self._edge.counts.malformed += 1
         if not self._allowance.forgive():
-            self._abused("malformed")
+            self.abused("malformed")
         else:
             self._refuse(error.code, error.message)
 
-    def _abused(self, what: str) -> None:
+    def abused(self, what: str) -> None:
+        """The device is over a limit: it is closed."""
         if not self._closed:
             self._log.info(
                 "{device} is closed: {what} limit", device=self.device.device_id, what=what
@@ -392,6 +390,9 @@ class DeviceLink:
             return
         self._closed = True
         self._edge.counts.closed.add(counted)
+        self._edge.allowances.keep(
+            self.device.device_id, self._allowance, self._edge.clock.seconds()
+        )
         self._answers.over = True
         self._record.utterance_over()
         session, self._session = self._session, None

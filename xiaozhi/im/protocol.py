@@ -33,6 +33,9 @@ from xiaozhi.wire.messages import Device
 _TEXT, _BINARY = b"\x81", b"\x82"
 # Bytes of a Close frame's reason; the protocol allows 123.
 _REASON = 120
+# Codes after which nothing a peer sends is worth parsing: Autobahn's own for frames and text
+# that cannot be, and ours for a message that is too big.
+_BROKEN = (1002, 1007, closecodes.TOO_BIG)
 _WRONG_PAGE = ("origin_not_allowed", "this web page is not in gateway.origins")
 # Kept by Autobahn for the life of a connection, needed only for its handshake.
 _HANDSHAKE_ONLY = (
@@ -88,6 +91,9 @@ class DeviceProtocol(WebSocketServerProtocol):
     _link: DeviceLink | None = None
     _refusal: tuple[str, str] | None = None
     _drop_tick: int | None = None
+    _message_tick: int | None = None
+    _paused = False
+    _deaf = False  # over a limit: what still comes is not even parsed
     counted_as = ""  # in Edge.peers
 
     @staticmethod
@@ -167,11 +173,19 @@ class DeviceProtocol(WebSocketServerProtocol):
                 except Exception:
                     self._broken(link.device.device_id)
             data = data[at:]
-        if data:
+        if data and not self._deaf:
             self._dataReceived(data)
+            if (
+                self._link is not None
+                and self._message_tick is None
+                and (self.data or self.current_frame or self.inside_message)
+            ):
+                self._await_message()
 
     def onMessageEnd(self) -> None:
         """A message is whole. In place of Autobahn's, which also fires an event."""
+        if self._message_tick is not None:
+            self._forget_message()
         pieces, self.message_data = self.message_data, []
         link = self._link
         if self.failedByMe or link is None or self.state != self.STATE_OPEN:
@@ -187,13 +201,47 @@ class DeviceProtocol(WebSocketServerProtocol):
 
     def onPing(self, payload: bytes) -> None:
         """Answered, at the rate messages may come, while the device reads."""
-        if self._link is not None and self._link.pinged(len(payload)):
+        self._whole()
+        if self._link is not None and self._link.framed(len(payload)):
             self.sendPong(payload)
 
     def onPong(self, payload: bytes) -> None:
-        """A sign of life."""
+        """A sign of life, at the same rate."""
+        self._whole()
         if self._link is not None:
-            self._link.alive()
+            self._link.framed(len(payload))
+
+    def onMessageFrameEnd(self) -> None:
+        """A frame of a message is whole. All but the last one count here, empty ones too;
+        the last one counts as the message."""
+        super().onMessageFrameEnd()
+        if not self.current_frame.fin and self._link is not None:
+            self._link.framed(0)
+
+    def _whole(self) -> None:
+        """A message or a control frame is complete: what follows has its own time."""
+        if self._message_tick is not None and not self.inside_message:
+            self._forget_message()
+
+    def _forget_message(self) -> None:
+        tick, self._message_tick = self._message_tick, None
+        if tick is not None:
+            self.factory.gateway.edge.timeouts.cancel(tick, self._message_late)
+
+    def _await_message(self) -> None:
+        """Something has begun to come and is not complete."""
+        edge = self.factory.gateway.edge
+        due = edge.clock.seconds() + edge.settings.limits.message_timeout
+        self._message_tick = edge.timeouts.at(due, self._message_late)
+
+    def _message_late(self) -> None:
+        self._message_tick = None
+        if self._link is None:
+            return
+        if self._paused:
+            self._await_message()  # it is we who do not read
+        else:
+            self._link.abused("message_time")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone, however far it had come."""
@@ -204,6 +252,7 @@ class DeviceProtocol(WebSocketServerProtocol):
         """The socket is gone."""
         if self._drop_tick is not None:
             self.factory.gateway.edge.timeouts.cancel(self._drop_tick, self._drop)
+        self._forget_message()
         link, self._link = self._link, None
         if link is not None:
             link.connection_lost((reason or "")[:_REASON], code or closecodes.NO_CODE)
@@ -235,9 +284,15 @@ class DeviceProtocol(WebSocketServerProtocol):
             self.sendCloseFrame(code=code, reasonUtf8=clipped)
 
     def pause(self) -> None:
+        self._paused = True
         self.transport.pauseProducing()
 
     def resume(self) -> None:
+        self._paused = False
+        if self._message_tick is not None:
+            # What was being sent had no chance to go on.
+            self._forget_message()
+            self._await_message()
         self.transport.resumeProducing()
 
     # --- under Autobahn ----------------------------------------------------------------------
@@ -259,6 +314,8 @@ class DeviceProtocol(WebSocketServerProtocol):
             edge = self.factory.gateway.edge
             due = edge.clock.seconds() + edge.settings.link.close_timeout
             self._drop_tick = edge.timeouts.at(due, self._drop)
+            if code in _BROKEN or (reasonUtf8 or b"").endswith(b"_limit"):
+                self._deaf, self.data = True, b""
             # Reading goes on for the echo, even if the AI had enough.
             self.transport.resumeProducing()
             if self._link is not None:

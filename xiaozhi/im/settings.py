@@ -44,13 +44,20 @@ class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a device may cost before it is closed with 1008 or 1009.
+    """What a device may cost before it is closed with 1008 or 1009. Rates and bursts are
+    the device's: connecting anew does not fill them. Every WebSocket frame counts, control
+    frames and fragments too.
 
     :ivar messages_per_second: texts and packets, sustained.
     :ivar message_burst: messages that may come at once after a quiet time.
     :ivar bytes_per_second: payload bytes, sustained.
     :ivar byte_burst: bytes that may come at once; at least one message.
     :ivar max_message_bytes: longest WebSocket message and frame.
+    :ivar max_text_bytes: longest text other than ``image``; of an ``mcp`` without the
+        base64 of pictures and sounds in it. A longer one is answered with an error.
+    :ivar max_typed_bytes: longest words of ``chat``, of ``listen`` with ``detect``, and of
+        ``image``, in UTF-8. Longer ones are answered with an error.
+    :ivar message_timeout: seconds from the first byte of a WebSocket message to its last.
     :ivar max_json_depth: nesting of a text.
     :ivar malformed_in_a_row: bad messages without a good one between.
     :ivar backlog_bytes: bytes of text that may wait in the socket of a device
@@ -62,6 +69,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bytes_per_second: Count = 262_144
     byte_burst: Count = 4_194_304
     max_message_bytes: Annotated[int, Meta(ge=1024, le=67_108_864)] = 1_048_576
+    max_text_bytes: Annotated[int, Meta(ge=1024, le=67_108_864)] = 65_536
+    max_typed_bytes: Annotated[int, Meta(ge=64, le=1_048_576)] = 8192
+    message_timeout: Seconds = 30.0
     max_json_depth: Annotated[int, Meta(ge=4, le=256)] = 32
     malformed_in_a_row: Count = 10
     backlog_bytes: Annotated[int, Meta(ge=65_536, le=67_108_864)] = 524_288

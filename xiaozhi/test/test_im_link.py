@@ -162,8 +162,8 @@ class HelloTests(LinkCase):
         for what, answers in (
             (lambda link: None, 0),
             (lambda link: link.binary_received(b"opus"), 1),
-            (lambda link: link.alive(), 0),
-            (lambda link: link.pinged(4), 0),
+            (lambda link: link.framed(0), 0),
+            (lambda link: link.framed(4), 0),
             (lambda link: link.text_received('{"type":"listen","state":"start"}'), 1),
             (lambda link: link.text_received('{"type":"ping"}'), 1),
             (lambda link: link.text_received("{}"), 1),
@@ -340,7 +340,7 @@ class MistakeTests(LinkCase):
 
     def test_text_costs_its_bytes(self) -> None:
         self.greet()
-        text = '{"type": "chat", "text": "' + "文" * 300_000 + '"}'
+        text = '{"type": "image", "url": "http://x/", "pad": "' + "文" * 300_000 + '"}'
         for _ in range(4):
             self.link.text_received(text)
         self.assertIsNone(self.transport.closed)
@@ -356,7 +356,7 @@ class MistakeTests(LinkCase):
 
     def test_ping_flood(self) -> None:
         self.greet()
-        self.assertEqual([self.link.pinged(10) for _ in range(100)].count(True), 99)
+        self.assertEqual([self.link.framed(10) for _ in range(100)].count(True), 99)
         self.assertEqual(self.transport.closed, (1008, "rate_limit"))
 
 
@@ -476,7 +476,7 @@ class DownlinkTests(LinkCase):
         heard = self.story().count("audio")
         self.bench.pass_time(5)
         self.assertEqual(self.story().count("audio"), heard)
-        self.assertFalse(self.link.pinged(1))
+        self.assertFalse(self.link.framed(1))
         self.link.uncongested()
         self.bench.pass_time(5)
         self.assertEqual(self.story().count("audio"), 30)
@@ -787,15 +787,15 @@ class EndTests(LinkCase):
         """§1.5; §9, 22: before the device takes the socket for dead at 120 s."""
         session = self.greet()
         for _ in range(6):
-            self.link.alive()
+            self.link.framed(0)
             self.bench.pass_time(10, 0.25)
         session.events.received(m.Stt("anything from the server counts"))
         for _ in range(10):
-            self.link.alive()
+            self.link.framed(0)
             self.bench.pass_time(10, 0.25)
         self.assertIsNone(self.transport.closed)
         for _ in range(2):
-            self.link.alive()
+            self.link.framed(0)
             self.bench.pass_time(10, 0.25)
         self.assertEqual(self.transport.closed, (1000, "idle"))
         self.assertEqual(session.ended, ("idle", "idle"))
@@ -809,7 +809,7 @@ class EndTests(LinkCase):
             self.send(**(HELLO | {"features": features}))
             self.transport.sent.clear()
             for _ in range(25):
-                self.link.alive()
+                self.link.framed(0)
                 self.bench.pass_time(10, 0.25)
             self.assertIsNone(self.transport.closed)
             texts = [json.loads(str(text)) for _, text in self.transport.sent]
@@ -822,7 +822,7 @@ class EndTests(LinkCase):
         self.bench.pass_time(30.5, 0.25)
         self.assertEqual(self.transport.pings, 1)
         self.bench.pass_time(10, 0.25)
-        self.link.alive()
+        self.link.framed(0)
         self.bench.pass_time(20, 0.25)
         self.assertIsNone(self.transport.closed)
         self.bench.pass_time(10.5, 0.25)

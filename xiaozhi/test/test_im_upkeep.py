@@ -41,7 +41,7 @@ class ActivityTests(SynchronousTestCase):
     def test_pongs_do_not(self) -> None:
         self.bench.pass_time(70)
         before = self.changes()
-        self.link.alive()
+        self.link.framed(0)
         self.bench.pass_time(30)
         self.assertEqual((before, self.changes()), (0, 0))
 

@@ -92,7 +92,7 @@ class Cable:
 
     def ping(self) -> None:
         assert self.link is not None
-        self._later(self.link.alive)
+        self._later(self.link.framed, 0)
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
@@ -160,7 +160,7 @@ class Browser:
         self.closed = self.closed or (code, reason)
 
     def ping(self) -> None:
-        self.link.alive()
+        self.link.framed(0)
 
     def pause(self) -> None:
         """Nothing is read from it in the first place."""
