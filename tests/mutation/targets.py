@@ -17,6 +17,13 @@ _BRIDGE = (
     "test_clients",
 )
 _TURNS = ("test_ai_turn", "test_ai_speech", "test_ai_timeline", "test_ai_waiting", *_TALKS)
+_CHAT = (
+    "test_openai_chat",
+    "test_openai_delta",
+    "test_openai_http",
+    "test_vendor_answers",
+    "test_vendor_tools",
+)
 
 # Module → modules of xiaozhi.test.
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -30,5 +37,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.ai.speaking.speech": _TURNS,
     "xiaozhi.ai.hearing.endpointer": ("test_ai_endpointer", "test_conversation_interrupted"),
     "xiaozhi.providers.failover": ("test_failover", "test_failover_talk", "test_breaker"),
-    "xiaozhi.providers.openai_chat": ("test_openai_chat", "test_openai_delta", "test_openai_http"),
+    "xiaozhi.providers.openai_chat": _CHAT,
+    "xiaozhi.providers.openai_completion": _CHAT,
 }

@@ -19,9 +19,9 @@ from .openai_delta import CallAssembly
 from .openai_http import VendorClient
 from .vendor_errors import fault_in
 
-# Seconds in which something may still come: after the end, and after a first chunk that says
-# that it is the last, which may be said of each.
-_CERTAIN, _DOUBTFUL = 0.25, 3.0
+# Seconds in which something may still come: after the end; after a first chunk that says
+# that it is the last; after one of many that say so. Longer, and the limits of a turn end it.
+_CERTAIN, _DOUBTFUL, _LOOSE = 0.25, 3.0, 5.0
 _NO_REASON = ("", "null", "none")
 _FILTERED = ("content_filter", "sensitive", "safety", "recitation", "prohibited_content")
 _FAILED = ("error", "network_error", "insufficient_system_resource", "abort")
@@ -79,7 +79,9 @@ class Completion:
         """Seconds in which the next piece must come, or the answer is over; None: it goes on."""
         if self.certain:
             return _CERTAIN
-        return _DOUBTFUL if self.reason and not self._loose else None
+        if not self.reason:
+            return None
+        return _LOOSE if self._loose else _DOUBTFUL
 
     def feed(self, value: Any) -> Iterator[Delta]:
         """One event, decoded.

@@ -29,6 +29,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xiaozhi.testing.clocks import WallClock
+
 
 @implementer(ITCPTransport)
 class Socket:
@@ -139,7 +141,7 @@ class Socket:
 
 
 @implementer(IReactorTCP, IReactorPluggableNameResolver)
-class Network(Clock):
+class Network(WallClock):
     """A clock, and all the reactor that HTTP and WebSocket clients need.
 
     Every name is this machine, except those in :attr:`unknown_names`.

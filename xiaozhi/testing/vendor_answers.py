@@ -124,7 +124,7 @@ ENDS = [
     Row(
         "stop on every chunk, no other end",
         [*stream(say("Good ", "stop"), say("morn", "stop"), say("ing.", "stop"), pause=SLOW)[:-1]],
-        TEXT, within=30,
+        TEXT, within=10,
     ),
     Row("stop on the role chunk", plain(end("stop"), *HELLO, pause=SLOW), TEXT, within=6),
     Row("stop in the only chunk", plain(say(TEXT, "stop")), TEXT),

@@ -74,7 +74,7 @@ class DeviceMcp:
         tools: list[ITool] = []
         seen: set[str] = set()
         cursor = ""
-        while len(tools) < self._settings.tools:
+        while len(tools) + len(self.left_out) < self._settings.tools:
             params = {"cursor": cursor} if cursor else {}
             try:
                 page = await self._request("tools/list", params, self._settings.answer)
@@ -83,20 +83,20 @@ class DeviceMcp:
                     raise
                 self._log.info("mcp: the list of tools breaks off: {code}", code=error.code)
                 break
-            found = self._tools_of(page)
-            tools += found
-            cursor = (page.get("nextCursor") if isinstance(page, dict) else None) or ""
+            page = page if isinstance(page, dict) else {}
+            listed = page.get("tools")
+            tools += self._tools_of(listed if isinstance(listed, list) else [])
+            cursor = page.get("nextCursor") or ""
             # A device that repeats a cursor, or has ever another empty page, would
             # keep us here for ever.
-            if not isinstance(cursor, str) or not cursor or cursor in seen or not found:
+            if not isinstance(cursor, str) or not cursor or cursor in seen or not listed:
                 break
             seen.add(cursor)
         return tools[: self._settings.tools]
 
-    def _tools_of(self, page: Any) -> list[ITool]:
-        listed = page.get("tools") if isinstance(page, dict) else None
+    def _tools_of(self, listed: list[Any]) -> list[ITool]:
         tools: list[ITool] = []
-        for entry in listed if isinstance(listed, list) else []:
+        for entry in listed:
             name = entry.get("name") if isinstance(entry, dict) else None
             if not isinstance(name, str) or not name:
                 continue
