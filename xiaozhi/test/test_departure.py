@@ -180,14 +180,39 @@ class DepartureTests(ConversationCase):
         self.assertEqual(client.story[-1], "closed")
 
     def test_no_announcement_begins(self) -> None:
-        client = self.start()
+        for start in (AUTO, REALTIME):
+            client = self.start()
+            client.say(**start)
+            client.say(**GO)
+            self.stage.run(1)
+            client.link._session.send(m.Say("Dinner is ready."))  # type: ignore[union-attr]
+            self.drain()
+            self.stage.run(4)
+            self.assertEqual(client.story, ["start", ONE, "stop", "closed"], start)
+
+    def test_a_model_that_still_writes_is_not_waited_for(self) -> None:
+        client = self.start(llm={"answers": (f"{ONE} {TWO} {THREE} " * 5,), "token_delay": 0.1})
         client.say(**AUTO)
         client.say(**GO)
-        self.stage.run(1)
-        client.link._session.send(m.Say("Dinner is ready."))  # type: ignore[union-attr]
-        self.drain()
-        self.stage.run(4)
+        self.stage.run(1.5)
+        self.assertEqual(client.story, ["start", ONE])
+        self.drain(10)
+        self.stage.run(3)
         self.assertEqual(client.story, ["start", ONE, "stop", "closed"])
+
+    def test_sound_without_words_is_a_sentence(self) -> None:
+        client = self.start()
+        answers = client.link._answers
+        answers.received(m.Tts(m.TtsState.START, turn=1))
+        for _ in range(20):
+            answers.received(m.Audio(b"\x58opus", 0, 1))
+        self.stage.run(0.5)
+        self.drain()
+        answers.received(m.Tts(m.TtsState.SENTENCE_START, TWO, 1))
+        answers.received(m.Audio(b"\x58opus", 0, 1))
+        self.stage.run(2)
+        self.assertEqual(client.story, ["start", "stop", "closed"])
+        self.assertEqual(len(client.packets), 20)
 
     def test_without_the_ai(self) -> None:
         """What was sent is played; nobody waits for answers that cannot come."""
