@@ -12,7 +12,7 @@ from xiaozhi.errors import ProviderError
 _MAX_PACKET = 1 << 20
 
 _HEADER = struct.Struct("<4sBBqIIIB")
-_CONTINUED, _LAST = 1, 4
+_CONTINUED, _FIRST, _LAST = 1, 2, 4
 
 
 def _bad(message: str) -> ProviderError:
@@ -22,6 +22,11 @@ def _bad(message: str) -> ProviderError:
 class OggPackets:
     """Packets of the first stream in an Ogg file, pages arriving in any pieces.
 
+    A file behind the first, as of a vendor that answers sentence by sentence, is read,
+    too.
+
+    :ivar file: the number of the file that packets are of, from 0.
+
     Checksums are not verified: the transport below does that.
     """
 
@@ -29,6 +34,8 @@ class OggPackets:
         self._waiting = bytearray()
         self._partial = bytearray()
         self._serial: int | None = None
+        self._begun = False
+        self.file = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, int | None]]:
         """
@@ -58,8 +65,14 @@ class OggPackets:
             return None
         content = bytes(waiting[body:end])
         del waiting[:end]
-        if self._serial is None:
-            self._serial = serial
+        first = bool(flags & _FIRST)
+        if first and self._begun:
+            self.file += 1
+        if self._serial is None or (first and self._begun):
+            self._serial, self._begun = serial, False
+            self._partial.clear()
+        # First pages of all streams of a file come before any other page.
+        self._begun = self._begun or not first
         if serial != self._serial:
             return []
         if not flags & _CONTINUED:

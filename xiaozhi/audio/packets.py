@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from xiaozhi.audio.ogg import OggPackets, parse_opus_head
-from xiaozhi.audio.opus import OpusEncoder
+from xiaozhi.audio.opus import OpusDecoder, OpusEncoder
 from xiaozhi.audio.reader import SoundReader
-from xiaozhi.errors import ProviderError
+from xiaozhi.errors import ProtocolError, ProviderError
 from xiaozhi.values import Encoding, SoundFormat
 from xiaozhi.wire.opus import packet_ms
 
@@ -18,6 +18,9 @@ SLICE_SECONDS = 0.24
 
 # Bytes of a second of compressed sound, where there is little of it: 32 kbit/s.
 _COMPRESSED = 4000
+
+# What packets are decoded to that do not fit.
+_DECODED = SoundFormat(Encoding.PCM, 48000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ class _Encoding:
 
 
 class _Passing:
-    """Ogg/Opus, until its first packet shows that it must be encoded anew."""
+    """Ogg/Opus, until it shows that it is something else or must be encoded anew."""
 
     def __init__(self, sound: SoundFormat, form: OpusForm, encoder: OpusEncoder) -> None:
         self._sound = sound
@@ -127,22 +130,31 @@ class _Passing:
         # What came before the first packet of sound.
         self._seen = bytearray()
         self._heads = 0
+        self._file = 0
         self._mono = False
         self._passing = False
         self._encoding: _Encoding | None = None
+        # Of a later file that cannot be passed on.
+        self._decoder: OpusDecoder | None = None
 
     @property
     def waiting(self) -> bool:
         return self._encoding is not None and self._encoding.waiting
 
     def feed(self, data: bytes) -> list[bytes]:
-        if self._encoding is not None:
+        if self._encoding is not None and self._decoder is None:
             return self._encoding.feed(data)
         if not self._passing:
             self._seen += data
+            if self._seen and not b"OggS".startswith(self._seen[:4]):
+                return self._encoded(bytes(self._seen))
         packets: list[bytes] = []
         for packet, _ in self._ogg.feed(data):
+            if self._ogg.file != self._file:
+                self._file, self._heads = self._ogg.file, 0
             if self._heads < 2:
+                if not self._heads and not packet.startswith(b"OpusHead") and not self._passing:
+                    return self._encoded(bytes(self._seen))
                 if not self._heads:
                     self._mono = parse_opus_head(packet).channels == 1
                 self._heads += 1
@@ -150,10 +162,12 @@ class _Passing:
             right = packet_ms(packet) == self._form.frame_duration
             if not self._passing:
                 if not (right and self._mono):
-                    self._encoding = _Encoding(self._sound, self._form, self._encoder)
-                    return self._encoding.feed(bytes(self._seen))
+                    return self._encoded(bytes(self._seen))
                 self._passing = True
                 self._seen.clear()
+            if self._decoder is not None or (self._file and not (right and self._mono)):
+                packets += self._decoded(packet)
+                continue
             # The last one of a stream may be shorter, which plays; a longer one would fail
             # to decode on the device (§3.3).
             if packet_ms(packet) > self._form.frame_duration:
@@ -161,11 +175,24 @@ class _Passing:
             packets.append(packet)
         return packets
 
+    def _decoded(self, packet: bytes) -> list[bytes]:
+        if self._encoding is None or self._decoder is None:
+            self._decoder = OpusDecoder(_DECODED.sample_rate)
+            self._encoding = _Encoding(_DECODED, self._form, self._encoder)
+        try:
+            return self._encoding.feed(self._decoder.decode(packet))
+        except ProtocolError:
+            return []  # a gap, not the end
+
+    def _encoded(self, data: bytes) -> list[bytes]:
+        self._encoding = _Encoding(self._sound, self._form, self._encoder)
+        return self._encoding.feed(data)
+
     def more(self) -> list[bytes]:
         return self._encoding.more() if self._encoding is not None else []
 
     def finish(self, data: bytes, pause: float) -> list[bytes]:
-        if self._encoding is not None:
+        if self._encoding is not None and self._decoder is None:
             return self._encoding.finish(data, pause)
         packets = self.feed(data)
         if self._encoding is not None:

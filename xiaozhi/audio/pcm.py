@@ -8,7 +8,7 @@ from array import array
 from av import AudioFrame, AudioResampler
 
 #: ``format`` of a :class:`Resampler`'s input and its bytes per sample.
-SAMPLE_BYTES = {"u8": 1, "s16": 2, "s32": 4, "flt": 4}
+SAMPLE_BYTES = {"u8": 1, "s16": 2, "s32": 4, "flt": 4, "dbl": 8}
 
 #: libav's names of the layouts with so many channels.
 _LAYOUTS = {

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
-from av import AudioResampler, CodecContext
+from av import AudioResampler, CodecContext, Packet
 from av.error import FFmpegError
 
+from xiaozhi.audio.containers import FORMATS, ContainerDecoding
+from xiaozhi.audio.mpeg import MpegFrames
 from xiaozhi.audio.ogg import OggPackets, OpusHead, parse_opus_head
 from xiaozhi.audio.opus import OpusDecoder
 from xiaozhi.audio.pcm import Resampler, samples_of
-from xiaozhi.audio.wav import WavParser, bad_sound
+from xiaozhi.audio.sniff import Kind, sniff
+from xiaozhi.audio.wav import WavParser, WavReader, bad_sound
 from xiaozhi.errors import ProtocolError
-from xiaozhi.values import Encoding, SoundFormat
+from xiaozhi.values import SoundFormat
 
 if TYPE_CHECKING:
     from av.audio.codeccontext import AudioCodecContext
 
 #: Bytes without one decoded frame after which MP3 is given up.
-_MP3_PATIENCE = 65536
+_PATIENCE = 65536
 
 
 class _Decoding(Protocol):
@@ -30,137 +33,125 @@ class _Decoding(Protocol):
 class SoundReader:
     """Decodes a stream as it arrives, in pieces of any size.
 
-    The output does not depend on where the input is cut. An empty stream is
-    silence, not an error. Not to be used on after an error or :meth:`finish`.
+    What it is its bytes say (:mod:`xiaozhi.audio.sniff`); what it should be only counts
+    where they do not. Several files one after the other are all read. The output does not
+    depend on where the input is cut. An empty stream is silence, not an error. Not to be
+    used on after an error or :meth:`finish`.
     """
 
     def __init__(self, sound: SoundFormat, sample_rate: int) -> None:
         """:param sample_rate: Hz of the samples wanted; they are s16le mono."""
-        self._decoding: _Decoding
-        if sound.encoding is Encoding.PCM:
-            self._decoding = Resampler(sound.sample_rate, sample_rate, sound.channels)
-        elif sound.encoding is Encoding.WAV:
-            self._decoding = _WavDecoding(sample_rate)
-        elif sound.encoding is Encoding.MP3:
-            self._decoding = _Mp3Decoding(sample_rate)
-        else:
-            self._decoding = _OggOpusDecoding(sample_rate)
+        self._sound = sound
+        self._rate = sample_rate
+        self._head = bytearray()
+        self._decoding: _Decoding | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """:raises ProviderError: ``bad_sound``: not what the format promised."""
-        return self._decoding.feed(data)
+        """:raises ProviderError: ``bad_sound``: no sound, or none that can be read."""
+        if self._decoding is not None:
+            return self._decoding.feed(data)
+        self._head += data
+        return self._begun(complete=False)
 
     def finish(self) -> bytes:
         """The rest, once the stream has ended.
 
         :raises ProviderError: ``bad_sound``: there was data but no sound in it.
         """
-        return self._decoding.finish()
+        out = b""
+        if self._decoding is None:
+            out = self._begun(complete=True)
+        return out + self._decoding.finish() if self._decoding is not None else out
+
+    def _begun(self, complete: bool) -> bytes:
+        """Choose how to decode, if it can be told yet."""
+        head = bytes(self._head)
+        kind = sniff(head, self._sound.encoding, complete) if head else None
+        if kind is None:
+            return b""
+        self._head.clear()
+        self._decoding = self._chosen(kind)
+        return self._decoding.feed(head)
+
+    def _chosen(self, kind: Kind) -> _Decoding:
+        if kind is Kind.PCM:
+            return Resampler(self._sound.sample_rate, self._rate, self._sound.channels)
+        if kind is Kind.WAV:
+            return _WavDecoding(self._rate)
+        if kind is Kind.MPEG:
+            return _MpegDecoding(self._rate)
+        if kind is Kind.OGG_OPUS:
+            return _OggOpusDecoding(self._rate)
+        if kind in FORMATS:
+            return ContainerDecoding(kind, self._rate)
+        raise bad_sound(f"{kind.value} where {self._sound.encoding.value} was expected")
 
 
 class _WavDecoding:
     def __init__(self, sample_rate: int) -> None:
         self._parser = WavParser()
-        self._rate = sample_rate
-        self._resampler: Resampler | None = None
+        self._reader = WavReader(sample_rate)
 
     def feed(self, data: bytes) -> bytes:
-        samples = self._parser.feed(data)
-        shape = self._parser.shape
-        if shape is None or not samples:
-            return b""
-        if self._resampler is None:
-            self._resampler = Resampler(
-                shape.sample_rate, self._rate, shape.channels, shape.sample_format
-            )
-        return self._resampler.feed(samples)
+        return self._reader.take(self._parser.feed(data))
 
     def finish(self) -> bytes:
-        if not self._parser.empty:
-            self._parser.finish()
-        return self._resampler.finish() if self._resampler else b""
+        return self._reader.take(self._parser.finish()) + self._reader.finish()
 
 
-class _Mp3Decoding:
+class _MpegDecoding:
     def __init__(self, sample_rate: int) -> None:
-        self._codec = cast("AudioCodecContext", CodecContext.create("mp3float", "r"))
+        self._frames = MpegFrames()
         self._rate = sample_rate
+        self._codec: AudioCodecContext | None = None
+        self._codec_name = ""
         self._resampler: AudioResampler | None = None
         self._shape: tuple[int, str] | None = None
-        self._head: bytearray | None = bytearray()
-        self._skip = 0
-        self._fruitless = 0
 
     def feed(self, data: bytes) -> bytes:
-        data = self._without_id3(data)
-        if not data:
-            return b""
-        self._fruitless += len(data)
-        out = b"".join(self._decode(packet) for packet in self._codec.parse(data))
-        if out:
-            self._fruitless = 0
-        elif self._fruitless > _MP3_PATIENCE and self._resampler is None:
-            raise bad_sound(f"no MP3 frame within {self._fruitless} bytes")
+        out = b"".join(self._decode(*frame) for frame in self._frames.feed(data))
+        fruitless = self._frames.fruitless
+        if fruitless > _PATIENCE and self._resampler is None:
+            raise bad_sound(f"no MP3 frame within {fruitless} bytes")
         return out
 
     def finish(self) -> bytes:
-        out = bytearray()
-        if self._head:
-            self._fruitless += len(self._head)
-            for packet in self._codec.parse(bytes(self._head)):
-                out += self._decode(packet)
-        for packet in self._codec.parse(b""):
-            out += self._decode(packet)
-        if self._resampler is not None:
-            for piece in self._resampler.resample(None):
-                out += samples_of(piece)
-        elif self._fruitless:
+        out = b"".join(self._decode(*frame) for frame in self._frames.finish())
+        if self._resampler is None:
             raise bad_sound("no MP3 frame found")
-        return bytes(out)
+        return out + self._rest()
 
-    def _without_id3(self, data: bytes) -> bytes:
-        """Leave out a leading ID3v2 tag: a cover picture may look like MP3 frames."""
-        if self._head is not None:
-            self._head += data
-            if len(self._head) < 10:
-                return b""
-            data, self._head = bytes(self._head), None
-            if data[:3] == b"ID3":
-                size = 0
-                for byte in data[6:10]:
-                    size = size << 7 | byte & 0x7F
-                self._skip = 10 + size
-        if self._skip:
-            taken = min(self._skip, len(data))
-            self._skip -= taken
-            data = data[taken:]
-        return data
-
-    def _decode(self, packet: object) -> bytes:
+    def _decode(self, codec: str, data: bytes) -> bytes:
+        if self._codec is None or codec != self._codec_name:
+            self._codec = cast("AudioCodecContext", CodecContext.create(codec, "r"))
+            self._codec_name = codec
         try:
-            frames = self._codec.decode(packet)  # type: ignore[arg-type]
+            frames = self._codec.decode(Packet(data))
         except FFmpegError:
             # The first frame (Xing) is often none; a broken one is a gap, not the end.
             return b""
-        out = bytearray()
+        out = b""
         for frame in frames:
             shape = (frame.sample_rate, frame.layout.name)
-            if shape != self._shape:
-                if self._resampler is not None:
-                    for piece in self._resampler.resample(None):
-                        out += samples_of(piece)
+            if shape != self._shape or self._resampler is None:
+                out += self._rest()
                 self._shape = shape
                 self._resampler = AudioResampler("s16", "mono", self._rate)
-            assert self._resampler is not None
             frame.pts = None
-            for piece in self._resampler.resample(frame):
-                out += samples_of(piece)
-        return bytes(out)
+            out += b"".join(map(samples_of, self._resampler.resample(frame)))
+        return out
+
+    def _rest(self) -> bytes:
+        """What the resampler holds."""
+        if self._resampler is None:
+            return b""
+        return b"".join(map(samples_of, self._resampler.resample(None)))
 
 
 class _OggOpusDecoding:
     def __init__(self, sample_rate: int) -> None:
         self._packets = OggPackets()
+        self._file = 0
         self._head: OpusHead | None = None
         self._tags_seen = False
         self._decoder = OpusDecoder(48000)
@@ -181,6 +172,9 @@ class _OggOpusDecoding:
         return self._resampler.finish()
 
     def _packet(self, packet: bytes, last_position: int | None) -> bytes:
+        if self._packets.file != self._file:
+            self._file, self._head, self._tags_seen = self._packets.file, None, False
+            self._decoder, self._position = OpusDecoder(48000), 0
         if self._head is None:
             self._head = parse_opus_head(packet)
             return b""

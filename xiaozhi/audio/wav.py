@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 import struct
 import wave
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from xiaozhi.audio.pcm import Resampler
 from xiaozhi.errors import ProviderError
+
+# Bytes in which a file's header shows: RIFF, size, WAVE, fmt.
+_HEADER = 16
+_UNKNOWN = 1 << 62
+# Chunks that stand behind the samples.
+_TRAILERS = {
+    *(b"LIST", b"fact", b"cue ", b"bext", b"iXML", b"smpl", b"inst", b"plst", b"JUNK"),
+    *(b"PAD ", b"FLLR", b"note", b"labl", b"ltxt", b"_PMX", b"PEAK", b"afsp", b"cart", b"junk"),
+}
 
 
 def bad_sound(message: str) -> ProviderError:
@@ -17,58 +27,65 @@ def bad_sound(message: str) -> ProviderError:
 
 @dataclass(frozen=True, slots=True)
 class WavShape:
-    """What a wav header says of its samples; ``sample_format`` as libav names it."""
+    """What a wav header says of its samples.
+
+    :ivar sample_format: as libav names it, once they are :meth:`plain`.
+    :ivar width: bytes of a sample of all channels in the file.
+    """
 
     sample_rate: int
     channels: int
     sample_format: str
+    width: int = 2
+    _convert: Callable[[bytes], bytes] | None = None
+
+    def plain(self, samples: bytes) -> bytes:
+        """Samples as libav takes them."""
+        return samples if self._convert is None else self._convert(samples)
 
 
 class WavParser:
-    """Reads a wav file's header across pieces and hands its samples through.
+    """Reads wav headers across pieces and hands the samples through.
 
-    Sizes that a streaming writer could not know (0 or 0xFFFFFFFF) mean: to the end.
+    Sizes that a streaming writer could not know (0, 0xFFFFFFFF) or got wrong do not end
+    the sound: it goes on to the next header or to the end. So several files in one
+    stream, as of a vendor that answers sentence by sentence, are all read.
+
+    :ivar shape: that of the newest header.
     """
 
     def __init__(self) -> None:
         self.shape: WavShape | None = None
-        self._widen = False
         self._waiting = bytearray()
         self._skip = 0
         self._state = "riff"
+        # Bytes that the header promised.
         self._left = 0
+        self._odd = False
         self._fed = False
 
-    def feed(self, data: bytes) -> bytes:
-        """:return: samples, once :attr:`shape` is set."""
+    def feed(self, data: bytes) -> list[tuple[WavShape, bytes]]:
+        """:return: samples, each with what they are."""
         self._fed = self._fed or bool(data)
         self._waiting += data
-        while self._state != "data":
-            if not self._parse_chunk():
-                return b""
-        usable = min(len(self._waiting), self._left)
-        if self._widen:
-            usable -= usable % 3
-        samples = bytes(self._waiting[:usable])
-        del self._waiting[:usable]
-        self._left -= usable
-        if not self._left:
-            self._waiting.clear()
-        return _widened(samples) if self._widen else samples
+        found: list[tuple[WavShape, bytes]] = []
+        while self._step(found, complete=False):
+            pass
+        return found
 
-    def finish(self) -> WavShape:
-        """:raises ProviderError: ``bad_sound``: the header never came to its end."""
-        if self.shape is None or self._state != "data":
+    def finish(self) -> list[tuple[WavShape, bytes]]:
+        """:return: the rest.
+        :raises ProviderError: ``bad_sound``: the header never came to its end.
+        """
+        if self._fed and self.shape is None:
             raise bad_sound("the wav header is incomplete")
-        return self.shape
+        found: list[tuple[WavShape, bytes]] = []
+        while self._step(found, complete=True):
+            pass
+        return found
 
-    @property
-    def empty(self) -> bool:
-        """Nothing was fed at all."""
-        return not self._fed
-
-    def _parse_chunk(self) -> bool:
-        """Take one header or chunk off what waits; False: more is needed."""
+    def _step(self, found: list[tuple[WavShape, bytes]], complete: bool) -> bool:
+        """Take something off what waits; False: more is needed."""
         waiting = self._waiting
         if self._skip:
             taken = min(self._skip, len(waiting))
@@ -76,23 +93,72 @@ class WavParser:
             self._skip -= taken
             if self._skip:
                 return False
-        if self._state == "riff":
-            if len(waiting) < 12:
-                return False
-            if waiting[:4] != b"RIFF" or waiting[8:12] != b"WAVE":
-                raise bad_sound("not a wav stream: no RIFF/WAVE header")
-            del waiting[:12]
+        if self._state == "samples":
+            return self._samples(found, complete)
+        if self._state == "end":
+            return self._behind(complete)
+        if self._state == "chunks":
+            return self._chunk()
+        if len(waiting) < 12:
+            return False
+        if bytes(waiting[:4]) not in (b"RIFF", b"RF64") or waiting[8:12] != b"WAVE":
+            raise bad_sound("not a wav stream: no RIFF/WAVE header")
+        del waiting[:12]
+        self._state = "chunks"
+        return True
+
+    def _samples(self, found: list[tuple[WavShape, bytes]], complete: bool) -> bool:
+        waiting, shape = self._waiting, self.shape
+        assert shape is not None
+        border = _next_file(waiting)
+        # What could be the beginning of a header stays here.
+        limit = border if border >= 0 else len(waiting) - (0 if complete else _HEADER - 1)
+        ended = self._left <= limit
+        end = self._left if ended else max(0, limit - limit % shape.width)
+        if samples := bytes(waiting[: end - end % shape.width]):
+            found.append((shape, shape.plain(samples)))
+        if ended:
+            self._state = "end"
+        elif border >= 0:
+            end, self._state = border, "riff"
+        del waiting[:end]
+        self._left -= end
+        return bool(end) or ended or border >= 0
+
+    def _behind(self, complete: bool) -> bool:
+        """What follows the promised samples: a chunk, another file, or more samples."""
+        waiting = self._waiting
+        if len(waiting) < _HEADER + 1 and (not complete or not waiting):
+            return False
+        pad = int(self._odd and waiting[:1] == b"\0")
+        if _next_file(waiting[pad:]) == 0:
+            del waiting[:pad]
+            self._state = "riff"
+        elif _is_chunk(waiting, pad):
+            del waiting[:pad]
             self._state = "chunks"
-            return True
+        elif complete and len(waiting) < 8:
+            waiting.clear()
+            return False
+        else:
+            self._left, self._state = _UNKNOWN, "samples"
+        return True
+
+    def _chunk(self) -> bool:
+        """Take one chunk off what waits, or its head."""
+        waiting = self._waiting
         if len(waiting) < 8:
             return False
+        if waiting[:4] == b"RIFF" and self.shape is not None:
+            self._state = "riff"
+            return True
         name, size = struct.unpack_from("<4sI", waiting)
         if name == b"fmt ":
             if not 16 <= size <= 1024:
                 raise bad_sound(f"wav format chunk of {size} bytes")
             if len(waiting) < 8 + size:
                 return False
-            self._read_format(bytes(waiting[8 : 8 + size]))
+            self.shape = _read_format(bytes(waiting[8 : 8 + size]))
             del waiting[: 8 + size]
             self._skip = size & 1
         elif name == b"data":
@@ -100,25 +166,40 @@ class WavParser:
                 raise bad_sound("wav samples before their format")
             del waiting[:8]
             # Some writers leave 0x7FFFFF.. instead; nothing real is that long.
-            self._left = size if 0 < size < 0x7FFFFF00 else 1 << 62
-            self._state = "data"
+            known = 0 < size < 0x7FFFFF00
+            self._left, self._odd = size if known else _UNKNOWN, bool(known and size & 1)
+            self._state = "samples"
         else:
             del waiting[:8]
             self._skip = size + (size & 1)
         return True
 
-    def _read_format(self, chunk: bytes) -> None:
-        tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
-        if tag == 0xFFFE and len(chunk) >= 26:
-            (tag,) = struct.unpack_from("<H", chunk, 24)
-        formats = {(1, 8): "u8", (1, 16): "s16", (1, 24): "s32", (1, 32): "s32", (3, 32): "flt"}
-        name = formats.get((tag, bits))
-        if name is None:
-            raise bad_sound(f"wav format {tag} with {bits} bits is not supported")
-        if not (1 <= channels <= 8 and 1000 <= rate <= 768000):
-            raise bad_sound(f"wav with {channels} channels at {rate} Hz is not supported")
-        self._widen = bits == 24
-        self.shape = WavShape(rate, channels, name)
+
+def _next_file(data: bytearray) -> int:
+    """Where another file begins in samples; -1: nowhere."""
+    at = data.find(b"WAVEfmt ")
+    while at >= 0:
+        if at >= 8 and data[at - 8 : at - 4] == b"RIFF":
+            return at - 8
+        at = data.find(b"WAVEfmt ", at + 1)
+    return -1
+
+
+def _is_chunk(data: bytearray, at: int) -> bool:
+    """Whether a chunk that writers put behind the samples begins there."""
+    return bytes(data[at : at + 4]) in _TRAILERS or bytes(data[at : at + 4]).lower() == b"id3 "
+
+
+def _read_format(chunk: bytes) -> WavShape:
+    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
+    if tag == 0xFFFE and len(chunk) >= 26:
+        (tag,) = struct.unpack_from("<H", chunk, 24)
+    name = _FORMATS.get((tag, bits))
+    if name is None:
+        raise bad_sound(f"wav format {tag} with {bits} bits is not supported")
+    if not (1 <= channels <= 8 and 1000 <= rate <= 768000):
+        raise bad_sound(f"wav with {channels} channels at {rate} Hz is not supported")
+    return WavShape(rate, channels, name, bits // 8 * channels, _PLAIN.get((tag, bits)))
 
 
 def _widened(samples: bytes) -> bytes:
@@ -129,6 +210,52 @@ def _widened(samples: bytes) -> bytes:
     return bytes(out)
 
 
+def _expanded(table: tuple[int, ...]) -> Callable[[bytes], bytes]:
+    """Companded samples as 16-bit ones."""
+    low = bytes(value & 0xFF for value in table)
+    high = bytes(value >> 8 & 0xFF for value in table)
+
+    def expand(samples: bytes) -> bytes:
+        out = bytearray(2 * len(samples))
+        out[::2], out[1::2] = samples.translate(low), samples.translate(high)
+        return bytes(out)
+
+    return expand
+
+
+def _mu_law(code: int) -> int:
+    """ITU-T G.711, table 2."""
+    code = ~code
+    value = (((code & 0x0F) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
+    return -value if code & 0x80 else value
+
+
+def _a_law(code: int) -> int:
+    """ITU-T G.711, table 1."""
+    code ^= 0x55
+    value, segment = (code & 0x0F) << 4, code >> 4 & 7
+    value = value + 8 if not segment else value + 0x108 << segment - 1
+    return value if code & 0x80 else -value
+
+
+# By format tag and bits: what libav calls them, and how they become that.
+_FORMATS = {
+    (1, 8): "u8",
+    (1, 16): "s16",
+    (1, 24): "s32",
+    (1, 32): "s32",
+    (3, 32): "flt",
+    (3, 64): "dbl",
+    (6, 8): "s16",
+    (7, 8): "s16",
+}
+_PLAIN = {
+    (1, 24): _widened,
+    (6, 8): _expanded(tuple(map(_a_law, range(256)))),
+    (7, 8): _expanded(tuple(map(_mu_law, range(256)))),
+}
+
+
 def read_wav(path: str | os.PathLike[str]) -> tuple[bytes, int]:
     """Read a wav file of any channel count as mono.
 
@@ -137,10 +264,40 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[bytes, int]:
     """
     parser = WavParser()
     with open(path, "rb") as file:
-        data = parser.feed(file.read())
-    shape = parser.finish()
-    same_rate = Resampler(shape.sample_rate, shape.sample_rate, shape.channels, shape.sample_format)
-    return same_rate.feed(data) + same_rate.finish(), shape.sample_rate
+        found = parser.feed(file.read()) + parser.finish()
+    shape = parser.shape
+    if shape is None:
+        raise bad_sound("the wav header is incomplete")
+    reader = WavReader(shape.sample_rate)
+    return reader.take(found) + reader.finish(), shape.sample_rate
+
+
+class WavReader:
+    """Samples of any shapes as s16le mono at one rate."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._rate = sample_rate
+        self._shape: WavShape | None = None
+        self._resampler: Resampler | None = None
+
+    def take(self, found: list[tuple[WavShape, bytes]]) -> bytes:
+        """:param found: of a :class:`WavParser`."""
+        out = b""
+        for shape, samples in found:
+            if shape != self._shape:
+                out += self.finish()
+                self._shape = shape
+            if self._resampler is None:
+                self._resampler = Resampler(
+                    shape.sample_rate, self._rate, shape.channels, shape.sample_format
+                )
+            out += self._resampler.feed(samples)
+        return out
+
+    def finish(self) -> bytes:
+        """The rest."""
+        resampler, self._resampler = self._resampler, None
+        return resampler.finish() if resampler is not None else b""
 
 
 def write_wav(path: str | os.PathLike[str], pcm: bytes, sample_rate: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import struct
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
@@ -14,15 +15,17 @@ from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
+from xiaozhi.audio.sniff import Kind, sniff
 from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import IOfModel, IRecognition, IRecognizer, ISynthesizer, ProviderRuntime
 from xiaozhi.values import Encoding, SoundFormat, Transcript
 
-from .openai_http import VendorClient, VendorSettings, error_text
+from .openai_http import Answer, VendorClient, VendorSettings, error_text
 
 _RATE = 16000
 _BYTES_PER_SECOND = 2 * _RATE
 _TEXT_LIMIT = 1 << 20
+_PLAIN = re.compile(r"audio/(?:x-)?(?:pcm|l16|raw|wave?|s16le)|application/octet-stream")
 # Vendors that name the language do so in English.
 _LANGUAGES = {"english": "en", "chinese": "zh", "mandarin": "zh", "cantonese": "yue"}
 
@@ -174,7 +177,9 @@ class OpenAISpeech:
         """Running syntheses fail, connections are closed."""
         return self._client.close()
 
-    async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+    async def synthesize(
+        self, text: str, language: str
+    ) -> AsyncGenerator[bytes | SoundFormat, None]:
         """See :class:`~xiaozhi.interfaces.ISynthesizer`. The vendor tells the
         language by the text. PCM comes in whole samples."""
         settings = self._settings
@@ -188,18 +193,55 @@ class OpenAISpeech:
             }
         )
         answer = await self._client.post("/audio/speech", msgspec.json.encode(request))
-        if answer.media_type in ("application/json", "text/html"):
-            reason = self._client.shorten(error_text(await answer.read(_TEXT_LIMIT)))
-            raise ProviderError("bad_answer", f"no sound in the answer: {reason}", retryable=True)
-        whole = 2 if self.sound.encoding is Encoding.PCM else 1
-        rest = b""
-        async with aclosing(answer.chunks()) as chunks:
-            async for chunk in chunks:
-                data = rest + chunk
-                end = len(data) - len(data) % whole
-                rest = data[end:]
+        try:
+            rest, kind = await self._beginning(answer)
+            plain = kind is Kind.PCM
+            if plain and (sound := _announced(answer, self.sound)) != self.sound:
+                yield sound
+            whole = 2 if plain else 1
+            while rest:
+                end = len(rest) - len(rest) % whole
                 if end:
-                    yield data[:end]
+                    yield rest[:end]
+                chunk = await answer.chunk()
+                rest = rest[end:] + chunk if chunk else b""
+        finally:
+            answer.close()
+
+    async def _beginning(self, answer: Answer) -> tuple[bytes, Kind | None]:
+        """The first bytes of the sound, and what they show it to be; None: there are none.
+
+        :raises ProviderError: ``bad_answer``: it is no sound; with the vendor's words.
+        """
+        head, kind = b"", None
+        while kind is None and (chunk := await answer.chunk()):
+            head += chunk
+            kind = sniff(head, self.sound.encoding, complete=False)
+        if kind is None and head:
+            kind = sniff(head, self.sound.encoding, complete=True)
+        if kind not in (Kind.TEXT, Kind.OTHER):
+            return head, kind
+        if kind is Kind.TEXT:
+            head += await answer.read(_TEXT_LIMIT)
+        words = self._client.shorten(error_text(head)) if kind is Kind.TEXT else "another file"
+        raise ProviderError("bad_answer", f"no sound in the answer: {words}", retryable=True)
+
+
+def _announced(answer: Answer, sound: SoundFormat) -> SoundFormat:
+    """The format, with rate and channels as the answer's head tells them of plain samples."""
+    if sound.encoding is not Encoding.PCM or not _PLAIN.fullmatch(answer.media_type):
+        return sound
+    rate, channels = (_number(answer.parameters.get(name, "")) for name in ("rate", "channels"))
+    return replace(
+        sound,
+        sample_rate=rate if 8000 <= rate <= 96000 else sound.sample_rate,
+        channels=channels if channels in (1, 2) else sound.channels,
+    )
+
+
+def _number(text: str) -> int:
+    text = text.strip('"')
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
 def wav(pcm: bytes) -> bytes:

@@ -196,7 +196,9 @@ class Answer:
         # When the caller was last given something; until it asks again, time is not ours.
         self._given = self._clock.seconds()
         types = response.headers.getRawHeaders("content-type", [""])
-        self.media_type = types[0].partition(";")[0].strip().lower()
+        self.media_type, *parameters = (each.strip().lower() for each in types[0].split(";"))
+        #: As in ``audio/pcm; rate=16000``.
+        self.parameters = dict(each.partition("=")[::2] for each in parameters)
         response.deliverBody(self._body)
         client.answers.add(self)
 

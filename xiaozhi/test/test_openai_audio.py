@@ -162,6 +162,9 @@ class TranscriptionTests(SynchronousTestCase):
         self.assertEqual(len(wav(b"")), 44)
 
 
+SAMPLES = b"\1\0" * 8
+
+
 class SpeechTests(SynchronousTestCase):
     """:class:`OpenAISpeech`."""
 
@@ -202,20 +205,20 @@ class SpeechTests(SynchronousTestCase):
             },
         )
         response = self.vendor.last.answer("audio/pcm")
-        response.send(b"abc")
-        self.assertEqual(reading.items, [b"ab"])
+        response.send(SAMPLES + b"c")
+        self.assertEqual(reading.items, [SAMPLES])
         response.send(b"d", b"e")
         response.end()
         self.successResultOf(reading.done)
-        self.assertEqual(reading.items, [b"ab", b"cd"])
+        self.assertEqual(reading.items, [SAMPLES, b"cd"])
 
     def test_containers_pass_unchanged(self) -> None:
         reading = Reading(self.make(response_format="mp3").synthesize("Hello.", "en"))
         response = self.vendor.last.answer("audio/mpeg")
-        response.send(b"abc", b"d")
+        response.send(SAMPLES + b"c", b"d")
         response.end()
         self.successResultOf(reading.done)
-        self.assertEqual(reading.items, [b"abc", b"d"])
+        self.assertEqual(reading.items, [SAMPLES + b"c", b"d"])
 
     def test_no_sound(self) -> None:
         reading = Reading(self.make().synthesize("Hello.", "en"))
@@ -227,8 +230,8 @@ class SpeechTests(SynchronousTestCase):
         generator = self.make().synthesize("Hello.", "en")
         first = Deferred.fromCoroutine(anext(generator))
         response = self.vendor.last.answer("audio/pcm")
-        response.send(b"ab")
-        self.assertEqual(self.successResultOf(first), b"ab")
+        response.send(SAMPLES)
+        self.assertEqual(self.successResultOf(first), SAMPLES)
         self.successResultOf(Deferred.fromCoroutine(generator.aclose()))
         self.assertTrue(response.transport.aborted)
 

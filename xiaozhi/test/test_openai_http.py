@@ -16,6 +16,9 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.providers.openai_audio import OpenAISpeech, SpeechSettings
 from xiaozhi.test.fake_vendor import Reading
 
+# Samples: text would be no sound.
+OLD, NEW = b"\0OLD" * 4, b"\0NEW" * 4
+
 
 class _Vendor(Resource):
     """Keeps every request until the test answers it."""
@@ -96,14 +99,14 @@ class ConnectionTests(SynchronousTestCase):
     def assert_next(self, connections: int) -> None:
         """What is said next is that and nothing else."""
         reading = self.speak()
-        self.send(self.vendor.requests[-1], b"NEW.", end=True)
+        self.send(self.vendor.requests[-1], NEW, end=True)
         self.successResultOf(reading.done)
-        self.assertEqual(b"".join(reading.items), b"NEW.")
+        self.assertEqual(b"".join(reading.items), NEW)
         self.assertEqual(len(self.lines), connections)
 
     def test_an_answer_that_was_fetched(self) -> None:
         reading = self.speak()
-        self.send(self.vendor.requests[0], b"OLD.", end=True)
+        self.send(self.vendor.requests[0], OLD, end=True)
         self.successResultOf(reading.done)
         self.assert_next(connections=1)
 
@@ -119,13 +122,13 @@ class ConnectionTests(SynchronousTestCase):
     def test_in_the_middle_of_an_answer(self) -> None:
         reading = self.speak()
         old = self.vendor.requests[0]
-        self.send(old, b"OLD.")
+        self.send(old, OLD)
         # On its way when the person interrupts.
-        old.write(b"OLD.")
+        old.write(OLD)
         self.interrupt(reading)
         self.assertTrue(self.lines[0].aborted)
         self.flush()
-        self.assertEqual(reading.items, [b"OLD."])
+        self.assertEqual(reading.items, [OLD])
         self.assertTrue(old._disconnected)
         self.assert_next(connections=2)
 
@@ -133,16 +136,16 @@ class ConnectionTests(SynchronousTestCase):
         reading = self.speak()
         self.interrupt(reading)
         self.assertTrue(self.lines[0].aborted)
-        self.send(self.vendor.requests[0], b"OLD.", end=True)
+        self.send(self.vendor.requests[0], OLD, end=True)
         self.assert_next(connections=2)
 
     def test_an_answer_that_is_there_and_was_not_fetched(self) -> None:
         generator = self.speech.synthesize("Hello.", "en")
         first = Deferred.fromCoroutine(anext(generator))
         self.flush()
-        self.send(self.vendor.requests[0], b"OLD.")
-        self.assertEqual(self.successResultOf(first), b"OLD.")
-        self.send(self.vendor.requests[0], b"OLD.", b"OLD.", end=True)
+        self.send(self.vendor.requests[0], OLD)
+        self.assertEqual(self.successResultOf(first), OLD)
+        self.send(self.vendor.requests[0], OLD, OLD, end=True)
         self.successResultOf(Deferred.fromCoroutine(generator.aclose()))
         self.assertFalse(self.lines[0].aborted, "all of it has come: the connection is free")
         self.assert_next(connections=1)
@@ -152,7 +155,7 @@ class ConnectionTests(SynchronousTestCase):
         generator = self.speech.synthesize("Hello.", "en")
         first = Deferred.fromCoroutine(anext(generator))
         self.flush()
-        self.send(self.vendor.requests[0], *[b"OLD." * 5000] * 10)
+        self.send(self.vendor.requests[0], *[OLD * 5000] * 10)
         self.successResultOf(first)
         self.successResultOf(Deferred.fromCoroutine(generator.aclose()))
         self.assertTrue(self.lines[0].aborted)
@@ -160,11 +163,11 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_an_answer_that_hangs(self) -> None:
         reading = self.speak()
-        self.send(self.vendor.requests[0], b"OLD.")
+        self.send(self.vendor.requests[0], OLD)
         self.reactor.advance(5)
         self.assertEqual(self.failureResultOf(reading.done, ProviderError).value.code, "timeout")
         self.assertTrue(self.lines[0].aborted)
-        self.send(self.vendor.requests[0], b"OLD.", end=True)
+        self.send(self.vendor.requests[0], OLD, end=True)
         self.assert_next(connections=2)
 
     def test_one_that_never_answers(self) -> None:

@@ -1,0 +1,83 @@
+"""Sound in containers that vendors send by mistake: read as a whole, once it is there."""
+
+from __future__ import annotations
+
+import io
+from typing import cast
+
+import av
+from av import AudioResampler
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from xiaozhi.audio.pcm import samples_of
+from xiaozhi.audio.sniff import Kind
+from xiaozhi.audio.wav import bad_sound
+
+#: Bytes of one sentence in a container, and seconds of the sound in it.
+_LARGEST = 16 << 20
+_LONGEST = 600
+
+#: What libav calls the container; nothing else is tried.
+FORMATS = {
+    Kind.OGG: "ogg",
+    Kind.FLAC: "flac",
+    Kind.MP4: "mp4",
+    Kind.MATROSKA: "matroska",
+    Kind.AIFF: "aiff",
+    Kind.AU: "au",
+    Kind.AMR: "amr",
+    Kind.CAF: "caf",
+}
+
+# A file's first bytes, by which several in one body are told apart.
+_STARTS = {Kind.FLAC: b"fLaC\x00\x00\x00\x22", Kind.AMR: b"#!AMR"}
+
+
+class ContainerDecoding:
+    """Collects what comes, and decodes it at the end."""
+
+    def __init__(self, kind: Kind, sample_rate: int) -> None:
+        self._kind = kind
+        self._rate = sample_rate
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """:raises ProviderError: ``bad_sound``: it is too large."""
+        self._data += data
+        if len(self._data) > _LARGEST:
+            raise bad_sound(f"{self._kind.value} of more than {_LARGEST >> 20} MiB")
+        return b""
+
+    def finish(self) -> bytes:
+        """:raises ProviderError: ``bad_sound``: there is no sound in it."""
+        out = bytearray()
+        for file in self._files():
+            self._decode(file, out)
+        if not out:
+            raise bad_sound(f"no sound could be read from {self._kind.value}")
+        return bytes(out)
+
+    def _files(self) -> list[bytes]:
+        data = bytes(self._data)
+        start = _STARTS.get(self._kind)
+        if start is None:
+            return [data]
+        return [start + part for part in data.split(start)[1:]] or [data]
+
+    def _decode(self, data: bytes, out: bytearray) -> None:
+        resampler = AudioResampler("s16", "mono", self._rate)
+        try:
+            opened = av.open(io.BytesIO(data), format=FORMATS[self._kind])
+            with cast(InputContainer, opened) as file:
+                for frame in file.decode(audio=0):
+                    frame.pts = None
+                    for piece in resampler.resample(frame):
+                        out += samples_of(piece)
+                    if len(out) > _LONGEST * self._rate * 2:
+                        raise bad_sound(f"{self._kind.value} of more than {_LONGEST} s")
+                for piece in resampler.resample(None):
+                    out += samples_of(piece)
+        except (FFmpegError, ValueError, IndexError, OSError):
+            # What was read before the damage is heard.
+            return

@@ -1,0 +1,120 @@
+"""What a stream of sound is by its bytes, whatever it was asked or announced to be."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from xiaozhi.audio.mpeg import confirmed, tag_size
+from xiaozhi.values import Encoding
+
+#: Bytes after which a stream that could still be text or MPEG is decided upon.
+LONGEST = 8192
+#: Text is only told from samples by this many bytes, or by a whole stream.
+_TEXT = 256
+# Bytes that show any container.
+_MAGIC_SIZE = 12
+
+_CONTROL = frozenset({*range(32), 127}) - {9, 10, 13}
+
+
+class Kind(Enum):
+    """What can be read, and what cannot but is surely no plain sound."""
+
+    PCM = "plain samples"
+    WAV = "WAV"
+    MPEG = "MP3 or ADTS"
+    OGG_OPUS = "Ogg Opus"
+    OGG = "another Ogg stream"
+    FLAC = "FLAC"
+    MP4 = "MP4"
+    MATROSKA = "WebM or Matroska"
+    AIFF = "AIFF"
+    AU = "AU"
+    AMR = "AMR"
+    CAF = "CAF"
+    TEXT = "text"
+    OTHER = "no sound"
+
+
+# Where it stands, what stands there.
+_MAGIC = (
+    (Kind.FLAC, 0, b"fLaC"),
+    (Kind.MP4, 4, b"ftyp"),
+    (Kind.MATROSKA, 0, b"\x1a\x45\xdf\xa3"),
+    (Kind.AMR, 0, b"#!AMR"),
+    (Kind.CAF, 0, b"caff\x00\x01"),
+    (Kind.AU, 0, b".snd\x00\x00"),
+    (Kind.OTHER, 0, b"RIFX"),
+    (Kind.OTHER, 0, b"\x89PNG\r\n\x1a\n"),
+    (Kind.OTHER, 0, b"GIF8"),
+    (Kind.OTHER, 0, b"\xff\xd8\xff\xe0\x00\x10JFIF"),
+    (Kind.OTHER, 0, b"PK\x03\x04"),
+    (Kind.OTHER, 0, b"%PDF-"),
+    (Kind.OTHER, 0, b"\x1f\x8b\x08"),
+    (Kind.OTHER, 0, b"\x28\xb5\x2f\xfd"),
+)
+
+
+def is_text(data: bytes) -> bool:
+    """Whether bytes are text in UTF-8, GBK or the like: samples have zeros and 0xFF soon."""
+    return bool(data) and not any(byte in _CONTROL or byte == 0xFF for byte in data)
+
+
+def sniff(head: bytes, expected: Encoding, complete: bool) -> Kind | None:
+    """Tell what a stream is.
+
+    :param head: its first bytes.
+    :param expected: what it should be: plain samples must not be taken for anything else
+        by chance, and a container may begin with rubbish.
+    :param complete: there is no more.
+    :return: None: more bytes are needed, at most :data:`LONGEST`.
+    """
+    complete = complete or len(head) >= LONGEST
+    kind = _container(head, complete)
+    if kind is None:
+        kind = _mpeg(head, complete)
+    if kind is None and not complete and _unsure(head):
+        return None
+    if kind is None and is_text(head):
+        kind = Kind.TEXT
+    return kind or _EXPECTED[expected]
+
+
+_EXPECTED = {
+    Encoding.PCM: Kind.PCM,
+    Encoding.WAV: Kind.WAV,
+    Encoding.MP3: Kind.MPEG,
+    Encoding.OGG_OPUS: Kind.OGG_OPUS,
+}
+
+
+def _container(head: bytes, complete: bool) -> Kind | None:
+    for kind, at, magic in _MAGIC:
+        if head[at : at + len(magic)] == magic:
+            return kind
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return Kind.WAV
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return Kind.AIFF
+    if head[:5] == b"OggS\0" and len(head) >= 27:
+        first = 27 + head[26]
+        if len(head) < first + 8 and not complete:
+            return None
+        opus = head[first : first + 8] == b"OpusHead"
+        return Kind.OGG_OPUS if opus or len(head) < first + 8 else Kind.OGG
+    return None
+
+
+def _mpeg(head: bytes, complete: bool) -> Kind | None:
+    if tag_size(head):
+        return Kind.MPEG
+    return Kind.MPEG if confirmed(head, complete) else None
+
+
+def _unsure(head: bytes) -> bool:
+    """Whether more bytes may show a container, MPEG frames or the end of text."""
+    if len(head) < _MAGIC_SIZE or head[:5] == b"OggS\0":
+        return True
+    if confirmed(head, complete=False) is None:
+        return True
+    return len(head) < _TEXT and is_text(head)
