@@ -7,9 +7,11 @@ from time import perf_counter
 from typing import Any
 
 # Seconds at least between two full collections, and how many times as long as the last
-# one took: so they have a ten-thousandth of the time, however many objects there are.
+# one took: so they have a ten-thousandth of the time. But never longer than the last one
+# says: what refers to itself must not stay for half an hour where many are connected.
 _AT_LEAST = 60.0
 _TIMES = 10_000
+_AT_MOST = 300.0
 
 
 class Collector:
@@ -17,9 +19,10 @@ class Collector:
 
     A full collection looks at all that lives, every connection included, and nothing
     else happens meanwhile: with 10 000 connections a quarter of a second. What is there
-    at the start is not looked at again, young objects always are. But what has lived for
-    a while and refers to itself, such as a session or a connection that is over, is only
-    found by a full one. By itself that would come after many millions of objects.
+    at the start is not looked at again, young objects always are. What has lived for
+    a while and refers to itself is only found by a full one, which by itself would come
+    after many millions of objects. Sessions, connections and streams that are over do not
+    wait for it: they are taken apart at their end (``test_letting_go``).
 
     :param clock: an ``IReactorTime``.
     """
@@ -45,4 +48,8 @@ class Collector:
         began = perf_counter()
         gc.collect()
         took = perf_counter() - began
-        self._next = self._clock.callLater(max(_AT_LEAST, took * _TIMES), self._collect)
+        self._next = self._clock.callLater(self._pause(took), self._collect)
+
+    @staticmethod
+    def _pause(took: float) -> float:
+        return min(max(_AT_LEAST, took * _TIMES), _AT_MOST)

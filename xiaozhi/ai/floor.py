@@ -13,6 +13,7 @@ from xiaozhi import served, trace
 from xiaozhi.ai.speaking.speech import Mouth
 from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.turn import Turn
+from xiaozhi.ai.waiting import forget_frames
 from xiaozhi.wire.messages import Pause, Playback, PlaybackState
 
 
@@ -124,6 +125,8 @@ class Floor:
                 session_id=self._mind.session_id,
                 turn=turn.number,
             )
+        if isinstance(outcome, Failure):
+            forget_frames(outcome)
         if turn is self._turn:
             # Or what the edge still has of it would never be heard, nor its end.
             self.resume()

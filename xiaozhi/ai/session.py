@@ -44,6 +44,20 @@ _WE_STOP, _EDGE_STOPS = "moving", "draining"
 _OPEN_MICROPHONE = 2.0
 
 
+# What a session is made of, and refers to it.
+_PARTS = (
+    "_abilities",
+    "_announcements",
+    "_barge_in",
+    "_ears",
+    "_floor",
+    "_idle",
+    "_mind",
+    "_roles",
+    "_tray",
+)
+
+
 class State(Enum):
     IDLE = auto()
     LISTENING = auto()
@@ -213,6 +227,14 @@ class Session:
         self._announcements.forget()
         self._counts.bad_packets += self._ears.bad_packets
         self._abilities.close()
+        # Not from within one of them.
+        self._clock.callLater(0, self._let_go)
+
+    def _let_go(self) -> None:
+        """Forget the parts, which call back: a session that is over is gone at once, and
+        what it held with it, without the collector, which comes seldom."""
+        for part in _PARTS:
+            delattr(self, part)
 
     # --- listening ----------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from xiaozhi.errors import ProviderError
 
@@ -46,6 +47,14 @@ class Gate:
         return deferred
 
 
+def forget_frames(failure: Failure) -> Failure:
+    """Let a cancellation go without the frames it came through: they refer to it, and hold
+    the session and all that was being done, until the garbage collector comes."""
+    if failure.check(CancelledError):
+        failure.cleanFailure()
+    return failure
+
+
 class Limit:
     """A time limit for one thing, which others may hold up at no cost.
 
@@ -68,6 +77,7 @@ class Limit:
         # Before it begins: it may be held up at once.
         due = self._due = self._clock.callLater(self._seconds, lambda: waiting.cancel())
         waiting = Deferred.fromCoroutine(wait())
+        waiting.addErrback(forget_frames)
         try:
             return await waiting
         finally:

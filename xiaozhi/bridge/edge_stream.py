@@ -31,6 +31,8 @@ from xiaozhi.errors import ProtocolError
 from xiaozhi.wire.bounds import is_session_id
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
+_log = Logger()
+
 # Sessions a stream remembers having ended, so that what is still on its way to
 # them is dropped in silence. Beyond that the oldest are forgotten, and a
 # straggler is answered with a CLOSE the edge ignores.
@@ -96,7 +98,8 @@ class EdgeStream:
         self.remote = stream.remote
         self._bridge = bridge
         self._stream = stream
-        self._refusals = Burst[tuple[str, str]](bridge.clock, self._tell_refused)
+        # Without a way back to this: what is over should not wait for the collector.
+        self._refusals = Burst[_Refused](bridge.clock, _tell_refused)
         self._ended: dict[str, None] = {}
         self._heard = False
         self._watch: IDelayedCall | None = None
@@ -207,21 +210,9 @@ class EdgeStream:
 
     def _refuse(self, item: Item, why: str) -> None:
         """What cannot be read opens no session; its edge is told why."""
-        self._refusals.add((item.session_id[:_SHOWN], why))
+        self._refusals.add((self.node, self.remote, item.session_id[:_SHOWN], why))
         if item.WhichOneof("content") == "hello" and len(item.session_id) <= _LONGEST_ECHOED:
             self.dismiss(item.session_id, "", SessionClose("bad_request", why))
-
-    def _tell_refused(self, count: int, latest: tuple[str, str]) -> None:
-        session_id, why = latest
-        self._log.warn(
-            "edge {node} at {remote}: {count} item(s) refused, the last of session {session_id}:"
-            " {why}",
-            node=self.node or "unknown",
-            remote=self.remote,
-            count=count,
-            session_id=_printable(session_id),
-            why=why,
-        )
 
     def _dismiss(self, item: Item, farewell: SessionClose) -> None:
         self.dismiss(item.session_id, item.device_id[:_LONGEST_ECHOED], farewell)
@@ -256,3 +247,19 @@ class EdgeStream:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:_SHOWN])
+
+
+# Node, address, session, reason.
+_Refused = tuple[str, str, str, str]
+
+
+def _tell_refused(count: int, latest: _Refused) -> None:
+    node, remote, session_id, why = latest
+    _log.warn(
+        "edge {node} at {remote}: {count} item(s) refused, the last of session {session_id}: {why}",
+        node=node or "unknown",
+        remote=remote,
+        count=count,
+        session_id=_printable(session_id),
+        why=why,
+    )

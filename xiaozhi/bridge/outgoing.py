@@ -92,6 +92,26 @@ class Owner(Protocol):
         """
 
 
+class _NoOwner:
+    """Takes the owner's place at the end: neither refers to the other, and both are gone
+    as soon as nobody needs them."""
+
+    def introduce(self, outbox: Outbox) -> bool:
+        return False
+
+    def hold(self, reason: str, on: bool) -> None:
+        pass
+
+    def backlog(self, waiting: bool) -> None:
+        pass
+
+    def refused(self, code: str, message: str) -> None:
+        pass
+
+
+_NO_OWNER: Owner = _NoOwner()
+
+
 class Outgoing:
     """See the module. A ``Sender`` to its outbox.
 
@@ -197,6 +217,8 @@ class Outgoing:
         if self._waiting is not None and self._outbox is not None:
             self._outbox.queue_up(self)
             self._outbox.release()
+        if self._waiting is None:
+            self._owner = _NO_OWNER
 
     def acknowledged(self, ack: int, credit: int) -> None:
         """The other side says what it has received, and how much audio it takes in all."""
@@ -240,8 +262,9 @@ class Outgoing:
             self._waiting = Waiting(self._ends.bounds, self.dropped)
 
     def forget(self) -> None:
-        """Nothing that waits is to be sent any more."""
+        """The session is over, and nothing that waits is to be sent any more."""
         self._waiting = None
+        self._owner = _NO_OWNER
 
     def free(self) -> None:
         """Nobody limits our audio at present."""
@@ -307,6 +330,8 @@ class Outgoing:
         self._waiting = None
         self._told = False
         self._owner.backlog(False)
+        if self.closing:
+            self._owner = _NO_OWNER
 
     def acknowledgement(self) -> bytes | None:
         """See :class:`~xiaozhi.bridge.outbox.Sender`."""

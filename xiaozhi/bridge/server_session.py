@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-from zope.interface import implementer
+from typing import Protocol
 
 from xiaozhi import trace
 from xiaozhi.bridge.items import Item, opened
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.outgoing import Ends
-from xiaozhi.bridge.session import SessionEnd
+from xiaozhi.bridge.session import NOBODY, SessionEnd
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire.messages import SessionClose, SessionOpen
-
-
-@implementer(ISessionEvents)
-class _Nobody:
-    """Stands in until the acceptor has made who is to be told."""
-
-    def received(self, message: Any) -> None:
-        pass
-
-    def pause_sending(self) -> None:
-        pass
-
-    def resume_sending(self) -> None:
-        pass
-
-    def interrupted(self) -> None:
-        pass
-
-    def restored(self) -> tuple[Any, ...]:
-        return ()
-
-    def draining(self) -> None:
-        pass
-
-    def closed(self, code: str, message: str) -> None:
-        pass
 
 
 class Carrier(Protocol):
@@ -75,7 +47,7 @@ class ServerSession(SessionEnd):
     ) -> None:
         """:param sequence: of the last message the edge knows to have been received."""
         super().__init__(ends, opening.session_id, opening.device.device_id)
-        self.events = _Nobody()
+        self.events = NOBODY
         self.incarnation = opening.incarnation
         self.farewell: SessionClose | None = None
         self._owner = owner
@@ -149,8 +121,9 @@ class ServerSession(SessionEnd):
     def dismiss(self) -> None:
         """The process stops: end what is going on and send the session elsewhere."""
         if not self.over:
+            events = self.events
             self.close("moving", "")
-            self._tell_closed("draining", "The AI service is stopping.")
+            self._tell_closed("draining", "The AI service is stopping.", events)
 
     # --- SessionEnd
 
@@ -167,6 +140,8 @@ class ServerSession(SessionEnd):
     def _left(self) -> None:
         if self._carrier is not None:
             self._carrier.session_left(self)
+        else:
+            self._out.forget()
         self._owner.session_left(self)
 
     def backlog(self, waiting: bool) -> None:

@@ -28,6 +28,36 @@ class OutOfOrder(Exception):
     """Something is missing before what came: the stream has lost it."""
 
 
+@implementer(ISessionEvents)
+class _Nobody:
+    """Stands in before the acceptor has made who is to be told, and after the end: the two
+    ends of a session let go of each other, so that nothing waits for the collector."""
+
+    def received(self, message: Any) -> None:
+        pass
+
+    def pause_sending(self) -> None:
+        pass
+
+    def resume_sending(self) -> None:
+        pass
+
+    def interrupted(self) -> None:
+        pass
+
+    def restored(self) -> tuple[Any, ...]:
+        return ()
+
+    def draining(self) -> None:
+        pass
+
+    def closed(self, code: str, message: str) -> None:
+        pass
+
+
+NOBODY: ISessionEvents = _Nobody()
+
+
 @implementer(ISessionLink)
 class SessionEnd:
     """Sends (``outgoing.Outgoing``), and tells what comes: once and in order, whatever
@@ -70,6 +100,7 @@ class SessionEnd:
         self.over = True
         self._out.close(SessionClose(code, message))
         self._left()
+        self.events = NOBODY
 
     def pause(self) -> None:
         self._in.paused = True
@@ -203,8 +234,9 @@ class SessionEnd:
         """The other side counts what cannot be: end this session, and only this one."""
         self._log.warn("session {session_id}: closed: {why}", session_id=self.session_id, why=why)
         if not self.over:
+            events = self.events
             self.close("bad_message", "The session's count is wrong.")
-            self._tell_closed("bad_message", "The session's count is wrong.")
+            self._tell_closed("bad_message", "The session's count is wrong.", events)
 
     def _failed(self) -> None:
         """Whom we told fell over: end this session, and only this one."""
@@ -213,11 +245,15 @@ class SessionEnd:
             session_id=self.session_id,
         )
         if not self.over:
+            events = self.events
             self.close("internal_error", "The session failed.")
-            self._tell_closed("internal_error", "The session failed.")
+            self._tell_closed("internal_error", "The session failed.", events)
 
-    def _tell_closed(self, code: str, message: str) -> None:
+    def _tell_closed(self, code: str, message: str, events: ISessionEvents | None = None) -> None:
+        """The last that ``events`` hears."""
+        events = events or self.events
+        self.events = NOBODY
         try:
-            self.events.closed(code, message)
+            events.closed(code, message)
         except Exception:
             self._log.failure("session {session_id}: error in closed()", session_id=self.session_id)

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from xiaozhi.im.delivery import Delivery
 from xiaozhi.im.edge import Edge
+from xiaozhi.im.nobody import NO_LINK
 from xiaozhi.im.outage import Outage, outage_alert
 from xiaozhi.im.record import Record
 from xiaozhi.im.vigil import Vigil
@@ -88,7 +89,7 @@ class Answers:
         vigil: Vigil,
         record: Record,
     ) -> None:
-        self._link = link
+        self._link: Departing = link
         self._edge = edge
         self._transport = transport
         self._down = down
@@ -105,6 +106,11 @@ class Answers:
         self._shown = ""
         # An alert waits for the device to have played what it has.
         self._telling = False
+
+    def close(self) -> None:
+        """The link is over."""
+        self.over = True
+        self._link = NO_LINK
 
     def received(self, message: m.Uplink | m.Downlink) -> None:
         """Send it to the device: speech at its pace, the rest at once."""

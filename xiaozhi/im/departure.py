@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from xiaozhi.im.answers import Answers
 from xiaozhi.im.delivery import Delivery
+from xiaozhi.im.nobody import nothing
 from xiaozhi.im.turncontrol import TurnControl
 from xiaozhi.interfaces import ISessionLink
 from xiaozhi.wire.messages import Leave
@@ -31,10 +32,14 @@ class Departure:
         self._down = down
         self._answers = answers
         self._turns = turns
-        self._go = go
+        self._go: Callable[..., None] = go
         self._alone = False  # no AI answers any more
         self._watching = False
         self.begun = False
+
+    def close(self) -> None:
+        """The link is over."""
+        self._go = nothing
 
     def begin(self, session: ISessionLink | None) -> None:
         """Send the device away as soon as may be.

@@ -393,12 +393,14 @@ class DeviceLink:
         self._edge.allowances.keep(
             self.device.device_id, self._allowance, self._edge.clock.seconds()
         )
-        self._answers.over = True
+        self._answers.close()
+        self._departure.close()
         self._record.utterance_over()
+        self._record.close()
         session, self._session = self._session, None
         down = self._down
         down.close()
-        self._vigil.stop()
+        self._vigil.close()
         seconds = round(self._vigil.seconds, 3)
         self._log.info(
             "{session_id}: device {device_id} gone after {seconds} s: {code} {reason}",

@@ -22,6 +22,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.im.counts import EdgeCounts
+from xiaozhi.im.nobody import NO_OUTPUT
 from xiaozhi.im.settings import PacerSettings
 from xiaozhi.im.wheel import TickWheel
 from xiaozhi.wire.messages import Audio, Playback, PlaybackState, Tts, TtsState
@@ -105,7 +106,7 @@ class Pacer:
         :param frame_ms: length of a packet that does not tell its own.
         :param counts: of all pacers together.
         """
-        self._output = output
+        self._output: PacerOutput = output
         self._wheel = wheel
         self._clock = clock
         self._settings = settings
@@ -335,6 +336,7 @@ class Pacer:
         self._queue.clear()
         self._frames = 0
         self._turn = self._tail = None
+        self._output = NO_OUTPUT
         self._blocked = True
         return played
 

@@ -247,6 +247,9 @@ class DeviceProtocol(WebSocketServerProtocol):
         """The socket is gone, however far it had come."""
         self.factory.gateway.edge.peers.leave(self.counted_as)
         super().connectionLost(reason)
+        # Autobahn's Deferreds hold us as their result: a circle for the collector.
+        for told in ("is_open", "is_closed"):
+            vars(self).pop(told, None)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """The socket is gone."""

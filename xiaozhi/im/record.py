@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from xiaozhi.im.edge import SessionLog
+from xiaozhi.im.nobody import nothing
 from xiaozhi.values import Direction
 from xiaozhi.wire import messages as m
 
@@ -44,6 +45,10 @@ class Record:
         self._frame_ms = 0
         self.frames = 0
         self.octets = 0
+
+    def close(self) -> None:
+        """The connection is over: only :meth:`event` follows."""
+        self._heard = nothing
 
     def event(self, kind: str, **data: object) -> None:
         """Something happened to the connection."""

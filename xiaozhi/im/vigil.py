@@ -7,6 +7,7 @@ from collections.abc import Callable
 from xiaozhi.im import closecodes
 from xiaozhi.im.delivery import Delivery
 from xiaozhi.im.edge import Edge
+from xiaozhi.im.nobody import nothing
 from xiaozhi.interfaces import IDeviceTransport
 
 # Not to look again in the same tick.
@@ -82,6 +83,12 @@ class Vigil:
         if self._tick is not None:
             self._edge.timeouts.cancel(self._tick, self._look)
             self._tick = None
+
+    def close(self) -> None:
+        """The connection is over."""
+        self.stop()
+        self._expire = self._touch = nothing
+        self._keep = self._keep and nothing
 
     def hurry(self) -> None:
         """The device does not read its socket: look more often."""

@@ -44,12 +44,14 @@ class CollectorTests(SynchronousTestCase):
         self.assertEqual(self.collected(121), 3)
 
     def test_a_long_one_seldom(self) -> None:
-        """A quarter of a second in 2500."""
-        self.takes = 0.25
-        self.collector.start()
-        self.assertEqual(self.collected(60), 1)
-        self.assertEqual(self.collected(2499), 0)
-        self.assertEqual(self.collected(1), 1)
+        """A hundredth of a second in 100; but never more than five minutes apart."""
+        for takes, apart in ((0.001, 60), (0.01, 100), (0.025, 250), (0.25, 300), (3.0, 300)):
+            self.takes = takes
+            self.collector.start()
+            self.assertEqual(self.collected(60), 1, takes)
+            self.assertEqual(self.collected(apart - 1), 0, takes)
+            self.assertEqual(self.collected(1), 1, takes)
+            self.collector.stop()
 
     def test_the_end(self) -> None:
         self.collector.stop()
