@@ -57,6 +57,7 @@ NOTATION = (
     ("a -> b => c <- d --> e", "a b c d e"),
     # Citations.
     ("foo[1] bar[2][3].", "foo bar."),
+    ("foo[1]bar [2]baz[3](https://a.example)end 好[4]的", "foo bar baz end 好的"),
     ("Noon [1, 2] [4-6] [^7] [^8^] [[9]].", "Noon."),
     ("据报道[1]，今天【1†source】下雨【3:0†a.pdf】【2】。", "据报道，今天下雨。"),
     ("说明[来源1]和[citation:3][citation:4]。", "说明和。"),

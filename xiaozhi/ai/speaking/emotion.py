@@ -42,7 +42,7 @@ _SILENT = (
 # But 二○二四 is a year.
 _SOME = f"(?:(?![○](?<=[一二三四五六七八九十○〇].)|[○](?=[一二三四五六七八九]))[{_SILENT}])+"
 # "Great 🎉!" is "Great!", without the space.
-_EMOJI = re.compile(rf"\s*{_SOME}(?=[.,!?;:…])|{_SOME}")
+_EMOJI = re.compile(rf"\s*{_SOME}(?=[.,!?;:…，。！？；：、）])|{_SOME}")
 
 assert set(_EMOTION_OF.values()) == EMOTIONS
 

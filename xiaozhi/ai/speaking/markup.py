@@ -47,12 +47,12 @@ def _unlinked(sentence: str) -> str:
         if "](" not in sentence:
             break
         sentence = _LINK.sub(_link, sentence)
-    return readable(_CITATION.sub("", sentence))
+    return readable(_CITATION.sub(_gap, sentence))
 
 
 def _link(found: re.Match[str]) -> str:
     # "[1](https://…)" is a citation.
-    return "" if _NUMBERS.fullmatch(found[1]) else found[1]
+    return _gap(found) if _NUMBERS.fullmatch(found[1]) else found[1]
 
 
 def _tag(found: re.Match[str]) -> str:
