@@ -108,7 +108,7 @@ CREATE TABLE device_revision (
     revision BIGINT NOT NULL
 );
 
-INSERT INTO device_revision (revision) VALUES (0);
+INSERT INTO device_revision (revision) SELECT EXTRACT(EPOCH FROM NOW());
 
 CREATE TABLE devices (
     device_id VARCHAR(255) PRIMARY KEY,

@@ -89,10 +89,13 @@ class Roster:
         revision = claims.get("revision")
         if not isinstance(revision, int) or isinstance(revision, bool):
             revision = None
-        if revision is not None and revision > entry.revision:
-            return  # this copy is older than the token
+        newer = revision is not None and revision > entry.revision
         if entry.state is DeviceState.REVOKED:
+            if newer and _number(claims.get("iat")) > entry.revoked_at:
+                return  # approved since, which this copy does not know yet
             raise AuthError("revoked", "this device was revoked; it must be approved anew", 403)
+        if newer:
+            return  # this copy is older than the token
         if revision is not None:
             if revision < entry.revision:
                 raise AuthError("token_revoked", "the device was given away or revoked since", 403)

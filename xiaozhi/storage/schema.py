@@ -132,7 +132,8 @@ CREATE TABLE device_revision (
     only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
     revision BIGINT NOT NULL
 )""",
-            "INSERT INTO device_revision (revision) VALUES (0)",
+            # Above all revisions of an earlier registry whose tokens may still live.
+            "INSERT INTO device_revision (revision) SELECT EXTRACT(EPOCH FROM NOW())",
             """\
 CREATE TABLE devices (
     device_id VARCHAR(255) PRIMARY KEY,
@@ -189,6 +190,7 @@ _TO_SQLITE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bTIMESTAMPTZ\b"), "TEXT"),
     (re.compile(r"\bJSONB\b"), "TEXT"),
     (re.compile(r"\bUUID\b"), "TEXT"),
+    (re.compile(r"EXTRACT\(EPOCH FROM NOW\(\)\)"), "CAST(strftime('%s', 'now') AS INTEGER)"),
     # As wide as what the store writes, so that texts sort as times do.
     (re.compile(r"\bNOW\(\)"), "(strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))"),
     (re.compile(r"\bgen_random_uuid\(\)"), _RANDOM_UUID),

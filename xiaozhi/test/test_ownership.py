@@ -231,6 +231,24 @@ UNCLAIMED: tuple[tuple[str, tuple[str, ...], dict[str, str | None], str], ...] =
 )
 
 
+#: Registration, client id and whether a guest opens a session by an id that nobody holds;
+#: the client that holds it then.
+SESSIONS: tuple[tuple[str, str, bool, str | None], ...] = (
+    # Where tokens are not required a device need not ask OTA.
+    ("open", "c", True, fingerprint("c")),
+    ("open", "", True, None),
+    ("list", "c", True, None),
+    ("approve", "c", True, None),
+    ("closed", "c", True, None),
+    # By a token: made before there was a registry, or by hand.
+    ("open", "c", False, fingerprint("c")),
+    ("list", "c", False, fingerprint("c")),
+    ("approve", "c", False, fingerprint("c")),
+    ("closed", "c", False, fingerprint("c")),
+    ("open", "", False, ""),
+)
+
+
 class RegistrationTests(OwnerCase):
     def outcome(self, reply: Reply) -> str:
         if reply.status != 200:
@@ -296,16 +314,27 @@ class RegistrationTests(OwnerCase):
         self.patch(self.registry, "apply", lambda *_: fail(StoreError("x", "y")))
         self.assertEqual(self.ask().json["code"], "registry_unavailable")
 
-    def test_a_session_makes_a_guest_that_names_a_client_the_holder(self) -> None:
-        """Where tokens are not required a device need not ask OTA."""
-        guest = Device(MAC, "c", "u", guest=True)
-        for registration, held in (("open", True), ("approve", False), ("closed", False)):
+    def test_who_becomes_the_holder_by_a_session(self) -> None:
+        """A device that asks OTA at its next boot only, or never, is not left for others."""
+        for registration, client, guest, holder in SESSIONS:
             self.registry = memory_devices()
             self.build(registration=registration)
-            self.registrar.met(replace(guest, client_id=""))
-            self.assertIsNone(self.roster.get(MAC))
-            self.registrar.met(guest)
-            self.assertEqual(self.roster.get(MAC) is not None, held)
+            self.registrar.met(Device(MAC, client, "u", guest))
+            found = self.roster.get(MAC)
+            told = (registration, client, guest)
+            self.assertEqual(found and found.client, holder, told)
+            if found is not None:
+                self.assertEqual(self.outcome(self.ask()), "code", told)
+                count = self.successResultOf(Deferred.fromCoroutine(self.registrar.flush(10)))
+                self.assertEqual(count, 1, "it is used")
+
+    def test_a_holder_stays_who_it_is_whoever_opens_sessions(self) -> None:
+        self.token()
+        before = self.roster.get(MAC)
+        for guest in (False, True):
+            self.registrar.met(Device(MAC, "x", "u", guest))
+        self.clock.advance(2)
+        self.assertEqual(self.roster.get(MAC), before)
 
     def test_who_was_seen_is_written_down(self) -> None:
         device = self.tokens.authenticate(self.token(), MAC, "")
@@ -417,7 +446,9 @@ TOKENS: tuple[tuple[Registered | None, dict[str, Any], str], ...] = (
     (held(), {**_T, "client_id": "x", "revision": 4}, "token_revoked"),
     # Another process made it, and this one has not read of it yet.
     (held(), {**_T, "client_id": "x", "revision": 6}, ""),
-    (_REVOKED, {**_T, "client_id": "x", "revision": 6}, ""),
+    (_REVOKED, {"iat": int(NOW) + 1, "client_id": "x", "revision": 6}, ""),
+    # Of a registry that was lost, which had counted further.
+    (_REVOKED, {**_T, "client_id": "c", "revision": 6}, "revoked"),
     (_REVOKED, {**_T, "client_id": "c", "revision": 5}, "revoked"),
     (_REVOKED, {**_T, "client_id": "c", "by_hand": True}, "revoked"),
     (_REVOKED, {"iat": NOW + 100, "by_hand": True}, "revoked"),

@@ -159,11 +159,19 @@ class BindingRegistrar:
         return self._known(who.device_id, client_id)
 
     def met(self, device: Device) -> None:
-        """See :class:`Registrar`. A guest that names a client may become the holder."""
+        """See :class:`Registrar`.
+
+        A device whose id nobody holds becomes the holder: by a token, which was made by
+        hand or before there was a registry; or as a guest that names its client, if
+        registration allows it. Otherwise the id of a device that seldom boots, or never asks
+        OTA, would be for whoever asks for it there.
+        """
         if self._roster.get(device.device_id) is not None:
             self._seen[device.device_id] = True
-        elif device.guest and device.client_id and self._roster.loaded:
-            if self._unknown(device.device_id) is not Unknown.CLAIM:
+        elif self._roster.loaded:
+            if device.guest and not (
+                device.client_id and self._unknown(device.device_id) is Unknown.CLAIM
+            ):
                 return
             who = Applicant(device.device_id, fingerprint(device.client_id))
 
