@@ -213,6 +213,7 @@ class MessageLogged:
     record written twice is one row.
 
     :ivar content: None where transcripts are not to be kept.
+    :ivar device_id: whose share of the room for waiting records it takes; not in the row.
     """
 
     id: UUID
@@ -221,17 +222,20 @@ class MessageLogged:
     direction: Direction
     content: str | None
     at: datetime
+    device_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class EventLogged:
-    """A row of ``connection_events``; ``id`` as in :class:`MessageLogged`."""
+    """A row of ``connection_events``; ``id`` and ``device_id`` as in
+    :class:`MessageLogged`."""
 
     id: UUID
     session_id: str
     event_type: str
     at: datetime
     data: Mapping[str, Any] = field(default_factory=dict)
+    device_id: str = field(default="", compare=False)
 
 
 LogRecord = SessionStarted | SessionChanged | MessageLogged | EventLogged

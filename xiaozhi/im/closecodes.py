@@ -20,6 +20,9 @@ POLICY = 1008
 TOO_BIG = 1009
 """A message longer than ``limits.max_message_bytes``; Autobahn closes with it."""
 
+TRY_AGAIN = 1013
+"""This process holds as much of unfinished messages as it may; connect again."""
+
 INTERNAL = 1011
 """Our fault, or a peer that stopped answering."""
 

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from xiaozhi.clocks import wall_time
+from xiaozhi.fairqueue import cut
 from xiaozhi.ids import new_id
 from xiaozhi.im.backlog import Backlog
 from xiaozhi.im.writer import LogWriter, WriterSettings
@@ -33,16 +34,17 @@ from xiaozhi.values import (
 from xiaozhi.wire.messages import Device
 
 _TICK = timedelta(microseconds=1)
+# Seconds for which health tells of a loss.
+_RECENT = 60.0
 _CLOCK_SLIP = timedelta(seconds=1)
 
 
 class Journal:
     """Notes records and writes them behind.
 
-    In memory there are at most ``capacity`` records, those being written included.
-    Beyond it the oldest messages and events go first; rows of sessions, which the
-    others refer to, only when there is nothing else. What is dropped is counted and
-    reported.
+    In memory there are at most ``capacity`` records of ``capacity_bytes``, those being
+    written included; see :class:`~xiaozhi.im.backlog.Backlog` for what goes beyond it.
+    What is dropped is counted and reported.
 
     :ivar drops: records lost since the start, by reason; see
         :class:`~xiaozhi.im.backlog.Backlog`.
@@ -61,11 +63,14 @@ class Journal:
         flush_interval: float = 0.2,
         batch_size: int = 500,
         capacity: int = 10_000,
+        capacity_bytes: int = 16_777_216,
+        max_content_bytes: int = 4096,
         spool_after: float = 1.0,
         retry_delays: tuple[float, float] = (0.5, 10.0),
         new_id: Callable[[], UUID] = new_id,
     ) -> None:
         """
+        :param max_content_bytes: of one message; the rest is cut.
         :param keep_content: whether what was said is written, or only that it was.
         :param spool: where records go while the store is away; None: they stay in memory.
         :param node: this process, for the rows of its sessions.
@@ -75,18 +80,29 @@ class Journal:
             waits goes to the spool; it also does when half the capacity is used.
         :param retry_delays: seconds before the first retry, doubling up to the second.
         """
+        self._clock = clock
         self._wall = wall_time(clock)
         self._spool = spool
         self._keep_content = keep_content
         self._node = node
         self._new_id = new_id
-        self._backlog = Backlog(capacity)
+        self._max_content = max_content_bytes
+        # Of sessions that are not over: whose share their records take.
+        self._devices: dict[str, str] = {}
+        self._backlog = Backlog(capacity, capacity_bytes, clock.seconds)
         self._writer = LogWriter(
             store,
             spool,
             self._backlog,
             clock,
-            WriterSettings(flush_interval, batch_size, spool_after, capacity // 2, retry_delays),
+            WriterSettings(
+                flush_interval,
+                batch_size,
+                spool_after,
+                capacity // 2,
+                capacity_bytes // 2,
+                retry_delays,
+            ),
         )
         self._stopped = False
         self._last_time = datetime.fromtimestamp(0, UTC)
@@ -127,6 +143,13 @@ class Journal:
         """Why records do not reach the store at present; empty while they do."""
         return self._writer.trouble
 
+    def loss(self) -> str:
+        """That records have been lost in the last minute; empty: none have."""
+        at = self._backlog.lost_at
+        if at is None or self._clock.seconds() - at > _RECENT:
+            return ""
+        return f"records are being lost, {self.dropped} since the start; see the log"
+
     def status(self) -> dict[str, Any]:
         """For ``/health``."""
         return {
@@ -143,6 +166,7 @@ class Journal:
         self, session_id: str, device: Device, metadata: Mapping[str, Any] | None = None
     ) -> None:
         """A device's session began."""
+        self._devices[session_id] = device.device_id
         self.record(
             SessionStarted(
                 session_id,
@@ -158,6 +182,8 @@ class Journal:
     def session_changed(self, session_id: str, status: SessionStatus) -> None:
         """A session went on, rested or ended."""
         self.record(SessionChanged(session_id, status, self._now()))
+        if status is SessionStatus.DISCONNECTED:
+            self._devices.pop(session_id, None)
 
     def message(
         self, session_id: str, message_type: str, direction: Direction, content: str | None
@@ -168,8 +194,12 @@ class Journal:
             figures, not what was said, and is always kept.
         """
         kept = content if self._keep_content or message_type == "audio" else None
+        if kept is not None:
+            kept = cut(kept, self._max_content)
+        owner = self._devices.get(session_id, session_id)
+        now = self._now()
         self.record(
-            MessageLogged(self._new_id(), session_id, message_type, direction, kept, self._now())
+            MessageLogged(self._new_id(), session_id, message_type, direction, kept, now, owner)
         )
 
     def event(
@@ -177,13 +207,20 @@ class Journal:
     ) -> None:
         """Something happened to a connection."""
         self.record(
-            EventLogged(self._new_id(), session_id, event_type, self._now(), dict(data or {}))
+            EventLogged(
+                self._new_id(),
+                session_id,
+                event_type,
+                self._now(),
+                dict(data or {}),
+                self._devices.get(session_id, session_id),
+            )
         )
 
     def record(self, record: LogRecord) -> None:
         """Note a record. Never blocks, never raises."""
         if self._stopped:
-            self._backlog.drops["stopped"] += 1
+            self._backlog.lost("stopped")
             return
         self._backlog.add(record)
         self._writer.noted()
@@ -210,8 +247,7 @@ class Journal:
         left = self.pending
         if left:
             self._log.warn("session log: {count} records were not written", count=left)
-            self._backlog.drops["stopped"] += left
-        self._backlog.done(self._backlog.away)
+            self._backlog.lost("stopped", left)
         self._backlog.clear()
 
     def _spool_oldest(self) -> datetime | None:

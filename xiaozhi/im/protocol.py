@@ -35,7 +35,9 @@ _TEXT, _BINARY = b"\x81", b"\x82"
 _REASON = 120
 # Codes after which nothing a peer sends is worth parsing: Autobahn's own for frames and text
 # that cannot be, and ours for a message that is too big.
-_BROKEN = (1002, 1007, closecodes.TOO_BIG)
+_BROKEN = (1002, 1007, closecodes.TOO_BIG, closecodes.TRY_AGAIN)
+# Bytes of an unfinished message for which there is always room.
+_SMALL = 65_536
 _WRONG_PAGE = ("origin_not_allowed", "this web page is not in gateway.origins")
 # Kept by Autobahn for the life of a connection, needed only for its handshake.
 _HANDSHAKE_ONLY = (
@@ -93,6 +95,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     _drop_tick: int | None = None
     _message_tick: int | None = None
     _paused = False
+    _held = 0  # bytes of the message that is coming
     _deaf = False  # over a limit: what still comes is not even parsed
     counted_as = ""  # in Edge.peers
 
@@ -186,6 +189,7 @@ class DeviceProtocol(WebSocketServerProtocol):
         """A message is whole. In place of Autobahn's, which also fires an event."""
         if self._message_tick is not None:
             self._forget_message()
+        self._release()
         pieces, self.message_data = self.message_data, []
         link = self._link
         if self.failedByMe or link is None or self.state != self.STATE_OPEN:
@@ -210,6 +214,23 @@ class DeviceProtocol(WebSocketServerProtocol):
         self._whole()
         if self._link is not None:
             self._link.framed(len(payload))
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """A part of a message. What all devices have sent of theirs has one bound."""
+        super().onMessageFrameData(payload)
+        size = len(payload)
+        self._held += size
+        factory = self.factory
+        factory.held += size
+        if factory.held > factory.most_held and self._held > _SMALL and not self.failedByMe:
+            self.close(closecodes.TRY_AGAIN, "too_busy")
+            self.failedByMe = True
+            self.frame_data, self.message_data = [], []
+            self._release()
+
+    def _release(self) -> None:
+        self.factory.held -= self._held
+        self._held = 0
 
     def onMessageFrameEnd(self) -> None:
         """A frame of a message is whole. All but the last one count here, empty ones too;
@@ -256,6 +277,7 @@ class DeviceProtocol(WebSocketServerProtocol):
         if self._drop_tick is not None:
             self.factory.gateway.edge.timeouts.cancel(self._drop_tick, self._drop)
         self._forget_message()
+        self._release()
         link, self._link = self._link, None
         if link is not None:
             link.connection_lost((reason or "")[:_REASON], code or closecodes.NO_CODE)
@@ -344,7 +366,10 @@ class DeviceProtocol(WebSocketServerProtocol):
 
 
 class DeviceFactory(WebSocketServerFactory):
-    """Makes a :class:`DeviceProtocol` for each upgrade request."""
+    """Makes a :class:`DeviceProtocol` for each upgrade request.
+
+    :ivar held: bytes of messages that are still coming; at most about ``most_held``.
+    """
 
     protocol = DeviceProtocol  # type: ignore[assignment]
     noisy = False
@@ -359,6 +384,8 @@ class DeviceFactory(WebSocketServerFactory):
         self.setProtocolOptions(
             maxFramePayloadSize=size, maxMessagePayloadSize=size, allowNullOrigin=True
         )
+        self.held = 0
+        self.most_held = settings.gateway.max_partial_bytes
         self.origins = Origins(settings.gateway.origins)
         self._paths = frozenset(path.rstrip("/") for path in settings.gateway.paths)
 

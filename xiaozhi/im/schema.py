@@ -40,6 +40,8 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     :ivar batch_size: records written in one transaction.
     :ivar capacity: records that may wait in memory; beyond, the oldest messages and
         events are dropped. From half of it on they go to the spool.
+    :ivar capacity_bytes: of them, about; beyond, as beyond ``capacity``.
+    :ivar max_content_bytes: of a message's content, in UTF-8; the rest is cut.
     :ivar spool_bytes: of records that wait on disk while the store is away; beyond, the
         oldest messages and events are dropped; 0: there is no spool.
     :ivar spool_after: seconds without an answer of the store before they go there.
@@ -57,6 +59,8 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     flush_interval: Annotated[float, Meta(gt=0, le=60)] = 0.2
     batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 500
     capacity: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
+    capacity_bytes: Annotated[int, Meta(ge=1_048_576, le=1 << 34)] = 16_777_216
+    max_content_bytes: Annotated[int, Meta(ge=64, le=1_048_576)] = 4096
     spool_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 268_435_456
     spool_after: Annotated[float, Meta(gt=0, le=600)] = 1.0
     retention_days: Annotated[float, Meta(ge=0, le=36_500)] = 90.0

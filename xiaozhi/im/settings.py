@@ -147,6 +147,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar head_timeout: for a whole request head; and for any request that is no upgrade,
         body and all.
     :ivar max_head_bytes: longest request head.
+    :ivar max_partial_bytes: of WebSocket messages that are still coming, of all devices
+        together; beyond, a message that is longer than 64 KiB is closed with 1013.
     :ivar max_per_address: connections at once from one address (IPv6: from one /64), of
         whatever kind. Behind one address may be a whole building.
     :ivar max_waiting_per_address: of these, connections that have not sent their request.
@@ -174,6 +176,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_waiting: Count = 1000
     head_timeout: Seconds = 10.0
     max_head_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 16_384
+    max_partial_bytes: Annotated[int, Meta(ge=1_048_576, le=1 << 34)] = 33_554_432
     max_per_address: Count = 2000
     max_waiting_per_address: Count = 200
     address_rate: Rate = 100.0

@@ -148,8 +148,8 @@ class Spooling:
                 return
             if self.held is held:
                 self.held = ()
-                backlog.done(len(held))
-            backlog.done(len(taken))
+                backlog.done(held)
+            backlog.done(taken)
             self._failed_at = None
             backlog.relieved()
             self._count_lost(lost)
@@ -158,7 +158,7 @@ class Spooling:
         if lost:
             if not self._backlog.drops["spool_full"]:
                 self._log.warn("session log: the spool is full, dropping the oldest records")
-            self._backlog.drops["spool_full"] += lost
+            self._backlog.lost("spool_full", lost)
 
     async def _fail(self, error: StoreError) -> None:
         if self._failed_at is None:
@@ -169,7 +169,7 @@ class Spooling:
         self._failed_at = self._clock.seconds()
         if error.code == "spool_broken":
             try:
-                self._backlog.drops["spool_broken"] += await self._spool.renew()
+                self._backlog.lost("spool_broken", await self._spool.renew())
             except StoreError:
                 self._is_open = False
 

@@ -103,6 +103,8 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
         flush_interval=settings.store.flush_interval,
         batch_size=settings.store.batch_size,
         capacity=settings.store.capacity,
+        capacity_bytes=settings.store.capacity_bytes,
+        max_content_bytes=settings.store.max_content_bytes,
         spool_after=settings.store.spool_after,
     )
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -154,7 +156,7 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     # With a spool nothing is lost while the store is away.
     vital, useful = (
         {"store": journal.trouble},
-        {"presence": where.trouble, "devices": roster.trouble},
+        {"presence": where.trouble, "devices": roster.trouble, "log": journal.loss},
     )
     if settings.store.spool_bytes:
         useful |= vital

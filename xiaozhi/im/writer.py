@@ -28,6 +28,7 @@ class WriterSettings:
     :ivar spool_after: seconds without an answer of the store after which what waits
         goes to the spool.
     :ivar spool_from: records in memory from which on they go to the spool in any case.
+    :ivar spool_from_octets: bytes of them, likewise.
     :ivar retry_delays: seconds before the first retry, doubling up to the second.
     """
 
@@ -35,6 +36,7 @@ class WriterSettings:
     batch_size: int
     spool_after: float
     spool_from: int
+    spool_from_octets: int
     retry_delays: tuple[float, float]
 
 
@@ -115,7 +117,7 @@ class LogWriter:
         spooling, settings = self._spooling, self._settings
         waiting = len(self._backlog)
         if spooling is not None and waiting:
-            if waiting >= settings.spool_from:
+            if waiting >= settings.spool_from or self._backlog.octets >= settings.spool_from_octets:
                 spooling.soon(0)
             elif self._overdue():
                 spooling.soon(settings.flush_interval)
@@ -186,7 +188,7 @@ class LogWriter:
         found = await spooling.oldest(self._size)
         records = tuple(record for _, record in found if record is not None)
         if found and await self._append(records):
-            self._backlog.drops["unreadable"] += len(found) - len(records)
+            self._backlog.lost("unreadable", len(found) - len(records))
             await spooling.written(found[-1][0])
 
     async def _write_memory(self) -> bool:
@@ -197,7 +199,7 @@ class LogWriter:
         # It may have been spooled meanwhile, and is not ours any more then.
         if part and await self._append(part) and self.held[: len(part)] == part:
             self.held = self.held[len(part) :]
-            self._backlog.done(len(part))
+            self._backlog.done(part)
         return bool(part)
 
     async def _append(self, records: tuple[LogRecord, ...]) -> bool:
@@ -257,7 +259,7 @@ class LogWriter:
             self.trouble = ""
 
     def _refused(self, record: LogRecord, error: Exception) -> None:
-        self._backlog.drops["refused"] += 1
+        self._backlog.lost("refused")
         self._log.error(
             "session log: a {kind} of session {session_id} cannot be stored: {error}",
             kind=type(record).__name__,

@@ -23,6 +23,7 @@ BASE = {
     "connecting",
     "console",
     "errors",
+    "fairqueue",
     "ids",
     "marks",
     "origins",

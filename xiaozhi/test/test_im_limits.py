@@ -7,6 +7,7 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.im.limits import Allowance, Allowances
+from xiaozhi.im.protocol import DeviceFactory
 from xiaozhi.im.settings import EdgeSettings, GatewaySettings, LimitSettings
 from xiaozhi.test.test_im_gateway import FIRMWARE, MAC, PortCase, Wire, frame, frames
 
@@ -305,3 +306,40 @@ class AllowancesTests(SynchronousTestCase):
         for number in range(100):
             kept.keep("x", Allowance(LimitSettings(), 100.0 + number), 100.0 + number)
         self.assertLessEqual(len(kept), 1)
+
+
+class PartialTests(PortCase):
+    """Messages that are still coming, of many devices at once."""
+
+    settings = EdgeSettings(
+        gateway=GatewaySettings(max_partial_bytes=1_048_576, max_connections=100)
+    )
+
+    def test_bounded_for_all_devices_together(self) -> None:
+        wires = []
+        for number in range(30):
+            wires.append(self.greet(FIRMWARE.replace(MAC.encode(), b"d%d" % number)))
+            wires[-1].feed(frame(TEXT, b"x" * 1_000_000)[:100])
+        sockets: DeviceFactory = self.door.sockets  # type: ignore[assignment]
+        for _ in range(14):
+            for wire in wires:
+                wire.feed(b"x" * 65_000)
+                self.assertLess(sockets.held, 30 * 65_536 + 1_048_576)
+        codes = [frames(wire.take()) for wire in wires]
+        closed = [int.from_bytes(each[0][1][:2], "big") for each in codes if each]
+        self.assertEqual(set(closed), {1013})
+        self.assertGreater(len(closed), 20)
+        # A message of ordinary length is taken all the same.
+        wire = self.greet()
+        wire.feed(frame(TEXT, b'{"type":"chat","text":"tea"}'))
+        self.assertEqual(self.bridge.sessions[-1].sent[-1].text, "tea")
+        for each in wires:
+            each.lose()
+        self.assertEqual(sockets.held, 0)
+
+    def test_nothing_is_held_of_messages_that_are_whole(self) -> None:
+        wire = self.greet()
+        wire.feed(part(TEXT, b"x" * 1000) + frame(CONTINUATION, b"x"))
+        wire.feed(frame(TEXT, b"x" * 1000) + frame(BINARY, b"x" * 2000))
+        sockets: DeviceFactory = self.door.sockets  # type: ignore[assignment]
+        self.assertEqual(sockets.held, 0)
