@@ -29,9 +29,10 @@ from twisted.trial.runner import TestLoader
 
 from tests.mutation.operators import Mutation, code_of, mutations
 
-# A mutant that runs this many seconds longer than its tests should, hangs: it is noticed.
-_PATIENCE = 10.0
-_SLOWER = 10
+# A mutant's test that needs so much longer than without it does not end: it is noticed.
+# Seconds of processor time, and by the clock for one that only waits.
+_PATIENCE, _SLOWER = 2.0, 5
+_WAIT = 60
 # Tests that a mutant may need; one that only the next would notice counts as survivor.
 _MOST_TESTS = 60
 _MEMORY = 4 << 30
@@ -108,32 +109,40 @@ class Subject:
         reaching = reaching[:_MOST_TESTS]
         if not reaching:
             return Verdict(self.name, mutation.line, mutation.label, "unreached")
-        limit = _PATIENCE + _SLOWER * sum(self._seconds[index] for index in reaching)
         pid = os.fork()
         if pid == 0:
-            self._be(mutation, reaching, limit)
+            self._be(mutation, reaching)
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
-            outcome = "timeout" if os.WTERMSIG(status) == signal.SIGALRM else "killed"
+            late = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
+            outcome = "timeout" if late else "killed"
         else:
             outcome = "survived" if os.WEXITSTATUS(status) == _SURVIVED else "killed"
         return Verdict(self.name, mutation.line, mutation.label, outcome)
 
-    def _be(self, mutation: Mutation, reaching: list[int], limit: float) -> None:
+    def _be(self, mutation: Mutation, reaching: list[int]) -> None:
         """Be the mutant: never returns."""
         status = _KILLED
         try:
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(int(limit) + 1)
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
             quiet = os.open(os.devnull, os.O_RDWR)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             self._change(mutation)
-            if all(_passes(self._tests[index]) for index in reaching):
+            if all(self._passes(index) for index in reaching):
                 status = _SURVIVED
         finally:
             os._exit(status)
+
+    def _passes(self, index: int) -> bool:
+        """Run one test within its limits: past them the process dies by a signal."""
+        signal.setitimer(signal.ITIMER_PROF, _PATIENCE + _SLOWER * self._seconds[index])
+        signal.alarm(_WAIT)
+        result = TestResult()
+        self._tests[index].run(result)
+        return result.wasSuccessful()
 
     def _change(self, mutation: Mutation) -> None:
         with mutation.applied():
@@ -152,12 +161,6 @@ def share(module: str, tests: tuple[str, ...], part: int, parts: int) -> list[Ve
     order = list(subject.mutations)
     random.Random(0).shuffle(order)
     return [subject.judge(mutation) for mutation in order[part::parts]]
-
-
-def _passes(test: Any) -> bool:
-    result = TestResult()
-    test.run(result)
-    return result.wasSuccessful()
 
 
 def _fitting(code: CodeType, function: FunctionType) -> CodeType:
