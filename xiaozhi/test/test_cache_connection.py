@@ -40,7 +40,7 @@ class ReturnTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.endpoint = Endpoint()
-        self.patch(module, "HostnameEndpoint", lambda *_, **__: self.endpoint)
+        self.patch(module, "host_endpoint", lambda *_, **__: self.endpoint)
         self.connection = RedisConnection(
             RedisAddress.parse("redis://127.0.0.1/0"), self.clock, 3.0
         )
