@@ -122,11 +122,12 @@ class OpenAIChat:
                     if completion.patience != before or not completion.certain:
                         answer.hurry(completion.patience)
         except BadBody as problem:
-            if not completion.over:
-                raise bad_answer(self._client, problem) from problem
+            error = bad_answer(self._client, problem)
+            if not (completion.certain or completion.survives(error)):
+                raise error from problem
         except ProviderError as error:
             # What comes after the end is of no importance.
-            if not (completion.over and error.code in ("timeout", "connection_lost")):
+            if not completion.survives(error):
                 raise
         finally:
             answer.close()

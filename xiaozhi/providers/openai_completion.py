@@ -57,8 +57,10 @@ class Completion:
         # The text as it came, thoughts included.
         self._raw: list[str] = []
         self._raw_size = 0
-        # A chunk with something in it came without a reason: reasons mean something.
+        # A chunk with something in it came without a reason: reasons mean something. Alone,
+        # that is: behind words it may be on the chunks that follow, too.
         self._unfinished = False
+        self._alone = False
         # Something came after a reason: they mean nothing.
         self._loose = False
         self.reason = ""
@@ -72,7 +74,7 @@ class Completion:
     @property
     def certain(self) -> bool:
         """Whether that can be believed."""
-        return self._done or (bool(self.reason) and self._unfinished and not self._loose)
+        return self._done or (self._alone and self._unfinished and not self._loose)
 
     @property
     def patience(self) -> float | None:
@@ -82,6 +84,12 @@ class Completion:
         if not self.reason:
             return None
         return _LOOSE if self._loose else _DOUBTFUL
+
+    def survives(self, error: ProviderError) -> bool:
+        """Whether an error while reading comes too late to matter."""
+        if error.code == "timeout":
+            return self.over
+        return self.over and error.code == "connection_lost" and (self._done or not self._loose)
 
     def feed(self, value: Any) -> Iterator[Delta]:
         """One event, decoded.
@@ -155,6 +163,7 @@ class Completion:
                 # Something after the end: it was none.
                 self.reason = ""
         self.reason = reason or self.reason
+        self._alone = bool(self.reason) and not something
 
     def _say(self, text: str) -> Iterator[TextDelta]:
         if self._raw_size <= _KEPT:
