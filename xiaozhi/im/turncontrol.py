@@ -32,18 +32,20 @@ class TurnControl:
         Set by the link.
     """
 
-    __slots__ = ("_expected", "_settings", "microphone")
+    __slots__ = ("_expected", "_mode", "_settings", "microphone")
 
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self.microphone: m.Listen | None = None
+        # As firmware begins, which may be spoken to before it has said anything.
+        self._mode = m.ListenMode.AUTO
         # Until when each automatic start may come; the oldest first.
         self._expected: deque[float] = deque(maxlen=_MOST)
 
     def stopped(self, now: float) -> None:
         """Note that the device has been sent a ``tts stop``."""
         # In realtime its microphone never closed, in manual it waits for the button.
-        if self.microphone is None or self.microphone.mode is m.ListenMode.AUTO:
+        if self._mode is m.ListenMode.AUTO:
             self._expect(now + self._settings.restart_timeout)
 
     def interrupts(self, message: m.DeviceText, now: float, heard_since: float | None) -> bool:
@@ -54,7 +56,7 @@ class TurnControl:
         """
         match message:
             case m.Abort():
-                if heard_since is not None and not self._pressed:
+                if heard_since is not None and self._mode is not m.ListenMode.MANUAL:
                     self._expect(now + self._settings.follow_timeout)
                 return True
             case m.Image():
@@ -64,20 +66,17 @@ class TurnControl:
             case m.Listen(state=m.ListenState.DETECT, text=words):
                 self._expect(now + self._settings.follow_timeout)
                 return bool(words.strip())
-            case m.Listen(state=m.ListenState.START, mode=m.ListenMode.MANUAL):
-                self._expected.clear()
-                return True
-            case m.Listen(state=m.ListenState.START):
+            case m.Listen(state=m.ListenState.START, mode=mode):
+                self._mode = mode
+                if mode is m.ListenMode.MANUAL:
+                    self._expected.clear()
+                    return True
                 if self._follows(now) or heard_since is None:
                     return False
                 # Nobody reacts faster: it was sent before any of it was heard.
                 return now - heard_since >= self._settings.reaction_time
             case _:
                 return False
-
-    @property
-    def _pressed(self) -> bool:
-        return self.microphone is not None and self.microphone.mode is m.ListenMode.MANUAL
 
     def _expect(self, until: float) -> None:
         self._expected.append(until)

@@ -73,6 +73,10 @@ class EdgeTests(SynchronousTestCase):
         ("a press interrupts whenever it comes", [
             (0, AUTO), (0, "turn"), (2.9, "next"), (0.2, PRESS)], True),
         ("a press before any sound", [(0, PRESS), (0, RELEASE), (0, "start"), (1, PRESS)], True),
+        ("after a press none is owed: a click over the next answer", [
+            (0, PRESS), (0, RELEASE), (0, "turn"), (2.9, "next"), (1, AUTO)], True),
+        ("a device that has been spoken to first", [
+            (0, "turn"), (2.9, "next"), (0.8, AUTO)], False),
         ("nothing is being said", [(0, AUTO), (5, AUTO)], False),
     )  # fmt: skip
 
