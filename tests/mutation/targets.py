@@ -7,7 +7,9 @@ _TALKS = (
     "test_conversation_faults",
     "test_conversation_interrupted",
     "test_conversation_outages",
+    "test_departure",
     "test_interruptions",
+    "test_turncontrol",
 )
 _BRIDGE = (
     "test_bridge_client",
@@ -31,6 +33,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.bridge.outgoing": _BRIDGE,
     "xiaozhi.im.pacer": ("test_im_pacer", "test_im_packets", "test_im_link", *_TALKS),
     "xiaozhi.im.link": ("test_im_link", "test_im_gateway", *_TALKS),
+    "xiaozhi.im.intake": ("test_im_link", "test_turncontrol", "test_outage_alerts", *_TALKS),
+    "xiaozhi.im.turncontrol": ("test_turncontrol", "test_im_link"),
+    "xiaozhi.im.departure": ("test_departure", "test_im_link"),
     "xiaozhi.im.delivery": ("test_im_link", "test_im_pacer", "test_im_gateway", *_TALKS),
     "xiaozhi.ai.session": ("test_ai_turn", "test_ai_talks", *_TALKS),
     "xiaozhi.ai.turn": _TURNS,
