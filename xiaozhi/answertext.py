@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xiaozhi.marks import Kind, Mark, mark_at, may_become, next_start
+from xiaozhi.marks import Kind, Mark, cut_off, mark_at, may_become, next_start
 
 # Characters of a call; and of what is held because it may turn out to be one.
 _CALL_LIMIT = 32_768
@@ -162,11 +162,14 @@ class AnswerText:
             self._text(text[at : start if start >= 0 else len(text)])
             if start < 0:
                 break
-            begins = self._blank and region is None
-            if not over and may_become(text[start:], line_begins=begins):
-                self._held = text[start:]
-                break
-            mark = mark_at(text, start, line_begins=begins)
+            plain, begins = region is None, self._blank
+            if may_become(text[start:], plain=plain, line_begins=begins):
+                if not over:
+                    self._held = text[start:]
+                    break
+                if cut_off(text[start:]):
+                    break
+            mark = mark_at(text, start, plain=plain, line_begins=begins)
             if mark is None:
                 self._text(text[start])
                 at = start + 1
@@ -271,7 +274,7 @@ class AnswerText:
             self._begun = False
             return
         self._region = region = _Region(mark, raw=[mark.text])
-        if kind is Kind.CALL and "=" in mark.text and mark.form == "<":
+        if kind is Kind.CALL and mark.form == "<" and (mark.name == "function" or "=" in mark.text):
             # "<function=name>": the name is in the mark.
             region.body.append(mark.text)
 

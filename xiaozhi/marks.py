@@ -95,6 +95,10 @@ _WORDS = {
     "[/SYSTEM_PROMPT]": (Kind.FOREIGN, True),
     "[INST]": (Kind.FOREIGN, False),
     "[/INST]": (Kind.FOREIGN, True),
+    "[|assistant|]": (Kind.OURS, False),
+    "[|user|]": (Kind.FOREIGN, False),
+    "[|system|]": (Kind.FOREIGN, False),
+    "[|endofturn|]": (Kind.TURN, True),
     **{
         f"[{word}]": (Kind.TURN, True)
         for word in ("BOS", "EOS", "PAD", "UNK", "SEP", "CLS", "MASK", "gMASK", "sop", "eop")
@@ -119,6 +123,8 @@ _TAG = re.compile(
     rf"<(/?)(?:[|｜]\w{{1,12}}[|｜])?(?:{_NAME}:)?({_NAME}|0x[0-9A-Fa-f]{{2}})"
     r"((?:[\s=][^<>]{0,200}?)?)(/?)>"
 )
+# Llama's, of which not all is always there: "<function=name{…}</function>".
+_FUNCTION = re.compile(r"<function[=(/][\"']?[\w.\-]{1,64}[\"']?(?:\)?\s?>|(?=\)?\s?[{\[(]))")
 _TOKEN = re.compile(r"<([|｜])([^\s<>|｜][^<>|｜\n]{0,60}|\")([|｜]?)>|<([\w/]{1,40})[|｜]>")
 _FLOWER = re.compile(r"✿\s?(\w{1,12})\s?✿(?:[:：]|(?=[^:：])|\Z)")
 _FENCE = re.compile(r"```([\w-]{0,20})(?:[ \t]{0,8}\n)?")
@@ -131,9 +137,11 @@ _STARTS = re.compile(r"[<\[◁✿`{]")
 _PARTIAL = re.compile(
     rf"<(?:/?(?:[|｜](?:\w{{0,12}}(?:[|｜](?:{_NAME}:?)?(?:{_NAME})?(?:[\s=][^<>]{{0,200}})?)?)?)?"
     rf"|/?{_NAME}(?::(?:{_NAME})?)?[|｜/]?|/?0x?[0-9A-Fa-f]{{0,2}}"
-    r"|[|｜](?:[^\s<>|｜][^<>|｜\n]{0,60}|\")?[|｜]?)"
+    r"|[|｜](?:[^\s<>|｜][^<>|｜\n]{0,60}|\")?[|｜]?|function[=(/][\"']?[\w.\-]{0,64}[\"']?\)?\s?)"
     r"|◁/?[a-z]{0,10}▷?|✿\s?\w{0,12}\s?✿?|`{1,2}|```[\w-]{0,20}[ \t]{0,8}"
 )
+_CUT_OFF = re.compile(rf"<[|｜][\w▁/ ]{{2,60}}[|｜]?|</?{_NAME}:{_NAME}")
+_BEGUN_TAG = re.compile(rf"<(/?)({_NAME})")
 _PARTIAL_TAG = re.compile(rf"<(/?)(?:{_NAME}:)?({_NAME})[\s=][^<>]{{0,200}}")
 _PARTIAL_BARE = re.compile(
     r"(?:\[\s{0,9})?(?:\{\s{0,9}(?:[\"']\w{0,16}(?:[\"']\s{0,3})?)?)?|\[[A-Za-z_][\w.]{0,63}"
@@ -146,13 +154,15 @@ def next_start(text: str, at: int) -> int:
     return -1 if found is None else found.start()
 
 
-def may_become(tail: str, *, line_begins: bool) -> bool:
+def may_become(tail: str, *, plain: bool, line_begins: bool) -> bool:
     """Whether a text that ends here may be the beginning of a mark.
 
     :param tail: from the place on where the mark would begin.
+    :param plain: it is not within what another mark has opened.
     :param line_begins: nothing but spaces stands before it on its line.
     """
-    if line_begins and tail[0] in "[{" and _PARTIAL_BARE.fullmatch(tail):
+    bare = plain and (tail[0] == "{" or (tail[0] == "[" and line_begins))
+    if bare and _PARTIAL_BARE.fullmatch(tail):
         return True
     if tail[0] == "[":
         return any(word.startswith(tail) for word in _WORDS)
@@ -162,14 +172,25 @@ def may_become(tail: str, *, line_begins: bool) -> bool:
     return found is not None and _TAG_NAME.fullmatch(_folded(found[2])) is not None
 
 
-def mark_at(text: str, at: int, *, line_begins: bool) -> Mark | None:
-    """The mark that begins here, if one does."""
-    return next((m for m in _candidates(text, at, line_begins) if m is not None), None)
+def cut_off(tail: str) -> bool:
+    """Whether what a text ends with is a mark that lacks its end: it was stopped there."""
+    found = _PARTIAL_TAG.fullmatch(tail) or _BEGUN_TAG.fullmatch(tail)
+    if found is not None and len(found[2]) > 2 and _TAG_NAME.fullmatch(_folded(found[2])):
+        return True
+    return _CUT_OFF.fullmatch(tail) is not None
 
 
-def _candidates(text: str, at: int, line_begins: bool) -> Iterator[Mark | None]:
+def mark_at(text: str, at: int, *, plain: bool, line_begins: bool) -> Mark | None:
+    """The mark that begins here, if one does; parameters as with :func:`may_become`."""
+    bare = plain and (text[at] == "{" or line_begins)
+    return next((mark for mark in _candidates(text, at, bare) if mark is not None), None)
+
+
+def _candidates(text: str, at: int, bare: bool) -> Iterator[Mark | None]:
     first = text[at]
     if first == "<":
+        if found := _FUNCTION.match(text, at):
+            yield Mark(Kind.CALL, "function", "<", found[0])
         yield _tag(text, at)
         yield _token(text, at)
     elif first == "◁":
@@ -193,7 +214,7 @@ def _candidates(text: str, at: int, line_begins: bool) -> Iterator[Mark | None]:
         if word is not None:
             name = text[at:end].strip("[/]").lower().removeprefix("end_")
             yield Mark(word[0], name, "[", text[at:end], word[1])
-        found = _BARE.match(text, at) if line_begins else None
+        found = _BARE.match(text, at) if bare else None
         if found:
             yield Mark(Kind.BARE, "", "{", found[0])
 

@@ -97,6 +97,16 @@ SAID = (
     ("Hello<|im_end|>there", "Hello there"),
     ("你好<|im_end|>", "你好"),
     ("<|begin_of_box|>42<|end_of_box|>", "42"),
+    ("Yes.[|endofturn|]", "Yes."),
+    ("[|assistant|]Yes.[|endofturn|]\n[|user|]And now?", "Yes."),
+    # The end was cut off.
+    ("Yes.<|im_end", "Yes."),
+    ("Yes.<|im_end|", "Yes."),
+    ("Yes.<｜end▁of▁sen", "Yes."),
+    ("Yes.</think", "Yes."),
+    ("Yes.</tool_call", "Yes."),
+    ("Yes. <|", "Yes. <|"),
+    ("Is a<b", "Is a<b"),
     # Results that a model has made up.
     ("<tool_response>{}</tool_response>Yes.", "Yes."),
     ("✿RESULT✿: 7\n✿RETURN✿: Yes.", "Yes."),
@@ -145,6 +155,12 @@ CALLED: tuple[tuple[str, tuple[tuple[str, dict[str, Any]], ...], str], ...] = (
     ("<tool_call>get_time</tool_call>", (TIME,), ""),
     ("<tool_use><name>set_volume</name><arguments>{\"volume\": 30}</arguments></tool_use>", (VOLUME,), ""),
     ("<seed:tool_call><function=打开灯><parameter=room>客厅</parameter></function></seed:tool_call>", (LIGHT,), ""),
+    ('<function=set_volume{"volume": 30}</function>', (VOLUME,), ""),
+    ('<function=set_volume [{"volume": 30}]</function>', (VOLUME,), ""),
+    ('<function(set_volume)>{"volume": 30}</function>', (VOLUME,), ""),
+    ('<function/set_volume>{"volume": 30}</function>Done.', (VOLUME,), "Done."),
+    ("<function=get_time></function>", (TIME,), ""),
+    ('<tool_call>{{"name": "get_time", "arguments": {}}}</tool_call>', (TIME,), ""),
     # Tokens.
     ('<|tool_call|>[{"name":"set_volume","arguments":{"volume":30}}]', (VOLUME,), ""),
     ('<|tool_call|>[{"name":"set_volume","arguments":{"volume":30}}]<|/tool_call|>', (VOLUME,), ""),
@@ -178,6 +194,8 @@ CALLED: tuple[tuple[str, tuple[tuple[str, dict[str, Any]], ...], str], ...] = (
     ('[{"name": "set_volume", "parameters": {"volume": 30}}]', (VOLUME,), ""),
     ('Sure.\n{"tool": "set_volume", "args": {"volume": 30}}\nDone.', (VOLUME,), "Sure.\n\nDone."),
     ("[set_volume(volume=30)]", (VOLUME,), ""),
+    ('I call it: {"name": "set_volume", "arguments": {"volume": 30}} Done.', (VOLUME,), "I call it:  Done."),
+    ('{"name":"get_time","arguments":{}}\n{"name":"set_volume","arguments":{"volume":30}}', (TIME, VOLUME), ""),
     ('{"type": "function", "name": "get_time", "parameters": {}}', (TIME,), ""),
     # Not to be read, or of no tool: dropped all the same.
     ('<tool_call>{"name": "fly", "arguments": {}}</tool_call>Yes.', (), "Yes."),

@@ -31,6 +31,8 @@ _TOKENS = re.compile(r"<[|｜](?!\")[^<>|｜\n]{1,60}[|｜]?>|</?(?:tool_?calls?
 _QUOTE = '<|"|>'
 _FENCE = re.compile(r"```[\w-]*")
 _DSML = re.compile(r"(</?)(?:[|｜]\w{1,12}[|｜]|[A-Za-z]\w*:)")
+# "<function=name{…}", "<function(name)>"
+_FUNCTION = re.compile(r"<function[=(/][\"']?([\w.\-]{1,64})[\"']?\)?\s?>?(?:\[\])?")
 _XML = re.compile(
     r"<(?:function|invoke|tool|tool_call)(?:\s*=\s*|\s+(?:name|function)\s*=\s*)"
     r"[\"']?([^\"'<>\s]+)[\"']?[^<>]*>(.*?)(?=</(?:function|invoke|tool|tool_call)\s*>|\Z"
@@ -94,7 +96,7 @@ class _Reader:
         self._refused = False
 
     def read(self, call: WrittenCall) -> Reading:
-        body = _DSML.sub(r"\1", call.body)
+        body = _FUNCTION.sub(r"<function=\1>", _DSML.sub(r"\1", call.body))
         body = _TOKENS.sub(" ", _FENCE.sub(" ", body.replace(_QUOTE, '"'))).strip()
         rest = ""
         if call.tool:
@@ -177,9 +179,11 @@ class _Reader:
 
     def _members(self, name: str, body: str) -> dict[str, Any]:
         """The arguments within tags, or as JSON."""
-        if body.strip().startswith("{"):
+        if body.strip()[:1] in ("{", "["):
             values, _ = _values(body.strip(), one=True)
-            return values[0] if values and isinstance(values[0], dict) else {}
+            value = values[0] if values else None
+            value = value[0] if isinstance(value, list) and value else value
+            return value if isinstance(value, dict) else {}
         schema = self._parameters(name) or {}
         pairs = [(key, text, 'string="true"' in rest) for key, rest, text in _tagged(body)]
         return {key: _typed(text, schema.get(key), words) for key, text, words in pairs}
@@ -258,6 +262,9 @@ def _value_at(text: str, begin: int) -> tuple[Any, int]:
         pass
     end = _balanced(text, begin)
     part = text[begin:end]
+    if part.startswith("{{") and part.endswith("}}"):
+        # Braces doubled, as in a template.
+        part = part[1:-1]
     for mended in (part, _BARE_KEY.sub(r'\1"\2":', part)):
         try:
             return _DECODER.decode(mended), end
