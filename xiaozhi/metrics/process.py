@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from xiaozhi.metrics.figures import LATENESS, Histogram
 
 _STARTED = time.time()
 _STATM = "/proc/self/statm"
+_TASKS = "/proc/self/task"
 
 
 class ReactorLag:
@@ -79,7 +81,16 @@ class ProcessFigures:
             used.ru_utime + used.ru_stime,
         )
         yield gauge("process_resident_memory_bytes", "Memory in use.", _resident(used.ru_maxrss))
+        yield gauge("process_threads", "Threads, gRPC's own included.", _threads())
         yield gauge("process_start_time_seconds", "When it started, since the epoch.", _STARTED)
+
+
+def _threads() -> int:
+    """Native ones, of which Python knows only its own; those where there is no /proc."""
+    try:
+        return len(os.listdir(_TASKS))
+    except OSError:
+        return threading.active_count()
 
 
 def _resident(most: int) -> int:
