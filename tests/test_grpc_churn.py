@@ -68,7 +68,7 @@ class ChurnTests(SynchronousTestCase):
             health = self.pair.ai.wait_for("/health")
             if health["sessions"] == 0 and self.count("fd") <= sockets + SPARE:
                 break
-        self.assertEqual(health["sessions"], 0)
+        self.assertEqual(health["sessions"], 0, health["bridge"])
         self.assertEqual(health["bridge"]["edges"], {})
         self.assertLessEqual(self.count("fd"), sockets + SPARE)
         self.assertLessEqual(self.count("task"), threads + SPARE)

@@ -179,8 +179,11 @@ class GrpcStream:
         finally:
             self._reader.cancel()
             writer.cancel()
-            await asyncio.gather(self._reader, writer, return_exceptions=True)
-            self._report(self._closed, self._reason)
+            try:
+                await asyncio.gather(self._reader, writer, return_exceptions=True)
+            finally:
+                # Also if we are cancelled once more, or the listener would never know.
+                self._report(self._closed, self._reason)
 
     def leave(self) -> None:
         """End :meth:`carry`."""
