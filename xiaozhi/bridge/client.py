@@ -18,7 +18,7 @@ from xiaozhi.bridge.outgoing import Ends
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer
 from xiaozhi.bridge.target import Target
-from xiaozhi.bridge.waiting import Bounds
+from xiaozhi.bridge.waiting import Bounds, Room
 from xiaozhi.interfaces import IBridge, ISessionEvents, ISessionLink
 from xiaozhi.values import BridgeStatus
 from xiaozhi.wire.messages import SessionOpen
@@ -59,7 +59,12 @@ class BridgeClient:
         self._settings = settings
         self._clock = clock
         self._drops: Counter[str] = Counter()
-        bounds = Bounds(settings.queue_messages, settings.queue_audio, settings.audio_max_age)
+        bounds = Bounds(
+            settings.queue_messages,
+            settings.queue_audio,
+            settings.audio_max_age,
+            Room(settings.queue_bytes),
+        )
         self._ends = Ends(UP, DOWN, bounds, settings.credit, clock, self._drops)
         self._edge = Edge(dialer, settings, clock, random, node, boot_id)
         self._targets: dict[str, Target] = {}

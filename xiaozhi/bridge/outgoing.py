@@ -263,6 +263,8 @@ class Outgoing:
 
     def forget(self) -> None:
         """The session is over, and nothing that waits is to be sent any more."""
+        if self._waiting is not None:
+            self._waiting.clear()
         self._waiting = None
         self._owner = _NO_OWNER
 

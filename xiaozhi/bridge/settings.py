@@ -102,6 +102,8 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         larger batches, which are what makes it cheap.
     :ivar coalesce_busy: how long audio waits for company where it comes often, from many
         devices: nobody hears it, and fewer messages are what makes them cheap.
+    :ivar queue_bytes: of control messages that wait for a stream, of all sessions together;
+        beyond, a session that has more than 64 KiB waiting is refused more.
     :ivar connect_timeout: from dialling until the other side has announced itself.
     :ivar heartbeat_interval: between an answer and the next ping.
     :ivar heartbeat_timeout: how long an answer may take.
@@ -121,6 +123,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     streams_per_target: Annotated[int, Meta(ge=1, le=64)] = 2
     sessions_per_stream: Annotated[int, Meta(ge=1, le=100_000)] = 500
     coalesce_busy: Annotated[float, Meta(ge=0, le=0.1)] = 0.008
+    queue_bytes: Annotated[int, Meta(ge=65_536, le=1 << 34)] = 32 << 20
     connect_timeout: Seconds = 5.0
     heartbeat_interval: Seconds = 10.0
     heartbeat_timeout: Seconds = 5.0

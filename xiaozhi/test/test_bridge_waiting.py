@@ -1,0 +1,52 @@
+"""What sessions could not send yet: bounded by bytes for all of them together."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.bridge.waiting import Bounds, Room, Waiting
+from xiaozhi.wire import messages as m
+
+MIB = 1 << 20
+
+
+class RoomTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.room = Room(4 * MIB)
+        self.dropped: list[str] = []
+        self.bounds = Bounds(256, 256, 2.0, self.room)
+
+    def waiting(self) -> Waiting:
+        return Waiting(self.bounds, self.dropped.append)
+
+    def test_whatever_the_message(self) -> None:
+        for message in (
+            m.Image("", "jpeg", b"x" * 100_000, ""),
+            m.Mcp(b"x" * 100_000),
+            m.Iot(b"x" * 100_000),
+            m.Vision("v", b"x" * 100_000),
+            m.Unknown("u", b"x" * 100_000),
+            m.Chat("x" * 100_000),
+        ):
+            self.setUp()
+            sessions = [self.waiting() for _ in range(100)]
+            for _ in range(10):
+                for session in sessions:
+                    session.add(message, 0.0)
+                    self.assertLess(self.room.octets, 5 * MIB)
+            self.assertIn("control_overflow", self.dropped)
+            # Ordinary words have room all the same.
+            self.assertTrue(self.waiting().add(m.Chat("tea"), 0.0))
+
+    def test_what_is_gone_makes_room(self) -> None:
+        one, two, three = (self.waiting() for _ in range(3))
+        for session in (one, two, three):
+            session.add(m.Mcp(b"x" * MIB), 0.0)
+            session.add(m.Chat("tea"), 0.0)
+        one.take(one.next(0.0))
+        one.take(one.next(0.0))
+        two.remove(lambda message: isinstance(message, m.Mcp))
+        self.assertLess(self.room.octets, MIB + 1000)
+        two.take(two.next(0.0))
+        three.clear()
+        self.assertEqual(self.room.octets, 0)
