@@ -51,10 +51,12 @@ class Transcript:
     """What was recognised. An empty text means: nothing was said.
 
     :ivar language: BCP 47, empty if unknown.
+    :ivar emotion: of the speaker's voice, named as devices name faces; empty: unknown.
     """
 
     text: str
     language: str = ""
+    emotion: str = ""
 
 
 @dataclass(frozen=True, slots=True)

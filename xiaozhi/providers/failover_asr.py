@@ -10,6 +10,7 @@ from zope.interface import implementer
 from xiaozhi.interfaces import IRecognition, IRecognizer
 from xiaozhi.providers.failover import Candidate, Ring
 from xiaozhi.providers.failover_kinds import Failover
+from xiaozhi.providers.transcripts import cleaned, words
 from xiaozhi.values import Transcript
 
 _BYTES_PER_SECOND = 2 * 16000
@@ -18,11 +19,21 @@ _BYTES_PER_SECOND = 2 * 16000
 @implementer(IRecognizer)
 class FailoverRecognizer(Failover):
     """The preferred one hears while the person speaks; if it then fails, the next one is
-    given what was said."""
+    given what was said. What recognisers write besides the words is taken out."""
 
     def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
         """See :class:`~xiaozhi.interfaces.IRecognizer`."""
         return _Recognition(self.ring, interim)
+
+
+def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
+    """Hand on interim results without tags, and none that have no words."""
+
+    def heard(text: str) -> None:
+        if said := words(text):
+            interim(said)
+
+    return heard
 
 
 @implementer(IRecognition)
@@ -39,6 +50,8 @@ class _Recognition:
         self._result: Deferred[Transcript] | None = None
         self._cancelled = False
         self._candidate = ring.order()[0][0]
+        if interim is not None:
+            interim = _words_of(interim)
         try:
             self._running = self._candidate.provider.recognition(interim)
         except Exception as error:
@@ -77,7 +90,7 @@ class _Recognition:
 
     async def _understood(self) -> Transcript:
         try:
-            return await self._ring.answered(self._ask)
+            return cleaned(await self._ring.answered(self._ask))
         finally:
             self._kept.clear()
             if self._running is not None:

@@ -21,13 +21,14 @@ from xiaozhi.interfaces import IOfModel, IRecognition, IRecognizer, ISynthesizer
 from xiaozhi.values import Encoding, SoundFormat, Transcript
 
 from .openai_http import Answer, VendorClient, VendorSettings, error_text
+from .transcripts import language_tag
 
 _RATE = 16000
 _BYTES_PER_SECOND = 2 * _RATE
 _TEXT_LIMIT = 1 << 20
 _PLAIN = re.compile(r"audio/(?:x-)?(?:pcm|l16|raw|wave?|s16le)|application/octet-stream")
-# Vendors that name the language do so in English.
-_LANGUAGES = {"english": "en", "chinese": "zh", "mandarin": "zh", "cantonese": "yue"}
+# Pages and JSON, but not a recogniser's tags: <|zh|>, [BLANK_AUDIO].
+_NO_WORDS = re.compile(r"<[!?/a-z]|\{\s*[\"}]|\[\s*[\[{\"\]\d]", re.IGNORECASE)
 
 
 class TranscriptionSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,17 +125,45 @@ class _Recognition:
         body, media_type = multipart(fields, wav(pcm))
         answer = await self._owner.client.post("/audio/transcriptions", body, media_type)
         data = await answer.read(_TEXT_LIMIT)
+        if fields.get("response_format") == "text":
+            return Transcript(self._plain(data), settings.language)
         try:
             value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            # response_format=text in ``extra``.
-            return Transcript(data.decode("utf-8", "replace").strip(), settings.language)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise self._bad(data) from None
         if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-            text = self._owner.client.shorten(error_text(data))
-            raise ProviderError("bad_answer", f"no text in the answer: {text}", retryable=True)
-        named = str(value.get("language") or "").lower()
-        language = settings.language or _LANGUAGES.get(named, named if len(named) == 2 else "")
-        return Transcript(value["text"].strip(), language)
+            raise self._bad(data)
+        named = language_tag(str(value.get("language") or ""))
+        return Transcript(value["text"].strip(), settings.language or named)
+
+    def _plain(self, data: bytes) -> str:
+        """The words of an answer that is no JSON.
+
+        :raises ProviderError: ``bad_answer``: a page, JSON, or no text at all.
+        """
+        try:
+            text = data.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise self._bad(data) from None
+        if _NO_WORDS.match(text) or any(ord(char) < 32 and char not in "\t\n\r" for char in text):
+            raise self._bad(data)
+        return text
+
+    def _bad(self, data: bytes) -> ProviderError:
+        """An error without what a person may have said: of JSON and pages the vendor's own
+        words, of anything else none."""
+        told = "it is no JSON"
+        if data.lstrip()[:1] == b"<" or _is_json(data):
+            told = self._owner.client.shorten(error_text(data))
+        return ProviderError("bad_answer", f"no text in the answer: {told}", retryable=True)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 _Format = Literal["pcm", "wav", "mp3", "opus"]

@@ -88,7 +88,7 @@ class TranscriptionTests(SynchronousTestCase):
         self.assertEqual(self.vendor.requests, [])
 
     def test_plain_text_answer(self) -> None:
-        recognition = self.recognizer.recognition()
+        recognition = self.make(extra={"response_format": "text"}).recognition()
         recognition.feed(bytes(640))
         result = recognition.finish()
         self.vendor.last.whole(b"hello\n", "text/plain")
