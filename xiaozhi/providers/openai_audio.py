@@ -152,18 +152,17 @@ class _Recognition:
     def _bad(self, data: bytes) -> ProviderError:
         """An error without what a person may have said: of JSON and pages the vendor's own
         words, of anything else none."""
-        told = "it is no JSON"
-        if data.lstrip()[:1] == b"<" or _is_json(data):
+        told = "it is no JSON object"
+        if data.lstrip()[:1] == b"<" or _is_object(data):
             told = self._owner.client.shorten(error_text(data))
         return ProviderError("bad_answer", f"no text in the answer: {told}", retryable=True)
 
 
-def _is_json(data: bytes) -> bool:
+def _is_object(data: bytes) -> bool:
     try:
-        msgspec.json.decode(data)
+        return isinstance(msgspec.json.decode(data), dict)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return True
 
 
 _Format = Literal["pcm", "wav", "mp3", "opus"]
