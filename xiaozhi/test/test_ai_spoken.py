@@ -91,6 +91,8 @@ NOTATION = (
     ("see https://www.example.org/" + "a1/" * 200 + " end", "see example.org end"),
     ("| a | b |\n|---|---|\n| c | d |", "a, b / c, d"),
     ("a | b\n---|---\nc | d", "a, b / c, d"),
+    ("[[wiki]] [[page|label]] ![[img]]", "wiki label img"),
+    ("＃标题\n::: tip\nx\n:::", "标题 / x"),
     ("> quote\n>more", "quote / more"),
     ("***\n* * *\n_ _ _\n---", ""),
     ("> [!NOTE]\n> Mind.\n[TOC]", "Mind."),
@@ -103,6 +105,8 @@ NOTATION = (
     ("$$\\sqrt{2} \\approx 1.41$$", "√2 ≈ 1.41"),
     ("\\alpha \\leq 90^\\circ \\text{km} \\boxed{42}", "α ≤ 90° km 42"),
     ("\\begin{aligned}a&=b\\\\c&=d\\end{aligned}", "a =b c =d"),
+    ("\\frac{\\sqrt{2}}{3} \\vec{a}\\cdot\\vec{b}", "√2/3 a× b"),
+    ("\\sum_{i=1}^{n} i", "∑ i=1 ⁿ i"),
     ("10^{-3} 2^10 50\\% 5\\,km", "10⁻³ 2¹⁰ 50% 5 km"),
     # What only looks like notation.
     ("It is $5 or $6, from $5 to 10$.", "It is $5 or $6, / from $5 to 10$."),

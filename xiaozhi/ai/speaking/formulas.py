@@ -31,13 +31,14 @@ _UNSAID = re.compile(
 )
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|(\w))\s*(?:\{([^{}]*)\}|(\w))")
 _ROOT = re.compile(r"\\sqrt\s*(?:\[([^\[\]]*)\])?\s*(?:\{([^{}]*)\}|(\w))")
-_WITH_TEXT = re.compile(r"\\[A-Za-z]+\*?\s?\{([^{}]*)\}")
+_WITH_TEXT = re.compile(r"(\\[A-Za-z]+)?\\(?!(?:[dtc]?frac|sqrt)\b)[A-Za-z]+\*?\s?\{([^{}]*)\}")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*)?\\(?:circ|degree)\b(?:\s*\})?")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _SPACE = re.compile(r"\\[,;:! ]|\\\\(?:\[[^\[\]]*\])?|(?<=\d)\\(?=\s)")
 _RAISED = re.compile(r"\^\s*(?:\{([^{}]*)\}|([\w+*-]))")
 _LOWERED = re.compile(r"_\s*(?:\{([^{}]*)\}|(\w))")
-_RAISED_BRACES = re.compile(r"(?<=[\w)])[\^]\{([^{}]*)\}")
+_RAISED_BRACES = re.compile(r"\^\{([^{}]*)\}")
+_LOWERED_BRACES = re.compile(r"_\{([^{}]*)\}|(?<=[∑∫∏])_(\w)")
 _SUPERSCRIPTS = str.maketrans("0123456789+-=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ")
 _DELIMITED = re.compile(
     r"\\begin\{\w+\*?\}(.+?)\\end\{\w+\*?\}|\$\$(.+?)\$\$|\\\((.+?)\\\)|\\\[(.+?)\\\]"
@@ -56,11 +57,12 @@ def raised(text: str) -> str:
 
 def readable(sentence: str) -> str:
     """A sentence whose formulas are free of TeX."""
-    if "\\" not in sentence and "$" not in sentence and "^{" not in sentence:
+    if not any(sign in sentence for sign in ("\\", "$", "^{", "_{")):
         return sentence
     sentence = _DELIMITED.sub(_formula, sentence)
     if "\\" in sentence:
         sentence = _commands(sentence)
+    sentence = _LOWERED_BRACES.sub(lambda found: f" {found[1] or found[2]} ", sentence)
     return _RAISED_BRACES.sub(lambda found: raised(found[1]), sentence)
 
 
@@ -84,10 +86,15 @@ def _commands(text: str) -> str:
         before = text
         text = _FRACTION.sub(_fraction, text)
         text = _ROOT.sub(lambda m: f"√{_grouped(m[2] or m[3] or '')}", text)
-        text = _WITH_TEXT.sub(r"\1", text)
+        text = _WITH_TEXT.sub(_text, text)
         if text == before:
             break
     return _COMMAND.sub(_command, text)
+
+
+def _text(found: re.Match[str]) -> str:
+    # "\\cdot\\vec{b}": not "\\cdotb".
+    return f"{found[1]} {found[2]}" if found[1] else found[2]
 
 
 def _fraction(found: re.Match[str]) -> str:
