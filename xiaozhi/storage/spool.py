@@ -34,8 +34,8 @@ from xiaozhi.values import EventLogged, LogRecord, MessageLogged, SessionChanged
 _SLOTS = 256
 # Octets of a row beside its record, about.
 _ROW = 60
-# Rows dropped at a time when there is no room.
-_SHED = 500
+# Rows dropped at a time when there is no room: of a device, and of sessions.
+_SHED_OF_ONE, _SHED = 50, 500
 
 _KINDS: dict[str, Any] = {
     "started": SessionStarted,
@@ -67,6 +67,28 @@ END""",
             """\
 CREATE TRIGGER removed AFTER DELETE ON spool BEGIN
     UPDATE totals SET count = count - 1, octets = octets - OLD.octets;
+END""",
+        ),
+    ),
+    Migration(
+        "how much each device has",
+        (
+            "ALTER TABLE spool ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+            "CREATE INDEX idx_spool_owner ON spool(owner, number)"
+            " WHERE kind IN ('message', 'event')",
+            "CREATE TABLE shares (owner TEXT PRIMARY KEY, octets INTEGER NOT NULL)",
+            "CREATE INDEX idx_shares ON shares(octets)",
+            "INSERT INTO shares SELECT owner, SUM(octets) FROM spool"
+            " WHERE kind IN ('message', 'event') GROUP BY owner",
+            """\
+CREATE TRIGGER share_grown AFTER INSERT ON spool WHEN NEW.kind IN ('message', 'event') BEGIN
+    INSERT INTO shares VALUES (NEW.owner, NEW.octets)
+        ON CONFLICT (owner) DO UPDATE SET octets = octets + NEW.octets;
+END""",
+            """\
+CREATE TRIGGER share_shrunk AFTER DELETE ON spool WHEN OLD.kind IN ('message', 'event') BEGIN
+    UPDATE shares SET octets = octets - OLD.octets WHERE owner = OLD.owner;
+    DELETE FROM shares WHERE owner = OLD.owner AND octets <= 0;
 END""",
         ),
     ),
@@ -257,37 +279,36 @@ def _nothing(cursor: Any) -> None:
 
 def _put(cursor: Any, records: Sequence[LogRecord], after: int, limit: int) -> int:
     rows = [row for row in map(_row, records) if row is not None]
-    cursor.executemany("INSERT INTO spool (kind, record, octets) VALUES (?, ?, ?)", rows)
+    cursor.executemany("INSERT INTO spool (kind, record, octets, owner) VALUES (?, ?, ?, ?)", rows)
     return len(records) - len(rows) + _shed(cursor, after, limit)
 
 
-def _row(record: LogRecord) -> tuple[str, str, int] | None:
+def _row(record: LogRecord) -> tuple[str, str, int, str] | None:
     """None: the store would not take it either."""
     try:
         text = to_json(msgspec.to_builtins(record))
     except (TypeError, ValueError):
         return None
-    return _KIND_OF[type(record)], text, len(text.encode()) + _ROW
+    owner = getattr(record, "device_id", "")
+    return _KIND_OF[type(record)], text, len(text.encode()) + _ROW, owner
 
 
 def _shed(cursor: Any, after: int, limit: int) -> int:
-    """Make room: the oldest messages and events first, sessions' rows only when there
-    is nothing else. :return: how many went."""
-    gone = 0
-    wanted = "kind IN ('message', 'event')"
+    """Make room: the oldest messages and events of the device that has most of them
+    first, sessions' rows only when there is nothing else. :return: how many went."""
     cursor.execute("SELECT octets FROM totals")
     (octets,) = cursor.fetchone()
+    gone = 0
     while octets > limit:
-        cursor.execute(
-            f"SELECT number, octets FROM spool WHERE {wanted} AND number > ?"
-            f" ORDER BY number LIMIT {_SHED}",
-            (after,),
-        )
-        found = cursor.fetchall()
+        found = _heaviest(cursor, after)
         if not found:
-            if wanted == "1":
-                break
-            wanted = "1"
+            cursor.execute(
+                "SELECT number, octets FROM spool WHERE number > ? ORDER BY number LIMIT ?",
+                (after, _SHED),
+            )
+            found = cursor.fetchall()
+        if not found:
+            break
         for number, size in found:
             if octets <= limit:
                 break
@@ -295,6 +316,26 @@ def _shed(cursor: Any, after: int, limit: int) -> int:
             octets -= size
             gone += 1
     return gone
+
+
+def _heaviest(cursor: Any, after: int) -> list[tuple[int, int]]:
+    """Some of the oldest rows of the device that has most, but none up to ``after``."""
+    cursor.execute("SELECT owner FROM shares ORDER BY octets DESC LIMIT 1")
+    for (owner,) in cursor.fetchall():
+        cursor.execute(
+            "SELECT number, octets FROM spool WHERE kind IN ('message', 'event')"
+            " AND owner = ? AND number > ? ORDER BY number LIMIT ?",
+            (owner, after, _SHED_OF_ONE),
+        )
+        if found := cursor.fetchall():
+            return list(found)
+    # All it has is being written: whoever is next in order.
+    cursor.execute(
+        "SELECT number, octets FROM spool WHERE kind IN ('message', 'event') AND number > ?"
+        " ORDER BY number LIMIT ?",
+        (after, _SHED_OF_ONE),
+    )
+    return list(cursor.fetchall())
 
 
 def _take(cursor: Any, limit: int) -> list[tuple[int, LogRecord | None]]:
@@ -320,6 +361,11 @@ def _shrink(cursor: Any) -> None:
 
 def _copy(cursor: Any, path: Path) -> int:
     with closing(sqlite3.connect(path)) as other:
-        rows = other.execute("SELECT kind, record, octets FROM spool ORDER BY number")
-        cursor.executemany("INSERT INTO spool (kind, record, octets) VALUES (?, ?, ?)", rows)
+        # One of an earlier version does not say whose they are.
+        columns = [name for _, name, *_ in other.execute("PRAGMA table_info(spool)")]
+        owner = "owner" if "owner" in columns else "''"
+        rows = other.execute(f"SELECT kind, record, octets, {owner} FROM spool ORDER BY number")
+        cursor.executemany(
+            "INSERT INTO spool (kind, record, octets, owner) VALUES (?, ?, ?, ?)", rows
+        )
     return int(cursor.rowcount)

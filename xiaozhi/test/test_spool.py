@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
@@ -16,6 +18,8 @@ from zope.interface.verify import verifyObject
 from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import ISpool
 from xiaozhi.storage import Spool
+from xiaozhi.storage import spool as spool_module
+from xiaozhi.storage.forms import to_json
 from xiaozhi.testing.database import inline_spool
 from xiaozhi.testing.logs import LogLines
 from xiaozhi.values import (
@@ -124,6 +128,42 @@ class BoundTests(SpoolCase):
         self.assertEqual(kept[-1], message(199, "x" * 200))
         self.assertEqual(lost + len(kept), 5 + 190)
 
+    def test_no_device_pushes_out_the_others(self) -> None:
+        """Not by long texts, nor by many short ones, nor in ever new sessions."""
+        for words, times in (("x" * 4000, 60), ("x", 900)):
+            self.setUp()
+            spool = self.spool(limit=60_000)
+            good = [replace(message(n, "tea"), device_id=f"d{n}") for n in range(20)]
+            self.successResultOf(spool.put(good))
+            for number in range(0, times, 20):
+                evil = [
+                    replace(message(1000 + number + n, words), device_id="evil", session_id=f"e{n}")
+                    for n in range(20)
+                ]
+                self.successResultOf(spool.put(evil))
+                self.assertLessEqual(spool.octets, 60_000)
+            self.assertEqual(self.taken(spool, 20), good)
+            self.assertGreater(spool.count, 25)
+            self.successResultOf(spool.stop())
+
+    def test_one_of_an_earlier_version(self) -> None:
+        """Whose rows do not say whose they are: its own is upgraded, another's taken over."""
+        patch = self.patch(spool_module, "MIGRATIONS", spool_module.MIGRATIONS[:1])
+        old = [self.spool(), self.spool()]
+        for each in old:
+            self.successResultOf(each.stop())
+        patch.restore()
+        text = to_json(msgspec.to_builtins(message(1)))
+        for name in self.files(".sqlite3"):
+            with closing(sqlite3.connect(self.directory / name)) as database, database:
+                database.execute(
+                    "INSERT INTO spool (kind, record, octets) VALUES ('message', ?, 300)", (text,)
+                )
+        spool = self.spool(limit=3000)
+        self.assertEqual(self.taken(spool), [message(1), message(1)])
+        self.successResultOf(spool.put([message(n, "x" * 200) for n in range(20)]))
+        self.assertLessEqual(spool.octets, 3000)
+
     def test_what_is_being_written_stays(self) -> None:
         spool = self.spool(limit=2500)
         self.successResultOf(spool.put([message(n, "x" * 200) for n in range(5)]))
@@ -180,7 +220,8 @@ class BrokenTests(SpoolCase):
     def test_pages_that_are_broken_are_found_out_when_read(self) -> None:
         path = self.leave(1000)
         with path.open("r+b") as file:
-            file.seek(40_000)
+            # Behind the first page of each table and index.
+            file.seek(80_000)
             file.write(b"\xff" * 200_000)
         spool = self.spool(limit=1 << 24)
         error = self.failureResultOf(spool.take(1000), StoreError).value
