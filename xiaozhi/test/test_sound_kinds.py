@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import array
+import io
 import struct
 from typing import Any
 
+import av
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -43,6 +45,23 @@ def sized(data: bytes, size: int) -> bytes:
     return data[:4] + struct.pack("<I", size) + data[8:40] + struct.pack("<I", size) + data[44:]
 
 
+def vorbis(pcm: bytes, rate: int) -> bytes:
+    """An Ogg file that is no Opus."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as output:
+        options = {"strict": "experimental"}
+        stream = output.add_stream("vorbis", rate=rate, options=options)
+        stream.layout = "stereo"
+        frame = av.AudioFrame(format="s16", layout="mono", samples=len(pcm) // 2)
+        frame.sample_rate = rate
+        frame.planes[0].update(pcm.ljust(frame.planes[0].buffer_size, b"\0"))
+        converter = av.AudioResampler("fltp", "stereo", rate, 64)
+        for piece in [*converter.resample(frame), *converter.resample(None)]:
+            output.mux(stream.encode(piece))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
 VALUES = array.array("h", HALF)
 WAV = wav_bytes(HALF, 24000)
 # Name, bytes, seconds of 440 Hz in them.
@@ -66,6 +85,7 @@ SOUNDS: tuple[tuple[str, bytes, float], ...] = (
     ("aac", encoded(HALF, 24000, "adts", "aac"), 0.5),
     ("flac", encoded(HALF, 24000, "flac", "flac"), 0.5),
     ("ogg opus", OPUS, 0.5),
+    ("ogg vorbis", vorbis(HALF, 24000), 0.5),
     ("webm", encoded(tone(0.5, 48000), 48000, "matroska", "libopus"), 0.5),
     ("mp4", encoded(HALF, 24000, "mp4", "aac"), 0.5),
     ("aiff", encoded(HALF, 24000, "aiff", "pcm_s16be"), 0.5),
@@ -82,6 +102,7 @@ SOUNDS: tuple[tuple[str, bytes, float], ...] = (
     ("two mp3 without tags", BARE_MP3 * 2, 1.0),
     ("mp3 of two rates", BARE_MP3 + encoded(tone(0.5, 44100), 44100, "mp3", "libmp3lame"), 1.0),
     ("two ogg opus", OPUS * 2, 1.0),
+    ("two ogg vorbis", vorbis(HALF, 24000) * 2, 1.0),
     ("two flac", encoded(HALF, 24000, "flac", "flac") * 2, 1.0),
     ("two aac", encoded(HALF, 24000, "adts", "aac") * 2, 1.0),
 )
