@@ -130,7 +130,9 @@ def failed(value: Any) -> bool:
 
 
 def _denies(value: Mapping[str, Any]) -> bool:
-    return value.get("isError") is True or value.get("success") is False or value.get("ok") is False
+    if value.get("isError") in (True, "true"):
+        return True
+    return any(value.get(key) in (False, "false", "False") for key in ("success", "ok"))
 
 
 def _says_failed(value: Mapping[str, Any]) -> bool:
@@ -183,9 +185,15 @@ def _texts(value: Any) -> Iterator[tuple[str, int, str]]:
         if depth > _DEPTH:
             continue
         if isinstance(each, Mapping):
-            waiting += [(str(key).lower(), depth + 1, inner) for key, inner in each.items()]
+            waiting += [(_role(str(key), name), depth + 1, inner) for key, inner in each.items()]
         elif isinstance(each, list):
             waiting += [(name, depth, inner) for inner in each[:_NODES]]
+
+
+def _role(key: str, holder: str) -> str:
+    """Names of what was seen are what holds them: ``{"objects": [{"name": "cup"}]}``."""
+    key = key.lower()
+    return holder if key in ("name", "label", "class") and holder in _RANK else key
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
