@@ -14,7 +14,7 @@ SOURCES := $(TYPED) twisted setup.py
 
 # An environment that could not be made whole is made again.
 .DELETE_ON_ERROR:
-.PHONY: help run demo eval test check static mutants bench profile proto clean distclean
+.PHONY: help run demo eval test check static mutants bench profile phrases proto clean distclean
 
 help:
 	@echo 'make run     start both services here; Ctrl-C stops them'
@@ -89,6 +89,9 @@ bench: $(VENV)/.dev
 SERVICE ?= im
 profile: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.profile $(SERVICE)
+
+phrases: $(VENV)/.dev
+	$(BIN)/python -m xiaozhi.testing.shipped
 
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I xiaozhi/_pb=proto --python_out=. --pyi_out=. \

@@ -45,6 +45,7 @@ BRAIN_SETS = (
     "[{name: self_note, when: ' tool', arguments: {words: '{words}'}}]",
     # A phrase over a tool that a fault makes slow would be counted as an answer.
     "session.turn.slow_tool=0",
+    "session.turn.bridge=0",
     # How long a thousand devices take to introduce themselves is the machine's affair.
     "session.mcp.ready=30",
 )

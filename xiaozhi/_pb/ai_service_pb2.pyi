@@ -446,14 +446,16 @@ class Stt(_message.Message):
     def __init__(self, text: _Optional[str] = ..., turn: _Optional[int] = ...) -> None: ...
 
 class Tts(_message.Message):
-    __slots__ = ("state", "text", "turn")
+    __slots__ = ("state", "text", "turn", "aside")
     STATE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
+    ASIDE_FIELD_NUMBER: _ClassVar[int]
     state: str
     text: str
     turn: int
-    def __init__(self, state: _Optional[str] = ..., text: _Optional[str] = ..., turn: _Optional[int] = ...) -> None: ...
+    aside: bool
+    def __init__(self, state: _Optional[str] = ..., text: _Optional[str] = ..., turn: _Optional[int] = ..., aside: _Optional[bool] = ...) -> None: ...
 
 class Llm(_message.Message):
     __slots__ = ("emotion", "text", "turn")

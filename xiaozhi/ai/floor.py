@@ -105,6 +105,7 @@ class Floor:
         if report.state is not PlaybackState.STARTED:
             # Also of a turn that was cancelled: what was heard of it is kept.
             self._mind.dialogue.played(report.turn, report.played_ms)
+            self._mind.echo.sounded()
         if self._turn is not None and report.turn == self._turn.number:
             self._turn.playback(report)
 

@@ -120,18 +120,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         # Otherwise the last provider of a list would never get its turn.
-        turn = self.session.turn
-        stages = {
-            "asr": ("session.turn.recognize", turn.recognize),
-            "llm": ("session.turn.first_token", turn.first_token),
-            "tts": ("session.turn.first_audio", turn.first_audio),
-            "vlllm": ("http.vision.timeout", self.http.vision.timeout),
-        }
-        for kind, (stage, seconds) in stages.items():
-            chosen = getattr(self.selected, kind)
-            before = 0 if isinstance(chosen, str) else max(0, len(chosen) - 1)
-            if before * getattr(self.failover, kind) >= seconds:
-                raise ValueError(
-                    f"needs failover.{kind} × {before} < {stage}, or the last of"
-                    f" selected.{kind} has no time left"
-                )
+        # Those of a turn are made longer, see TurnSettings.of_lists.
+        chosen = self.selected.vlllm
+        before = 0 if isinstance(chosen, str) else max(0, len(chosen) - 1)
+        if before * self.failover.vlllm >= self.http.vision.timeout:
+            raise ValueError(
+                f"needs failover.vlllm × {before} < http.vision.timeout, or the last of"
+                " selected.vlllm has no time left"
+            )

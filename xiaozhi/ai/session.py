@@ -301,7 +301,8 @@ class Session:
         if self.state is State.ANSWERING or self._barge_in.deciding:
             self._barge_in.uttered(recognition)
         else:
-            self._begin(lambda turn: turn.answer(recognition.finish(), spoken=True))
+            after = self._mind.echo.after(self._ears.began)
+            self._begin(lambda turn: turn.answer(recognition.finish(), spoken=True, after=after))
 
     def _voiced(self, milliseconds: int) -> None:
         if self.state is State.ANSWERING:
@@ -409,9 +410,8 @@ class Session:
 
     def _played(self, report: m.Playback) -> None:
         current = report.turn == self._floor.turns
-        if current and report.state is m.PlaybackState.FLUSHED:
-            # A goodbye that was cut off is none; of an older turn it may come late.
-            self._ending = False
+        # A goodbye that was cut off is none; of an older turn it may come late.
+        self._ending &= not (current and report.state is m.PlaybackState.FLUSHED)
         self._floor.playback(report)
         early = current and report.state is m.PlaybackState.FINISHED and self._floor.taken
         if early and self._leaving == _EDGE_STOPS:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -108,13 +110,19 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of one answer.
+    """Limits of one answer. Those of its stages are what one provider may take; where
+    several are named, the last one: see :meth:`of_lists`.
 
     :ivar recognize: from the end of speech to the text.
     :ivar first_token: from asking the model to its first output.
     :ivar next_token: between two outputs of the model.
     :ivar first_audio: from asking the synthesiser to its first bytes.
     :ivar next_audio: between two pieces of a sentence's sound.
+    :ivar bridge: without any sound of the answer for so long, a kept phrase bridges the
+        wait, once a turn; 0: never.
+    :ivar echo: seconds after the device's own sound in which an utterance may be its echo:
+        if it cannot be recognised, and the one before could not either, nothing is said;
+        twice as long each time until words are understood; 0: never.
     :ivar tool: one tool call, except where the tool says otherwise; a picture.
     :ivar playback: how much later than expected the edge may report the end.
     :ivar whole: the whole turn without its playback.
@@ -126,11 +134,13 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar look_ahead: sentences waiting for synthesis; the model waits beyond.
     """
 
-    recognize: Seconds = 15.0
-    first_token: Seconds = 20.0
-    next_token: Seconds = 20.0
-    first_audio: Seconds = 10.0
-    next_audio: Seconds = 10.0
+    recognize: Seconds = 8.0
+    first_token: Seconds = 10.0
+    next_token: Seconds = 10.0
+    first_audio: Seconds = 6.0
+    next_audio: Seconds = 6.0
+    bridge: Seconds = 3.0
+    echo: Seconds = 3.0
     tool: Seconds = 30.0
     tools_at_once: Count = 4
     slow_tool: Seconds = 2.0
@@ -139,6 +149,19 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tool_rounds: Count = 5
     tool_result: Count = 8000
     look_ahead: Count = 4
+
+    def of_lists(self, before: Mapping[str, float]) -> TurnSettings:
+        """The limits of whole stages.
+
+        :param before: seconds that the providers of a list may take before its last one
+            is asked, by kind.
+        """
+        return replace(
+            self,
+            recognize=self.recognize + before.get("asr", 0.0),
+            first_token=self.first_token + before.get("llm", 0.0),
+            first_audio=self.first_audio + before.get("tts", 0.0),
+        )
 
 
 class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import replace as replace_setting
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
@@ -30,6 +31,7 @@ from xiaozhi.ai.sessions import Sessions
 from xiaozhi.ai.speaking.phrases import AREA as PHRASES
 from xiaozhi.ai.speaking.phrases import Phrases
 from xiaozhi.ai.speaking.rehearsal import Rehearsal
+from xiaozhi.ai.speaking.shipped import Shipped
 from xiaozhi.ai.thinking.functions import functions
 from xiaozhi.ai.thinking.roles import check_roles
 from xiaozhi.auth import (
@@ -139,8 +141,10 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     )
     if kept.pictures.keep:
         providers = replace(providers, vlllm=Album(providers.vlllm, files))
-    phrases = Phrases(files, *_voice(settings))
-    rehearsal = Rehearsal(phrases, providers.tts, offload.within, reactor, settings.session)
+    phrases = Phrases(files, *_voice(settings), Shipped(offload.within).find)
+    before = {ring.kind: ring.before for ring in providers.rings}
+    session = replace_setting(settings.session, turn=settings.session.turn.of_lists(before))
+    rehearsal = Rehearsal(phrases, providers.tts, offload.within, reactor, session)
 
     def health() -> dict[str, Any]:
         trouble, failing = edges.trouble(), providers.trouble()
@@ -200,7 +204,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     assistant = Assistant(
         providers=providers,
         functions=functions,
-        settings=settings.session,
+        settings=session,
         clock=reactor,
         seconds=wall_time(reactor),
         offload=offload.within,

@@ -56,7 +56,7 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
     "zh-hant": {
         "apology": "抱歉，出了點問題，請再試一次。",
         "apology_title": "出錯了",
-        "checking": "稍等，我看看。",
+        "checking": "稍等，我看一下。",
         "date": "{year}年{month}{day}日",
         "farewell": "我先休息了，再見。",
         "deaf": "我什麼都沒有聽到，請再說一次。",

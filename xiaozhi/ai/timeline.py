@@ -50,6 +50,7 @@ class Timeline:
     here who they are: it is a :class:`xiaozhi.served.Notes`.
 
     :ivar begun: how it began: ``spoken``, ``typed`` or ``recited``.
+    :ivar failed: kinds of providers that failed in it.
     :ivar cut: the device was silenced before it had played all of it.
     """
 
@@ -72,12 +73,15 @@ class Timeline:
         self._paused_since: float | None = None
         self._paused = 0.0
         self._frames = self._sent_ms = 0
+        self._first = 1  # packet of the answer
         self._heard = self._said = self._spoken = 0
         self._tokens = [0, 0]
         self._told = self._estimated = False
         self._tools: list[ToolUse] = []
         self._rounds = 0
         self._wanted_tools = True
+        # Kinds of providers that failed in this turn. Bound: there are five kinds.
+        self.failed: set[str] = set()
 
     def _now(self) -> float:
         return self._clock.seconds() - self._start
@@ -163,6 +167,7 @@ class Timeline:
         self._counts.stage(stage, seconds, self._providers.get(kind, ""))
 
     def _failed(self, kind: str, error: ProviderError) -> None:
+        self.failed.add(kind)
         self._counts.provider_failed(kind, error.code, self._providers.get(kind, ""))
 
     # --- words ----------------------------------------------------------------------
@@ -222,9 +227,16 @@ class Timeline:
         self._counts.frames_down += 1
         self._frames += 1
         self._sent_ms += milliseconds
-        if self._frames == 1:
+        if self._frames == self._first:
             self._mark("first_frame")
             self._counts.response.observe(self._at["first_frame"], self.begun)
+
+    def bridge(self, milliseconds: int) -> None:
+        """A packet of a phrase that bridges the wait for the answer is sent."""
+        self._counts.frames_down += 1
+        self._frames += 1
+        self._sent_ms += milliseconds
+        self._first += 1
 
     def playback(self, report: Playback) -> None:
         """The edge says how far the device is."""

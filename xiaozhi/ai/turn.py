@@ -12,9 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xiaozhi.ai.hearing.echo import NEVER
 from xiaozhi.ai.remembering.draft import Cut, Draft
 from xiaozhi.ai.remembering.heard import Script
 from xiaozhi.ai.scripts import language_of
@@ -52,12 +54,16 @@ class Turn:
         self._played: Deferred[Playback] = Deferred()
         self._limit = Limit(mind.limits.whole, mind.clock, late("turn"))
         self._began = 0.0
+        self._created = mind.clock.seconds()
         self._waits = 0.0
         self._playing_out: Limit | None = None
         self._timeline = Timeline(mind.counts, mind.clock, mind.session_id, number)
         self._since: float | None = None  # when the device began to play it
         self._script = Script()
         self._draft: Draft | None = None
+        self._bridging: IDelayedCall | None = None
+        self._bridged = False  # the wait for its first sound
+        self._hushed = False  # it failed, and is not to be heard of
 
     @property
     def timeline(self) -> Timeline:
@@ -69,28 +75,40 @@ class Turn:
         """Whether the device has been told of it."""
         return self._speech is not None
 
-    async def answer(self, heard: Awaitable[Transcript], *, spoken: bool = False) -> bool:
+    async def answer(
+        self, heard: Awaitable[Transcript], *, spoken: bool = False, after: float = NEVER
+    ) -> bool:
         """Answer what was said.
 
         :param spoken: it is being recognised; otherwise it was typed.
-        :return: False if nothing was said after all; the device was sent nothing.
+        :param after: see :meth:`EchoGuard.after`.
+        :return: False if nothing was said after all.
         """
         if spoken:
             self._timeline.begun = "spoken"
 
         async def converse() -> bool:
-            return await self._converse(await self._recognized(heard))
+            echo = self._mind.echo
+            try:
+                transcript = await self._recognized(heard)
+            except ProviderError:
+                self._hushed = not echo.failed(after)
+                raise
+            if not echo.understood(transcript.text, after):
+                return False
+            return await self._converse(transcript)
 
-        return await self._carried_out(converse)
+        return await self._carried_out(converse, asked=True)
 
     async def answer_overheard(self, over: Overheard) -> bool:
         """Answer what was said over the answer before."""
         self._timeline.overheard(over)
 
         async def converse() -> bool:
+            self._mind.echo.understood(over.said.text, NEVER)
             return await self._converse(over.said)
 
-        return await self._carried_out(converse)
+        return await self._carried_out(converse, asked=True)
 
     async def recite(self, shown: str, words: Awaitable[str]) -> bool:
         """Say something that needs no thinking: a greeting, what a picture shows.
@@ -122,7 +140,7 @@ class Turn:
                 draft.said(said, complete=complete)
             return True
 
-        return await self._carried_out(recite)
+        return await self._carried_out(recite, asked=bool(shown))
 
     async def greet(self, shown: str, greeting: str) -> bool:
         """Say a greeting, which is kept once it has been spoken.
@@ -186,12 +204,17 @@ class Turn:
 
     # --- the frame around every kind of answer -----------------------------------
 
-    async def _carried_out(self, body: Callable[[], Awaitable[bool]]) -> bool:
+    async def _carried_out(
+        self, body: Callable[[], Awaitable[bool]], *, asked: bool = False
+    ) -> bool:
+        """:param asked: a person waits for it."""
         result = "interrupted"
+        if asked and self._mind.limits.bridge:
+            self._bridging = self._mind.clock.callLater(self._mind.limits.bridge, self._bridge)
         try:
             try:
                 spoke = await self._limit.run(body())
-                if spoke:
+                if spoke or self._open:
                     await self._spoken()
                 result = "answered" if spoke else "empty"
             except CancelledError:
@@ -199,10 +222,14 @@ class Turn:
             except Exception as error:
                 result = "failed"
                 self._report(error)
-                await self._apologize()
-                spoke = True
+                spoke = not self._hushed
+                if spoke:
+                    await self._apologize()
+                else:
+                    self._show("confused")
             return spoke
         finally:
+            self._bridge_no_more()
             self._silence()
             self._note(result)
             self._log.info(
@@ -238,6 +265,34 @@ class Turn:
         self._language = language
         self._mind.talk.adopt(language)
 
+    def _bridge(self) -> None:
+        """Nothing of the answer can be heard yet: say that it takes a while."""
+        language = catalogue_of(self._language)
+        words = text("waiting", language)
+
+        def said(so: bool) -> None:
+            if so:
+                self._bridged = True
+                self._mind.echo.said(words)
+
+        def failed(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                self._log.warn(
+                    "{session_id}: the wait cannot be bridged: {error}",
+                    session_id=self._mind.session_id,
+                    error=failure.getErrorMessage(),
+                )
+
+        if not self._open:
+            self._start("")
+        assert self._speech is not None
+        self._speech.bridge(words, language).addCallbacks(said, failed)
+
+    def _bridge_no_more(self) -> None:
+        if self._bridging is not None and self._bridging.active():
+            self._bridging.cancel()
+        self._bridging = None
+
     def _silence(self) -> None:
         if self._speech is not None:
             self._speech.cancel()
@@ -245,14 +300,21 @@ class Turn:
             self._open = False
             self._mouth.send(Flush(self.number))
 
-    def _start(self, shown: str) -> None:
-        """``tts start`` goes out as early as can be: audio right after it is lost (§3.3)."""
+    def _start(self, shown: str, *, anew: bool = False) -> None:
+        """``tts start`` goes out as early as can be: audio right after it is lost (§3.3).
+
+        :param anew: what has been begun to be said is not gone on with.
+        """
         if shown:
             self._mouth.send(Stt(shown, self.number))
         if not self._open:
             self._open = True
             self._began = self._mind.clock.seconds()
             self._mouth.send(Tts(TtsState.START, turn=self.number))
+        if self._speech is not None and not anew:
+            # Perhaps in the middle of a phrase that bridges the wait.
+            self._speech.language = self._language
+            return
         if self._speech is not None:
             self._speech.cancel()
         self._speech = Speech(
@@ -282,14 +344,19 @@ class Turn:
         self._open = False
 
     async def _apologize(self) -> None:
+        limit, clock = self._mind.limits.bridge, self._mind.clock
+        waited = self._bridged or (limit and clock.seconds() - self._created >= limit)
         with suppress(XiaozhiError):
-            self._start("")
-            await self._remark("apology")
+            self._start("", anew=True)
+            # Nobody is kept waiting longer for a synthesiser that may be down, too.
+            await self._remark("apology", at_once=waited or "tts" in self._timeline.failed)
             await self._spoken()
-        # The display says it, too: perhaps there was no sound to be had. Not before the
-        # sound: an alert would cut it off on the device (§4.2).
+            if self._speech is not None and self._speech.sent_ms:
+                return
+        # No sound was to be had: the display says it, and the device plays its own.
         title, words = (text(key, self._language) for key in ("apology_title", "apology"))
         self._mouth.send(Alert(title, words, "sad"))
+        self._mind.echo.sounded()
 
     # --- thinking -------------------------------------------------------------------
 
@@ -310,10 +377,17 @@ class Turn:
         limited = within(self._mind.limits.recognize, self._mind.clock, heard, late("asr"))
         return await self._timeline.awaited("asr", stage, limited)
 
-    async def _remark(self, key: str) -> None:
-        """Say a text of the catalogue."""
+    async def _remark(self, key: str, *, at_once: bool = False) -> None:
+        """Say a text of the catalogue.
+
+        :param at_once: see :meth:`Speech.pronounce`.
+        """
+        if key == "checking" and self._bridged:
+            return
         language = catalogue_of(self._language)
-        await self._pronounce(text(key, language), language)
+        words = text(key, language)
+        self._mind.echo.said(words)
+        await self._pronounce(words, language, at_once=at_once)
 
     async def _conclude(self, key: str) -> None:
         """As :meth:`_remark`, where the model has no words of its own."""
@@ -324,11 +398,15 @@ class Turn:
             self._draft.said(words)
         await self._pronounce(words, language, answer=True)
 
-    async def _pronounce(self, phrase: str, language: str, *, answer: bool = False) -> None:
+    async def _pronounce(
+        self, phrase: str, language: str, *, answer: bool = False, at_once: bool = False
+    ) -> None:
         """Say something that is said again and again."""
         self._show("")
         if self._speech is not None:
-            await self._limit.held_up(self._speech.pronounce(phrase, language, answer=answer))
+            await self._limit.held_up(
+                self._speech.pronounce(phrase, language, answer=answer, at_once=at_once)
+            )
 
     def _show(self, emotion: str) -> None:
         """The face; a turn has one from its first sentence on."""

@@ -63,6 +63,7 @@ class Answers:
     """
 
     __slots__ = (
+        "_aside",
         "_down",
         "_edge",
         "_link",
@@ -104,6 +105,8 @@ class Answers:
         self._messages: tuple[m.Uplink, ...] = ()
         # A question that is asked again, and that the device has been shown.
         self._shown = ""
+        # What comes is no part of the answer.
+        self._aside = False
         # An alert waits for the device to have played what it has.
         self._telling = False
 
@@ -122,7 +125,8 @@ class Answers:
         down = self._down
         match message:
             case m.Audio():
-                self.question = ""
+                if not self._aside:
+                    self.question = ""
                 down.audio(message)
             case m.Tts():
                 if message.state is m.TtsState.START:
@@ -130,6 +134,7 @@ class Answers:
                     self._record.utterance_over()
                 elif message.state is m.TtsState.STOP:
                     self.question = ""
+                self._aside = message.aside
                 down.tts(message)
             case m.Flush():
                 self.question = ""  # the turn is given up

@@ -3,7 +3,8 @@
 A call goes to the first one whose breaker is closed. If that fails, or has not begun to
 answer within its time, the next one is asked; once something of an answer has come, there
 is no way back. Each but the last has a limit of its own, so that there is time left
-for another within the limit of the turn's stage; the last one has what is left of that.
+for another within the limit of the turn's stage, which is so much longer for a list; the
+last one has what is left of that.
 
 If all are open, they are asked in spite of it, first the one that is due soonest: the
 person waits anyway, what remains otherwise is an apology, and one that works again is
@@ -88,6 +89,11 @@ class Ring:
         )
         candidate = Candidate(name, provider, breaker)
         return candidate
+
+    @property
+    def before(self) -> float:
+        """Seconds that may pass until the last of them is asked."""
+        return self._limit * (len(self.candidates) - 1)
 
     def order(self) -> list[tuple[Candidate, float | None]]:
         """Whom to ask, and for how long each may let us wait; None: as long as others

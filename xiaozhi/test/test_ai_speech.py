@@ -173,6 +173,18 @@ class AheadTests(SpeechCase):
         self.failureResultOf(done, ProviderError)
         self.assertEqual(len(self.packets), 19)
 
+    def test_who_waits_for_room_learns_of_a_failure(self) -> None:
+        """A model writes more sentences than are looked ahead, and the synthesiser dies."""
+        for sentences in (1, 4, 5, 6, 12):
+            for failing in (0, 1, 3):
+                if failing < sentences:
+                    words = [f"Number {number}." for number in range(sentences)]
+                    self.vendor.failing = (words[failing],)
+                    self.speech = self.begin()
+                    done = self.say(*words)
+                    self.run_for(8)
+                    self.failureResultOf(done, ProviderError)
+
     def test_no_sound_for_words_is_a_failure(self) -> None:
         """No sound though a text appears: somebody has to know."""
         self.vendor.pieces = 0
@@ -323,7 +335,7 @@ class RehearsalTests(SpeechCase):
     def test_everything_once(self) -> None:
         rehearsal = self.rehearsal(wake=WakeSettings(greeting=("Yes?", "我在。")))
         rehearsal.start()
-        self.run_for(60)
+        self.run_for(120)
         asked = [text for _, text in self.vendor.asked]
         wanted = {text(key, language) for key in SPOKEN for language in CATALOGUES}
         self.assertEqual(len(asked), len(set(asked)))
@@ -334,7 +346,7 @@ class RehearsalTests(SpeechCase):
         self.run_for(1)
         self.assertEqual(len(self.vendor.asked), len(asked))
         rehearsal.wanted(m.AudioParams(sample_rate=16000, frame_duration=60))
-        self.run_for(60)
+        self.run_for(120)
         self.assertEqual(len(self.vendor.asked), 2 * len(asked))
         rehearsal.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -342,7 +354,7 @@ class RehearsalTests(SpeechCase):
     def test_then_an_apology_needs_no_synthesiser(self) -> None:
         rehearsal = self.rehearsal()
         rehearsal.start()
-        self.run_for(60)
+        self.run_for(120)
         self.vendor.down = True
         self.successResultOf(self.pronounce(text("apology", "zh"), "zh"))
         self.assertGreater(len(self.packets), 17)

@@ -443,7 +443,7 @@ class PostedTests(ConversationCase):
         self.assertEqual(self.said(visitor)[-2:], ["Number 0.", "Number 1."])
 
     def test_in_the_language_of_its_words(self) -> None:
-        house = self.house(tts={"fail": "down"})
+        house = self.house(tts={"fail": "down"}, shipped=False)
         visitor = house.connect()
         self.posted(house, visitor, Mail(say="茶好了。"))
         house.run(4)

@@ -170,11 +170,11 @@ class SelectionTests(SynchronousTestCase):
         selected = read(selected={"llm": ["openai", "intents"]}).selected
         self.assertEqual((selected.llm, selected.asr), (("openai", "intents"), "sphinx"))
         self.assertEqual(names({"llm": "a", "tts": ("b", "c")}), {"llm": ("a",), "tts": ("b", "c")})
-        # Three models of which two may take 6 s each, within 12 s.
-        slow = {"selected": {"llm": ["a", "b", "c"]}, "session": {"turn": {"first_token": 12}}}
+        # Three models of which two may take 13 s each, within 25 s.
+        slow = {"selected": {"vlllm": ["a", "b", "c"]}, "failover": {"vlllm": 13}}
         error = self.assertRaises(ConfigError, read, **slow)
-        self.assertIn("failover.llm × 2 < session.turn.first_token", error.message)
-        read(**slow, failover={"llm": 5})
+        self.assertIn("failover.vlllm × 2 < http.vision.timeout", error.message)
+        read(**slow, http={"vision": {"timeout": 28}})
         error = self.assertRaises(ConfigError, read, failover={"cooldown": 400})
         self.assertIn("failover: needs cooldown <= cooldown_max", error.message)
 

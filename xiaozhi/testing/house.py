@@ -21,6 +21,7 @@ from xiaozhi.ai.desk import Desk
 from xiaozhi.ai.sessions import Sessions
 from xiaozhi.ai.settings import SessionSettings
 from xiaozhi.ai.speaking.phrases import Phrases
+from xiaozhi.ai.speaking.shipped import Shipped
 from xiaozhi.ai.thinking.functions import functions
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
@@ -192,6 +193,7 @@ class House:
     :param edge: settings of the edge.
     :param clock: e.g. a :class:`~xiaozhi.testing.network.Network` for providers with vendors.
     :param model: instead of a double.
+    :param shipped: whether there is a voice without a synthesiser.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
         lists of them as with :func:`scripted`.
     :ivar inbox: of all devices.
@@ -203,6 +205,7 @@ class House:
         edge: EdgeSettings | None = None,
         clock: Clock | None = None,
         model: ILanguageModel | None = None,
+        shipped: bool = True,
         **providers: Doubles,
     ) -> None:
         self.clock: Clock = clock or WallClock()
@@ -222,7 +225,7 @@ class House:
             history=self.history,
             desk=Desk(self.clock, self.clock.seconds),
             # Of several synthesisers the first is called so, see `scripted`.
-            phrases=Phrases(self.files, "voice", "a"),
+            phrases=Phrases(self.files, "voice", "a", Shipped(within).find if shipped else None),
             rehearse=lambda _: None,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
         )

@@ -216,7 +216,7 @@ _REQUEST: dict[type, _Writer] = {
 
 _RESPONSE: dict[type, _Writer] = {
     m.Stt: (pb.RESPONSE_TYPE_TEXT, "stt", _copy("text", "turn")),
-    m.Tts: (pb.RESPONSE_TYPE_TEXT, "tts", _copy("state", "text", "turn")),
+    m.Tts: (pb.RESPONSE_TYPE_TEXT, "tts", _copy("state", "text", "turn", "aside")),
     m.Llm: (pb.RESPONSE_TYPE_TEXT, "llm", _copy("emotion", "text", "turn")),
     m.Alert: (pb.RESPONSE_TYPE_STATUS, "alert", _copy("status", "message", "emotion")),
     m.System: (pb.RESPONSE_TYPE_STATUS, "system", _copy("command")),
@@ -297,7 +297,8 @@ def _read_playback(content: pb.Playback) -> m.Playback:
 
 
 def _read_tts(content: pb.Tts) -> m.Tts:
-    return m.Tts(_enum(m.TtsState, content.state, "tts.state"), content.text, content.turn)
+    state = _enum(m.TtsState, content.state, "tts.state")
+    return m.Tts(state, content.text, content.turn, content.aside)
 
 
 # One table for both directions: a content name means the same in each.

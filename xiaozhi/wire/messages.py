@@ -197,11 +197,16 @@ class Stt:
 
 @dataclass(frozen=True, slots=True)
 class Tts:
-    """The course of a spoken answer: exactly one stop per start (§4.5)."""
+    """The course of a spoken answer: exactly one stop per start (§4.5).
+
+    :ivar aside: the sentence is not of the answer, which is still waited for. Not for the
+        device.
+    """
 
     state: TtsState
     text: str = ""
     turn: int = 0
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

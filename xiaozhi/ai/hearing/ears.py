@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from xiaozhi.ai.hearing.echo import NEVER
 from xiaozhi.ai.hearing.endpointer import (
     SAMPLE_RATE,
     Endpointer,
@@ -27,6 +28,8 @@ class Ears:
 
     Sound reaches the recogniser while the person still speaks.
 
+    :ivar began: when the newest utterance began, on the clock; of one by a button:
+        ``NEVER``.
     :param uttered: called with an utterance whose end was heard.
     :param voiced: called with the voiced sound, in ms, of the utterance that is
         open, whenever there is more.
@@ -66,6 +69,7 @@ class Ears:
         self._skip = 0
         self.packets = 0
         self.bad_packets = 0
+        self.began = clock.seconds()
 
     def listen(self, *, manual: bool) -> None:
         """Hear afresh; an open utterance is forgotten.
@@ -141,6 +145,8 @@ class Ears:
 
     def _begin(self, sound: bytes) -> None:
         self._drop()
+        # A button is held by a person.
+        self.began = NEVER if self._pressed else self._clock.seconds()
         self._recognition = self._recognizer.recognition(self._understood)
         self._fed = 0
         self._feed(sound)

@@ -6,7 +6,7 @@ So a greeting costs nothing, and an apology can be heard while the synthesiser i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple, dataclass
 
 import msgspec
@@ -47,11 +47,20 @@ class Phrases:
     :param voice: names the voice and its settings: with another one everything is
         spoken anew.
     :param speaker: the preferred provider's name; empty: there are no substitutes.
+    :param shipped: finds the packets of a phrase that came with the program; None: there
+        are none.
     """
 
     _log = Logger()
 
-    def __init__(self, files: IFileStore, voice: str, speaker: str = "") -> None:
+    def __init__(
+        self,
+        files: IFileStore,
+        voice: str,
+        speaker: str = "",
+        shipped: Callable[[Phrase], Awaitable[tuple[bytes, ...] | None]] | None = None,
+    ) -> None:
+        self._shipped = shipped
         self._files = files
         self._voice = voice
         self._speaker = speaker
@@ -71,6 +80,17 @@ class Phrases:
                 self._remember(key, packets)
         else:
             self._known.move_to_end(key)
+        return packets
+
+    async def any(self, phrase: Phrase) -> tuple[bytes, ...] | None:
+        """Its packets in whatever voice there is: the preferred one's, a substitute's, or
+        the one that came with the program."""
+        packets = await self.find(phrase) or await self.find(phrase, substitute=True)
+        if packets is None and self._shipped is not None:
+            key = f"shipped {self._key(phrase, True)}"
+            packets = self._known.get(key)
+            if packets is None and (packets := await self._shipped(phrase)) is not None:
+                self._remember(key, packets)
         return packets
 
     async def keep(self, phrase: Phrase, packets: Sequence[bytes], speaker: str = "") -> None:

@@ -15,7 +15,7 @@ from xiaozhi.ai.scripts import language_of
 from xiaozhi.ai.settings import SessionSettings
 from xiaozhi.ai.speaking.phrases import Phrases
 from xiaozhi.ai.speaking.speech import Mouth, Speech
-from xiaozhi.ai.texts import CATALOGUES, SPOKEN, text
+from xiaozhi.ai.texts import CATALOGUES, SPOKEN, catalogue_of, text
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import XiaozhiError
@@ -130,8 +130,10 @@ class Rehearsal:
         return self._offload(_NO_HURRY, function, *args)
 
     def _texts(self) -> Iterator[tuple[str, str]]:
+        usual = catalogue_of(self._settings.dialogue.language)
+        languages = sorted(CATALOGUES, key=lambda language: language != usual)
         for key in SPOKEN:
-            for language in CATALOGUES:
+            for language in languages:
                 yield text(key, language), language
         roles = (role.greetings for role in self._settings.roles.values())
         for greeting in chain(self._settings.wake.greetings, *roles):

@@ -63,12 +63,14 @@ class _Sentence:
     """:ivar sound: of the synthesiser; started when it is nearly its turn.
     :ivar phrase: what it is kept as; None: it is said once.
     :ivar answer: see :meth:`Script.begins`.
+    :ivar at_once: any voice that is kept is better than waiting for the synthesiser.
     """
 
     words: str
     sound: ReadAhead
     phrase: Phrase | None
     answer: bool
+    at_once: bool
 
 
 class Speech:
@@ -77,7 +79,11 @@ class Speech:
     While one is sent, and waits to be played, the synthesiser works on the next
     ``speech.ahead``; an interruption wastes no more than that.
 
+    A sentence is shown with its first packet. As long as none of its sound has come, a
+    kept phrase can be said before it: see :meth:`bridge`.
+
     :param script: of its turn, where what is sent is written down.
+    :ivar language: of the sentences that are given from now on.
     :ivar sent_ms: sound sent so far.
     """
 
@@ -91,7 +97,7 @@ class Speech:
     ) -> None:
         self._mouth = mouth
         self._turn = turn
-        self._language = language
+        self.language = language
         self._timeline = timeline
         self._script = script or Script()
         self._form = mouth.form
@@ -102,6 +108,10 @@ class Speech:
         self._more = Gate(is_open=False)
         self._complete = False
         self._failure: BaseException | None = None
+        # Of which nothing has been sent yet.
+        self._silent: _Sentence | None = None
+        self._bridging: Deferred[bool] | None = None
+        self._bridged = Gate(is_open=True)
         self.sent_ms = 0
         self._played_from: float | None = None  # when what is sent was played, about
         self._run = Deferred.fromCoroutine(self._speak_all())
@@ -112,23 +122,58 @@ class Speech:
 
         :raises ProviderError: an earlier sentence could not be spoken.
         """
-        await self._queue(words, self._language, None, answer=True)
+        await self._queue(words, self.language, None, answer=True)
 
-    async def pronounce(self, words: str, language: str, *, answer: bool = False) -> None:
+    async def pronounce(
+        self, words: str, language: str, *, answer: bool = False, at_once: bool = False
+    ) -> None:
         """As :meth:`say`, for what is said again and again, and is kept.
 
         :param answer: see :meth:`Script.begins`.
+        :param at_once: in any voice that is kept, rather than ask the synthesiser.
         """
         phrase = Phrase(words, language, self._form)
-        await self._queue(words, language, phrase, answer=answer)
+        await self._queue(words, language, phrase, answer=answer, at_once=at_once)
+
+    def bridge(self, words: str, language: str) -> Deferred[bool]:
+        """Say a kept phrase now, before the sentence whose sound has not come yet.
+
+        :return: whether it is said: not if there is sound already, or no such phrase.
+            It is cancelled with the speech.
+        """
+
+        async def interject() -> bool:
+            packets = await self._mouth.phrases.any(Phrase(words, language, self._form))
+            if packets is None or self.sent_ms or self._run.called:
+                return False
+            self._bridged.close()
+            self._timeline.speaks(words)
+            self._mouth.send(Tts(TtsState.SENTENCE_START, words, self._turn, aside=True))
+            self._script.begins(words, answer=False)
+            await self._put(packets, self._timeline.bridge)
+            self._script.ended()
+            return True
+
+        def over(result: bool | Failure) -> bool | Failure:
+            self._bridged.open()
+            return result
+
+        self._bridging = bridging = Deferred.fromCoroutine(interject()).addBoth(over)
+        return bridging
 
     async def _queue(
-        self, words: str, language: str, phrase: Phrase | None, *, answer: bool
+        self,
+        words: str,
+        language: str,
+        phrase: Phrase | None,
+        *,
+        answer: bool,
+        at_once: bool = False,
     ) -> None:
         await self._room.acquire()
         self._raise_failure()
         sound = ReadAhead(self._synthesized(words, language), self._mouth.settings.ahead_bytes)
-        self._sentences.append(_Sentence(words, sound, phrase, answer))
+        self._sentences.append(_Sentence(words, sound, phrase, answer, at_once))
         self._more.open()
         self._start_ahead()
 
@@ -140,11 +185,15 @@ class Speech:
         self._complete = True
         self._more.open()
         await self._run
+        if not self._bridged.is_open:
+            await self._bridged.passed()
         self._raise_failure()
 
     def cancel(self) -> None:
         """Be silent. Idempotent."""
         self._run.cancel()
+        if self._bridging is not None:
+            self._bridging.cancel()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -197,12 +246,16 @@ class Speech:
         return read
 
     async def _speak(self, sentence: _Sentence) -> None:
-        mouth = self._mouth
-        self._timeline.speaks(sentence.words)
-        mouth.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
-        self._script.begins(sentence.words, answer=sentence.answer)
+        self._silent = sentence
         await self._give(sentence)
         self._script.ended()
+
+    def _show(self, sentence: _Sentence) -> None:
+        """Its sound comes next."""
+        self._silent = None
+        self._timeline.speaks(sentence.words)
+        self._mouth.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
+        self._script.begins(sentence.words, answer=sentence.answer)
 
     async def _give(self, sentence: _Sentence) -> None:
         if sentence.phrase is None:
@@ -210,17 +263,17 @@ class Speech:
             return
         mouth = self._mouth
         phrase, phrases = sentence.phrase, mouth.phrases
-        packets = await phrases.find(phrase)
+        packets = await (phrases.any(phrase) if sentence.at_once else phrases.find(phrase))
         if packets is None:
-            who, before = served.Who(), self.sent_ms
+            who = served.Who()
             with served.noting(who):
                 sentence.sound.start()
             try:
                 spoken = await self._synthesize(sentence, alone=True)
             except ProviderError:
                 # Better in another voice than not at all.
-                packets = await phrases.find(phrase, substitute=True)
-                if packets is None or self.sent_ms > before:
+                packets = await phrases.any(phrase)
+                if packets is None or self._silent is not sentence:
                     raise
             else:
                 await phrases.keep(phrase, spoken, who.provider)
@@ -279,6 +332,17 @@ class Speech:
         return min(SLICE_SECONDS, in_hand / 2)
 
     async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
+        if not packets:
+            return
+        if not self._bridged.is_open:
+            await self._bridged.passed()
+        if self._silent is not None:
+            self._show(self._silent)
+        await self._put(packets, self._timeline.packet)
+
+    async def _put(
+        self, packets: list[bytes] | tuple[bytes, ...], count: Callable[[int], None]
+    ) -> None:
         mouth, duration = self._mouth, self._mouth.downlink.frame_duration
         in_hand = self._in_hand()
         for packet in packets:
@@ -286,7 +350,7 @@ class Speech:
                 await mouth.gate.passed()
                 in_hand = self._in_hand()
             mouth.send(Audio(packet, 0, self._turn, ahead=in_hand >= _AHEAD))
-            self._timeline.packet(duration)
+            count(duration)
             self.sent_ms += duration
             self._script.sent(duration)
             in_hand += duration / 1000

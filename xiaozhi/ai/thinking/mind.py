@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.ai.counts import AiCounts
+from xiaozhi.ai.hearing.echo import EchoGuard
 from xiaozhi.ai.remembering.dialogue import Dialogue
 from xiaozhi.ai.settings import TurnSettings
 from xiaozhi.ai.talklanguage import TalkLanguage
@@ -25,6 +26,7 @@ class Mind:
     :ivar recall_wait: seconds a turn waits for what was said in earlier sessions.
     :ivar language: BCP 47, as configured.
     :ivar talk: the language the talk is in.
+    :ivar echo: tells what a person says from what we have said.
     :ivar counts: of all sessions together.
     """
 
@@ -40,3 +42,7 @@ class Mind:
     limits: TurnSettings
     counts: AiCounts = field(default_factory=AiCounts)
     talk: TalkLanguage = field(default_factory=lambda: TalkLanguage("en"))
+    echo: EchoGuard = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "echo", EchoGuard(self.clock, self.limits.echo))
