@@ -231,8 +231,10 @@ class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar ttl: what is older is not gone on from; 0: every session begins anew.
     :ivar retention: what is older is removed; 0: never. At least ``ttl``.
     :ivar purge_interval: between two rounds of removing.
-    :ivar capacity: entries that may wait while the store is away; then the oldest
-        are dropped.
+    :ivar capacity: entries that may wait while the store is away; then the oldest of a
+        device that has most are dropped.
+    :ivar capacity_bytes: of them, about; beyond, likewise.
+    :ivar max_entry_bytes: of what was said at one go, in UTF-8; the rest is not kept.
     """
 
     url: str = ""
@@ -241,6 +243,8 @@ class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retention: Annotated[float, Meta(ge=0, le=315_360_000)] = 86_400.0
     purge_interval: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
     capacity: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
+    capacity_bytes: Annotated[int, Meta(ge=1_048_576, le=1 << 34)] = 33_554_432
+    max_entry_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 65_536
 
     def __post_init__(self) -> None:
         if self.retention and self.retention < self.ttl:

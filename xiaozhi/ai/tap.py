@@ -149,7 +149,8 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     def health() -> dict[str, Any]:
         trouble, failing = edges.trouble(), providers.trouble()
         unread = owners.roster.trouble()
-        well = "degraded" if trouble or failing or unread else "healthy"
+        lost = history.loss()
+        well = "degraded" if trouble or failing or unread or lost else "healthy"
         return {
             "status": well if bridge.status().state != "disconnected" else "unhealthy",
             "version": __version__,
@@ -169,6 +170,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
                 "presence": trouble or "ok",
                 "providers": failing or "ok",
                 "devices": unread or "ok",
+                "history": lost or "ok",
             },
         }
 

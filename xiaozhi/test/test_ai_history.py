@@ -120,6 +120,32 @@ class WritingTests(HistoryCase):
         self.assertEqual(self.log.count("will try again"), 1)
         self.assertEqual(self.log.count("takes entries again"), 1)
 
+    def test_bounded_by_bytes_and_no_device_pushes_out_the_others(self) -> None:
+        for words, times in (("x" * 20_000, 300), ("x", 2000)):
+            self.setUp()
+            self.store.appends = [AWAY] * 3
+            history = self.history(capacity=500, capacity_bytes=1_048_576)
+            self.assertEqual(history.loss(), "")
+            for number in range(20):
+                history.note(f"good{number}", Utterance(Role.USER, "tea"))
+            for _ in range(times):
+                history.note("evil", Utterance(Role.USER, words))
+                self.assertLess(history._waiting.octets, 1_048_577)
+            self.assertIn("entries are being lost", history.loss())
+            for number in range(20):
+                (kept,) = self.successResultOf(
+                    Deferred.fromCoroutine(history.recall(f"good{number}", 5))
+                )
+                self.assertEqual(kept.said.text, "tea")
+            self.clock.pump([1] * 100)
+            self.assertEqual((history.pending, history._waiting.octets), (0, 0))
+            self.assertEqual(history.loss(), "")
+
+    def test_a_very_long_entry_is_cut(self) -> None:
+        history = self.history(max_entry_bytes=1024)
+        for said, kept in (("x" * 1024, "x" * 1024), ("你" * 400, "你" * 340 + "…")):
+            self.assertEqual(history.note("d", Utterance(Role.USER, said)).said.text, kept)
+
     def test_beyond_its_capacity_the_oldest_is_dropped(self) -> None:
         self.store.appends = [AWAY]
         history = self.history(capacity=100)

@@ -6,8 +6,8 @@ database, and a process that is killed loses what its last write had not reached
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -18,23 +18,37 @@ from twisted.logger import Logger
 
 from xiaozhi.ai.settings import HistorySettings
 from xiaozhi.errors import StoreError
+from xiaozhi.fairqueue import FairQueue, cut
 from xiaozhi.ids import new_id
 from xiaozhi.interfaces import IDialogueStore
 from xiaozhi.upkeep import Upkeep
 from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Utterance
 
 T = TypeVar("T")
+_Entry = DialogueEntry | DeviceNote
 
 _RETRY_FIRST, _RETRY_LONGEST = 0.5, 10.0
 _BATCH = 100
+# Bytes that an entry takes beside its words, about.
+_ENTRY = 500
+# Seconds for which health tells of a loss.
+_RECENT = 60.0
+
+
+def octets_of(entry: _Entry) -> int:
+    """How much memory an entry takes, about."""
+    if isinstance(entry, DeviceNote):
+        return _ENTRY + 4 * len(entry.text)
+    calls = sum(len(call.name) + len(call.arguments) for call in entry.said.calls)
+    return _ENTRY + 4 * (len(entry.said.text) + calls)
 
 
 class History:
     """Writes what is said in order, as soon as the write before is done, and gives it
     back when a device opens its next session.
 
-    Bounded to ``capacity`` entries that wait for the store; beyond, the oldest is
-    dropped. Nothing here fails or delays a turn.
+    Bounded to ``capacity`` entries of ``capacity_bytes`` that wait for the store; beyond,
+    the oldest of the device that has most is dropped. Nothing here fails or delays a turn.
 
     :ivar dropped: entries that will not be written: for want of room, refused by
         the store, or unwritten at the end.
@@ -58,7 +72,8 @@ class History:
         self._seconds = seconds
         self._settings = settings
         self._new_id = new_id
-        self._waiting: deque[DialogueEntry | DeviceNote] = deque()
+        self._waiting: FairQueue[_Entry] = FairQueue()
+        self._lost_at: float | None = None
         self._batch: tuple[DialogueEntry | DeviceNote, ...] = ()
         self._state = "idle"  # then started, stopping, stopped
         self._is_open = False
@@ -75,6 +90,16 @@ class History:
         """Entries not written yet."""
         return len(self._batch) + len(self._waiting)
 
+    def loss(self) -> str:
+        """That entries have been lost in the last minute; empty: none have."""
+        if self._lost_at is None or self._clock.seconds() - self._lost_at > _RECENT:
+            return ""
+        return f"entries are being lost, {self.dropped} since the start; see the log"
+
+    def _lose(self, count: int) -> None:
+        self.dropped += count
+        self._lost_at = self._clock.seconds()
+
     def trouble(self) -> str:
         """Why nothing is written at present; empty while it is."""
         return self._trouble
@@ -83,6 +108,9 @@ class History:
 
     def note(self, device_id: str, said: Utterance) -> DialogueEntry:
         """Keep what was said. Never blocks, never raises."""
+        text = cut(said.text, self._settings.max_entry_bytes)
+        if text is not said.text:
+            said = replace(said, text=text)
         entry = DialogueEntry(self._new_id(), device_id, self._now(), said)
         self._keep(entry)
         return entry
@@ -98,12 +126,16 @@ class History:
 
     def _keep(self, entry: DialogueEntry | DeviceNote) -> None:
         if self._state == "stopped":
-            self.dropped += 1
+            self._lose(1)
             return
-        if self.pending >= self._settings.capacity and self._waiting:
-            self._waiting.popleft()
-            self.dropped += 1
-        self._waiting.append(entry)
+        size, settings = octets_of(entry), self._settings
+        while self._waiting and (
+            self.pending >= settings.capacity
+            or self._waiting.octets + size > settings.capacity_bytes
+        ):
+            self._waiting.drop()
+            self._lose(1)
+        self._waiting.append(entry, entry.device_id, size)
         self._write()
 
     async def recall(self, device_id: str, limit: int) -> list[DialogueEntry]:
@@ -185,7 +217,7 @@ class History:
         self._state = "stopped"
         if self.pending:
             self._log.warn("dialogue history: {count} entries were not written", count=self.pending)
-            self.dropped += self.pending
+            self._lose(self.pending)
             self._waiting.clear()
             self._batch = ()
         await self._store.stop()
@@ -242,9 +274,10 @@ class History:
         """One of the batch cannot be kept: alone it is dropped, in company they are
         tried one by one. :return: the size of the next batch."""
         if len(self._batch) > 1:
-            self._waiting.extendleft(reversed(self._batch))
+            for entry in reversed(self._batch):
+                self._waiting.appendleft(entry, entry.device_id, octets_of(entry))
         else:
-            self.dropped += 1
+            self._lose(1)
             self._log.error(
                 "dialogue history of {device_id}: an entry cannot be kept: {error}",
                 device_id=self._batch[0].device_id,
