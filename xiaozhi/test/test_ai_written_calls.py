@@ -37,6 +37,7 @@ TURNS: tuple[tuple[tuple[Delta, ...], Made, list[str]], ...] = (
     ((TextDelta("Yes." + CALL.replace("set_", "get_")),), [], ["Yes."]),
     # Notation is neither spoken nor shown.
     ((TextDelta("⏰ **7点**  ↗[1]<br>$x^2$"),), [], ["7点", "x²"]),
+    ((TextDelta("Press ▶ to play ⏰ now."),), [], ["Press to play now."]),
     ((TextDelta('{"name": "Bob"} is my friend.'),), [], ['{"name": "Bob"} is my friend.']),
 )
 
