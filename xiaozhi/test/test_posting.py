@@ -70,7 +70,7 @@ class ReadingTests(SynchronousTestCase):
             (b'{"message": {"type\\u0000x": "tts", "type": "x"}}', "bad_field"),
             (b'{"message": {"type": null, "type": "x"}}', "bad_field"),
             (b'{"message": {"type": ["tts"], "type": "x"}}', "bad_field"),
-            (b'{"message": {"n": 1' + b"0" * 5000 + b', "Type": "tts"}}', "bad_field"),
+            (b'{"message": {"n": 1' + b"0" * 5000 + b', "Type": "tts"}}', "bad_json"),
             (b'{"message": {"type": "TTS", "state": "stop"}}', "not_deliverable"),
             (b'{"message": {"type": "tts\\u0000x", "state": "stop"}}', "not_deliverable"),
             (b'{"message": {"type": " Hello "}}', "not_deliverable"),
