@@ -20,8 +20,9 @@ from .openai_http import VendorClient
 from .vendor_errors import fault_in
 
 # Seconds in which something may still come: after the end; after a first chunk that says
-# that it is the last; after one of many that say so. Longer, and the limits of a turn end it.
-_CERTAIN, _DOUBTFUL, _LOOSE = 0.25, 3.0, 5.0
+# that it is the last; after one of many that say so. A turn that waits for longer bridges that
+# with a phrase (``session.turn.bridge``): the end of the last sentence is not known yet.
+_CERTAIN, _DOUBTFUL, _LOOSE = 0.25, 2.0, 2.8
 _NO_REASON = ("", "null", "none")
 _FILTERED = ("content_filter", "sensitive", "safety", "recitation", "prohibited_content")
 _FAILED = ("error", "network_error", "insufficient_system_resource", "abort")
@@ -179,7 +180,9 @@ class Completion:
 
     def _repeats(self, text: str) -> bool:
         """Whether a last delta says the whole answer once more."""
-        return len(text) >= _REPEATED and len(self._raw) > 1 and text == self._so_far()
+        if len(text) < _REPEATED or len(text) != self._raw_size or len(self._raw) < 2:
+            return False
+        return text == self._so_far()
 
     def _news(self, text: str) -> str:
         """What a message, which is the whole answer, says beyond what has come."""

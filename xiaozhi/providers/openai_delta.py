@@ -12,6 +12,9 @@ from xiaozhi.values import ToolCall
 
 # A tool's arguments are some hundred characters.
 CALLS_LIMIT = 1 << 20
+# Calls in an answer, objects glued together, and characters in which they are looked for
+# before the answer is over.
+_CALLS, _GLUED, _LOOKED_AT = 64, 16, 1 << 14
 
 
 @dataclass(slots=True)
@@ -22,7 +25,8 @@ class _Call:
     arguments: str
 
     def complete(self) -> bool:
-        return bool(self.arguments.strip()) and bool(_objects(self.arguments))
+        # Looked at with each piece: not if that costs more than a moment.
+        return len(self.arguments) <= _LOOKED_AT and bool(_objects(self.arguments))
 
     @property
     def cut(self) -> bool:
@@ -65,11 +69,18 @@ class CallAssembly:
         call_id, name = str(delta.get("id") or ""), str(function.get("name") or "")
         arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):
-            arguments = json.dumps(arguments, ensure_ascii=False)
+            try:
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            except RecursionError:
+                raise ProviderError(
+                    "bad_answer", "arguments nested too deeply", retryable=True
+                ) from None
         self._left -= len(call_id) + len(name) + len(arguments) + 1
         if self._left < 0:
             raise ProviderError("bad_answer", "tool calls that do not end", retryable=True)
         call = self._find(index, call_id, name)
+        if call is None and len(self._calls) >= _CALLS:
+            raise ProviderError("bad_answer", "tool calls that do not end", retryable=True)
         if call is None:
             self._calls.append(_Call(index, call_id, name, arguments))
             return
@@ -119,7 +130,7 @@ def _objects(text: str) -> list[str]:
     decoder = json.JSONDecoder()
     found: list[str] = []
     at, end = 0, len(text)
-    while at < end:
+    while at < end and len(found) <= _GLUED:
         if text[at] in " \t\r\n,":
             at += 1
             continue
@@ -132,5 +143,7 @@ def _objects(text: str) -> list[str]:
         if text[at:stop] not in found:
             found.append(text[at:stop])
         at = stop
+    if len(found) > _GLUED:
+        return []
     full = [each for each in found if each.strip("{} \t\r\n")]
     return full or found[:1]

@@ -127,6 +127,8 @@ _HOLDERS = ("base_resp", "baseresp", "header", "response", "responsemetadata", "
 _FAILED = ("error", "fail", "failed", "failure")
 # In a text that is no error, these come too; a number or a word among them is no fault.
 _KINDS = ("type", "status")
+# Characters of a vendor's words that are looked at: patterns take their time.
+_WORDS_LIMIT = 2048
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
 
 
@@ -145,6 +147,7 @@ class Fault:
 
 def meaning(words: str, default: str) -> str:
     """:return: the code that a vendor's words stand for."""
+    words = words[:_WORDS_LIMIT]
     return next((code for code, pattern in _MEANINGS if pattern.search(words)), default)
 
 
@@ -257,20 +260,21 @@ def _is_sound(code: str) -> bool:
     return code.lower() in _SOUND
 
 
-def _words(told: dict[str, Any]) -> str:
-    return next(filter(None, (_text(told.get(key)) for key in _WORD_KEYS)), "")
+def _words(told: dict[str, Any], levels: int = 3) -> str:
+    return next(filter(None, (_text(told.get(key), levels) for key in _WORD_KEYS)), "")
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, levels: int) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, dict):
-        return _words(_lower(value))
-    return value.strip() if isinstance(value, str) else ""
+        return _words(_lower(value), levels - 1) if levels else ""
+    return value[:_WORDS_LIMIT].strip() if isinstance(value, str) else ""
 
 
 def _spaced(code: str) -> str:
     """``ModelNotFound`` → ``Model Not Found``."""
+    code = code[:_WORDS_LIMIT]
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[._]", " ", code) + " " + code
 
 
@@ -291,6 +295,7 @@ def _error_words(body: bytes) -> tuple[str, str]:
         value = decode_json(body)
     except ValueError:
         text = body.decode("utf-8", "replace")
+        text = text[:_WORDS_LIMIT]
         return (_TAGS.sub(" ", text) if text.lstrip().startswith("<") else text), ""
     place = ""
     codes: list[str] = []
@@ -309,4 +314,4 @@ def _error_words(body: bytes) -> tuple[str, str]:
         parts += [part for part in holders if isinstance(part, dict)]
         parts += [told.get(key) for key in _CODE_KEYS]
         value = next((part for part in parts if part and part is not True), "")
-    return f"{place}{value}", " ".join(codes)
+    return f"{place}{value}"[:_WORDS_LIMIT], " ".join(codes)[:_WORDS_LIMIT]

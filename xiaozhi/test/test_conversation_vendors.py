@@ -53,7 +53,8 @@ class VendorTests(ConversationCase):
         house = self.home()
         visitor = house.connect()
         for row in ENDS:
-            if row.text == TEXT and not row.calls:
+            # Slow ones are bridged by a phrase; test_vendor_answers has them.
+            if row.text == TEXT and not row.calls and row.seconds < 2:
                 self.vendor.play(row.steps)
                 answer = house.until(visitor.device.text("Hi"))
                 self.assertEqual(answer.text, TEXT, row.name)

@@ -162,6 +162,8 @@ ENDS = [
     Row("nothing said, by the book", plain(ROLE, end(), DONE)),
 ]  # fmt: skip
 
+_MANY = "".join(f'{{"a":{n}}}' for n in range(1000))
+
 # What really is an error.
 CUTS = [
     Row("cut within the text", [*stream(*HELLO)[:-1], RESET], TEXT, error="connection_lost"),
@@ -194,6 +196,23 @@ CUTS = [
     Row("deep JSON in an event", plain(b"data: " + b'{"a":' * 50_000 + b"\n\n"),
         error="bad_answer"),
     Row("deep JSON", whole(b"[" * 100_000), error="bad_answer"),
+    *(
+        Row(f"an error nested {depth} deep", whole(
+            b'{"message":' * depth + b'"x"' + b"}" * depth), error=code)
+        for depth, code in ((2, "vendor_error"), (300, "bad_answer"), (900, "bad_answer"))
+    ),
+    *(
+        Row(f"arguments nested {depth} deep", plain(event(choice({"tool_calls": [
+            {"function": {"name": "f", "arguments": json.loads("[" * depth + "]" * depth)}}]}))),
+            calls=(("f", "[" * depth + "]" * depth),))
+        for depth in (2, 300)
+    ),
+    Row("calls without end", plain(*(call("f", "{}", index=n) for n in range(1000))),
+        error="bad_answer"),
+    Row("objects without end", plain(call("f", _MANY), end()), calls=(("f", _MANY),)),
+    Row("words without end", whole({"error": "key " + " " * 500_000 + "model <script" * 9999}),
+        error="vendor_error"),
+    Row("a page without end", whole(b"<script" * 100_000), error="bad_answer"),
     Row("deep content", plain(say([[[["x"]]]]), end())),
     Row("deep arguments", plain(call("f", '{"a":' * 20_000 + "1" + "}" * 20_000), end()),
         calls=(("f", '{"a":' * 20_000 + "1" + "}" * 20_000),)),

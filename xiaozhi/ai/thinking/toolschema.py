@@ -147,8 +147,10 @@ class _Mender:
         if "properties" in node and not isinstance(told, dict):
             self.changed = True
         properties = told if isinstance(told, dict) else {}
+        if len(properties) > _NODES:
+            raise UnusableSchema("too large")
         required = node.get("required")
-        names = required if isinstance(required, list) else []
+        names = required[: 2 * _NODES] if isinstance(required, list) else []
         needed = [name for name in names if isinstance(name, str) and name in properties]
         self.changed = self.changed or ("required" in node and needed != required)
         for name, member in properties.items():
