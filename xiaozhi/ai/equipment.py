@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from twisted.internet.defer import Deferred
 
+from xiaozhi.ai.announcements import Announcements
 from xiaozhi.ai.assistant import Assistant
+from xiaozhi.ai.hearing.ears import Ears
 from xiaozhi.ai.remembering.dialogue import Dialogue
 from xiaozhi.ai.remembering.summary import make_memory
 from xiaozhi.ai.scripts import language_of
@@ -17,9 +19,41 @@ from xiaozhi.ai.texts import text
 from xiaozhi.ai.thinking.abilities import Abilities
 from xiaozhi.ai.thinking.mind import Mind
 from xiaozhi.ai.thinking.roles import Roles
+from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
-from xiaozhi.values import NoteKind, Role
+from xiaozhi.interfaces import IRecognition
+from xiaozhi.values import NoteKind, Role, Transcript
 from xiaozhi.wire.messages import Alert, Downlink, Language, SessionOpen
+
+
+def ears_of(
+    assistant: Assistant,
+    uttered: Callable[[IRecognition], None],
+    voiced: Callable[[int], None],
+    hushed: Callable[[], None],
+    worded: Callable[[str], None],
+) -> Ears:
+    """What it hears with; the callbacks are those of :class:`Ears`."""
+    providers, settings = assistant.providers, assistant.settings.listen
+    activity = providers.vad.detector()
+    return Ears(providers.asr, activity, settings, assistant.clock, uttered, voiced, hushed, worded)
+
+
+def announcements_of(
+    session_id: str,
+    assistant: Assistant,
+    free: Callable[[], bool],
+    begin: Callable[[Callable[[Turn], Awaitable[bool]]], None],
+) -> Announcements:
+    """What it is asked to say by others; the callbacks are those of :class:`Announcements`."""
+    settings = assistant.settings
+    most, announce = settings.announcements, settings.announce
+    return Announcements(session_id, most, announce, assistant.clock, free, begin)
+
+
+async def typed(words: str) -> Transcript:
+    """What a person has typed, as if it had been recognised."""
+    return Transcript(words)
 
 
 def mouth_of(

@@ -15,12 +15,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi import trace
-from xiaozhi.ai.announcements import Announcements
+from xiaozhi.ai import equipment
 from xiaozhi.ai.assistant import Assistant
 from xiaozhi.ai.bargein import BargeIn
-from xiaozhi.ai.equipment import mind_of, mouth_of, not_heard, roles_of
 from xiaozhi.ai.floor import Floor
-from xiaozhi.ai.hearing.ears import Ears
 from xiaozhi.ai.hearing.wake import is_wake_word
 from xiaozhi.ai.idle import Idle
 from xiaozhi.ai.pictures import sent_picture
@@ -31,7 +29,6 @@ from xiaozhi.ai.turn import Turn
 from xiaozhi.ai.waiting import Gate
 from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, ISessionEvents, ISessionLink
-from xiaozhi.values import Transcript
 from xiaozhi.wire import messages as m
 
 # More turns than one incarnation of a session has.
@@ -89,33 +86,20 @@ class Session:
         self._released = False  # a press is over and being recognised
         self._gate = Gate(is_open=True)
         self._abilities = Abilities(opening, self._send, assistant, self._end_after_answer)
-        self._ears = Ears(
-            assistant.providers.asr,
-            assistant.providers.vad.detector(),
-            assistant.settings.listen,
-            self._clock,
-            self._uttered,
-            self._voiced,
-            self._hushed,
-            self._worded,
+        self._ears = equipment.ears_of(
+            assistant, self._uttered, self._voiced, self._hushed, self._worded
         )
         self._tray = assistant.desk.tray(self._handle)
-        self._announcements = Announcements(
-            self._id,
-            assistant.settings.announcements,
-            assistant.settings.announce,
-            self._clock,
-            self._may_announce,
-            self._begin,
+        self._announcements = equipment.announcements_of(
+            self._id, assistant, self._may_announce, self._begin
         )
-        self._roles = roles_of(opening, assistant)
+        self._roles = equipment.roles_of(opening, assistant)
         for tool in self._roles.tools:
             self._abilities.toolbox.add(tool)
-        self._mind = mind_of(opening, assistant, self._abilities, self._roles, self._send)
-        mouth = mouth_of(opening, assistant, self._send, self._gate)
+        self._mind = equipment.mind_of(opening, assistant, self._abilities, self._roles, self._send)
+        mouth = equipment.mouth_of(opening, assistant, self._send, self._gate)
         # What the edge still plays and reports of an earlier incarnation is no turn of ours.
-        first = (opening.incarnation - 1) * _TURNS
-        self._floor = Floor(first, self._mind, mouth, self._answered)
+        self._floor = Floor((opening.incarnation - 1) * _TURNS, self._mind, mouth, self._answered)
         self._barge_in = BargeIn(
             self._id,
             self._floor,
@@ -127,9 +111,8 @@ class Session:
             self._talked_over,
             self._undisturbed,
         )
-        self._idle = Idle(
-            opening.device.device_id, assistant.settings.idle, self._clock, self._quiet
-        )
+        device_id, idle = opening.device.device_id, assistant.settings.idle
+        self._idle = Idle(device_id, idle, self._clock, self._quiet)
 
     def _send(self, message: m.Downlink) -> None:
         if type(message) is not m.Audio:
@@ -293,7 +276,7 @@ class Session:
         self.state = State.IDLE
         if lost:
             # It grew too old on its way, and the person waits for an answer.
-            self._send(not_heard(self._mind.talk.current))
+            self._send(equipment.not_heard(self._mind.talk.current))
         self._announcements.offer()
 
     def _uttered(self, recognition: IRecognition) -> None:
@@ -357,7 +340,7 @@ class Session:
 
     def _typed(self, words: str) -> None:
         if words.strip():
-            self._begin(lambda turn: turn.answer(_typed(words)))
+            self._begin(lambda turn: turn.answer(equipment.typed(words)))
 
     def _shown(self, image: m.Image) -> None:
         question = image.text or text("photo_question", self._mind.talk.current)
@@ -414,8 +397,7 @@ class Session:
         self._ending &= not (current and report.state is m.PlaybackState.FLUSHED)
         self._floor.playback(report)
         early = current and report.state is m.PlaybackState.FINISHED and self._floor.taken
-        if early and self._leaving == _EDGE_STOPS:
-            # The edge lets no further sentence begin.
+        if early and self._leaving == _EDGE_STOPS:  # no further sentence begins
             self._stop_answer()
             self._rest()
 
@@ -466,7 +448,3 @@ class Session:
     def _end(self, code: str) -> None:
         self.closed(code, "")
         self._link.close(code, "")
-
-
-async def _typed(words: str) -> Transcript:
-    return Transcript(words)
