@@ -30,6 +30,9 @@ from xiaozhi.wire.frames import Unpack, codec, framing_of, unpack_v1
 from xiaozhi.wire.jsontext import Dialect
 from xiaozhi.wire.mail import Mail, meant
 
+# Seconds that a hello may come behind the first packet of sound: some clients hurry.
+_EARLY = 2.0
+
 _ALIVE = b'{"jsonrpc":"2.0","method":"notifications/alive"}'
 
 # One client sends these two texts when it cannot set headers (§4.1).
@@ -139,8 +142,8 @@ class DeviceLink:
         if session is None:
             self._early += 1
             edge.counts.dropped.add("early")
-            if self._early == 1 and self._hello is None:
-                self._refuse("hello_first", "audio came before hello")
+            if self._early == 1:
+                edge.timeouts.at(now + _EARLY, self._not_greeted)
             return
         try:
             audio = self._unpack(data)
@@ -163,6 +166,11 @@ class DeviceLink:
             # A browser ends a recording so (§13).
             self._down.let_go()
         session.send(audio)
+
+    def _not_greeted(self) -> None:
+        """Sound came, and no hello right behind it."""
+        if self._hello is None and not self._closed:
+            self._refuse("hello_first", "audio came before hello")
 
     def text_received(self, text: str) -> None:
         """A text, as it came."""

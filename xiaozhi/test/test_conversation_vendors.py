@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from xiaozhi.ai.settings import SessionSettings, TurnSettings
 from xiaozhi.device import events as e
 from xiaozhi.device.mcp import DeviceTool, Parameter
 from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
@@ -39,7 +40,8 @@ class VendorTests(ConversationCase):
         self.net.listen(8000, self.vendor)
         settings = ChatSettings(base_url="http://127.0.0.1:8000/v1", model="m")
         chat = OpenAIChat(settings, self.net, Random(1))
-        house = self.house(clock=self.net, model=chat)
+        session = SessionSettings(turn=TurnSettings(bridge=0))
+        house = self.house(clock=self.net, model=chat, session=session)
 
         def stop() -> None:
             house.until(chat.close())

@@ -112,6 +112,7 @@ class Speech:
         self._silent: _Sentence | None = None
         self._bridging: Deferred[bool] | None = None
         self._bridged = Gate(is_open=True)
+        self._cancelled = False
         self.sent_ms = 0
         self._played_from: float | None = None  # when what is sent was played, about
         self._run = Deferred.fromCoroutine(self._speak_all())
@@ -155,7 +156,9 @@ class Speech:
             return True
 
         def over(result: bool | Failure) -> bool | Failure:
-            self._bridged.open()
+            # Once cancelled, whoever waits here is on the way out, perhaps this moment.
+            if not self._cancelled:
+                self._bridged.open()
             return result
 
         self._bridging = bridging = Deferred.fromCoroutine(interject()).addBoth(over)
@@ -191,6 +194,7 @@ class Speech:
 
     def cancel(self) -> None:
         """Be silent. Idempotent."""
+        self._cancelled = True
         self._run.cancel()
         if self._bridging is not None:
             self._bridging.cancel()
