@@ -50,6 +50,7 @@ OTHERS: tuple[tuple[int, Any, str], ...] = (
     (400, {"error": {"message": "messages: field required"}}, "bad_request"),
     (400, {"error": {"message": "temperature is not supported with this model"}}, "bad_request"),
     (400, {"error": {"message": "no such tool"}}, "bad_request"),
+    (400, {"error": {"message": "Unsupported schema in tools[40].function"}}, "bad_request"),
     (401, {"error": {"message": "Your key does not support tools"}}, "unauthorized"),
     (429, {"error": {"message": "Too many requests with tools; not supported"}}, "rate_limited"),
     (400, {"error": {"message": "context length exceeded"}}, "bad_request"),

@@ -319,6 +319,8 @@ CHUNKS = [
     Row("success beside the choices", plain(*(event({"code": 0, "message": "Success", "sid": "x",
         "base_resp": {"status_code": 0, "status_msg": ""}, "error": None,
         **choice({"content": p})}) for p in ("Good ", "morning.")), DONE), TEXT),
+    Row("a code of its own beside the choices", plain(*(event({"code": 7, "message": "note",
+        **choice({"content": p})}) for p in ("Good ", "morning.")), DONE), TEXT),
     Row("success without choices", plain(event({"code": 0, "message": "Success"}), *HELLO,
         event({"choices": [], "base_resp": {"status_code": 0, "status_msg": "success"}}),
         event({"code": "200", "msg": "ok", "data": None}), DONE), TEXT),
