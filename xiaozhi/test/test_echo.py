@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.hearing.echo import NEVER, EchoGuard
 from xiaozhi.ai.texts import text
 from xiaozhi.device import events as e
+from xiaozhi.im.settings import EdgeSettings, LinkSettings
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import SPEECH
 from xiaozhi.testing.leak import Leak
@@ -24,29 +23,23 @@ FAILS = {"fail": "vendor_down"}
 
 class LoopTests(ConversationCase):
     def test_a_recogniser_that_fails(self) -> None:
-        """One sentence, one apology or alert, whatever leaks into the microphone."""
+        """One sentence, one apology or alert, whatever leaks into the microphone: with and
+        without what the edge does about it, and also what is heard late."""
         for mode in (ListenMode.AUTO, ListenMode.REALTIME):
-            for asr in (FAILS, {"hang": True}, {"fail": "down", "delay": 1.5}):
-                for tts in ({"level": 12000}, FAILS):
-                    for shipped in (True, False):
-                        for level in (0.01, 0.02):
-                            with self.subTest(
-                                mode=mode, asr=asr, tts=tts, shipped=shipped, level=level
-                            ):
-                                self.one_sentence(mode, level, shipped, asr=asr, tts=tts)
-
-    def one_sentence(
-        self, mode: ListenMode, level: float, shipped: bool, **providers: dict[str, Any]
-    ) -> None:
-        house = self.house(vad=SHARP, shipped=shipped, **providers)
-        visitor = house.connect(mode=mode)
-        visitor.device.say(SPEECH).addErrback(lambda _: None)
-        Leak(house, visitor, level).run(75)
-        said = [each.text for each in visitor.seen(e.Sentence)]
-        told = said.count(APOLOGY) + len(visitor.seen(e.Alerted))
-        self.assertEqual(told, 1, said)
-        self.assert_paired(visitor)
-        self.flushLoggedErrors()
+            for asr in (FAILS, {"hang": True}):
+                for tts, shipped in (({"level": 12000}, True), (FAILS, True), (FAILS, False)):
+                    for alert_sound, delay in ((1.2, 0.1), (0.0, 0.1), (1.2, 0.7)):
+                        row = f"{mode} {asr} {tts} {shipped} {alert_sound} {delay}"
+                        edge = EdgeSettings(link=LinkSettings(alert_sound=alert_sound))
+                        house = self.house(vad=SHARP, shipped=shipped, edge=edge, asr=asr, tts=tts)
+                        visitor = house.connect(mode=mode)
+                        visitor.device.say(SPEECH).addErrback(lambda _: None)
+                        Leak(house, visitor, 0.02, delay).run(75)
+                        said = [each.text for each in visitor.seen(e.Sentence)]
+                        told = said.count(APOLOGY) + len(visitor.seen(e.Alerted))
+                        self.assertEqual(told, 1, row)
+                        self.assert_paired(visitor)
+                        self.flushLoggedErrors()
 
     def test_words_of_our_own(self) -> None:
         """The recogniser works, hears our apology, and the model fails again and again."""
