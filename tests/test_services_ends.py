@@ -51,8 +51,9 @@ class LossTests(ServiceCase, TestCase):
         for path in ("/ready", "/alive"):
             self.assertEqual((await deferToThread(get, pair.edge_port, path))[0], 200)
         # Asked while it is away: told so, and not answered as well when it is back.
-        talking.device.text("are you there").addErrback(lambda _: None)
+        unanswered = talking.device.text("are you there").addErrback(lambda _: None)
         await self.until(lambda: len(talking.seen(e.Alerted)) == 2, "who asks is told")
+        unanswered.cancel()
         newcomer = await self.guest(pair)
         pair.ai.start()
         await deferToThread(pair.im.wait_for, "/health", 200)
@@ -113,7 +114,8 @@ class LossTests(ServiceCase, TestCase):
                 )
                 return [kind for (kind,) in found]
 
-        expected = ["connected", "hello", "interrupted", "resumed"]
+        told = ["outage_told", "outage_told"]
+        expected = ["connected", "hello", "interrupted", *told, "resumed"]
         await self.until(lambda: events() == expected, "interrupted and resumed in the log")
 
 

@@ -194,6 +194,25 @@ class TurnTests(PacerCase):
         self.wait(0.1)
         self.assertEqual(self.device.story(), ["start 1", "sentence_start 1", "stop 1"])
 
+    def test_sentence_waits_for_its_sound(self) -> None:
+        """And is not shown if the AI is lost before that came."""
+        for comes in (True, False):
+            self.setUp()
+            self.pacer.tts(Tts(START, turn=1))
+            self.pacer.tts(Tts(SENTENCE, "one", 1))
+            self.wait(0.5)
+            self.assertEqual(self.device.story(), ["start 1"])
+            if comes:
+                self.pacer.audio(packet(1))
+                self.wait(0.1)
+                self.assertIn("sentence_start 1", self.device.story())
+            self.pacer.finish()
+            self.wait(1)
+            shown = ["sentence_start 1"] if comes else []
+            texts = [each for each in self.device.story() if each.split()[0] != "audio"]
+            self.assertEqual([t for t in texts if "sentence" in t], shown)
+            self.assertEqual(texts[-1], "stop 1")
+
     def test_audio_without_a_turn(self) -> None:
         """§9, 3."""
         self.pacer.audio(packet(0))
