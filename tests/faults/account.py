@@ -65,8 +65,8 @@ class Rules:
     :ivar died: when AI processes died, on the ledger's clock. What one was at may
         be done again by another, and its last notes may not come back.
     :ivar sent_away: the edge closes connections. A question of which nothing had
-        been heard counts as refused then; one that had been understood is
-        answered first.
+        been heard counts as refused then; of the answer to one that had been
+        understood a sentence is heard, and its ``tts stop``.
     :ivar cut_off: connections break, in the midst of anything.
     """
 
@@ -210,7 +210,9 @@ class Account:
     def _unanswered(self, question: Question, rules: Rules) -> Iterator[str]:
         if question.told:
             return
-        if question.lost and (rules.cut_off or (rules.sent_away and not question.heard)):
+        begun = any(turn.ended for turn in question.turns)
+        unheard = rules.sent_away and (begun or not question.heard)
+        if question.lost and (rules.cut_off or unheard):
             return
         closed = ": the connection was closed before its answer ended" if question.lost else ""
         yield closed or " was neither answered nor refused"

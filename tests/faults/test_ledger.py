@@ -131,9 +131,14 @@ class LedgerTests(SynchronousTestCase):
         self.write(Kind.LOST, Kind.GREETED)
         self.ask(2)
         self.write((Kind.HEARD, 2), Kind.LOST)
+        self.ask(3)
+        self.write((Kind.HEARD, 3), Kind.STARTED, (Kind.SENTENCE, 3), Kind.STOPPED, Kind.LOST)
+        self.ask(4)
+        self.write((Kind.HEARD, 4), Kind.STARTED, (Kind.SENTENCE, 4), Kind.LOST)
+        closed = "the connection was closed before its answer ended"
         self.assertEqual(
             self.found(Rules(sent_away=True)),
-            ["device 1: question 2 (typed): the connection was closed before its answer ended"],
+            [f"device 1: question {number} (typed): {closed}" for number in (2, 4)],
         )
 
     def test_order(self) -> None:

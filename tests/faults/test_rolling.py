@@ -40,7 +40,7 @@ class RollingTests(FaultCase, TestCase):
         self.assert_calm(plant)
 
     async def test_edges(self) -> None:
-        """Two edges: devices hear the answer to its end, are sent away and come back
+        """Two edges: devices hear the sentence to its end, are sent away and come back
         at the other one."""
         plant = await self.plant()
         second = plant.another_edge()
