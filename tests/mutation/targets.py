@@ -18,7 +18,7 @@ _BRIDGE = (
     "test_bridge_server",
     "test_clients",
 )
-_TURNS = ("test_ai_turn", "test_ai_speech", "test_ai_timeline", "test_ai_waiting", *_TALKS)
+_TURNS = ("test_ai_turn", "test_ai_speech", "test_ai_timeline", "test_ai_waiting")
 _CHAT = (
     "test_openai_chat",
     "test_openai_delta",
@@ -31,15 +31,20 @@ _CHAT = (
 TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.bridge.incoming": _BRIDGE,
     "xiaozhi.bridge.outgoing": _BRIDGE,
-    "xiaozhi.im.pacer": ("test_im_pacer", "test_im_packets", "test_im_link", *_TALKS),
-    "xiaozhi.im.link": ("test_im_link", "test_im_gateway", *_TALKS),
-    "xiaozhi.im.intake": ("test_im_link", "test_turncontrol", "test_outage_alerts", *_TALKS),
-    "xiaozhi.im.turncontrol": ("test_turncontrol", "test_im_link"),
-    "xiaozhi.im.departure": ("test_departure", "test_im_link"),
+    "xiaozhi.im.pacer": ("test_im_pacer",),
+    "xiaozhi.im.link": ("test_im_link", "test_im_gateway", "test_departure", "test_letting_go"),
+    "xiaozhi.im.intake": ("test_im_link", "test_turncontrol", "test_outage_alerts"),
+    "xiaozhi.im.turncontrol": ("test_turncontrol",),
+    "xiaozhi.im.departure": ("test_departure",),
     "xiaozhi.im.delivery": ("test_im_link", "test_im_pacer", "test_im_gateway", *_TALKS),
-    "xiaozhi.ai.session": ("test_ai_turn", "test_ai_talks", *_TALKS),
-    "xiaozhi.ai.turn": _TURNS,
-    "xiaozhi.ai.speaking.speech": _TURNS,
+    "xiaozhi.ai.session": (
+        "test_ai_talks",
+        "test_ai_turn",
+        "test_interruptions",
+        "test_conversation",
+    ),
+    "xiaozhi.ai.turn": (*_TURNS, "test_interruptions"),
+    "xiaozhi.ai.speaking.speech": ("test_ai_speech", *_TURNS[2:], "test_ai_turn"),
     "xiaozhi.ai.hearing.endpointer": ("test_ai_endpointer", "test_conversation_interrupted"),
     "xiaozhi.providers.failover": ("test_failover", "test_failover_talk", "test_breaker"),
     "xiaozhi.providers.openai_chat": _CHAT,

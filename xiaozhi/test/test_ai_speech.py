@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi import served
 from xiaozhi.ai.counts import AiCounts
+from xiaozhi.ai.remembering.heard import Heard, Script
 from xiaozhi.ai.settings import SessionSettings, SpeechSettings, TurnSettings, WakeSettings
 from xiaozhi.ai.speaking.phrases import AREA, Phrases
 from xiaozhi.ai.speaking.readahead import ReadAhead, Sound
@@ -383,3 +384,225 @@ class RehearsalTests(SpeechCase):
         rehearsal.start()
         self.run_for(1)
         self.assertEqual(self.vendor.asked, [])
+
+
+class BridgingTests(SpeechCase):
+    """A kept phrase over the wait for the first sound."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pronounce("One moment.")
+        self.run_for(3)
+        self.kept = len(self.packets)
+        self.sent.clear()
+        self.script = Script()
+        self.speech = Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock), self.script)
+        self.addCleanup(self.speech.cancel)
+
+    def bridge(self, words: str = "One moment.") -> bool:
+        said = self.successResultOf(self.speech.bridge(words, "en"))
+        assert isinstance(said, bool)
+        return said
+
+    def texts(self) -> list[tuple[str, bool]]:
+        return [(each.text, each.aside) for _, each in self.sent if isinstance(each, m.Tts)]
+
+    def test_it_comes_before_the_first_sentence(self) -> None:
+        done = self.say("One.")
+        self.run_for(0.2)
+        self.assertTrue(self.bridge())
+        self.assertEqual(self.texts(), [("One moment.", True)])
+        self.assertEqual(len(self.packets), self.kept)
+        self.assertEqual(self.speech.sent_ms, 60 * self.kept)
+        self.run_for(5)
+        self.successResultOf(done)
+        self.assertEqual(self.texts(), [("One moment.", True), ("One.", False)])
+        self.assertEqual(len(self.packets), self.kept + 19)
+        # Of the answer, one sentence was heard; the phrase is none of it.
+        self.assertEqual(self.script.heard(60 * self.kept), Heard(0, ""))
+        self.assertEqual(self.script.heard(self.speech.sent_ms), Heard(1, ""))
+
+    def test_not_if(self) -> None:
+        self.assertFalse(self.bridge("Nobody keeps this."), "no such phrase")
+        done = self.say("One.")
+        self.run_for(0.6)
+        self.assertFalse(self.bridge(), "there is sound already")
+        self.run_for(5)
+        self.successResultOf(done)
+        self.speech = self.begin()
+        done = self.say()
+        self.successResultOf(done)
+        sent = len(self.sent)
+        self.assertFalse(self.bridge(), "it is over")
+        self.assertEqual(len(self.sent), sent)
+
+    def test_the_sentence_waits_for_its_end(self) -> None:
+        """Though the edge holds it back for long; and nothing comes between."""
+        done = self.say("One.")
+        self.run_for(0.1)
+        self.gate.close()
+        bridging = self.speech.bridge("One moment.", "en")
+        self.run_for(3)
+        self.assertNoResult(bridging)
+        self.assertEqual(self.texts(), [("One moment.", True)])
+        self.assertEqual(self.packets, [])
+        self.gate.open()
+        self.run_for(3)
+        self.assertTrue(self.successResultOf(bridging))
+        self.successResultOf(done)
+        shown = [at for at, (_, each) in enumerate(self.sent) if isinstance(each, m.Tts)]
+        self.assertEqual(shown, [0, 1 + self.kept])
+
+    def test_the_end_waits_for_it(self) -> None:
+        done = self.say()
+        self.speech = self.begin()
+        self.gate.close()
+        bridging = self.speech.bridge("One moment.", "en")
+        done = Deferred.fromCoroutine(self.speech.finish())
+        self.assertNoResult(done)
+        self.gate.open()
+        self.assertTrue(self.successResultOf(bridging))
+        self.successResultOf(done)
+
+    def test_cancelled_with_the_speech(self) -> None:
+        done = self.say("One.")
+        self.run_for(0.1)
+        self.gate.close()
+        bridging = self.speech.bridge("One moment.", "en")
+        self.run_for(1)
+        self.speech.cancel()
+        self.failureResultOf(bridging, CancelledError)
+        self.gate.open()
+        self.run_for(1)
+        done.addErrback(lambda _: None)
+        self.assertEqual(self.packets, [])
+        self.assertEqual(self.texts(), [("One moment.", True)])
+
+
+class InHandTests(SpeechCase):
+    """What is played so much later that it need not hurry is marked."""
+
+    def ahead(self) -> list[bool]:
+        return [each.ahead for _, each in self.packets]
+
+    def test_by_what_was_sent_and_has_not_been_played(self) -> None:
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        self.sent.clear()
+        self.speech = self.begin()
+        for wait, urgent in ((0.0, 5), (0.3, 0), (1.0, 0), (9.0, 5)):
+            self.sent.clear()
+            self.run_for(wait)
+            self.successResultOf(Deferred.fromCoroutine(self.speech.pronounce("Sorry.", "en")))
+            flags = self.ahead()
+            self.assertEqual(flags, [False] * urgent + [True] * (len(flags) - urgent), wait)
+
+    def test_held_back_by_the_edge(self) -> None:
+        """While it is, the device plays what it has."""
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        self.sent.clear()
+        self.speech = self.begin()
+
+        def close_after_eight(message: m.Downlink) -> None:
+            self.sent.append((self.clock.seconds(), message))
+            if len(self.packets) == 8:
+                self.gate.close()
+
+        self.mouth = replace(self.mouth, send=close_after_eight)
+        self.speech = self.begin()
+        self.pronounce("Sorry.")
+        self.assertEqual(self.ahead(), [False] * 5 + [True] * 3)
+        self.run_for(2)
+        self.gate.open()
+        self.assertEqual(self.ahead()[8:14], [False] * 5 + [True])
+
+    def test_few_calls_to_a_thread(self) -> None:
+        """The more is in hand, the more sound is worth one; the first leaves at once."""
+        calls: list[float] = []
+
+        def offload(patience: float, function: Any, /, *args: Any) -> Deferred[Any]:
+            calls.append(round(patience, 2))
+            return within(patience, function, *args)
+
+        self.vendor.pieces = 20
+        self.mouth = replace(self.mouth, offload=offload)
+        self.speech = self.begin()
+        done = self.say("One.", "Two.")
+        self.run_for(6)
+        self.successResultOf(done)
+        self.assertEqual(calls[0], 0.0)
+        self.assertTrue(all(0 <= each < 2.5 for each in calls), calls)
+        # Of 42 pieces, those of the second sentence have come long before.
+        self.assertLess(len(calls), 36)
+
+
+class PronounceTests(SpeechCase):
+    def test_at_once_in_any_voice_that_is_kept(self) -> None:
+        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice", "preferred"))
+        self.vendor.name = "another"
+        self.speech = self.begin()
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        self.speech = self.begin()
+        self.sent.clear()
+
+        async def sorry(at_once: bool) -> None:
+            await self.speech.pronounce("Sorry.", "en", at_once=at_once)
+            await self.speech.finish()
+
+        self.successResultOf(Deferred.fromCoroutine(sorry(True)))
+        self.assertEqual(len(self.vendor.asked), 1)
+        self.speech = self.begin()
+        Deferred.fromCoroutine(sorry(False))
+        self.run_for(3)
+        self.assertEqual(len(self.vendor.asked), 2)
+
+    def test_what_is_part_of_the_answer_is_told_the_script(self) -> None:
+        for answer in (False, True):
+            script = Script()
+            timeline = Timeline(AiCounts(), self.clock)
+            self.speech = Speech(self.mouth, 1, "en", timeline, script)
+            self.addCleanup(self.speech.cancel)
+
+            async def say(answer: bool = answer) -> None:
+                await self.speech.pronounce("Sorry.", "en", answer=answer)
+                await self.speech.finish()
+
+            done = Deferred.fromCoroutine(say())
+            self.run_for(3)
+            self.successResultOf(done)
+            self.assertEqual(script.heard(9e9).whole, int(answer))
+
+    def test_of_a_phrase_half_of_which_was_heard_no_other_voice_begins(self) -> None:
+        self.vendor.name = "another"
+        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice", "preferred"))
+        self.speech = self.begin()
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        self.sent.clear()
+        self.mouth = replace(self.mouth, limits=TurnSettings(next_audio=0.05))
+        self.speech = self.begin()
+        done = self.pronounce("Sorry.")
+        self.run_for(3)
+        self.failureResultOf(done, ProviderError)
+        self.assertLess(len(self.packets), 5)
+
+    def test_its_packets_depend_on_nothing_before(self) -> None:
+        """Else what is kept could not be said at the beginning of another turn."""
+        self.pronounce("Sorry.")
+        self.run_for(3)
+        first = [each.payload for _, each in self.packets]
+        self.sent.clear()
+        self.mouth = replace(self.mouth, phrases=Phrases(MemoryFiles(), "voice"))
+        self.speech = self.begin()
+
+        async def say() -> None:
+            await self.speech.say("One.")
+            await self.speech.pronounce("Sorry.", "en")
+            await self.speech.finish()
+
+        done = Deferred.fromCoroutine(say())
+        self.run_for(6)
+        self.successResultOf(done)
+        self.assertEqual([each.payload for _, each in self.packets][-len(first) :], first)

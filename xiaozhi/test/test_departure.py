@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.audio import OpusEncoder
+from xiaozhi.im.departure import Departure
 from xiaozhi.im.pacer import Pacer
+from xiaozhi.im.settings import LinkSettings
+from xiaozhi.im.turncontrol import TurnControl
 from xiaozhi.testing.conversation import ConversationCase
+from xiaozhi.testing.edge import EdgeBench
 from xiaozhi.testing.house import AI, SPEECH, Browser
 from xiaozhi.wire import messages as m
 
@@ -259,3 +264,63 @@ class DepartureTests(ConversationCase):
         pacer = client.link.down._pacer
         assert isinstance(pacer, Pacer)
         self.assertEqual(len(client.packets), 20)
+
+
+class WaitingTests(SynchronousTestCase):
+    """What a departure waits for, and that it asks for each once."""
+
+    def setUp(self) -> None:
+        self.bench = EdgeBench()
+        self.link, _ = self.bench.link()
+        self.link.text_received('{"type":"hello"}')
+        self.session = self.bench.bridge.sessions[-1]
+        self.turns = TurnControl(LinkSettings())
+        self.gone: list[str] = []
+        self.departure = Departure(
+            self.link.down, self.link._answers, self.turns, lambda: self.gone.append("gone")
+        )
+
+    def turn(self, number: int) -> None:
+        """A turn of one packet."""
+        for message in (
+            m.Tts(m.TtsState.START, turn=number),
+            m.Audio(b"\x58opus", 0, number),
+            m.Tts(m.TtsState.STOP, turn=number),
+        ):
+            self.session.events.received(message)
+
+    def test_nothing(self) -> None:
+        self.departure.check()
+        self.assertEqual(self.gone, [])  # not before it has begun
+        self.departure.begin(self.session)
+        self.assertEqual(self.gone, ["gone"])
+        self.assertNotIn(m.Leave(), self.session.sent)
+
+    def test_without_a_session_an_open_microphone_is_not_waited_for(self) -> None:
+        self.turns.microphone = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
+        self.departure.begin(None)
+        self.assertEqual(self.gone, ["gone"])
+
+    def test_a_link_that_is_over(self) -> None:
+        self.departure.close()
+        self.departure.begin(self.session)
+        self.departure.check()
+        self.assertEqual(self.gone, [])
+
+    def test_each_turn_is_waited_for_once(self) -> None:
+        """However many messages come meanwhile; and a turn after the first, too."""
+        self.turns.microphone = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
+        self.turn(1)
+        self.departure.begin(self.session)
+        self.assertIn(m.Leave(), self.session.sent)
+        for _ in range(3):
+            self.departure.check()
+        self.assertEqual(len(self.link.down._rest), 1)
+        self.bench.pass_time(1)
+        self.assertEqual(self.gone, [])
+        self.turn(2)
+        self.turns.microphone = None
+        self.bench.pass_time(0.1)
+        self.assertEqual(self.gone, [])
+        self.bench.pass_time(1)
+        self.assertEqual(self.gone, ["gone"])

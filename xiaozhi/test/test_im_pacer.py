@@ -341,6 +341,15 @@ class FlushTests(PacerCase):
         self.assertEqual(self.device.story(), ["start 1", "stop 1"])
         self.assertFalse(self.pacer.busy)
 
+    def test_cut_of_a_turn_nothing_of_which_waits(self) -> None:
+        for sent in (0, 1):
+            self.setUp()
+            self.turn(sent, stop=False)
+            self.wait(1)
+            self.pacer.cut()
+            self.assertEqual(self.device.story()[-1], "stop 1")
+            self.assertFalse(self.pacer.unfinished)
+
     def test_cut_with_nothing_open(self) -> None:
         self.pacer.cut()
         self.assertEqual(self.device.got, [])
@@ -558,3 +567,306 @@ class AnythingTests(PacerCase):
             # Sent before the device ran dry, or as soon as it came.
             self.assertTrue(sent <= ends + 1e-6 or sent <= came + 0.011, (came, sent, ends))
             ends = max(ends, sent) + 0.06
+
+
+class WindUpTests(PacerCase):
+    """A process that stops: the sentence that is being played is the last."""
+
+    # Steps: a sentence's text, a number of packets, or what happens to the pacer.
+    # ``/`` begins a new turn; ``.`` ends one. Then what the device gets.
+    TABLE: tuple[tuple[str, tuple[str | int, ...], str], ...] = (
+        ("nothing yet", ("wind up", "/", "a", 1, "b", 1, "."), "start a 1 stop"),
+        ("nothing yet, sound without words", ("wind up", "/", 2, "."), "start 2 stop"),
+        ("the first of each turn", ("wind up", "/", "a", 1, ".", "/", "b", 1, "c", 1, "."),
+            "start a 1 stop start b 1 stop"),
+        ("a turn without a sentence", ("/", "wind up", "a", 1, "b", 1, "."), "start a 1 stop"),
+        ("as before, after another", ("/", "a", 1, ".", "wait", "/", "wind up", "b", 1, "c", 1),
+            "start a 1 stop start b 1 stop"),
+        ("in the first, all is here", ("/", "a", 4, "b", 1, ".", "wind up"), "start a 4 stop"),
+        ("in the first, the next is to come", ("/", "a", 1, "wait", "wind up", "b", 1, "."),
+            "start a 1 stop"),
+        ("the next is told, its sound is to come", ("/", "a", 1, "b", "wait", "wind up"),
+            "start a 1 stop"),
+        ("sound without words", ("/", 1, "wait", "wind up", "b", 1, "."), "start 1 stop"),
+        ("words without sound", ("/", "a", "b", "wait", "wind up", 1, "."), "start a stop"),
+        ("words and sound that have not left", ("/", "a", 1, "b", 1, "wind up"),
+            "start a 1 stop"),
+        ("a device that does not read", ("block", "/", "a", 1, "b", 1, ".", "wind up", "unblock"),
+            "start a 1 stop"),
+        ("the same, a start alone", ("block", "/", "wind up", "unblock", "a", 1, "b", 1, "."),
+            "start a 1 stop"),
+        ("one waits behind it", ("/", "a", 4, ".", "/", "b", 1, ".", "wind up"),
+            "start a 4 stop"),
+    )  # fmt: skip
+
+    def test_which_sentence_is_the_last(self) -> None:
+        for name, steps, story in self.TABLE:
+            self.setUp()
+            turn = 0
+            for step in steps:
+                match step:
+                    case int(frames):
+                        for number in range(frames):
+                            self.pacer.audio(packet(number, turn))
+                    case "/":
+                        turn += 1
+                        self.pacer.tts(Tts(START, turn=turn))
+                    case ".":
+                        self.pacer.tts(Tts(STOP, turn=turn))
+                    case "wait":
+                        self.wait(1)
+                    case "wind up" | "block" | "unblock":
+                        getattr(self.pacer, step.replace(" ", "_"))()
+                    case _:
+                        self.pacer.tts(Tts(SENTENCE, step, turn))
+            self.wait(2)
+            self.assertEqual(self.heard(), story, name)
+            self.assertFalse(self.pacer.busy, name)
+            self.assertEqual(self.clock.getDelayedCalls(), [], name)
+
+    def heard(self) -> str:
+        words: list[str] = []
+        frames = 0
+        for _, what in self.device.got:
+            if isinstance(what, Audio):
+                frames += 1
+                continue
+            if frames:
+                words.append(str(frames))
+                frames = 0
+            words.append(what.text or what.state.value)
+        return " ".join(words)
+
+    def test_what_is_dropped_waits_no_more(self) -> None:
+        self.pacer.tts(Tts(START, turn=1))
+        self.pacer.tts(Tts(SENTENCE, "a", 1))
+        self.pacer.audio(packet(0))
+        self.pacer.tts(Tts(SENTENCE, "b", 1))
+        for number in range(20):
+            self.pacer.audio(packet(number))
+        self.assertTrue(self.device.held)
+        self.pacer.wind_up()
+        self.assertEqual(self.pacer.frames, 1)
+        self.assertFalse(self.device.held)
+        self.assertFalse(self.pacer.unfinished)
+
+
+class KnownTests(PacerCase):
+    """What a pacer tells of itself."""
+
+    def test_busy(self) -> None:
+        self.assertFalse(self.pacer.busy)
+        self.pacer.block()
+        self.pacer.tts(Tts(START, turn=1))
+        self.assertTrue(self.pacer.busy)  # a turn waits
+        self.pacer.unblock()
+        self.assertTrue(self.pacer.busy)  # a turn is open, nothing waits
+        self.pacer.tts(Tts(STOP, turn=1))
+        self.assertFalse(self.pacer.busy)
+
+    def test_rest(self) -> None:
+        """Whoever waits for it is told when nothing is open and nothing waits."""
+        self.turn(1, stop=False)
+        self.wait(1)
+        self.assertEqual(self.device.rests, 0)
+        self.pacer.tts(Tts(STOP, turn=1))
+        self.assertGreater(self.device.rests, 0)
+
+    def test_since_when_a_turn_is_heard(self) -> None:
+        self.wait(1)
+        self.assertIsNone(self.pacer.heard_since)
+        self.pacer.tts(Tts(START, turn=1))
+        self.wait(1)
+        self.assertIsNone(self.pacer.heard_since)
+        self.pacer.audio(packet(0))
+        self.wait(0.02)
+        self.pacer.audio(packet(1))
+        self.pacer.tts(Tts(STOP, turn=1))
+        self.assertAlmostEqual(self.pacer.heard_since or 0, 2.0)
+        self.wait(1)
+        self.assertIsNone(self.pacer.heard_since)
+
+    def test_a_packet_that_does_not_tell_its_length(self) -> None:
+        """It counts as long as the device was told."""
+        self.pacer.tts(Tts(START, turn=1))
+        for _ in range(4):
+            self.pacer.audio(Audio(b"\x03", 0, 1))
+        self.pacer.tts(Tts(STOP, turn=1))
+        self.wait(1)
+        self.assertEqual(self.device.said()[-1], (1, "finished", 240))
+
+    def test_what_is_dropped_is_counted(self) -> None:
+        self.pacer.audio(packet(0))
+        self.turn(31)
+        self.assertEqual(dict(self.counts.dropped), {("stale",): 1, ("overflow",): 1})
+
+    def test_low_water_is_enough(self) -> None:
+        self.turn(25, stop=False)
+        while self.device.held:
+            self.wait(0.005)
+        self.assertEqual(self.pacer.frames, self.settings.low_water)
+
+    # Name; seconds to each flush; ms that were played: of eleven packets sent at 0.06 s.
+    PLAYED = (("none", 0.06, 0), ("one", 0.061, 1), ("some", 0.2, 140))
+
+    def test_how_much_was_played(self) -> None:
+        settings = PacerSettings(lead_frames=10)
+        for name, after, played in self.PLAYED:
+            self.setUp()
+            self.pacer = Pacer(self.device, self.wheel, self.clock, settings, 60, self.counts)
+            self.turn(20)
+            self.clock.advance(0.06)
+            self.clock.advance(after - 0.06)
+            self.pacer.flush(1)
+            self.assertEqual(self.device.said()[-1], (1, "flushed", played), name)
+
+
+class UnderrunTests(PacerCase):
+    """The next packet comes when the device must have played all before it."""
+
+    def dry(self, turn: int = 1) -> None:
+        """A turn that has one packet, plays it, and gets another later."""
+        self.turn(1, turn, stop=False)
+        self.wait(0.5)
+        self.pacer.audio(packet(1, turn))
+
+    def test_counted_once(self) -> None:
+        self.dry()
+        self.assertEqual(self.counts.underruns, 1)
+        self.pacer.audio(packet(2))
+        self.wait(0.05)
+        self.pacer.audio(packet(3))
+        self.assertEqual(self.counts.underruns, 1)
+
+    def test_the_first_packet_may_come_late(self) -> None:
+        self.pacer.tts(Tts(START, turn=1))
+        self.wait(1)
+        self.pacer.audio(packet(0))
+        self.wait(1)
+        self.pacer.tts(Tts(STOP, turn=1))
+        self.turn(1, 2)
+        self.assertEqual(self.counts.underruns, 0)
+
+    def test_not_of_a_device_that_does_not_read(self) -> None:
+        self.turn(1, stop=False)
+        self.wait(0.1)
+        self.pacer.block()
+        self.wait(0.5)
+        self.pacer.audio(packet(1))
+        self.assertEqual(self.counts.underruns, 0)
+
+    def test_not_of_a_turn_that_is_silent_on_purpose(self) -> None:
+        self.turn(1, stop=False)
+        self.wait(0.1)
+        self.pacer.pause(1, paused=True)
+        self.wait(0.5)
+        self.pacer.audio(packet(1))
+        self.assertEqual(self.counts.underruns, 0)
+        self.assertEqual(len(self.device.times()), 1)
+
+    def test_a_pause_ends_with_its_turn(self) -> None:
+        """Else nothing would be counted ever after."""
+        self.turn(5)
+        self.pacer.pause(1, paused=True)
+        self.pacer.flush(1)
+        self.dry(2)
+        self.assertEqual(self.counts.underruns, 1)
+
+    def test_a_pause_of_a_turn_that_is_over_is_none(self) -> None:
+        for waiting in (False, True):
+            self.setUp()
+            self.turn(1)
+            self.wait(1)
+            if waiting:
+                self.turn(1, 2, stop=False)
+            self.pacer.pause(1, paused=True)
+            self.wait(0.5)
+            if waiting:
+                self.pacer.audio(packet(1, 2))
+            else:
+                self.dry(2)
+            self.assertEqual(self.counts.underruns, 1, waiting)
+
+
+class TimerTests(PacerCase):
+    """What is due, and what is forgotten."""
+
+    def test_a_flush_leaves_no_timer(self) -> None:
+        self.turn(10)
+        self.wait(0.1)
+        self.pacer.flush(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_next_turn_does_not_wait_for_the_stop_of_the_flushed_one(self) -> None:
+        """Which was due later than its first packet is."""
+        self.turn(3)
+        self.wait(0.1)
+        self.pacer.flush(1)
+        self.turn(1, 2)
+        self.wait(0.07)
+        self.assertEqual(self.device.story()[-1], "audio 2")
+
+    def test_a_flush_of_one_turn_does_not_let_another_go_on(self) -> None:
+        self.turn(10)
+        self.wait(0.1)
+        self.pacer.pause(2, paused=True)
+        self.pacer.flush(1)
+        self.turn(1, 2)
+        self.wait(1)
+        self.assertEqual(self.device.story()[-1], "start 2")
+
+    def test_nothing_is_told_of_a_turn_that_has_not_come(self) -> None:
+        self.pacer.flush(3)
+        self.assertEqual(self.device.reports, [])
+
+    def test_nothing_is_left_of_a_device_that_is_gone(self) -> None:
+        self.assertEqual(self.pacer.close(), 0)
+        self.setUp()
+        self.turn(20)
+        self.wait(0.2)
+        self.pacer.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual((self.pacer.frames, self.pacer.busy), (0, False))
+        told = len(self.device.got), len(self.device.reports), self.device.rests
+        self.turn(2, 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.pacer.flush(2)
+        self.pacer.finish()
+        self.assertEqual((len(self.device.got), len(self.device.reports), self.device.rests), told)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_lateness(self) -> None:
+        """Of what waited here for its time; not of what came late itself."""
+        self.pacer.tts(Tts(START, turn=1))
+        self.clock.advance(1)
+        self.pacer.audio(packet(0))
+        self.assertEqual(self.counts.lateness.count, 0)
+        for number in (1, 2, 3):
+            self.pacer.audio(packet(number))
+        self.assertEqual(self.counts.lateness.count, 0)
+        self.clock.advance(0.06)
+        self.assertEqual(self.counts.lateness.count, 1)
+        self.assertAlmostEqual(self.counts.lateness.sum, 0.0)
+        self.pacer.audio(packet(4))
+        self.clock.advance(0.09)
+        self.assertEqual(self.counts.lateness.count, 2)
+        self.assertAlmostEqual(self.counts.lateness.sum, 0.03)
+
+    def test_an_output_that_calls_back(self) -> None:
+        """What it does is done when what is being done is over."""
+        story: list[str] = []
+
+        class Meddler(Device):
+            def play(self, audio: Audio) -> None:
+                story.append("packet")
+                meddled.unblock()
+
+            def report(self, playback: Playback) -> None:
+                story.append(playback.state.value)
+
+        meddler = Meddler(self.clock)
+        meddled = Pacer(meddler, self.wheel, self.clock, self.settings, 60, self.counts)
+        self.pacer = meddled
+        self.turn(3)
+        self.wait(1)
+        self.assertEqual(story, ["packet", "started", "packet", "packet", "finished"])

@@ -15,6 +15,7 @@ from xiaozhi.ai.settings import AnnounceSettings, SessionSettings, WakeSettings
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.device.identity import numbered
 from xiaozhi.im.settings import EdgeSettings, LinkSettings, PacerSettings
+from xiaozhi.im.turncontrol import TurnControl
 from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.edge import EdgeBench
 from xiaozhi.testing.house import SPEECH, Browser, House
@@ -113,6 +114,48 @@ class EdgeTests(SynchronousTestCase):
             # The AI is told what the edge made of it.
             self.assertEqual(told.turn, playing if interrupts else 0, name)
             link.connection_lost("")
+
+
+class JudgementTests(SynchronousTestCase):
+    """Turn control alone: to the very second, and what only the next start shows."""
+
+    START = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
+    PRESSED = m.Listen(m.ListenState.START, m.ListenMode.MANUAL)
+
+    # Name; what comes when (a message, or None: it is sent a `tts stop`); since when the
+    # turn is heard as the last comes; whether that interrupts.
+    TABLE: tuple[
+        tuple[str, tuple[tuple[float, m.DeviceText | None], ...], float | None, bool], ...
+    ] = (
+        ("a picture", ((1, m.Image(data=b"x")),), 0, True),
+        ("what a tool answers", ((1, m.Mcp(b"{}")),), 0, False),
+        ("a device's stop", ((1, m.Listen(m.ListenState.STOP)),), 0, False),
+        ("blank words", ((1, m.Chat(" ")),), 0, False),
+        ("heard for just the reaction time", ((0.5, START),), 0, True),
+        ("heard for less", ((0.49, START),), 0, False),
+        ("in the last moment in which it can be expected", ((0, None), (3, START)), 0, False),
+        ("after that", ((0, None), (3.01, START)), 0, True),
+        ("after an abort of silence none is expected", ((0, m.Abort()), (1, START)), 0.2, True),
+        ("a press ends what was expected", ((0, None), (0, PRESSED), (1, START)), 0, True),
+    )  # fmt: skip
+
+    def test_whether_it_interrupts(self) -> None:
+        for name, steps, heard_since, interrupts in self.TABLE:
+            control = TurnControl(LinkSettings(restart_timeout=3, reaction_time=0.5))
+            for at, message in steps[:-1]:
+                if message is None:
+                    control.stopped(at)
+                else:
+                    control.interrupts(message, at, None)
+            at, last = steps[-1]
+            assert last is not None
+            self.assertIs(control.interrupts(last, at, heard_since), interrupts, name)
+
+    def test_an_abort_by_button_is_followed_by_no_start(self) -> None:
+        control = TurnControl(LinkSettings(follow_timeout=1.5, reaction_time=0.5))
+        control.interrupts(self.PRESSED, 0, None)
+        self.assertTrue(control.interrupts(m.Abort(), 0.1, 0))
+        self.assertTrue(control.interrupts(self.START, 1, 0.2))
 
 
 class Client(Browser):
