@@ -94,6 +94,8 @@ def run(turns: int, sessions: int) -> Iterator[Result]:
     settings = talkative()
     settings["providers"]["tts"] = {"tone": {"milliseconds": 1}}
     settings["session"]["speech"] = {"pause": 0.01}
+    # A question is shorter than what is taken for speech elsewhere.
+    settings["session"]["listen"] = {"min_speech": 0.02}
     with Stage(watched=True) as stage:
         load = stage.load()
         brain, grpc = stage.brain(settings)

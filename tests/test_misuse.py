@@ -11,6 +11,7 @@ from tests.test_refusals import MAC, RefusalCase
 PACKET = b"\x58" + bytes(40)
 # Messages: so many that they are too fast however slow the machine is.
 FLOOD = 400
+FLOODERS = [f"aa:bb:cc:dd:ef:0{number}" for number in range(3)]
 
 
 class ConversationTests(RefusalCase):
@@ -136,14 +137,15 @@ class ConversationTests(RefusalCase):
         self.assertEqual(socket.until_close()[0], 1002)
 
     def test_flood(self) -> None:
-        for payload in (b'{"type":"ping"}', PACKET):
-            socket = self.device()
+        # Of devices of their own: what one may send is counted beyond its connection.
+        for device_id, payload in ((FLOODERS[0], b'{"type":"ping"}'), (FLOODERS[1], PACKET)):
+            socket = self.device(device_id=device_id)
             socket.hello()
             socket.send(TEXT if payload[:1] == b"{" else BINARY, payload, FLOOD)
             self.assertEqual(socket.until_close(), (1008, "rate_limit"))
 
     def test_flood_of_pings(self) -> None:
-        socket = self.device()
+        socket = self.device(device_id=FLOODERS[2])
         socket.hello()
         socket.send(PING, b"x", FLOOD)
         self.assertEqual(socket.until_close(), (1008, "rate_limit"))

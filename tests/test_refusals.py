@@ -69,10 +69,11 @@ class RefusalCase(TestCase):
         given = {"Client-Id": UUID, "Device-Id": device_id, **headers}
         return self.open(firmware_head("127.0.0.1", path, given))
 
-    def device(self, version: int = 1) -> RawSocket:
+    def device(self, version: int = 1, device_id: str = MAC) -> RawSocket:
         """A connection that was let in."""
-        bearer = f"Bearer {self.pair.token(MAC)}"
-        socket = self.knock({"Authorization": bearer, "Protocol-Version": str(version)})
+        bearer = f"Bearer {self.pair.token(device_id)}"
+        headers = {"Authorization": bearer, "Protocol-Version": str(version)}
+        socket = self.knock(headers, device_id=device_id)
         self.assertIsNone(socket.refused)
         return socket
 
