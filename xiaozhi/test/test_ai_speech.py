@@ -39,6 +39,7 @@ class Vendor:
 
     :ivar asked: the sentences, with the time at which they were asked for.
     :ivar closed: those whose generator has ended.
+    :ivar told: the format that it tells before the sound.
     """
 
     sound = SoundFormat(Encoding.PCM, 24000)
@@ -52,18 +53,23 @@ class Vendor:
         self.down = False
         self.name = ""
         self.failing: tuple[str, ...] = ()
+        self.piece = PIECE
+        self.pace = 0.1
+        self.told: SoundFormat | None = None
 
-    async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+    async def synthesize(self, text: str, language: str) -> AsyncGenerator[Sound, None]:
         self.asked.append((self.clock.seconds(), text))
         served.by("tts", self.name, "")
         try:
             await deferLater(self.clock, self.first)
             if self.down or text in self.failing:
                 raise ProviderError("down", "is down", retryable=True)
+            if self.told is not None:
+                yield self.told
             for number in range(self.pieces):
                 if number:
-                    await deferLater(self.clock, 0.1)
-                yield PIECE
+                    await deferLater(self.clock, self.pace)
+                yield self.piece
         finally:
             self.closed.append(text)
 
@@ -108,6 +114,17 @@ class SpeechCase(SynchronousTestCase):
             await self.speech.finish()
 
         return Deferred.fromCoroutine(pronounce())
+
+    def hold_after(self, packets: int) -> None:
+        """Have the edge hold back once it has so many."""
+
+        def send(message: m.Downlink) -> None:
+            self.sent.append((self.clock.seconds(), message))
+            if len(self.packets) == packets:
+                self.gate.close()
+
+        self.mouth = replace(self.mouth, send=send)
+        self.speech = self.begin()
 
     def run_for(self, seconds: float) -> None:
         self.clock.pump([0.01] * round(seconds * 100))
@@ -166,6 +183,47 @@ class AheadTests(SpeechCase):
         self.run_for(5)
         self.successResultOf(done)
         self.assertEqual(len(self.packets), 2 * 19)
+
+    def test_the_next_is_begun_while_one_is_held_back(self) -> None:
+        self.hold_after(19 + 3)
+        done = self.say("One.", "Two.", "Three.", "Four.")
+        self.run_for(5)
+        self.assertEqual([text for _, text in self.vendor.asked], ["One.", "Two.", "Three."])
+        self.gate.open()
+        self.run_for(5)
+        self.successResultOf(done)
+
+    def test_more_sentences_than_are_looked_ahead(self) -> None:
+        words = [f"Number {number}." for number in range(12)]
+        done = self.say(*words)
+        self.run_for(20)
+        self.successResultOf(done)
+        self.assertEqual([text for _, text in self.vendor.asked], words)
+
+    def test_a_sentence_is_shown_with_its_first_packet(self) -> None:
+        """Not with its first bytes, which may be less than a packet."""
+        self.vendor.piece = PIECE[: len(PIECE) // 4]
+        done = self.say("One.")
+        self.run_for(5)
+        self.successResultOf(done)
+        (shown,) = [at for at, each in self.sent if isinstance(each, m.Tts)]
+        self.assertGreater(shown, 0.55)
+        self.assertEqual(shown, self.packets[0][0])
+
+    def test_sound_that_tells_its_format_first(self) -> None:
+        """0.1 s at 24 kHz are 0.15 s at 16 kHz."""
+        self.vendor.told = SoundFormat(Encoding.PCM, 16000)
+        done = self.say("One.")
+        self.run_for(5)
+        self.successResultOf(done)
+        # And the pause.
+        self.assertEqual(len(self.packets), 27)
+
+    def test_packets_have_no_time_of_their_own(self) -> None:
+        done = self.say("One.")
+        self.run_for(5)
+        self.successResultOf(done)
+        self.assertEqual({(each.timestamp, each.turn) for _, each in self.packets}, {(0, 1)})
 
     def test_a_failure_comes_behind_what_was_before_it(self) -> None:
         self.vendor.failing = ("Two.",)
@@ -396,7 +454,8 @@ class BridgingTests(SpeechCase):
         self.kept = len(self.packets)
         self.sent.clear()
         self.script = Script()
-        self.speech = Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock), self.script)
+        self.counts = AiCounts()
+        self.speech = Speech(self.mouth, 1, "en", Timeline(self.counts, self.clock), self.script)
         self.addCleanup(self.speech.cancel)
 
     def bridge(self, words: str = "One moment.") -> bool:
@@ -418,6 +477,7 @@ class BridgingTests(SpeechCase):
         self.successResultOf(done)
         self.assertEqual(self.texts(), [("One moment.", True), ("One.", False)])
         self.assertEqual(len(self.packets), self.kept + 19)
+        self.assertEqual(self.counts.characters[("spoken",)], len("One moment.One."))
         # Of the answer, one sentence was heard; the phrase is none of it.
         self.assertEqual(self.script.heard(60 * self.kept), Heard(0, ""))
         self.assertEqual(self.script.heard(self.speech.sent_ms), Heard(1, ""))
@@ -464,6 +524,14 @@ class BridgingTests(SpeechCase):
         self.assertTrue(self.successResultOf(bridging))
         self.successResultOf(done)
 
+    def test_cancelled_it_has_not_come_to_its_end(self) -> None:
+        self.gate.close()
+        bridging = self.speech.bridge("One moment.", "en")
+        done = Deferred.fromCoroutine(self.speech.finish())
+        self.speech.cancel()
+        self.failureResultOf(bridging, CancelledError)
+        self.assertNoResult(done)
+
     def test_cancelled_with_the_speech(self) -> None:
         done = self.say("One.")
         self.run_for(0.1)
@@ -490,7 +558,7 @@ class InHandTests(SpeechCase):
         self.run_for(3)
         self.sent.clear()
         self.speech = self.begin()
-        for wait, urgent in ((0.0, 5), (0.3, 0), (1.0, 0), (9.0, 5)):
+        for wait, urgent in ((0.0, 5), (0.3, 0), (1.0, 0), (9.0, 5), (0.1, 0)):
             self.sent.clear()
             self.run_for(wait)
             self.successResultOf(Deferred.fromCoroutine(self.speech.pronounce("Sorry.", "en")))
@@ -502,39 +570,41 @@ class InHandTests(SpeechCase):
         self.pronounce("Sorry.")
         self.run_for(3)
         self.sent.clear()
-        self.speech = self.begin()
-
-        def close_after_eight(message: m.Downlink) -> None:
-            self.sent.append((self.clock.seconds(), message))
-            if len(self.packets) == 8:
-                self.gate.close()
-
-        self.mouth = replace(self.mouth, send=close_after_eight)
-        self.speech = self.begin()
+        self.hold_after(8)
         self.pronounce("Sorry.")
         self.assertEqual(self.ahead(), [False] * 5 + [True] * 3)
         self.run_for(2)
         self.gate.open()
         self.assertEqual(self.ahead()[8:14], [False] * 5 + [True])
 
+    # Seconds between two pieces of 0.02 s; ms of sound that each call to a thread gets.
+    CALLS: tuple[tuple[float, tuple[int, ...]], ...] = (
+        # Half of what is in hand; the second sentence is there as soon as the first is said.
+        (0.0, (20, 20, 20, 40, 40, 60, 100, 160, 140, 240, 240, 120)),
+        # No faster than speech: each piece at once, and nothing is left for the end.
+        (0.02, (*(20,) * 30, 0, 240, 240, 120)),
+    )
+
     def test_few_calls_to_a_thread(self) -> None:
         """The more is in hand, the more sound is worth one; the first leaves at once."""
-        calls: list[float] = []
+        for pace, calls in self.CALLS:
+            got: list[int] = []
 
-        def offload(patience: float, function: Any, /, *args: Any) -> Deferred[Any]:
-            calls.append(round(patience, 2))
-            return within(patience, function, *args)
+            def offload(
+                patience: float, function: Any, /, *args: Any, got: list[int] = got
+            ) -> Deferred[Any]:
+                if args:
+                    got.append(len(args[0]) // 48)
+                return within(patience, function, *args)
 
-        self.vendor.pieces = 20
-        self.mouth = replace(self.mouth, offload=offload)
-        self.speech = self.begin()
-        done = self.say("One.", "Two.")
-        self.run_for(6)
-        self.successResultOf(done)
-        self.assertEqual(calls[0], 0.0)
-        self.assertTrue(all(0 <= each < 2.5 for each in calls), calls)
-        # Of 42 pieces, those of the second sentence have come long before.
-        self.assertLess(len(calls), 36)
+            self.vendor.pieces, self.vendor.pace = 30, pace
+            self.vendor.piece = PIECE[: len(PIECE) // 5]
+            self.mouth = replace(self.mouth, offload=offload)
+            self.speech = self.begin()
+            done = self.say("One.", "Two.")
+            self.run_for(6)
+            self.successResultOf(done)
+            self.assertEqual(tuple(got), calls, pace)
 
 
 class PronounceTests(SpeechCase):
@@ -599,6 +669,7 @@ class PronounceTests(SpeechCase):
 
         async def say() -> None:
             await self.speech.say("One.")
+            await self.speech.pronounce("Hello.", "en")
             await self.speech.pronounce("Sorry.", "en")
             await self.speech.finish()
 
