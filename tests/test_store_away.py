@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.guests import AI_SETS, IM_SETS, Guest, ServiceCase
 from tests.servers import PostgresServer
-from tests.services import Pair, ServiceProcess
+from tests.services import Pair, ServiceProcess, get
 from xiaozhi.im.journal import Journal
 from xiaozhi.listening import free_port
 from xiaozhi.storage import Spool, store_from_url
@@ -162,8 +162,14 @@ class ServiceTests(ServerCase, ServiceCase):
         after = await self.guest(pair)
         await after.device.text("four")
         await deferToThread(postgres.restart)
-        health = await deferToThread(pair.im.wait_for, "/health", 200, "healthy")
-        self.assertEqual((health["store"]["spooled"], health["store"]["dropped"]), (0, {}))
+        await deferToThread(pair.im.wait_for, "/health", 200, "healthy")
+
+        def store() -> Any:
+            return get(pair.edge_port, "/health")[1]["store"]
+
+        # The store is back before all that was spooled has been written.
+        await self.until(lambda: store()["spooled"] == 0, "the spool is empty")
+        self.assertEqual(store()["dropped"], {})
         told = {"one", "two", "three", "four"}
         statement = "SELECT content FROM message_logs WHERE message_type = 'stt' ORDER BY content"
 
