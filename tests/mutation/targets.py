@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-_TALKS = (
-    "test_conversation",
-    "test_conversation_faults",
-    "test_conversation_interrupted",
-    "test_conversation_outages",
-    "test_departure",
-    "test_interruptions",
-    "test_turncontrol",
-)
 _BRIDGE = (
     "test_bridge_client",
     "test_bridge_faults",
     "test_bridge_pair",
     "test_bridge_server",
-    "test_clients",
+    "test_bridge_gaps",
 )
 _TURNS = ("test_ai_turn", "test_ai_speech", "test_ai_timeline", "test_ai_waiting")
 _CHAT = (
@@ -29,14 +20,14 @@ _CHAT = (
 
 # Module → modules of xiaozhi.test.
 TARGETS: dict[str, tuple[str, ...]] = {
-    "xiaozhi.bridge.incoming": _BRIDGE,
+    "xiaozhi.bridge.incoming": ("test_bridge_incoming", *_BRIDGE),
     "xiaozhi.bridge.outgoing": _BRIDGE,
     "xiaozhi.im.pacer": ("test_im_pacer",),
     "xiaozhi.im.link": ("test_im_link", "test_im_gateway", "test_departure", "test_letting_go"),
     "xiaozhi.im.intake": ("test_im_intake", "test_im_link", "test_outage_alerts"),
     "xiaozhi.im.turncontrol": ("test_turncontrol",),
     "xiaozhi.im.departure": ("test_departure",),
-    "xiaozhi.im.delivery": ("test_im_link", "test_im_pacer", "test_im_gateway", *_TALKS),
+    "xiaozhi.im.delivery": ("test_im_delivery", "test_im_link", "test_im_limits"),
     "xiaozhi.ai.session": (
         "test_ai_talks",
         "test_ai_turn",
@@ -48,5 +39,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.ai.hearing.endpointer": ("test_ai_endpointer", "test_conversation_interrupted"),
     "xiaozhi.providers.failover": ("test_failover", "test_failover_talk", "test_breaker"),
     "xiaozhi.providers.openai_chat": _CHAT,
-    "xiaozhi.providers.openai_completion": _CHAT,
+    "xiaozhi.providers.openai_completion": (
+        "test_openai_completion",
+        "test_openai_vision",
+        *_CHAT,
+    ),
 }

@@ -117,6 +117,7 @@ class EndpointerTests(SynchronousTestCase):
         list(ears.feed(VOICE * 30))
         ears.reset()
         self.assertFalse(ears.in_speech)
+        self.assertEqual(ears.voiced_ms, 0)
         self.assertEqual(list(ears.feed(QUIET * 60)), [])
 
     @given(
@@ -196,7 +197,7 @@ class CountingTests(SynchronousTestCase):
 
     def test_reset_forgets_what_had_not_begun(self) -> None:
         ears = endpointer(start=0.1, start_window=0.4)
-        list(ears.feed(VOICE * 4 + VOICE[:100]))
+        list(ears.feed(VOICE * 4 + QUIET[:100]))
         ears.reset()
         self.assertEqual(list(ears.feed(VOICE * 4)), [])
         began = next(iter(ears.feed(VOICE)))

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from xiaozhi import served
 from xiaozhi.errors import ProviderError
+from xiaozhi.interfaces import IPreparable
 from xiaozhi.providers import doubles
 from xiaozhi.providers.failover import Ring
 from xiaozhi.providers.failover_asr import FailoverRecognizer
@@ -256,6 +258,81 @@ class ModelTests(FailoverCase):
         self.failureResultOf(answer, CancelledError)
         self.assertEqual((self.state(model), self.clock.getDelayedCalls()), (("closed", 0), []))
 
+    def test_the_reader_s_time_is_not_the_model_s(self) -> None:
+        """Only what we wait for the next piece speaks against it."""
+        for waited, failures in ((3.0, 1), (2.9, 0), (0.5, 0)):
+            model = self.several("llm", {"answers": ["one two"], "token_delay": 60})
+            reply = model.reply(ASKED, [])
+            self.successResultOf(Deferred.fromCoroutine(anext(reply)))
+            self.clock.advance(20)
+            second = Deferred.fromCoroutine(anext(reply))
+            self.clock.advance(waited)
+            second.cancel()
+            self.failureResultOf(second, CancelledError)
+            self.assertEqual(self.state(model), ("closed", failures), waited)
+
+    def test_what_an_abandoned_wait_leaves(self) -> None:
+        """Of one that is on trial: the next one may try, or it is told what was wrong."""
+        for waited, state, failed in ((1.0, "half_open", {}), (4.0, "open", {("a", "timeout"): 1})):
+            model = self.on_trial({"hang": True})
+            answer = self.ask(model)
+            self.assertFalse(model.ring.candidates[0].breaker.admits)
+            self.clock.advance(waited)
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+            self.assertEqual(model.ring.candidates[0].breaker.admits, not failed, waited)
+            self.assertEqual((self.state(model)[0], self.failures(model)), (state, failed))
+            (status,) = model.ring.status()
+            self.assertEqual(status.trouble, "no answer within 4.0 s [timeout]" if failed else "")
+
+    def on_trial(self, settings: dict[str, Any]) -> Any:
+        """One that has failed, and may be asked once."""
+        model = self.several("llm", settings)
+        for _ in range(3):
+            model.ring.candidates[0].breaker.attempt().failed()
+        self.clock.advance(10)
+        return model
+
+    def test_a_bad_question_to_one_that_is_on_trial(self) -> None:
+        model = self.on_trial({"fail": "bad_request"})
+        self.assertEqual(self.error(self.ask(model)), "bad_request")
+        self.assertTrue(model.ring.candidates[0].breaker.admits)
+        (status,) = model.ring.status()
+        self.assertEqual((status.trouble, status.failed), ("", {"bad_request": 1}))
+
+    def test_the_first_word_is_enough(self) -> None:
+        model = self.on_trial({"answers": ["one two"], "token_delay": 1})
+        answer = self.ask(model)
+        self.assertEqual(self.state(model)[0], "closed")
+        self.clock.advance(1)
+        self.assertEqual(self.successResultOf(answer), "one two")
+
+    def test_one_that_is_dropped_unanswered(self) -> None:
+        """Nobody waits any more, and nobody has cancelled it either."""
+        model = self.on_trial({"hang": True})
+        asking = model.ring.answered(lambda each: Deferred())
+        asking.send(None)
+        asking.close()
+        self.assertTrue(model.ring.candidates[0].breaker.admits)
+        self.assertEqual(self.state(model), ("half_open", 3))
+
+    def test_one_that_fails_when_its_time_is_over(self) -> None:
+        """Its own word is better than ours."""
+
+        async def stubborn(dialogue: Any, tools: Any) -> Any:
+            try:
+                await Deferred()
+            except CancelledError:
+                raise ProviderError("busy", "later", retryable=True) from None
+            yield TextDelta("")
+
+        model = self.several("llm", {}, {"answers": ["B."]})
+        model.ring.candidates[0].provider.reply = stubborn
+        answer = self.ask(model)
+        self.clock.advance(3)
+        self.assertEqual(self.successResultOf(answer), "B.")
+        self.assertEqual(self.failures(model), {("a", "busy"): 1})
+
     def test_it_is_told_once(self) -> None:
         log = LogLines(self)
         model = self.several("llm", {"fail": "unauthorized"}, {"answers": ["B."]})
@@ -265,6 +342,8 @@ class ModelTests(FailoverCase):
             self.assertIn(part, line)
         model.ring.candidates[0].breaker.attempt().succeeded()
         self.assertEqual(log.count("llm a works again"), 1)
+        self.assertEqual(log.count("left alone"), 1)
+        self.assertEqual(next(model.ring.status()).trouble, "")
         alone = self.several("llm", {"fail": "unauthorized"})
         for _ in range(3):
             self.error(self.ask(alone))
@@ -507,3 +586,24 @@ class RingTests(FailoverCase):
         self.assertEqual((first.failures, first.failed), (3, {"unreachable": 3}))
         self.assertIn("[unreachable]", first.trouble)
         self.assertEqual((second.state, second.failures, second.trouble), ("closed", 0, ""))
+
+    def test_how_long_until_the_last_is_asked(self) -> None:
+        for count, seconds in ((1, 0.0), (2, 3.0), (4, 9.0)):
+            self.assertEqual(self.several("llm", *[{}] * count).ring.before, seconds)
+
+    def test_well_while_one_is(self) -> None:
+        model = self.several("llm", {}, {})
+        self.assertTrue(model.ring.well)
+        for each, well in zip(model.ring.candidates, (True, False), strict=True):
+            for _ in range(3):
+                each.breaker.attempt().failed()
+            self.assertEqual(model.ring.well, well)
+
+    def test_those_that_can_are_prepared(self) -> None:
+        model = self.several("llm", {}, {})
+        prepared: list[str] = []
+        second = model.ring.candidates[1].provider
+        second.prepare = lambda: prepared.append("b")
+        alsoProvides(second, IPreparable)
+        model.prepare()
+        self.assertEqual(prepared, ["b"])

@@ -20,6 +20,7 @@ from xiaozhi.errors import ProviderError
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
 from xiaozhi.test.fake_vendor import FakeResponse, FakeVendor, Reading
+from xiaozhi.testing.logs import LogLines
 from xiaozhi.values import Role, TextDelta, ToolCall, ToolSpec, Utterance
 
 KEY = "sk-verysecret123"
@@ -75,6 +76,7 @@ class RequestTests(ChatCase):
 
     def test_provides_its_interface(self) -> None:
         verifyObject(ILanguageModel, self.chat)
+        self.assertEqual(self.chat.model, "m")
 
     def test_plain(self) -> None:
         reading = self.ask()
@@ -217,6 +219,35 @@ class UsageTests(ChatCase):
         self.assertEqual(self.text(reading), "Hi")
         self.begun(say("Hi"), event(finish="stop"))[1].end()
         self.assertNotIn("stream_options", self.vendor.last.json(), "nor the next time")
+
+    def test_a_refusal_is_remembered_and_logged_once(self) -> None:
+        """From the first delta of the answer without, or at its end if it says nothing."""
+        for said, over in ((say("Hi"), False), (say("<think>hm</think>"), True)):
+            log = LogLines(self)
+            self.chat = self.make()
+            reading = self.ask(ToolSpec("f", "", {"type": "object"}))
+            self.vendor.last.whole(b'{"error": "tools are not supported"}', code=400)
+            self.vendor.last.whole(b'{"detail": [{"loc": ["body", "stream_options"]}]}', code=422)
+            response = self.vendor.last.answer()
+            response.send(said)
+            if over:
+                response.send(event(finish="stop"))
+                response.end()
+                self.successResultOf(reading.done)
+            else:
+                self.successResultOf(self.chat.close())
+                self.assertEqual(self.error(reading).code, "closed")
+            self.assertEqual(self.chat.refused, ("tools",))
+            self.assertEqual(log.count("m does not take tools"), 1)
+            self.assertEqual(log.count("m does not tell what an answer costs"), 1)
+
+    def test_nothing_refused_nothing_logged(self) -> None:
+        log = LogLines(self)
+        self.begun(say("Hi"), event(finish="stop"))[1].end()
+        self.assertEqual(log.count("does not"), 0)
+        self.assertEqual(log.count("max_tokens"), 0)
+        self.begun(say("Hi"), event(finish="length"))[1].end()
+        self.assertEqual(log.count("m stopped at max_tokens"), 1)
 
     def test_refused_for_another_reason(self) -> None:
         reading = self.asked()
