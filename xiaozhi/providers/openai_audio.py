@@ -22,6 +22,7 @@ from xiaozhi.values import Encoding, SoundFormat, Transcript
 
 from .openai_http import Answer, VendorClient, VendorSettings, error_text
 from .transcripts import language_tag
+from .vendor_json import decode_json
 
 _RATE = 16000
 _BYTES_PER_SECOND = 2 * _RATE
@@ -29,6 +30,8 @@ _TEXT_LIMIT = 1 << 20
 _PLAIN = re.compile(r"audio/(?:x-)?(?:pcm|l16|raw|wave?|s16le)|application/octet-stream")
 # Pages and JSON, but not a recogniser's tags: <|zh|>, [BLANK_AUDIO].
 _NO_WORDS = re.compile(r"<[!?/a-z]|\{\s*[\"}]|\[\s*[\[{\"\]\d]", re.IGNORECASE)
+# An error as the first event of a stream.
+_EVENT = re.compile(rb"(?:(?:event|id|retry|:)[^\r\n]*[\r\n]+){0,4}data:[ \t]*([^\r\n]*)")
 
 
 class TranscriptionSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,11 +131,16 @@ class _Recognition:
         if fields.get("response_format") == "text":
             return Transcript(self._plain(data), settings.language)
         try:
-            value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            value = decode_json(data)
+        except ValueError:
             raise self._bad(data) from None
         if not isinstance(value, dict) or not isinstance(value.get("text"), str):
             raise self._bad(data)
+        if not value["text"].strip():
+            # As with any object, a message alone is no error: perhaps that nothing was said.
+            error = self._owner.client.reported({"object": "transcription"} | value)
+            if error is not None:
+                raise error
         named = language_tag(str(value.get("language") or ""))
         return Transcript(value["text"].strip(), settings.language or named)
 
@@ -150,19 +158,25 @@ class _Recognition:
         return text
 
     def _bad(self, data: bytes) -> ProviderError:
-        """An error without what a person may have said: of JSON and pages the vendor's own
-        words, of anything else none."""
-        told = "it is no JSON object"
-        if data.lstrip()[:1] == b"<" or _is_object(data):
-            told = self._owner.client.shorten(error_text(data))
+        """The error an answer reports, else one without what a person may have said: of JSON
+        and pages the vendor's own words, of anything else none."""
+        client, value, told = self._owner.client, _decoded(data), "it is no JSON object"
+        if (error := client.reported(value)) is not None:
+            return error
+        if data.lstrip()[:1] == b"<" or isinstance(value, dict):
+            told = client.shorten(error_text(data))
         return ProviderError("bad_answer", f"no text in the answer: {told}", retryable=True)
 
 
-def _is_object(data: bytes) -> bool:
+def _decoded(data: bytes) -> Any:
+    """The JSON of an answer, or of its first event with data; None: there is none."""
+    data = data.removeprefix(b"\xef\xbb\xbf").strip()
+    if (event := _EVENT.match(data)) is not None:
+        data = event[1]
     try:
-        return isinstance(msgspec.json.decode(data), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+        return decode_json(data)
+    except ValueError:
+        return None
 
 
 _Format = Literal["pcm", "wav", "mp3", "opus"]
@@ -251,6 +265,8 @@ class OpenAISpeech:
             return head, kind
         if kind is Kind.TEXT:
             head += await answer.read(_TEXT_LIMIT)
+            if (error := self._client.reported(_decoded(head))) is not None:
+                raise error
         words = self._client.shorten(error_text(head)) if kind is Kind.TEXT else "another file"
         raise ProviderError("bad_answer", f"no sound in the answer: {words}", retryable=True)
 

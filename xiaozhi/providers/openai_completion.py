@@ -17,7 +17,6 @@ from xiaozhi.values import Delta, TextDelta, ToolCall
 from .chat_body import DONE, BadBody, ChatBody, CutBody
 from .openai_delta import CallAssembly
 from .openai_http import VendorClient
-from .vendor_errors import fault_in
 
 # Seconds in which something may still come: after the end; after a first chunk that says
 # that it is the last; after one of many that say so. A turn that waits for longer bridges that
@@ -100,13 +99,8 @@ class Completion:
         if value is DONE:
             self._done = True
             return
-        if (fault := fault_in(value)) is not None:
-            text = self._client.shorten(fault.words)
-            raise ProviderError(
-                fault.code,
-                f"{self._client.place} reports: {text}",
-                retryable=fault.retryable,
-            )
+        if (error := self._client.reported(value)) is not None:
+            raise error
         for chunk in value if isinstance(value, list) else (value,):
             if isinstance(chunk, dict):
                 yield from self._take(chunk)

@@ -30,7 +30,7 @@ from xiaozhi import trace
 from xiaozhi.connecting import http_agent
 from xiaozhi.errors import ConfigError, ProviderError
 
-from .vendor_errors import RETRYABLE, meaning_of_refusal
+from .vendor_errors import RETRYABLE, fault_in, meaning_of_refusal
 from .vendor_errors import error_text as error_text
 from .vendor_url import VendorUrl
 
@@ -375,6 +375,13 @@ class VendorClient:
         code = meaning_of_refusal(status, body)
         message = f"{self.place} answered {status}" + (f": {text}" if text else "")
         return ProviderError(code, message, retryable=RETRYABLE[code])
+
+    def reported(self, value: Any) -> ProviderError | None:
+        """Return the error that decoded JSON of status 200 reports; None: it reports none."""
+        if (fault := fault_in(value)) is None:
+            return None
+        text = f"{self.place} reports: {self.shorten(fault.words)}"
+        return ProviderError(fault.code, text, retryable=fault.retryable)
 
     def shorten(self, text: str) -> str:
         """A vendor's words, fit for a log: one short line without the key."""

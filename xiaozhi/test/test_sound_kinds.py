@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import io
+import json
 import struct
 from typing import Any
 
@@ -20,6 +21,7 @@ from xiaozhi.providers.openai_audio import OpenAISpeech, SpeechSettings
 from xiaozhi.test.test_audio import cut, encoded, read, strength, tone, wav_bytes
 from xiaozhi.testing.network import Network
 from xiaozhi.testing.vendor import HANG_UP, ScriptedVendor
+from xiaozhi.testing.vendor_refusals import REFUSALS
 from xiaozhi.testing.vendorbytes import stream, until_close, whole
 from xiaozhi.values import Encoding, SoundFormat
 
@@ -107,22 +109,26 @@ SOUNDS: tuple[tuple[str, bytes, float], ...] = (
     ("two aac", encoded(HALF, 24000, "adts", "aac") * 2, 1.0),
 )
 
-# Answers that are no sound, with words that must reach the log.
-TEXTS: tuple[tuple[bytes, str], ...] = (
-    (b'{"error": {"message": "no such voice"}}', "no such voice"),
-    (b'{"code": 3001, "message": "quota exceeded", "data": null}', "quota exceeded"),
-    ('{"message": "余额不足"}'.encode(), "余额不足"),
-    (b"<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
-    (b"<?xml version='1.0'?><Error>denied</Error>", "denied"),
-    (b"Internal Server Error", "Internal Server Error"),
-    (b"\xef\xbb\xbfrate limit reached", "rate limit"),
-    (b"\n\n  upstream timed out \n", "upstream timed out"),
-    (b'data: {"error": "overloaded"}\n\n' * 40, "overloaded"),
-    ("服务繁忙，请稍后再试".encode("gbk"), "no sound"),
-    (b"x" * 5000, "xxx"),
-    (b"\x89PNG\r\n\x1a\n" + bytes(100), "another file"),
-    (b"PK\x03\x04" + bytes(100), "another file"),
-    (b"%PDF-1.7\n" + bytes(range(256)), "another file"),
+# Answers that are no sound, with words that must reach the log, and the error's code.
+TEXTS: tuple[tuple[bytes, str, str], ...] = (
+    (b'{"error": {"message": "no such voice"}}', "no such voice", "vendor_error"),
+    (
+        b'{"code": 3001, "message": "quota exceeded", "data": null}',
+        "quota exceeded",
+        "vendor_error",
+    ),
+    ('{"message": "余额不足"}'.encode(), "余额不足", "unpaid"),
+    (b"<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway", "bad_answer"),
+    (b"<?xml version='1.0'?><Error>denied</Error>", "denied", "bad_answer"),
+    (b"Internal Server Error", "Internal Server Error", "bad_answer"),
+    (b"\xef\xbb\xbfrate limit reached", "rate limit", "bad_answer"),
+    (b"\n\n  upstream timed out \n", "upstream timed out", "bad_answer"),
+    (b'data: {"error": "overloaded"}\n\n' * 40, "overloaded", "vendor_error"),
+    ("服务繁忙，请稍后再试".encode("gbk"), "no sound", "bad_answer"),
+    (b"x" * 5000, "xxx", "bad_answer"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(100), "another file", "bad_answer"),
+    (b"PK\x03\x04" + bytes(100), "another file", "bad_answer"),
+    (b"%PDF-1.7\n" + bytes(range(256)), "another file", "bad_answer"),
 )
 
 # Plain samples that begin like something else.
@@ -177,7 +183,7 @@ class ReaderTests(SynchronousTestCase):
             self.assertEqual(pcm, data, start)
 
     def test_no_sound(self) -> None:
-        for data, _ in TEXTS:
+        for data, _, _ in TEXTS:
             for expected in Encoding:
                 for pieces in ([data], cut(data, [3])):
                     error = self.assertRaises(
@@ -260,7 +266,7 @@ class VendorTests(SynchronousTestCase):
 
     def test_no_sound(self) -> None:
         """A vendor's failure, with its words, whatever it calls them."""
-        for data, words in TEXTS:
+        for data, words, code in TEXTS:
             for media_type in (*MEDIA_TYPES, "application/json", "text/html", "text/plain"):
                 for script in (
                     whole(data, media_type),
@@ -270,10 +276,27 @@ class VendorTests(SynchronousTestCase):
                     try:
                         self.spoken(*script)
                     except ProviderError as error:
-                        self.assertEqual((error.code, error.retryable), ("bad_answer", True))
+                        self.assertEqual((error.code, error.retryable), (code, code != "unpaid"))
                         self.assertIn(words, error.message)
                     else:
                         self.fail(f"{data!r} was taken for sound")
+
+    def test_errors_with_status_200(self) -> None:
+        """They mean what they mean in a chat, as JSON or as an event, under any media type."""
+        for number, refusal in enumerate(REFUSALS):
+            body = json.dumps(refusal.body).encode()
+            media_type = (*MEDIA_TYPES, "application/json")[number % 6]
+            for data in (
+                body,
+                b"\xef\xbb\xbf " + body,
+                b"event: error\r\ndata: " + body + b"\r\n\r\n",
+            ):
+                script = stream(*cut(data, [7]), media_type=media_type)
+                error = self.assertRaises(ProviderError, self.spoken, *script)
+                self.assertEqual(
+                    (error.code, error.retryable), (refusal.code, refusal.retryable), data
+                )
+                self.assertIn(refusal.words, error.message)
 
     def test_announced_rate(self) -> None:
         """Of plain samples, if the answer tells it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -17,6 +18,7 @@ from xiaozhi.providers.openai_audio import OpenAITranscription, TranscriptionSet
 from xiaozhi.providers.transcripts import cleaned, language_tag, words
 from xiaozhi.testing.network import Network
 from xiaozhi.testing.vendor import ScriptedVendor
+from xiaozhi.testing.vendor_refusals import REFUSALS
 from xiaozhi.testing.vendorbytes import whole
 from xiaozhi.values import Transcript
 
@@ -110,6 +112,9 @@ LANGUAGES = (
     ("", ""),
 )
 
+# Members that make an answer an error even where it has a text.
+CODED = {"error", "errors", "code", "Code", "error_code", "err_no", "errcode", "base_resp"}
+
 # Body, media type, format asked for. None of it is what somebody said.
 NO_WORDS = (
     (b"<html><body>502 Bad Gateway</body></html>", "text/html", "json"),
@@ -127,7 +132,6 @@ NO_WORDS = (
     (b"secret", "text/plain", "json"),
     (b"Internal Server Error", None, "json"),
     (b"", "application/json", "json"),
-    (b'{"error": "no"}', "text/plain", "text"),
     (b'[{"text": "secret"}]', "text/plain", "text"),
     (b"caf\xe9 secret", "text/plain", "text"),
     (b"\x00\x01secret", "text/plain", "text"),
@@ -233,6 +237,39 @@ class VendorTests(SynchronousTestCase):
                 error = self.assertRaises(ProviderError, self.heard, body, media_type, form)
                 self.assertEqual((error.code, error.retryable), ("bad_answer", True))
                 self.assertNotIn("secret", error.message, "errors are logged")
+
+    def test_errors_with_status_200(self) -> None:
+        """They mean what they mean in a chat, whatever form of transcript was asked for."""
+        for refusal in REFUSALS:
+            bodies = [refusal.body]
+            if isinstance(refusal.body, dict) and refusal.body.keys() & CODED:
+                bodies.append({"text": "", **refusal.body})
+            for body in bodies:
+                data = json.dumps(body).encode()
+                for form in ("json", "text"):
+                    if form == "text" and body is not refusal.body:
+                        continue
+                    with self.subTest(body=body, form=form):
+                        error = self.assertRaises(ProviderError, self.heard, data, None, form)
+                        told = (error.code, error.retryable)
+                        self.assertEqual(told, (refusal.code, refusal.retryable))
+                        self.assertIn(refusal.words, error.message)
+
+    def test_words_are_not_an_error(self) -> None:
+        """What was said, or that nothing was, beside members of an error."""
+        for body, told in (
+            ({"text": "hi", "code": 0, "message": "ok"}, "hi"),
+            ({"text": "hi", "message": "the server is busy"}, "hi"),
+            ({"text": "", "code": 0, "message": "success"}, ""),
+            ({"text": "", "message": "no speech"}, ""),
+            ({"text": "", "status": "success"}, ""),
+            ({"text": "", "error": None}, ""),
+            ({"text": "", "error": {"code": 0, "message": ""}}, ""),
+            ({"text": "", "language": "en", "duration": 1.0, "segments": []}, ""),
+        ):
+            with self.subTest(body=body):
+                heard = self.heard(json.dumps(body).encode(), "application/json")
+                self.assertEqual(heard.text, told)
 
     def test_words(self) -> None:
         for body, media_type, form, told in (
