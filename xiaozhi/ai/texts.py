@@ -19,6 +19,9 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "language": "English",
         "months": "January February March April May June July August September October"
         " November December",
+        "mood": "By the sound of their voice, the person is now {mood}. Take it into "
+        "account, but do not mention it unless it matters.",
+        "moods": "happy|sad|angry|frightened|surprised|ill at ease|laughing|crying",
         "no_answer": "I have no answer to that.",
         "photo_question": "What is in the picture?",
         "summary": "What was said earlier, in short: {summary}",
@@ -42,6 +45,8 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "interrupted": "[被打断]",
         "language": "中文",
         "months": "1月 2月 3月 4月 5月 6月 7月 8月 9月 10月 11月 12月",
+        "mood": "从声音听来，对方现在{mood}。回答时请体会这种心情，但没有必要就不要提起。",
+        "moods": "很开心|很难过|很生气|很害怕|很惊讶|不太舒服|在笑|在哭",
         "no_answer": "这个我答不上来。",
         "photo_question": "图片里有什么？",
         "summary": "之前谈话的摘要：{summary}",
@@ -64,6 +69,8 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "interrupted": "[被打斷]",
         "language": "中文",
         "months": "1月 2月 3月 4月 5月 6月 7月 8月 9月 10月 11月 12月",
+        "mood": "從聲音聽來，對方現在{mood}。回答時請體會這種心情，但沒有必要就不要提起。",
+        "moods": "很開心|很難過|很生氣|很害怕|很驚訝|不太舒服|在笑|在哭",
         "no_answer": "這個我答不上來。",
         "photo_question": "圖片裡有什麼？",
         "summary": "之前談話的摘要：{summary}",
@@ -86,6 +93,10 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "interrupted": "[中断]",
         "language": "日本語",
         "months": "1月 2月 3月 4月 5月 6月 7月 8月 9月 10月 11月 12月",
+        "mood": "声の調子では、相手は今{mood}。それを踏まえて答え、"
+        "必要がなければ触れないでください。",
+        "moods": "喜んでいます|悲しんでいます|怒っています|怖がっています|驚いています|"
+        "不快そうです|笑っています|泣いています",
         "no_answer": "それにはおこたえできません。",
         "photo_question": "この写真には何が写っていますか？",
         "summary": "これまでの会話の要約：{summary}",
@@ -110,6 +121,10 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "interrupted": "[중단됨]",
         "language": "한국어",
         "months": "1월 2월 3월 4월 5월 6월 7월 8월 9월 10월 11월 12월",
+        "mood": "목소리로 보아 상대방은 지금 {mood}. 이를 고려해 대답하되, 필요하지 "
+        "않으면 언급하지 마세요.",
+        "moods": "기뻐하고 있습니다|슬퍼하고 있습니다|화가 나 있습니다|무서워하고 "
+        "있습니다|놀라고 있습니다|불편해하고 있습니다|웃고 있습니다|울고 있습니다",
         "no_answer": "그건 제가 대답할 수 없어요.",
         "photo_question": "사진에 무엇이 있나요?",
         "summary": "이전 대화 요약: {summary}",
@@ -134,6 +149,10 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "language": "Deutsch",
         "months": "Januar Februar März April Mai Juni Juli August September Oktober "
         "November Dezember",
+        "mood": "Der Stimme nach ist die Person gerade {mood}. Berücksichtige das, aber "
+        "erwähne es nur, wenn es wichtig ist.",
+        "moods": "fröhlich|traurig|wütend|verängstigt|überrascht|unbehaglich gestimmt|am "
+        "Lachen|am Weinen",
         "no_answer": "Darauf weiß ich keine Antwort.",
         "photo_question": "Was ist auf dem Bild?",
         "summary": "Was vorher gesagt wurde, in Kürze: {summary}",
@@ -159,6 +178,10 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "language": "français",
         "months": "janvier février mars avril mai juin juillet août septembre octobre "
         "novembre décembre",
+        "mood": "À en juger par sa voix, la personne est en ce moment {mood}. Tiens-en "
+        "compte, mais n'en parle que si c'est utile.",
+        "moods": "d'humeur joyeuse|triste|en colère|sous l'effet de la peur|sous l'effet "
+        "de la surprise|mal à l'aise|en train de rire|en train de pleurer",
         "no_answer": "Je n'ai pas de réponse à cela.",
         "photo_question": "Que voit-on sur la photo ?",
         "summary": "Résumé de ce qui a été dit : {summary}",
@@ -184,6 +207,10 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "language": "español",
         "months": "enero febrero marzo abril mayo junio julio agosto septiembre octubre "
         "noviembre diciembre",
+        "mood": "Por su voz, la persona ahora {mood}. Tenlo en cuenta, pero no lo "
+        "menciones si no hace falta.",
+        "moods": "siente alegría|siente tristeza|siente enfado|siente miedo|siente "
+        "sorpresa|siente incomodidad|se ríe|llora",
         "no_answer": "No tengo respuesta para eso.",
         "photo_question": "¿Qué hay en la foto?",
         "summary": "Resumen de lo dicho antes: {summary}",

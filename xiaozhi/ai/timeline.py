@@ -75,6 +75,7 @@ class Timeline:
         self._frames = self._sent_ms = 0
         self._first = 1  # packet of the answer
         self._heard = self._said = self._spoken = 0
+        self._mood = ""
         self._tokens = [0, 0]
         self._told = self._estimated = False
         self._tools: list[ToolUse] = []
@@ -172,8 +173,12 @@ class Timeline:
 
     # --- words ----------------------------------------------------------------------
 
-    def heard(self, words: str) -> None:
-        """It is known what the person said."""
+    def heard(self, words: str, mood: str = "") -> None:
+        """It is known what the person said.
+
+        :param mood: of their voice; empty: nothing is known of it.
+        """
+        self._mood = mood
         self._heard += len(words)
         self._counts.characters.add("heard", count=len(words))
 
@@ -284,6 +289,7 @@ class Timeline:
             tokens_out=self._tokens[1],
             tokens_estimated=self._estimated,
             heard=self._heard,
+            mood=self._mood,
             said=self._said,
             spoken=self._spoken,
             rounds=self._rounds,

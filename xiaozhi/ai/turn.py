@@ -25,6 +25,7 @@ from xiaozhi.ai.speaking.speech import Mouth, Speech
 from xiaozhi.ai.speaking.spoken import SpokenText, pieces
 from xiaozhi.ai.texts import catalogue_of, text
 from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.mood import mood_of
 from xiaozhi.ai.thinking.thought import Thought
 from xiaozhi.ai.timeline import Overheard, Timeline
 from xiaozhi.ai.waiting import Limit, late, within
@@ -363,11 +364,12 @@ class Turn:
     async def _converse(self, transcript: Transcript) -> bool:
         if not transcript.text.strip():
             return False
-        self._timeline.heard(transcript.text)
+        mood = mood_of(transcript.emotion)
+        self._timeline.heard(transcript.text, mood)
         self._speak_in(transcript.language or language_of(transcript.text, self._mind.language))
         self._start(transcript.text)
         thought = Thought(
-            self._mind, self.number, self._timeline, self._say, self._remark, self._conclude
+            self._mind, self.number, self._timeline, self._say, self._remark, self._conclude, mood
         )
         await thought.about(self._asked(transcript.text))
         return True

@@ -44,6 +44,8 @@ class TurnRecord:
     :ivar tokens_estimated: no vendor told some of them.
     :ivar heard: characters of what the person said; ``said``: of what the model said;
         ``spoken``: of the sentences whose turn to be heard came.
+    :ivar mood: of the person's voice, one of :data:`xiaozhi.ai.thinking.mood.MOODS`; empty:
+        unknown or neutral.
     :ivar rounds: times that the model wanted tools.
     :ivar frames: packets sent.
     """
@@ -68,6 +70,7 @@ class TurnRecord:
     tokens_out: int = 0
     tokens_estimated: bool = False
     heard: int = 0
+    mood: str = ""
     said: int = 0
     spoken: int = 0
     rounds: int = 0

@@ -38,7 +38,7 @@ from xiaozhi.im.gateway import Gateway
 from xiaozhi.im.journal import Journal
 from xiaozhi.im.link import DeviceLink
 from xiaozhi.im.settings import EdgeSettings
-from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, ILanguageModel
+from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, ILanguageModel, IRecognizer
 from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.files import MemoryFiles
@@ -192,7 +192,7 @@ class House:
     :param session: settings of AI sessions.
     :param edge: settings of the edge.
     :param clock: e.g. a :class:`~xiaozhi.testing.network.Network` for providers with vendors.
-    :param model: instead of a double.
+    :param model: instead of a double; ``recognizer``: likewise.
     :param shipped: whether there is a voice without a synthesiser.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
         lists of them as with :func:`scripted`.
@@ -205,6 +205,7 @@ class House:
         edge: EdgeSettings | None = None,
         clock: Clock | None = None,
         model: ILanguageModel | None = None,
+        recognizer: IRecognizer | None = None,
         shipped: bool = True,
         **providers: Doubles,
     ) -> None:
@@ -213,6 +214,8 @@ class House:
         self.providers = scripted(self.clock, **providers)
         if model is not None:
             self.providers = replace(self.providers, llm=model)
+        if recognizer is not None:
+            self.providers = replace(self.providers, asr=recognizer)
         self.history = remembering(self.clock, wall_time(self.clock))
         self.files = MemoryFiles()
         self.assistant = Assistant(

@@ -14,13 +14,14 @@ from xiaozhi.ai.remembering.draft import Draft
 from xiaozhi.ai.speaking.spoken import SpokenText, pieces
 from xiaozhi.ai.thinking.calls import ToolCalls
 from xiaozhi.ai.thinking.mind import Mind
+from xiaozhi.ai.thinking.mood import mood_line
 from xiaozhi.ai.thinking.writtencalls import read
 from xiaozhi.ai.timeline import Timeline
 from xiaozhi.ai.waiting import Gate, each_within, late, within
 from xiaozhi.answertext import AnswerText, WrittenCall
 from xiaozhi.errors import ProviderError
 from xiaozhi.ids import new_id
-from xiaozhi.values import Delta, TextDelta, ToolCall, ToolSpec
+from xiaozhi.values import Delta, TextDelta, ToolCall, ToolSpec, Utterance
 
 # Calls in the text of one reply.
 _WRITTEN_LIMIT = 16
@@ -33,6 +34,7 @@ class Thought:
     :param say: is given each sentence as the model wrote it, and may take its time.
     :param remark: says a text of the catalogue.
     :param conclude: likewise, in place of the model's answer.
+    :param mood: of the person's voice, see :func:`~xiaozhi.ai.thinking.mood.mood_of`.
     """
 
     _log = Logger()
@@ -45,6 +47,7 @@ class Thought:
         say: Callable[[str], Awaitable[None]],
         remark: Callable[[str], Awaitable[None]],
         conclude: Callable[[str], Awaitable[None]],
+        mood: str = "",
     ) -> None:
         self._mind = mind
         self._turn = turn
@@ -53,6 +56,7 @@ class Thought:
         self._remark = remark
         self._conclude = conclude
         self._calls = ToolCalls(mind, turn, timeline)
+        self._mood = mood
         self._worded = False
 
     async def about(self, draft: Draft) -> None:
@@ -141,7 +145,7 @@ class Thought:
             elif tools:
                 calls.append(replace(delta, name=mind.toolbox.resolve(delta.name)))
 
-        dialogue = mind.dialogue.entries()
+        dialogue = self._with_mood(mind.dialogue.entries(), draft.language)
         self._timeline.asked()
         reply = mind.model.reply(dialogue, tools)
         try:
@@ -168,6 +172,14 @@ class Thought:
             # Also when interrupted: the model must know what it has begun to say.
             draft.said(said.strip(), tuple(calls), complete=complete)
         return tuple(calls)
+
+    def _with_mood(self, dialogue: list[Utterance], language: str) -> list[Utterance]:
+        """What the model is given, with the mood at the end of the prompt: many models take a
+        system message nowhere but at the beginning. Nothing of it is remembered."""
+        if line := mood_line(self._mood, language):
+            prompt = dialogue[0]
+            dialogue[0] = replace(prompt, text=f"{prompt.text}\n\n{line}".strip())
+        return dialogue
 
     def _written(
         self, part: WrittenCall, tools: Sequence[ToolSpec], written: list[ToolCall]
