@@ -23,7 +23,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.bridge.incoming": ("test_bridge_incoming", *_BRIDGE),
     "xiaozhi.bridge.outgoing": _BRIDGE,
     "xiaozhi.im.pacer": ("test_im_pacer",),
-    "xiaozhi.im.link": ("test_im_link", "test_im_gateway", "test_departure", "test_letting_go"),
+    "xiaozhi.im.link": (
+        "test_link_account",
+        "test_im_link",
+        "test_letting_go",
+        "test_outage_alerts",
+    ),
     "xiaozhi.im.intake": ("test_im_intake", "test_im_link", "test_outage_alerts"),
     "xiaozhi.im.turncontrol": ("test_turncontrol",),
     "xiaozhi.im.departure": ("test_departure",),
