@@ -310,7 +310,8 @@ class ReplayTests(RecordingCase):
         house.run(1)
         path = self.saved(files)
         now = self.replayed(self.house(asr={"delay": 2 * replay.QUIET}), path).account
-        self.assertEqual([turn.sentences for turn in now.turns], [["All right."]])
+        said = ["One moment, please.", "All right."]
+        self.assertEqual([turn.sentences for turn in now.turns], [said])
 
     def test_faster(self) -> None:
         path = self.recorded()
