@@ -21,7 +21,7 @@ _CHAT = (
 # Module → modules of xiaozhi.test.
 TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.bridge.incoming": ("test_bridge_incoming", *_BRIDGE),
-    "xiaozhi.bridge.outgoing": _BRIDGE,
+    "xiaozhi.bridge.outgoing": ("test_bridge_outgoing", *_BRIDGE),
     "xiaozhi.im.pacer": ("test_im_pacer",),
     "xiaozhi.im.link": (
         "test_link_account",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +118,7 @@ class CongestionTests(DeliveryCase):
             (lambda: (say(text), say(text), None)[-1], 1.0, False),
             (lambda: (say(text), say(text + "x"), None)[-1], 1.0, True),
             (lambda: self.down.text(m.Alert("", text * 2)), 1.0, True),
+            (lambda: None, 1.0, False),
         )
         for meanwhile, seconds, overdue in cases:
             # What was sent before does not count; nor does a second notice.
@@ -200,6 +203,49 @@ class SpeechTests(DeliveryCase):
         for wanted in (False, True):
             self.assertEqual(self.turns.interrupts(again, now, now - 1), wanted)
 
+    def test_the_session_hears_of_it(self) -> None:
+        self.speak(3)
+        self.bench.pass_time(1)
+        self.assertEqual(self.session.playbacks(), [(1, "started", 0), (1, "finished", 180)])
+
+    def test_wind_up(self) -> None:
+        """Which sentences are begun: of a turn that has not begun one, the first is."""
+        for told, begun in (("", ["1", "2"]), ("before", ["1"]), ("within", ["1"])):
+            self.transport.sent.clear()
+            self.down = Delivery(self.bench.edge, self.transport, "s1", self.turns)
+            if told == "before":
+                self.down.wind_up()
+            self.down.tts(m.Tts(START, turn=1))
+            for sentence in "12":
+                self.down.tts(m.Tts(SENTENCE, sentence, 1))
+                for _ in range(10):
+                    self.down.audio(m.Audio(PACKET, 0, 1))
+            self.bench.pass_time(0.2)
+            if told == "within":
+                self.down.wind_up()
+            self.down.tts(m.Tts(STOP, turn=1))
+            self.bench.pass_time(2)
+            texts = [text for text in self.transport.texts() if type(text) is m.Tts]
+            self.assertEqual([text.text for text in texts if text.text], begun, told)
+            self.assertIs(texts[-1].state, STOP)
+
+    def test_pause(self) -> None:
+        """In a turn, and before its first packet."""
+        self.down.pause(1, paused=False)
+        self.assertFalse(self.down.busy)
+        self.down.pause(1, paused=True)
+        for turn in (1, 2):
+            self.speak(20, turn)
+            self.bench.pass_time(0.2)
+            self.down.pause(turn, paused=True)
+            self.bench.pass_time(0.5)
+            self.story()
+            self.bench.pass_time(2)
+            self.assertEqual(self.story(), [])
+            self.down.pause(turn, paused=False)
+            self.bench.pass_time(3)
+            self.assertEqual(self.story()[-1], "stop")
+
     def test_rest(self) -> None:
         told: list[str] = []
         self.down.when_rested(lambda: told.append("at once"))
@@ -279,6 +325,14 @@ class HeldStopTests(DeliveryCase):
         self.bench.pass_time(2 * HOLD)
         self.assertEqual(self.story(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nothing_holds_on_to_it_at_the_end(self) -> None:
+        self.hold()
+        self.down.close()
+        gone = weakref.ref(self.transport)
+        del self.down, self.transport
+        gc.collect()
+        self.assertIsNone(gone())
 
 
 class CloseTests(DeliveryCase):

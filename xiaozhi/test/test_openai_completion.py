@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.errors import ProviderError
 from xiaozhi.providers.chat_body import DONE, BadBody, CutBody
-from xiaozhi.providers.openai_completion import Completion, bad_answer
+from xiaozhi.providers.openai_completion import Completion, bad_answer, words_of
 from xiaozhi.providers.openai_http import VendorClient, VendorSettings
 from xiaozhi.test.fake_vendor import FakeVendor
 from xiaozhi.thoughts import ThoughtFilter
@@ -126,3 +126,18 @@ class CompletionTests(SynchronousTestCase):
             error = bad_answer(self.client, problem)
             self.assertEqual((error.code, error.retryable), (code, True))
             self.assertIn(str(problem), error.message)
+
+    def test_whole_answers_without_words(self) -> None:
+        for data, code, about in (
+            (b"", "bad_answer", ""),
+            (b"{oops", "connection_lost", ""),
+            (b"<html>", "bad_answer", ""),
+            (b'{"choices": [{"message": {"content": "<think>hm</think> "}}]}', "bad_answer",
+             "no words"),
+        ):  # fmt: skip
+            with self.assertRaises(ProviderError) as caught:
+                words_of(self.client, data)
+            self.assertEqual(caught.exception.code, code, data)
+            self.assertIn(about, caught.exception.message)
+        said = b'{"choices": [{"message": {"content": "<think>hm</think> A cat. "}}]}'
+        self.assertEqual(words_of(self.client, said), "A cat.")

@@ -1,0 +1,278 @@
+"""What one end of a session sends: with what credit, what waits, and what its owner hears."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.items import DOWN, UP
+from xiaozhi.bridge.outbox import Outbox
+from xiaozhi.bridge.outgoing import Ends, Outgoing
+from xiaozhi.bridge.waiting import Bounds
+from xiaozhi.wire import messages as m
+
+COALESCE = 0.01
+# Control messages and packets that may wait.
+MESSAGES, AUDIO = 3, 4
+CLOSE = m.SessionClose("done", "")
+
+
+class Stream:
+    """Takes everything; says that it is full while it is ``full``."""
+
+    remote = ""
+    pending = 0
+
+    def __init__(self, *, batching: bool = True) -> None:
+        self.batching = batching
+        self.full = False
+        self.written: list[bytes] = []
+
+    def write(self, items: Sequence[bytes]) -> bool:
+        self.written += items
+        return not self.full
+
+    def close(self) -> None:
+        pass
+
+
+class Owner:
+    """Notes what it is told; ``known``: the other side has heard of the session."""
+
+    def __init__(self) -> None:
+        self.known = True
+        self.introduced: list[Outbox] = []
+        self.holds: list[bool] = []
+        self.backlogs: list[bool] = []
+        self.refusals: list[str] = []
+
+    def introduce(self, outbox: Outbox) -> bool:
+        self.introduced.append(outbox)
+        return self.known
+
+    def hold(self, reason: str, on: bool) -> None:
+        self.holds.append(on)
+
+    def backlog(self, waiting: bool) -> None:
+        self.backlogs.append(waiting)
+
+    def refused(self, code: str, message: str) -> None:
+        self.refusals.append(code)
+
+
+class OutgoingCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.bounds = Bounds(MESSAGES, AUDIO, 1.0)
+        self.ends = Ends(UP, DOWN, self.bounds, 16, self.clock, Counter())
+        self.owner = Owner()
+        self.out = Outgoing(self.ends, "s1", "d1", self.owner, Incoming(16))
+
+    def stream(self, *, batching: bool = True) -> tuple[Stream, Outbox]:
+        stream: Any = Stream(batching=batching)
+        return stream, Outbox(stream, self.clock, COALESCE, 10_000)
+
+    def board(self, credit: int | None = 8, *, batching: bool = True) -> Stream:
+        """Onto a new stream whose other side has told its credit, if it has."""
+        stream, self.outbox = self.stream(batching=batching)
+        if credit is not None:
+            self.out.take_credit(credit)
+        self.out.board(self.outbox)
+        self.outbox.release()
+        return stream
+
+    def audio(self, count: int) -> None:
+        for _ in range(count):
+            self.out.send(m.Audio(b"opus"))
+
+    def texts(self, count: int) -> None:
+        for _ in range(count):
+            self.out.send(m.Chat("hello"))
+
+    def story(self, stream: Stream) -> str:
+        """What was written since the last look: ``a1`` a packet, ``t2`` a message,
+        ``s3`` a gap; the number is the sequence."""
+        self.clock.advance(COALESCE)
+        items = [UP.item.FromString(item) for item in stream.written]
+        stream.written.clear()
+        kinds = {UP.skip: "s", UP.ack: "r"}
+        told = [
+            kinds.get(item.type) or ("a" if type(UP.read(item)) is m.Audio else "t")
+            for item in items
+        ]
+        return " ".join(f"{k}{item.sequence}" for k, item in zip(told, items, strict=True))
+
+
+class CreditTests(OutgoingCase):
+    def test_nothing_is_sent_before_there_is_credit(self) -> None:
+        self.texts(1)
+        stream = self.board(credit=None)
+        self.assertFalse(self.out.has_credit)
+        self.assertEqual(self.story(stream), "")
+        self.out.take_credit(1)
+        self.assertTrue(self.out.has_credit)
+        self.out.acknowledged(0, 0)
+        self.assertEqual((self.story(stream), self.owner.holds), ("t1", []))
+
+    def test_hold_and_go_on(self) -> None:
+        """Steps: packets to send, or what is acknowledged and granted; then the holds."""
+        stream = self.board(credit=8)
+        for step, holds in (
+            (5, []),
+            (1, [True]),  # a quarter is left
+            ((6, 8), [True]),
+            (3, [True]),  # one of them waits
+            ((8, 11), [True]),
+            ((9, 12), [True, False]),
+        ):
+            if isinstance(step, int):
+                self.audio(step)
+            else:
+                self.out.acknowledged(*step)
+            self.assertEqual(self.owner.holds, holds, step)
+        self.assertEqual(self.story(stream), "a1 a2 a3 a4 a5 a6 a7 a8 a9")
+
+    def test_what_waited_brings_the_hold(self) -> None:
+        for waited, holds in ((2, []), (3, [True])):
+            self.setUp()
+            self.audio(waited)
+            self.board(credit=4)
+            self.assertEqual(self.owner.holds, holds)
+
+    def test_a_new_window_holds_what_is_still_kept(self) -> None:
+        for sent, holds, left in ((2, [], 2), (3, [True], 1)):
+            self.setUp()
+            self.story(self.board(credit=16))
+            self.audio(sent)
+            again = self.board(credit=4)
+            self.assertEqual(self.owner.holds, holds)
+            # Once more what is kept, and what is left of the window.
+            self.audio(4)
+            self.assertEqual(len(self.story(again).split()), sent + left)
+
+    def test_nobody_limits(self) -> None:
+        self.board(credit=4)
+        self.audio(3)
+        self.out.free()
+        self.assertEqual(self.owner.holds, [True, False])
+
+
+class WaitingTests(OutgoingCase):
+    def test_sequence_of_the_last(self) -> None:
+        self.texts(2)
+        self.assertEqual((self.out.sequence, self.out.last), (0, 2))
+        self.board()
+        self.assertEqual((self.out.sequence, self.out.last), (2, 2))
+        self.texts(1)
+        self.assertEqual(self.out.last, 3)
+
+    def test_owner_hears_of_a_backlog(self) -> None:
+        stream = self.board()
+        self.assertEqual(self.owner.backlogs, [False])
+        stream.full = True
+        self.texts(3)
+        self.assertEqual(self.owner.backlogs, [False, True], "the first was taken")
+        stream.full = False
+        self.outbox.writable()
+        self.assertEqual(self.owner.backlogs, [False, True, False])
+        self.assertEqual(self.story(stream), "t1 t2 t3")
+
+    def test_overflow_is_told_once_per_outage(self) -> None:
+        for outage in (1, 2):
+            self.texts(MESSAGES + 2)
+            self.assertEqual(self.owner.refusals, ["ai_unavailable"] * outage)
+            self.assertEqual(self.out.drops, {"control_overflow": 2 * outage})
+            self.story(self.board())
+            self.out.acknowledged(self.out.sequence, 0)
+            self.out.unboard()
+
+    def test_playback_waits_for_company(self) -> None:
+        stream = self.board()
+        self.out.send(m.Playback(1, m.PlaybackState.STARTED))
+        self.assertEqual(stream.written, [])
+        self.assertEqual(self.story(stream), "t1")
+
+    def test_a_message_that_is_too_large(self) -> None:
+        stream = self.board()
+        size = len(self.out.item(self.outbox, m.Chat("hello"), 1))
+        for room, story, refusals in ((size, "t1", []), (size - 1, "", ["too_large"])):
+            self.outbox.max_item_bytes = room
+            self.texts(1)
+            self.assertEqual((self.story(stream), self.owner.refusals), (story, refusals))
+        self.assertEqual(self.out.drops, {"too_large": 1})
+
+    def test_alone_an_item_says_everything(self) -> None:
+        stream = self.board(batching=False)
+        self.clock.advance(12.5)
+        self.assertEqual(self.ends.wall_ms, 12500)
+        self.texts(1)
+        (item,) = (UP.item.FromString(item) for item in stream.written)
+        self.assertEqual((item.message_id, item.device_id), ("s1-1", "d1"))
+        self.assertEqual(item.timestamp, 12500)
+
+
+class StreamTests(OutgoingCase):
+    def test_without_a_stream(self) -> None:
+        self.texts(1)
+        self.out.send_waiting()
+        self.assertEqual((self.owner.introduced, self.out.last), ([], 1))
+
+    def test_not_where_the_session_is_not_known(self) -> None:
+        self.owner.known = False
+        self.texts(1)
+        stream = self.board()
+        self.assertEqual((self.story(stream), self.out.last, self.out.sequence), ("", 1, 0))
+
+    def test_a_new_stream_hears_of_the_session_first(self) -> None:
+        old = self.board()
+        self.texts(1)
+        self.story(old)
+        new, outbox = self.stream()
+        self.out.board(outbox)
+        self.texts(1)
+        self.assertEqual((self.story(new), len(self.owner.introduced)), ("", 1))
+        outbox.release()
+        self.assertEqual((self.story(new), len(self.owner.introduced)), ("t1 t2", 2))
+        self.assertEqual(self.story(old), "")
+
+    def test_a_stream_that_is_gone(self) -> None:
+        stream = self.board()
+        self.out.unboard()
+        self.texts(1)
+        self.out.acknowledged(0, 100)
+        self.assertEqual(self.story(stream), "")
+
+
+class EndTests(OutgoingCase):
+    """The owner hears nothing of a session that has ended."""
+
+    def test_closed_at_once(self) -> None:
+        stream = self.board(credit=4)
+        self.audio(3)
+        self.out.close(CLOSE)
+        self.out.free()
+        self.assertEqual((self.owner.holds, self.story(stream)), ([True], "a1 a2 a3 t4"))
+
+    def test_closed_behind_what_waits(self) -> None:
+        self.audio(3)
+        self.out.close(CLOSE)
+        stream = self.board(credit=4)
+        self.out.free()
+        self.assertEqual((self.owner.holds, self.story(stream)), ([True], "a1 a2 a3 t4"))
+
+    def test_forgotten(self) -> None:
+        self.board(credit=4)
+        self.audio(3)
+        self.out.unboard()
+        self.texts(2)
+        self.assertGreater(self.bounds.room.octets, 0)
+        self.out.forget()
+        self.assertEqual((self.bounds.room.octets, self.out.last), (0, 3))
+        self.out.free()
+        self.assertEqual(self.owner.holds, [True])
+        self.assertEqual(self.story(self.board()), "")
