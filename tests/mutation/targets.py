@@ -33,12 +33,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.im.turncontrol": ("test_turncontrol",),
     "xiaozhi.im.departure": ("test_departure",),
     "xiaozhi.im.delivery": ("test_im_delivery", "test_im_link", "test_im_limits"),
-    "xiaozhi.ai.session": (
-        "test_ai_talks",
-        "test_ai_turn",
-        "test_interruptions",
-        "test_conversation",
-    ),
+    "xiaozhi.ai.session": ("test_ai_session", "test_interruptions"),
     "xiaozhi.ai.turn": ("test_turn_course", *_TURNS, "test_interruptions"),
     "xiaozhi.ai.speaking.speech": ("test_ai_speech", *_TURNS[2:], "test_ai_turn"),
     "xiaozhi.ai.hearing.endpointer": ("test_ai_endpointer", "test_conversation_interrupted"),
