@@ -26,6 +26,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.im.link": (
         "test_link_account",
         "test_im_link",
+        "test_departure",
         "test_letting_go",
         "test_outage_alerts",
     ),
@@ -34,7 +35,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.im.departure": ("test_departure",),
     "xiaozhi.im.delivery": ("test_im_delivery", "test_im_link", "test_im_limits"),
     "xiaozhi.ai.session": ("test_ai_session", "test_interruptions"),
-    "xiaozhi.ai.turn": ("test_turn_course", *_TURNS, "test_interruptions"),
+    "xiaozhi.ai.turn": ("test_turn_course", *_TURNS),
     "xiaozhi.ai.speaking.speech": ("test_ai_speech", *_TURNS[2:], "test_ai_turn"),
     "xiaozhi.ai.hearing.endpointer": ("test_ai_endpointer", "test_conversation_interrupted"),
     "xiaozhi.providers.failover": ("test_failover", "test_failover_talk", "test_breaker"),

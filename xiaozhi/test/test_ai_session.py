@@ -304,7 +304,7 @@ class EndTests(SessionCase):
         self.assertEqual(self.edge.ended, ("draining", ""))
 
     # Settings; whether sound goes on coming; what is said, and how it ends.
-    QUIET = (
+    QUIET: tuple[tuple[str, IdleSettings, bool, list[str]], ...] = (
         ("an open microphone", IdleSettings(no_speech=10), True, ["Goodbye for now."]),
         ("a device that sends nothing", IdleSettings(no_speech=10), False, []),
         ("no farewell", IdleSettings(no_speech=10, farewell=False), True, []),

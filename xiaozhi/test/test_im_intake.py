@@ -139,3 +139,27 @@ class IntakeTests(SynchronousTestCase):
         self.session.events.received(m.Tts(m.TtsState.START, turn=7))
         self.say(PRESS)
         self.assertEqual(self.session.sent[-1].turn, 7)
+
+    # What comes after a press over an answer; whether the stop of that answer, which waits
+    # for the button, is sent then.
+    LETS_GO = (
+        ("the release", RELEASE, True),
+        ("a start without the button", AUTO, True),
+        ("an abort", ABORT, True),
+        ("words", CHAT, True),
+        ("a wake word", WAKE, True),
+        ("a picture", IMAGE, True),
+        ("another press", PRESS, False),
+        ("a tool's answer", MCP, False),
+        ("something unknown", {"type": "other"}, False),
+    )
+
+    def test_which_message_tells_that_the_button_is_not_pressed(self) -> None:
+        for name, message, lets_go in self.LETS_GO:
+            self.setUp()
+            self.session.events.received(m.Tts(m.TtsState.START, turn=1))
+            self.say(PRESS)
+            self.transport.sent.clear()
+            self.say(message)
+            stops = [each for each in self.transport.texts() if isinstance(each, m.Tts)]
+            self.assertEqual([each.state for each in stops], [m.TtsState.STOP] * lets_go, name)

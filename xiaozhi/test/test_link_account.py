@@ -109,8 +109,8 @@ class CountTests(LinkCase):
         self.start(EdgeSettings(limits=LimitSettings(malformed_in_a_row=3)))
         self.greet()
         for _ in range(3):
-            self.link.text_received("{")
-            self.link.text_received("{")
+            for _ in range(3):
+                self.link.text_received("{")
             self.link.binary_received(PACKET)
         self.assertIsNone(self.transport.closed)
 

@@ -8,18 +8,20 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.settings import TurnSettings
 from xiaozhi.ai.speaking.speech import Speech
 from xiaozhi.ai.texts import text
+from xiaozhi.ai.thinking.tools import Toolbox
 from xiaozhi.ai.timeline import Overheard, Timeline
 from xiaozhi.ai.turn import Turn
 from xiaozhi.errors import ProviderError
-from xiaozhi.test.test_ai_turn import Hesitant
+from xiaozhi.test.test_ai_turn import Hesitant, Tool
 from xiaozhi.testing.parts import conversing, scripted
-from xiaozhi.values import Delta, TextDelta, Transcript
+from xiaozhi.values import Delta, TextDelta, ToolCall, Transcript
 from xiaozhi.wire import messages as m
 
 APOLOGY, WAITING = text("apology", "en"), text("waiting", "en")
@@ -216,9 +218,9 @@ class LateTests(TurnCase):
         for before, after in self.PAUSES:
             self.answers(TextDelta("It is noon."), playback=4.0)
             began = self.clock.seconds()
-            answer = self.ask()
             if before:
                 self.turn.wait(before)
+            answer = self.ask()
             self.run_for(0.01)
             while "stop" not in self.story():
                 self.run_for(0.01)
@@ -277,6 +279,12 @@ class EchoTests(TurnCase):
         answer = self.hear(fail(DOWN), spoken=True, after=1.0)
         self.run_for(2)
         self.assertTrue(self.finished(answer))
+
+    def test_what_we_say_by_ourselves_is_known(self) -> None:
+        answer = Deferred.fromCoroutine(self.turn.bid_farewell())
+        self.run_for(2)
+        self.finished(answer)
+        self.assertFalse(self.mind.echo.understood(text("farewell", "en"), 1.0))
 
     def test_the_sound_of_an_alert_is_one_of_ours(self) -> None:
         down = scripted(self.clock, tts={"fail": "down"}).tts
@@ -379,3 +387,132 @@ class BridgeTests(TurnCase):
             self.run_for(after)
             heard.errback(DOWN)
             self.assertEqual(asked, [at_once], after)
+
+    def test_words_over_an_answer_wait_for_one_too(self) -> None:
+        self.answers(ends=False, first_token=60.0)
+        self.keep("waiting")
+        over = Overheard(Transcript("and now"), 99.0, 99.5, "", "")
+        Deferred.fromCoroutine(self.turn.answer_overheard(over))
+        self.run_for(3.1)
+        self.assertEqual(self.story()[-1], WAITING)
+
+    def test_a_slow_tool_is_not_bridged_as_well(self) -> None:
+        self.answers(ToolCall("1", "first", "{}"), bridge=1.0, tool=10.0)
+        never: Deferred[str] = Deferred()
+        self.mind = replace(self.mind, toolbox=Toolbox((Tool("first", never),)))
+        self.keep("waiting")
+        self.another()
+        answer = self.ask()
+        self.run_for(5)
+        told = ["heard what time is it", "start", WAITING]
+        self.assertEqual(self.story(), told)
+        answer.cancel()
+        self.failureResultOf(answer)
+
+    def test_an_apology_after_it(self) -> None:
+        self.answers(ends=False, bridge=1.0, first_token=2.0)
+        self.keep("waiting", "apology")
+        answer = self.ask()
+        self.run_for(4)
+        said = [each for each in self.story() if each in (WAITING, APOLOGY)]
+        self.assertEqual(said, [WAITING, APOLOGY])
+        self.assertTrue(self.finished(answer))
+
+    def test_the_answer_waits_for_its_end(self) -> None:
+        """Which the edge holds back; it is in the language of the answer."""
+        self.keep("waiting")
+        self.mouth.gate.close()
+        heard: Deferred[Transcript] = Deferred()
+        answer = self.hear(heard, spoken=True)
+        self.run_for(3.1)
+        heard.callback(Transcript("what time is it"))
+        self.run_for(1)
+        self.assertEqual(self.story()[:2], ["start", WAITING])
+        self.mouth.gate.open()
+        self.run_for(3)
+        said = [each for each in self.story() if each in (WAITING, "It is noon.", "stop")]
+        self.assertEqual(said, [WAITING, "It is noon.", "stop"])
+        # Both whole: 60 ms a character, and the pauses.
+        packets = sum(isinstance(each, m.Audio) for each in self.sent)
+        self.assertGreaterEqual(packets, len(WAITING) + len("It is noon."))
+        self.assertTrue(self.finished(answer))
+
+
+class EndTests(TurnCase):
+    """Nothing of a turn comes after its end."""
+
+    def test_what_the_edge_holds_back(self) -> None:
+        self.answers(TextDelta("It is noon. And more "), ends=False)
+        self.mouth.gate.close()
+        answer = self.ask()
+        self.run_for(1)
+        answer.cancel()
+        self.failureResultOf(answer)
+        sent = len(self.sent)
+        self.mouth.gate.open()
+        self.run_for(2)
+        self.assertEqual(self.sent[sent:], [])
+
+    def test_no_flush_of_what_the_device_has_ended(self) -> None:
+        self.answers(TextDelta("It is noon. And more "), ends=False)
+        answer = self.ask()
+        self.run_for(1)
+        self.turn.playback(m.Playback(1, m.PlaybackState.FLUSHED, 100))
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.assertNotIn("Flush", self.story())
+
+    def test_an_apology_takes_the_place_of_what_was_begun(self) -> None:
+        self.answers(TextDelta("It is noon. And more "), ends=False, next_token=1.0)
+        self.keep("apology")
+        self.mouth.gate.close()
+        self.ask()
+        self.run_for(2)
+        self.mouth.gate.open()
+        self.run_for(5)
+        said = [each.text for each in self.sent if isinstance(each, m.Tts) and each.text]
+        self.assertEqual(said[-1], APOLOGY)
+        begun = max(
+            at for at, each in enumerate(self.sent) if isinstance(each, m.Tts) and each.text
+        )
+        before = sum(isinstance(each, m.Audio) for each in self.sent[:begun])
+        self.assertLessEqual(before, 1)
+
+    def test_an_apology_in_the_language_of_the_question(self) -> None:
+        self.answers(ends=False, first_token=1.0)
+        self.ask("现在几点")
+        self.run_for(3)
+        self.assertIn(text("apology", "zh"), self.story())
+
+    def test_a_failure_is_logged(self) -> None:
+        with capturedLogs() as captured:
+            answer = self.hear(fail(DOWN), spoken=True)
+            self.run_for(3)
+        self.finished(answer)
+        failed = [each for each in captured if each["log_level"] is LogLevel.error]
+        self.assertEqual([(each["turn"], str(each["error"])) for each in failed], [(1, str(DOWN))])
+
+    # How it begins; the language of the talk after it.
+    LANGUAGES: tuple[tuple[str, tuple[Any, ...]], ...] = (
+        ("recite", ("这是什么", Deferred())),
+        ("greet", ("你好", "我在这里。")),
+        ("announce", ("晚饭好了。",)),
+    )
+
+    def test_the_language_of_what_is_shown_or_said(self) -> None:
+        for name, words in self.LANGUAGES:
+            self.setUp()
+            begin: Any = getattr(self.turn, name)
+            Deferred.fromCoroutine(begin(*words)).addErrback(lambda _: None)
+            self.assertEqual(self.mind.talk.current.split("-")[0], "zh", name)
+
+    def test_no_answer_that_is_cut(self) -> None:
+        self.answers(TextDelta(" "))
+        answer = self.ask()
+        self.turn.playback(m.Playback(1, m.PlaybackState.STARTED))
+        self.clock.advance(0.6)
+        answer.cancel()
+        self.failureResultOf(answer)
+        self.mind.dialogue.played(1, 600)
+        told = self.mind.dialogue.entries()[-1].text
+        self.assertTrue(told.startswith("I have") and told.endswith("[interrupted]"), told)
