@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from xiaozhi.ai.counts import AiCounts
 from xiaozhi.ai.settings import TurnSettings
@@ -19,6 +20,7 @@ from xiaozhi.ai.thinking.tools import Toolbox
 from xiaozhi.ai.timeline import Overheard, Timeline
 from xiaozhi.ai.turn import Turn
 from xiaozhi.errors import ProviderError
+from xiaozhi.interfaces import ISynthesizer
 from xiaozhi.test.test_ai_turn import Hesitant, Tool
 from xiaozhi.testing.parts import conversing, scripted
 from xiaozhi.values import Delta, TextDelta, ToolCall, Transcript
@@ -220,7 +222,11 @@ class LateTests(TurnCase):
             began = self.clock.seconds()
             if before:
                 self.turn.wait(before)
+            # The first of it may come late.
+            self.mouth.gate.close()
             answer = self.ask()
+            self.run_for(0.5)
+            self.mouth.gate.open()
             self.run_for(0.01)
             while "stop" not in self.story():
                 self.run_for(0.01)
@@ -417,6 +423,34 @@ class BridgeTests(TurnCase):
         said = [each for each in self.story() if each in (WAITING, APOLOGY)]
         self.assertEqual(said, [WAITING, APOLOGY])
         self.assertTrue(self.finished(answer))
+
+    def test_the_answer_is_spoken_in_its_own_language(self) -> None:
+        """Though the phrase was in that of the talk before."""
+        asked: list[tuple[str, str]] = []
+        tone = self.mouth.synthesizer
+
+        @implementer(ISynthesizer)
+        class Linguist:
+            sound = tone.sound
+
+            def synthesize(self, text: str, language: str) -> AsyncGenerator[Any, None]:
+                asked.append((text, language))
+                return tone.synthesize(text, language)
+
+            def close(self) -> Deferred[None]:
+                return tone.close()
+
+        self.answers(TextDelta("现在中午。"))
+        self.mouth = replace(self.mouth, synthesizer=Linguist())
+        self.keep("waiting")
+        asked.clear()
+        self.another()
+        heard: Deferred[Transcript] = Deferred()
+        self.hear(heard, spoken=True)
+        self.run_for(3.1)
+        heard.callback(Transcript("现在几点"))
+        self.run_for(3)
+        self.assertEqual([(text, language[:2]) for text, language in asked], [("现在中午。", "zh")])
 
     def test_the_answer_waits_for_its_end(self) -> None:
         """Which the edge holds back; it is in the language of the answer."""
