@@ -10,6 +10,7 @@ from http import HTTPStatus
 import msgspec
 
 from xiaozhi.errors import AuthError
+from xiaozhi.im.languages import preferred
 
 # Columns of the session log have 255 characters.
 _LONGEST_ID = 255
@@ -42,6 +43,7 @@ class Credentials:
     :ivar framing: the ``Protocol-Version`` header, 0 if there is none.
     :ivar host: by which the device knows us, without a port; empty if it did not
         say, or nothing that could stand in an address.
+    :ivar language: that it prefers, see :func:`~xiaozhi.im.languages.preferred`.
     """
 
     token: str | None
@@ -49,6 +51,7 @@ class Credentials:
     client_id: str
     framing: int
     host: str = ""
+    language: str = ""
 
     def __repr__(self) -> str:
         return f"<Credentials of {self.device_id!r}>"
@@ -74,7 +77,8 @@ def credentials(headers: Mapping[str, str], query: Mapping[str, Sequence[str]]) 
     # Firmware leaves the port out, others do not (§1.2).
     host = headers.get("host", "").strip().partition(":")[0]
     host = host if _HOST.fullmatch(host) else ""
-    return Credentials(token or None, device_id, client_id, framing, host)
+    language = preferred(headers.get("accept-language", ""))
+    return Credentials(token or None, device_id, client_id, framing, host, language)
 
 
 def _first(headers: Mapping[str, str], asked: Mapping[str, str], keys: Sequence[str]) -> str:

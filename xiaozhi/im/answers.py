@@ -57,7 +57,7 @@ class Answers:
     :ivar asked: what the device has asked and been given no answer to yet.
     :ivar question: what the AI understood and has said nothing about yet: asked again
         if it is lost.
-    :ivar language: of the talk, as the AI has told it; BCP 47.
+    :ivar language: of the talk, as the AI has told it, before that a guess; BCP 47.
     :ivar outage: the AI's present absence, if it is away.
     :ivar over: the link has come to its end; nothing is passed on any more.
     """
@@ -89,7 +89,9 @@ class Answers:
         down: Delivery,
         vigil: Vigil,
         record: Record,
+        language: str = "",
     ) -> None:
+        """:param language: that the device prefers, BCP 47; empty: it has not said."""
         self._link: Departing = link
         self._edge = edge
         self._transport = transport
@@ -100,7 +102,7 @@ class Answers:
         self.question = ""
         self.outage: Outage | None = None
         self.over = False
-        self.language = edge.languages.of(link.device.device_id)
+        self.language = edge.languages.of(link.device.device_id, language)
         # The messages that asked, as long as there is no answer.
         self._messages: tuple[m.Uplink, ...] = ()
         # A question that is asked again, and that the device has been shown.

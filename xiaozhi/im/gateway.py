@@ -133,16 +133,21 @@ class Gateway:
         return device
 
     def connect(
-        self, transport: IDeviceTransport, device: Device, framing: int, host: str = ""
+        self,
+        transport: IDeviceTransport,
+        device: Device,
+        framing: int,
+        host: str = "",
+        language: str = "",
     ) -> DeviceLink:
         """A device's socket is open; :meth:`socket_gone` must follow some day.
 
-        :param framing: and ``host``: see :class:`Credentials`.
+        :param framing: and ``host``, ``language``: see :class:`Credentials`.
         """
         former = self._by_device.get(device.device_id)
         if former is not None:
             former.replaced()
-        link = self._make_link(self.edge, self, transport, device, framing, host)
+        link = self._make_link(self.edge, self, transport, device, framing, host, language)
         self._by_device[device.device_id] = self._by_session[link.session_id] = link
         link.connected()
         # Not earlier: a connection that fails here is never told of as gone.

@@ -89,10 +89,12 @@ class DeviceLink:
         device: m.Device,
         announced_framing: int = 0,
         host: str = "",
+        language: str = "",
     ) -> None:
         """
         :param announced_framing: the ``Protocol-Version`` header, 0 if there was none.
         :param host: by which the device knows us.
+        :param language: that it prefers, BCP 47; empty: it has not said.
         """
         self._edge = edge
         self._owner = owner
@@ -112,7 +114,9 @@ class DeviceLink:
         stays = device.device_id in edge.settings.link.keep
         keep = self._keep if stays else None
         self._vigil = Vigil(edge, transport, self._down, self._shut, self._touch, keep)
-        self._answers = Answers(self, edge, transport, self._down, self._vigil, self._record)
+        self._answers = Answers(
+            self, edge, transport, self._down, self._vigil, self._record, language
+        )
         self._intake = Intake(self._down, self._turns, self._answers, self._record)
         self._departure = Departure(self._down, self._answers, self._turns, self.go_away)
         self._early = 0

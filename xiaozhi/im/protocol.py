@@ -89,7 +89,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     transport: Any
     _device: Device | None = None
     _framing = 0
-    _host = ""
+    _host = _language = ""
     _link: DeviceLink | None = None
     _refusal: tuple[str, str] | None = None
     _drop_tick: int | None = None
@@ -115,6 +115,7 @@ class DeviceProtocol(WebSocketServerProtocol):
             offered = credentials(request.headers, request.params)
             self._device = self.factory.gateway.admit(offered)
             self._framing, self._host = offered.framing, offered.host
+            self._language = offered.language
         except (AuthError, Refusal) as refusal:
             self._refusal = (refusal.code, refusal.message)
             raise ConnectionDeny(refusal.status, refusal.code) from None
@@ -156,7 +157,9 @@ class DeviceProtocol(WebSocketServerProtocol):
         # One count for all sockets instead of twenty attributes in each.
         self.trafficStats = self.factory.traffic
         try:
-            self._link = self.factory.gateway.connect(self, device, self._framing, self._host)
+            self._link = self.factory.gateway.connect(
+                self, device, self._framing, self._host, self._language
+            )
             self.transport.registerProducer(self, True)
         except Exception:
             self._broken(device.device_id)

@@ -248,9 +248,9 @@ class RecordedLink(DeviceLink):
 
     def __init__(self, recording: Recording, *args: Any) -> None:
         """:param args: of :class:`DeviceLink`."""
-        edge, owner, transport, device, framing, host = args
+        edge, owner, transport, device, framing, *told = args
         recorded = RecordedTransport(transport, recording)
-        super().__init__(edge, owner, recorded, device, framing, host)
+        super().__init__(edge, owner, recorded, device, framing, *told)
         self._recording = recording
         recording.begin(session_id=self.session_id, device_id=device.device_id, framing=framing)
 

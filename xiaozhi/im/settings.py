@@ -109,7 +109,8 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar outage_message: ``message`` of that alert, likewise.
     :ivar outage_emotion: ``emotion`` of that alert (§4.2).
     :ivar language: BCP 47, of what is shown before the AI service has told the
-        language of the device's talk; the same as its ``session.dialogue.language``.
+        language of the device's talk, if its ``Accept-Language`` does not
+        help; the same as its ``session.dialogue.language``.
     :ivar alert_sound: sound of a device's microphone that is not listened to after an
         alert, which plays a sound of its own (§4.2); 0: all is listened to.
     :ivar downlink_sample_rate: Hz, told to devices in the hello.

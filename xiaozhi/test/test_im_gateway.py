@@ -227,6 +227,17 @@ class HandshakeTests(PortCase):
             self.greet(FIRMWARE.replace(b"voice.example.org", host))
             self.assertEqual(self.bridge.sessions[-1].opening.host, known)
 
+    def test_the_language_it_prefers(self) -> None:
+        for header, language in (
+            (b"Accept-Language: zh-CN\r\n", "zh-CN"),
+            (b"accept-language: fi, de;q=0.7\r\n", "de"),
+            (b"", "en"),
+        ):
+            wire = self.greet(FIRMWARE.replace(b"Device-Id", header + b"Device-Id", 1))
+            assert isinstance(wire.protocol, DeviceProtocol)
+            assert wire.protocol._link is not None
+            self.assertEqual(wire.protocol._link._answers.language, language)
+
     def test_no_door_stays_behind(self) -> None:
         wire = self.connect()
         self.assertIsInstance(wire.protocol, DeviceProtocol)
