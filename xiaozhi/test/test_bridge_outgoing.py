@@ -145,15 +145,17 @@ class CreditTests(OutgoingCase):
             self.assertEqual(self.owner.holds, holds)
 
     def test_a_new_window_holds_what_is_still_kept(self) -> None:
-        for sent, holds, left in ((2, [], 2), (3, [True], 1)):
+        for sent, acknowledged, holds in ((2, 0, []), (3, 0, [True]), (7, 5, []), (7, 4, [True])):
             self.setUp()
             self.story(self.board(credit=16))
             self.audio(sent)
+            self.out.acknowledged(acknowledged, 0)
             again = self.board(credit=4)
             self.assertEqual(self.owner.holds, holds)
             # Once more what is kept, and what is left of the window.
             self.audio(4)
-            self.assertEqual(len(self.story(again).split()), sent + left)
+            numbers = range(acknowledged + 1, acknowledged + 5)
+            self.assertEqual(self.story(again), " ".join(f"a{number}" for number in numbers))
 
     def test_nobody_limits(self) -> None:
         self.board(credit=4)
@@ -175,12 +177,13 @@ class WaitingTests(OutgoingCase):
         stream = self.board()
         self.assertEqual(self.owner.backlogs, [False])
         stream.full = True
-        self.texts(3)
-        self.assertEqual(self.owner.backlogs, [False, True], "the first was taken")
+        for count, told in ((1, [False]), (1, [False, True]), (2, [False, True])):
+            self.texts(count)
+            self.assertEqual(self.owner.backlogs, told)
         stream.full = False
         self.outbox.writable()
         self.assertEqual(self.owner.backlogs, [False, True, False])
-        self.assertEqual(self.story(stream), "t1 t2 t3")
+        self.assertEqual(self.story(stream), "t1 t2 t3 t4")
 
     def test_overflow_is_told_once_per_outage(self) -> None:
         for outage in (1, 2):
