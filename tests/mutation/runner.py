@@ -34,7 +34,7 @@ from tests.mutation.operators import Mutation, code_of, mutations
 _PATIENCE, _SLOWER = 2.0, 5
 _WAIT = 60
 # Tests that a mutant may need; one that only the next would notice counts as survivor.
-_MOST_TESTS = 60
+_MOST_TESTS = 150
 _MEMORY = 4 << 30
 _SURVIVED, _KILLED = 0, 1
 

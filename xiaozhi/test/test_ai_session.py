@@ -342,3 +342,73 @@ class EndTests(SessionCase):
         self.speak(SPEECH * 4, silence=0)
         self.assertIsNone(self.edge.ended)
         self.assertEqual(self.edge.sentences(), [])
+
+
+class PartsTests(SessionCase):
+    """What a session tells its parts, and what it leaves behind."""
+
+    def test_a_pong_tells_the_time_in_ms(self) -> None:
+        self.begin()
+        self.stage.run(2.5)
+        self.hear(m.Ping())
+        (pong,) = [each for each in self.edge.sent if isinstance(each, m.Pong)]
+        self.assertEqual(pong.timestamp, int(self.stage.assistant.seconds() * 1000))
+
+    # A picture's text and data; what is shown of the question, the sentences, errors.
+    PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes([0, 0, 0, 8, 0, 0, 0, 8]) + bytes(9)
+    PICTURES: tuple[tuple[str, bytes, list[str]], ...] = (
+        ("What is it?", PNG, ["heard What is it?", "start", "A square.", "stop"]),
+        ("", PNG, ["heard What is in the picture?", "start", "A square.", "stop"]),
+        ("What is it?", b"no picture", ["Error"]),
+    )
+
+    def test_pictures(self) -> None:
+        for words, data, told in self.PICTURES:
+            self.begin(vlllm={"answers": ("A square.",)})
+            self.say(m.Image(data=data, text=words))
+            self.run_for(2)
+            self.assertEqual(self.edge.told(), told, words)
+
+    # What happens 4 s before the session would end for want of a word; whether it ends.
+    IDLE: tuple[tuple[str, tuple[m.Uplink, ...], bool], ...] = (
+        ("nothing", (), True),
+        ("a press", (PRESS,), False),
+        ("a recording without a voice", (m.Audio(b""),), False),
+        ("an answer that is played for long", (GO,), False),
+    )
+
+    def test_idle(self) -> None:
+        for name, messages, ends in self.IDLE:
+            self.begin(session=SessionSettings(idle=IdleSettings(no_speech=4, farewell=False)))
+            self.edge.slow = True
+            self.say(AUTO, *messages)
+            self.run_for(5)
+            self.assertEqual(self.edge.ended is not None, ends, name)
+
+    def test_a_session_that_is_over_holds_nothing(self) -> None:
+        self.begin()
+        counts = self.stage.assistant.counts
+        bad = counts.bad_packets
+        self.say(AUTO, m.Audio(b"\xff\xff\xff"), m.Audio(b"\xff\xff\xff"))
+        self.session.closed("", "")
+        self.assertEqual(counts.bad_packets - bad, 2)
+        self.assertTrue(hasattr(self.session, "_floor"))
+        self.run_for(0.01)
+        self.assertFalse(hasattr(self.session, "_floor"))
+        self.assertEqual(self.edge.told(), [])
+
+    def test_announcements_that_are_cut_are_said_again(self) -> None:
+        cuts: tuple[tuple[str, m.Uplink], ...] = (
+            ("an abort", m.Abort()),
+            ("a start that interrupts", m.Listen(START, m.ListenMode.AUTO, turn=1)),
+            ("a wake word", WAKE),
+        )
+        for name, cut in cuts:
+            self.begin()
+            self.edge.slow = True
+            self.say(AUTO, m.Say("Dinner."))
+            self.run_for(1)
+            self.assertEqual(self.edge.sentences(), ["Dinner."], name)
+            self.say(cut)
+            self.speak(b"", silence=15)
+            self.assertEqual(self.edge.sentences()[:2], ["Dinner.", "Dinner."], name)
