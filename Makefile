@@ -52,15 +52,15 @@ $(VENV)/.dev: setup.cfg | $(BIN)/python
 	@touch $(VENV)/.offline $@
 
 run: $(VENV)/.offline
-	@$(BIN)/python -m xiaozhi.run run
+	@$(BIN)/python -m xiaozhi.cli.run run
 
 demo: $(VENV)/.offline
-	@$(BIN)/python -m xiaozhi.run demo $(SAY)
+	@$(BIN)/python -m xiaozhi.cli.run demo $(SAY)
 
 AI ?= etc/ai.yaml
 ONLY ?=
 eval: $(VENV)/.offline
-	@$(BIN)/python -m xiaozhi.run --ai-config $(AI) with -- \
+	@$(BIN)/python -m xiaozhi.cli.run --ai-config $(AI) with -- \
 		python -m tests.evaluate --ota {ota} --only=$(ONLY)
 
 static: $(VENV)/.dev

@@ -22,9 +22,9 @@ from benchmarks.commands import obey
 from benchmarks.frames import FRAME_SECONDS
 from benchmarks.near_side import packets
 from benchmarks.voice import quiet, voice
-from xiaozhi.ai.settings import SpeechSettings
-from xiaozhi.ai.speaking.sentences import SentenceSplitter
-from xiaozhi.providers.doubles import ToneSettings, ToneSynthesizer
+from xiaozhi.agents.settings import SpeechSettings
+from xiaozhi.ai.speech.sentences import SentenceSplitter
+from xiaozhi.providers.doubles.doubles import ToneSettings, ToneSynthesizer
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from benchmarks.process import Helper, Process
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 
 _READY_WITHIN = 20.0
 

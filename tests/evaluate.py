@@ -22,14 +22,14 @@ from twisted.internet.task import deferLater, react
 
 from tests import scripted
 from tests.scripted import BadDialogue, Dialogue, Expected, Outcome, Step, failures
+from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.device import events as e
-from xiaozhi.device.answer import Answer
+from xiaozhi.device.answer import AnswerReport
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.machine import Settings
+from xiaozhi.device.machine import MachineSettings
 from xiaozhi.device.voice import Voice, thread_offload
-from xiaozhi.errors import XiaozhiError
 
 _PATIENCE = 90.0  # seconds for one answer
 
@@ -44,7 +44,7 @@ class Performance:
         self._voice = voice
         self._ota = ota
         self._events: list[e.Event] = []
-        settings = replace(Settings(), mode=dialogue.listen_mode)
+        settings = replace(MachineSettings(), mode=dialogue.listen_mode)
         # Nobody has talked with it before.
         address = ":".join(["02", *(f"{octet:02x}" for octet in os.urandom(5))])
         identity = Identity(address, str(uuid4()))
@@ -108,12 +108,12 @@ class Performance:
                 problems += self._compared(step.interrupt.expect, over, alerts)
         return problems + self._compared(step.expect, await doing, alerts)
 
-    async def _begun(self, said: str, typed: str) -> Deferred[Answer]:
+    async def _begun(self, said: str, typed: str) -> Deferred[AnswerReport]:
         if said:
             return self._device.say(await self._voice.of_text(said), _PATIENCE)
         return self._device.text(typed, _PATIENCE)
 
-    def _compared(self, expected: Expected, answer: Answer, alerts: int) -> list[str]:
+    def _compared(self, expected: Expected, answer: AnswerReport, alerts: int) -> list[str]:
         if answer.first_audio_latency is not None:
             self.latencies.append(answer.first_audio_latency)
         # Which functions of the server were called cannot be seen from here.

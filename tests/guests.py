@@ -16,7 +16,7 @@ from tests.services import DOUBLES, Pair
 from xiaozhi.device import events as e
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.identity import Identity, numbered
-from xiaozhi.device.machine import Settings
+from xiaozhi.device.machine import MachineSettings
 
 T = TypeVar("T")
 
@@ -58,7 +58,9 @@ class Guest:
     def __init__(self, identity: Identity, **settings: Any) -> None:
         self.events: list[e.Event] = []
         self.identity = identity
-        self.device = SoftDevice(reactor, Settings(**settings), identity, watch=self.events.append)
+        self.device = SoftDevice(
+            reactor, MachineSettings(**settings), identity, watch=self.events.append
+        )
 
     def seen(self, kind: type[T]) -> list[T]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from xiaozhi.device.answer import Answer
+from xiaozhi.device.answer import AnswerReport
 from xiaozhi.wire.messages import ListenMode
 
 DIRECTORY = Path(__file__).parent / "dialogues"
@@ -162,7 +162,7 @@ class Outcome:
     :ivar alerts: how often the device was alerted.
     """
 
-    answer: Answer
+    answer: AnswerReport
     tools: tuple[str, ...] | None
     alerts: int
 
@@ -226,5 +226,5 @@ def _is_pattern(wanted: str) -> bool:
     return len(wanted) > 1 and wanted[0] == wanted[-1] == "/"
 
 
-def _names(answer: Answer) -> tuple[str, ...]:
+def _names(answer: AnswerReport) -> tuple[str, ...]:
     return tuple(tool.name for tool in answer.tools)

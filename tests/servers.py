@@ -28,7 +28,7 @@ from typing import IO
 
 import psycopg2
 
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 
 _READY_WITHIN = 30.0
 _GONE_WITHIN = 10.0

@@ -28,8 +28,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import Endpoint
-from xiaozhi.listening import free_port
+from xiaozhi.device.ota import DeviceEndpoint
+from xiaozhi.runtime.listening import free_port
 from xiaozhi.wire.messages import Device
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -307,13 +307,13 @@ class Pair:
         device = Device(device_id=device_id, client_id=client_id, user_id="tester")
         return tokens.issue(device, scope, 3600)
 
-    def endpoint(self, identity: Identity, port: int = 0, framing: int = 1) -> Endpoint:
+    def endpoint(self, identity: Identity, port: int = 0, framing: int = 1) -> DeviceEndpoint:
         """Where a device connects, with its token.
 
         :param port: of another edge.
         """
         url = f"ws://127.0.0.1:{port or self.edge_port}/xiaozhi/v1/"
-        return Endpoint(url, self.token(identity.device_id), framing)
+        return DeviceEndpoint(url, self.token(identity.device_id), framing)
 
 
 _shared: dict[tuple[object, ...], Pair] = {}

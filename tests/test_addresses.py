@@ -18,10 +18,10 @@ from twisted.trial.unittest import SkipTest, TestCase
 from twisted.web.client import ResponseNeverReceived, readBody
 from zope.interface import implementer
 
-from xiaozhi.connecting import http_agent
+from xiaozhi.runtime.connecting import http_agent
 from xiaozhi.testing.certificates import Authority
-from xiaozhi.testing.vendor import ScriptedVendor
-from xiaozhi.testing.vendorbytes import whole
+from xiaozhi.testing.vendors.octets import whole
+from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
 reactor: Any = installed
 
@@ -62,7 +62,7 @@ class Resolution:
 
 
 class AddressTests(TestCase):
-    """:mod:`xiaozhi.connecting`."""
+    """:mod:`xiaozhi.runtime.connecting`."""
 
     timeout = 20
 

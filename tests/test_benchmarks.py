@@ -16,7 +16,7 @@ from benchmarks.profile import table
 from benchmarks.statistics import slope
 from benchmarks.voice import quiet, voice
 from benchmarks.watched import grown
-from xiaozhi.providers.webrtc_vad import WebrtcDetector, WebrtcSettings
+from xiaozhi.providers.offline.webrtc_vad import WebrtcDetector, WebrtcSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 _WATCHED = ("objects", "queues", "rss")

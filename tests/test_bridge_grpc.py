@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi._pb.ai_service_pb2_grpc import AIServiceStub
+from xiaozhi.base.errors import BridgeError
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.grpc_server import GrpcPort
@@ -25,9 +26,8 @@ from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.bridge.streams import IDialer, IStreamPort
-from xiaozhi.errors import BridgeError
-from xiaozhi.listening import free_port
-from xiaozhi.testing.bridge_contract import BridgeContract, Heard, Sessions, opening
+from xiaozhi.runtime.listening import free_port
+from xiaozhi.testing.contracts.bridge import BridgeContract, Heard, Sessions, opening
 from xiaozhi.wire import messages as m
 
 reactor: Any = _reactor  # it has more interfaces than its stub says

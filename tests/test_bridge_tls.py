@@ -12,6 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SkipTest, TestCase
 
 from xiaozhi.auth import read_secret
+from xiaozhi.base.errors import BridgeError
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.discovery import Discovery, reactor_resolve
 from xiaozhi.bridge.grpc_client import GrpcDialer
@@ -20,9 +21,8 @@ from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security, server_security
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ClientTls, ServerSettings, ServerTls
-from xiaozhi.errors import BridgeError
-from xiaozhi.testing.bridge_contract import Heard, Sessions, opening
 from xiaozhi.testing.certificates import Authority
+from xiaozhi.testing.contracts.bridge import Heard, Sessions, opening
 from xiaozhi.wire import messages as m
 
 reactor: Any = _reactor  # it has more interfaces than its stub says

@@ -19,7 +19,7 @@ class DemoTests(unittest.TestCase):
     def demo(self, *arguments: str) -> tuple[int, str]:
         """Run it to its end; leaves its state in trial's own directory."""
         ended = subprocess.run(
-            [sys.executable, "-m", "xiaozhi.run", "--var", str(self.var), *arguments],
+            [sys.executable, "-m", "xiaozhi.cli.run", "--var", str(self.var), *arguments],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

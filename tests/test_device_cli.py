@@ -25,8 +25,8 @@ from xiaozhi.device import cli, client
 from xiaozhi.device.camera import PICTURE
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.fleet import Fleet, stamped
-from xiaozhi.device.machine import Settings
-from xiaozhi.device.ota import Endpoint
+from xiaozhi.device.machine import MachineSettings
+from xiaozhi.device.ota import DeviceEndpoint
 from xiaozhi.wire.frames import codec
 from xiaozhi.wire.messages import Audio, ListenMode
 
@@ -379,8 +379,8 @@ class CommandLineTests(TestCase):
 
     async def test_server_closes(self) -> None:
         # A Close frame ends the talk at once; the device does not echo it.
-        device = SoftDevice(reactor, Settings(ListenMode.REALTIME))
-        await device.connect(Endpoint(self.url))
+        device = SoftDevice(reactor, MachineSettings(ListenMode.REALTIME))
+        await device.connect(DeviceEndpoint(self.url))
         gone = device.gone()
         self.factory.protocols_seen[0].sendClose(1000, "bye")
         await gone
@@ -389,7 +389,7 @@ class CommandLineTests(TestCase):
 
     async def test_fleet(self) -> None:
         self.factory.echo = True
-        fleet = Fleet(reactor, Endpoint(self.url), 5, stamped(), frame_ms=20)
+        fleet = Fleet(reactor, DeviceEndpoint(self.url), 5, stamped(), frame_ms=20)
         await fleet.connect()
         fleet.start()
         while fleet.total().sent < 40:

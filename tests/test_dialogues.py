@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import scripted
 from tests.scripted import BadDialogue, Dialogue, Expected, Outcome, Step, failures
-from xiaozhi.ai.settings import SessionSettings
+from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.device import events as e
-from xiaozhi.device.answer import Answer
+from xiaozhi.device.answer import AnswerReport
 from xiaozhi.testing.house import SPEECH, House, Visitor
 from xiaozhi.wire.messages import ListenMode
 
@@ -87,7 +87,7 @@ class Play:
         return problems + self._compared(step.expect, answer, alerts, tools)
 
     def _compared(
-        self, expected: Expected, answer: Answer, alerts: int, tools: tuple[str, ...] | None
+        self, expected: Expected, answer: AnswerReport, alerts: int, tools: tuple[str, ...] | None
     ) -> list[str]:
         new = len(self.visitor.seen(e.Alerted)) - alerts
         return list(failures(expected, Outcome(answer, tools, new)))

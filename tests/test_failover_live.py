@@ -9,7 +9,7 @@ from tests.guests import AI_SETS, IM_SETS, ServiceCase
 from tests.services import Pair, get
 from tests.test_metrics import LOGS, records, scrape
 from xiaozhi.device.events import Alerted
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 from xiaozhi.testing.house import SPEECH
 
 NOWHERE = f"http://127.0.0.1:{free_port()}/v1"

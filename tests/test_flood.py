@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.rawsocket import TEXT, RawSocket, firmware_head
 from tests.services import Pair
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 
 DEVICES = 100
 MIB = 1 << 20

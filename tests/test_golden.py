@@ -19,11 +19,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi._pb import ai_service_pb2 as pb
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire import convert
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.frames import codec
-from xiaozhi.wire.jsontext import Dialect, parse_device, parse_server, render
+from xiaozhi.wire.jsontext import JsonDialect, parse_device, parse_server, render
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = HERE / "golden"
@@ -90,7 +90,7 @@ class TextTests(SynchronousTestCase):
 
     def test_what_devices_are_sent(self) -> None:
         for case in golden("server_texts"):
-            dialect = Dialect(case["dialect"])
+            dialect = JsonDialect(case["dialect"])
             text = render(message(case["message"]), dialect, case["session_id"], case["now_ms"])
             self.assertEqual(text, case["text"])
             self.assertEqual(plain(parse_server(text)[0]), case["message"])

@@ -21,11 +21,11 @@ from xiaozhi.ai.http.edge import EdgeCheck
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.site import DeviceSite, HealthEndpoint, make_site
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
+from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IVisionModel
-from xiaozhi.test.test_pictures import jpeg
-from xiaozhi.testing.httpwire import chunk, form, request
+from xiaozhi.test.ai.test_pictures import jpeg
 from xiaozhi.testing.posting import insiders, posting
-from xiaozhi.values import Picture
+from xiaozhi.testing.vendors.httpwire import chunk, form, request
 from xiaozhi.wire.messages import Device
 
 MAC = "aa:bb:cc:dd:ee:ff"

@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SkipTest, TestCase
 
-from xiaozhi.listening import free_port, listen
+from xiaozhi.runtime.listening import free_port, listen
 
 # Of struct tcp_info; for a listening socket Linux puts the backlog's limit there.
 _SACKED = struct.Struct("=8B5I I")

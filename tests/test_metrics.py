@@ -17,7 +17,7 @@ from tests.guests import AI_SETS, IM_SETS, ServiceCase
 from tests.rawsocket import BINARY
 from tests.services import DOWN_WITHIN, ROOT, UP_WITHIN, Pair, assignments, twistd
 from xiaozhi.device import events as e
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 from xiaozhi.testing.house import SPEECH
 from xiaozhi.testing.metrics import Scraped
 from xiaozhi.wire.messages import ListenMode

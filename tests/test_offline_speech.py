@@ -19,13 +19,13 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from xiaozhi.audio import resample, rms
-from xiaozhi.errors import ProviderError
+from xiaozhi.base.errors import ProviderError
 from xiaozhi.interfaces import ISynthesizer
-from xiaozhi.providers.espeak import SAMPLE_RATE, EspeakSettings, EspeakSynthesizer
-from xiaozhi.providers.sphinx import SphinxRecognizer, SphinxSettings
-from xiaozhi.providers.webrtc_vad import WebrtcDetector, WebrtcSettings
-from xiaozhi.providers.worker import Worker
-from xiaozhi.testing.provider_contract import (
+from xiaozhi.providers.kit.process.worker import Worker
+from xiaozhi.providers.offline.espeak import SAMPLE_RATE, EspeakSettings, EspeakSynthesizer
+from xiaozhi.providers.offline.sphinx import SphinxRecognizer, SphinxSettings
+from xiaozhi.providers.offline.webrtc_vad import WebrtcDetector, WebrtcSettings
+from xiaozhi.testing.contracts.providers import (
     RecognizerContract,
     SynthesizerContract,
     VoiceActivityContract,

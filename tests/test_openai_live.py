@@ -18,20 +18,20 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from xiaozhi.errors import ProviderError
-from xiaozhi.providers.openai_audio import (
+from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.values import Picture, Role, TextDelta, ToolCall, Utterance
+from xiaozhi.providers.openai.audio import (
     OpenAISpeech,
+    OpenAISpeechSettings,
     OpenAITranscription,
-    SpeechSettings,
     TranscriptionSettings,
 )
-from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
-from xiaozhi.providers.openai_vision import OpenAIVision, VisionSettings
-from xiaozhi.testing import vendorbytes
-from xiaozhi.testing.vendor import ACCEPT, HANG_UP, NEXT, ScriptedVendor
-from xiaozhi.testing.vendorbytes import choice, frame, pieces
-from xiaozhi.testing.vendorbytes import stream as scripted
-from xiaozhi.values import Picture, Role, TextDelta, ToolCall, Utterance
+from xiaozhi.providers.openai.chat import ChatSettings, OpenAIChat
+from xiaozhi.providers.openai.vision import OpenAIVision, OpenAIVisionSettings
+from xiaozhi.testing.vendors import octets
+from xiaozhi.testing.vendors.octets import choice, frame, pieces
+from xiaozhi.testing.vendors.octets import stream as scripted
+from xiaozhi.testing.vendors.vendor import ACCEPT, HANG_UP, NEXT, ScriptedVendor
 
 ASKED = [Utterance(Role.USER, "Hi")]
 Script = Callable[[Request, bytes], Any]
@@ -232,7 +232,7 @@ class LiveTests(TestCase):
         await self.vendor.gone
 
     async def test_speech_hearing_and_sight(self) -> None:
-        speech = OpenAISpeech.make(SpeechSettings(base_url=self.url), self.runtime)
+        speech = OpenAISpeech.make(OpenAISpeechSettings(base_url=self.url), self.runtime)
         self.vendor.script = stream(b"abc\0" * 4, b"def")
         spoken = [piece async for piece in speech.synthesize("Hi.", "en")]
         self.assertEqual(spoken, [b"abc\0" * 4, b"de"])
@@ -252,7 +252,7 @@ class LiveTests(TestCase):
         self.assertEqual(received[0], b"whisper-1")
         self.assertTrue(received[1].endswith(b"\x01\x02" * 8000))
 
-        sight = OpenAIVision.make(VisionSettings(base_url=self.url, model="v"), self.runtime)
+        sight = OpenAIVision.make(OpenAIVisionSettings(base_url=self.url, model="v"), self.runtime)
         self.vendor.script = lambda request, body: (
             b'{"choices": [{"message": {"content": "%d"}}]}' % len(body)
         )
@@ -271,7 +271,7 @@ class ScriptedTests(TestCase):
         got = []
         vendor = ScriptedVendor(
             reactor,
-            scripted(*pieces(vendorbytes.event(choice({"content": "你好"}, "stop")), 3)),
+            scripted(*pieces(octets.event(choice({"content": "你好"}, "stop")), 3)),
             [ACCEPT, NEXT, frame("hi"), NEXT, HANG_UP],
         )
         port: Any = reactor.listenTCP(0, vendor, interface="127.0.0.1")

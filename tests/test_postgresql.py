@@ -14,16 +14,16 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.servers import postgres
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import ISessionStore
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 from xiaozhi.storage import devices_from_url, dialogues_from_url, store_from_url
 from xiaozhi.storage.dialects import Postgresql
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.store import SessionStore
-from xiaozhi.testing.device_contract import DeviceRegistryContract
-from xiaozhi.testing.dialogue_contract import DialogueStoreContract
-from xiaozhi.testing.store_contract import StoreContract, at, message, started
+from xiaozhi.testing.contracts.devices import DeviceRegistryContract
+from xiaozhi.testing.contracts.dialogues import DialogueStoreContract
+from xiaozhi.testing.contracts.store import StoreContract, at, message, started
 
 _ROOT = Path(__file__).parents[1]
 _NEWEST = [(len(MIGRATIONS),)]

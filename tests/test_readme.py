@@ -22,15 +22,15 @@ from cryptography.x509 import load_pem_x509_certificates
 from twisted.python.usage import Options
 from twisted.trial import unittest
 
-from xiaozhi.ai.schema import Settings as AiSettings
+from xiaozhi.ai.schema import AiSettings
 from xiaozhi.ai.tap import Options as AiOptions
 from xiaozhi.auth import read_secret
+from xiaozhi.base.ownership import Applicant, ClaimLimits, DeviceClaim, UnknownDevice
 from xiaozhi.bridge.security import client_security, server_security
-from xiaozhi.config import load
 from xiaozhi.device.cli import parser as device_parser
-from xiaozhi.im.schema import Settings as ImSettings
+from xiaozhi.im.schema import ImSettings
 from xiaozhi.im.tap import Options as ImOptions
-from xiaozhi.ownership import Applicant, Claim, ClaimLimits, Unknown
+from xiaozhi.runtime.config import load
 from xiaozhi.testing.database import memory_devices
 from xiaozhi.wire.mail import read_mail
 
@@ -228,10 +228,12 @@ class CommandTests(unittest.TestCase):
         registry.start()
         who = Applicant("aa:bb:cc:dd:ee:ff", "digest")
         found: list[object] = []
-        registry.apply(who, Unknown.ASK, ClaimLimits(), datetime.now(UTC)).addCallback(found.append)
+        registry.apply(who, UnknownDevice.ASK, ClaimLimits(), datetime.now(UTC)).addCallback(
+            found.append
+        )
         registry.stop()
         [claim] = found
-        assert isinstance(claim, Claim)
+        assert isinstance(claim, DeviceClaim)
         return claim.code
 
 

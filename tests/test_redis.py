@@ -13,18 +13,18 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.servers import RedisServer
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.values import Presence, Receipt
 from xiaozhi.cache.connection import RedisAddress
 from xiaozhi.cache.hub import RedisHub
 from xiaozhi.cache.redis import RedisPresence
 from xiaozhi.cache.redisinbox import RedisInbox
 from xiaozhi.cache.registry import NodeRegistry
 from xiaozhi.cache.settings import InboxSettings
-from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IPresence
-from xiaozhi.listening import free_port
-from xiaozhi.testing.inbox_contract import SETTINGS, InboxContract, mail
-from xiaozhi.testing.presence_contract import PresenceContract
-from xiaozhi.values import Presence, Receipt
+from xiaozhi.runtime.listening import free_port
+from xiaozhi.testing.contracts.inbox import SETTINGS, InboxContract, mail
+from xiaozhi.testing.contracts.presence import PresenceContract
 from xiaozhi.wire.mail import Mail
 
 

@@ -231,7 +231,7 @@ class AdmissionTests(RefusalCase):
             self.assert_not_shown(token)
 
     def test_a_token_by_hand_expires(self) -> None:
-        command = [sys.executable, "-m", "xiaozhi.token", "issue", "--device-id", MAC]
+        command = [sys.executable, "-m", "xiaozhi.cli.token", "issue", "--device-id", MAC]
         command += ["--ttl", "1", "--key-file", str(self.pair.state / "jwt.key")]
         made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
         self.assertEqual((made.returncode, made.stderr), (0, ""))

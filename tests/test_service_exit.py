@@ -23,9 +23,9 @@ import sys
 from twisted.application.service import Service
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from xiaozhi.config import load_mapping
-from xiaozhi.listening import Listener
-from xiaozhi.service import Program, ServiceOptions, one_line_errors
+from xiaozhi.runtime.config import load_mapping
+from xiaozhi.runtime.listening import Listener
+from xiaozhi.runtime.service import Program, ServiceOptions, one_line_errors
 
 Options = ServiceOptions
 

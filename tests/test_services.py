@@ -21,7 +21,7 @@ from xiaozhi.device import events as e
 from xiaozhi.device.ota import Flavour
 from xiaozhi.device.voice import Voice, thread_offload
 from xiaozhi.testing.house import SPEECH
-from xiaozhi.wire.jsontext import Dialect
+from xiaozhi.wire.jsontext import JsonDialect
 from xiaozhi.wire.messages import ListenMode
 
 
@@ -59,7 +59,7 @@ class TalkTests(ServiceCase, TestCase):
             self.assertEqual((answer.dropped, answer.errors), (0, ()))
             self.assertTrue(200 <= answer.audio_ms <= 500, answer.audio_ms)
         manual = mode is ListenMode.MANUAL
-        state = e.State.IDLE if manual else e.State.LISTENING
+        state = e.DeviceState.IDLE if manual else e.DeviceState.LISTENING
         self.assertEqual(guest.device.machine.state, state)
         self.assertEqual(len(guest.seen(e.ListeningStarted)), listens)
         self.assertEqual(guest.device.book.strays, 0)
@@ -96,7 +96,7 @@ class TalkTests(ServiceCase, TestCase):
         self.assertNotIn(boot.endpoint.token, self.pair.output)
 
     async def test_typed_in_the_other_dialect(self) -> None:
-        guest = await self.guest(self.pair, dialect=Dialect.ENVELOPED)
+        guest = await self.guest(self.pair, dialect=JsonDialect.ENVELOPED)
         answer = await guest.device.text("how are you")
         self.assertEqual((answer.heard, answer.text), ("how are you", "All right."))
         self.assertEqual(guest.seen(e.Trouble), [])

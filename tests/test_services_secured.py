@@ -8,7 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.rawsocket import RawSocket, firmware_head
 from tests.services import DOUBLES, Pair, get
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 from xiaozhi.testing.certificates import Authority
 
 TOKEN = "0123456789abcdef" * 2

@@ -12,10 +12,10 @@ from twisted.internet.task import react
 from twisted.trial.unittest import TestCase
 
 from xiaozhi.storage import dialogues_from_url, store_from_url
-from xiaozhi.testing.dialogue_contract import AT as TALKED
-from xiaozhi.testing.dialogue_contract import entry
-from xiaozhi.testing.store_contract import AT as LOGGED
-from xiaozhi.testing.store_contract import event, message, started
+from xiaozhi.testing.contracts.dialogues import AT as TALKED
+from xiaozhi.testing.contracts.dialogues import entry
+from xiaozhi.testing.contracts.store import AT as LOGGED
+from xiaozhi.testing.contracts.store import event, message, started
 
 ROUNDS = 10
 _ROOT = Path(__file__).parents[1]

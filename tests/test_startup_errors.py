@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.rawsocket import RawSocket, firmware_head
 from tests.services import DOUBLES, Pair, get, run_to_end
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 
 # In every key and password here; never to be shown.
 SECRET = "s3cr3t"

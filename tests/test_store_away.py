@@ -16,10 +16,10 @@ from twisted.trial.unittest import TestCase
 from tests.guests import AI_SETS, IM_SETS, Guest, ServiceCase
 from tests.servers import PostgresServer
 from tests.services import Pair, ServiceProcess, get
-from xiaozhi.im.journal import Journal
-from xiaozhi.listening import free_port
+from xiaozhi.base.values import LogDirection, SessionStatus
+from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.runtime.listening import free_port
 from xiaozhi.storage import Spool, store_from_url
-from xiaozhi.values import Direction, SessionStatus
 from xiaozhi.wire.messages import Device
 
 ORPHANS = "SELECT count(*) FROM {} WHERE session_id NOT IN (SELECT session_id FROM device_sessions)"
@@ -63,7 +63,7 @@ class Writer:
             word = str(self._number)
             self._number += 1
             self.noted[session_id].append(word)
-            self._journal.message(session_id, "stt", Direction.INBOUND, word)
+            self._journal.message(session_id, "stt", LogDirection.INBOUND, word)
         if self._number % 100 == 0:
             self._journal.event(session_id, "closed", {"code": 1000})
             self._journal.session_changed(session_id, SessionStatus.DISCONNECTED)

@@ -9,18 +9,18 @@ from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import TestCase
 
-from xiaozhi.errors import ProviderError
-from xiaozhi.providers.openai_chat import ChatSettings, OpenAIChat
-from xiaozhi.testing.vendor import ScriptedVendor
-from xiaozhi.testing.vendor_answers import BODIES, CALLS, CHUNKS, CUTS, ENDS, Row
-from xiaozhi.values import Role, TextDelta, ToolCall, ToolSpec, Utterance
+from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.values import Role, TextDelta, ToolCall, ToolSpec, Utterance
+from xiaozhi.providers.openai.chat import ChatSettings, OpenAIChat
+from xiaozhi.testing.vendors.answers import BODIES, CALLS, CHUNKS, CUTS, ENDS, Row
+from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
 ASKED = [Utterance(Role.USER, "Hi")]
 TOOLS = [ToolSpec(name, name, {"type": "object"}) for name in ("set_volume", "get_time")]
 
 
 class AnswerTests(TestCase):
-    """As :mod:`xiaozhi.test.test_vendor_answers`, but for those that take seconds."""
+    """As :mod:`xiaozhi.test.providers.test_vendor_answers`, but for those that take seconds."""
 
     timeout = 100
 

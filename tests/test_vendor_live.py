@@ -13,9 +13,9 @@ from tests.guests import AI_SETS, IM_SETS, ServiceCase
 from tests.services import Pair, get
 from xiaozhi.device.events import Alerted
 from xiaozhi.testing.house import SPEECH
-from xiaozhi.testing.vendor import ScriptedVendor
-from xiaozhi.testing.vendor_answers import HELLO, REPEAT, TEXT, call, end, plain, say
-from xiaozhi.testing.vendorbytes import DONE, event, pieces, whole
+from xiaozhi.testing.vendors.answers import HELLO, REPEAT, TEXT, call, end, plain, say
+from xiaozhi.testing.vendors.octets import DONE, event, pieces, whole
+from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
 # Each is a way to say the same.
 ANSWERS: tuple[list[Any], ...] = (

@@ -9,20 +9,20 @@ from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import TestCase
 
-from xiaozhi.errors import ProviderError
-from xiaozhi.providers.failover import Ring
-from xiaozhi.providers.failover_asr import FailoverRecognizer
-from xiaozhi.providers.failover_settings import FailoverSettings
-from xiaozhi.providers.openai_audio import (
+from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.values import SoundFormat, Transcript
+from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
+from xiaozhi.providers.kit.failover.group import FailoverGroup
+from xiaozhi.providers.kit.failover.settings import FailoverSettings
+from xiaozhi.providers.openai.audio import (
     OpenAISpeech,
+    OpenAISpeechSettings,
     OpenAITranscription,
-    SpeechSettings,
     TranscriptionSettings,
 )
-from xiaozhi.test.test_audio import cut, encoded, read, strength, tone, wav_bytes
-from xiaozhi.testing.vendor import ScriptedVendor
-from xiaozhi.testing.vendorbytes import stream, whole
-from xiaozhi.values import SoundFormat, Transcript
+from xiaozhi.test.audio.test_audio import cut, encoded, read, strength, tone, wav_bytes
+from xiaozhi.testing.vendors.octets import stream, whole
+from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
 # Half a second of 440 Hz.
 HALF = tone(0.5, 24000)
@@ -61,11 +61,13 @@ class VendorTests(TestCase):
         self.addCleanup(self.vendor.hang_up)
         host: Any = self.port.getHost()
         url = f"http://127.0.0.1:{host.port}/v1"
-        self.speech = OpenAISpeech(SpeechSettings(base_url=url), reactor)
+        self.speech = OpenAISpeech(OpenAISpeechSettings(base_url=url), reactor)
         self.addCleanup(self.speech.close)
         asr = OpenAITranscription(TranscriptionSettings(base_url=url), reactor)
         self.addCleanup(asr.close)
-        self.recognizer = FailoverRecognizer(Ring("asr", [("a", asr)], FailoverSettings(), reactor))
+        self.recognizer = FailoverRecognizer(
+            FailoverGroup("asr", [("a", asr)], FailoverSettings(), reactor)
+        )
 
     async def spoken(self) -> list[bytes | SoundFormat]:
         return [piece async for piece in self.speech.synthesize("Hello.", "en")]

@@ -24,10 +24,10 @@ from tests.faults.ledger import Ledger
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity, numbered
-from xiaozhi.device.ota import Endpoint
+from xiaozhi.device.ota import DeviceEndpoint
 from xiaozhi.device.socket import FirmwareSocket, open_socket
 from xiaozhi.wire import messages as m
-from xiaozhi.wire.jsontext import Dialect, parse_server, render
+from xiaozhi.wire.jsontext import JsonDialect, parse_server, render
 
 KINDS = ("chat", "detect", "tool", "said")
 
@@ -120,7 +120,7 @@ class Talker:
             except DeviceError:
                 await deferLater(self._clock, 0.1 + self.number % 10 / 50)
 
-    async def _connect(self, endpoint: Endpoint) -> None:
+    async def _connect(self, endpoint: DeviceEndpoint) -> None:
         socket = await open_socket(self._clock, endpoint, self.identity, 1, timeout=_CONNECT_WITHIN)
         self._greeted = Deferred()
         self.socket = socket
@@ -180,7 +180,7 @@ class Talker:
 
     def send(self, message: m.DeviceText) -> None:
         if self.socket is not None:
-            self.socket.send_text(render(message, Dialect.FLAT, "", 0))
+            self.socket.send_text(render(message, JsonDialect.FLAT, "", 0))
 
     def drop(self) -> None:
         """Vanish: TCP is reset."""
@@ -313,7 +313,7 @@ class Crowd:
         self,
         reactor: Any,
         ledger: Ledger,
-        endpoints: Callable[[Identity], Sequence[Endpoint]],
+        endpoints: Callable[[Identity], Sequence[DeviceEndpoint]],
         count: int,
         first: int = 1,
     ) -> None:

@@ -9,8 +9,8 @@ from tests.faults.crowd import BRAIN_SETS
 from tests.faults.proxy import Proxy
 from tests.services import Pair, ServiceProcess
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import Endpoint
-from xiaozhi.listening import free_port
+from xiaozhi.device.ota import DeviceEndpoint
+from xiaozhi.runtime.listening import free_port
 
 # Everything the services wait for is short, so that tests are; nothing in a test
 # depends on how short.
@@ -96,11 +96,12 @@ class Plant(Pair):
             brain.end()
         super().end()
 
-    def endpoints(self, identity: Identity) -> list[Endpoint]:
+    def endpoints(self, identity: Identity) -> list[DeviceEndpoint]:
         """One for each edge."""
         token = self.token(identity.device_id)
         return [
-            Endpoint(f"ws://127.0.0.1:{edge.port}/xiaozhi/v1/", token, 1) for edge in self._edges
+            DeviceEndpoint(f"ws://127.0.0.1:{edge.port}/xiaozhi/v1/", token, 1)
+            for edge in self._edges
         ]
 
     @property

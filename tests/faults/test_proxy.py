@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from tests.faults.proxy import Proxy
-from xiaozhi.listening import free_port
+from xiaozhi.runtime.listening import free_port
 
 clock: Any = reactor
 

@@ -1,0 +1,1 @@
+"""The AI service: sessions, turns and everything that answers a device."""

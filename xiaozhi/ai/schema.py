@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from xiaozhi.agents.settings import HistorySettings, SessionSettings
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.ai.settings import HistorySettings, SessionSettings
 from xiaozhi.auth import AuthSettings, DevicesSettings
+from xiaozhi.base.ownership import ClaimLimits
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceAddress
-from xiaozhi.logs import LogSettings
 from xiaozhi.metrics.settings import MetricsSettings
-from xiaozhi.ownership import ClaimLimits
-from xiaozhi.providers.failover_settings import FailoverSettings
+from xiaozhi.providers.kit.failover.settings import FailoverSettings
+from xiaozhi.runtime.logs import LogSettings
 
 Names = str | tuple[str, ...]
 
@@ -88,7 +88,7 @@ class RegistrySettings(DevicesSettings, frozen=True, kw_only=True, forbid_unknow
         )
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
     :ivar state_dir: made if it is not there.

@@ -17,23 +17,22 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
 from xiaozhi import __version__
-from xiaozhi.ai.album import AREA as PICTURES
-from xiaozhi.ai.album import Album
-from xiaozhi.ai.assistant import Assistant
-from xiaozhi.ai.counts import AiCounts
-from xiaozhi.ai.desk import Desk
-from xiaozhi.ai.figures import AiFigures
+from xiaozhi.agents.roles import check_roles
 from xiaozhi.ai.http.registration import BindingRegistrar
 from xiaozhi.ai.http.site import make_site
-from xiaozhi.ai.remembering.history import History
-from xiaozhi.ai.schema import Settings
-from xiaozhi.ai.sessions import Sessions
-from xiaozhi.ai.speaking.phrases import AREA as PHRASES
-from xiaozhi.ai.speaking.phrases import Phrases
-from xiaozhi.ai.speaking.rehearsal import Rehearsal
-from xiaozhi.ai.speaking.shipped import Shipped
-from xiaozhi.ai.thinking.functions import functions
-from xiaozhi.ai.thinking.roles import check_roles
+from xiaozhi.ai.memory.history import History
+from xiaozhi.ai.metrics import AiMetrics
+from xiaozhi.ai.schema import AiSettings
+from xiaozhi.ai.session.scheduler import Scheduler
+from xiaozhi.ai.session.sessions import Sessions
+from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.speech.phrases import AREA as PHRASES
+from xiaozhi.ai.speech.phrases import Phrases
+from xiaozhi.ai.speech.prewarming import PhrasePrewarming
+from xiaozhi.ai.speech.shipped import Shipped
+from xiaozhi.ai.timeline.counts import AiCounts
+from xiaozhi.ai.vision.store import AREA as PICTURES
+from xiaozhi.ai.vision.store import PictureStore
 from xiaozhi.auth import (
     AdminToken,
     Roster,
@@ -42,28 +41,29 @@ from xiaozhi.auth import (
     make_tokens,
     read_secret,
 )
+from xiaozhi.base.errors import AuthError, ConfigError, StoreError
 from xiaozhi.bridge.grpc_server import GrpcPort
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import server_security
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.cache import outside
-from xiaozhi.clocks import use_monotonic_timers, wall_time
-from xiaozhi.component import Component
-from xiaozhi.config import load, read_section
-from xiaozhi.errors import AuthError, ConfigError, StoreError
 from xiaozhi.interfaces import Offload
-from xiaozhi.listening import Listener
-from xiaozhi.logs import observer_for
 from xiaozhi.metrics.page import Metrics, MetricsSite
-from xiaozhi.metrics.process import ProcessFigures, ReactorLag
-from xiaozhi.offload import ThreadOffload
-from xiaozhi.posting import Posting
-from xiaozhi.providers.selection import choose, names
-from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
+from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
+from xiaozhi.providers.kit.registry import choose, names
+from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
+from xiaozhi.runtime.component import Component
+from xiaozhi.runtime.config import load, read_section
+from xiaozhi.runtime.listening import Listener
+from xiaozhi.runtime.logs import observer_for
+from xiaozhi.runtime.offload import ThreadOffload
+from xiaozhi.runtime.periodic import PeriodicJob
+from xiaozhi.runtime.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import devices_from_url, dialogues_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
-from xiaozhi.upkeep import Upkeep
+from xiaozhi.tools.builtin.time import functions
 from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.posting import Posting
 
 # Devices noted as seen at the end, at most.
 _LAST_SEEN = 10_000
@@ -90,11 +90,11 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_timers(reactor)
     with one_line_errors("xiaozhi-ai"):
-        settings = load(options.path, Settings, options.overrides)
+        settings = load(options.path, AiSettings, options.overrides)
         return ai_service(settings, reactor, options)
 
 
-def ai_service(settings: Settings, reactor: Any, options: Options | None = None) -> Program:
+def ai_service(settings: AiSettings, reactor: Any, options: Options | None = None) -> Program:
     """The AI service, as one service.
 
     Parts start with what sessions need and open the doors last; they stop in
@@ -140,11 +140,11 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         offload,
     )
     if kept.pictures.keep:
-        providers = replace(providers, vlllm=Album(providers.vlllm, files))
+        providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
     phrases = Phrases(files, *_voice(settings), Shipped(offload.within).find)
     before = {ring.kind: ring.before for ring in providers.rings}
     session = replace_setting(settings.session, turn=settings.session.turn.of_lists(before))
-    rehearsal = Rehearsal(phrases, providers.tts, offload.within, reactor, session)
+    rehearsal = PhrasePrewarming(phrases, providers.tts, offload.within, reactor, session)
 
     def health() -> dict[str, Any]:
         trouble, failing = edges.trouble(), providers.trouble()
@@ -203,7 +203,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         metrics if settings.metrics.shared else None,
         owners.registrar,
     )
-    assistant = Assistant(
+    assistant = SharedServices(
         providers=providers,
         functions=functions,
         settings=session,
@@ -211,7 +211,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
         seconds=wall_time(reactor),
         offload=offload.within,
         history=history,
-        desk=Desk(reactor),
+        desk=Scheduler(reactor),
         phrases=phrases,
         rehearse=rehearsal.wanted,
         vision=vision,
@@ -231,9 +231,9 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
     )
 
     lag = ReactorLag(reactor)
-    metrics.add(ProcessFigures("ai", __version__, lag))
+    metrics.add(ProcessMetrics("ai", __version__, lag))
     metrics.add(
-        AiFigures(
+        AiMetrics(
             counts,
             bridge.status,
             thread.crossings,
@@ -263,7 +263,7 @@ def ai_service(settings: Settings, reactor: Any, options: Options | None = None)
             lambda: Deferred.fromCoroutine(history.stop()),
         )
     )
-    upkeep = Upkeep(
+    upkeep = PeriodicJob(
         "removing files", files.purge, reactor, interval=settings.files.purge_interval, first=60.0
     )
     program.add(Component("files", upkeep.start, upkeep.stop))
@@ -284,7 +284,7 @@ class _Owners:
 
     roster: Roster
     registrar: BindingRegistrar
-    upkeep: tuple[Upkeep, ...]
+    upkeep: tuple[PeriodicJob, ...]
 
     def start(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._start())
@@ -305,7 +305,7 @@ class _Owners:
         await self.roster.stop()
 
 
-def _owners(settings: Settings, state: Path, reactor: Any) -> _Owners:
+def _owners(settings: AiSettings, state: Path, reactor: Any) -> _Owners:
     own = settings.devices
     registry = devices_from_url(own.address(state), reactor, pool_size=own.pool_size)
     roster = Roster(registry, reactor, own.poll_interval)
@@ -315,12 +315,12 @@ def _owners(settings: Settings, state: Path, reactor: Any) -> _Owners:
         )
     except AuthError as error:
         raise ConfigError(f"http.ota.listed: {error.message}") from None
-    noting = Upkeep("noting which devices were seen", registrar.flush, reactor, interval=30.0)
-    purging = Upkeep("purging devices", registrar.purge, reactor, interval=600.0, first=60.0)
+    noting = PeriodicJob("noting which devices were seen", registrar.flush, reactor, interval=30.0)
+    purging = PeriodicJob("purging devices", registrar.purge, reactor, interval=600.0, first=60.0)
     return _Owners(roster, registrar, (noting, purging))
 
 
-def _voice(settings: Settings) -> tuple[str, str]:
+def _voice(settings: AiSettings) -> tuple[str, str]:
     """Who speaks: the preferred synthesiser with all that is set about it; its name."""
     name, *_ = names({"tts": settings.selected.tts})["tts"] or ("",)
     told = settings.providers.get("tts", {})

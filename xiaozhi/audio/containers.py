@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from xiaozhi.audio.pcm import samples_of
-from xiaozhi.audio.sniff import Kind
+from xiaozhi.audio.sniff import SoundKind
 from xiaozhi.audio.wav import bad_sound
 
 #: Bytes of one sentence in a container, and seconds of the sound in it.
@@ -20,24 +20,24 @@ _LONGEST = 600
 
 #: What libav calls the container; nothing else is tried.
 FORMATS = {
-    Kind.OGG: "ogg",
-    Kind.FLAC: "flac",
-    Kind.MP4: "mp4",
-    Kind.MATROSKA: "matroska",
-    Kind.AIFF: "aiff",
-    Kind.AU: "au",
-    Kind.AMR: "amr",
-    Kind.CAF: "caf",
+    SoundKind.OGG: "ogg",
+    SoundKind.FLAC: "flac",
+    SoundKind.MP4: "mp4",
+    SoundKind.MATROSKA: "matroska",
+    SoundKind.AIFF: "aiff",
+    SoundKind.AU: "au",
+    SoundKind.AMR: "amr",
+    SoundKind.CAF: "caf",
 }
 
 # A file's first bytes, by which several in one body are told apart.
-_STARTS = {Kind.FLAC: b"fLaC\x00\x00\x00\x22", Kind.AMR: b"#!AMR"}
+_STARTS = {SoundKind.FLAC: b"fLaC\x00\x00\x00\x22", SoundKind.AMR: b"#!AMR"}
 
 
 class ContainerDecoding:
     """Collects what comes, and decodes it at the end."""
 
-    def __init__(self, kind: Kind, sample_rate: int) -> None:
+    def __init__(self, kind: SoundKind, sample_rate: int) -> None:
         self._kind = kind
         self._rate = sample_rate
         self._data = bytearray()

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xiaozhi.errors import ProviderError
+from xiaozhi.base.errors import ProviderError
 
 #: Longest packet put together from pages; Opus audio stays far below.
 _MAX_PACKET = 1 << 20

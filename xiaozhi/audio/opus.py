@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from xiaozhi.audio.libopus import APPLICATIONS, Decoder, Encoder, OpusError
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire.opus import SAMPLE_RATES, packet_ms
 
 #: Frame durations an encoder takes, ms.

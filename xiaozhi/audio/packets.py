@@ -8,8 +8,8 @@ from functools import lru_cache
 from xiaozhi.audio.ogg import OggPackets, parse_opus_head
 from xiaozhi.audio.opus import OpusDecoder, OpusEncoder
 from xiaozhi.audio.reader import SoundReader
-from xiaozhi.errors import ProtocolError, ProviderError
-from xiaozhi.values import Encoding, SoundFormat
+from xiaozhi.base.errors import ProtocolError, ProviderError
+from xiaozhi.base.values import Encoding, SoundFormat
 from xiaozhi.wire.opus import packet_ms
 
 #: Sound encoded at one go, s: short, so that the first of it leaves soon and others

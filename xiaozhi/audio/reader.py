@@ -1,4 +1,4 @@
-"""Streamed sound of any :class:`~xiaozhi.values.SoundFormat` to plain samples."""
+"""Streamed sound of any :class:`~xiaozhi.base.values.SoundFormat` to plain samples."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xiaozhi.audio.mpeg import MpegFrames
 from xiaozhi.audio.ogg import OggPackets, OpusHead, parse_opus_head
 from xiaozhi.audio.opus import OpusDecoder
 from xiaozhi.audio.pcm import Resampler, samples_of
-from xiaozhi.audio.sniff import Kind, sniff
+from xiaozhi.audio.sniff import SoundKind, sniff
 from xiaozhi.audio.wav import WavParser, WavReader, bad_sound
-from xiaozhi.errors import ProtocolError
-from xiaozhi.values import SoundFormat
+from xiaozhi.base.errors import ProtocolError
+from xiaozhi.base.values import SoundFormat
 
 if TYPE_CHECKING:
     from av.audio.codeccontext import AudioCodecContext
@@ -73,14 +73,14 @@ class SoundReader:
         self._decoding = self._chosen(kind)
         return self._decoding.feed(head)
 
-    def _chosen(self, kind: Kind) -> _Decoding:
-        if kind is Kind.PCM:
+    def _chosen(self, kind: SoundKind) -> _Decoding:
+        if kind is SoundKind.PCM:
             return Resampler(self._sound.sample_rate, self._rate, self._sound.channels)
-        if kind is Kind.WAV:
+        if kind is SoundKind.WAV:
             return _WavDecoding(self._rate)
-        if kind is Kind.MPEG:
+        if kind is SoundKind.MPEG:
             return _MpegDecoding(self._rate)
-        if kind is Kind.OGG_OPUS:
+        if kind is SoundKind.OGG_OPUS:
             return _OggOpusDecoding(self._rate)
         if kind in FORMATS:
             return ContainerDecoding(kind, self._rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from xiaozhi.audio.mpeg import confirmed, tag_size
-from xiaozhi.values import Encoding
+from xiaozhi.base.values import Encoding
 
 #: Bytes after which a stream that could still be text or MPEG is decided upon.
 LONGEST = 8192
@@ -17,7 +17,7 @@ _MAGIC_SIZE = 12
 _CONTROL = frozenset({*range(32), 127}) - {9, 10, 13}
 
 
-class Kind(Enum):
+class SoundKind(Enum):
     """What can be read, and what cannot but is surely no plain sound."""
 
     PCM = "plain samples"
@@ -38,20 +38,20 @@ class Kind(Enum):
 
 # Where it stands, what stands there.
 _MAGIC = (
-    (Kind.FLAC, 0, b"fLaC"),
-    (Kind.MP4, 4, b"ftyp"),
-    (Kind.MATROSKA, 0, b"\x1a\x45\xdf\xa3"),
-    (Kind.AMR, 0, b"#!AMR"),
-    (Kind.CAF, 0, b"caff\x00\x01"),
-    (Kind.AU, 0, b".snd\x00\x00"),
-    (Kind.OTHER, 0, b"RIFX"),
-    (Kind.OTHER, 0, b"\x89PNG\r\n\x1a\n"),
-    (Kind.OTHER, 0, b"GIF8"),
-    (Kind.OTHER, 0, b"\xff\xd8\xff\xe0\x00\x10JFIF"),
-    (Kind.OTHER, 0, b"PK\x03\x04"),
-    (Kind.OTHER, 0, b"%PDF-"),
-    (Kind.OTHER, 0, b"\x1f\x8b\x08"),
-    (Kind.OTHER, 0, b"\x28\xb5\x2f\xfd"),
+    (SoundKind.FLAC, 0, b"fLaC"),
+    (SoundKind.MP4, 4, b"ftyp"),
+    (SoundKind.MATROSKA, 0, b"\x1a\x45\xdf\xa3"),
+    (SoundKind.AMR, 0, b"#!AMR"),
+    (SoundKind.CAF, 0, b"caff\x00\x01"),
+    (SoundKind.AU, 0, b".snd\x00\x00"),
+    (SoundKind.OTHER, 0, b"RIFX"),
+    (SoundKind.OTHER, 0, b"\x89PNG\r\n\x1a\n"),
+    (SoundKind.OTHER, 0, b"GIF8"),
+    (SoundKind.OTHER, 0, b"\xff\xd8\xff\xe0\x00\x10JFIF"),
+    (SoundKind.OTHER, 0, b"PK\x03\x04"),
+    (SoundKind.OTHER, 0, b"%PDF-"),
+    (SoundKind.OTHER, 0, b"\x1f\x8b\x08"),
+    (SoundKind.OTHER, 0, b"\x28\xb5\x2f\xfd"),
 )
 
 
@@ -60,7 +60,7 @@ def is_text(data: bytes) -> bool:
     return bool(data) and not any(byte in _CONTROL or byte == 0xFF for byte in data)
 
 
-def sniff(head: bytes, expected: Encoding, complete: bool) -> Kind | None:
+def sniff(head: bytes, expected: Encoding, complete: bool) -> SoundKind | None:
     """Tell what a stream is.
 
     :param head: its first bytes.
@@ -76,39 +76,39 @@ def sniff(head: bytes, expected: Encoding, complete: bool) -> Kind | None:
     if kind is None and not complete and _unsure(head):
         return None
     if kind is None and is_text(head):
-        kind = Kind.TEXT
+        kind = SoundKind.TEXT
     return kind or _EXPECTED[expected]
 
 
 _EXPECTED = {
-    Encoding.PCM: Kind.PCM,
-    Encoding.WAV: Kind.WAV,
-    Encoding.MP3: Kind.MPEG,
-    Encoding.OGG_OPUS: Kind.OGG_OPUS,
+    Encoding.PCM: SoundKind.PCM,
+    Encoding.WAV: SoundKind.WAV,
+    Encoding.MP3: SoundKind.MPEG,
+    Encoding.OGG_OPUS: SoundKind.OGG_OPUS,
 }
 
 
-def _container(head: bytes, complete: bool) -> Kind | None:
+def _container(head: bytes, complete: bool) -> SoundKind | None:
     for kind, at, magic in _MAGIC:
         if head[at : at + len(magic)] == magic:
             return kind
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
-        return Kind.WAV
+        return SoundKind.WAV
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return Kind.AIFF
+        return SoundKind.AIFF
     if head[:5] == b"OggS\0" and len(head) >= 27:
         first = 27 + head[26]
         if len(head) < first + 8 and not complete:
             return None
         opus = head[first : first + 8] == b"OpusHead"
-        return Kind.OGG_OPUS if opus or len(head) < first + 8 else Kind.OGG
+        return SoundKind.OGG_OPUS if opus or len(head) < first + 8 else SoundKind.OGG
     return None
 
 
-def _mpeg(head: bytes, complete: bool) -> Kind | None:
+def _mpeg(head: bytes, complete: bool) -> SoundKind | None:
     if tag_size(head):
-        return Kind.MPEG
-    return Kind.MPEG if confirmed(head, complete) else None
+        return SoundKind.MPEG
+    return SoundKind.MPEG if confirmed(head, complete) else None
 
 
 def _unsure(head: bytes) -> bool:

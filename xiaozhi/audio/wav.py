@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xiaozhi.audio.pcm import Resampler
-from xiaozhi.errors import ProviderError
+from xiaozhi.base.errors import ProviderError
 
 # Bytes in which a file's header shows: RIFF, size, WAVE, fmt.
 _HEADER = 16

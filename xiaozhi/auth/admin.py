@@ -8,7 +8,7 @@ from pathlib import Path
 from xiaozhi.auth.keys import KeyFile
 from xiaozhi.auth.settings import AuthSettings
 from xiaozhi.auth.tokens import bare_token
-from xiaozhi.errors import AuthError, ConfigError
+from xiaozhi.base.errors import AuthError, ConfigError
 
 _SHORTEST = 16
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from twisted.logger import Logger
 
 from xiaozhi.auth.settings import AuthSettings
-from xiaozhi.errors import ConfigError
+from xiaozhi.base.errors import ConfigError
 
 _SHORTEST_SECRET = 32  # bytes: what RFC 7518 demands of HS256
 _LARGEST_KEY_FILE = 65536

@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from xiaozhi.errors import AuthError, StoreError
+from xiaozhi.base.errors import AuthError, StoreError
+from xiaozhi.base.ownership import DeviceState, Registered, fingerprint
 from xiaozhi.interfaces import IDeviceRegistry
-from xiaozhi.ownership import DeviceState, Registered, fingerprint
 
 _PORTION = 1000
 

@@ -14,10 +14,10 @@ from zope.interface import implementer
 from xiaozhi.auth.keys import Keys, load_keys
 from xiaozhi.auth.roster import Roster
 from xiaozhi.auth.settings import AuthSettings
-from xiaozhi.clocks import wall_time
-from xiaozhi.errors import AuthError, ConfigError
+from xiaozhi.base.errors import AuthError, ConfigError
+from xiaozhi.base.ownership import DeviceState
 from xiaozhi.interfaces import IAuthenticator, IDeviceTokens
-from xiaozhi.ownership import DeviceState
+from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.wire.messages import Device
 
 DEVICE_SCOPE = "device"

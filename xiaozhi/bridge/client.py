@@ -10,17 +10,17 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xiaozhi.base.values import BridgeStatus
 from xiaozhi.bridge.client_session import ClientSession
 from xiaozhi.bridge.deadlines import Deadlines
 from xiaozhi.bridge.items import DOWN, UP
-from xiaozhi.bridge.lane import Edge, Lane
 from xiaozhi.bridge.outgoing import Ends
 from xiaozhi.bridge.settings import ClientSettings
+from xiaozhi.bridge.slot import EdgeEnd, StreamSlot
 from xiaozhi.bridge.streams import IDialer
 from xiaozhi.bridge.target import Target
 from xiaozhi.bridge.waiting import Bounds, Room
 from xiaozhi.interfaces import IBridge, ISessionEvents, ISessionLink
-from xiaozhi.values import BridgeStatus
 from xiaozhi.wire.messages import SessionOpen
 
 # Seconds for a target's other lanes to come up behind the first, before all that
@@ -66,7 +66,7 @@ class BridgeClient:
             Room(settings.queue_bytes),
         )
         self._ends = Ends(UP, DOWN, bounds, settings.credit, clock, self._drops)
-        self._edge = Edge(dialer, settings, clock, random, node, boot_id)
+        self._edge = EdgeEnd(dialer, settings, clock, random, node, boot_id)
         self._targets: dict[str, Target] = {}
         self._running = False
         self._sessions: dict[ClientSession, None] = {}
@@ -159,14 +159,14 @@ class BridgeClient:
 
     # --- TargetOwner
 
-    def lane_up(self, target: Target, lane: Lane) -> None:
+    def lane_up(self, target: Target, lane: StreamSlot) -> None:
         if target.complete:
             self._settle()
         elif self._homeless or self._stranded:
             self._settle_in(_TOGETHER)
 
-    def lane_lost(self, target: Target, lane: Lane) -> None:
-        touched: dict[Lane, None] = {}
+    def lane_lost(self, target: Target, lane: StreamSlot) -> None:
+        touched: dict[StreamSlot, None] = {}
         for session in list(lane.sessions.values()):
             assert isinstance(session, ClientSession)
             session.unboard()
@@ -202,7 +202,7 @@ class BridgeClient:
 
     def _place(self, sessions: Iterable[ClientSession]) -> None:
         """Give each a lane, or let it wait for one."""
-        touched: dict[Lane, None] = {}
+        touched: dict[StreamSlot, None] = {}
         for session in sessions:
             lane = self._best_lane()
             if lane is None:
@@ -213,7 +213,7 @@ class BridgeClient:
                 touched[lane] = None
         _release(touched)
 
-    def _best_lane(self) -> Lane | None:
+    def _best_lane(self) -> StreamSlot | None:
         best, load = None, None
         for target in self._targets.values():
             lane = target.lane_for_new()
@@ -234,7 +234,7 @@ class BridgeClient:
         if self._settling is not None and self._settling.active():
             self._settling.cancel()
         self._settling = None
-        touched: dict[Lane, None] = {}
+        touched: dict[StreamSlot, None] = {}
         lost = []
         for session in self._stranded:
             target = self._targets[session.target]
@@ -267,7 +267,7 @@ class BridgeClient:
                 del self._targets[address]
 
 
-def _release(lanes: Iterable[Lane]) -> None:
+def _release(lanes: Iterable[StreamSlot]) -> None:
     for lane in lanes:
         if lane.outbox is not None:
             lane.outbox.release()

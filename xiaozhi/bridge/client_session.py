@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from xiaozhi.bridge.items import OPENED, Item, resume
-from xiaozhi.bridge.lane import Lane
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.outgoing import Ends
 from xiaozhi.bridge.session import SessionEnd
+from xiaozhi.bridge.slot import StreamSlot
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire.messages import Error, SessionClose, SessionOpen
 
 
-class SessionOwner(Protocol):
+class EdgeSessionOwner(Protocol):
     """Who finds lanes for sessions."""
 
     def session_left(self, session: ClientSession) -> None:
@@ -44,14 +44,14 @@ class ClientSession(SessionEnd):
     )
 
     def __init__(
-        self, ends: Ends, opening: SessionOpen, events: ISessionEvents, owner: SessionOwner
+        self, ends: Ends, opening: SessionOpen, events: ISessionEvents, owner: EdgeSessionOwner
     ) -> None:
         super().__init__(ends, opening.session_id, opening.device.device_id)
         self.events = events
         self.process = self.target = ""
         self._opening = opening
         self._owner = owner
-        self._lane: Lane | None = None
+        self._lane: StreamSlot | None = None
         self._incarnation = 0
         self._confirmed = False  # what comes is of this incarnation
         self._quiet_at = -1  # our last message when we were last lost
@@ -59,7 +59,7 @@ class ClientSession(SessionEnd):
 
     # --- on and off lanes
 
-    def board(self, lane: Lane) -> None:
+    def board(self, lane: StreamSlot) -> None:
         """Go on on this lane; it is told at its outbox's next ``release``."""
         assert lane.outbox is not None
         self._lane = lane

@@ -9,6 +9,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xiaozhi.base.errors import ProtocolError
+from xiaozhi.base.logburst import LogBurst
 from xiaozhi.bridge.items import (
     BATCH,
     DOWN,
@@ -26,8 +28,6 @@ from xiaozhi.bridge.server_session import ServerSession
 from xiaozhi.bridge.session import OutOfOrder
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamListener
-from xiaozhi.burst import Burst
-from xiaozhi.errors import ProtocolError
 from xiaozhi.wire.bounds import is_session_id
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
@@ -99,7 +99,7 @@ class EdgeStream:
         self._bridge = bridge
         self._stream = stream
         # Without a way back to this: what is over should not wait for the collector.
-        self._refusals = Burst[_Refused](bridge.clock, _tell_refused)
+        self._refusals = LogBurst[_Refused](bridge.clock, _tell_refused)
         self._ended: dict[str, None] = {}
         self._heard = False
         self._watch: IDelayedCall | None = None

@@ -16,14 +16,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi._pb import ai_service_pb2 as pb
+from xiaozhi.base.errors import BridgeError
+from xiaozhi.base.logburst import LogBurst
 from xiaozhi.bridge.grpc_stream import CHAT_STREAM, GrpcStream, channel_options
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import ServerSecurity
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStreamAcceptor, IStreamPort
-from xiaozhi.burst import Burst
-from xiaozhi.errors import BridgeError
 
 # By itself the way is neither encrypted nor asked about.
 _OPEN = ServerSecurity()
@@ -53,7 +53,7 @@ class GrpcPort:
         self.port = 0
         self.refused = 0
         self._security = security
-        self._refusals = Burst[tuple[str, str]](IReactorTime(thread.reactor), self._tell)
+        self._refusals = LogBurst[tuple[str, str]](IReactorTime(thread.reactor), self._tell)
         self._thread = thread
         self._settings = settings
         self._server: Any = None  # of the asyncio thread

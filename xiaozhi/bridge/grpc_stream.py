@@ -16,7 +16,7 @@ from typing import Any
 import grpc.aio
 from zope.interface import implementer
 
-from xiaozhi.bridge.items import Direction, Item, batched, unbatched
+from xiaozhi.bridge.items import Item, ItemDirection, batched, unbatched
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.settings import Limits
 from xiaozhi.bridge.streams import IStream, IStreamListener
@@ -68,8 +68,8 @@ class GrpcStream:
     def __init__(
         self,
         thread: AsyncioThread,
-        outgoing: Direction,
-        incoming: Direction,
+        outgoing: ItemDirection,
+        incoming: ItemDirection,
         max_bytes: int,
         remote: str = "",
     ) -> None:

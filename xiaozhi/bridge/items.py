@@ -28,7 +28,7 @@ MAX_BATCH = 64
 Item = Any  # as received: pb.ChatRequest going up, pb.ChatResponse coming down
 
 
-class Direction(NamedTuple):
+class ItemDirection(NamedTuple):
     """Everything that differs between requests and responses.
 
     :ivar make: ``(message, session_id, sequence)`` to a protobuf message.
@@ -48,7 +48,7 @@ class Direction(NamedTuple):
     skip: int
 
 
-UP = Direction(
+UP = ItemDirection(
     pb.ChatRequest,
     convert.request,
     convert.request_audio,
@@ -59,7 +59,7 @@ UP = Direction(
     pb.MESSAGE_TYPE_ACK,
     pb.MESSAGE_TYPE_SKIP,
 )
-DOWN = Direction(
+DOWN = ItemDirection(
     pb.ChatResponse,
     convert.response,
     convert.response_audio,
@@ -76,7 +76,7 @@ DOWN = Direction(
 
 
 def stream_open(
-    direction: Direction, node: str, boot_id: str, credit: int, draining: bool = False
+    direction: ItemDirection, node: str, boot_id: str, credit: int, draining: bool = False
 ) -> bytes:
     """The first item each way: who we are and what we understand.
 
@@ -92,7 +92,7 @@ def stream_open(
     return _bytes(item)
 
 
-def heartbeat(direction: Direction, number: int) -> bytes:
+def heartbeat(direction: ItemDirection, number: int) -> bytes:
     """:param number: the ping's; its answer has the same."""
     item = direction.item(type=direction.heartbeat, heartbeat=pb.Heartbeat(number=number))
     return _bytes(item)
@@ -106,7 +106,7 @@ def drain() -> bytes:
 # --- about a session, outside its order
 
 
-def acknowledgement(direction: Direction, session_id: str) -> bytes:
+def acknowledgement(direction: ItemDirection, session_id: str) -> bytes:
     """To be completed by a :func:`receipt`."""
     return _bytes(direction.item(type=direction.ack, session_id=session_id))
 
@@ -120,7 +120,7 @@ def receipt(ack: int, credit: int) -> bytes:
     return told + b"\xd8\x01" + convert.varint(credit) if credit else told
 
 
-def address(direction: Direction, message_id: str, device_id: str, timestamp: int) -> bytes:
+def address(direction: ItemDirection, message_id: str, device_id: str, timestamp: int) -> bytes:
     """What an item says that travels alone; belongs at its end.
 
     :param timestamp: ms since the epoch.
@@ -128,7 +128,7 @@ def address(direction: Direction, message_id: str, device_id: str, timestamp: in
     return _bytes(direction.item(message_id=message_id, device_id=device_id, timestamp=timestamp))
 
 
-def skip(direction: Direction, session_id: str, sequence: int) -> bytes:
+def skip(direction: ItemDirection, session_id: str, sequence: int) -> bytes:
     """Nothing up to this sequence comes any more."""
     return _bytes(direction.item(type=direction.skip, session_id=session_id, sequence=sequence))
 
@@ -162,7 +162,7 @@ def _bytes(item: Any) -> bytes:
 
 
 def batched(
-    direction: Direction, items: Sequence[bytes], batching: bool, max_bytes: int
+    direction: ItemDirection, items: Sequence[bytes], batching: bool, max_bytes: int
 ) -> Iterator[tuple[bytes, int]]:
     """What to write for these items, and how many are in each message.
 
@@ -188,13 +188,13 @@ def batched(
         yield _batch(direction, pieces, size), count
 
 
-def _batch(direction: Direction, pieces: list[bytes], size: int) -> bytes:
+def _batch(direction: ItemDirection, pieces: list[bytes], size: int) -> bytes:
     # Fields 3, `type`, and 30, `batch`.
     head = b"\x18%b\xf2\x01%b" % (convert.varint(direction.batch), convert.varint(size))
     return head + b"".join(pieces)
 
 
-def unbatched(direction: Direction, item: Item) -> Sequence[Item]:
+def unbatched(direction: ItemDirection, item: Item) -> Sequence[Item]:
     """The items of a message as it was read."""
     if item.type == direction.batch:
         return item.batch.items  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
-from xiaozhi.metrics.figures import LATENESS, Histogram
+from xiaozhi.metrics.instruments import LATENESS, Histogram
 
 T = TypeVar("T")
 

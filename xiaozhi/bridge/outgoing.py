@@ -17,13 +17,13 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xiaozhi.base.logburst import LogBurst
 from xiaozhi.bridge.incoming import Incoming
-from xiaozhi.bridge.items import Direction, acknowledgement, address, skip
+from xiaozhi.bridge.items import ItemDirection, acknowledgement, address, skip
 from xiaozhi.bridge.kept import Kept
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.waiting import Bounds, Waiting
-from xiaozhi.burst import Burst
-from xiaozhi.clocks import wall_time
+from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.wire.messages import Audio, Playback, SessionClose
 
 _log = Logger()
@@ -42,16 +42,16 @@ class Ends:
     :ivar unreadable: session and reason of what was received and could not be read.
     """
 
-    outgoing: Direction
-    incoming: Direction
+    outgoing: ItemDirection
+    incoming: ItemDirection
     bounds: Bounds
     credit: int
     clock: IReactorTime
     drops: Counter[str]
-    unreadable: Burst[tuple[str, str]] = field(init=False)
+    unreadable: LogBurst[tuple[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        told = Burst[tuple[str, str]](self.clock, _tell_unreadable)
+        told = LogBurst[tuple[str, str]](self.clock, _tell_unreadable)
         object.__setattr__(self, "unreadable", told)
 
     @property

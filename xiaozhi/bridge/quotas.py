@@ -7,9 +7,9 @@ from collections import Counter
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xiaozhi.base.logburst import LogBurst
 from xiaozhi.bridge.server_session import ServerSession
 from xiaozhi.bridge.settings import ServerSettings
-from xiaozhi.burst import Burst
 from xiaozhi.wire.messages import SessionClose
 
 
@@ -25,7 +25,7 @@ class SessionQuotas:
         self._settings = settings
         self._counts: Counter[str] = Counter()
         self._where: dict[ServerSession, str] = {}
-        self._refusals = Burst[tuple[str, str]](clock, self._tell)
+        self._refusals = LogBurst[tuple[str, str]](clock, self._tell)
 
     def refusal(self, remote: str, on_stream: int) -> SessionClose | None:
         """Why no further session is taken; None: there is room.

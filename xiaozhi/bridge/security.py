@@ -15,8 +15,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from xiaozhi.base.errors import ConfigError
 from xiaozhi.bridge.settings import ClientSettings, Limits, ServerSettings
-from xiaozhi.errors import ConfigError
 
 # Bytes; hard to guess if they are random.
 _SHORTEST_TOKEN = 32

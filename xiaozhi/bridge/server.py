@@ -9,6 +9,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xiaozhi.base.errors import XiaozhiError
+from xiaozhi.base.values import BridgeStatus
 from xiaozhi.bridge.deadlines import Deadlines
 from xiaozhi.bridge.edge_stream import EdgeStream
 from xiaozhi.bridge.items import DOWN, UP, Item, drain
@@ -18,9 +20,7 @@ from xiaozhi.bridge.server_session import ServerSession
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamAcceptor, IStreamListener, IStreamPort
 from xiaozhi.bridge.waiting import Bounds
-from xiaozhi.errors import XiaozhiError
 from xiaozhi.interfaces import ISessionAcceptor
-from xiaozhi.values import BridgeStatus
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
 # Sessions we closed and remember how, for edges whose stream broke meanwhile; beyond,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from xiaozhi import trace
+from xiaozhi.base import trace
 from xiaozhi.bridge.items import Item, opened
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.outgoing import Ends
@@ -43,7 +43,7 @@ class ServerSession(SessionEnd):
     __slots__ = ("_carrier", "_owner", "farewell", "incarnation")
 
     def __init__(
-        self, ends: Ends, opening: SessionOpen, owner: SessionOwner, sequence: int
+        self, ends: Ends, opening: SessionOpen, owner: AiSessionOwner, sequence: int
     ) -> None:
         """:param sequence: of the last message the edge knows to have been received."""
         super().__init__(ends, opening.session_id, opening.device.device_id)
@@ -62,7 +62,7 @@ class ServerSession(SessionEnd):
 
     def restore(self, opening: SessionOpen) -> None:
         """Tell what the process that had the session before knew."""
-        with trace.working_for(trace.Request(self.session_id, self._in.received)):
+        with trace.working_for(trace.TracedMessage(self.session_id, self._in.received)):
             for message in opening.restored:
                 if not self.over:
                     try:
@@ -72,7 +72,7 @@ class ServerSession(SessionEnd):
 
     def deliver(self, item: Item) -> None:
         # What is done for this message is known by its id: in logs, to vendors.
-        token = trace.enter(trace.Request(self.session_id, item.sequence))
+        token = trace.enter(trace.TracedMessage(self.session_id, item.sequence))
         try:
             super().deliver(item)
         finally:
@@ -148,7 +148,7 @@ class ServerSession(SessionEnd):
         self.hold("backlog", waiting)
 
 
-class SessionOwner(Protocol):
+class AiSessionOwner(Protocol):
     """Who keeps the table of sessions."""
 
     def session_left(self, session: ServerSession) -> None:

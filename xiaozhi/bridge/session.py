@@ -9,11 +9,11 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.bridge.incoming import Incoming
 from xiaozhi.bridge.items import Item
 from xiaozhi.bridge.outbox import Outbox
 from xiaozhi.bridge.outgoing import Ends, Outgoing
-from xiaozhi.errors import ProtocolError
 from xiaozhi.interfaces import ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import Audio, SessionClose
 

@@ -6,17 +6,17 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from xiaozhi.bridge.lane import Edge, Lane, LaneState
-from xiaozhi.values import TargetStatus
+from xiaozhi.base.values import TargetStatus
+from xiaozhi.bridge.slot import EdgeEnd, SlotState, StreamSlot
 
 
 class TargetOwner(Protocol):
     """Is told when sessions need a place or can have one."""
 
-    def lane_up(self, target: Target, lane: Lane) -> None:
+    def lane_up(self, target: Target, lane: StreamSlot) -> None:
         """``lane`` can carry sessions."""
 
-    def lane_lost(self, target: Target, lane: Lane) -> None:
+    def lane_lost(self, target: Target, lane: StreamSlot) -> None:
         """The sessions on ``lane`` need another."""
 
     def target_silent(self, target: Target) -> None:
@@ -32,7 +32,7 @@ class Target:
 
     _log = Logger()
 
-    def __init__(self, edge: Edge, address: str, owner: TargetOwner) -> None:
+    def __init__(self, edge: EdgeEnd, address: str, owner: TargetOwner) -> None:
         self.address = address
         self.retired = False
         self._owner = owner
@@ -40,7 +40,9 @@ class Target:
         self._leaving = ""  # the process of which it said that it stops
         self._last_error = ""
         self._full = edge.settings.sessions_per_stream
-        self._lanes = [Lane(edge, address, self) for _ in range(edge.settings.streams_per_target)]
+        self._lanes = [
+            StreamSlot(edge, address, self) for _ in range(edge.settings.streams_per_target)
+        ]
 
     def start(self) -> None:
         """Dial all lanes."""
@@ -53,14 +55,14 @@ class Target:
             lane.stop()
 
     @property
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[StreamSlot]:
         """Those that are up."""
-        return [lane for lane in self._lanes if lane.state is LaneState.UP]
+        return [lane for lane in self._lanes if lane.state is SlotState.UP]
 
     @property
     def complete(self) -> bool:
         """Every lane is up."""
-        return all(lane.state is LaneState.UP for lane in self._lanes)
+        return all(lane.state is SlotState.UP for lane in self._lanes)
 
     @property
     def draining(self) -> bool:
@@ -77,22 +79,22 @@ class Target:
         """``connected``, ``connecting`` or ``disconnected``."""
         if self.lanes:
             return "connected"
-        opening = any(lane.state is LaneState.OPENING for lane in self._lanes)
+        opening = any(lane.state is SlotState.OPENING for lane in self._lanes)
         return "connecting" if opening else "disconnected"
 
-    def lane_for_new(self) -> Lane | None:
+    def lane_for_new(self) -> StreamSlot | None:
         """The least loaded healthy lane; None: no new sessions for this target."""
         if self.retired:
             return None
         lanes = (lane for lane in self.lanes if not lane.draining)
         return min(lanes, key=self._load, default=None)
 
-    def lane_to(self, process: str) -> Lane | None:
+    def lane_to(self, process: str) -> StreamSlot | None:
         """The least loaded lane to this very process."""
         lanes = (lane for lane in self.lanes if lane.peer.process == process)
         return min(lanes, key=self._load, default=None)
 
-    def _load(self, lane: Lane) -> tuple[bool, int]:
+    def _load(self, lane: StreamSlot) -> tuple[bool, int]:
         return lane.suspect, len(lane.sessions) // self._full
 
     def status(self) -> TargetStatus:
@@ -120,7 +122,7 @@ class Target:
 
     # --- LaneOwner
 
-    def lane_up(self, lane: Lane) -> None:
+    def lane_up(self, lane: StreamSlot) -> None:
         if self._reported != "up":
             self._reported = "up"
             self._log.info(
@@ -130,7 +132,7 @@ class Target:
             )
         self._owner.lane_up(self, lane)
 
-    def lane_draining(self, lane: Lane) -> None:
+    def lane_draining(self, lane: StreamSlot) -> None:
         if lane.peer.process != self._leaving:
             self._leaving = lane.peer.process
             self._log.info(
@@ -139,7 +141,7 @@ class Target:
                 node=lane.peer.node,
             )
 
-    def lane_down(self, lane: Lane, reason: str, retry_in: float, *, was_up: bool) -> None:
+    def lane_down(self, lane: StreamSlot, reason: str, retry_in: float, *, was_up: bool) -> None:
         self._last_error = reason
         silent = not self.lanes
         if silent and self._reported != "down":

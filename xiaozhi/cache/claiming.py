@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xiaozhi.cache.claims import Claim
+from xiaozhi.base.values import Presence
+from xiaozhi.cache.claims import PresenceClaim
 from xiaozhi.cache.hub import RedisHub
-from xiaozhi.values import Presence
 
 # KEYS: the fence, then one per device. ARGV: prefix of the nodes' channels, life of a
 # key in ms, our node, the highest token we know, what is prompt in microseconds; then
@@ -103,7 +103,7 @@ class ClaimTable:
         """Where a device's claim is."""
         return self._hub.key("presence", device_id)
 
-    async def put(self, claims: Sequence[Claim]) -> list[Ruling]:
+    async def put(self, claims: Sequence[PresenceClaim]) -> list[Ruling]:
         """Claim, or refresh: a key that was lost comes back.
 
         :raises StoreError:
@@ -120,7 +120,7 @@ class ClaimTable:
         hub.clock.read(started, int(now))
         return [self._ruling(*pair) for pair in zip(claims, answers, strict=True)]
 
-    def _ruling(self, claim: Claim, answer: Any) -> Ruling:
+    def _ruling(self, claim: PresenceClaim, answer: Any) -> Ruling:
         if answer == 1:
             return Ruling(True, claim.token, None)
         stands, token, session, node, since = answer

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger
 
-from xiaozhi.values import Presence
+from xiaozhi.base.values import Presence
 
 
 @dataclass(slots=True)
-class Claim:
+class PresenceClaim:
     """One of this process's claims.
 
     :ivar token: made by Redis; 0 until it has.
@@ -30,9 +30,9 @@ class Claims:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._by_device: dict[str, Claim] = {}
+        self._by_device: dict[str, PresenceClaim] = {}
 
-    def put(self, claim: Claim) -> Claim | None:
+    def put(self, claim: PresenceClaim) -> PresenceClaim | None:
         """:return: another session's claim that stood there; it is not told yet."""
         previous = self._by_device.get(claim.presence.device_id)
         self._by_device[claim.presence.device_id] = claim
@@ -40,27 +40,27 @@ class Claims:
             return previous
         return None
 
-    def get(self, device_id: str) -> Claim | None:
+    def get(self, device_id: str) -> PresenceClaim | None:
         return self._by_device.get(device_id)
 
-    def take(self, device_id: str, session_id: str) -> Claim | None:
+    def take(self, device_id: str, session_id: str) -> PresenceClaim | None:
         """Remove a session's claim, if it has one."""
         claim = self._by_device.get(device_id)
         if claim is None or claim.presence.session_id != session_id:
             return None
         return self._by_device.pop(device_id)
 
-    def stands(self, claim: Claim) -> bool:
+    def stands(self, claim: PresenceClaim) -> bool:
         """Whether this very claim is still there."""
         return self._by_device.get(claim.presence.device_id) is claim
 
-    def all(self) -> list[Claim]:
+    def all(self) -> list[PresenceClaim]:
         return list(self._by_device.values())
 
     def clear(self) -> None:
         self._by_device.clear()
 
-    def tell(self, claim: Claim | None) -> None:
+    def tell(self, claim: PresenceClaim | None) -> None:
         """Call ``replaced``; its failure is nobody else's."""
         if claim is None:
             return

@@ -15,8 +15,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from xiaozhi.connecting import host_endpoint
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
+from xiaozhi.runtime.connecting import host_endpoint
 
 _FIRST_RETRY = 0.2
 _LONGEST_RETRY = 5.0

@@ -8,9 +8,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from xiaozhi.cache.clock import SharedClock
+from xiaozhi.base.errors import StoreError
 from xiaozhi.cache.connection import RedisAddress, RedisConnection
-from xiaozhi.errors import StoreError
+from xiaozhi.cache.serverclock import SharedClock
 
 
 class RedisHub:

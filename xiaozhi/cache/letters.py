@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from xiaozhi.base.errors import StoreError
 from xiaozhi.cache.hub import RedisHub
 from xiaozhi.cache.settings import InboxSettings
-from xiaozhi.errors import StoreError
 from xiaozhi.wire.mail import Mail
 
 # KEYS: the device's list, its letters' prefix, when each letter of anybody expires, the

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from xiaozhi.cache.claims import Claim, Claims
+from xiaozhi.base.values import Presence
+from xiaozhi.cache.claims import Claims, PresenceClaim
 from xiaozhi.interfaces import IPresence
-from xiaozhi.values import Presence
 
 
 @implementer(IPresence)
@@ -27,7 +27,7 @@ class LocalPresence:
         return succeed(None)
 
     def claim(self, presence: Presence, replaced: Callable[[], None]) -> Deferred[Presence | None]:
-        previous = self._claims.put(Claim(presence, replaced))
+        previous = self._claims.put(PresenceClaim(presence, replaced))
         self._claims.tell(previous)
         return succeed(previous.presence if previous else None)
 

@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.values import Receipt
 from xiaozhi.cache.settings import InboxSettings
-from xiaozhi.clocks import wall_time
-from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IDeviceInbox, IInboxReader
-from xiaozhi.values import Receipt
+from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.wire.mail import Mail
 
 

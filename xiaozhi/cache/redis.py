@@ -10,12 +10,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.values import Presence
 from xiaozhi.cache.claiming import ClaimTable
-from xiaozhi.cache.claims import Claim, Claims
+from xiaozhi.cache.claims import Claims, PresenceClaim
 from xiaozhi.cache.hub import RedisHub
-from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IPresence
-from xiaozhi.values import Presence
 
 _AT_ONCE = 50
 """Devices to a script call: bounds how long one holds up Redis and the reactor."""
@@ -61,7 +61,7 @@ class RedisPresence:
         return Deferred.fromCoroutine(self._stop())
 
     def claim(self, presence: Presence, replaced: Callable[[], None]) -> Deferred[Presence | None]:
-        claim = Claim(presence, replaced, claimed=self._hub.clock.micros())
+        claim = PresenceClaim(presence, replaced, claimed=self._hub.clock.micros())
         self._claims.tell(self._claims.put(claim))
         return Deferred.fromCoroutine(self._claim(claim))
 
@@ -87,7 +87,7 @@ class RedisPresence:
                 "presence: keys are left to expire by themselves: {error}", error=str(error)
             )
 
-    async def _claim(self, claim: Claim) -> Presence | None:
+    async def _claim(self, claim: PresenceClaim) -> Presence | None:
         [ruling] = await self._table.put([claim])
         if not ruling.stands:
             self._lost(claim)
@@ -128,5 +128,5 @@ class RedisPresence:
         session_id, _, device_id = message.partition(" ")
         self._claims.tell(self._claims.take(device_id, session_id))
 
-    def _lost(self, claim: Claim) -> None:
+    def _lost(self, claim: PresenceClaim) -> None:
         self._claims.tell(self._claims.take(claim.presence.device_id, claim.presence.session_id))

@@ -14,12 +14,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.values import Receipt
 from xiaozhi.cache.hub import RedisHub
 from xiaozhi.cache.letters import Letter, Letters
 from xiaozhi.cache.settings import InboxSettings
-from xiaozhi.errors import StoreError
 from xiaozhi.interfaces import IDeviceInbox, IInboxReader
-from xiaozhi.values import Receipt
 from xiaozhi.wire.mail import Mail
 
 _AGAIN = 0.5

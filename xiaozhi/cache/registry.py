@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from xiaozhi.base.errors import StoreError
 from xiaozhi.cache.hub import RedisHub
-from xiaozhi.errors import StoreError
 
 # KEYS: when each node's entry expires; the entries. ARGV: node, its boot id, life of an
 # entry in ms, the entry. Answers Redis' clock in microseconds, the boot id that stood

@@ -16,7 +16,7 @@ MAX_PACKETS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerReport:
     """The answer to one thing said.
 
     :ivar heard: what the server understood, its last ``stt``; None if it sent none.
@@ -71,7 +71,7 @@ _LOST = frozenset({"audio_dropped", "queue_full", "undecodable", "bad_frame"})
 class _Gathering:
     """An answer while it comes."""
 
-    done: Deferred[Answer]
+    done: Deferred[AnswerReport]
     ended_at: float | None = None
     first_audio_at: float | None = None
     heard: str | None = None
@@ -89,11 +89,11 @@ class _Gathering:
     over: bool = False
     at: dict[str, float] = field(default_factory=dict)
 
-    def answer(self, sample_rate: int) -> Answer:
+    def answer(self, sample_rate: int) -> AnswerReport:
         latency = None
         if self.first_audio_at is not None and self.ended_at is not None:
             latency = self.first_audio_at - self.ended_at
-        return Answer(
+        return AnswerReport(
             self.heard,
             tuple(self.sentences),
             self.emotion,
@@ -129,7 +129,7 @@ class AnswerBook:
         self._sample_rate = 24000
         self.strays = 0
 
-    def expect(self) -> tuple[Deferred[Answer], Callable[[float], None]]:
+    def expect(self) -> tuple[Deferred[AnswerReport], Callable[[float], None]]:
         """Something is being said.
 
         :return: the answer to come, and what to call with the time its speech ended.
@@ -143,7 +143,7 @@ class AnswerBook:
 
         return gathering.done, ended
 
-    def unheard(self, answer: Deferred[Answer], error: Exception) -> None:
+    def unheard(self, answer: Deferred[AnswerReport], error: Exception) -> None:
         """Fail an answer of which there is no sign yet."""
         for gathering in list(self._open):
             if gathering.done is answer and gathering.heard is None and not gathering.starts:

@@ -10,7 +10,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.http import Pieces, post
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.mcp import Vision
+from xiaozhi.device.mcp import VisionTarget
 
 BOUNDARY = "----ESP32_CAMERA_BOUNDARY"
 _PIECE = 512
@@ -28,7 +28,7 @@ async def upload(
     agent: IAgent,
     clock: IReactorTime,
     identity: Identity,
-    vision: Vision,
+    vision: VisionTarget,
     question: str,
     picture: bytes = PICTURE,
 ) -> str:

@@ -10,22 +10,22 @@ from typing import Any, TextIO
 
 from twisted.internet.defer import Deferred
 
-from xiaozhi.clocks import use_monotonic_timers
-from xiaozhi.console import arguments, tolerant
-from xiaozhi.device.answer import Answer
+from xiaozhi.base.errors import XiaozhiError
+from xiaozhi.device.answer import AnswerReport
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.machine import Settings
+from xiaozhi.device.machine import MachineSettings
 from xiaozhi.device.microphone import SAMPLE_RATE
-from xiaozhi.device.ota import Endpoint, Flavour
+from xiaozhi.device.ota import DeviceEndpoint, Flavour
 from xiaozhi.device.replay import Replay, account_of, read_recording
-from xiaozhi.device.report import HumanReport, JsonReport, Report
+from xiaozhi.device.report import HumanReport, JsonReport, TalkReport
 from xiaozhi.device.socket import open_socket
 from xiaozhi.device.voice import Voice, save, thread_offload
-from xiaozhi.errors import XiaozhiError
 from xiaozhi.interfaces import Offload
-from xiaozhi.wire.jsontext import Dialect
+from xiaozhi.runtime.clocks import use_monotonic_timers
+from xiaozhi.runtime.console import arguments, tolerant
+from xiaozhi.wire.jsontext import JsonDialect
 from xiaozhi.wire.messages import ListenMode
 
 
@@ -64,7 +64,7 @@ def parser() -> ArgumentParser:
     )
     add("--mode", choices=[mode.value for mode in ListenMode], default="auto")
     add("--framing", type=int, choices=(1, 2, 3), help="default: what --ota says, else 1")
-    add("--dialect", choices=[dialect.value for dialect in Dialect], default="flat")
+    add("--dialect", choices=[dialect.value for dialect in JsonDialect], default="flat")
     add("--language", default="", metavar="TAG", help="of the texts to say; default: by the text")
     add("--save", metavar="DIR", help="write each answer there as wav")
     add("--json", action="store_true", help="one event a line")
@@ -76,7 +76,7 @@ def parser() -> ArgumentParser:
 class Run:
     """One run of the command line."""
 
-    def __init__(self, reactor: Any, options: Namespace, report: Report) -> None:
+    def __init__(self, reactor: Any, options: Namespace, report: TalkReport) -> None:
         self._reactor = reactor
         self._options = options
         self._report = report
@@ -119,20 +119,20 @@ class Run:
 
     def _device(self, framing: int) -> SoftDevice:
         options = self._options
-        settings = Settings(
+        settings = MachineSettings(
             mode=ListenMode(options.mode),
             framing=options.framing or framing,
-            dialect=Dialect(options.dialect),
+            dialect=JsonDialect(options.dialect),
         )
         return SoftDevice(self._reactor, settings, self._identity(), watch=self._report.event)
 
     def _identity(self) -> Identity:
         return Identity(self._options.device_id, self._options.client_id)
 
-    async def _endpoint(self) -> Endpoint:
+    async def _endpoint(self) -> DeviceEndpoint:
         options = self._options
         if options.url is not None:
-            return Endpoint(options.url, options.token, options.framing or 1)
+            return DeviceEndpoint(options.url, options.token, options.framing or 1)
         booting = SoftDevice(self._reactor, identity=self._identity())
         boot = await booting.boot(
             options.ota,
@@ -178,7 +178,7 @@ class Run:
         return 0 if same else 1
 
     async def _ask(
-        self, device: SoftDevice, endpoint: Endpoint, number: int, text: str, pcm: bytes
+        self, device: SoftDevice, endpoint: DeviceEndpoint, number: int, text: str, pcm: bytes
     ) -> bool:
         try:
             try:
@@ -199,8 +199,8 @@ class Run:
         return bool(answer.packets)
 
     async def _answer(
-        self, device: SoftDevice, endpoint: Endpoint, text: str, pcm: bytes
-    ) -> Answer:
+        self, device: SoftDevice, endpoint: DeviceEndpoint, text: str, pcm: bytes
+    ) -> AnswerReport:
         if not device.online:
             self._report.opened(endpoint, await device.connect(endpoint))
         self._report.said(text, len(pcm) / 2 / SAMPLE_RATE)
@@ -212,7 +212,7 @@ class Run:
 def run(reactor: Any, argv: Sequence[str], out: TextIO) -> Deferred[int]:
     """:raises SystemExit: wrong usage."""
     options = parser().parse_intermixed_args(list(argv))
-    report: Report = JsonReport(out, reactor.seconds) if options.json else HumanReport(out)
+    report: TalkReport = JsonReport(out, reactor.seconds) if options.json else HumanReport(out)
     return Deferred.fromCoroutine(Run(reactor, options, report).run())
 
 

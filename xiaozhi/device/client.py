@@ -12,19 +12,19 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.web.iweb import IAgent
 
 from xiaozhi.audio import OpusEncoder
-from xiaozhi.connecting import http_agent
 from xiaozhi.device import events as e
 from xiaozhi.device import ota
-from xiaozhi.device.answer import Answer, AnswerBook
+from xiaozhi.device.answer import AnswerBook, AnswerReport
 from xiaozhi.device.camera import upload
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.machine import Machine, Settings, Wire
-from xiaozhi.device.mcp import DeviceTool, McpServer
+from xiaozhi.device.machine import Machine, MachineSettings, Wire
+from xiaozhi.device.mcp import McpServer, SimulatedTool
 from xiaozhi.device.microphone import SAMPLE_RATE, Microphone
-from xiaozhi.device.ota import Boot, Endpoint, Flavour
+from xiaozhi.device.ota import Boot, DeviceEndpoint, Flavour
 from xiaozhi.device.socket import FirmwareSocket, open_socket
 from xiaozhi.device.tools import Panel, device_tools
+from xiaozhi.runtime.connecting import http_agent
 from xiaozhi.wire.messages import ListenMode
 
 Encode = Callable[[bytes], bytes]
@@ -60,17 +60,17 @@ class SoftDevice:
     def __init__(
         self,
         reactor: Any,
-        settings: Settings | None = None,
+        settings: MachineSettings | None = None,
         identity: Identity | None = None,
         *,
         agent: IAgent | None = None,
         encode: Encode | None = None,
         random: Random | None = None,
-        tools: Sequence[DeviceTool] = (),
+        tools: Sequence[SimulatedTool] = (),
         watch: e.Watcher | None = None,
     ) -> None:
         self._reactor = reactor
-        self.settings = settings or Settings()
+        self.settings = settings or MachineSettings()
         self.identity = identity or Identity()
         self._agent = agent
         self._encode = encode
@@ -111,7 +111,10 @@ class SoftDevice:
         )
 
     def connect(
-        self, endpoint: Endpoint, via: IStreamClientEndpoint | None = None, timeout: float = 10.0
+        self,
+        endpoint: DeviceEndpoint,
+        via: IStreamClientEndpoint | None = None,
+        timeout: float = 10.0,
     ) -> Deferred[Opened]:
         """Open the socket and exchange hellos.
 
@@ -121,7 +124,7 @@ class SoftDevice:
         return Deferred.fromCoroutine(self._connect(endpoint, via, timeout))
 
     async def _connect(
-        self, endpoint: Endpoint, via: IStreamClientEndpoint | None, timeout: float
+        self, endpoint: DeviceEndpoint, via: IStreamClientEndpoint | None, timeout: float
     ) -> Opened:
         if self.online or not self.machine.connecting():
             raise DeviceError("bad_state", "the device is connected already")
@@ -169,7 +172,7 @@ class SoftDevice:
 
     # --- talking ----------------------------------------------------------------------
 
-    def say(self, pcm: bytes, timeout: float = 60.0) -> Deferred[Answer]:
+    def say(self, pcm: bytes, timeout: float = 60.0) -> Deferred[AnswerReport]:
         """Speak, and wait for the answer to have been played.
 
         In auto mode the device waits until it listens; in realtime it may speak
@@ -183,7 +186,7 @@ class SoftDevice:
         """
         return self._limited(Deferred.fromCoroutine(self._say(pcm)), timeout)
 
-    async def _say(self, pcm: bytes) -> Answer:
+    async def _say(self, pcm: bytes) -> AnswerReport:
         self._need_connection()
         manual = self.settings.mode is ListenMode.MANUAL
         if manual:
@@ -202,20 +205,20 @@ class SoftDevice:
             answer.cancel()
             raise
 
-    def text(self, text: str, timeout: float = 60.0) -> Deferred[Answer]:
+    def text(self, text: str, timeout: float = 60.0) -> Deferred[AnswerReport]:
         """Type, and wait for the answer to have been played. Errors as :meth:`say`."""
         return self._limited(Deferred.fromCoroutine(self._type(text)), timeout)
 
-    async def _type(self, text: str) -> Answer:
+    async def _type(self, text: str) -> AnswerReport:
         self._need_connection()
-        if self.machine.state is e.State.SPEAKING:
+        if self.machine.state is e.DeviceState.SPEAKING:
             self.book.interrupted(left=False)
         answer, ended = self.book.expect()
         self.machine.type_text(text)
         ended(self._reactor.seconds())
         return await self._heard(answer, "no sign of an answer (a wake word alone gets none)")
 
-    async def _heard(self, answer: Deferred[Answer], otherwise: str) -> Answer:
+    async def _heard(self, answer: Deferred[AnswerReport], otherwise: str) -> AnswerReport:
         """The answer, given up early if the server shows no sign of one."""
         error = DeviceError("not_heard", f"{otherwise} within {HEARING_LIMIT:g} s")
         giving_up = self._reactor.callLater(HEARING_LIMIT, self.book.unheard, answer, error)
@@ -227,7 +230,7 @@ class SoftDevice:
 
     def listen(self) -> Deferred[None]:
         """Press the button if need be. :return: fires when the microphone is heard."""
-        if self.machine.state is e.State.IDLE or self.settings.mode is ListenMode.MANUAL:
+        if self.machine.state is e.DeviceState.IDLE or self.settings.mode is ListenMode.MANUAL:
             self.machine.listen()
         done: Deferred[None] = Deferred(lambda d: self._listening.remove(d))
         if self.machine.capturing:
@@ -267,8 +270,8 @@ class SoftDevice:
         if not self.online:
             raise DeviceError("bad_state", "the device is not connected")
 
-    def _limited(self, answer: Deferred[Answer], timeout: float) -> Deferred[Answer]:
-        def late(_: object, seconds: float) -> Answer:
+    def _limited(self, answer: Deferred[AnswerReport], timeout: float) -> Deferred[AnswerReport]:
+        def late(_: object, seconds: float) -> AnswerReport:
             raise DeviceError("timeout", f"no complete answer within {seconds:g} s")
 
         return answer.addTimeout(timeout, self._reactor, late)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xiaozhi.errors import XiaozhiError
+from xiaozhi.base.errors import XiaozhiError
 
 
 class DeviceError(XiaozhiError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class State(Enum):
+class DeviceState(Enum):
     """The states of a talk (§4.3)."""
 
     IDLE = "idle"
@@ -17,17 +17,19 @@ class State(Enum):
 
 
 # Anything else is refused and logged (§4.3).
-ALLOWED: dict[State, frozenset[State]] = {
-    State.IDLE: frozenset({State.CONNECTING, State.LISTENING, State.SPEAKING}),
-    State.CONNECTING: frozenset({State.LISTENING, State.IDLE}),
-    State.LISTENING: frozenset({State.SPEAKING, State.IDLE}),
-    State.SPEAKING: frozenset({State.LISTENING, State.IDLE}),
+ALLOWED: dict[DeviceState, frozenset[DeviceState]] = {
+    DeviceState.IDLE: frozenset(
+        {DeviceState.CONNECTING, DeviceState.LISTENING, DeviceState.SPEAKING}
+    ),
+    DeviceState.CONNECTING: frozenset({DeviceState.LISTENING, DeviceState.IDLE}),
+    DeviceState.LISTENING: frozenset({DeviceState.SPEAKING, DeviceState.IDLE}),
+    DeviceState.SPEAKING: frozenset({DeviceState.LISTENING, DeviceState.IDLE}),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    state: State
+    state: DeviceState
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 
 from xiaozhi.device.identity import Identity, numbered
-from xiaozhi.device.ota import Endpoint
+from xiaozhi.device.ota import DeviceEndpoint
 from xiaozhi.device.socket import FirmwareSocket, open_socket
-from xiaozhi.wire.jsontext import Dialect, render
+from xiaozhi.wire.jsontext import JsonDialect, render
 from xiaozhi.wire.messages import Features, Hello, Listen, ListenMode, ListenState
 
 # Sockets being opened at the same time; more would only queue in the kernel.
@@ -83,7 +83,7 @@ class FleetDevice:
 
     def send(self, message: Hello | Listen) -> None:
         if self.socket is not None:
-            self.socket.send_text(render(message, Dialect.FLAT, "", 0))
+            self.socket.send_text(render(message, JsonDialect.FLAT, "", 0))
 
     def send_packet(self, packet: bytes) -> None:
         if self.socket is not None:
@@ -104,7 +104,7 @@ class Fleet:
     def __init__(
         self,
         reactor: Any,
-        endpoint: Endpoint,
+        endpoint: DeviceEndpoint,
         count: int,
         packets: Packets,
         *,
@@ -144,7 +144,7 @@ class Fleet:
     async def _connect(self, device: FleetDevice, listen: bool) -> None:
         endpoint = self._endpoint
         if self._token_of is not None:
-            endpoint = Endpoint(endpoint.url, self._token_of(device.identity))
+            endpoint = DeviceEndpoint(endpoint.url, self._token_of(device.identity))
         device.socket = await open_socket(self._reactor, endpoint, device.identity, 1, timeout=30.0)
         device.socket.user = device
         device.send(Hello(features=Features()))

@@ -42,7 +42,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceTool:
+class SimulatedTool:
     """Something the device can do.
 
     :ivar run: given every argument; a raised :class:`DeviceError` becomes the
@@ -72,7 +72,7 @@ class DeviceTool:
 
 
 @dataclass(frozen=True, slots=True)
-class Vision:
+class VisionTarget:
     """Where photos go, as ``initialize`` said; without a URL there is no upload."""
 
     url: str = ""
@@ -88,7 +88,7 @@ class McpServer:
 
     def __init__(
         self,
-        tools: Sequence[DeviceTool],
+        tools: Sequence[SimulatedTool],
         called: Callable[[ToolCalled], None],
         *,
         board: str = "xiaozhi-software-device",
@@ -100,7 +100,7 @@ class McpServer:
         self._board = board
         self._version = version
         self._page = page
-        self.vision = Vision()
+        self.vision = VisionTarget()
 
     async def answer(self, payload: bytes) -> str | None:
         """:return: the reply as JSON text, which may be broken where a name with
@@ -140,7 +140,7 @@ class McpServer:
         capabilities = params.find("capabilities")
         vision = capabilities.find("vision") if isinstance(capabilities, _Object) else None
         if isinstance(vision, _Object):
-            self.vision = Vision(vision.text("url") or "", vision.text("token") or "")
+            self.vision = VisionTarget(vision.text("url") or "", vision.text("token") or "")
         return _json(
             {
                 "protocolVersion": PROTOCOL_VERSION,

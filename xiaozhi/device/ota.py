@@ -34,7 +34,7 @@ class Flavour(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class DeviceEndpoint:
     """Where to talk, as the configuration says.
 
     :ivar token: empty: none is sent.
@@ -61,7 +61,7 @@ class Boot:
     :ivar challenge: empty: there is nothing to ask ``/activate`` with.
     """
 
-    endpoint: Endpoint | None
+    endpoint: DeviceEndpoint | None
     server_time_ms: int = 0
     timezone_minutes: int = 0
     firmware: str = ""
@@ -272,7 +272,7 @@ def read(data: bytes, flavour: Flavour = Flavour.FIRMWARE) -> Boot:
     )
 
 
-def _endpoint(members: dict[str, Any] | None) -> Endpoint:
+def _endpoint(members: dict[str, Any] | None) -> DeviceEndpoint:
     if members is None:
         raise _bad("websocket is missing: the device would try MQTT")
     for name in members:
@@ -288,7 +288,7 @@ def _endpoint(members: dict[str, Any] | None) -> Endpoint:
     version = members.get("version", 1)
     if isinstance(version, bool) or version not in (1, 2, 3):
         raise _bad(f"websocket.version is {version!r}")
-    return Endpoint(url, _text(members, "websocket", "token"), version)
+    return DeviceEndpoint(url, _text(members, "websocket", "token"), version)
 
 
 def _check_version(version: str) -> None:

@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recording, as :mod:`xiaozhi.im.recording` describes it.
+    """A recording, as :mod:`xiaozhi.im.websocket.recording` describes it.
 
     :ivar missing: lines that tell of something that is not in it.
     """

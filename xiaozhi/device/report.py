@@ -9,27 +9,27 @@ from dataclasses import asdict, fields
 from itertools import zip_longest
 from typing import Any, Protocol, TextIO
 
-from xiaozhi.console import is_unicode
+from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.device import events as e
-from xiaozhi.device.answer import Answer
+from xiaozhi.device.answer import AnswerReport
 from xiaozhi.device.client import Opened
-from xiaozhi.device.ota import Boot, Endpoint
+from xiaozhi.device.ota import Boot, DeviceEndpoint
 from xiaozhi.device.replay import Account, told
-from xiaozhi.errors import XiaozhiError
+from xiaozhi.runtime.console import is_unicode
 
 
-class Report(Protocol):
+class TalkReport(Protocol):
     """Told what goes on, in order."""
 
     def booted(self, url: str, boot: Boot) -> None: ...
 
-    def opened(self, endpoint: Endpoint, opened: Opened) -> None: ...
+    def opened(self, endpoint: DeviceEndpoint, opened: Opened) -> None: ...
 
     def said(self, text: str, seconds: float) -> None: ...
 
     def event(self, event: e.Event) -> None: ...
 
-    def answered(self, text: str, answer: Answer, saved: str) -> None: ...
+    def answered(self, text: str, answer: AnswerReport, saved: str) -> None: ...
 
     def replayed(self, at: float, text: str) -> None: ...
 
@@ -58,7 +58,7 @@ class HumanReport:
         else:
             self._line("boot", f"{url} → {boot.endpoint.address}, framing {boot.endpoint.version}")
 
-    def opened(self, endpoint: Endpoint, opened: Opened) -> None:
+    def opened(self, endpoint: DeviceEndpoint, opened: Opened) -> None:
         self._online = True
         times = f"connected in {ms(opened.upgrade):g} ms, hello in {ms(opened.hello):g} ms"
         self._line("online", f"{endpoint.address}: {times}")
@@ -85,7 +85,7 @@ class HumanReport:
                 self._online = False
                 self._line("offline", f"{code} {reason}".rstrip())
 
-    def answered(self, text: str, answer: Answer, saved: str) -> None:
+    def answered(self, text: str, answer: AnswerReport, saved: str) -> None:
         if answer.first_audio_latency is None:
             self._line("sound", "none")
             return
@@ -145,7 +145,7 @@ class JsonReport:
             activation=boot.activation,
         )
 
-    def opened(self, endpoint: Endpoint, opened: Opened) -> None:
+    def opened(self, endpoint: DeviceEndpoint, opened: Opened) -> None:
         self._line(
             "opened",
             url=endpoint.address,
@@ -165,7 +165,7 @@ class JsonReport:
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
         self._line(name, **{f.name: getattr(event, f.name) for f in fields(event)})
 
-    def answered(self, text: str, answer: Answer, saved: str) -> None:
+    def answered(self, text: str, answer: AnswerReport, saved: str) -> None:
         latency = answer.first_audio_latency
         self._line(
             "answer",

@@ -10,10 +10,10 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from xiaozhi.connecting import host_endpoint
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import Endpoint
+from xiaozhi.device.ota import DeviceEndpoint
+from xiaozhi.runtime.connecting import host_endpoint
 
 # What we accept from a server at once; the firmware has no limit but its memory.
 MAX_MESSAGE = 1 << 20
@@ -110,7 +110,9 @@ class FirmwareSocketFactory(WebSocketClientFactory):
     noisy = False
     protocol: Any = FirmwareSocket
 
-    def __init__(self, reactor: Any, endpoint: Endpoint, identity: Identity, framing: int) -> None:
+    def __init__(
+        self, reactor: Any, endpoint: DeviceEndpoint, identity: Identity, framing: int
+    ) -> None:
         super().__init__(endpoint.url, reactor=reactor)
         # Autobahn's own timers would run on the global reactor.
         self.setProtocolOptions(
@@ -150,7 +152,7 @@ class FirmwareSocketFactory(WebSocketClientFactory):
 
 def open_socket(
     reactor: Any,
-    endpoint: Endpoint,
+    endpoint: DeviceEndpoint,
     identity: Identity,
     framing: int,
     *,
@@ -173,7 +175,7 @@ def open_socket(
 
 async def _open(
     reactor: Any,
-    endpoint: Endpoint,
+    endpoint: DeviceEndpoint,
     identity: Identity,
     framing: int,
     via: IStreamClientEndpoint | None,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from xiaozhi.device.mcp import DeviceTool, Parameter, Value
+from xiaozhi.device.mcp import Parameter, SimulatedTool, Value
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Panel:
 TakePhoto = Callable[[str], Awaitable[str]]
 
 
-def device_tools(panel: Panel, take_photo: TakePhoto, system_info: str) -> list[DeviceTool]:
+def device_tools(panel: Panel, take_photo: TakePhoto, system_info: str) -> list[SimulatedTool]:
     """:param take_photo: given the question, returns the vision service's answer.
     :param system_info: the OTA body, for ``self.get_system_info``.
     """
@@ -60,38 +60,38 @@ def device_tools(panel: Panel, take_photo: TakePhoto, system_info: str) -> list[
         return system_info
 
     return [
-        DeviceTool(
+        SimulatedTool(
             "self.get_device_status",
             "Tells the present state of the device: volume, screen, battery, network."
             " Use it before changing one of them and when asked about them.",
             get_device_status,
         ),
-        DeviceTool(
+        SimulatedTool(
             "self.audio_speaker.set_volume",
             "Sets the volume of the loudspeaker in percent."
             " If the present volume is not known, ask `self.get_device_status` first.",
             set_volume,
             (Parameter("volume", "integer", 0, 100),),
         ),
-        DeviceTool(
+        SimulatedTool(
             "self.screen.set_brightness",
             "Sets the brightness of the screen in percent.",
             set_brightness,
             (Parameter("brightness", "integer", 0, 100),),
         ),
-        DeviceTool(
+        SimulatedTool(
             "self.screen.set_theme",
             "Sets the theme of the screen: `light` or `dark`.",
             set_theme,
             (Parameter("theme", "string"),),
         ),
-        DeviceTool(
+        SimulatedTool(
             "self.camera.take_photo",
             "Takes a photo and answers a question about it. Use it when asked what can be seen.",
             photo,
             (Parameter("question", "string"),),
         ),
-        DeviceTool(
+        SimulatedTool(
             "self.get_system_info",
             "Tells what the device is made of.",
             get_system_info,

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 
 from xiaozhi.audio import OpusDecoder, read_wav, resample, write_wav
+from xiaozhi.base.errors import ProtocolError, ProviderError
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.microphone import SAMPLE_RATE
-from xiaozhi.errors import ProtocolError, ProviderError
 from xiaozhi.interfaces import ISynthesizer, Offload
 
 T = TypeVar("T")
@@ -98,6 +98,6 @@ def _load(path: str) -> bytes:
 
 
 def _espeak(runtime: _Runtime) -> ISynthesizer:
-    from xiaozhi.providers.espeak import EspeakSettings, EspeakSynthesizer
+    from xiaozhi.providers.offline.espeak import EspeakSettings, EspeakSynthesizer
 
     return EspeakSynthesizer.make(EspeakSettings(), runtime)

@@ -1,0 +1,1 @@
+"""The edge: everything about a device's connection."""

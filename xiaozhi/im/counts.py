@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xiaozhi.metrics.figures import LATENESS, Histogram, Tally
+from xiaozhi.metrics.instruments import LATENESS, Histogram, Tally
 
 
 class EdgeCounts:

@@ -10,11 +10,11 @@ from xiaozhi.auth import AuthSettings, DevicesSettings
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings
 from xiaozhi.im.settings import GatewaySettings, LimitSettings, LinkSettings, PacerSettings
-from xiaozhi.logs import EdgeLogSettings
 from xiaozhi.metrics.settings import MetricsSettings
+from xiaozhi.runtime.logs import EdgeLogSettings
 
 
-class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PortSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where devices connect; HTTP health checks come to the same port.
 
     :ivar port: 0 takes any free one.
@@ -85,7 +85,7 @@ class RecordSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     purge_interval: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ImSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
     :ivar state_dir: made if it is not there; nothing outside it is written
@@ -94,7 +94,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :ivar drain_timeout: seconds that devices get to leave at a shutdown.
     """
 
-    listen: ListenSettings = field(default_factory=ListenSettings)
+    listen: PortSettings = field(default_factory=PortSettings)
     state_dir: str = "var"
     node: str = ""
     drain_timeout: Annotated[float, Meta(ge=0, le=600)] = 5.0

@@ -24,40 +24,40 @@ from xiaozhi.auth import (
     make_tokens,
     read_secret,
 )
+from xiaozhi.base.errors import StoreError
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.discovery import Discovery, reactor_resolve
 from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import whereabouts
-from xiaozhi.clocks import use_monotonic_timers, wall_time
-from xiaozhi.component import Component
-from xiaozhi.config import load
-from xiaozhi.errors import StoreError
-from xiaozhi.im.door import DoorFactory
-from xiaozhi.im.figures import EdgeFigures
-from xiaozhi.im.gateway import Gateway
-from xiaozhi.im.http import EdgeSite, Surroundings
-from xiaozhi.im.journal import Journal
-from xiaozhi.im.link import DeviceLink
-from xiaozhi.im.protocol import DeviceFactory
-from xiaozhi.im.recording import AREA as RECORDINGS
-from xiaozhi.im.recording import RecordedLink, Recorder
-from xiaozhi.im.schema import Settings
+from xiaozhi.im.ingress.gateway import Gateway
+from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
+from xiaozhi.im.ingress.port import EdgePortFactory
+from xiaozhi.im.metrics import EdgeMetrics
+from xiaozhi.im.schema import ImSettings
+from xiaozhi.im.session.link import DeviceLink
+from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.sessionlog.retention import upkeep
 from xiaozhi.im.settings import EdgeSettings
-from xiaozhi.im.upkeep import upkeep
+from xiaozhi.im.websocket.protocol import DeviceFactory
+from xiaozhi.im.websocket.recording import AREA as RECORDINGS
+from xiaozhi.im.websocket.recording import RecordedLink, Recorder
 from xiaozhi.interfaces import ISessionStore, ISpool
-from xiaozhi.listening import Listener
-from xiaozhi.logs import observer_for
 from xiaozhi.metrics.page import Metrics, MetricsSite
-from xiaozhi.metrics.process import ProcessFigures, ReactorLag
-from xiaozhi.offload import ThreadOffload
-from xiaozhi.posting import Posting
-from xiaozhi.service import Program, ServiceOptions, one_line_errors, state_directory
+from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
+from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
+from xiaozhi.runtime.component import Component
+from xiaozhi.runtime.config import load
+from xiaozhi.runtime.listening import Listener
+from xiaozhi.runtime.logs import observer_for
+from xiaozhi.runtime.offload import ThreadOffload
+from xiaozhi.runtime.periodic import PeriodicJob
+from xiaozhi.runtime.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import Spool, devices_from_url, store_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
-from xiaozhi.upkeep import Upkeep
 from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.posting import Posting
 
 _log = Logger()
 
@@ -75,10 +75,10 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_timers(reactor)
     with one_line_errors("xiaozhi-im"):
-        return edge_service(load(options.path, Settings, options.overrides), reactor, options)
+        return edge_service(load(options.path, ImSettings, options.overrides), reactor, options)
 
 
-def edge_service(settings: Settings, reactor: Any, options: Options | None = None) -> Program:
+def edge_service(settings: ImSettings, reactor: Any, options: Options | None = None) -> Program:
     """The edge, as one service.
 
     Parts start from the store outwards, so that a device finds everything there;
@@ -181,12 +181,12 @@ def edge_service(settings: Settings, reactor: Any, options: Options | None = Non
     metrics = Metrics()
     shared = metrics if settings.metrics.shared else None
     site = EdgeSite(gateway, bridge, around, posting, insiders, reactor, metrics=shared)
-    door = DoorFactory(gateway.edge, DeviceFactory(gateway), site)
+    door = EdgePortFactory(gateway.edge, DeviceFactory(gateway), site)
     listen = settings.listen
     listener = Listener(reactor, listen.host, listen.port, door, reuse_port=listen.reuse_port)
     lag = ReactorLag(reactor)
-    metrics.add(ProcessFigures("im", __version__, lag))
-    metrics.add(EdgeFigures(gateway, door, site, bridge, journal, thread.crossings, where.trouble))
+    metrics.add(ProcessMetrics("im", __version__, lag))
+    metrics.add(EdgeMetrics(gateway, door, site, bridge, journal, thread.crossings, where.trouble))
 
     log = observer_for(settings.log, options.parent if options else None)
     program = Program(reactor, options, log=log)
@@ -239,7 +239,7 @@ class _Recording:
     directory: str
     offload: ThreadOffload
     recorder: Recorder
-    upkeep: Upkeep
+    upkeep: PeriodicJob
 
     def make_link(self, *args: Any) -> DeviceLink:
         return RecordedLink(self.recorder.recording(), *args)
@@ -255,7 +255,7 @@ class _Recording:
         return self.recorder.stop()
 
 
-def _recording(settings: Settings, reactor: Any) -> _Recording | None:
+def _recording(settings: ImSettings, reactor: Any) -> _Recording | None:
     own = settings.record
     if not own.dir:
         return None
@@ -263,28 +263,28 @@ def _recording(settings: Settings, reactor: Any) -> _Recording | None:
     areas = {RECORDINGS: Area(own.max_age, own.max_bytes, ".jsonl")}
     files = DirectoryFiles(Path(own.dir), areas, offload)
     recorder = Recorder(files, reactor, own.max_session_bytes, wall_time(reactor))
-    upkeep = Upkeep(
+    upkeep = PeriodicJob(
         "removing recordings", files.purge, reactor, interval=own.purge_interval, first=10.0
     )
     return _Recording(own.dir, offload, recorder, upkeep)
 
 
-def _roster(settings: Settings, state: Path, reactor: Any) -> Roster:
+def _roster(settings: ImSettings, state: Path, reactor: Any) -> Roster:
     own = settings.devices
     registry = devices_from_url(own.address(state), reactor, pool_size=own.pool_size)
     return Roster(registry, reactor, own.poll_interval)
 
 
-def _store_url(settings: Settings, state: Path) -> str:
+def _store_url(settings: ImSettings, state: Path) -> str:
     return settings.store.url or f"sqlite:///{state / 'im.sqlite3'}"
 
 
-def _spool(settings: Settings, state: Path, reactor: Any) -> ISpool | None:
+def _spool(settings: ImSettings, state: Path, reactor: Any) -> ISpool | None:
     limit = settings.store.spool_bytes
     return Spool(state / "spool", reactor, limit=limit) if limit else None
 
 
-def _opened(store: ISessionStore, settings: Settings) -> Deferred[None]:
+def _opened(store: ISessionStore, settings: ImSettings) -> Deferred[None]:
     """Open the store; one that may be away is opened later by whoever writes to it."""
 
     def failed(failure: Failure) -> None:

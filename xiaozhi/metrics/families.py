@@ -12,7 +12,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.metrics_core import Metric
 
-from xiaozhi.metrics.figures import Histogram
+from xiaozhi.metrics.instruments import Histogram
 
 Family = Metric
 """One metric with all its labels, as it is right now."""

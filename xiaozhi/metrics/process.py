@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from xiaozhi.metrics.families import Family, counter, gauge, gauges, histogram
-from xiaozhi.metrics.figures import LATENESS, Histogram
+from xiaozhi.metrics.instruments import LATENESS, Histogram
 
 _STARTED = time.time()
 _STATM = "/proc/self/statm"
@@ -48,7 +48,7 @@ class ReactorLag:
         self.start()
 
 
-class ProcessFigures:
+class ProcessMetrics:
     """The process itself.
 
     Open files are not counted: with ten thousand of them the list alone would take

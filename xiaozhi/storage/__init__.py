@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import IDeviceRegistry, IDialogueStore, ISessionStore
 from xiaozhi.storage.devices import SqlDeviceRegistry
-from xiaozhi.storage.dialects import Dialect, Postgresql, Sqlite
+from xiaozhi.storage.dialects import Postgresql, SqlDialect, Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
 from xiaozhi.storage.direct import DirectRegistry
 from xiaozhi.storage.memory import MemoryDialogueStore
@@ -71,7 +71,7 @@ def direct_registry(url: str) -> DirectRegistry:
     return DirectRegistry(_registry_dialect(url))
 
 
-def _registry_dialect(url: str) -> Dialect:
+def _registry_dialect(url: str) -> SqlDialect:
     try:
         return _dialect(url)
     except StoreError as error:
@@ -79,7 +79,7 @@ def _registry_dialect(url: str) -> Dialect:
         raise StoreError(error.code, named) from None
 
 
-def _dialect(url: str) -> Dialect:
+def _dialect(url: str) -> SqlDialect:
     if url.startswith(_POSTGRESQL):
         return Postgresql(url)
     path = unquote(url[len(_SQLITE) :]) if url.startswith(_SQLITE) else ""

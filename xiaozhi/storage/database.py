@@ -11,8 +11,8 @@ from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from xiaozhi.errors import StoreError
-from xiaozhi.storage.dialects import Dialect
+from xiaozhi.base.errors import StoreError
+from xiaozhi.storage.dialects import SqlDialect
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.upgrade import upgrade
 
@@ -88,7 +88,7 @@ class Database:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: SqlDialect,
         reactor: Any,
         *,
         name: str = "session store",

@@ -11,11 +11,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.ownership import (
+    Applicant,
+    ClaimLimits,
+    DeviceClaim,
+    DeviceState,
+    Registered,
+    UnknownDevice,
+)
 from xiaozhi.interfaces import IDeviceRegistry
-from xiaozhi.ownership import Applicant, Claim, ClaimLimits, DeviceState, Registered, Unknown
 from xiaozhi.storage.database import Database
-from xiaozhi.storage.dialects import Dialect
+from xiaozhi.storage.dialects import SqlDialect
 from xiaozhi.storage.forms import aware, text
 
 _DEVICE = (
@@ -36,8 +43,8 @@ class SqlDeviceRegistry(Database):
         return self._run(partial(changes, dialect=self._dialect, after=after, limit=limit))
 
     def apply(
-        self, who: Applicant, unknown: Unknown, limits: ClaimLimits, at: datetime
-    ) -> Deferred[Registered | Claim | None]:
+        self, who: Applicant, unknown: UnknownDevice, limits: ClaimLimits, at: datetime
+    ) -> Deferred[Registered | DeviceClaim | None]:
         work = partial(
             apply, dialect=self._dialect, who=who, unknown=unknown, limits=limits, at=aware(at)
         )
@@ -55,7 +62,7 @@ class SqlDeviceRegistry(Database):
     def devices(self, limit: int) -> Deferred[list[Registered]]:
         return self._run(partial(devices, dialect=self._dialect, limit=limit))
 
-    def claims(self, at: datetime, limit: int) -> Deferred[list[Claim]]:
+    def claims(self, at: datetime, limit: int) -> Deferred[list[DeviceClaim]]:
         return self._run(partial(claims, dialect=self._dialect, at=aware(at), limit=limit))
 
     def purge(self, unused_before: datetime, at: datetime, limit: int) -> Deferred[int]:
@@ -69,21 +76,21 @@ class SqlDeviceRegistry(Database):
         return self._run(work)
 
 
-def changes(cursor: Any, dialect: Dialect, after: int, limit: int) -> list[Registered]:
+def changes(cursor: Any, dialect: SqlDialect, after: int, limit: int) -> list[Registered]:
     """See :class:`IDeviceRegistry`; the functions here run in a transaction of the caller's."""
     statement = f"SELECT {_DEVICE} FROM devices WHERE revision > %s ORDER BY revision LIMIT %s"
     cursor.execute(dialect.sql(statement), (after, limit))
     return [_device(dialect, row) for row in cursor.fetchall()]
 
 
-def devices(cursor: Any, dialect: Dialect, limit: int) -> list[Registered]:
+def devices(cursor: Any, dialect: SqlDialect, limit: int) -> list[Registered]:
     """See :class:`IDeviceRegistry`."""
     statement = f"SELECT {_DEVICE} FROM devices ORDER BY last_seen_at DESC, device_id LIMIT %s"
     cursor.execute(dialect.sql(statement), (limit,))
     return [_device(dialect, row) for row in cursor.fetchall()]
 
 
-def claims(cursor: Any, dialect: Dialect, at: datetime, limit: int) -> list[Claim]:
+def claims(cursor: Any, dialect: SqlDialect, at: datetime, limit: int) -> list[DeviceClaim]:
     """See :class:`IDeviceRegistry`."""
     statement = (
         f"SELECT {_CLAIM} FROM device_claims WHERE expires_at > %s"
@@ -95,20 +102,20 @@ def claims(cursor: Any, dialect: Dialect, at: datetime, limit: int) -> list[Clai
 
 def apply(
     cursor: Any,
-    dialect: Dialect,
+    dialect: SqlDialect,
     who: Applicant,
-    unknown: Unknown,
+    unknown: UnknownDevice,
     limits: ClaimLimits,
     at: datetime,
-) -> Registered | Claim | None:
+) -> Registered | DeviceClaim | None:
     """See :class:`IDeviceRegistry`."""
     # Taken first, so that two first-comers follow each other.
     revision = _next_revision(cursor, dialect)
     held = _find(cursor, dialect, who.device_id)
     if held is None:
-        if unknown is Unknown.REFUSE:
+        if unknown is UnknownDevice.REFUSE:
             return None
-        if unknown is Unknown.ASK:
+        if unknown is UnknownDevice.ASK:
             return _ask(cursor, dialect, who, limits, at)
         cursor.execute("SELECT COUNT(*) FROM devices")
         if int(cursor.fetchone()[0]) >= limits.devices:
@@ -121,7 +128,7 @@ def apply(
     return held
 
 
-def approve(cursor: Any, dialect: Dialect, code: str, at: datetime) -> Registered:
+def approve(cursor: Any, dialect: SqlDialect, code: str, at: datetime) -> Registered:
     """See :class:`IDeviceRegistry`."""
     revision = _next_revision(cursor, dialect)
     statement = f"SELECT {_CLAIM} FROM device_claims WHERE code = %s AND expires_at > %s"
@@ -137,7 +144,7 @@ def approve(cursor: Any, dialect: Dialect, code: str, at: datetime) -> Registere
     return _bind(cursor, dialect, who, revision, at)
 
 
-def revoke(cursor: Any, dialect: Dialect, device_id: str, at: datetime) -> Registered:
+def revoke(cursor: Any, dialect: SqlDialect, device_id: str, at: datetime) -> Registered:
     """See :class:`IDeviceRegistry`."""
     revision = _next_revision(cursor, dialect)
     _forget_claims(cursor, dialect, device_id)
@@ -152,7 +159,7 @@ def revoke(cursor: Any, dialect: Dialect, device_id: str, at: datetime) -> Regis
     return found
 
 
-def seen(cursor: Any, dialect: Dialect, devices: Mapping[str, bool], at: datetime) -> None:
+def seen(cursor: Any, dialect: SqlDialect, devices: Mapping[str, bool], at: datetime) -> None:
     """See :class:`IDeviceRegistry`."""
     for used, change in ((False, ""), (True, ", used = TRUE")):
         rows = [
@@ -166,7 +173,9 @@ def seen(cursor: Any, dialect: Dialect, devices: Mapping[str, bool], at: datetim
             )
 
 
-def _purge(cursor: Any, dialect: Dialect, unused_before: datetime, at: datetime, limit: int) -> int:
+def _purge(
+    cursor: Any, dialect: SqlDialect, unused_before: datetime, at: datetime, limit: int
+) -> int:
     if not dialect.alone(cursor, "devices"):
         return 0
     statement = (
@@ -184,7 +193,7 @@ def _purge(cursor: Any, dialect: Dialect, unused_before: datetime, at: datetime,
     return removed + int(cursor.rowcount)
 
 
-def _next_revision(cursor: Any, dialect: Dialect) -> int:
+def _next_revision(cursor: Any, dialect: SqlDialect) -> int:
     """The row stays locked until the transaction ends: revisions become visible in order,
     and whoever looks for what is newer than the last one misses none."""
     cursor.execute("UPDATE device_revision SET revision = revision + 1")
@@ -192,14 +201,16 @@ def _next_revision(cursor: Any, dialect: Dialect) -> int:
     return int(cursor.fetchone()[0])
 
 
-def _find(cursor: Any, dialect: Dialect, device_id: str) -> Registered | None:
+def _find(cursor: Any, dialect: SqlDialect, device_id: str) -> Registered | None:
     statement = f"SELECT {_DEVICE} FROM devices WHERE device_id = %s"
     cursor.execute(dialect.sql(statement), (text(device_id),))
     row = cursor.fetchone()
     return None if row is None else _device(dialect, row)
 
 
-def _bind(cursor: Any, dialect: Dialect, who: Applicant, revision: int, at: datetime) -> Registered:
+def _bind(
+    cursor: Any, dialect: SqlDialect, who: Applicant, revision: int, at: datetime
+) -> Registered:
     """Bind a device id to an applicant, whoever held it."""
     moment = dialect.time_to(at)
     about = text(who.about)[:255]
@@ -218,7 +229,9 @@ def _bind(cursor: Any, dialect: Dialect, who: Applicant, revision: int, at: date
     return found
 
 
-def _ask(cursor: Any, dialect: Dialect, who: Applicant, limits: ClaimLimits, at: datetime) -> Claim:
+def _ask(
+    cursor: Any, dialect: SqlDialect, who: Applicant, limits: ClaimLimits, at: datetime
+) -> DeviceClaim:
     moment = dialect.time_to(at)
     device_id = text(who.device_id)
     same = "device_id = %s AND client_digest = %s AND serial_digest = %s"
@@ -245,7 +258,7 @@ def _ask(cursor: Any, dialect: Dialect, who: Applicant, limits: ClaimLimits, at:
 
 
 def _make_room(
-    cursor: Any, dialect: Dialect, where: str, values: tuple[object, ...], limit: int
+    cursor: Any, dialect: SqlDialect, where: str, values: tuple[object, ...], limit: int
 ) -> None:
     """Those that have asked least often go first: a device asks again, who makes up
     client ids does not come back with one."""
@@ -259,7 +272,7 @@ def _make_room(
         cursor.execute(dialect.sql(statement), (*values, excess))
 
 
-def _new_code(cursor: Any, dialect: Dialect) -> str:
+def _new_code(cursor: Any, dialect: SqlDialect) -> str:
     for _ in range(100):
         code = f"{secrets.randbelow(1_000_000):06d}"
         cursor.execute(dialect.sql("SELECT 1 FROM device_claims WHERE code = %s"), (code,))
@@ -268,13 +281,13 @@ def _new_code(cursor: Any, dialect: Dialect) -> str:
     raise StoreError("registry_full", "no code is left for another claim")
 
 
-def _forget_claims(cursor: Any, dialect: Dialect, device_id: str) -> None:
+def _forget_claims(cursor: Any, dialect: SqlDialect, device_id: str) -> None:
     cursor.execute(
         dialect.sql("DELETE FROM device_claims WHERE device_id = %s"), (text(device_id),)
     )
 
 
-def _device(dialect: Dialect, row: Any) -> Registered:
+def _device(dialect: SqlDialect, row: Any) -> Registered:
     device_id, client, serial, state, revision, revoked_at, used, about, first, last = row
     return Registered(
         device_id,
@@ -290,9 +303,9 @@ def _device(dialect: Dialect, row: Any) -> Registered:
     )
 
 
-def _claim(dialect: Dialect, row: Any) -> Claim:
+def _claim(dialect: SqlDialect, row: Any) -> DeviceClaim:
     code, device_id, client, serial, about, attempts, first, last, expires = row
-    return Claim(
+    return DeviceClaim(
         code,
         device_id,
         client,

@@ -18,14 +18,14 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
 from xiaozhi.storage.schema import sqlite_form
 
 _UPGRADE_LOCK = 0x7869616F7A6869
 """Key of the advisory lock an upgrade holds: ``xiaozhi`` in ASCII."""
 
 
-class Dialect(Protocol):
+class SqlDialect(Protocol):
     """One kind of database, with the address of one.
 
     :ivar address: as people may see it, without a password.

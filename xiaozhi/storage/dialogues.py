@@ -12,11 +12,11 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from xiaozhi.base.values import DeviceNote, DialogueEntry, NoteKind, Role, ToolCall, Utterance
 from xiaozhi.interfaces import IDialogueStore
 from xiaozhi.storage.database import Database
-from xiaozhi.storage.dialects import Dialect
+from xiaozhi.storage.dialects import SqlDialect
 from xiaozhi.storage.forms import aware, text, to_json
-from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Role, ToolCall, Utterance
 
 _COLUMNS = "id, device_id, role, content, calls, call_id, created_at"
 _NOTE_COLUMNS = "id, device_id, kind, content, upto, created_at"
@@ -45,7 +45,7 @@ class SqlDialogueStore(Database):
         return self._run(partial(_purge, dialect=self._dialect, before=before, limit=limit))
 
 
-def _write(cursor: Any, dialect: Dialect, entries: Sequence[DialogueEntry | DeviceNote]) -> None:
+def _write(cursor: Any, dialect: SqlDialect, entries: Sequence[DialogueEntry | DeviceNote]) -> None:
     rows = [_row(dialect, entry) for entry in entries if isinstance(entry, DialogueEntry)]
     if rows:
         dialect.insert(cursor, "dialogue_entries", _COLUMNS, rows)
@@ -54,7 +54,7 @@ def _write(cursor: Any, dialect: Dialect, entries: Sequence[DialogueEntry | Devi
             _write_note(cursor, dialect, note)
 
 
-def _write_note(cursor: Any, dialect: Dialect, note: DeviceNote) -> None:
+def _write_note(cursor: Any, dialect: SqlDialect, note: DeviceNote) -> None:
     others = "DELETE FROM device_notes WHERE device_id = %s AND kind = %s AND id <> %s"
     device_id, kind = text(note.device_id), note.kind.value
     cursor.execute(dialect.sql(others), (device_id, kind, str(note.id)))
@@ -63,7 +63,7 @@ def _write_note(cursor: Any, dialect: Dialect, note: DeviceNote) -> None:
     dialect.insert(cursor, "device_notes", _NOTE_COLUMNS, [row])
 
 
-def _read_notes(cursor: Any, dialect: Dialect, device_id: str) -> list[DeviceNote]:
+def _read_notes(cursor: Any, dialect: SqlDialect, device_id: str) -> list[DeviceNote]:
     statement = f"SELECT {_NOTE_COLUMNS} FROM device_notes WHERE device_id = %s ORDER BY number"
     cursor.execute(dialect.sql(statement), (text(device_id),))
     # Two who write at once leave two of a kind.
@@ -77,7 +77,7 @@ def _read_notes(cursor: Any, dialect: Dialect, device_id: str) -> list[DeviceNot
 
 
 def _read(
-    cursor: Any, dialect: Dialect, device_id: str, limit: int, since: datetime
+    cursor: Any, dialect: SqlDialect, device_id: str, limit: int, since: datetime
 ) -> list[DialogueEntry]:
     statement = (
         f"SELECT {_COLUMNS} FROM dialogue_entries WHERE device_id = %s AND created_at >= %s"
@@ -87,12 +87,12 @@ def _read(
     return [_entry(dialect, row) for row in reversed(cursor.fetchall())]
 
 
-def _forget(cursor: Any, dialect: Dialect, device_id: str) -> None:
+def _forget(cursor: Any, dialect: SqlDialect, device_id: str) -> None:
     for table in ("dialogue_entries", "device_notes"):
         cursor.execute(dialect.sql(f"DELETE FROM {table} WHERE device_id = %s"), (text(device_id),))
 
 
-def _purge(cursor: Any, dialect: Dialect, before: datetime, limit: int) -> int:
+def _purge(cursor: Any, dialect: SqlDialect, before: datetime, limit: int) -> int:
     # Two that purge at once would wait for each other's rows.
     if not dialect.alone(cursor, "dialogue_entries"):
         return 0
@@ -108,7 +108,7 @@ def _purge(cursor: Any, dialect: Dialect, before: datetime, limit: int) -> int:
     return removed
 
 
-def _row(dialect: Dialect, entry: DialogueEntry) -> tuple[object, ...]:
+def _row(dialect: SqlDialect, entry: DialogueEntry) -> tuple[object, ...]:
     said = entry.said
     calls = [
         {"id": call.call_id, "name": call.name, "arguments": call.arguments} for call in said.calls
@@ -124,7 +124,7 @@ def _row(dialect: Dialect, entry: DialogueEntry) -> tuple[object, ...]:
     )
 
 
-def _entry(dialect: Dialect, row: Any) -> DialogueEntry:
+def _entry(dialect: SqlDialect, row: Any) -> DialogueEntry:
     entry_id, device_id, role, words, calls, call_id, at = row
     found = json.loads(calls) if isinstance(calls, str) else calls
     made = tuple(ToolCall(call["id"], call["name"], call["arguments"]) for call in found)

@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xiaozhi.errors import StoreError
-from xiaozhi.ownership import Claim, Registered
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.ownership import DeviceClaim, Registered
 from xiaozhi.storage import devices
-from xiaozhi.storage.dialects import Dialect, Sqlite
+from xiaozhi.storage.dialects import SqlDialect, Sqlite
 from xiaozhi.storage.upgrade import upgrade
 
 T = TypeVar("T")
@@ -25,14 +25,14 @@ class DirectRegistry:
     :class:`~xiaozhi.interfaces.IDeviceRegistry` says.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: SqlDialect) -> None:
         self._dialect = dialect
 
     def devices(self, limit: int) -> list[Registered]:
         """The devices seen last, newest first."""
         return self._once(lambda cursor: devices.devices(cursor, self._dialect, limit))
 
-    def claims(self, at: datetime, limit: int) -> list[Claim]:
+    def claims(self, at: datetime, limit: int) -> list[DeviceClaim]:
         """The claims that live, newest first."""
         return self._once(lambda cursor: devices.claims(cursor, self._dialect, at, limit))
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import IFileStore, IFileWriter, Offload
 from xiaozhi.storage.growing import GrowingFile, private_directory
 

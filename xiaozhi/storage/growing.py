@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import IFileWriter, Offload
 
 

@@ -11,10 +11,10 @@ from uuid import UUID
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.values import DeviceNote, DialogueEntry, NoteKind, Role
 from xiaozhi.interfaces import IDialogueStore
 from xiaozhi.storage.forms import aware
-from xiaozhi.values import DeviceNote, DialogueEntry, NoteKind, Role
 
 _ID_LENGTH = 255
 _Kept = DialogueEntry | DeviceNote

@@ -8,11 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from xiaozhi.storage.dialects import Dialect
-from xiaozhi.storage.forms import aware, text, to_json
-from xiaozhi.values import (
-    Direction,
+from xiaozhi.base.values import (
     EventLogged,
+    LogDirection,
     LogRecord,
     MessageLogged,
     SessionChanged,
@@ -20,6 +18,8 @@ from xiaozhi.values import (
     SessionStarted,
     SessionStatus,
 )
+from xiaozhi.storage.dialects import SqlDialect
+from xiaozhi.storage.forms import aware, text, to_json
 
 _TYPE_LENGTH = 50
 """Of ``message_type`` and ``event_type``; a device may send a longer one."""
@@ -32,7 +32,7 @@ _MESSAGE = "id, session_id, message_type, direction, content, created_at"
 _EVENT = "id, session_id, event_type, created_at, event_data"
 
 
-def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
+def write(cursor: Any, dialect: SqlDialect, records: Sequence[LogRecord]) -> None:
     """Write a batch.
 
     Kind by kind, as few statements as possible: sessions first, for the others
@@ -90,14 +90,16 @@ def write(cursor: Any, dialect: Dialect, records: Sequence[LogRecord]) -> None:
         )
 
 
-def read_session(cursor: Any, dialect: Dialect, session_id: str) -> SessionRow | None:
+def read_session(cursor: Any, dialect: SqlDialect, session_id: str) -> SessionRow | None:
     statement = f"SELECT {_SESSION} FROM device_sessions WHERE session_id = %s"
     cursor.execute(dialect.sql(statement), (session_id,))
     row = cursor.fetchone()
     return None if row is None else _session(dialect, row)
 
 
-def read_sessions_of(cursor: Any, dialect: Dialect, device_id: str, limit: int) -> list[SessionRow]:
+def read_sessions_of(
+    cursor: Any, dialect: SqlDialect, device_id: str, limit: int
+) -> list[SessionRow]:
     statement = (
         f"SELECT {_SESSION} FROM device_sessions WHERE device_id = %s"
         " ORDER BY connected_at DESC, session_id DESC LIMIT %s"
@@ -107,18 +109,18 @@ def read_sessions_of(cursor: Any, dialect: Dialect, device_id: str, limit: int) 
 
 
 def read_messages(
-    cursor: Any, dialect: Dialect, session_id: str, limit: int
+    cursor: Any, dialect: SqlDialect, session_id: str, limit: int
 ) -> list[MessageLogged]:
     rows = _latest(cursor, dialect, "message_logs", _MESSAGE, session_id, limit)
     return [
         MessageLogged(
-            UUID(row[0]), row[1], row[2], Direction(row[3]), row[4], dialect.time_from(row[5])
+            UUID(row[0]), row[1], row[2], LogDirection(row[3]), row[4], dialect.time_from(row[5])
         )
         for row in rows
     ]
 
 
-def read_events(cursor: Any, dialect: Dialect, session_id: str, limit: int) -> list[EventLogged]:
+def read_events(cursor: Any, dialect: SqlDialect, session_id: str, limit: int) -> list[EventLogged]:
     rows = _latest(cursor, dialect, "connection_events", _EVENT, session_id, limit)
     return [
         EventLogged(UUID(row[0]), row[1], row[2], dialect.time_from(row[3]), _mapping(row[4]))
@@ -126,7 +128,7 @@ def read_events(cursor: Any, dialect: Dialect, session_id: str, limit: int) -> l
     ]
 
 
-def purge(cursor: Any, dialect: Dialect, before: datetime, limit: int) -> int:
+def purge(cursor: Any, dialect: SqlDialect, before: datetime, limit: int) -> int:
     """Messages and events first, then sessions nothing refers to any more.
 
     :return: how many rows are gone.
@@ -155,7 +157,7 @@ def purge(cursor: Any, dialect: Dialect, before: datetime, limit: int) -> int:
 
 def close_left(
     cursor: Any,
-    dialect: Dialect,
+    dialect: SqlDialect,
     *,
     node: str,
     started: datetime,
@@ -176,7 +178,7 @@ def close_left(
 
 
 def _latest(
-    cursor: Any, dialect: Dialect, table: str, columns: str, session_id: str, limit: int
+    cursor: Any, dialect: SqlDialect, table: str, columns: str, session_id: str, limit: int
 ) -> list[Any]:
     statement = (
         f"SELECT {columns} FROM {table} WHERE session_id = %s"
@@ -186,7 +188,7 @@ def _latest(
     return list(reversed(cursor.fetchall()))
 
 
-def _session(dialect: Dialect, row: Any) -> SessionRow:
+def _session(dialect: SqlDialect, row: Any) -> SessionRow:
     return SessionRow(
         session_id=row[0],
         device_id=row[1],

@@ -22,13 +22,19 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xiaozhi.errors import StoreError
+from xiaozhi.base.errors import StoreError
+from xiaozhi.base.values import (
+    EventLogged,
+    LogRecord,
+    MessageLogged,
+    SessionChanged,
+    SessionStarted,
+)
 from xiaozhi.interfaces import ISpool
 from xiaozhi.storage.database import Database, Pool
 from xiaozhi.storage.dialects import Sqlite
 from xiaozhi.storage.forms import to_json
 from xiaozhi.storage.schema import Migration
-from xiaozhi.values import EventLogged, LogRecord, MessageLogged, SessionChanged, SessionStarted
 
 # Processes that may share a state directory.
 _SLOTS = 256

@@ -9,10 +9,10 @@ from functools import partial
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from xiaozhi.base.values import EventLogged, LogRecord, MessageLogged, SessionRow
 from xiaozhi.interfaces import ISessionStore
 from xiaozhi.storage import rows
 from xiaozhi.storage.database import Database
-from xiaozhi.values import EventLogged, LogRecord, MessageLogged, SessionRow
 
 
 @implementer(ISessionStore)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xiaozhi.errors import StoreError
-from xiaozhi.storage.dialects import Dialect
+from xiaozhi.base.errors import StoreError
+from xiaozhi.storage.dialects import SqlDialect
 from xiaozhi.storage.schema import MIGRATIONS, VERSION_TABLE, Migration
 
 
-def upgrade(cursor: Any, dialect: Dialect, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+def upgrade(cursor: Any, dialect: SqlDialect, migrations: Sequence[Migration] = MIGRATIONS) -> int:
     """Apply what is missing, all in the caller's transaction.
 
     Processes that start together take turns: the later finds the work done.
@@ -34,7 +34,7 @@ def upgrade(cursor: Any, dialect: Dialect, migrations: Sequence[Migration] = MIG
     return version
 
 
-def _version(cursor: Any, dialect: Dialect) -> int:
+def _version(cursor: Any, dialect: SqlDialect) -> int:
     if dialect.has_table(cursor, "schema_version"):
         cursor.execute("SELECT version FROM schema_version")
         row = cursor.fetchone()

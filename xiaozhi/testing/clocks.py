@@ -9,7 +9,7 @@ EPOCH = 1_790_000_000.0
 
 
 class WallClock(Clock):
-    """A monotonic virtual clock; see :func:`xiaozhi.clocks.wall_time`.
+    """A monotonic virtual clock; see :func:`xiaozhi.runtime.clocks.wall_time`.
 
     :ivar ahead: seconds by which the wall clock was set; a test changes it.
     """

@@ -10,11 +10,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from xiaozhi.errors import AuthError
-from xiaozhi.im.edge import Edge
-from xiaozhi.im.link import DeviceLink
+from xiaozhi.base.errors import AuthError
+from xiaozhi.base.values import BridgeStatus, LogDirection, Presence, SessionStatus
+from xiaozhi.im.session.context import LinkContext
+from xiaozhi.im.session.link import DeviceLink
+from xiaozhi.im.session.timerwheel import TickWheel
 from xiaozhi.im.settings import EdgeSettings
-from xiaozhi.im.wheel import TickWheel
 from xiaozhi.interfaces import (
     IAuthenticator,
     IBridge,
@@ -24,7 +25,6 @@ from xiaozhi.interfaces import (
     ISessionEvents,
     ISessionLink,
 )
-from xiaozhi.values import BridgeStatus, Direction, Presence, SessionStatus
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import parse_server
 from xiaozhi.wire.mail import Mail
@@ -99,7 +99,7 @@ class FakeLog:
     def __init__(self) -> None:
         self.started: list[tuple[str, m.Device]] = []
         self.changed: list[tuple[str, SessionStatus]] = []
-        self.messages: list[tuple[str, Direction, str | None]] = []
+        self.messages: list[tuple[str, LogDirection, str | None]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
 
     def session_started(
@@ -111,7 +111,7 @@ class FakeLog:
         self.changed.append((session_id, status))
 
     def message(
-        self, session_id: str, message_type: str, direction: Direction, content: str | None
+        self, session_id: str, message_type: str, direction: LogDirection, content: str | None
     ) -> None:
         self.messages.append((message_type, direction, content))
 
@@ -123,7 +123,7 @@ class FakeLog:
         (data,) = [data for kind, data in self.events if kind == event_type]
         return data
 
-    def rows(self, direction: Direction) -> list[tuple[str, str | None]]:
+    def rows(self, direction: LogDirection) -> list[tuple[str, str | None]]:
         """Type and content of the messages of one direction."""
         return [(kind, content) for kind, way, content in self.messages if way is direction]
 
@@ -254,7 +254,7 @@ class EdgeBench:
         self.log = FakeLog()
         self.owner = FakeOwner()
         numbers = count(1)
-        self.edge = Edge(
+        self.edge = LinkContext(
             bridge=self.bridge,
             journal=self.log,
             clock=self.clock,

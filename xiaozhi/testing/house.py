@@ -16,33 +16,33 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from xiaozhi.ai.assistant import Assistant
-from xiaozhi.ai.desk import Desk
-from xiaozhi.ai.sessions import Sessions
-from xiaozhi.ai.settings import SessionSettings
-from xiaozhi.ai.speaking.phrases import Phrases
-from xiaozhi.ai.speaking.shipped import Shipped
-from xiaozhi.ai.thinking.functions import functions
+from xiaozhi.agents.settings import SessionSettings
+from xiaozhi.ai.session.scheduler import Scheduler
+from xiaozhi.ai.session.sessions import Sessions
+from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.speech.phrases import Phrases
+from xiaozhi.ai.speech.shipped import Shipped
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings, whereabouts
-from xiaozhi.clocks import wall_time
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.events import Event
 from xiaozhi.device.identity import numbered
-from xiaozhi.device.machine import Settings as DeviceSettings
-from xiaozhi.device.mcp import DeviceTool
-from xiaozhi.im.gateway import Gateway
-from xiaozhi.im.journal import Journal
-from xiaozhi.im.link import DeviceLink
+from xiaozhi.device.machine import MachineSettings as DeviceSettings
+from xiaozhi.device.mcp import SimulatedTool
+from xiaozhi.im.ingress.gateway import Gateway
+from xiaozhi.im.session.link import DeviceLink
+from xiaozhi.im.sessionlog.journal import Journal
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, ILanguageModel, IRecognizer
+from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.parts import Doubles, remembering, scripted, within
+from xiaozhi.tools.builtin.time import functions
 from xiaozhi.wire.messages import Device
 
 T = TypeVar("T")
@@ -191,7 +191,7 @@ class House:
 
     :param session: settings of AI sessions.
     :param edge: settings of the edge.
-    :param clock: e.g. a :class:`~xiaozhi.testing.network.Network` for providers with vendors.
+    :param clock: e.g. a :class:`~xiaozhi.testing.vendors.network.Network`, for vendors.
     :param model: instead of a double; ``recognizer``: likewise.
     :param shipped: whether there is a voice without a synthesiser.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
@@ -218,7 +218,7 @@ class House:
             self.providers = replace(self.providers, asr=recognizer)
         self.history = remembering(self.clock, wall_time(self.clock))
         self.files = MemoryFiles()
-        self.assistant = Assistant(
+        self.assistant = SharedServices(
             providers=self.providers,
             functions=functions,
             settings=session or SessionSettings(),
@@ -226,7 +226,7 @@ class House:
             seconds=wall_time(self.clock),
             offload=within,
             history=self.history,
-            desk=Desk(self.clock, self.clock.seconds),
+            desk=Scheduler(self.clock, self.clock.seconds),
             # Of several synthesisers the first is called so, see `scripted`.
             phrases=Phrases(self.files, "voice", "a", Shipped(within).find if shipped else None),
             rehearse=lambda _: None,
@@ -258,7 +258,7 @@ class House:
         self.bridge.start()
         self.run(0.1)
 
-    def start_ai(self, make_sessions: Callable[[Assistant], Sessions] = Sessions) -> None:
+    def start_ai(self, make_sessions: Callable[[SharedServices], Sessions] = Sessions) -> None:
         """Start an AI process that knows nothing of an earlier one."""
         self._boots += 1
         self.ai = BridgeServer(
@@ -277,7 +277,7 @@ class House:
         self.ai.stop()
 
     def connect(
-        self, number: int = 1, tools: Sequence[DeviceTool] = (), **settings: Any
+        self, number: int = 1, tools: Sequence[SimulatedTool] = (), **settings: Any
     ) -> Visitor:
         """Connect a device and exchange hellos.
 

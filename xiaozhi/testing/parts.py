@@ -11,25 +11,25 @@ import msgspec
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 
-from xiaozhi.ai.remembering.dialogue import Dialogue
-from xiaozhi.ai.remembering.history import History
-from xiaozhi.ai.remembering.memory import WindowMemory
-from xiaozhi.ai.settings import HistorySettings, SessionSettings, SpeechSettings, TurnSettings
-from xiaozhi.ai.speaking.phrases import Phrases
-from xiaozhi.ai.speaking.speech import Mouth
-from xiaozhi.ai.thinking.mind import Mind
-from xiaozhi.ai.thinking.roles import Roles
-from xiaozhi.ai.thinking.tools import Toolbox
-from xiaozhi.ai.waiting import Gate
+from xiaozhi.agents.roles import Roles
+from xiaozhi.agents.settings import HistorySettings, SessionSettings, SpeechSettings, TurnSettings
+from xiaozhi.ai.llm.context import TurnContext
+from xiaozhi.ai.memory.dialogue import Dialogue
+from xiaozhi.ai.memory.history import History
+from xiaozhi.ai.memory.window import WindowMemory
+from xiaozhi.ai.speech.output import SpeechOutput
+from xiaozhi.ai.speech.phrases import Phrases
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer, ITool, Offload
-from xiaozhi.providers import doubles
-from xiaozhi.providers.failover import Ring
-from xiaozhi.providers.failover_asr import FailoverRecognizer
-from xiaozhi.providers.failover_kinds import FailoverModel, FailoverSynthesizer, FailoverVision
-from xiaozhi.providers.failover_settings import FailoverSettings
-from xiaozhi.providers.selection import Providers
+from xiaozhi.providers.doubles import doubles
+from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
+from xiaozhi.providers.kit.failover.group import FailoverGroup
+from xiaozhi.providers.kit.failover.kinds import FailoverModel, FailoverSynthesizer, FailoverVision
+from xiaozhi.providers.kit.failover.settings import FailoverSettings
+from xiaozhi.providers.kit.registry import Providers
+from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.storage import dialogues_from_url
 from xiaozhi.testing.files import MemoryFiles
+from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import AudioParams, Device, Downlink
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ Doubles = dict[str, Any] | list[dict[str, Any]]
 def scripted(clock: Clock, **settings: Doubles) -> Providers:
     """The doubles, with settings by kind; with a list of settings, as many of them, each
     asked when those before it fail. These are called ``a``, ``b``, …"""
-    rings: list[Ring] = []
+    rings: list[FailoverGroup] = []
 
     def make(double: Any, own: dict[str, Any]) -> Any:
         return double.make(msgspec.convert(own, double.Settings), Runtime(clock, offload))
@@ -69,7 +69,7 @@ def scripted(clock: Clock, **settings: Doubles) -> Providers:
         if isinstance(own, dict):
             return make(double, own)
         several = [(ascii_lowercase[at], make(double, each)) for at, each in enumerate(own)]
-        rings.append(Ring(kind, several, FailoverSettings(), clock))
+        rings.append(FailoverGroup(kind, several, FailoverSettings(), clock))
         return failover(rings[-1])
 
     return Providers(
@@ -108,7 +108,7 @@ def talk(
 
 def mouth(
     clock: Clock, synthesizer: ISynthesizer, send: Callable[[Downlink], None], **parts: Any
-) -> Mouth:
+) -> SpeechOutput:
     """A session's, with the defaults.
 
     :param parts: what is to be another.
@@ -121,12 +121,12 @@ def mouth(
         "limits": TurnSettings(),
         "phrases": Phrases(MemoryFiles(), "voice"),
     }
-    return Mouth(synthesizer=synthesizer, send=send, clock=clock, **{**usual, **parts})
+    return SpeechOutput(synthesizer=synthesizer, send=send, clock=clock, **{**usual, **parts})
 
 
-def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool) -> Mind:
+def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool) -> TurnContext:
     """A session's, with the defaults; the device has said what it can do."""
-    return Mind(
+    return TurnContext(
         session_id="s",
         model=model,
         dialogue=dialogue,
@@ -142,7 +142,7 @@ def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool)
 
 def conversing(
     clock: Clock, send: Callable[[Downlink], None], *tools: ITool, **settings: Doubles
-) -> tuple[Mind, Mouth]:
+) -> tuple[TurnContext, SpeechOutput]:
     """What turns need of a session that has just begun, with the doubles as its providers.
 
     :param settings: as with :func:`scripted`.

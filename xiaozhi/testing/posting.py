@@ -1,15 +1,15 @@
-"""What stands around a :class:`~xiaozhi.posting.Posting` in tests."""
+"""What stands around a :class:`~xiaozhi.web.posting.Posting` in tests."""
 
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from xiaozhi.errors import AuthError
+from xiaozhi.base.errors import AuthError
+from xiaozhi.base.values import Receipt
 from xiaozhi.interfaces import IDeviceInbox
-from xiaozhi.posting import Posting
-from xiaozhi.values import Receipt
 from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.posting import Posting
 from xiaozhi.wire.mail import Mail
 
 

@@ -9,9 +9,9 @@ from unittest.mock import patch
 import fakeredis
 from twisted.internet.task import Clock
 
+from xiaozhi.base.errors import StoreError
 from xiaozhi.cache.connection import RedisAddress
 from xiaozhi.cache.hub import RedisHub
-from xiaozhi.errors import StoreError
 
 
 class FakeRedis:

@@ -10,11 +10,11 @@ from typing import Any
 import av
 from twisted.internet.task import react
 
-import xiaozhi.ai.speaking
-from xiaozhi.ai.speaking.shipped import KEYS, digest_of, file_of
-from xiaozhi.ai.texts import CATALOGUES, text
+import xiaozhi.ai.speech
+from xiaozhi.ai.speech.shipped import KEYS, digest_of, file_of
 from xiaozhi.audio import resample
 from xiaozhi.device.voice import Voice, thread_offload
+from xiaozhi.languages.texts import CATALOGUES, text
 
 _RATE = 24000
 _BITRATE = 16000
@@ -40,7 +40,7 @@ def encode(pcm: bytes) -> bytes:
 
 async def make(reactor: Any) -> None:
     """Write all of them into the source tree."""
-    directory = Path(xiaozhi.ai.speaking.__file__).parent / "shipped"
+    directory = Path(xiaozhi.ai.speech.__file__).parent / "shipped"
     directory.mkdir(exist_ok=True)
     voice = Voice(reactor, thread_offload(reactor))
     index = {}

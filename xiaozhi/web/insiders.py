@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.web.iweb import IRequest
 
-from xiaozhi.errors import AuthError
+from xiaozhi.base.errors import AuthError
 from xiaozhi.web.peers import Networks, parsed
 
 #: What everybody is told.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from xiaozhi.burst import Burst
+from xiaozhi.base.logburst import LogBurst
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Refusals:
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._window = window
-        self._bursts: dict[str, Burst[Refused]] = {}
+        self._bursts: dict[str, LogBurst[Refused]] = {}
 
     def add(self, refused: Refused) -> None:
         """One more."""
         self.counts[refused.reason] += 1
         burst = self._bursts.get(refused.reason)
         if burst is None:
-            burst = Burst[Refused](self._clock, self._tell, self._window)
+            burst = LogBurst[Refused](self._clock, self._tell, self._window)
             self._bursts[refused.reason] = burst
         burst.add(refused)
 

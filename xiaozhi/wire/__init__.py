@@ -1,0 +1,1 @@
+"""The device protocol as values, JSON, binary frames and protobuf. Pure."""

@@ -1,7 +1,7 @@
 """What a peer's messages may hold: checked once, when the AI service reads them.
 
 Protobuf guarantees types and UTF-8, nothing else. What is outside these bounds is a
-:class:`~xiaozhi.errors.ProtocolError`: of an opening, the session is refused; of any
+:class:`~xiaozhi.base.errors.ProtocolError`: of an opening, the session is refused; of any
 other message, that message is skipped. Pure.
 """
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import deeper_than
 from xiaozhi.wire.opus import SAMPLE_RATES

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from xiaozhi._pb import ai_service_pb2 as pb
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire import bounds
 from xiaozhi.wire import messages as m
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire.messages import Audio
 
 # version, type, reserved, timestamp in ms, payload size; big-endian

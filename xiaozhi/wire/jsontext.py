@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire import messages as m
 
 MAX_DEPTH = 32
@@ -31,12 +31,12 @@ _boolean = msgspec.json.Decoder(bool)
 _encode = msgspec.json.Encoder().encode
 
 
-class Dialect(Enum):
+class JsonDialect(Enum):
     FLAT = "flat"
     ENVELOPED = "enveloped"
 
 
-def parse_device(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.DeviceText, Dialect]:
+def parse_device(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.DeviceText, JsonDialect]:
     """Read what a device sent.
 
     :raises ProtocolError: ``bad_json``, ``too_deep``, ``bad_type`` or ``bad_field``.
@@ -46,7 +46,7 @@ def parse_device(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.DeviceText, D
     return (reader(fields) if reader else m.Unknown(kind, fields.rest())), dialect
 
 
-def parse_server(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.ServerText, Dialect]:
+def parse_server(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.ServerText, JsonDialect]:
     """Read what a server sent, as a device does. Errors as :func:`parse_device`."""
     kind, fields, dialect = _open(text, max_depth)
     reader = _FROM_SERVER.get(kind)
@@ -54,7 +54,7 @@ def parse_server(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.ServerText, D
 
 
 def render(
-    message: m.DeviceText | m.ServerText, dialect: Dialect, session_id: str, now_ms: int
+    message: m.DeviceText | m.ServerText, dialect: JsonDialect, session_id: str, now_ms: int
 ) -> str:
     """Write a message.
 
@@ -66,7 +66,7 @@ def render(
     kind, fields = _fields_of(message)
     if session_id:
         fields.setdefault("session_id", session_id)
-    if dialect is Dialect.FLAT:
+    if dialect is JsonDialect.FLAT:
         # Last, too: a payload kept whole may have a member of that name.
         whole = {"type": kind} | fields | {"type": kind}
     else:
@@ -77,7 +77,7 @@ def render(
 # --- opening a message ------------------------------------------------------------
 
 
-def _open(text: str, max_depth: int) -> tuple[str, _Fields, Dialect]:
+def _open(text: str, max_depth: int) -> tuple[str, _Fields, JsonDialect]:
     if deeper_than(text, max_depth):
         raise ProtocolError("too_deep", f"JSON is nested deeper than {max_depth}")
     try:
@@ -92,8 +92,8 @@ def _open(text: str, max_depth: int) -> tuple[str, _Fields, Dialect]:
     data = whole.get("data")
     if data is not None and bytes(data).lstrip().startswith(b"{"):
         fields = _Fields({"session_id": whole.get("session_id", _NULL)} | _members(data), kind)
-        return kind, fields, Dialect.ENVELOPED
-    return kind, _Fields(whole, kind), Dialect.FLAT
+        return kind, fields, JsonDialect.ENVELOPED
+    return kind, _Fields(whole, kind), JsonDialect.FLAT
 
 
 def deeper_than(text: str, limit: int) -> bool:

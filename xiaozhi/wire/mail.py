@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Raw
 
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import MAX_DEPTH, deeper_than, parse_server
 

@@ -1,0 +1,1 @@
+"""The AI service's HTTP side: OTA, vision, management, health."""

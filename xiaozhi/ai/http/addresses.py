@@ -15,7 +15,7 @@ from twisted.web.server import Request
 
 from xiaozhi.ai.http.headers import header
 from xiaozhi.ai.http.settings import OtaSettings
-from xiaozhi.errors import ConfigError, ProtocolError
+from xiaozhi.base.errors import ConfigError, ProtocolError
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 from twisted.web.server import Request
 
-from xiaozhi.errors import AuthError, XiaozhiError
+from xiaozhi.base.errors import AuthError, XiaozhiError
 
 #: Bytes of a body that a device reads safely; at about 8 KB it hangs for good.
 DEVICE_BODY = 6000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A whole answer.
 
     :ivar allow: with 405, the methods there are.
@@ -34,29 +34,29 @@ class Answer:
     retry_after: int = 0
 
 
-def json_answer(value: Any, status: int = 200) -> Answer:
+def json_answer(value: Any, status: int = 200) -> HttpAnswer:
     """:param value: what ``msgspec`` can encode."""
-    return Answer(status, msgspec.json.encode(value), "application/json; charset=utf-8")
+    return HttpAnswer(status, msgspec.json.encode(value), "application/json; charset=utf-8")
 
 
-def text_answer(text: str, status: int = 200) -> Answer:
+def text_answer(text: str, status: int = 200) -> HttpAnswer:
     """Plain text for people."""
-    return Answer(status, text.encode(), "text/plain; charset=utf-8")
+    return HttpAnswer(status, text.encode(), "text/plain; charset=utf-8")
 
 
-def refusal(error: XiaozhiError, status: int = 400) -> Answer:
+def refusal(error: XiaozhiError, status: int = 400) -> HttpAnswer:
     """An error as JSON; an :class:`AuthError` brings its own status."""
     if isinstance(error, AuthError):
         status = error.status
     return failure(error.code, error.message, status)
 
 
-def failure(code: str, message: str, status: int) -> Answer:
+def failure(code: str, message: str, status: int) -> HttpAnswer:
     """An error as JSON, in the form that readers of vision answers know."""
     return json_answer({"success": False, "code": code, "message": message[:500]}, status)
 
 
-def whole(answer: Answer) -> bytes:
+def whole(answer: HttpAnswer) -> bytes:
     """An answer as bytes that ends its connection, where no request could be read."""
     head = (
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
@@ -68,7 +68,7 @@ def whole(answer: Answer) -> bytes:
     return head.encode() + answer.body
 
 
-def deliver(request: Request, answer: Answer) -> None:
+def deliver(request: Request, answer: HttpAnswer) -> None:
     """Send it, unless the client has gone."""
     if request._disconnected or request.finished:
         return

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.server import Request
 
-from xiaozhi.ai.http.answers import Answer, deliver, failure, whole
+from xiaozhi.ai.http.answers import HttpAnswer, deliver, failure, whole
 from xiaozhi.ai.http.endpoint import Endpoint
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.visitors import Visitors
@@ -53,7 +53,7 @@ class DeviceRequest(Request):
     client that is still sending would lose the answer to a reset.
     """
 
-    refused: Answer | None = None
+    refused: HttpAnswer | None = None
     channel: DeviceChannel
     _limit = 0
     _received = 0
@@ -118,7 +118,7 @@ class DeviceRequest(Request):
         self.path, _, query = self.uri.partition(b"?")
         self.args = parse_qs(query, True)
 
-    def _too_large(self) -> Answer:
+    def _too_large(self) -> HttpAnswer:
         return failure("too_large", f"the body is larger than {self._limit} bytes", 413)
 
     def _forget_body(self, _: object) -> None:

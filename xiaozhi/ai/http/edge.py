@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.client import ResponseFailed, readBody
 from twisted.web.iweb import IAgent
 
-from xiaozhi.connecting import http_agent
+from xiaozhi.runtime.connecting import http_agent
 
 
 class EdgeCheck:

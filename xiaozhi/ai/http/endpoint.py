@@ -9,10 +9,10 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from xiaozhi.ai.http.answers import Answer, deliver, failure, refusal
-from xiaozhi.errors import XiaozhiError
+from xiaozhi.ai.http.answers import HttpAnswer, deliver, failure, refusal
+from xiaozhi.base.errors import XiaozhiError
 
-Responder = Callable[[Request], Awaitable[Answer]]
+Responder = Callable[[Request], Awaitable[HttpAnswer]]
 
 
 class Endpoint(Resource):
@@ -35,7 +35,7 @@ class Endpoint(Resource):
         """The methods there are."""
         raise NotImplementedError
 
-    def admit(self, request: Request) -> Answer | None:
+    def admit(self, request: Request) -> HttpAnswer | None:
         """Judge a request by its headers; a refused one's body is thrown away
         as it comes. None: let it in."""
         return None
@@ -47,11 +47,11 @@ class Endpoint(Resource):
         if responder is not None:
             self._start(request, responder)
         elif method == b"OPTIONS":
-            deliver(request, Answer(204, b"", ""))
+            deliver(request, HttpAnswer(204, b"", ""))
         else:
             allow = b", ".join([*sorted(self._responders), b"OPTIONS"]).decode()
             body = failure("method_not_allowed", f"here one may {allow}", 405)
-            deliver(request, Answer(405, body.body, body.content_type, allow))
+            deliver(request, HttpAnswer(405, body.body, body.content_type, allow))
         return NOT_DONE_YET
 
     def _start(self, request: Request, responder: Responder) -> None:

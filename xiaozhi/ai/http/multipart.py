@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from xiaozhi.errors import ProtocolError
+from xiaozhi.base.errors import ProtocolError
 
 _MOST_PARTS = 16
 _LONGEST_HEADERS = 4096

@@ -15,14 +15,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
 from xiaozhi.ai.http.addresses import Asked, asked, edge_url, service_url
-from xiaozhi.ai.http.answers import DEVICE_BODY, Answer, json_answer, refusal, text_answer
+from xiaozhi.ai.http.answers import DEVICE_BODY, HttpAnswer, json_answer, refusal, text_answer
 from xiaozhi.ai.http.endpoint import Endpoint, Responder
 from xiaozhi.ai.http.headers import header, header_or_query
-from xiaozhi.ai.http.registration import Registrar, Visit, Waiting
+from xiaozhi.ai.http.registration import PendingRegistration, Registrar, Visit
 from xiaozhi.ai.http.settings import OtaSettings
-from xiaozhi.clocks import wall_time
-from xiaozhi.errors import AuthError, ProtocolError, XiaozhiError
+from xiaozhi.base.errors import AuthError, ProtocolError, XiaozhiError
 from xiaozhi.interfaces import IDeviceTokens
+from xiaozhi.runtime.clocks import wall_time
 
 #: Firmware reads the parts with ``stoi``, which throws on anything else (§7.2).
 _VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,5}")
@@ -59,7 +59,7 @@ class OtaEndpoint(Endpoint):
         """See :class:`Endpoint`."""
         return {b"GET": self._diagnose, b"POST": self._configure}
 
-    async def _configure(self, request: Request) -> Answer:
+    async def _configure(self, request: Request) -> HttpAnswer:
         assert request.content is not None
         report = read_report(request.content.read())
         client = asked(request, self._settings.trust_proxy)
@@ -70,7 +70,7 @@ class OtaEndpoint(Endpoint):
             "websocket": websocket,
             "firmware": {"version": report.version, "url": ""},
         }
-        if isinstance(registered, Waiting):
+        if isinstance(registered, PendingRegistration):
             told["activation"] = activation(registered.code, header(request, "Accept-Language"))
         else:
             ttl = self._settings.token_ttl
@@ -89,7 +89,7 @@ class OtaEndpoint(Endpoint):
             return self._settings.timezone_offset
         return time.localtime(now).tm_gmtoff // 60
 
-    async def _diagnose(self, request: Request) -> Answer:
+    async def _diagnose(self, request: Request) -> HttpAnswer:
         now = self._wall()
         offset = self._offset(now)
         try:
@@ -130,14 +130,14 @@ class ActivationEndpoint(Endpoint):
         """See :class:`Endpoint`."""
         return {b"POST": self._activate}
 
-    async def _activate(self, request: Request) -> Answer:
+    async def _activate(self, request: Request) -> HttpAnswer:
         if self._registrar.is_approved(visit_of(request)):
             return json_answer({"success": True, "message": "this device is active"})
         return json_answer({"success": False, "message": "waits for approval"}, 202)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class OtaReport:
     """What a device says of itself that we use; empty where it does not.
 
     :ivar version: of its firmware; ``0.0.0`` where the device could not compare its own.
@@ -148,7 +148,7 @@ class Report:
     version: str = _NO_VERSION
 
 
-def read_report(body: bytes) -> Report:
+def read_report(body: bytes) -> OtaReport:
     """Read the body of an OTA request.
 
     Firmware builds the JSON by hand, and an SSID with a quote breaks it: a
@@ -159,23 +159,23 @@ def read_report(body: bytes) -> Report:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         report = None
     if not isinstance(report, dict):
-        return Report()
+        return OtaReport()
     mac, client, application = (report.get(name) for name in ("mac_address", "uuid", "application"))
     version = application.get("version") if isinstance(application, dict) else None
     numeric = isinstance(version, str) and _VERSION.fullmatch(version) is not None
-    return Report(
+    return OtaReport(
         mac.strip() if isinstance(mac, str) else "",
         client.strip() if isinstance(client, str) else "",
         str(version) if numeric else _NO_VERSION,
     )
 
 
-def visit_of(request: Request, report: Report | None = None) -> Visit:
+def visit_of(request: Request, report: OtaReport | None = None) -> Visit:
     """Who asks, by headers, query or body.
 
     :raises AuthError: 400, it does not say.
     """
-    report = report or Report()
+    report = report or OtaReport()
     device_id = header_or_query(request, "Device-Id") or report.mac
     if not device_id:
         raise AuthError("missing_device_id", "the header Device-Id is missing", 400)

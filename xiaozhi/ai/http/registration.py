@@ -13,9 +13,16 @@ from twisted.logger import Logger
 
 from xiaozhi.ai.http.settings import OtaSettings
 from xiaozhi.auth import Roster, client_identity, device_identity, open_user
-from xiaozhi.errors import AuthError, StoreError
+from xiaozhi.base.errors import AuthError, StoreError
+from xiaozhi.base.ownership import (
+    Applicant,
+    ClaimLimits,
+    DeviceClaim,
+    Registered,
+    UnknownDevice,
+    fingerprint,
+)
 from xiaozhi.interfaces import IDeviceRegistry
-from xiaozhi.ownership import Applicant, Claim, ClaimLimits, Registered, Unknown, fingerprint
 from xiaozhi.wire.messages import Device
 
 # Applicants that wait for the registry; more are told to come again.
@@ -38,7 +45,7 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingRegistration:
     """A device that has to be approved first.
 
     :ivar code: six digits that the device shows and speaks.
@@ -50,7 +57,7 @@ class Waiting:
 class Registrar(Protocol):
     """Decides whether a device belongs here, and to whom."""
 
-    def register(self, visit: Visit) -> Awaitable[Device | Waiting]:
+    def register(self, visit: Visit) -> Awaitable[Device | PendingRegistration]:
         """:raises AuthError: it does not, or that cannot be told now."""
 
     def is_approved(self, visit: Visit) -> bool:
@@ -120,7 +127,7 @@ class BindingRegistrar:
         held = self._roster.get(who.device_id)
         return held is not None and held.belongs_to(who)
 
-    async def register(self, visit: Visit) -> Device | Waiting:
+    async def register(self, visit: Visit) -> Device | PendingRegistration:
         """See :class:`Registrar`.
 
         :raises AuthError: 400, ids that cannot be used; 403, ``not_registered``; 503, the
@@ -145,9 +152,9 @@ class BindingRegistrar:
             raise AuthError("registry_unavailable", "the device registry is away", 503) from None
         if found is None:
             raise self._refused(who.device_id)
-        if isinstance(found, Claim):
+        if isinstance(found, DeviceClaim):
             self._tell(found)
-            return Waiting(found.code)
+            return PendingRegistration(found.code)
         if self._roster.get(who.device_id) is None:
             self._log.info(
                 "device {device_id} is bound to the client that asked first, registration is"
@@ -170,17 +177,17 @@ class BindingRegistrar:
             self._seen[device.device_id] = True
         elif self._roster.loaded:
             if device.guest and not (
-                device.client_id and self._unknown(device.device_id) is Unknown.CLAIM
+                device.client_id and self._unknown(device.device_id) is UnknownDevice.CLAIM
             ):
                 return
             who = Applicant(device.device_id, fingerprint(device.client_id))
 
-            def bound(found: Registered | Claim | None) -> None:
+            def bound(found: Registered | DeviceClaim | None) -> None:
                 if isinstance(found, Registered):
                     self._roster.put(found)
                     self._seen[device.device_id] = True
 
-            claiming = Deferred.fromCoroutine(self._apply(who, Unknown.CLAIM))
+            claiming = Deferred.fromCoroutine(self._apply(who, UnknownDevice.CLAIM))
             claiming.addCallback(bound)
             claiming.addErrback(lambda failure: failure.trap(StoreError, AuthError))
 
@@ -205,21 +212,21 @@ class BindingRegistrar:
         self._seen.setdefault(device_id, False)
         return Device(device_id, client_id, open_user(device_id))
 
-    def _unknown(self, device_id: str) -> Unknown:
+    def _unknown(self, device_id: str) -> UnknownDevice:
         match self._settings.registration:
             case "open":
-                return Unknown.CLAIM
+                return UnknownDevice.CLAIM
             case "approve":
-                return Unknown.ASK
+                return UnknownDevice.ASK
             case "list" if device_id in self._listed:
-                return Unknown.CLAIM
-        return Unknown.REFUSE
+                return UnknownDevice.CLAIM
+        return UnknownDevice.REFUSE
 
-    def _without_client(self, device_id: str, unknown: Unknown) -> Device:
+    def _without_client(self, device_id: str, unknown: UnknownDevice) -> Device:
         """Nothing that the id could be bound to: whoever comes next would be the same."""
-        if unknown is Unknown.REFUSE:
+        if unknown is UnknownDevice.REFUSE:
             raise self._refused(device_id)
-        if unknown is Unknown.ASK:
+        if unknown is UnknownDevice.ASK:
             raise AuthError("missing_client_id", "the header Client-Id is missing", 400)
         return Device(device_id, "", open_user(device_id), guest=True)
 
@@ -231,7 +238,9 @@ class BindingRegistrar:
         )
         return AuthError("not_registered", "this server takes in no new devices", 403)
 
-    async def _apply(self, who: Applicant, unknown: Unknown) -> Registered | Claim | None:
+    async def _apply(
+        self, who: Applicant, unknown: UnknownDevice
+    ) -> Registered | DeviceClaim | None:
         if self._applying >= _AT_ONCE:
             raise AuthError("registry_busy", "too many devices ask at once; try again", 503)
         self._applying += 1
@@ -240,7 +249,7 @@ class BindingRegistrar:
         finally:
             self._applying -= 1
 
-    def _tell(self, claim: Claim) -> None:
+    def _tell(self, claim: DeviceClaim) -> None:
         if claim.device_id not in self._told:
             self._log.info(
                 "device {device_id} asks to be approved: another client holds it, it was"

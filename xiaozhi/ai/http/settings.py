@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from xiaozhi.origins import Origins
+from xiaozhi.web.origins import Origins
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -47,7 +47,7 @@ class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     edge_check: str = "http://127.0.0.1:8000/alive"
 
 
-class VisionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class VisionHttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Photos that devices upload with a question (§6).
 
     :ivar url: what devices are told; empty: the host of their own WebSocket, with our
@@ -69,7 +69,7 @@ class VisionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     concurrent: Count = 16
 
 
-class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HttpListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where devices ask for their configuration and upload pictures.
 
     :ivar port: 0 takes any free one.
@@ -91,7 +91,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         requests are answered 503.
     :ivar max_connections: further ones are closed at once.
     :ivar origins: web pages whose ``Origin`` may read answers; devices send none: see
-        :class:`~xiaozhi.origins.Origins`.
+        :class:`~xiaozhi.web.origins.Origins`.
     :ivar max_per_address: connections at once from one address (IPv6: one network), behind
         which may be a whole building; further ones are closed at once.
     :ivar max_waiting_per_address: of these, connections that have not sent a head yet.
@@ -114,9 +114,9 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar max_lingering: connections doing so at a time; beyond, we close.
     """
 
-    listen: ListenSettings = ListenSettings()
+    listen: HttpListenSettings = HttpListenSettings()
     ota: OtaSettings = OtaSettings()
-    vision: VisionSettings = VisionSettings()
+    vision: VisionHttpSettings = VisionHttpSettings()
     request_time: Seconds = 60.0
     max_body: Size = 64 * 1024
     max_held: Size = 64 * 1024 * 1024

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.web import http
 from twisted.web.server import Request, Site
 
-from xiaozhi.ai.http.answers import Answer, failure, json_answer
+from xiaozhi.ai.http.answers import HttpAnswer, failure, json_answer
 from xiaozhi.ai.http.channel import DeviceChannel, DeviceRequest
 from xiaozhi.ai.http.edge import EdgeCheck
 from xiaozhi.ai.http.endpoint import Endpoint, Responder
@@ -21,11 +21,11 @@ from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.vision import VisionEndpoint, VisionOffer
 from xiaozhi.ai.http.visitors import Visitors
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
-from xiaozhi.metrics.figures import Tally
+from xiaozhi.metrics.instruments import Tally
 from xiaozhi.metrics.page import CONTENT_TYPE, Metrics
-from xiaozhi.origins import Origins
-from xiaozhi.posting import PREFIX, Posting
 from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.origins import Origins
+from xiaozhi.web.posting import PREFIX, Posting
 
 _log = Logger()
 
@@ -45,7 +45,7 @@ class HealthEndpoint(Endpoint):
         """See :class:`Endpoint`."""
         return {b"GET": self._get}
 
-    async def _get(self, request: Request) -> Answer:
+    async def _get(self, request: Request) -> HttpAnswer:
         health = self._health()
         visible = self._insiders.visible(request, health)
         return json_answer(visible, 503 if health.get("status") == "unhealthy" else 200)
@@ -62,8 +62,8 @@ class MetricsEndpoint(Endpoint):
         """See :class:`Endpoint`."""
         return {b"GET": self._get}
 
-    async def _get(self, request: Request) -> Answer:
-        return Answer(200, self._metrics.text(), CONTENT_TYPE)
+    async def _get(self, request: Request) -> HttpAnswer:
+        return HttpAnswer(200, self._metrics.text(), CONTENT_TYPE)
 
 
 class Missing(Endpoint):
@@ -73,7 +73,7 @@ class Missing(Endpoint):
         """See :class:`Endpoint`."""
         return {b"GET": self._answer, b"POST": self._answer}
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> HttpAnswer:
         return failure("not_found", "there is nothing at this path", 404)
 
 

@@ -12,7 +12,7 @@ from twisted.web.server import Request
 from xiaozhi.ai.http.addresses import device_url
 from xiaozhi.ai.http.answers import (
     DEVICE_BODY,
-    Answer,
+    HttpAnswer,
     failure,
     json_answer,
     refusal,
@@ -21,11 +21,11 @@ from xiaozhi.ai.http.answers import (
 from xiaozhi.ai.http.endpoint import Endpoint, Responder
 from xiaozhi.ai.http.headers import header, header_or_query
 from xiaozhi.ai.http.multipart import read_form
-from xiaozhi.ai.http.settings import VisionSettings
-from xiaozhi.ai.pictures import read_picture
-from xiaozhi.errors import AuthError, ProtocolError, XiaozhiError
+from xiaozhi.ai.http.settings import VisionHttpSettings
+from xiaozhi.ai.vision.pictures import read_picture
+from xiaozhi.base.errors import AuthError, ProtocolError, XiaozhiError
+from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
-from xiaozhi.values import Picture
 from xiaozhi.wire.messages import Device
 
 _PATH = "/api/vision"
@@ -44,7 +44,7 @@ class VisionEndpoint(Endpoint):
 
     def __init__(
         self,
-        settings: VisionSettings,
+        settings: VisionHttpSettings,
         tokens: IDeviceTokens,
         model: Callable[[], IVisionModel | None],
         clock: IReactorTime,
@@ -60,7 +60,7 @@ class VisionEndpoint(Endpoint):
         """See :class:`Endpoint`."""
         return {b"GET": self._explain, b"POST": self._describe}
 
-    def admit(self, request: Request) -> Answer | None:
+    def admit(self, request: Request) -> HttpAnswer | None:
         """Look at the token before the picture."""
         if request.method != b"POST":
             return None
@@ -83,14 +83,14 @@ class VisionEndpoint(Endpoint):
                 raise
             self._tokens.verify(token, device_id, "device")
 
-    async def _explain(self, request: Request) -> Answer:
+    async def _explain(self, request: Request) -> HttpAnswer:
         state = "a vision model is set up" if self._model() else "no vision model is set up"
         return text_answer(
             "XiaoZhi vision: devices post a question and a picture here as"
             f" multipart/form-data.\nHere {state}.\n"
         )
 
-    async def _describe(self, request: Request) -> Answer:
+    async def _describe(self, request: Request) -> HttpAnswer:
         assert request.content is not None
         kind = header(request, "Content-Type")
         try:
@@ -130,7 +130,7 @@ class VisionEndpoint(Endpoint):
             self._running -= 1
 
 
-def _success(words: str) -> Answer:
+def _success(words: str) -> HttpAnswer:
     """The words under each name that a known reader looks for, cut so that the
     whole is short enough for a device."""
     kept = words[:DEVICE_BODY].encode("utf-8", "replace").decode()
@@ -143,7 +143,7 @@ def _success(words: str) -> Answer:
     return answer
 
 
-def _wrapped(words: str) -> Answer:
+def _wrapped(words: str) -> HttpAnswer:
     return json_answer(
         {
             "success": True,
@@ -166,7 +166,7 @@ class VisionOffer:
     :param port: of this service.
     """
 
-    def __init__(self, settings: VisionSettings, tokens: IDeviceTokens, port: int) -> None:
+    def __init__(self, settings: VisionHttpSettings, tokens: IDeviceTokens, port: int) -> None:
         self._tokens = tokens
         self._port = port
         self._ttl = settings.token_ttl

@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import Request
 
-from xiaozhi.ai.http.answers import Answer, failure
+from xiaozhi.ai.http.answers import HttpAnswer, failure
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.burst import Burst
+from xiaozhi.base.logburst import LogBurst
 from xiaozhi.web.buckets import Buckets
 from xiaozhi.web.peers import Peers
 from xiaozhi.web.refusals import Refusals, Refused
@@ -39,7 +39,7 @@ class Visitors:
         self.refusals = Refusals(clock, settings.log_interval)
         self._lines = Buckets(_LINES_A_SECOND, _LINES)
         self._window = settings.log_interval
-        self._bursts: dict[str, Burst[str]] = {}
+        self._bursts: dict[str, LogBurst[str]] = {}
 
     @property
     def addresses(self) -> int:
@@ -70,7 +70,7 @@ class Visitors:
         """Note that somebody is not served."""
         self.refusals.add(Refused(reason, status, host))
 
-    def admit(self, request: Request, key: str) -> Answer | None:
+    def admit(self, request: Request, key: str) -> HttpAnswer | None:
         """Judge a request whose head has come.
 
         :param key: what its connection counts as.
@@ -102,7 +102,9 @@ class Visitors:
             return
         burst = self._bursts.get(kind)
         if burst is None:
-            burst = Burst[str](self._clock, lambda n, peer: self._tell(n, kind, peer), self._window)
+            burst = LogBurst[str](
+                self._clock, lambda n, peer: self._tell(n, kind, peer), self._window
+            )
             self._bursts[kind] = burst
         burst.add(str(event.get("peer")))
 
@@ -121,7 +123,7 @@ class Visitors:
         )
 
 
-def too_many(message: str, seconds: float) -> Answer:
+def too_many(message: str, seconds: float) -> HttpAnswer:
     """429, and when to come again."""
     refused = failure("too_many_requests", message, 429)
-    return Answer(429, refused.body, refused.content_type, retry_after=math.ceil(seconds))
+    return HttpAnswer(429, refused.body, refused.content_type, retry_after=math.ceil(seconds))

@@ -1,0 +1,130 @@
+"""The system prompt: a template that is filled in for every question.
+
+``{name}`` is a placeholder, ``{{`` and ``}}`` are braces. Text in brackets with a
+placeholder in it, as in ``[ in {location}]``, is left out where that is empty.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from xiaozhi.base.errors import ConfigError
+from xiaozhi.languages.texts import catalogue_of, text
+from xiaozhi.wire.messages import Device
+
+PLACEHOLDERS: Final = (
+    *("date", "time", "weekday", "language", "device", "location", "user", "role"),
+)
+
+# Characters of a value that comes from outside.
+_LENGTH = 100
+_PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\[[^\[\]]*\])")
+_PIECE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]|[^{}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """:ivar optional: it is left out if one of its fields is empty."""
+
+    pieces: tuple[str | _Field, ...]
+    optional: bool
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        found = [
+            values[piece.name] if isinstance(piece, _Field) else piece for piece in self.pieces
+        ]
+        return "" if self.optional and not all(found) else "".join(found)
+
+
+class Prompt:
+    """One template.
+
+    :param key: its setting, for the error.
+    :param names: its placeholders.
+    :raises ConfigError: one that nobody fills in, or a brace that is none's.
+    """
+
+    def __init__(self, template: str, key: str, names: tuple[str, ...] = PLACEHOLDERS) -> None:
+        self._parts = [
+            part
+            for piece in _PARTS.split(template)
+            for part in _read(piece, key, names)
+            if part.pieces
+        ]
+
+    @property
+    def names(self) -> set[str]:
+        """The placeholders that are in it."""
+        pieces = (piece for part in self._parts for piece in part.pieces)
+        return {piece.name for piece in pieces if isinstance(piece, _Field)}
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """The text, with whatever is in the values as it is."""
+        return "".join(part.filled(values) for part in self._parts)
+
+
+def _read(piece: str, key: str, names: tuple[str, ...]) -> Iterator[_Part]:
+    if piece.startswith("[") and piece.endswith("]"):
+        inner = tuple(_pieces(piece[1:-1], key, names))
+        if any(isinstance(each, _Field) for each in inner):
+            yield _Part(inner, optional=True)
+            return
+    yield _Part(tuple(_pieces(piece, key, names)), optional=False)
+
+
+def _pieces(template: str, key: str, names: tuple[str, ...]) -> Iterator[str | _Field]:
+    for match in _PIECE.finditer(template):
+        found, name = match[0], match["name"]
+        if name in names:
+            yield _Field(name)
+        elif name is not None or found in ("{", "}"):
+            wrong = f"there is no placeholder {found}" if name is not None else f"a single {found}"
+            there = ", ".join(f"{{{each}}}" for each in names)
+            raise ConfigError(f"{key}: {wrong}; there are {there}; a brace is written twice")
+        else:
+            yield {"{{": "{", "}}": "}"}.get(found, found)
+
+
+def facts(now: datetime, language: str, device: Device, location: str) -> dict[str, str]:
+    """What can be filled in, but the role.
+
+    :param now: in the time zone the person is told of.
+    :param language: BCP 47; days and months are named in it, where there is a catalogue.
+    """
+    catalogue = catalogue_of(language)
+    months = text("months", catalogue).split()
+    return {
+        "date": text("date", catalogue).format(
+            year=now.year, month=months[now.month - 1], day=now.day
+        ),
+        "time": f"{now:%H:%M}",
+        "weekday": text("weekdays", catalogue).split()[now.weekday()],
+        "language": _named(language),
+        "device": plain(device.device_id),
+        "location": plain(location),
+        "user": plain(device.user_id),
+    }
+
+
+def _named(language: str) -> str:
+    """Its own name for itself where there is a catalogue; otherwise its tag."""
+    base = language.split("-")[0].lower()
+    known = base == catalogue_of(language).split("-")[0]
+    return text("language", language) if known else plain(language)
+
+
+def plain(value: str) -> str:
+    """A value from outside as a few words: on one line, with nothing invisible in it, so
+    that it cannot pass for a part of the prompt."""
+    words = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in value)
+    return " ".join(words.split())[:_LENGTH]

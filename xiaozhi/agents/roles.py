@@ -1,0 +1,181 @@
+"""Who the assistant is for one device, and the system prompt that tells it so."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from zope.interface import implementer
+
+from xiaozhi.agents.prompt import PLACEHOLDERS, Prompt, facts
+from xiaozhi.agents.settings import RoleSettings, SessionSettings
+from xiaozhi.base.errors import ConfigError, ToolError
+from xiaozhi.base.values import ToolSpec
+from xiaozhi.interfaces import ITool
+from xiaozhi.languages.scripts import script_of
+from xiaozhi.wire.messages import Device
+
+_OF_ROLES = tuple(name for name in PLACEHOLDERS if name != "role")
+_KEY = "session.dialogue.prompt"
+
+
+def check_roles(settings: SessionSettings) -> None:
+    """:raises ConfigError: a template that cannot be filled in, or a role that is not
+    there, by its key."""
+    prompt = Prompt(settings.dialogue.prompt, _KEY)
+    if len(settings.roles) > 1 and "role" not in prompt.names:
+        raise ConfigError(f"{_KEY}: needs {{role}}, or session.roles would change nothing")
+    called: dict[str, str] = {}
+    for name, role in settings.roles.items():
+        for each in (name, *role.aliases):
+            other = called.setdefault(_bare(each), name)
+            if not _bare(each) or other != name:
+                reason = f"{other} is called so, too" if _bare(each) else "is no name"
+                raise ConfigError(f"session.roles.{name}: {each!r}: {reason}")
+        Prompt(role.prompt, f"session.roles.{name}.prompt", _OF_ROLES)
+    wanted = {"session.role": settings.role}
+    wanted |= {f"session.device_roles.{each}": role for each, role in settings.device_roles.items()}
+    for key, name in wanted.items():
+        if name not in settings.roles:
+            there = ", ".join(settings.roles) or "none"
+            raise ConfigError(f"{key}: there is no role {name}; session.roles has {there}")
+
+
+class Roles:
+    """Who the assistant is in one session.
+
+    :param seconds: wall clock: seconds since the epoch.
+    :param keep: is told the name of the role that somebody has asked for.
+    :ivar name: of the role it has.
+    """
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        device: Device,
+        seconds: Callable[[], float],
+        keep: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.name = settings.device_roles.get(device.device_id, settings.role)
+        self._keep = keep
+        self._chosen = False
+        self._settings = settings
+        self._device = device
+        self._seconds = seconds
+        self._prompt = Prompt(settings.dialogue.prompt, _KEY)
+        self._own: tuple[str, Prompt] | None = None  # the role's, by its name
+
+    @property
+    def role(self) -> RoleSettings:
+        """The role it has."""
+        return self._settings.roles[self.name]
+
+    @property
+    def greetings(self) -> tuple[str, ...]:
+        """What it says to a wake word."""
+        return self.role.greetings or self._settings.wake.greetings
+
+    @property
+    def tools(self) -> list[ITool]:
+        """By which the model changes the role; none if there is no other."""
+        return [SwitchRole(self)] if len(self._settings.roles) > 1 else []
+
+    def recalled(self, name: str) -> None:
+        """Somebody has asked for this role in an earlier session; by now it may be gone."""
+        if name in self._settings.roles and not self._chosen:
+            self.name = name
+
+    def switch(self, wanted: str) -> str:
+        """Take the role that these words name, from the next question to the model on.
+
+        :param wanted: a role's name or alias, or a sentence with one in it.
+        :return: the role's name.
+        :raises ToolError: no role is named so.
+        """
+        name = self._named(wanted)
+        if name is None:
+            there = ", ".join(self._settings.roles)
+            raise ToolError("unknown_role", f"there is no such role; there are {there}")
+        self._chosen = True
+        if name != self.name:
+            self.name = name
+            self._keep(name)
+        return name
+
+    def _named(self, wanted: str) -> str | None:
+        words = f" {_bare(wanted)} "
+        known = {
+            _bare(called): name
+            for name, role in self._settings.roles.items()
+            for called in (*role.aliases, name)
+        }
+        # The longest first: a space pirate is no pirate.
+        for called in sorted(known, key=len, reverse=True):
+            if called and (called if _unspaced(called) else f" {called} ") in words:
+                return known[called]
+        return None
+
+    def described(self) -> str:
+        """The roles there are, for the model."""
+        return "; ".join(_described(*each) for each in self._settings.roles.items())
+
+    @property
+    def names(self) -> list[str]:
+        """Of all roles."""
+        return list(self._settings.roles)
+
+    def prompt(self, language: str) -> str:
+        """The system prompt as it is now.
+
+        :param language: BCP 47, that the person speaks.
+        """
+        now = datetime.fromtimestamp(self._seconds()).astimezone()
+        values = facts(now, language, self._device, self._settings.dialogue.location)
+        if self._own is None or self._own[0] != self.name:
+            own = Prompt(self.role.prompt, f"session.roles.{self.name}.prompt", _OF_ROLES)
+            self._own = self.name, own
+        return self._prompt.filled(values | {"role": self._own[1].filled(values)})
+
+
+@implementer(ITool)
+class SwitchRole:
+    """The assistant becomes somebody else, because the person wants it."""
+
+    limit: float | None = None
+    lane = "role"
+    interruptible = True
+
+    def __init__(self, roles: Roles) -> None:
+        self._roles = roles
+        role = {"type": "string", "enum": roles.names, "description": "the role's name"}
+        self.spec = ToolSpec(
+            "switch_role",
+            "Change who you are, when the person asks for it; you are that from your next"
+            f" sentence on. Roles: {roles.described()}",
+            {"type": "object", "properties": {"role": role}, "required": ["role"]},
+        )
+
+    async def call(self, arguments: dict[str, Any]) -> str:
+        wanted = arguments.get("role")
+        if not isinstance(wanted, str):
+            raise ToolError("bad_arguments", "switch_role: role is not a text")
+        return json.dumps({"role": self._roles.switch(wanted)}, ensure_ascii=False)
+
+
+def _described(name: str, role: RoleSettings) -> str:
+    called = f", also called {', '.join(role.aliases)}" if role.aliases else ""
+    return f"{name}{called}{': ' if role.description else ''}{role.description}"
+
+
+def _bare(words: str) -> str:
+    """Words as they are compared: without case and punctuation."""
+    plain = unicodedata.normalize("NFKC", words).casefold()
+    return " ".join("".join(c if c.isalnum() else " " for c in plain).split())
+
+
+def _unspaced(words: str) -> bool:
+    """Whether its script has no spaces to tell where it begins and ends."""
+    return any((script := script_of(char)) is not None and not script.spaced for char in words)

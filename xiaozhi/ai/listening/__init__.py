@@ -1,0 +1,1 @@
+"""Listening: from audio packets to an utterance and the moment it ends."""

@@ -1,0 +1,145 @@
+"""Where an utterance begins and ends in a stream of sound.
+
+Time is counted in sound, not by the clock: a packet that comes late is still
+60 ms of silence or speech, and 1-byte DTX packets keep time (§3.2).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xiaozhi.agents.settings import ListenSettings
+from xiaozhi.interfaces import ITurnDetector, IVoiceActivity
+
+SAMPLE_RATE = 16000
+FRAME_MS = 20
+FRAME_BYTES = SAMPLE_RATE * 2 * FRAME_MS // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechBegan:
+    """:ivar pcm: the sound so far, pre-roll included."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechWent:
+    """More of the utterance, its pauses included."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """:ivar noise: too short to have been speech: throw it away."""
+
+    noise: bool
+
+
+Event = SpeechBegan | SpeechWent | SpeechEnded
+
+
+def _frames(seconds: float) -> int:
+    return max(1, round(seconds * 1000 / FRAME_MS))
+
+
+class Endpointer:
+    """Cuts utterances out of sound.
+
+    :ivar in_speech: whether an utterance is open.
+    :ivar voiced_ms: voiced sound of the open utterance.
+    """
+
+    def __init__(
+        self, activity: IVoiceActivity, detector: ITurnDetector, settings: ListenSettings
+    ) -> None:
+        self._activity = activity
+        self._detector = detector
+        self._start = _frames(settings.start)
+        self._min_speech = _frames(settings.min_speech)
+        self._max_utterance = _frames(settings.max_utterance)
+        self._window: deque[bool] = deque(maxlen=_frames(settings.start_window))
+        # Bound: the pre-roll and the window in which speech is being noticed.
+        self._recent: deque[bytes] = deque(
+            maxlen=_frames(settings.pre_roll) + _frames(settings.start_window)
+        )
+        self._rest = b""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        self.in_speech = False
+        self._voiced = self._silent = self._length = 0
+        self._window.clear()
+        self._recent.clear()
+        self._rest = b""
+
+    def understood(self, text: str) -> None:
+        """What has been understood of the open utterance so far."""
+        if self.in_speech:
+            self._detector.understood(text)
+
+    @property
+    def voiced_ms(self) -> int:
+        return self._voiced * FRAME_MS
+
+    def feed(self, pcm: bytes) -> Iterator[Event]:
+        """:param pcm: s16le mono at 16 kHz, any length."""
+        data = self._rest + pcm
+        whole = len(data) - len(data) % FRAME_BYTES
+        self._rest = data[whole:]
+        went = bytearray()
+        for at in range(0, whole, FRAME_BYTES):
+            frame = data[at : at + FRAME_BYTES]
+            event = self._frame(frame)
+            if event is None:
+                if self.in_speech:
+                    went += frame
+                continue
+            if went:
+                yield SpeechWent(bytes(went))
+                went.clear()
+            yield event
+        if went:
+            yield SpeechWent(bytes(went))
+
+    def _frame(self, frame: bytes) -> Event | None:
+        """:return: what begins or ends with it; None: it goes on as before."""
+        voiced = self._activity.is_speech(frame)
+        if not self.in_speech:
+            return self._before(frame, voiced)
+        self._length += 1
+        if voiced:
+            self._voiced += 1
+            self._silent = 0
+        else:
+            self._silent += 1
+        over = self._silent and self._detector.over(self._silent * FRAME_MS / 1000)
+        if over or self._length >= self._max_utterance:
+            noise = self._voiced < self._min_speech
+            self.reset_utterance()
+            return SpeechEnded(noise)
+        return None
+
+    def _before(self, frame: bytes, voiced: bool) -> Event | None:
+        self._recent.append(frame)
+        self._window.append(voiced)
+        if sum(self._window) < self._start:
+            return None
+        self.in_speech = True
+        self._detector.begin()
+        self._voiced = sum(self._window)
+        self._silent = 0
+        self._length = len(self._recent)
+        pcm = b"".join(self._recent)
+        self._recent.clear()
+        self._window.clear()
+        return SpeechBegan(pcm)
+
+    def reset_utterance(self) -> None:
+        """Close the open utterance; the next frame begins anew."""
+        self.in_speech = False
+        self._voiced = self._silent = self._length = 0

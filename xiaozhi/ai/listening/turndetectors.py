@@ -1,0 +1,60 @@
+"""When an utterance is over."""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from xiaozhi.agents.settings import Detector, ListenSettings
+from xiaozhi.ai.listening.unfinished import sounds_unfinished
+from xiaozhi.interfaces import ITurnDetector
+
+
+@implementer(ITurnDetector)
+class DelayDetector:
+    """After ``listen.end_silence``, whatever was said."""
+
+    def __init__(self, settings: ListenSettings) -> None:
+        self._silence = settings.end_silence
+
+    def begin(self) -> None:
+        """See :class:`~xiaozhi.interfaces.ITurnDetector`."""
+
+    def understood(self, text: str) -> None:
+        """It does not matter."""
+
+    def over(self, silence: float) -> bool:
+        """See :class:`~xiaozhi.interfaces.ITurnDetector`."""
+        return silence >= self._silence
+
+
+@implementer(ITurnDetector)
+class TextDetector:
+    """Looks at what has been understood so far: an unfinished phrase is waited for up to
+    ``listen.max_delay``, a finished one is answered after ``listen.min_delay``, and with
+    nothing understood it is ``listen.end_silence``."""
+
+    def __init__(self, settings: ListenSettings) -> None:
+        self._settings = settings
+        self._wanted = settings.end_silence
+
+    def begin(self) -> None:
+        """See :class:`~xiaozhi.interfaces.ITurnDetector`."""
+        self._wanted = self._settings.end_silence
+
+    def understood(self, text: str) -> None:
+        """See :class:`~xiaozhi.interfaces.ITurnDetector`."""
+        if not text.strip():
+            self.begin()
+        elif sounds_unfinished(text):
+            self._wanted = self._settings.max_delay
+        else:
+            self._wanted = self._settings.min_delay
+
+    def over(self, silence: float) -> bool:
+        """See :class:`~xiaozhi.interfaces.ITurnDetector`."""
+        return silence >= self._wanted
+
+
+def detector(settings: ListenSettings) -> ITurnDetector:
+    """A new one of the configured kind, for one session."""
+    return TextDetector(settings) if settings.detector is Detector.TEXT else DelayDetector(settings)

@@ -1,0 +1,223 @@
+"""From a question to sentences: the model and its tools, until nothing more is to be said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from xiaozhi.ai.llm.calls import ToolCalls
+from xiaozhi.ai.llm.context import TurnContext
+from xiaozhi.ai.llm.mood import mood_line
+from xiaozhi.ai.llm.writtencalls import read
+from xiaozhi.ai.memory.pending import PendingAnswer
+from xiaozhi.ai.speech.spoken import SpokenText, pieces
+from xiaozhi.ai.timeline.timeline import Timeline
+from xiaozhi.base.answerfilter import AnswerFilter, WrittenCall
+from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.ids import new_id
+from xiaozhi.base.values import Delta, TextDelta, ToolCall, ToolSpec, Utterance
+from xiaozhi.runtime.cancelling import Gate, each_within, late, within
+
+# Calls in the text of one reply.
+_WRITTEN_LIMIT = 16
+
+
+class LlmLoop:
+    """The thinking of one turn.
+
+    :param turn: its number, for the log.
+    :param say: is given each sentence as the model wrote it, and may take its time.
+    :param remark: says a text of the catalogue.
+    :param conclude: likewise, in place of the model's answer.
+    :param mood: of the person's voice, see :func:`~xiaozhi.ai.llm.mood.mood_of`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        mind: TurnContext,
+        turn: int,
+        timeline: Timeline,
+        say: Callable[[str], Awaitable[None]],
+        remark: Callable[[str], Awaitable[None]],
+        conclude: Callable[[str], Awaitable[None]],
+        mood: str = "",
+    ) -> None:
+        self._mind = mind
+        self._turn = turn
+        self._timeline = timeline
+        self._say = say
+        self._remark = remark
+        self._conclude = conclude
+        self._calls = ToolCalls(mind, turn, timeline)
+        self._mood = mood
+        self._worded = False
+
+    async def about(self, draft: PendingAnswer) -> None:
+        """Answer what the person said."""
+        mind = self._mind
+        await self._ready(mind.tools_ready, mind.tools_wait, "the device's tools")
+        await self._ready(mind.dialogue.recalled, mind.recall_wait, "the dialogue so far")
+        dialogue = mind.dialogue
+        await self._ready(dialogue.settled, dialogue.heard_timeout, "what was heard")
+        for rounds in range(mind.limits.tool_rounds):
+            calls = await self._reply(draft, mind.toolbox.specs)
+            if not calls:
+                # After a tool nothing more need be said; instead of an answer it must.
+                if not rounds and not self._worded:
+                    await self._conclude("no_answer")
+                return
+            async with self._patience():
+                await self._calls.run(calls, draft)
+        # Enough of tools: now it must answer with what it knows.
+        self._worded = False
+        await self._reply(draft, ())
+        if not self._worded:
+            await self._conclude("too_many_tools")
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncGenerator[None, None]:
+        """Meanwhile, what takes long is bridged by a phrase, if nothing has been said."""
+        mind = self._mind
+        remarking: list[Deferred[None]] = []
+
+        def bridge() -> None:
+            if not self._worded:
+                self._worded = True
+                # That there is no sound to be had is told by whatever is said next.
+                remark = Deferred.fromCoroutine(self._bridge()).addErrback(lambda _: None)
+                remarking.append(remark)
+
+        seconds = mind.limits.slow_tool
+        bridging = mind.clock.callLater(seconds, bridge) if seconds else None
+        try:
+            yield
+        finally:
+            if bridging is not None and bridging.active():
+                bridging.cancel()
+            for remark in remarking:
+                remark.cancel()
+
+    async def _bridge(self) -> None:
+        await self._remark("checking")
+
+    async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
+        """Wait for something a turn can do without if it takes too long."""
+        if gate.is_open:
+            return
+        try:
+            await within(seconds, self._mind.clock, gate.passed(), late("ready"))
+        except ProviderError:
+            self._log.debug(
+                "{session_id}: answers without {what}", session_id=self._mind.session_id, what=what
+            )
+
+    async def _reply(self, draft: PendingAnswer, tools: Sequence[ToolSpec]) -> tuple[ToolCall, ...]:
+        """Speak one reply of the model while it comes.
+
+        :param tools: those it may call.
+        :return: the calls it wants.
+        """
+        mind, limits = self._mind, self._mind.limits
+        calls: list[ToolCall] = []
+        written: list[ToolCall] = []
+        # A provider may have dropped thoughts already; not all do.
+        answer, spoken = AnswerFilter(), SpokenText()
+        said, complete = "", False
+
+        async def hear(parts: list[str | WrittenCall]) -> None:
+            nonlocal said
+            for part in parts:
+                words = part if isinstance(part, str) else self._written(part, tools, written)
+                said += words
+                await self._say_all(spoken.feed(words))
+
+        async def take(delta: Delta) -> None:
+            if isinstance(delta, TextDelta):
+                for piece in pieces(delta.text):
+                    await hear(answer.feed(piece))
+            elif tools:
+                calls.append(replace(delta, name=mind.toolbox.resolve(delta.name)))
+
+        dialogue = self._with_mood(mind.dialogue.entries(), draft.language)
+        self._timeline.asked()
+        reply = mind.model.reply(dialogue, tools)
+        try:
+            await each_within(
+                limits.first_token,
+                limits.next_token,
+                mind.clock,
+                self._timeline.streamed("llm", "first_token", reply),
+                take,
+                self._timeline.late("llm"),
+            )
+            await hear(answer.finish())
+            await self._say_all(spoken.finish())
+            # Some servers hand a call over, and leave it in the text, too.
+            known = {_essence(call) for call in calls}
+            calls += [call for call in written if _essence(call) not in known]
+            complete = True
+        except BaseException:
+            # Nobody will run them, and models refuse a call without its result.
+            calls.clear()
+            raise
+        finally:
+            self._timeline.replied(dialogue, said)
+            # Also when interrupted: the model must know what it has begun to say.
+            draft.said(said.strip(), tuple(calls), complete=complete)
+        return tuple(calls)
+
+    def _with_mood(self, dialogue: list[Utterance], language: str) -> list[Utterance]:
+        """What the model is given, with the mood at the end of the prompt: many models take a
+        system message nowhere but at the beginning. Nothing of it is remembered."""
+        if line := mood_line(self._mood, language):
+            prompt = dialogue[0]
+            dialogue[0] = replace(prompt, text=f"{prompt.text}\n\n{line}".strip())
+        return dialogue
+
+    def _written(
+        self, part: WrittenCall, tools: Sequence[ToolSpec], written: list[ToolCall]
+    ) -> str:
+        """Add the calls a model has written into its text.
+
+        :return: what of it is to be said.
+        """
+        toolbox = self._mind.toolbox
+        reading = read(part, toolbox.parameters if tools else lambda _: None)
+        room = max(0, _WRITTEN_LIMIT - len(written))
+        written += [
+            ToolCall(f"call_{new_id().hex}", toolbox.resolve(name), arguments)
+            for name, arguments in reading.calls[:room]
+        ]
+        if reading.calls:
+            return reading.rest
+        if not part.marked and not reading.refused:
+            return part.raw
+        self._log.info(
+            "{session_id}: turn {turn}: the model wrote a tool call into its answer that names"
+            " no known tool or cannot be read: dropped",
+            session_id=self._mind.session_id,
+            turn=self._turn,
+        )
+        return reading.rest
+
+    async def _say_all(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            self._timeline.sentence()
+            self._worded = True
+            await self._say(sentence)
+
+
+def _essence(call: ToolCall) -> tuple[str, str]:
+    """By this the same call, written twice, is known."""
+    try:
+        arguments = json.dumps(json.loads(call.arguments or "{}"), sort_keys=True)
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return call.name, arguments

@@ -1,0 +1,30 @@
+"""The mood of a person's voice, as the model is told of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from xiaozhi.languages.texts import text
+
+#: Emotions that are told, in the order of the catalogues' ``moods``. Recognisers' other
+#: emotions, and ``neutral``, say nothing.
+MOODS: Final = (
+    *("happy", "sad", "angry", "shocked", "surprised", "confused", "laughing", "crying"),
+)
+
+
+def mood_of(emotion: str) -> str:
+    """Return the emotion of a transcript if it is one of :data:`MOODS`, else nothing."""
+    return emotion if emotion in MOODS else ""
+
+
+def mood_line(mood: str, language: str) -> str:
+    """Return a sentence for the system prompt; empty: there is nothing to tell.
+
+    :param mood: of :func:`mood_of`.
+    :param language: BCP 47, of the talk.
+    """
+    if not mood:
+        return ""
+    word = text("moods", language).split("|")[MOODS.index(mood)]
+    return text("mood", language).format(mood=word)

@@ -1,0 +1,173 @@
+"""What has been said, in this session and before, as the model is told it."""
+
+from __future__ import annotations
+
+from collections import deque
+from uuid import UUID
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.agents.roles import Roles
+from xiaozhi.ai.memory.history import Forgetful, History
+from xiaozhi.ai.memory.pending import Cut, PendingAnswer
+from xiaozhi.base.values import DialogueEntry, NoteKind, Role, Utterance
+from xiaozhi.interfaces import IMemory
+from xiaozhi.languages.texts import text
+from xiaozhi.runtime.cancelling import Gate
+
+
+class Dialogue:
+    """A device's talk, headed by the system prompt.
+
+    A question is noted in the history as it comes, its answer when it is known what of
+    it was heard; the history is where a talk goes on that an earlier session has begun.
+
+    :param memory: decides what of it the model is told.
+    :param roles: have the system prompt.
+    :param heard_timeout: see ``session.dialogue.heard_timeout``.
+    :param language: BCP 47, until the person has said something.
+    :ivar recalled: open once the history has been asked, whatever it knew.
+    :ivar settled: open while no answer but the running one is uncertain.
+    """
+
+    def __init__(
+        self,
+        device_id: str,
+        memory: IMemory,
+        roles: Roles,
+        history: History | Forgetful,
+        clock: IReactorTime,
+        heard_timeout: float,
+        language: str,
+    ) -> None:
+        self.recalled = Gate(is_open=False)
+        self.settled = Gate(is_open=True)
+        self.heard_timeout = heard_timeout
+        self._device_id = device_id
+        self._memory = memory
+        self._roles = roles
+        self._history = history
+        self._clock = clock
+        self._language = language
+        # The running turn's, and before it those of which the edge has yet to tell what
+        # was played. Bound: so many turns as can begin within `heard_timeout`.
+        self._drafts: deque[PendingAnswer] = deque()
+        self._first: Utterance | None = None
+        self._last: Utterance | None = None
+        # What was noted here before the history has been asked.
+        self._own: set[UUID] = set()
+
+    async def recall(self) -> None:
+        """Put what was said before in front of what has been said meanwhile."""
+        older: list[DialogueEntry] = []
+        for entry in await self._history.recall(self._device_id, self._memory.capacity):
+            # A turn that was cut is asked again; the model need not see it twice.
+            repeated = bool(older) and _same_question(older[-1].said, entry.said)
+            if entry.id not in self._own and not repeated:
+                older.append(entry)
+        if older and _same_question(older[-1].said, self._first):
+            older.pop()
+        if older and self._last is None:
+            self._last = older[-1].said
+        notes = await self._history.notes(self._device_id)
+        if (role := notes.get(NoteKind.ROLE)) is not None:
+            self._roles.recalled(role.text)
+        self._memory.recall(older, notes.get(NoteKind.SUMMARY))
+        self._own.clear()
+        self.recalled.open()
+
+    # --- a turn -----------------------------------------------------------------------
+
+    def asked(self, words: str, turn: int, language: str) -> PendingAnswer:
+        """The person said something; what is answered goes into the draft.
+
+        :param language: BCP 47, of their words.
+        """
+        self._language = language
+        draft = PendingAnswer(turn, Utterance(Role.USER, words), language)
+        self._drafts.append(draft)
+        if len(self._drafts) == 1:
+            self._note_question(draft)
+        else:
+            self.settled.close()
+        return draft
+
+    def answered(self, draft: PendingAnswer) -> None:
+        """All of it was heard."""
+        draft.settle(None)
+        self._note_settled()
+
+    def cut(self, draft: PendingAnswer, cut: Cut) -> None:
+        """It ended early: keep what the edge says was played; if it does not, what we
+        think was."""
+        draft.cut = cut
+        if draft.played_ms is not None:
+            self._settle(draft)
+        else:
+            draft.timer = self._clock.callLater(self.heard_timeout, self._settle, draft)
+
+    def played(self, turn: int, milliseconds: int) -> None:
+        """The edge says how much of a turn was played, which is over there."""
+        for draft in self._drafts:
+            if draft.turn == turn and not draft.settled:
+                draft.played_ms = milliseconds
+                if draft.cut is not None:
+                    self._settle(draft)
+                return
+
+    def close(self) -> None:
+        """The session is over. A question of which no answer was heard stays open: it is
+        asked again where the session goes on."""
+        self._memory.close()
+        for draft in [*self._drafts]:
+            if draft.cut is not None and not draft.settled:
+                draft.settle(draft.cut.script.heard(draft.cut.played_ms))
+        self._note_settled()
+
+    def _settle(self, draft: PendingAnswer) -> None:
+        cut = draft.cut
+        assert cut is not None
+        played = cut.played_ms if draft.played_ms is None else draft.played_ms
+        draft.settle(cut.script.heard(played), cut.otherwise)
+        self._note_settled()
+
+    def _note_settled(self) -> None:
+        while self._drafts and self._drafts[0].settled:
+            draft = self._drafts.popleft()
+            entries = [draft.entry] if draft.entry is not None else []
+            entries += map(self._note, draft.answer)
+            self._memory.note(entries, draft.language)
+            if self._drafts:
+                self._note_question(self._drafts[0])
+        if len(self._drafts) <= 1:
+            self.settled.open()
+
+    # --- what is kept -----------------------------------------------------------------
+
+    def entries(self) -> list[Utterance]:
+        """The prompt and what follows, beginning with the person's words."""
+        running = [each for draft in self._drafts for each in (draft.question, *draft.answer)]
+        known = self._memory.before(running)
+        said = list(known.said)
+        if said and running and _same_question(said[-1], running[0]):
+            said.pop()
+        prompt = self._roles.prompt(self._language)
+        if known.summary:
+            prompt += "\n\n" + text("summary", self._language).format(summary=known.summary)
+        return [Utterance(Role.SYSTEM, prompt), *said, *running]
+
+    def _note_question(self, draft: PendingAnswer) -> None:
+        if not _same_question(draft.question, self._last):
+            draft.entry = self._note(draft.question)
+
+    def _note(self, said: Utterance) -> DialogueEntry:
+        entry = self._history.note(self._device_id, said)
+        self._first = self._first or said
+        self._last = said
+        if not self.recalled.is_open:
+            self._own.add(entry.id)
+        return entry
+
+
+def _same_question(one: Utterance, other: Utterance | None) -> bool:
+    return one == other and one.role is Role.USER

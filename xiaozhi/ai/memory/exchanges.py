@@ -1,0 +1,45 @@
+"""Parts of a talk that models take as they are: whole tool exchanges, and their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xiaozhi.base.values import Role, ToolCall, Utterance
+from xiaozhi.languages.scripts import tokens
+
+# Tokens that dialects spend on an entry, and on a call, besides its text.
+_FRAME = 4
+
+
+def whole(entries: Sequence[Utterance]) -> list[Utterance]:
+    """A talk without halves of tool exchanges, which models refuse: a process was
+    killed between a call and its result, or two wrote across each other.
+
+    An exchange is an entry with calls and, right behind, one result for each.
+    """
+    found: list[Utterance] = []
+    at = 0
+    while at < len(entries):
+        entry = entries[at]
+        at += 1
+        if entry.calls:
+            results = entries[at : at + len(entry.calls)]
+            if _answer(results, entry.calls):
+                found += [entry, *results]
+                at += len(results)
+            elif entry.text:
+                found.append(Utterance(entry.role, entry.text))
+        elif entry.role is not Role.TOOL:
+            found.append(entry)
+    return found
+
+
+def _answer(results: Sequence[Utterance], calls: Sequence[ToolCall]) -> bool:
+    answered = sorted(result.call_id for result in results if result.role is Role.TOOL)
+    return answered == sorted(call.call_id for call in calls)
+
+
+def cost(said: Utterance) -> int:
+    """About how many tokens an entry is to a model."""
+    calls = (tokens(call.name) + tokens(call.arguments) + _FRAME for call in said.calls)
+    return _FRAME + tokens(said.text) + sum(calls)

@@ -1,1 +1,0 @@
-"""What was said, and what of it a model is told."""

@@ -1,0 +1,1 @@
+"""Sessions: their states, the running turn, interruption, idle time and scheduling."""

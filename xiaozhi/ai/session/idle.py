@@ -1,0 +1,40 @@
+"""What becomes of a conversation in which nobody says anything any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from xiaozhi.agents.settings import IdleSettings
+
+
+class Idle:
+    """Watches how long a device listens without a word.
+
+    A device that does not listen is none of its business: the edge looks after silent
+    connections.
+
+    :param quiet: called once nobody has spoken for ``idle.no_speech`` seconds.
+    """
+
+    def __init__(
+        self, device_id: str, settings: IdleSettings, clock: IReactorTime, quiet: Callable[[], None]
+    ) -> None:
+        self._seconds = 0.0 if device_id in settings.keep else settings.no_speech
+        self._clock = clock
+        self._quiet = quiet
+        self._due: IDelayedCall | None = None
+
+    def listening(self) -> None:
+        """The device listens, from now on or anew."""
+        if self._due is not None and self._due.active():
+            self._due.reset(self._seconds)
+        elif self._seconds:
+            self._due = self._clock.callLater(self._seconds, self._quiet)
+
+    def busy(self) -> None:
+        """Somebody speaks, or nobody is listened for."""
+        due, self._due = self._due, None
+        if due is not None and due.active():
+            due.cancel()

@@ -1,1 +1,0 @@
-"""From what a model writes to a device's packets."""

@@ -1,0 +1,370 @@
+"""Sentences of one answer → sound at the edge, in order, while more are thought of."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from xiaozhi.agents.settings import SpeechSettings, TurnSettings
+from xiaozhi.ai.speech.phrases import Phrase, Phrases
+from xiaozhi.ai.speech.playback import PlaybackMap
+from xiaozhi.ai.speech.readahead import Read, ReadAhead, Sound
+from xiaozhi.ai.timeline.timeline import Timeline
+from xiaozhi.audio import SLICE_SECONDS, OpusForm, PacketMaker, size_of
+from xiaozhi.base import usage
+from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.values import SoundFormat
+from xiaozhi.interfaces import ISynthesizer, TimedOffload
+from xiaozhi.runtime.cancelling import Gate, each_within
+from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
+
+# Seconds by which sound is so much earlier than it is played that it need not hurry.
+_AHEAD = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOutput:
+    """What speaking needs of a session, the same for all its turns.
+
+    :ivar gate: closed while the edge asks to hold audio back.
+    """
+
+    synthesizer: ISynthesizer
+    send: Callable[[Downlink], None]
+    gate: Gate
+    downlink: AudioParams
+    offload: TimedOffload
+    clock: IReactorTime
+    settings: SpeechSettings
+    limits: TurnSettings
+    phrases: Phrases
+
+    @property
+    def form(self) -> OpusForm:
+        """How the device wants its packets."""
+        downlink, settings = self.downlink, self.settings
+        return OpusForm(
+            downlink.sample_rate,
+            downlink.frame_duration,
+            settings.complexity,
+            settings.bitrate,
+            settings.application,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """:ivar sound: of the synthesiser; started when it is nearly its turn.
+    :ivar phrase: what it is kept as; None: it is said once.
+    :ivar answer: see :meth:`PlaybackMap.begins`.
+    :ivar at_once: any voice that is kept is better than waiting for the synthesiser.
+    """
+
+    words: str
+    sound: ReadAhead
+    phrase: Phrase | None
+    answer: bool
+    at_once: bool
+
+
+class Speech:
+    """Speaks the sentences it is given, one after the other.
+
+    While one is sent, and waits to be played, the synthesiser works on the next
+    ``speech.ahead``; an interruption wastes no more than that.
+
+    A sentence is shown with its first packet. As long as none of its sound has come, a
+    kept phrase can be said before it: see :meth:`bridge`.
+
+    :param script: of its turn, where what is sent is written down.
+    :ivar language: of the sentences that are given from now on.
+    :ivar sent_ms: sound sent so far.
+    """
+
+    def __init__(
+        self,
+        mouth: SpeechOutput,
+        turn: int,
+        language: str,
+        timeline: Timeline,
+        script: PlaybackMap | None = None,
+    ) -> None:
+        self._mouth = mouth
+        self._turn = turn
+        self.language = language
+        self._timeline = timeline
+        self._script = script or PlaybackMap()
+        self._form = mouth.form
+        self._encoder = self._form.encoder()
+        # Bound: `look_ahead` sentences behind the one that is spoken; say() waits beyond.
+        self._sentences: deque[_Sentence] = deque()
+        self._room = DeferredSemaphore(mouth.limits.look_ahead)
+        self._more = Gate(is_open=False)
+        self._complete = False
+        self._failure: BaseException | None = None
+        # Of which nothing has been sent yet.
+        self._silent: _Sentence | None = None
+        self._bridging: Deferred[bool] | None = None
+        self._bridged = Gate(is_open=True)
+        self._cancelled = False
+        self.sent_ms = 0
+        self._played_from: float | None = None  # when what is sent was played, about
+        self._run = Deferred.fromCoroutine(self._speak_all())
+        self._run.addErrback(self._failed)
+
+    async def say(self, words: str) -> None:
+        """Queue a sentence; waits while enough are queued.
+
+        :raises ProviderError: an earlier sentence could not be spoken.
+        """
+        await self._queue(words, self.language, None, answer=True)
+
+    async def pronounce(
+        self, words: str, language: str, *, answer: bool = False, at_once: bool = False
+    ) -> None:
+        """As :meth:`say`, for what is said again and again, and is kept.
+
+        :param answer: see :meth:`PlaybackMap.begins`.
+        :param at_once: in any voice that is kept, rather than ask the synthesiser.
+        """
+        phrase = Phrase(words, language, self._form)
+        await self._queue(words, language, phrase, answer=answer, at_once=at_once)
+
+    def bridge(self, words: str, language: str) -> Deferred[bool]:
+        """Say a kept phrase now, before the sentence whose sound has not come yet.
+
+        :return: whether it is said: not if there is sound already, or no such phrase.
+            It is cancelled with the speech.
+        """
+
+        async def interject() -> bool:
+            packets = await self._mouth.phrases.any(Phrase(words, language, self._form))
+            if packets is None or self.sent_ms or self._run.called:
+                return False
+            self._bridged.close()
+            self._timeline.speaks(words)
+            self._mouth.send(Tts(TtsState.SENTENCE_START, words, self._turn, aside=True))
+            self._script.begins(words, answer=False)
+            await self._put(packets, self._timeline.bridge)
+            self._script.ended()
+            return True
+
+        def over(result: bool | Failure) -> bool | Failure:
+            # Once cancelled, whoever waits here is on the way out, perhaps this moment.
+            if not self._cancelled:
+                self._bridged.open()
+            return result
+
+        self._bridging = bridging = Deferred.fromCoroutine(interject()).addBoth(over)
+        return bridging
+
+    async def _queue(
+        self,
+        words: str,
+        language: str,
+        phrase: Phrase | None,
+        *,
+        answer: bool,
+        at_once: bool = False,
+    ) -> None:
+        await self._room.acquire()
+        self._raise_failure()
+        sound = ReadAhead(self._synthesized(words, language), self._mouth.settings.ahead_bytes)
+        self._sentences.append(_Sentence(words, sound, phrase, answer, at_once))
+        self._more.open()
+        self._start_ahead()
+
+    async def finish(self) -> None:
+        """Wait until everything has been sent. Errors as :meth:`say`.
+
+        Cancelling the wait is :meth:`cancel`.
+        """
+        self._complete = True
+        self._more.open()
+        await self._run
+        if not self._bridged.is_open:
+            await self._bridged.passed()
+        self._raise_failure()
+
+    def cancel(self) -> None:
+        """Be silent. Idempotent."""
+        self._cancelled = True
+        self._run.cancel()
+        if self._bridging is not None:
+            self._bridging.cancel()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _failed(self, failure: Failure) -> None:
+        self._failure = failure.value
+        # Whoever waits for room learns of it.
+        for _ in range(self._mouth.limits.look_ahead - self._room.tokens):
+            self._room.release()
+
+    async def _speak_all(self) -> None:
+        sentences = self._sentences
+        try:
+            while sentences or not self._complete:
+                if not sentences:
+                    self._more.close()
+                    await self._more.passed()
+                    continue
+                self._room.release()
+                await self._speak(sentences[0])
+                sentences.popleft()
+                self._start_ahead()
+        finally:
+            for sentence in sentences:
+                sentence.sound.cancel()
+
+    def _start_ahead(self) -> None:
+        for at, sentence in enumerate(self._sentences):
+            if at > self._mouth.settings.ahead:
+                return
+            # Of a phrase nothing may be needed.
+            if sentence.phrase is None:
+                sentence.sound.start()
+
+    def _synthesized(self, words: str, language: str) -> Read:
+        mouth, timeline = self._mouth, self._timeline
+
+        def read(take: Callable[[Sound], Awaitable[None]]) -> Awaitable[None]:
+            sound = mouth.synthesizer.synthesize(words, language)
+            return each_within(
+                mouth.limits.first_audio,
+                mouth.limits.next_audio,
+                mouth.clock,
+                timeline.streamed("tts", "first_audio", sound),
+                take,
+                timeline.late("tts"),
+            )
+
+        return read
+
+    async def _speak(self, sentence: _Sentence) -> None:
+        self._silent = sentence
+        await self._give(sentence)
+        self._script.ended()
+
+    def _show(self, sentence: _Sentence) -> None:
+        """Its sound comes next."""
+        self._silent = None
+        self._timeline.speaks(sentence.words)
+        self._mouth.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
+        self._script.begins(sentence.words, answer=sentence.answer)
+
+    async def _give(self, sentence: _Sentence) -> None:
+        if sentence.phrase is None:
+            await self._synthesize(sentence)
+            return
+        mouth = self._mouth
+        phrase, phrases = sentence.phrase, mouth.phrases
+        packets = await (phrases.any(phrase) if sentence.at_once else phrases.find(phrase))
+        if packets is None:
+            who = usage.Who()
+            with usage.noting(who):
+                sentence.sound.start()
+            try:
+                spoken = await self._synthesize(sentence, alone=True)
+            except ProviderError:
+                # Better in another voice than not at all.
+                packets = await phrases.any(phrase)
+                if packets is None or self._silent is not sentence:
+                    raise
+            else:
+                await phrases.keep(phrase, spoken, who.provider)
+                return
+        await self._send(packets)
+
+    async def _synthesize(self, sentence: _Sentence, *, alone: bool = False) -> tuple[bytes, ...]:
+        """:param alone: its packets must not depend on what was said before.
+        :return: its packets, if so.
+        """
+        mouth = self._mouth
+        encoder = self._form.encoder() if alone else self._encoder
+        sound: SoundFormat = mouth.synthesizer.sound
+        maker = PacketMaker(sound, self._form, encoder)
+        kept: list[bytes] = []
+        waiting = bytearray()
+        heard = False
+
+        async def send(packets: list[bytes]) -> None:
+            if alone:
+                kept.extend(packets)
+            await self._send(packets)
+
+        async def encode() -> None:
+            data = bytes(waiting)
+            waiting.clear()
+            await send(await mouth.offload(self._in_hand(), maker.feed, data))
+            while maker.waiting:
+                await send(await mouth.offload(self._in_hand(), maker.more))
+
+        async with aclosing(sentence.sound.pieces()) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, SoundFormat):
+                    sound = piece
+                    maker = PacketMaker(sound, self._form, encoder)
+                    continue
+                heard = heard or bool(piece)
+                waiting += piece
+                if len(waiting) >= size_of(self._patience(sentence.sound), sound):
+                    await encode()
+        if not heard:
+            # Words on the display and no sound: somebody has to know.
+            raise ProviderError(
+                "no_sound", "the synthesiser gave no sound for a sentence", retryable=True
+            )
+        pause = mouth.settings.pause
+        await send(await mouth.offload(self._in_hand(), maker.finish, bytes(waiting), pause))
+        return tuple(kept)
+
+    def _patience(self, source: ReadAhead) -> float:
+        """Seconds of sound that are worth a call to a thread: fewer calls do the same."""
+        in_hand = self._in_hand()
+        if in_hand and source.ready:
+            return SLICE_SECONDS
+        # A vendor may be no faster than speech: then half of what is in hand is left.
+        return min(SLICE_SECONDS, in_hand / 2)
+
+    async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
+        if not packets:
+            return
+        if not self._bridged.is_open:
+            await self._bridged.passed()
+        if self._silent is not None:
+            self._show(self._silent)
+        await self._put(packets, self._timeline.packet)
+
+    async def _put(
+        self, packets: list[bytes] | tuple[bytes, ...], count: Callable[[int], None]
+    ) -> None:
+        mouth, duration = self._mouth, self._mouth.downlink.frame_duration
+        in_hand = self._in_hand()
+        for packet in packets:
+            if not mouth.gate.is_open:
+                await mouth.gate.passed()
+                in_hand = self._in_hand()
+            mouth.send(Audio(packet, 0, self._turn, ahead=in_hand >= _AHEAD))
+            count(duration)
+            self.sent_ms += duration
+            self._script.sent(duration)
+            in_hand += duration / 1000
+
+    def _in_hand(self) -> float:
+        """Seconds of sound that the edge has not played yet, about."""
+        now = self._mouth.clock.seconds()
+        if self._played_from is None:
+            self._played_from = now
+        # After a pause it is played from then on, and nothing is in hand.
+        over = self._played_from + self.sent_ms / 1000
+        self._played_from += max(0.0, now - over)
+        return max(0.0, over - now)

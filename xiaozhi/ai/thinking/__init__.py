@@ -1,1 +1,0 @@
-"""What an answer is made of: the model, its tools, who it is."""

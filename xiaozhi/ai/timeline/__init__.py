@@ -1,0 +1,1 @@
+"""Timelines: when each step of a turn happened, and the counters made of it."""

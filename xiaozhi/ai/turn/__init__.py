@@ -1,0 +1,1 @@
+"""Turns: one question of a person and everything that answers it."""

@@ -1,0 +1,429 @@
+"""One answer, as one straight coroutine: recognise → think → tools → speak → played.
+
+Cancelling it reaches the call that is pending, runs every ``finally`` and ends
+with the edge told to be silent: whatever happens, a ``tts start`` gets its one
+``tts stop`` (§4.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xiaozhi.ai.listening.echo import NEVER
+from xiaozhi.ai.llm.context import TurnContext
+from xiaozhi.ai.llm.loop import LlmLoop
+from xiaozhi.ai.llm.mood import mood_of
+from xiaozhi.ai.memory.pending import Cut, PendingAnswer
+from xiaozhi.ai.speech.emotion import emoji_of, take_emotion
+from xiaozhi.ai.speech.output import Speech, SpeechOutput
+from xiaozhi.ai.speech.playback import PlaybackMap
+from xiaozhi.ai.speech.spoken import SpokenText, pieces
+from xiaozhi.ai.timeline.timeline import Overheard, Timeline
+from xiaozhi.base.errors import ProviderError, XiaozhiError
+from xiaozhi.base.values import Transcript
+from xiaozhi.languages.scripts import language_of
+from xiaozhi.languages.texts import catalogue_of, text
+from xiaozhi.runtime.cancelling import Limit, late, within
+from xiaozhi.wire.messages import Alert, Flush, Llm, Playback, PlaybackState, Stt, Tts, TtsState
+
+
+class Turn:
+    """One answer.
+
+    :ivar number: counts up within the session; every message of the turn has it.
+    :ivar playing: whether the device has begun to play it.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int, mind: TurnContext, mouth: SpeechOutput) -> None:
+        self.number = number
+        self.playing = False
+        self._mind = mind
+        self._mouth = mouth
+        self._language = mind.talk.current
+        self._speech: Speech | None = None
+        self._open = False
+        self._felt = False
+        self._played: Deferred[Playback] = Deferred()
+        self._limit = Limit(mind.limits.whole, mind.clock, late("turn"))
+        self._began = 0.0
+        self._created = mind.clock.seconds()
+        self._waits = 0.0
+        self._playing_out: Limit | None = None
+        self._timeline = Timeline(mind.counts, mind.clock, mind.session_id, number)
+        self._since: float | None = None  # when the device began to play it
+        self._script = PlaybackMap()
+        self._draft: PendingAnswer | None = None
+        self._bridging: IDelayedCall | None = None
+        self._bridged = False  # the wait for its first sound
+        self._hushed = False  # it failed, and is not to be heard of
+
+    @property
+    def timeline(self) -> Timeline:
+        """When what of it happened."""
+        return self._timeline
+
+    @property
+    def started(self) -> bool:
+        """Whether the device has been told of it."""
+        return self._speech is not None
+
+    async def answer(
+        self, heard: Awaitable[Transcript], *, spoken: bool = False, after: float = NEVER
+    ) -> bool:
+        """Answer what was said.
+
+        :param spoken: it is being recognised; otherwise it was typed.
+        :param after: see :meth:`EchoGuard.after`.
+        :return: False if nothing was said after all.
+        """
+        if spoken:
+            self._timeline.begun = "spoken"
+
+        async def converse() -> bool:
+            echo = self._mind.echo
+            try:
+                transcript = await self._recognized(heard)
+            except ProviderError:
+                self._hushed = not echo.failed(after)
+                raise
+            if not echo.understood(transcript.text, after):
+                return False
+            return await self._converse(transcript)
+
+        return await self._carried_out(converse, asked=True)
+
+    async def answer_overheard(self, over: Overheard) -> bool:
+        """Answer what was said over the answer before."""
+        self._timeline.overheard(over)
+
+        async def converse() -> bool:
+            self._mind.echo.understood(over.said.text, NEVER)
+            return await self._converse(over.said)
+
+        return await self._carried_out(converse, asked=True)
+
+    async def recite(self, shown: str, words: Awaitable[str]) -> bool:
+        """Say something that needs no thinking: a greeting, what a picture shows.
+
+        :param shown: what the person said, for the display; may be empty.
+        """
+
+        self._timeline.begun = "recited"
+
+        async def recite() -> bool:
+            if shown:
+                self._speak_in(language_of(shown, self._mind.language))
+            self._start(shown)
+            said = await self._timeline.awaited(
+                "vlllm",
+                "",
+                within(self._mind.limits.tool, self._mind.clock, words, late("picture")),
+            )
+            draft, complete = self._asked(shown or "…"), False
+            spoken = SpokenText()
+            try:
+                for piece in pieces(said):
+                    for sentence in spoken.feed(piece):
+                        await self._say(sentence)
+                for sentence in spoken.finish():
+                    await self._say(sentence)
+                complete = True
+            finally:
+                draft.said(said, complete=complete)
+            return True
+
+        return await self._carried_out(recite, asked=bool(shown))
+
+    async def greet(self, shown: str, greeting: str) -> bool:
+        """Say a greeting, which is kept once it has been spoken.
+
+        :param shown: as with :meth:`recite`.
+        """
+        self._timeline.begun = "recited"
+
+        async def greet() -> bool:
+            language = language_of(greeting, self._mind.language)
+            self._speak_in(language)
+            self._start(shown)
+            draft = self._asked(shown)
+            draft.spoke(greeting)
+            draft.said(greeting)
+            await self._pronounce(greeting, language, answer=True)
+            return True
+
+        return await self._carried_out(greet)
+
+    async def bid_farewell(self) -> bool:
+        """Say goodbye, unasked."""
+        self._timeline.begun = "recited"
+
+        async def farewell() -> bool:
+            self._start("")
+            await self._remark("farewell")
+            return True
+
+        return await self._carried_out(farewell)
+
+    async def announce(self, words: str) -> bool:
+        """Say what nobody has asked for, in the language of its script."""
+        self._speak_in(language_of(words, self._mind.language))
+
+        async def ready() -> str:
+            return words
+
+        return await self.recite("", ready())
+
+    def wait(self, seconds: float) -> None:
+        """It is paused for up to so long: the edge reports its end later."""
+        self._waits += seconds
+        if self._playing_out is not None:
+            self._playing_out.extend(seconds)
+
+    def stood(self, seconds: float) -> None:
+        """It was paused for so long."""
+        if self._since is not None:
+            self._since += seconds
+
+    def playback(self, report: Playback) -> None:
+        """The edge says how far the device is with this turn."""
+        self._timeline.playback(report)
+        if report.state is PlaybackState.STARTED:
+            self.playing = True
+            self._since = self._mind.clock.seconds()
+        elif not self._played.called:
+            self._open = False
+            self._played.callback(report)
+
+    # --- the frame around every kind of answer -----------------------------------
+
+    async def _carried_out(
+        self, body: Callable[[], Awaitable[bool]], *, asked: bool = False
+    ) -> bool:
+        """:param asked: a person waits for it."""
+        result = "interrupted"
+        if asked and self._mind.limits.bridge:
+            self._bridging = self._mind.clock.callLater(self._mind.limits.bridge, self._bridge)
+        try:
+            try:
+                spoke = await self._limit.run(body())
+                if spoke or self._open:
+                    await self._spoken()
+                result = "answered" if spoke else "empty"
+            except CancelledError:
+                raise
+            except Exception as error:
+                result = "failed"
+                self._report(error)
+                spoke = not self._hushed
+                if spoke:
+                    await self._apologize()
+                else:
+                    self._show("confused")
+            return spoke
+        finally:
+            self._bridge_no_more()
+            self._silence()
+            self._note(result)
+            self._log.info(
+                "{session_id}: turn {turn}, {begun}: {result} after {seconds} s",
+                **self._timeline.ended(result).logged(),
+            )
+
+    def _asked(self, words: str) -> PendingAnswer:
+        draft = self._draft = self._mind.dialogue.asked(words, self.number, self._language)
+        return draft
+
+    def _note(self, result: str) -> None:
+        """Have the dialogue keep what of the answer was heard."""
+        draft, dialogue = self._draft, self._mind.dialogue
+        if draft is None:
+            return
+        if result == "answered" and not self._timeline.cut:
+            dialogue.answered(draft)
+            return
+        missing = "apology" if result == "failed" else "unheard"
+        playing = 0.0 if self._since is None else self._mind.clock.seconds() - self._since
+        played = min(playing * 1000, self._script.sent_ms)
+        dialogue.cut(draft, Cut(self._script, played, text(missing, self._language)))
+
+    def _report(self, error: Exception) -> None:
+        where: dict[str, Any] = {"session_id": self._mind.session_id, "turn": self.number}
+        if isinstance(error, XiaozhiError):
+            self._log.error("{session_id}: turn {turn} failed: {error}", error=error, **where)
+        else:
+            self._log.failure("{session_id}: turn {turn} broke", Failure(error), **where)
+
+    def _speak_in(self, language: str) -> None:
+        self._language = language
+        self._mind.talk.adopt(language)
+
+    def _bridge(self) -> None:
+        """Nothing of the answer can be heard yet: say that it takes a while."""
+        language = catalogue_of(self._language)
+        words = text("waiting", language)
+
+        def said(so: bool) -> None:
+            if so:
+                self._bridged = True
+                self._mind.echo.said(words)
+
+        def failed(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                self._log.warn(
+                    "{session_id}: the wait cannot be bridged: {error}",
+                    session_id=self._mind.session_id,
+                    error=failure.getErrorMessage(),
+                )
+
+        if not self._open:
+            self._start("")
+        assert self._speech is not None
+        self._speech.bridge(words, language).addCallbacks(said, failed)
+
+    def _bridge_no_more(self) -> None:
+        if self._bridging is not None and self._bridging.active():
+            self._bridging.cancel()
+        self._bridging = None
+
+    def _silence(self) -> None:
+        if self._speech is not None:
+            self._speech.cancel()
+        if self._open:
+            self._open = False
+            self._mouth.send(Flush(self.number))
+
+    def _start(self, shown: str, *, anew: bool = False) -> None:
+        """``tts start`` goes out as early as can be: audio right after it is lost (§3.3).
+
+        :param anew: what has been begun to be said is not gone on with.
+        """
+        if shown:
+            self._mouth.send(Stt(shown, self.number))
+        if not self._open:
+            self._open = True
+            self._began = self._mind.clock.seconds()
+            self._mouth.send(Tts(TtsState.START, turn=self.number))
+        if self._speech is not None and not anew:
+            # Perhaps in the middle of a phrase that bridges the wait.
+            self._speech.language = self._language
+            return
+        if self._speech is not None:
+            self._speech.cancel()
+        self._speech = Speech(
+            self._mouth, self.number, self._language, self._timeline, self._script
+        )
+
+    async def _spoken(self) -> None:
+        """Send the stop behind the sound and wait until the device has played it."""
+        speech = self._speech
+        assert speech is not None
+        await speech.finish()
+        self._mouth.send(Tts(TtsState.STOP, turn=self.number))
+        elapsed = self._mind.clock.seconds() - self._began
+        # The sound may not have begun long ago: allow for all of it.
+        limit = max(0.0, speech.sent_ms / 1000 - elapsed) + speech.sent_ms / 1000
+        limit += self._mind.limits.playback + self._waits
+        self._playing_out = Limit(limit, self._mind.clock, late("playback"))
+        try:
+            await self._playing_out.run(self._played)
+        except ProviderError:
+            # The edge owns the stop; it is not ours to doubt that it was sent.
+            self._log.warn(
+                "{session_id}: the edge did not report the end of turn {turn}",
+                session_id=self._mind.session_id,
+                turn=self.number,
+            )
+        self._open = False
+
+    async def _apologize(self) -> None:
+        limit, clock = self._mind.limits.bridge, self._mind.clock
+        waited = self._bridged or (limit and clock.seconds() - self._created >= limit)
+        with suppress(XiaozhiError):
+            self._start("", anew=True)
+            # Nobody is kept waiting longer for a synthesiser that may be down, too.
+            await self._remark("apology", at_once=waited or "tts" in self._timeline.failed)
+            await self._spoken()
+            if self._speech is not None and self._speech.sent_ms:
+                return
+        # No sound was to be had: the display says it, and the device plays its own.
+        title, words = (text(key, self._language) for key in ("apology_title", "apology"))
+        self._mouth.send(Alert(title, words, "sad"))
+        self._mind.echo.sounded()
+
+    # --- thinking -------------------------------------------------------------------
+
+    async def _converse(self, transcript: Transcript) -> bool:
+        if not transcript.text.strip():
+            return False
+        mood = mood_of(transcript.emotion)
+        self._timeline.heard(transcript.text, mood)
+        self._speak_in(transcript.language or language_of(transcript.text, self._mind.language))
+        self._start(transcript.text)
+        thought = LlmLoop(
+            self._mind, self.number, self._timeline, self._say, self._remark, self._conclude, mood
+        )
+        await thought.about(self._asked(transcript.text))
+        return True
+
+    async def _recognized(self, heard: Awaitable[Transcript]) -> Transcript:
+        stage = "recognise" if self._timeline.begun == "spoken" else ""
+        limited = within(self._mind.limits.recognize, self._mind.clock, heard, late("asr"))
+        return await self._timeline.awaited("asr", stage, limited)
+
+    async def _remark(self, key: str, *, at_once: bool = False) -> None:
+        """Say a text of the catalogue.
+
+        :param at_once: see :meth:`Speech.pronounce`.
+        """
+        if key == "checking" and self._bridged:
+            return
+        language = catalogue_of(self._language)
+        words = text(key, language)
+        self._mind.echo.said(words)
+        await self._pronounce(words, language, at_once=at_once)
+
+    async def _conclude(self, key: str) -> None:
+        """As :meth:`_remark`, where the model has no words of its own."""
+        language = catalogue_of(self._language)
+        words = text(key, language)
+        if self._draft is not None:
+            self._draft.spoke(words)
+            self._draft.said(words)
+        await self._pronounce(words, language, answer=True)
+
+    async def _pronounce(
+        self, phrase: str, language: str, *, answer: bool = False, at_once: bool = False
+    ) -> None:
+        """Say something that is said again and again."""
+        self._show("")
+        if self._speech is not None:
+            await self._limit.held_up(
+                self._speech.pronounce(phrase, language, answer=answer, at_once=at_once)
+            )
+
+    def _show(self, emotion: str) -> None:
+        """The face; a turn has one from its first sentence on."""
+        if emotion or not self._felt:
+            self._felt = True
+            emotion = emotion or "neutral"
+            self._mouth.send(Llm(emotion, emoji_of(emotion), self.number))
+
+    async def _say(self, sentence: str) -> None:
+        words, emotion = take_emotion(sentence)
+        words = " ".join(words.split())
+        self._show(emotion)
+        # Nothing to say in punctuation alone.
+        if self._speech is not None and any(char.isalnum() for char in words):
+            if self._draft is not None:
+                self._draft.spoke(words)
+            # A long answer waits here until enough of it has been played.
+            await self._limit.held_up(self._speech.say(words))

@@ -1,0 +1,1 @@
+"""Pictures: validation of an upload and the store of the last ones."""

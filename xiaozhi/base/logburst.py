@@ -1,0 +1,66 @@
+"""One line in the log for many alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Timers(Protocol):
+    """The part of a reactor that is needed here."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], /) -> Any: ...
+
+
+class LogBurst(Generic[T]):
+    """Tells of the first at once; of those that follow soon after, only how many.
+
+    While more keep coming, that is told every ``window``. A quiet ``window`` ends
+    the burst, and the next one is a first again.
+
+    :param tell: called with how many there were, and the latest of them.
+    :param window: seconds.
+    """
+
+    def __init__(
+        self, clock: Timers, tell: Callable[[int, T], object], window: float = 10.0
+    ) -> None:
+        self._clock = clock
+        self._tell = tell
+        self._window = window
+        self._timer: Any = None
+        self._untold: list[T] = []  # the latest; none or one
+        self._count = 0
+
+    def add(self, what: T) -> None:
+        """One more."""
+        if self._timer is None:
+            self._arm()
+            self._tell(1, what)
+        else:
+            self._count += 1
+            self._untold = [what]
+
+    def stop(self) -> None:
+        """Tell what was not told yet. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._flush()
+
+    def _arm(self) -> None:
+        self._timer = self._clock.callLater(self._window, self._over)
+
+    def _over(self) -> None:
+        self._timer = None
+        if self._untold:
+            self._arm()
+        self._flush()
+
+    def _flush(self) -> None:
+        count, self._count = self._count, 0
+        untold, self._untold = self._untold, []
+        for latest in untold:
+            self._tell(count, latest)

@@ -1,0 +1,56 @@
+"""For which message of a device the running code works.
+
+A message has the same id at the edge, on the bridge and at the AI service. There it
+accompanies what the message sets going: into coroutines and worker threads, into
+log lines and to vendors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from typing import NamedTuple
+
+
+class TracedMessage(NamedTuple):
+    """A message of a device.
+
+    :ivar sequence: its number within the session; the hello's is 0.
+    """
+
+    session_id: str
+    sequence: int
+
+    @property
+    def id(self) -> str:
+        """The ``message_id`` of the bridge's contract."""
+        return f"{self.session_id}-{self.sequence}"
+
+
+_current: ContextVar[TracedMessage | None] = ContextVar("request", default=None)
+
+
+def current() -> TracedMessage | None:
+    """The message that is being worked for; None: for no single one."""
+    return _current.get()
+
+
+def enter(request: TracedMessage | None) -> Token[TracedMessage | None]:
+    """Begin to work for it, until :func:`leave`: cheaper than :func:`working_for`."""
+    return _current.set(request)
+
+
+def leave(token: Token[TracedMessage | None]) -> None:
+    """Take :func:`enter` back."""
+    _current.reset(token)
+
+
+@contextmanager
+def working_for(request: TracedMessage | None) -> Iterator[None]:
+    """Coroutines that are started within work for it, too, also afterwards."""
+    token = enter(request)
+    try:
+        yield
+    finally:
+        leave(token)

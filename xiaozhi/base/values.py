@@ -1,0 +1,383 @@
+"""Values that providers, stores and sessions hand each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+# --- sound and pictures -------------------------------------------------------
+
+
+class Encoding(Enum):
+    """How bytes of sound are to be read."""
+
+    PCM = "pcm_s16le"
+    WAV = "wav"
+    MP3 = "mp3"
+    OGG_OPUS = "ogg_opus"
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFormat:
+    """Format of a synthesiser's output.
+
+    :ivar sample_rate: Hz; only needed for PCM, containers say it themselves.
+    """
+
+    encoding: Encoding = Encoding.PCM
+    sample_rate: int = 16000
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture whose header has been checked."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+# --- what recognisers, models and tools say ------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was recognised. An empty text means: nothing was said.
+
+    :ivar language: BCP 47, empty if unknown.
+    :ivar emotion: of the speaker's voice, named as devices name faces; empty: unknown.
+    """
+
+    text: str
+    language: str = ""
+    emotion: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a language model is offered it.
+
+    :ivar name: ``[A-Za-z0-9_-]{1,64}``; device names have had their dots
+        replaced.
+    :ivar parameters: a JSON schema of type object.
+    :ivar title: the tool's name where it comes from; empty: the same.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model wants a tool run.
+
+    :ivar arguments: a JSON object as text, as the model wrote it.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of an answer, in order, not aligned to words."""
+
+    text: str
+
+
+Delta = TextDelta | ToolCall
+
+
+class Role(Enum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One entry of a dialogue.
+
+    :ivar calls: tools the assistant asked for in this entry.
+    :ivar call_id: with :attr:`Role.TOOL`, the call this text answers.
+    """
+
+    role: Role
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueEntry:
+    """What was said to or by a device, as it is kept.
+
+    :ivar id: given by the writer, so that an entry written twice is one.
+    :ivar at: aware; entries older than some time are forgotten by it.
+    """
+
+    id: UUID
+    device_id: str
+    at: datetime
+    said: Utterance
+
+
+class NoteKind(Enum):
+    """What is known of a device beside its talk."""
+
+    ROLE = "role"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNote:
+    """Something to know of a device; the newest of its kind counts.
+
+    :ivar id: given by the writer, as an entry's.
+    :ivar at: aware; summaries older than some time are forgotten by it.
+    :ivar upto: with a summary, the last dialogue entry that is in it.
+    """
+
+    id: UUID
+    device_id: str
+    at: datetime
+    kind: NoteKind
+    text: str
+    upto: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What a model is told of a talk before the running turn.
+
+    :ivar summary: of what was said before ``said``; may be empty.
+    """
+
+    said: tuple[Utterance, ...] = ()
+    summary: str = ""
+
+
+# --- the session log -------------------------------------------------------------
+
+
+class SessionStatus(Enum):
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    DISCONNECTED = "disconnected"
+
+
+class LogDirection(Enum):
+    """Seen from the server: inbound comes from the device."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted:
+    """A row of ``device_sessions``. ``at`` is aware, in UTC, like every time here.
+
+    :ivar node: the edge process that has it.
+    """
+
+    session_id: str
+    device_id: str
+    client_id: str
+    user_id: str
+    at: datetime
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChanged:
+    """A later state of a session: ``status`` and ``last_active_at``. One that is older
+    than what the row says changes nothing, unless it is the end of the session."""
+
+    session_id: str
+    status: SessionStatus
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLogged:
+    """A row of ``message_logs``. ``id`` is given by the writer, so that a
+    record written twice is one row.
+
+    :ivar content: None where transcripts are not to be kept.
+    :ivar device_id: whose share of the room for waiting records it takes; not in the row.
+    """
+
+    id: UUID
+    session_id: str
+    message_type: str
+    direction: LogDirection
+    content: str | None
+    at: datetime
+    device_id: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EventLogged:
+    """A row of ``connection_events``; ``id`` and ``device_id`` as in
+    :class:`MessageLogged`."""
+
+    id: UUID
+    session_id: str
+    event_type: str
+    at: datetime
+    data: Mapping[str, Any] = field(default_factory=dict)
+    device_id: str = field(default="", compare=False)
+
+
+LogRecord = SessionStarted | SessionChanged | MessageLogged | EventLogged
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """``device_sessions`` as it stands."""
+
+    session_id: str
+    device_id: str
+    client_id: str
+    user_id: str
+    connected_at: datetime
+    last_active_at: datetime
+    status: SessionStatus
+    metadata: Mapping[str, Any]
+    node: str = ""
+
+
+# --- presence -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Where a device is connected.
+
+    :ivar node: name of the edge process.
+    :ivar since: seconds since the epoch on that process's clock: for people; who is
+        the newest is not decided by it.
+    """
+
+    device_id: str
+    session_id: str
+    node: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of something posted to a device.
+
+    :ivar delivered: the device was sent it. False: it is kept, or if ``expires`` is 0,
+        was dropped.
+    :ivar node: the edge that has the device; empty: none.
+    :ivar expires: until when it is kept for the device's next connection, seconds since
+        the epoch.
+    """
+
+    delivered: bool
+    node: str = ""
+    expires: float = 0.0
+
+
+# --- health ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """How a provider does.
+
+    :ivar name: as ``selected`` has it.
+    :ivar model: the vendor's name for what answers; may be empty.
+    :ivar state: ``closed``: it is asked; ``open``: it is left alone, because it failed;
+        ``half_open``: the next call finds out.
+    :ivar failures: in a row.
+    :ivar wait: seconds until it is tried again.
+    :ivar trouble: what it failed with last, for people; empty since it works.
+    :ivar failed: attempts that failed since the start, by code.
+    :ivar refused: what its vendor turned out not to take, and it goes without: ``tools``.
+    """
+
+    kind: str
+    name: str
+    model: str
+    state: str
+    failures: int = 0
+    wait: float = 0.0
+    trouble: str = ""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """One stream of the bridge.
+
+    :ivar state: ``up``, ``opening``, ``waiting`` for the next try, or ``stopped``.
+    :ivar round_trip: seconds, of the last heartbeat; None: there was none yet.
+    :ivar outbox: items on their way to the network.
+    :ivar reconnects: how often it came up again.
+    :ivar last_error: why it failed last, for people.
+    """
+
+    state: str
+    sessions: int
+    round_trip: float | None
+    outbox: int
+    reconnects: int
+    last_error: str = ""
+
+    @property
+    def up(self) -> bool:
+        return self.state == "up"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """One AI process, as the edge sees it.
+
+    :ivar address: ``host:port``.
+    :ivar streams: each in a place of its own, whether it is up or not.
+    :ivar draining: it is about to stop and takes no new sessions.
+    """
+
+    address: str
+    streams: tuple[StreamStatus, ...]
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeStatus:
+    """The bridge, for ``/health`` and metrics.
+
+    :ivar state: ``connected``: new sessions find a place; ``connecting`` or ``disconnected``.
+    :ivar streams: streams that are up.
+    :ivar detail: per target, for ``/health``.
+    :ivar waiting: sessions without a stream.
+    :ivar outbox: items on their way to the network, of all streams.
+    :ivar dropped: messages that were not carried, by reason.
+    :ivar targets: at the edge, the AI processes it knows of.
+    :ivar draining: at the AI service, it is about to stop.
+    """
+
+    state: str
+    streams: int
+    sessions: int
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    waiting: int = 0
+    outbox: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    targets: tuple[TargetStatus, ...] = ()
+    draining: bool = False

@@ -1,0 +1,1 @@
+"""Command lines: both services under one supervisor, device tokens."""

@@ -1,0 +1,104 @@
+"""What an upgrade request says about the device, and how it is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import msgspec
+
+from xiaozhi.base.errors import AuthError
+from xiaozhi.im.session.languages import preferred
+
+# Columns of the session log have 255 characters.
+_LONGEST_ID = 255
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+
+_DEVICE_KEYS = ("device-id", "device_id", "mac_address")
+_CLIENT_KEYS = ("client-id", "client_id")
+_TOKEN_KEYS = ("token", "authorization")
+
+
+class Refusal(Exception):
+    """A connection is refused before the 101 (§1.4).
+
+    :ivar status: the HTTP status.
+    :ivar code: stable, for clients and logs.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who a connection says it is.
+
+    :ivar token: as sent, with or without ``Bearer``; never to be logged.
+    :ivar framing: the ``Protocol-Version`` header, 0 if there is none.
+    :ivar host: by which the device knows us, without a port; empty if it did not
+        say, or nothing that could stand in an address.
+    :ivar language: that it prefers, see :func:`~xiaozhi.im.session.languages.preferred`.
+    """
+
+    token: str | None
+    device_id: str
+    client_id: str
+    framing: int
+    host: str = ""
+    language: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Credentials of {self.device_id!r}>"
+
+
+def credentials(headers: Mapping[str, str], query: Mapping[str, Sequence[str]]) -> Credentials:
+    """Read headers, or the query where a browser cannot set headers (§1.4).
+
+    :param headers: by lower-case name.
+    :raises AuthError: 400, no usable device id.
+    """
+    asked = {key.lower(): values[0] for key, values in query.items() if values}
+    device_id = _first(headers, asked, _DEVICE_KEYS)
+    if not device_id:
+        raise AuthError("no_device_id", "the Device-Id header is missing", 400)
+    client_id = _first(headers, asked, _CLIENT_KEYS)
+    for name, value in (("Device-Id", device_id), ("Client-Id", client_id)):
+        if len(value) > _LONGEST_ID or not (value.isascii() and value.isprintable()):
+            raise AuthError("bad_id", f"the {name} is too long or not printable ASCII", 400)
+    token = headers.get("authorization", "").strip() or _among(asked, _TOKEN_KEYS)
+    version = headers.get("protocol-version", "").strip()
+    framing = int(version) if version.isascii() and version.isdigit() and len(version) < 5 else 0
+    # Firmware leaves the port out, others do not (§1.2).
+    host = headers.get("host", "").strip().partition(":")[0]
+    host = host if _HOST.fullmatch(host) else ""
+    language = preferred(headers.get("accept-language", ""))
+    return Credentials(token or None, device_id, client_id, framing, host, language)
+
+
+def _first(headers: Mapping[str, str], asked: Mapping[str, str], keys: Sequence[str]) -> str:
+    return headers.get(keys[0], "").strip() or _among(asked, keys)
+
+
+def _among(asked: Mapping[str, str], keys: Iterable[str]) -> str:
+    return next((asked[key].strip() for key in keys if asked.get(key, "").strip()), "")
+
+
+def http_error(status: int, code: str, message: str, *headers: tuple[str, str]) -> bytes:
+    """A whole HTTP/1.1 answer that closes the connection."""
+    body = msgspec.json.encode({"error": code, "message": message})
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in headers),
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode("latin-1") + body

@@ -1,0 +1,262 @@
+"""All device connections of one edge process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from secrets import token_urlsafe
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xiaozhi.base.errors import AuthError
+from xiaozhi.base.ownership import DeviceState, Registered, fingerprint
+from xiaozhi.base.values import Presence
+from xiaozhi.im.ingress.admission import Credentials, Refusal
+from xiaozhi.im.session.context import LinkContext, SessionLog
+from xiaozhi.im.session.link import DeviceLink
+from xiaozhi.im.session.timerwheel import TickWheel
+from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.interfaces import (
+    IAuthenticator,
+    IBridge,
+    IDeviceTransport,
+    IInboxReader,
+    IPresence,
+)
+from xiaozhi.web.buckets import Buckets
+from xiaozhi.wire.messages import Device
+
+_TIMEOUT_TICK = 0.25
+
+
+def new_session_id() -> str:
+    """24 characters of ``[A-Za-z0-9_-]`` that nobody can guess."""
+    return token_urlsafe(18)
+
+
+class Gateway:
+    """The table of live links, by device and by session.
+
+    A device has one link; its newest connection wins (§9, 22 and 23). The older
+    one is over before the newer takes its place, so they share nothing.
+
+    :ivar edge: what the links share.
+    :ivar node: this process's name.
+    :ivar connections: sockets that were let in and are not gone yet.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        bridge: IBridge,
+        journal: SessionLog,
+        authenticator: IAuthenticator,
+        presence: IPresence,
+        inbox: IInboxReader,
+        clock: IReactorTime,
+        settings: EdgeSettings,
+        node: str,
+        new_session_id: Callable[[], str] = new_session_id,
+        make_link: Callable[..., DeviceLink] = DeviceLink,
+    ) -> None:
+        """
+        :param make_link: another kind of link than the usual one: see
+            :class:`~xiaozhi.im.websocket.recording.RecordedLink`.
+        :param inbox: is told of devices that can be spoken to.
+        :param node: this process's name in the presence table.
+        """
+        self.edge = LinkContext(
+            bridge=bridge,
+            journal=journal,
+            clock=clock,
+            settings=settings,
+            pacing=TickWheel(clock),
+            timeouts=TickWheel(clock, _TIMEOUT_TICK),
+            new_session_id=new_session_id,
+        )
+        self.connections = 0
+        self._authenticator = authenticator
+        self._presence = presence
+        self._inbox = inbox
+        self._make_link = make_link
+        self._away = False
+        self.node = node
+        self._by_device: dict[str, DeviceLink] = {}
+        self._by_session: dict[str, DeviceLink] = {}
+        self._attempts = Buckets(settings.gateway.device_rate, settings.gateway.device_burst)
+        self._draining = False
+        self._drained: Deferred[None] | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether new connections are refused because the process stops."""
+        return self._draining
+
+    def links(self) -> Collection[DeviceLink]:
+        """Those that are not over."""
+        return self._by_session.values()
+
+    def link_of(self, device_id: str) -> DeviceLink | None:
+        """A device's link."""
+        return self._by_device.get(device_id)
+
+    def link(self, session_id: str) -> DeviceLink | None:
+        """A session's link."""
+        return self._by_session.get(session_id)
+
+    # --- coming and going ---------------------------------------------------------
+
+    def admit(self, offered: Credentials) -> Device:
+        """Decide about a connection before its 101.
+
+        :raises AuthError: not allowed.
+        :raises Refusal: not now.
+        """
+        if self._draining:
+            raise Refusal(503, "draining", "this server is stopping; connect again")
+        if self.connections >= self.edge.settings.gateway.max_connections:
+            raise Refusal(503, "too_many_connections", "this server is full; try again later")
+        device = self._authenticator.authenticate(
+            offered.token, offered.device_id, offered.client_id
+        )
+        former = self._by_device.get(device.device_id)
+        if device.guest and former is not None and not former.device.guest:
+            raise AuthError("wrong_client", "the device is connected as another client", 403)
+        # Not earlier, or anybody could lock out a device by its name.
+        if not self._attempts.take(device.device_id, self.edge.clock.seconds()):
+            raise Refusal(429, "device_rate", "this device connects too often; wait a moment")
+        return device
+
+    def connect(
+        self,
+        transport: IDeviceTransport,
+        device: Device,
+        framing: int,
+        host: str = "",
+        language: str = "",
+    ) -> DeviceLink:
+        """A device's socket is open; :meth:`socket_gone` must follow some day.
+
+        :param framing: and ``host``, ``language``: see :class:`Credentials`.
+        """
+        former = self._by_device.get(device.device_id)
+        if former is not None:
+            former.replaced()
+        link = self._make_link(self.edge, self, transport, device, framing, host, language)
+        self._by_device[device.device_id] = self._by_session[link.session_id] = link
+        link.connected()
+        # Not earlier: a connection that fails here is never told of as gone.
+        self.connections += 1
+        return link
+
+    def greeted(self, link: DeviceLink) -> None:
+        """A device can be spoken to: it is here, and what was posted to it comes now.
+
+        Not earlier: a connection that was left before we came to accept it says no
+        hello, and should replace nobody at another edge. A guest replaces nobody there,
+        and what was posted to the device id is not for it.
+        """
+        if link.device.guest:
+            return
+        device_id, session_id = link.device.device_id, link.session_id
+        claim = Presence(device_id, session_id, self.node, self.edge.wall())
+        self._cared(lambda: self._presence.claim(claim, link.replaced))
+        self._inbox.attach(device_id, session_id, link.deliver)
+
+    def session_over(self, link: DeviceLink) -> None:
+        """A link has come to its end (its socket may linger for the Close frame)."""
+        device_id, session_id = link.device.device_id, link.session_id
+        self._by_session.pop(session_id, None)
+        if self._by_device.get(device_id) is link:
+            del self._by_device[device_id]
+        self._inbox.detach(device_id, session_id)
+        self._cared(lambda: self._presence.release(device_id, session_id))
+
+    def owner_changed(self, registered: Registered) -> None:
+        """A device id was bound or revoked: cut a link of anybody who does not hold it."""
+        link = self._by_device.get(registered.device_id)
+        if link is None:
+            return
+        client = link.device.client_id
+        revoked = registered.state is DeviceState.REVOKED
+        if (
+            revoked
+            or (client and fingerprint(client) != registered.client)
+            or (link.device.guest and not client)
+        ):
+            self._log.info(
+                "device {device_id} is cut: {why}",
+                device_id=registered.device_id,
+                why="it was revoked" if revoked else "it belongs to another client",
+            )
+            link.dismissed("revoked" if revoked else "wrong_client")
+
+    def socket_gone(self) -> None:
+        """One socket that :meth:`connect` was told of is closed."""
+        self.connections -= 1
+        self._check_drained()
+
+    def _cared(self, call: Callable[[], Deferred[Any]]) -> None:
+        """Presence must never hurt a device: what fails is logged, once a burst."""
+
+        def worked(_: object) -> None:
+            self._away = False
+
+        def failed(failure: Failure) -> None:
+            self.edge.counts.presence_errors += 1
+            if not self._away:
+                self._log.warn("presence: {error}", error=failure.getErrorMessage())
+            self._away = True
+
+        try:
+            call().addCallbacks(worked, failed)
+        except Exception:
+            failed(Failure())
+
+    # --- stopping ------------------------------------------------------------------------
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Take nobody in any more and send everyone away with 1001.
+
+        Who is being spoken to hears the turn to its end.
+
+        :param timeout: seconds until the rest is sent away too.
+        :return: fires when every socket is gone, at the latest ``close_timeout``
+            after ``timeout``.
+        """
+        self._draining = True
+        if self._drained is not None:
+            return self._drained
+        for link in list(self._by_session.values()):
+            link.drain()
+        if not self.connections:
+            return succeed(None)
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        hurry = self.edge.clock.callLater(timeout, self._hurry)
+
+        def done(result: None) -> None:
+            if hurry.active():
+                hurry.cancel()
+
+        return drained.addCallback(done)
+
+    def _hurry(self) -> None:
+        for link in list(self._by_session.values()):
+            link.go_away()
+
+    def _check_drained(self) -> None:
+        drained = self._drained
+        if drained is not None and not self.connections and not drained.called:
+            drained.callback(None)
+
+    def stop(self) -> None:
+        """Release the timers; call when everyone is gone."""
+        self.edge.pacing.stop()
+        self.edge.timeouts.stop()
+        self.edge.refusals.stop()

@@ -1,0 +1,171 @@
+"""One port for devices and for HTTP.
+
+A door reads a request's head and hands transport and bytes over: to the
+WebSocket if it is an upgrade, else to the web site. Then it is gone; an open
+device connection has no wrapper around it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from xiaozhi.im.ingress.admission import http_error
+from xiaozhi.im.session.context import LinkContext
+from xiaozhi.web import heads
+from xiaozhi.web.refusals import Refused
+
+_END = b"\r\n\r\n"
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*websocket", re.IGNORECASE)
+
+
+class EdgePort(Protocol):
+    """A connection whose request has not come yet."""
+
+    factory: EdgePortFactory
+    transport: Any
+    _next: Any = None
+    _tick: int | None = None
+    _refused = False
+
+    def __init__(self, host: str, counted_as: str) -> None:
+        """
+        :param host: the peer's address.
+        :param counted_as: what it counts as in ``LinkContext.peers``.
+        """
+        self._host = host
+        self._counted_as = counted_as
+
+    def connectionMade(self) -> None:
+        self._head = bytearray()
+        self.factory.waiting += 1
+        self._arm()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._next is not None:
+            # Only under a transport that does not let itself be handed over.
+            self._next.dataReceived(data)
+            return
+        if self._refused:
+            return
+        head = self._head
+        searched = max(0, len(head) - len(_END))
+        head += data
+        limit = self.factory.edge.settings.gateway.max_head_bytes
+        end = head.find(_END, searched, limit)
+        if end >= 0 and not heads.is_clean_head(bytes(head[:end])):
+            self._refuse(400, heads.CODE, heads.MESSAGE)
+        elif end >= 0:
+            self._hand_over(bytes(head), end)
+        elif len(head) >= limit:
+            self._refuse(431, "head_too_big", f"the request head is longer than {limit} bytes")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._next is not None:
+            self._next.connectionLost(reason)
+        else:
+            self._leave()
+            self.factory.edge.peers.leave(self._counted_as)
+
+    def _arm(self) -> None:
+        edge = self.factory.edge
+        due = edge.clock.seconds() + edge.settings.gateway.head_timeout
+        self._tick = edge.timeouts.at(due, self._late)
+
+    def _leave(self) -> None:
+        """No longer waiting for a request."""
+        if self._tick is not None:
+            self.factory.edge.timeouts.cancel(self._tick, self._late)
+            self._tick = None
+        self.factory.waiting -= 1
+        self.factory.edge.peers.served(self._counted_as)
+
+    def _hand_over(self, data: bytes, end: int) -> None:
+        factory = self.factory
+        peers = factory.edge.peers
+        if peers.is_proxy(self._host):
+            forwarded = peers.forwarded(data[: end + 2])
+            if why := peers.arrive(forwarded):
+                self._refuse(429, why, "there are too many connections from your address")
+                return
+            self._counted_as = forwarded
+        is_upgrade = _UPGRADE.search(data, 0, end) is not None
+        chosen = factory.sockets if is_upgrade else factory.site
+        transport = self.transport
+        protocol: Any = chosen.buildProtocol(transport.getPeer())
+        if protocol is None:
+            factory.dropped("too_many_visits", self._host)
+            self._refused = True
+            transport.loseConnection()
+            return
+        self._leave()
+        if self._counted_as:
+            protocol.counted_as = self._counted_as
+        self._next = protocol
+        self._head = bytearray()
+        # TLS and PROXY wrappers keep theirs under another name.
+        name = "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol"
+        setattr(transport, name, protocol)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(data)
+
+    def _late(self) -> None:
+        self._tick = None
+        if self._head and not self._refused:
+            self._refuse(408, "request_timeout", "the request did not come in time")
+        else:
+            if not self._refused:
+                self.factory.dropped("silent", self._host)
+            self.transport.abortConnection()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        transport = self.transport
+        self.factory.edge.refusals.add(Refused(code, status, self._host))
+        self._refused = True
+        if self._tick is None:
+            self._arm()
+        transport.write(http_error(status, code, message))
+        transport.loseConnection()
+
+
+class EdgePortFactory(Factory):
+    """The factory to listen with.
+
+    :ivar waiting: connections whose request has not come; those beyond
+        ``max_waiting`` are dropped at once.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, edge: LinkContext, sockets: IProtocolFactory, site: IProtocolFactory
+    ) -> None:
+        """
+        :param sockets: for upgrade requests.
+        :param site: for all others.
+        """
+        self.edge = edge
+        self.sockets = sockets
+        self.site = site
+        self.waiting = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> EdgePort | None:  # type: ignore[override]
+        host = str(getattr(addr, "host", ""))
+        if self.waiting >= self.edge.settings.gateway.max_waiting:
+            self.dropped("too_many_waiting", host)
+            return None
+        key = self.edge.peers.key(host)
+        if why := self.edge.peers.arrive(key):
+            self.dropped(why, host)
+            return None
+        door = EdgePort(host, key)
+        door.factory = self
+        return door
+
+    def dropped(self, reason: str, host: str) -> None:
+        """A connection is cut without an answer."""
+        self.edge.refusals.add(Refused(reason, 0, host))

@@ -1,0 +1,299 @@
+"""The edge's figures, by the names they have in Prometheus.
+
+Shared counts are read as they are; what only the links know is added up when
+asked for, in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from xiaozhi.base.values import BridgeStatus, StreamStatus
+from xiaozhi.im.ingress.gateway import Gateway
+from xiaozhi.im.ingress.pages import EdgeSite
+from xiaozhi.im.ingress.port import EdgePortFactory
+from xiaozhi.interfaces import IBridge
+from xiaozhi.metrics.families import (
+    Family,
+    counter,
+    counters,
+    gauge,
+    gauges,
+    histogram,
+    histograms,
+)
+from xiaozhi.metrics.instruments import Histogram
+
+
+class WrittenBehind(Protocol):
+    """What is to be known about the log of sessions, messages and events."""
+
+    @property
+    def pending(self) -> int:
+        """Records in memory that are not written yet."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest of them has waited."""
+
+    @property
+    def spooled(self) -> int:
+        """Records on disk that are not written yet."""
+
+    @property
+    def spooled_octets(self) -> int:
+        """The room they take there."""
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Records lost since the start, by reason."""
+
+    def trouble(self) -> str:
+        """Why records are not written at present; empty while they are."""
+
+
+class Wires(Protocol):
+    """How long items take between the reactor and gRPC, in seconds."""
+
+    @property
+    def outward(self) -> Histogram: ...
+    @property
+    def inward(self) -> Histogram: ...
+
+
+class EdgeMetrics:
+    """See the module."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        door: EdgePortFactory,
+        site: EdgeSite,
+        bridge: IBridge,
+        journal: WrittenBehind,
+        wires: Wires,
+        presence: Callable[[], str],
+    ) -> None:
+        """:param presence: why the presence table cannot be used; empty while it can."""
+        self._gateway = gateway
+        self._door = door
+        self._site = site
+        self._bridge = bridge
+        self._journal = journal
+        self._wires = wires
+        self._presence = presence
+        self._counts = gateway.edge.counts
+
+    def collect(self) -> Iterator[Family]:
+        """See :class:`~xiaozhi.metrics.families.Collector`."""
+        yield from self._connections()
+        speaking = [link.down for link in self._gateway.links() if link.down.busy]
+        yield from self._traffic([down.uncounted for down in speaking])
+        yield from self._speech(len(speaking), sum(down.waiting for down in speaking))
+        status = self._bridge.status()
+        yield from self._bridge_whole(status)
+        yield from _targets(status)
+        yield from _streams(status)
+        yield from self._store()
+
+    def _connections(self) -> Iterator[Family]:
+        counts = self._counts
+        yield gauge(
+            "xiaozhi_im_connections", "Devices that are connected.", self._gateway.connections
+        )
+        yield gauge(
+            "xiaozhi_im_connections_waiting",
+            "Connections that have not sent a request yet.",
+            self._door.waiting,
+        )
+        yield gauge(
+            "xiaozhi_im_http_connections", "Connections to the HTTP pages.", self._site.visits
+        )
+        yield gauge(
+            "xiaozhi_im_draining", "1 while nobody new is let in.", float(self._gateway.draining)
+        )
+        yield counters(
+            "xiaozhi_im_handshakes",
+            "Requests for a WebSocket: accepted, or why not.",
+            ["result"],
+            [
+                (["accepted"], counts.accepted),
+                *(([why], count) for why, count in self._gateway.edge.refusals.counts.items()),
+            ],
+        )
+        yield counters(
+            "xiaozhi_im_closed", "Device connections that ended.", ["reason"], counts.closed
+        )
+        yield counters(
+            "xiaozhi_im_http_requests",
+            "HTTP requests answered.",
+            ["page", "status"],
+            counts.requests,
+        )
+
+    def _traffic(self, under_way: list[tuple[int, int]]) -> Iterator[Family]:
+        """:param under_way: packets and bytes of turns that are being played."""
+        counts = self._counts
+        frames_down = counts.frames_down + sum(frames for frames, _ in under_way)
+        bytes_down = counts.bytes_down + sum(size for _, size in under_way)
+        yield counters(
+            "xiaozhi_im_messages",
+            "Texts from devices (up) and to them (down).",
+            ["direction", "type"],
+            counts.messages,
+        )
+        yield counters(
+            "xiaozhi_im_frames",
+            "Packets of sound from devices (up) and to them (down).",
+            ["direction"],
+            [(["up"], counts.frames_up), (["down"], frames_down)],
+        )
+        yield counters(
+            "xiaozhi_im_frame_bytes",
+            "Bytes of those packets, with their framing.",
+            ["direction"],
+            [(["up"], counts.bytes_up), (["down"], bytes_down)],
+        )
+        yield counter("xiaozhi_im_malformed", "Messages that could not be read.", counts.malformed)
+        yield counters(
+            "xiaozhi_im_dropped",
+            "Messages and packets that the edge let go.",
+            ["reason"],
+            counts.dropped,
+        )
+
+    def _speech(self, speaking: int, waiting: int) -> Iterator[Family]:
+        counts = self._counts
+        yield gauge("xiaozhi_im_speaking", "Devices that are being spoken to.", speaking)
+        yield gauge("xiaozhi_im_pacer_frames", "Packets that wait for their time.", waiting)
+        yield histogram(
+            "xiaozhi_im_pacer_lateness_seconds",
+            "How late packets left that had waited for their time.",
+            counts.lateness,
+        )
+        yield counter(
+            "xiaozhi_im_pacer_underruns",
+            "Times the AI's next packet came after all before it must have been played.",
+            counts.underruns,
+        )
+
+    def _bridge_whole(self, status: BridgeStatus) -> Iterator[Family]:
+        yield gauge(
+            "xiaozhi_im_bridge_up",
+            "1 while there is a stream to the AI service.",
+            float(status.state == "connected"),
+        )
+        yield gauge("xiaozhi_im_bridge_sessions", "Sessions on the bridge.", status.sessions)
+        yield gauge(
+            "xiaozhi_im_bridge_waiting_sessions", "Sessions without a stream.", status.waiting
+        )
+        yield counters(
+            "xiaozhi_im_bridge_dropped",
+            "Messages and packets that the bridge let go.",
+            ["reason"],
+            (([reason], count) for reason, count in status.dropped.items()),
+        )
+        yield histograms(
+            "xiaozhi_im_bridge_crossing_seconds",
+            "Time between the reactor and gRPC, of the oldest item of each batch.",
+            ["direction"],
+            [(["up"], self._wires.outward), (["down"], self._wires.inward)],
+        )
+
+    def _store(self) -> Iterator[Family]:
+        journal = self._journal
+        yield gauge(
+            "xiaozhi_im_store_up",
+            "1 while the database takes records.",
+            float(not journal.trouble()),
+        )
+        yield gauge(
+            "xiaozhi_im_store_pending", "Records in memory, not written yet.", journal.pending
+        )
+        yield gauge(
+            "xiaozhi_im_store_lag_seconds",
+            "Age of the oldest record that is not written yet.",
+            journal.lag,
+        )
+        yield gauge(
+            "xiaozhi_im_store_spooled", "Records on disk, not written yet.", journal.spooled
+        )
+        yield gauge("xiaozhi_im_store_spooled_bytes", "The room they take.", journal.spooled_octets)
+        yield counters(
+            "xiaozhi_im_store_dropped",
+            "Records lost.",
+            ["reason"],
+            (([reason], count) for reason, count in journal.drops.items()),
+        )
+        yield gauge(
+            "xiaozhi_im_presence_up",
+            "1 while the presence table can be used.",
+            float(not self._presence()),
+        )
+        yield counter(
+            "xiaozhi_im_presence_errors",
+            "Times the presence table could not be asked or told.",
+            self._counts.presence_errors,
+        )
+
+
+def _targets(status: BridgeStatus) -> Iterator[Family]:
+    targets = status.targets
+    yield gauges(
+        "xiaozhi_im_bridge_target_streams",
+        "Streams that are up to an AI process.",
+        ["target"],
+        [([t.address], sum(stream.up for stream in t.streams)) for t in targets],
+    )
+    yield gauges(
+        "xiaozhi_im_bridge_target_draining",
+        "1 while the AI process takes no new sessions because it is about to stop.",
+        ["target"],
+        [([t.address], float(t.draining)) for t in targets],
+    )
+    yield gauges(
+        "xiaozhi_im_bridge_target_sessions",
+        "Sessions at an AI process.",
+        ["target"],
+        [([t.address], sum(stream.sessions for stream in t.streams)) for t in targets],
+    )
+
+
+def _streams(status: BridgeStatus) -> Iterator[Family]:
+    streams: list[tuple[list[str], StreamStatus]] = [
+        ([target.address, str(number)], stream)
+        for target in status.targets
+        for number, stream in enumerate(target.streams)
+    ]
+    labels = ["target", "stream"]
+    yield gauges(
+        "xiaozhi_im_bridge_stream_up",
+        "1 while the stream is up.",
+        labels,
+        [(at, float(stream.up)) for at, stream in streams],
+    )
+    yield gauges(
+        "xiaozhi_im_bridge_stream_sessions",
+        "Sessions on the stream.",
+        labels,
+        [(at, stream.sessions) for at, stream in streams],
+    )
+    yield gauges(
+        "xiaozhi_im_bridge_stream_round_trip_seconds",
+        "The last heartbeat's way there and back.",
+        labels,
+        [(at, stream.round_trip) for at, stream in streams if stream.round_trip is not None],
+    )
+    yield gauges(
+        "xiaozhi_im_bridge_stream_outbox",
+        "Items on their way to the network.",
+        labels,
+        [(at, stream.outbox) for at, stream in streams],
+    )
+    yield counters(
+        "xiaozhi_im_bridge_stream_reconnects",
+        "Times the stream came up again.",
+        labels,
+        [(at, stream.reconnects) for at, stream in streams],
+    )

@@ -1,0 +1,320 @@
+"""What the AI sends to one device, and what the edge makes of its absence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xiaozhi.im.session.context import LinkContext
+from xiaozhi.im.session.delivery import Delivery
+from xiaozhi.im.session.nobody import NO_LINK
+from xiaozhi.im.session.outage import Outage, outage_alert
+from xiaozhi.im.session.watchdog import Watchdog
+from xiaozhi.im.sessionlog.record import Record
+from xiaozhi.interfaces import IDeviceTransport, ISessionEvents
+from xiaozhi.wire import messages as m
+
+
+class Departing(Protocol):
+    """The link, as the AI's end of the session concerns it."""
+
+    device: m.Device
+
+    def depart(self, code: str) -> None:
+        """The AI ended the session."""
+
+    def forsaken(self) -> None:
+        """The AI is lost."""
+
+    def microphone(self) -> m.Listen | None:
+        """What opened the device's microphone; None: it is closed."""
+
+    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+        """Take back what the AI has not received, see :class:`ISessionLink`."""
+
+
+class Asked(Enum):
+    """What the device waits for an answer to.
+
+    ``WORDS`` are said again to the AI that comes after one that was lost. Of ``SOUND``
+    the lost one has heard a part, and a ``PICTURE`` is not kept here.
+    """
+
+    NOTHING = auto()
+    WORDS = auto()
+    SOUND = auto()
+    PICTURE = auto()
+
+
+@implementer(ISessionEvents)
+class Answers:
+    """A link's ears towards the AI.
+
+    :ivar asked: what the device has asked and been given no answer to yet.
+    :ivar question: what the AI understood and has said nothing about yet: asked again
+        if it is lost.
+    :ivar language: of the talk, as the AI has told it, before that a guess; BCP 47.
+    :ivar outage: the AI's present absence, if it is away.
+    :ivar over: the link has come to its end; nothing is passed on any more.
+    """
+
+    __slots__ = (
+        "_aside",
+        "_down",
+        "_edge",
+        "_link",
+        "_messages",
+        "_record",
+        "_shown",
+        "_telling",
+        "_transport",
+        "_vigil",
+        "asked",
+        "language",
+        "outage",
+        "over",
+        "question",
+    )
+    _log = Logger()
+
+    def __init__(
+        self,
+        link: Departing,
+        edge: LinkContext,
+        transport: IDeviceTransport,
+        down: Delivery,
+        vigil: Watchdog,
+        record: Record,
+        language: str = "",
+    ) -> None:
+        """:param language: that the device prefers, BCP 47; empty: it has not said."""
+        self._link: Departing = link
+        self._edge = edge
+        self._transport = transport
+        self._down = down
+        self._vigil = vigil
+        self._record = record
+        self.asked = Asked.NOTHING
+        self.question = ""
+        self.outage: Outage | None = None
+        self.over = False
+        self.language = edge.languages.of(link.device.device_id, language)
+        # The messages that asked, as long as there is no answer.
+        self._messages: tuple[m.Uplink, ...] = ()
+        # A question that is asked again, and that the device has been shown.
+        self._shown = ""
+        # What comes is no part of the answer.
+        self._aside = False
+        # An alert waits for the device to have played what it has.
+        self._telling = False
+
+    def close(self) -> None:
+        """The link is over."""
+        self.over = True
+        self._link = NO_LINK
+
+    def received(self, message: m.Uplink | m.Downlink) -> None:
+        """Send it to the device: speech at its pace, the rest at once."""
+        if self.over:
+            return
+        # Of lost messages the bridge tells by itself.
+        if self.outage is not None and type(message) is not m.Error:
+            self._resumed(self.outage)
+        down = self._down
+        match message:
+            case m.Audio():
+                if not self._aside:
+                    self.question = ""
+                down.audio(message)
+            case m.Tts():
+                if message.state is m.TtsState.START:
+                    self.asked, self._messages = Asked.NOTHING, ()
+                    self._record.utterance_over()
+                elif message.state is m.TtsState.STOP:
+                    self.question = ""
+                self._aside = message.aside
+                down.tts(message)
+            case m.Flush():
+                self.question = ""  # the turn is given up
+                down.flush(message.turn)
+            case m.Pause():
+                down.pause(message.turn, paused=message.paused)
+            case m.Stt():
+                if self.asked is not Asked.PICTURE:
+                    self.question = message.text
+                shown, self._shown = self._shown, ""
+                if not shown or message.text != shown:
+                    down.text(message)
+            case m.Language():
+                self.language = message.language
+                self._edge.languages.learn(self._link.device.device_id, message.language)
+            case (
+                m.Llm()
+                | m.Alert()
+                | m.System()
+                | m.Error()
+                | m.Pong()
+                | m.Image()
+                | m.Mcp()
+                | m.Iot()
+                | m.Goodbye()
+                | m.Unknown()
+            ):
+                down.text(message)
+            case _:
+                self._log.warn(
+                    "the AI sent a {kind}, which is nothing for a device",
+                    kind=type(message).__name__,
+                )
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether the device has asked something that nothing has been answered to yet."""
+        return bool(self.question) or self.asked is not Asked.NOTHING
+
+    def pause_sending(self) -> None:
+        """The AI has enough: leave the device's messages in its socket."""
+        if not self._vigil.paused and not self.over:
+            self._vigil.paused = True
+            self._transport.pause()
+
+    def resume_sending(self) -> None:
+        """Read on."""
+        if self._vigil.paused and not self.over:
+            self._vigil.resume()
+            self._transport.resume()
+
+    def asks(self, asked: Asked, *messages: m.Uplink) -> None:
+        """The device asks something new, or nothing any more: what it asked before is
+        not answered, nor told to be lost.
+
+        :param messages: in which the question stands.
+        """
+        if self._messages:
+            self._retract(sound=False)
+        self.asked, self.question, self._shown = asked, "", ""
+        self._messages = messages
+        self._telling = False
+
+    def interrupted(self) -> None:
+        """The AI is lost, or was not there when the device came: the device plays what
+        it has and hears about it if it matters."""
+        if self.over:
+            return
+        lost = self._loses()
+        if self.outage is None or lost:
+            edge = self._edge
+            now = edge.clock.seconds()
+            self.outage = Outage(now)
+            # Who asked before then may say nothing more, and wait.
+            edge.timeouts.at(now + edge.settings.link.outage_patience, self._waited)
+            self._record.event("interrupted")
+        # Who asked us to hold back is gone; the bridge bounds what waits.
+        self.resume_sending()
+        self._down.finish()
+        if lost:
+            self._tell()
+        self._link.forsaken()
+
+    def restored(self) -> list[m.Uplink]:
+        """What another AI process must know: that the device listens, and what it
+        was asked. The device does not say either twice (§4.4)."""
+        lost = self.outage is None and self._loses()  # sent away in the middle of it
+        self._down.finish()
+        if lost:
+            self._tell()
+        if self.outage is not None:
+            self.outage.questions = None
+        listen = self._link.microphone()
+        messages: list[m.Uplink] = [listen] if listen is not None else []
+        if self.question:
+            self._shown = self.question
+            messages.append(m.Chat(self.question))
+        return messages
+
+    def draining(self) -> None:
+        """Only the AI service is told that."""
+
+    def listens(self) -> None:
+        """The device begins to listen."""
+        if self.outage is None:
+            self.asked = Asked.NOTHING
+        elif self.outage.questions is not None:
+            self.outage.questions.opened()
+
+    def heard(self, packet: bytes, now: float) -> None:
+        """A packet came from the microphone while the AI is away."""
+        outage, listen = self.outage, self._link.microphone()
+        if outage is None or (listen is not None and listen.mode is m.ListenMode.MANUAL):
+            return  # a button says by itself when a question ends
+        if outage.questions is not None and outage.questions.heard(packet):
+            self.asks(Asked.SOUND)
+            self.missed(now)
+
+    def missed(self, now: float) -> None:
+        """Tell who has asked something that nobody is there; short absences pass unnoticed."""
+        outage = self.outage
+        if outage is None or now - outage.since < self._edge.settings.link.outage_patience:
+            return
+        if self._edge.bridge.available:
+            self._resumed(outage)
+        elif self.question or self.asked is not Asked.NOTHING:
+            self._tell()
+
+    def closed(self, code: str, message: str) -> None:
+        """The AI ended the session: a turn without an end gets one."""
+        if not self.over:
+            self._down.finish()
+            self._link.depart(code)
+
+    def _loses(self) -> bool:
+        """Whether an AI that is lost now takes along what cannot be asked again."""
+        if self.question:
+            return False
+        if self.asked in (Asked.SOUND, Asked.PICTURE):
+            return True
+        return self.outage is None and self._down.unfinished
+
+    def _tell(self) -> None:
+        """Answer what was asked by an alert, once the device has played what it has; it
+        will not be answered otherwise. Words that may yet be answered wait."""
+        if self.asked is not Asked.WORDS or self._patience_over:
+            self._retract(sound=self.asked is Asked.SOUND)
+            self.asked, self.question, self._messages = Asked.NOTHING, "", ()
+        if not self._telling:
+            self._telling = True
+            self._down.when_rested(self._told)
+
+    def _told(self) -> None:
+        if self._telling and not self.over:
+            self._telling = False
+            self._record.event("outage_told")
+            self._down.text(outage_alert(self._edge.settings.link, self.language))
+
+    @property
+    def _patience_over(self) -> bool:
+        settings, now = self._edge.settings.link, self._edge.clock.seconds()
+        return self.outage is not None and now - self.outage.since >= settings.outage_patience
+
+    def _retract(self, *, sound: bool) -> None:
+        messages = self._messages
+        self._link.retract(
+            lambda message: (
+                any(message is each for each in messages) or (sound and type(message) is m.Audio)
+            )
+        )
+
+    def _waited(self) -> None:
+        if not self.over and (self.question or self.asked is not Asked.NOTHING):
+            self.missed(self._edge.clock.seconds())
+
+    def _resumed(self, outage: Outage) -> None:
+        self.outage = None
+        if self.asked is Asked.SOUND and not self._messages:
+            self.asked = Asked.NOTHING  # guessed
+        seconds = self._edge.clock.seconds() - outage.since
+        self._record.event("resumed", seconds=round(seconds, 3))

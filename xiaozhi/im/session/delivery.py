@@ -1,0 +1,345 @@
+"""The way down: everything that is sent to one device passes here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xiaozhi.base.errors import ProtocolError
+from xiaozhi.base.values import LogDirection
+from xiaozhi.im.session.alertsound import AlertSound
+from xiaozhi.im.session.context import LinkContext
+from xiaozhi.im.session.pacer import Pacer
+from xiaozhi.im.session.turngate import TurnGate
+from xiaozhi.im.sessionlog.record import audio_content, content_of, label_of, type_of
+from xiaozhi.interfaces import IDeviceTransport, ISessionLink
+from xiaozhi.wire.frames import Pack, pack_v1
+from xiaozhi.wire.jsontext import JsonDialect, render
+from xiaozhi.wire.messages import (
+    Alert,
+    Audio,
+    Playback,
+    PlaybackState,
+    ServerText,
+    Tts,
+    TtsState,
+)
+
+
+class Delivery:
+    """Speaks to a device in its own dialect and framing, speech at its own pace.
+
+    Texts go at once. Speech goes through a :class:`Pacer`, made when a device is
+    first spoken to: most connections are idle and should cost little.
+
+    :ivar active: when something was last sent, seconds on the clock.
+    :ivar congested: since when the device leaves its socket unread, or None.
+    :ivar alert_sound: what the device plays for an alert, in its microphone.
+    :ivar refused: what the AI sent that cannot be put into the device's format.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_dialect",
+        "_edge",
+        "_frames",
+        "_held_stop",
+        "_hold_tick",
+        "_holding",
+        "_octets",
+        "_open",
+        "_pacer",
+        "_pack",
+        "_rest",
+        "_session",
+        "_session_id",
+        "_transport",
+        "_turns",
+        "_winding_up",
+        "active",
+        "alert_sound",
+        "congested",
+        "refused",
+    )
+
+    def __init__(
+        self, edge: LinkContext, transport: IDeviceTransport, session_id: str, turns: TurnGate
+    ) -> None:
+        """:param turns: is told of each ``tts stop``."""
+        self._edge = edge
+        self._turns = turns
+        self._transport = transport
+        self._session_id = session_id
+        self._session: ISessionLink | None = None
+        self._dialect = JsonDialect.FLAT
+        self._pack: Pack = pack_v1
+        self._pacer: Pacer | None = None
+        # Of the turn that is being played.
+        self._frames = self._octets = 0
+        # Bound: an alert about an outage, a drain, a farewell.
+        self._rest: list[Callable[[], None]] = []
+        self._open = True
+        self._winding_up = False
+        # The stop of a turn that was cut by a button which is still pressed.
+        self._holding = False
+        self._held_stop: Tts | None = None
+        self._hold_tick = 0
+        self._backlog = 0
+        self.active = edge.clock.seconds()
+        self.congested: float | None = None
+        self.refused = 0
+        self.alert_sound = AlertSound(edge.settings.link.alert_sound)
+
+    def adopt(self, dialect: JsonDialect, pack: Pack) -> None:
+        """The device's hello told how it wants to be spoken to."""
+        self._dialect = dialect
+        self._pack = pack
+
+    def serve(self, session: ISessionLink) -> None:
+        """Whom to tell about playback."""
+        self._session = session
+
+    # --- texts -------------------------------------------------------------------------
+
+    def text(self, message: ServerText, *, known: bool = True) -> None:
+        """Send a text now.
+
+        :param known: whether the device has learnt its session id yet.
+        """
+        if not self._open:
+            return
+        edge = self._edge
+        self.active = edge.clock.seconds()
+        session_id = self._session_id if known else ""
+        try:
+            text = render(message, self._dialect, session_id, int(edge.wall() * 1000))
+        except ProtocolError:
+            self._cannot_send()
+            return
+        if self.congested is not None:
+            self._backlog += len(text)
+        self._transport.send_text(text)
+        if type(message) is Alert:
+            self.alert_sound.begins(self.active)
+        self._edge.counts.messages.add("down", label_of(message))
+        self._edge.journal.message(
+            self._session_id, type_of(message), LogDirection.OUTBOUND, content_of(message)
+        )
+
+    def verbatim(self, text: str) -> None:
+        """Send a text that is none of our messages now, as it is."""
+        if not self._open:
+            return
+        self.active = self._edge.clock.seconds()
+        if self.congested is not None:
+            self._backlog += len(text)
+        self._transport.send_text(text)
+        self._edge.journal.message(self._session_id, "posted", LogDirection.OUTBOUND, None)
+
+    def _cannot_send(self) -> None:
+        self.refused += 1
+        self._edge.counts.dropped.add("unsendable")
+
+    # --- speech --------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether the device is being spoken to."""
+        return self._pacer is not None and self._pacer.busy
+
+    @property
+    def turn(self) -> int | None:
+        """The turn the device is in, if any."""
+        return self._pacer.turn if self._pacer is not None else None
+
+    @property
+    def heard_since(self) -> float | None:
+        """When the device was sent the first sound of the turn it is in; None: none."""
+        return self._pacer.heard_since if self._pacer is not None else None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the AI has more to say in a turn: its end has not come."""
+        return self._pacer is not None and self._pacer.unfinished
+
+    @property
+    def uncounted(self) -> tuple[int, int]:
+        """Packets and bytes of the turn that is being played: they are counted with
+        its end, because one addition a turn costs less than one a packet."""
+        return self._frames, self._octets
+
+    @property
+    def waiting(self) -> int:
+        """Packets that wait for their time."""
+        return self._pacer.frames if self._pacer is not None else 0
+
+    @property
+    def stale(self) -> int:
+        return self._pacer.stale if self._pacer is not None else 0
+
+    @property
+    def overflowed(self) -> int:
+        return self._pacer.overflowed if self._pacer is not None else 0
+
+    def audio(self, audio: Audio) -> None:
+        """A packet from the AI."""
+        (self._pacer or self._paced()).audio(audio)
+
+    def tts(self, message: Tts) -> None:
+        """The course of a turn, from the AI."""
+        (self._pacer or self._paced()).tts(message)
+
+    def flush(self, turn: int) -> None:
+        """The AI takes back what has not been played."""
+        (self._pacer or self._paced()).flush(turn)
+
+    def pause(self, turn: int, *, paused: bool) -> None:
+        """The AI wants a turn to be silent for a while, or to go on."""
+        if paused or self._pacer is not None:
+            (self._pacer or self._paced()).pause(turn, paused=paused)
+
+    def cut(self, *, hold: bool = False) -> None:
+        """The device wants silence. Outside a turn nothing is sent: a device is in
+        ``speaking`` only between our start and our stop, and a stop too many could
+        end the next turn (§4.5).
+
+        :param hold: keep the ``tts stop`` back until :meth:`let_go`, the next turn or
+            ``pacer.stop_hold``. py-xiaozhi closes its microphone at a ``tts stop``, even
+            while its button is pressed (§10).
+        """
+        if self._pacer is not None:
+            self._holding = hold
+            self._pacer.cut()
+            self._holding = False
+
+    def let_go(self) -> None:
+        """Send the ``tts stop`` that is held back, if there is one."""
+        stop, self._held_stop = self._held_stop, None
+        if stop is not None:
+            self._edge.timeouts.cancel(self._hold_tick, self.let_go)
+            self.tell(stop)
+
+    def wind_up(self) -> None:
+        """Begin no further sentence."""
+        self._winding_up = True
+        if self._pacer is not None:
+            self._pacer.wind_up()
+
+    def finish(self) -> None:
+        """Nothing more comes from the AI: end the turn when it has been played."""
+        if self._pacer is not None:
+            self._pacer.finish()
+
+    def when_rested(self, call: Callable[[], None]) -> None:
+        """Call once the device has been told all there is: now or later."""
+        if self.busy:
+            self._rest.append(call)
+        else:
+            call()
+
+    def at_rest(self, call: Callable[[], None]) -> None:
+        """As :meth:`when_rested`, but never now."""
+        self._rest.append(call)
+
+    def _paced(self) -> Pacer:
+        edge = self._edge
+        self._pacer = Pacer(
+            self,
+            edge.pacing,
+            edge.clock,
+            edge.settings.pacer,
+            edge.downlink.frame_duration,
+            edge.counts,
+        )
+        if self.congested is not None or not self._open:
+            self._pacer.block()
+        if self._winding_up:
+            self._pacer.wind_up()
+        return self._pacer
+
+    # --- the socket -----------------------------------------------------------------------
+
+    def choke(self) -> None:
+        """The device does not read."""
+        if self.congested is None:
+            self.congested = self._edge.clock.seconds()
+            self._backlog = 0
+            if self._pacer is not None:
+                self._pacer.block()
+
+    def unchoke(self) -> None:
+        """The device reads again."""
+        self.congested = None
+        if self._pacer is not None and self._open:
+            self._pacer.unblock()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a device that does not read has had patience enough."""
+        settings = self._edge.settings
+        return self.congested is not None and (
+            self._backlog > settings.limits.backlog_bytes
+            or now - self.congested >= settings.link.congestion_timeout
+        )
+
+    def close(self) -> None:
+        """Send nothing more; what was waiting is forgotten."""
+        self._open = False
+        self._session = None
+        self._rest.clear()
+        if self._held_stop is not None:
+            self._edge.timeouts.cancel(self._hold_tick, self.let_go)
+            self._held_stop = None
+        if self._pacer is not None:
+            self._record(self._pacer.close())
+
+    # --- PacerOutput ------------------------------------------------------------------------
+
+    def tell(self, message: Tts) -> None:
+        if message.state is TtsState.STOP:
+            now = self._edge.clock.seconds()
+            if self._holding:
+                self._held_stop = message
+                due = now + self._edge.settings.pacer.stop_hold
+                self._hold_tick = self._edge.timeouts.at(due, self.let_go)
+                return
+            self._turns.stopped(now)
+        elif message.state is TtsState.START:
+            self.let_go()
+        self.text(message)
+
+    def play(self, audio: Audio) -> None:
+        try:
+            data = self._pack(audio)
+        except ProtocolError:
+            self._cannot_send()
+            return
+        self.active = self._edge.clock.seconds()
+        self._transport.send_binary(data)
+        self._frames += 1
+        self._octets += len(data)
+
+    def report(self, playback: Playback) -> None:
+        if playback.state is not PlaybackState.STARTED:
+            self._record(playback.played_ms)
+        if self._session is not None:
+            self._session.send(playback)
+
+    def hold(self) -> None:
+        if self._session is not None:
+            self._session.pause()
+
+    def release(self) -> None:
+        if self._session is not None:
+            self._session.resume()
+
+    def rested(self) -> None:
+        if self._rest:
+            rest, self._rest = self._rest, []
+            for call in rest:
+                call()
+
+    def _record(self, ms: int) -> None:
+        if self._frames:
+            content = audio_content(self._frames, self._octets, ms)
+            self._edge.journal.message(self._session_id, "audio", LogDirection.OUTBOUND, content)
+            self._edge.counts.sent(self._frames, self._octets)
+            self._frames = self._octets = 0

@@ -1,0 +1,95 @@
+"""The AI service is away, as one device is to know it."""
+
+from __future__ import annotations
+
+from xiaozhi.im.session.texts import TEXTS
+from xiaozhi.im.settings import ByLanguage, LinkSettings
+from xiaozhi.languages.catalogue import choose
+from xiaozhi.wire.messages import Alert
+from xiaozhi.wire.opus import has_voice, packet_ms
+
+# Milliseconds of voice that make an utterance, of silence that end one, and after which
+# one that does not end is answered all the same.
+_VOICE = 240
+_SILENCE = 700
+_LONGEST = 10_000
+
+
+class Outage:
+    """One absence.
+
+    :ivar since: seconds on the clock.
+    :ivar questions: listens whether the person says something; None: another AI process
+        does.
+    """
+
+    __slots__ = ("questions", "since")
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.questions: Questions | None = Questions()
+
+
+class Questions:
+    """Guesses from a device's packets, without decoding them, when a person has said
+    something to an open microphone.
+
+    The encoder's own voice flags are read. Where there are none, each time the device
+    begins to listen counts as one question.
+    """
+
+    __slots__ = ("_answered", "_silence", "_voice")
+
+    def __init__(self) -> None:
+        self.opened()
+
+    def opened(self) -> None:
+        """The device begins to listen."""
+        self._voice = self._silence = 0.0
+        self._answered = False
+
+    def heard(self, packet: bytes) -> bool:
+        """
+        :param packet: from the microphone.
+        :return: whether a question has just ended.
+        """
+        voiced = has_voice(packet)
+        if voiced is None:
+            first, self._answered = not self._answered, True
+            return first
+        length = packet_ms(packet)
+        if voiced:
+            self._voice += length
+            self._silence = 0.0
+            asked = self._voice >= _LONGEST and not self._answered
+            self._answered |= asked
+            return asked
+        self._silence += length
+        if self._silence < _SILENCE:
+            return False
+        asked = self._voice >= _VOICE and not self._answered
+        self._voice = 0.0
+        self._answered = False
+        return asked
+
+
+def outage_alert(settings: LinkSettings, language: str) -> Alert:
+    """Make the alert that tells of an absence.
+
+    :param language: of the talk, BCP 47.
+    """
+    status, message = (
+        _configured(own, language) or TEXTS.text(key, language)
+        for key, own in (
+            ("outage_status", settings.outage_status),
+            ("outage_message", settings.outage_message),
+        )
+    )
+    return Alert(status, message, settings.outage_emotion)
+
+
+def _configured(texts: ByLanguage, language: str) -> str:
+    if isinstance(texts, str):
+        return texts
+    lower = {name.lower(): text for name, text in texts.items()}
+    return lower.get(language.lower()) or lower.get(choose(language, lower)) or ""

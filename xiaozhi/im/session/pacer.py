@@ -1,0 +1,448 @@
+"""Gives a device its speech at the pace it plays it.
+
+Devices have no jitter buffer to speak of and drop what is too much, so pacing
+is the server's job (§3.3). The rules kept here, whatever the AI does:
+
+* exactly one ``tts stop`` for every ``tts start``, and never one of an older
+  turn after a newer start (§4.5);
+* packets leave on an absolute clock that starts with a tick of the wheel, at most
+  ``lead_frames`` and that tick ahead of the one being played, the first no
+  earlier than ``start_gap`` after ``tts start``;
+* after a gap the clock starts again at now: late sound is not hurried;
+* ``sentence_start`` comes with the first packet of its sentence; if the AI is lost
+  before that packet came, not at all;
+* ``tts stop`` comes at the estimated end of playback, not with the last packet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.im.counts import EdgeCounts
+from xiaozhi.im.session.nobody import NO_OUTPUT
+from xiaozhi.im.session.timerwheel import TickWheel
+from xiaozhi.im.settings import PacerSettings
+from xiaozhi.wire.messages import Audio, Playback, PlaybackState, Tts, TtsState
+from xiaozhi.wire.opus import packet_ms
+
+_SOON = 1e-6
+
+
+class PacerOutput(Protocol):
+    """Where a pacer's decisions go."""
+
+    def tell(self, message: Tts) -> None:
+        """To the device, now."""
+
+    def play(self, audio: Audio) -> None:
+        """To the device, now."""
+
+    def report(self, playback: Playback) -> None:
+        """To the AI: what the device got to play."""
+
+    def hold(self) -> None:
+        """Enough waits here: ask the AI to hold audio back."""
+
+    def release(self) -> None:
+        """The AI may go on."""
+
+    def rested(self) -> None:
+        """Nothing is open and nothing waits any more."""
+
+
+class Pacer:
+    """The speech of one device; sans-I/O, timed by a shared wheel.
+
+    The queue holds at most ``max_frames`` packets; the newest beyond that are
+    dropped and counted, as are packets of no turn or of a turn that is over.
+
+    :ivar stale: packets dropped because their turn was not open.
+    :ivar overflowed: packets dropped because too many waited.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_blocked",
+        "_clock",
+        "_counts",
+        "_ended",
+        "_frame_ms",
+        "_frames",
+        "_heard_since",
+        "_held",
+        "_late",
+        "_lead",
+        "_not_before",
+        "_output",
+        "_paused",
+        "_play_at",
+        "_pumping",
+        "_queue",
+        "_sent_ms",
+        "_sentences",
+        "_settings",
+        "_speaking",
+        "_tail",
+        "_turn",
+        "_wheel",
+        "_winding_up",
+        "overflowed",
+        "stale",
+    )
+
+    def __init__(
+        self,
+        output: PacerOutput,
+        wheel: TickWheel,
+        clock: IReactorTime,
+        settings: PacerSettings,
+        frame_ms: int,
+        counts: EdgeCounts,
+    ) -> None:
+        """
+        :param frame_ms: length of a packet that does not tell its own.
+        :param counts: of all pacers together.
+        """
+        self._output: PacerOutput = output
+        self._wheel = wheel
+        self._clock = clock
+        self._settings = settings
+        self._frame_ms = frame_ms
+        self._counts = counts
+        self._late = counts.lateness.observe
+        self._queue: deque[Tts | Audio] = deque()
+        self._frames = 0
+        # The turn a device is in: start sent, stop not.
+        self._turn: int | None = None
+        # The turn that still takes sentences and packets: its stop has not come.
+        self._tail: int | None = None
+        # The newest turn that was begun or cut; older ones are not taken again.
+        self._ended = 0
+        # When the device will have played all it was sent of the open turn.
+        self._play_at = 0.0
+        self._sent_ms = 0.0
+        self._not_before = 0.0
+        # Seconds a packet may leave before its time: so many of the device's packets.
+        self._lead = settings.lead_frames * frame_ms / 1000
+        # The wheel's tick that wakes us for the head of the queue.
+        self._armed: int | None = None
+        self._pumping = False
+        # The turn whose sound waits, though it is its time.
+        self._paused: int | None = None
+        self._blocked = False
+        self._held = False
+        # When the first sound of the open turn was sent.
+        self._heard_since = 0.0
+        # Sentences of the newest turn, and whether the device has begun the open turn's.
+        self._sentences = 0
+        self._speaking = False
+        self._winding_up = False
+        self.stale = 0
+        self.overflowed = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the device is in a turn, or one waits."""
+        return self._turn is not None or bool(self._queue)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a turn still takes sentences and packets."""
+        return self._tail is not None
+
+    @property
+    def turn(self) -> int | None:
+        """The turn the device is in: its start was sent, its stop was not."""
+        return self._turn
+
+    @property
+    def heard_since(self) -> float | None:
+        """When the device was sent the first sound of the turn it is in; None: none."""
+        return self._heard_since if self._turn is not None and self._sent_ms else None
+
+    @property
+    def frames(self) -> int:
+        """Packets that wait."""
+        return self._frames
+
+    # --- from the AI ---------------------------------------------------------------
+
+    def audio(self, audio: Audio) -> None:
+        """A packet to play in its turn."""
+        if audio.turn != self._tail or not audio.payload:
+            self.stale += 1
+            self._counts.dropped.add("stale")
+            return
+        frames = self._frames
+        if frames >= self._settings.max_frames:
+            self.overflowed += 1
+            self._counts.dropped.add("overflow")
+            return
+        self._queue.append(audio)
+        self._frames = frames = frames + 1
+        if frames >= self._settings.high_water and not self._held:
+            self._held = True
+            self._output.hold()
+        # With a wake-up pending and others before it, there is nothing to do now.
+        if self._armed is None:
+            if self._ran_dry(audio.turn):
+                self._counts.underruns += 1
+            self._pump()
+
+    def _ran_dry(self, turn: int) -> bool:
+        """Whether the device has played all there was of a turn that goes on."""
+        return (
+            turn == self._turn
+            and self._sent_ms > 0
+            and not self._blocked
+            and self._paused is None
+            and self._play_at < self._clock.seconds()
+        )
+
+    def tts(self, message: Tts) -> None:
+        """The course of a turn. What does not fit the open turn is ignored."""
+        if message.state is TtsState.START:
+            self._begin(message)
+        elif message.turn == self._tail:
+            if message.state is TtsState.SENTENCE_START:
+                self._sentences += 1
+                if self._winding_up and self._sentences > 1:
+                    message = Tts(TtsState.STOP, turn=message.turn)
+            self._queue.append(message)
+            if message.state is TtsState.STOP:
+                self._tail = None
+        self._pump()
+
+    def _begin(self, start: Tts) -> None:
+        turn = start.turn
+        if turn == self._tail or (turn and turn <= self._ended):
+            return
+        if self._tail is not None:
+            # The former turn never got its end: it is given up, and its stop
+            # goes out before this start. One that did get it is played out.
+            self.flush(self._tail)
+        self._ended = max(self._ended, turn)
+        self._tail = turn
+        self._sentences = 0
+        self._queue.append(start)
+
+    def flush(self, turn: int) -> None:
+        """Throw away what is unplayed of ``turn`` and end it now."""
+        waiting = [item for item in self._queue if item.turn == turn]
+        known = turn == self._turn or turn == self._tail or bool(waiting)
+        if not known:
+            # Nothing of it has come yet; what still comes is not wanted.
+            self._ended = max(self._ended, turn)
+            return
+        if self._tail == turn:
+            self._tail = None
+        if waiting:
+            self._queue = deque(item for item in self._queue if item.turn != turn)
+            self._count()
+        self._disarm()
+        if self._paused == turn:
+            self._paused = None
+        played = 0
+        if turn == self._turn:
+            played = self._played_ms()
+            self._turn = None
+            self._output.tell(Tts(TtsState.STOP, turn=turn))
+        self._output.report(Playback(turn, PlaybackState.FLUSHED, played))
+        self._pump()
+
+    def pause(self, turn: int, *, paused: bool) -> None:
+        """Play nothing of a turn for a while, or go on where it was. The device plays
+        what it has got. A turn that has not begun yet does so in silence."""
+        if paused:
+            waits = any(item.turn == turn for item in self._queue)
+            if waits or turn in (self._turn, self._tail) or turn > self._ended:
+                self._paused = turn
+        elif turn == self._paused:
+            self._paused = None
+            # On a new clock: lost time is not caught up.
+            self._disarm()
+            self._pump()
+
+    # --- from the link -----------------------------------------------------------------
+
+    def cut(self) -> None:
+        """The person wants silence: end the open turn and forget those that wait."""
+        turns = {item.turn for item in self._queue}
+        turns.update(turn for turn in (self._turn, self._tail) if turn is not None)
+        # Those that wait go first, or ending the open one would start them.
+        for turn in sorted(turns, key=lambda turn: turn == self._turn):
+            self.flush(turn)
+
+    def wind_up(self) -> None:
+        """Begin no further sentence: the one that is being played is the last; of a turn
+        that has not begun one, the first."""
+        self._winding_up = True
+        turn = self._turn
+        if turn is None:
+            if not self._queue:
+                return
+            turn = self._queue[0].turn
+        for other in sorted({item.turn for item in self._queue} - {turn}):
+            self.flush(other)
+        speaking = self._turn is not None and (self._speaking or self._sent_ms > 0)
+        if speaking:
+            self._sentences = max(self._sentences, 1)
+        kept: deque[Tts | Audio] = deque()
+        for item in self._queue:
+            if isinstance(item, Tts) and item.state is TtsState.SENTENCE_START:
+                if speaking:
+                    break
+                speaking = True
+            kept.append(item)
+        else:
+            return  # What more comes is judged when it comes.
+        kept.append(Tts(TtsState.STOP, turn=turn))
+        if self._tail == turn:
+            self._tail = None
+        self._queue = kept
+        self._count()
+        self._pump()
+
+    def finish(self) -> None:
+        """The AI is gone: play what is there, then stop."""
+        self._paused = None
+        if self._tail is not None:
+            while self._queue and _announces(self._queue[-1]):
+                self._queue.pop()
+            self._queue.append(Tts(TtsState.STOP, turn=self._tail))
+            self._tail = None
+        self._ended = 0
+        self._pump()
+
+    def block(self) -> None:
+        """The device does not take what it is sent: send nothing."""
+        self._blocked = True
+
+    def unblock(self) -> None:
+        """Take :meth:`block` back; lost time is not caught up."""
+        self._blocked = False
+        self._pump()
+
+    def close(self) -> int:
+        """The device is gone: forget everything, say nothing.
+
+        :return: ms of the open turn that were played.
+        """
+        played = self._played_ms() if self._turn is not None else 0
+        self._disarm()
+        self._queue.clear()
+        self._frames = 0
+        self._turn = self._tail = None
+        self._output = NO_OUTPUT
+        self._blocked = True
+        return played
+
+    # --- the clock -------------------------------------------------------------------
+
+    def _played_ms(self) -> int:
+        ahead = max(0.0, self._play_at - self._clock.seconds()) * 1000
+        return round(max(0.0, self._sent_ms - ahead))
+
+    def _count(self) -> None:
+        self._frames = sum(isinstance(item, Audio) for item in self._queue)
+        self._ease()
+
+    def _ease(self) -> None:
+        if self._held and self._frames <= self._settings.low_water:
+            self._held = False
+            self._output.release()
+
+    def _wake(self, due: float) -> None:
+        if self._armed is None:
+            self._armed = self._wheel.at(due, self._awake)
+
+    def _disarm(self) -> None:
+        if self._armed is not None:
+            self._wheel.cancel(self._armed, self._awake)
+            self._armed = None
+
+    def _awake(self) -> None:
+        self._armed = None
+        self._pump(woken=True)
+
+    def _pump(self, *, woken: bool = False) -> None:
+        """Send what is due. Outputs may call back in; they only change the queue.
+
+        :param woken: what is due has waited here for its time, and how late it leaves
+            is our doing.
+        """
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._queue and not self._blocked:
+                item = self._queue[0]
+                if len(self._queue) < 2 and _announces(item):
+                    return  # its sound has not come yet
+                now = self._clock.seconds()
+                due = self._due(item)
+                if due > now + _SOON:
+                    self._wake(due)
+                    return
+                if item.turn == self._paused and not _begins(item):
+                    return
+                self._queue.popleft()
+                if isinstance(item, Audio):
+                    if woken:
+                        self._late(now - due if now > due else 0.0)
+                    self._play(item, now)
+                else:
+                    self._tell(item, now)
+        finally:
+            self._pumping = False
+        if not self.busy:
+            self._output.rested()
+
+    def _due(self, item: Tts | Audio) -> float:
+        if isinstance(item, Audio) or item.state is TtsState.SENTENCE_START:
+            return max(self._not_before, self._play_at - self._lead)
+        if item.state is TtsState.STOP and self._sent_ms:
+            return self._play_at + self._settings.stop_margin
+        return 0.0
+
+    def _play(self, audio: Audio, now: float) -> None:
+        first = not self._sent_ms
+        length = packet_ms(audio.payload) or self._frame_ms
+        self._lead = self._settings.lead_frames * length / 1000
+        # From a tick on: if it started between two, the fourth packet would leave
+        # up to a tick late.
+        self._play_at = max(self._play_at, self._wheel.before(now)) + length / 1000
+        self._sent_ms += length
+        self._frames -= 1
+        self._ease()
+        self._output.play(audio)
+        if first:
+            self._heard_since = now
+            self._output.report(Playback(audio.turn, PlaybackState.STARTED))
+
+    def _tell(self, message: Tts, now: float) -> None:
+        if message.state is TtsState.START:
+            self._speaking = False
+            self._turn = message.turn
+            self._play_at = self._sent_ms = 0.0
+            self._not_before = now + self._settings.start_gap
+            self._output.tell(message)
+        elif message.state is TtsState.SENTENCE_START:
+            self._speaking = True
+            self._output.tell(message)
+        else:
+            self._turn = None
+            self._output.tell(message)
+            played = round(self._sent_ms)
+            self._output.report(Playback(message.turn, PlaybackState.FINISHED, played))
+
+
+def _announces(item: Tts | Audio) -> bool:
+    return isinstance(item, Tts) and item.state is TtsState.SENTENCE_START
+
+
+def _begins(item: Tts | Audio) -> bool:
+    return isinstance(item, Tts) and item.state is TtsState.START

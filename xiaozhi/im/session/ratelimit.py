@@ -1,0 +1,142 @@
+"""How much a device may send: messages, bytes, and the length of each text."""
+
+from __future__ import annotations
+
+import re
+
+from xiaozhi.base.errors import ProtocolError
+from xiaozhi.im.settings import LimitSettings
+from xiaozhi.wire import messages as m
+from xiaozhi.wire.jsontext import JsonDialect, parse_device
+
+# Base64 of a picture or a sound, within a tool's answer.
+_MEDIA = re.compile(r"[A-Za-z0-9+/=_-]{1024,}")
+
+
+class Allowance:
+    """Two token buckets, messages and bytes, filled by the clock; and patience
+    with malformed messages.
+
+    :ivar malformed: all there were.
+    :ivar malformed_in_a_row: to be set to 0 by a good one.
+    """
+
+    __slots__ = (
+        "_at",
+        "_bytes",
+        "_messages",
+        "_settings",
+        "malformed",
+        "malformed_in_a_row",
+    )
+
+    def __init__(self, settings: LimitSettings, now: float) -> None:
+        self._settings = settings
+        self._messages = float(settings.message_burst)
+        self._bytes = float(settings.byte_burst)
+        self._at = now
+        self.malformed = 0
+        self.malformed_in_a_row = 0
+
+    def is_full(self, now: float) -> bool:
+        """Whether both buckets are full, as those of a new one are."""
+        settings, passed = self._settings, now - self._at
+        return (
+            self._messages + passed * settings.messages_per_second >= settings.message_burst
+            and self._bytes + passed * settings.bytes_per_second >= settings.byte_burst
+        )
+
+    def forgive(self) -> bool:
+        """A malformed message came. False: it is one too many in a row."""
+        self.malformed += 1
+        self.malformed_in_a_row += 1
+        return self.malformed_in_a_row <= self._settings.malformed_in_a_row
+
+    def admit(self, now: float, size: int) -> bool:
+        """Take one message of ``size`` bytes out; False: it is too much."""
+        settings = self._settings
+        passed = now - self._at
+        # A clock set back gives nothing and costs nothing.
+        passed = passed if passed > 0.0 else 0.0
+        self._at = now
+        messages = self._messages + passed * settings.messages_per_second
+        if messages > settings.message_burst:
+            messages = settings.message_burst
+        octets = self._bytes + passed * settings.bytes_per_second
+        if octets > settings.byte_burst:
+            octets = settings.byte_burst
+        if messages < 1.0 or octets < size:
+            # Who is refused is not charged: the device may come back for the rest.
+            self._messages = messages
+            self._bytes = octets
+            return False
+        self._messages = messages - 1.0
+        self._bytes = octets - size
+        return True
+
+
+class Allowances:
+    """The allowances of devices that are gone, until their buckets are full again: who
+    connects anew goes on with what was left.
+
+    Beyond ``most`` the one that has been gone for longest is forgotten, that is: full.
+    """
+
+    __slots__ = ("_kept", "_most", "_settings")
+
+    def __init__(self, settings: LimitSettings, most: int = 65_536) -> None:
+        self._settings = settings
+        self._most = most
+        self._kept: dict[str, Allowance] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def take(self, device_id: str, now: float) -> Allowance:
+        """The allowance of a device that has connected."""
+        found = self._kept.pop(device_id, None)
+        if found is None:
+            return Allowance(self._settings, now)
+        found.malformed = found.malformed_in_a_row = 0
+        return found
+
+    def keep(self, device_id: str, allowance: Allowance, now: float) -> None:
+        """A device is gone."""
+        kept = self._kept
+        kept.pop(device_id, None)
+        kept[device_id] = allowance
+        # Each call adds one and may take away two, so full ones do not pile up.
+        for _ in range(2):
+            oldest = next(iter(kept), None)
+            if oldest is None or not (len(kept) > self._most or kept[oldest].is_full(now)):
+                return
+            del kept[oldest]
+
+
+def read(text: str, size: int, limits: LimitSettings) -> tuple[m.DeviceText, JsonDialect]:
+    """Read a text of ``size`` bytes, and see that it is not too long for what it is.
+
+    :raises ProtocolError: as :func:`parse_device`; ``too_long``, with the limit's name.
+    """
+    message, dialect = parse_device(text, limits.max_json_depth)
+    match message:
+        case m.Chat(text=typed) | m.Listen(text=typed) | m.Image(text=typed):
+            if len(typed.encode()) > limits.max_typed_bytes:
+                raise ProtocolError(
+                    "too_long",
+                    f"the words are longer than {limits.max_typed_bytes} bytes"
+                    " (limits.max_typed_bytes)",
+                )
+        case _:
+            pass
+    if size > limits.max_text_bytes and not isinstance(message, m.Image):
+        # A browser's camera answers a tool call with its picture.
+        if isinstance(message, m.Mcp):
+            size -= sum(len(found) for found in _MEDIA.findall(text))
+        if size > limits.max_text_bytes:
+            raise ProtocolError(
+                "too_long",
+                f"a text other than a picture is longer than {limits.max_text_bytes} bytes"
+                " (limits.max_text_bytes)",
+            )
+    return message, dialect

@@ -1,0 +1,1 @@
+"""The session log: write-behind to the database, spool, retention."""

@@ -1,0 +1,163 @@
+"""Log records in memory that are not written yet."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import chain
+
+from twisted.logger import Logger
+
+from xiaozhi.base.fairqueue import FairQueue
+from xiaozhi.base.values import (
+    EventLogged,
+    LogRecord,
+    MessageLogged,
+    SessionChanged,
+    SessionStarted,
+)
+
+_OF_SESSIONS = (SessionStarted, SessionChanged)
+# Bytes that a record takes beside its words, about.
+_RECORD = 500
+
+
+def octets_of(record: LogRecord) -> int:
+    """How much memory a record takes, about."""
+    if isinstance(record, MessageLogged):
+        # Characters of a text with Chinese have two bytes, or four.
+        words = record.content
+        return _RECORD + (len(words) * (1 if words.isascii() else 4) if words else 0)
+    if isinstance(record, EventLogged):
+        return _RECORD + sum(len(str(each)) for each in record.data.values())
+    return _RECORD
+
+
+class Backlog:
+    """Bounded to ``capacity`` records and ``most_octets`` bytes, those that were taken out
+    and may come back included. Beyond it messages and events go first, the oldest of a
+    device that has most of them; rows of sessions, which the others refer to, only when
+    there is nothing else.
+
+    :ivar away: how many were taken out and are neither done nor put back.
+    :ivar lost_at: when a record was lost last, by ``seconds``; None: none ever was.
+    :ivar drops: records lost, by reason: ``full``, ``refused`` by the store,
+        ``spool_full``, ``spool_broken``, ``unreadable`` in the spool, ``stopped``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, capacity: int, most_octets: int = 1 << 60, seconds: Callable[[], float] = float
+    ) -> None:
+        """:param seconds: a clock."""
+        self.away = 0
+        self.lost_at: float | None = None
+        self._seconds = seconds
+        self._most_octets = most_octets
+        self._away_octets = 0
+        self._session_octets = 0
+        self.drops: Counter[str] = Counter()
+        self._capacity = capacity
+        self._burst = 0
+        self._sessions: deque[SessionStarted | SessionChanged] = deque()
+        self._entries: FairQueue[MessageLogged | EventLogged] = FairQueue()
+
+    def __len__(self) -> int:
+        return len(self._sessions) + len(self._entries)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """The time of the oldest record."""
+        found = [self._sessions[0].at] if self._sessions else []
+        if self._entries:
+            found.append(self._entries.oldest().at)
+        return min(found, default=None)
+
+    @property
+    def octets(self) -> int:
+        """How much memory the records take, about."""
+        return self._entries.octets + self._session_octets
+
+    def lost(self, reason: str, count: int = 1) -> None:
+        """So many records will not be written."""
+        if count:
+            self.drops[reason] += count
+            self.lost_at = self._seconds()
+
+    def add(self, record: LogRecord) -> bool:
+        """:return: whether there was room for it, if need be in another's place."""
+        size = octets_of(record)
+        while self._is_full(size):
+            if not self._burst:
+                self._log.warn("session log: full, dropping the oldest records")
+            self._burst += 1
+            self.lost("full")
+            if not self._make_room(record):
+                return False
+        if isinstance(record, _OF_SESSIONS):
+            self._sessions.append(record)
+            self._session_octets += size
+        else:
+            self._entries.append(record, record.device_id, size)
+        return True
+
+    def _is_full(self, size: int) -> bool:
+        return (
+            len(self) + self.away >= self._capacity
+            or self.octets + self._away_octets + size > self._most_octets
+        )
+
+    def relieved(self) -> None:
+        """There is room again: tell how much was dropped."""
+        if self._burst:
+            self._log.warn(
+                "session log: {count} records were dropped while it was full", count=self._burst
+            )
+            self._burst = 0
+
+    def take(self, limit: int) -> list[LogRecord]:
+        """The oldest. Sessions first: what else is there may refer to them."""
+        sessions, entries = self._sessions, self._entries
+        taken: list[LogRecord] = [sessions.popleft() for _ in range(min(limit, len(sessions)))]
+        rest = min(limit - len(taken), len(entries))
+        taken.extend(entries.popleft() for _ in range(rest))
+        octets = sum(map(octets_of, taken))
+        self._session_octets -= sum(map(octets_of, taken[: len(taken) - rest]))
+        self.away += len(taken)
+        self._away_octets += octets
+        return taken
+
+    def put_back(self, records: Sequence[LogRecord]) -> None:
+        """What was taken was not dealt with."""
+        self.done(records)
+        for record in reversed(records):
+            size = octets_of(record)
+            if isinstance(record, _OF_SESSIONS):
+                self._sessions.appendleft(record)
+                self._session_octets += size
+            else:
+                self._entries.appendleft(record, record.device_id, size)
+
+    def done(self, records: Sequence[LogRecord]) -> None:
+        """These of those that were taken are dealt with."""
+        self.away -= len(records)
+        self._away_octets -= sum(map(octets_of, records))
+
+    def clear(self) -> list[LogRecord]:
+        """Everything that is left; what was taken out does not come back."""
+        self.away = self._away_octets = self._session_octets = 0
+        left = [*chain[LogRecord](self._sessions, self._entries)]
+        self._sessions.clear()
+        self._entries.clear()
+        return left
+
+    def _make_room(self, record: LogRecord) -> bool:
+        if self._entries:
+            self._entries.drop()
+            return True
+        if isinstance(record, _OF_SESSIONS) and self._sessions:
+            self._session_octets -= octets_of(self._sessions.popleft())
+            return True
+        return False

@@ -1,0 +1,264 @@
+"""The write-behind log in front of the session store.
+
+A device's message must not wait for a database. What happens is noted here at
+once and written a moment later, in batches; while the store is away it goes to a
+spool on disk, if there is one. What is noted in one session is written in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from xiaozhi.base.fairqueue import cut
+from xiaozhi.base.ids import new_id
+from xiaozhi.base.values import (
+    EventLogged,
+    LogDirection,
+    LogRecord,
+    MessageLogged,
+    SessionChanged,
+    SessionStarted,
+    SessionStatus,
+)
+from xiaozhi.im.sessionlog.backlog import Backlog
+from xiaozhi.im.sessionlog.writer import LogWriter, WriterSettings
+from xiaozhi.interfaces import ISessionStore, ISpool
+from xiaozhi.runtime.clocks import wall_time
+from xiaozhi.wire.messages import Device
+
+_TICK = timedelta(microseconds=1)
+# Seconds for which health tells of a loss.
+_RECENT = 60.0
+_CLOCK_SLIP = timedelta(seconds=1)
+
+
+class Journal:
+    """Notes records and writes them behind.
+
+    In memory there are at most ``capacity`` records of ``capacity_bytes``, those being
+    written included; see :class:`~xiaozhi.im.sessionlog.backlog.Backlog` for what goes beyond it.
+    What is dropped is counted and reported.
+
+    :ivar drops: records lost since the start, by reason; see
+        :class:`~xiaozhi.im.sessionlog.backlog.Backlog`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: ISessionStore,
+        clock: IReactorTime,
+        *,
+        keep_content: bool,
+        spool: ISpool | None = None,
+        node: str = "",
+        flush_interval: float = 0.2,
+        batch_size: int = 500,
+        capacity: int = 10_000,
+        capacity_bytes: int = 16_777_216,
+        max_content_bytes: int = 4096,
+        spool_after: float = 1.0,
+        retry_delays: tuple[float, float] = (0.5, 10.0),
+        new_id: Callable[[], UUID] = new_id,
+    ) -> None:
+        """
+        :param max_content_bytes: of one message; the rest is cut.
+        :param keep_content: whether what was said is written, or only that it was.
+        :param spool: where records go while the store is away; None: they stay in memory.
+        :param node: this process, for the rows of its sessions.
+        :param flush_interval: seconds the first record of a batch waits for others.
+        :param batch_size: records to a transaction.
+        :param spool_after: seconds without an answer of the store after which what
+            waits goes to the spool; it also does when half the capacity is used.
+        :param retry_delays: seconds before the first retry, doubling up to the second.
+        """
+        self._clock = clock
+        self._wall = wall_time(clock)
+        self._spool = spool
+        self._keep_content = keep_content
+        self._node = node
+        self._new_id = new_id
+        self._max_content = max_content_bytes
+        # Of sessions that are not over: whose share their records take.
+        self._devices: dict[str, str] = {}
+        self._backlog = Backlog(capacity, capacity_bytes, clock.seconds)
+        self._writer = LogWriter(
+            store,
+            spool,
+            self._backlog,
+            clock,
+            WriterSettings(
+                flush_interval,
+                batch_size,
+                spool_after,
+                capacity // 2,
+                capacity_bytes // 2,
+                retry_delays,
+            ),
+        )
+        self._stopped = False
+        self._last_time = datetime.fromtimestamp(0, UTC)
+
+    @property
+    def pending(self) -> int:
+        """Records in memory that are not written yet."""
+        return len(self._backlog) + self._backlog.away
+
+    @property
+    def spooled(self) -> int:
+        """Records on disk that are not written yet."""
+        return self._writer.spooled
+
+    @property
+    def spooled_octets(self) -> int:
+        """The room they take there."""
+        return int(self._spool.octets) if self._spool is not None else 0
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest record that is not written yet."""
+        oldest = [record.at for record in self._writer.held[:1]]
+        oldest += [at for at in (self._backlog.oldest, self._spool_oldest()) if at is not None]
+        return max(0.0, self._wall() - min(oldest).timestamp()) if oldest else 0.0
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """See the class."""
+        return self._backlog.drops
+
+    @property
+    def dropped(self) -> int:
+        """All of :attr:`drops`."""
+        return self._backlog.drops.total()
+
+    def trouble(self) -> str:
+        """Why records do not reach the store at present; empty while they do."""
+        return self._writer.trouble
+
+    def loss(self) -> str:
+        """That records have been lost in the last minute; empty: none have."""
+        at = self._backlog.lost_at
+        if at is None or self._clock.seconds() - at > _RECENT:
+            return ""
+        return f"records are being lost, {self.dropped} since the start; see the log"
+
+    def status(self) -> dict[str, Any]:
+        """For ``/health``."""
+        return {
+            "pending": self.pending,
+            "spooled": self.spooled,
+            "spooled_bytes": self.spooled_octets,
+            "lag": round(self.lag, 3),
+            "dropped": {reason: count for reason, count in self.drops.items() if count},
+        }
+
+    # --- noting -----------------------------------------------------------------
+
+    def session_started(
+        self, session_id: str, device: Device, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """A device's session began."""
+        self._devices[session_id] = device.device_id
+        self.record(
+            SessionStarted(
+                session_id,
+                device.device_id,
+                device.client_id,
+                device.user_id,
+                self._now(),
+                dict(metadata or {}),
+                self._node,
+            )
+        )
+
+    def session_changed(self, session_id: str, status: SessionStatus) -> None:
+        """A session went on, rested or ended."""
+        self.record(SessionChanged(session_id, status, self._now()))
+        if status is SessionStatus.DISCONNECTED:
+            self._devices.pop(session_id, None)
+
+    def message(
+        self, session_id: str, message_type: str, direction: LogDirection, content: str | None
+    ) -> None:
+        """A message went by.
+
+        :param message_type: ``audio`` stands for a whole utterance; its content is
+            figures, not what was said, and is always kept.
+        """
+        kept = content if self._keep_content or message_type == "audio" else None
+        if kept is not None:
+            kept = cut(kept, self._max_content)
+        owner = self._devices.get(session_id, session_id)
+        now = self._now()
+        self.record(
+            MessageLogged(self._new_id(), session_id, message_type, direction, kept, now, owner)
+        )
+
+    def event(
+        self, session_id: str, event_type: str, data: Mapping[str, Any] | None = None
+    ) -> None:
+        """Something happened to a connection."""
+        self.record(
+            EventLogged(
+                self._new_id(),
+                session_id,
+                event_type,
+                self._now(),
+                dict(data or {}),
+                self._devices.get(session_id, session_id),
+            )
+        )
+
+    def record(self, record: LogRecord) -> None:
+        """Note a record. Never blocks, never raises."""
+        if self._stopped:
+            self._backlog.lost("stopped")
+            return
+        self._backlog.add(record)
+        self._writer.noted()
+
+    # --- life -------------------------------------------------------------------
+
+    def start(self) -> Deferred[None]:
+        """Begin to write; what an earlier process has spooled, and what was noted
+        before, is written too. The Deferred never fails."""
+        return Deferred.fromCoroutine(self._writer.start())
+
+    def stop(self, timeout: float = 5.0) -> Deferred[None]:
+        """Write or spool what there is, and end. The Deferred never fails.
+
+        :param timeout: seconds to wait for a store that does not take it.
+        """
+        return Deferred.fromCoroutine(self._stop(timeout))
+
+    async def _stop(self, timeout: float) -> None:
+        if self._stopped:
+            return
+        await self._writer.stop(timeout)
+        self._stopped = True
+        left = self.pending
+        if left:
+            self._log.warn("session log: {count} records were not written", count=left)
+            self._backlog.lost("stopped", left)
+        self._backlog.clear()
+
+    def _spool_oldest(self) -> datetime | None:
+        oldest: datetime | None = self._spool.oldest if self._spool is not None else None
+        return oldest
+
+    def _now(self) -> datetime:
+        """The time, but no two alike: the store orders records by it."""
+        now = datetime.fromtimestamp(self._wall(), UTC)
+        # A clock that was really set back is believed.
+        if timedelta(0) <= self._last_time - now < _CLOCK_SLIP:
+            now = self._last_time + _TICK
+        self._last_time = now
+        return now

@@ -1,0 +1,129 @@
+"""What the session log is told about messages: one row a text, one an utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from xiaozhi.base.values import LogDirection
+from xiaozhi.im.session.context import SessionLog
+from xiaozhi.im.session.nobody import nothing
+from xiaozhi.wire import messages as m
+
+_MOST = 4096
+
+
+class _Call(msgspec.Struct):
+    method: str = ""
+    id: int | str | None = None
+
+
+_call = msgspec.json.Decoder(_Call)
+
+
+class Record:
+    """What a device sent, as its session's rows.
+
+    :ivar frames: packets of the utterance that is coming in; counted by the
+        link itself, which is cheaper than a call for each.
+    :ivar octets: their bytes.
+    """
+
+    __slots__ = ("_frame_ms", "_heard", "_journal", "_session_id", "frames", "octets")
+
+    def __init__(
+        self,
+        journal: SessionLog,
+        session_id: str,
+        heard: Callable[[str, int, int], None],
+    ) -> None:
+        """:param heard: told ``audio``, bytes and packets of each utterance."""
+        self._journal = journal
+        self._session_id = session_id
+        self._heard = heard
+        self._frame_ms = 0
+        self.frames = 0
+        self.octets = 0
+
+    def close(self) -> None:
+        """The connection is over: only :meth:`event` follows."""
+        self._heard = nothing
+
+    def event(self, kind: str, **data: object) -> None:
+        """Something happened to the connection."""
+        self._journal.event(self._session_id, kind, data)
+
+    def greeted(self, hello: m.Hello) -> None:
+        """The hello came; it tells how long a packet is."""
+        self._frame_ms = hello.audio.frame_duration
+        self.message(hello)
+
+    def message(self, message: m.DeviceText) -> None:
+        """A text came."""
+        self._journal.message(
+            self._session_id, type_of(message), LogDirection.INBOUND, content_of(message)
+        )
+
+    def utterance_over(self) -> None:
+        """One row for all packets since the last time, if there were any."""
+        if self.frames:
+            content = audio_content(self.frames, self.octets, self.frames * self._frame_ms)
+            self._journal.message(self._session_id, "audio", LogDirection.INBOUND, content)
+            self._heard("audio", self.octets, self.frames)
+            self.frames = self.octets = 0
+
+
+def audio_content(frames: int, octets: int, ms: int) -> str:
+    """A row's content for an utterance or a turn."""
+    return f'{{"frames":{frames},"bytes":{octets},"ms":{ms}}}'
+
+
+def type_of(message: m.DeviceText | m.ServerText) -> str:
+    """A message's wire type, as ``message_logs`` names it."""
+    if isinstance(message, m.Unknown):
+        # The column has 50 characters.
+        return message.type[:50]
+    if isinstance(message, m.ServerHello):
+        return "hello"
+    return type(message).__name__.lower()
+
+
+def label_of(message: m.DeviceText | m.ServerText) -> str:
+    """As :func:`type_of`, but nothing that a peer has made up."""
+    return "unknown" if isinstance(message, m.Unknown) else type_of(message)
+
+
+def content_of(message: m.DeviceText | m.ServerText) -> str | None:
+    """What a log row keeps of a message: words and states, never what may hold
+    a token (hello of browsers, MCP ``initialize``, unknown types).
+    """
+    match message:
+        case m.Stt() | m.Chat():
+            return message.text
+        case m.Listen() | m.Tts():
+            return f"{message.state.value} {message.text}".rstrip()
+        case m.Llm():
+            return message.emotion
+        case m.Abort() | m.Goodbye():
+            return message.reason
+        case m.Alert() | m.Error():
+            return message.message
+        case m.System() | m.Vision():
+            return message.command
+        case m.Image():
+            return f"{message.format or 'image'}, {len(message.data)} bytes: {message.text}"
+        case m.Mcp():
+            return _rpc(message.payload)
+        case m.Iot():
+            return message.payload[:_MOST].decode("utf-8", "replace")
+        case _:
+            return None
+
+
+def _rpc(payload: bytes) -> str:
+    try:
+        call = _call.decode(payload)
+    except msgspec.DecodeError:
+        return f"{len(payload)} bytes"
+    return f"{call.method or 'answer'} {'' if call.id is None else call.id}".rstrip()

@@ -1,0 +1,64 @@
+"""What an edge process does for the session store now and then."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.interfaces import ISessionStore
+from xiaozhi.runtime.clocks import wall_time
+from xiaozhi.runtime.periodic import PeriodicJob
+
+# Seconds after the start, and between two looks for sessions left behind.
+_FIRST = 5.0
+_LOOK = 60.0
+
+
+def upkeep(
+    store: ISessionStore,
+    journal: Journal,
+    *,
+    node: str,
+    clock: IReactorTime,
+    retention_days: float,
+    purge_interval: float,
+    stale_after: float,
+) -> list[PeriodicJob]:
+    """Remove what is old, and end sessions in the log that a process has left behind.
+
+    Every process does it; the store sees to it that they do not do it at once.
+
+    :param node: this process; what it had before it was started is over.
+    :param retention_days: 0: nothing is removed.
+    :param stale_after: seconds.
+    """
+
+    wall = wall_time(clock)
+
+    def now() -> datetime:
+        return datetime.fromtimestamp(wall(), UTC)
+
+    started = now()
+
+    def purge(size: int) -> Deferred[int]:
+        return store.purge(now() - timedelta(days=retention_days), size)
+
+    def close_left(size: int) -> Deferred[int]:
+        if journal.spooled or journal.trouble():
+            # The store knows less than we do: what looks silent may not be.
+            return succeed(0)
+        return store.close_left(node, started, now() - timedelta(seconds=stale_after), size)
+
+    found = [
+        PeriodicJob("closing sessions left behind", close_left, clock, interval=_LOOK, first=_FIRST)
+    ]
+    if retention_days:
+        found.append(
+            PeriodicJob(
+                "purging the session log", purge, clock, interval=purge_interval, first=_LOOK
+            )
+        )
+    return found

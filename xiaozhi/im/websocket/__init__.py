@@ -1,0 +1,1 @@
+"""The WebSocket transport: Autobahn, framing, close codes, send queue."""

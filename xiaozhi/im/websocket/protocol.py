@@ -1,0 +1,397 @@
+"""The WebSocket: a thin adapter between Autobahn and a :class:`DeviceLink`.
+
+Autobahn's own timers would run on the global reactor; they are off, and ours
+run on the gateway's clock. What Autobahn does for every message only to log it
+or to count it is left out: that is a good part of what a packet costs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.protocol import TrafficStats
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xiaozhi.base.errors import AuthError
+from xiaozhi.im.ingress.admission import Refusal, credentials, http_error
+from xiaozhi.im.ingress.gateway import Gateway
+from xiaozhi.im.session.link import DeviceLink
+from xiaozhi.im.websocket import closecodes
+from xiaozhi.im.websocket.packets import packet_at
+from xiaozhi.im.websocket.sendqueue import write_now
+from xiaozhi.interfaces import IDeviceTransport
+from xiaozhi.web.origins import Origins
+from xiaozhi.web.refusals import Refused
+from xiaozhi.wire.messages import Device
+
+_TEXT, _BINARY = b"\x81", b"\x82"
+# Bytes of a Close frame's reason; the protocol allows 123.
+_REASON = 120
+# Codes after which nothing a peer sends is worth parsing: Autobahn's own for frames and text
+# that cannot be, and ours for a message that is too big.
+_BROKEN = (1002, 1007, closecodes.TOO_BIG, closecodes.TRY_AGAIN)
+# Bytes of an unfinished message for which there is always room.
+_SMALL = 65_536
+_WRONG_PAGE = ("origin_not_allowed", "this web page is not in gateway.origins")
+# Kept by Autobahn for the life of a connection, needed only for its handshake.
+_HANDSHAKE_ONLY = (
+    "http_headers",
+    "http_request_data",
+    "http_request_params",
+    "http_request_uri",
+    "http_response_data",
+    "http_status_line",
+)
+
+
+def _frame(first: bytes, payload: bytes) -> bytes:
+    """One whole unmasked frame: devices are never sent fragments."""
+    size = len(payload)
+    if size < 126:
+        return first + size.to_bytes(1, "big") + payload
+    if size < 65536:
+        return first + b"\x7e" + size.to_bytes(2, "big") + payload
+    return first + b"\x7f" + size.to_bytes(8, "big") + payload
+
+
+@implementer(IDeviceTransport, IPushProducer)
+class DeviceProtocol(WebSocketServerProtocol):
+    """One device's WebSocket. ``log`` and ``factory.server`` belong to Autobahn."""
+
+    # Options as class attributes: Autobahn copies what it does not find here
+    # into every instance. Zero timeouts are none; failing sends a Close frame.
+    logOctets = logFrames = trackTimings = False
+    utf8validateIncoming = applyMask = tcpNoDelay = True
+    autoFragmentSize = 0
+    failByDrop = echoCloseCodeReason = False
+    openHandshakeTimeout = closeHandshakeTimeout = 0
+    autoPingInterval = autoPingTimeout = 0
+    autoPingSize = 12
+    autoPingRestartOnAnyTraffic = True
+    webStatus = serveFlashSocketPolicy = maskServerFrames = False
+    flashSocketPolicy = ""
+    requireMaskedClientFrames = True
+    versions = (13,)
+    # No Origin is demanded (§9, 20); onConnect looks at one that comes.
+    allowedOrigins = ("*",)
+    allowNullOrigin = True
+    maxConnections = trustXForwardedFor = 0
+    CONFIG_ATTRS = ["maxFramePayloadSize", "maxMessagePayloadSize", "allowedOriginsPatterns"]
+
+    _note = Logger()
+    factory: DeviceFactory
+    transport: Any
+    _device: Device | None = None
+    _framing = 0
+    _host = _language = ""
+    _link: DeviceLink | None = None
+    _refusal: tuple[str, str] | None = None
+    _drop_tick: int | None = None
+    _message_tick: int | None = None
+    _paused = False
+    _held = 0  # bytes of the message that is coming
+    _deaf = False  # over a limit: what still comes is not even parsed
+    counted_as = ""  # in Edge.peers
+
+    @staticmethod
+    def perMessageCompressionAccept(offers: object) -> None:
+        """No compression: Opus does not shrink, and devices never ask for it."""
+
+    # --- handshake --------------------------------------------------------------------
+
+    def onConnect(self, request: ConnectionRequest) -> None:
+        """Let the device in, or answer with an HTTP status before the 101."""
+        try:
+            if not self.factory.serves(request.path):
+                raise Refusal(404, "not_found", f"no device connects to {request.path[:100]}")
+            if not self.factory.origins.allows(request.headers.get("origin")):
+                raise Refusal(403, *_WRONG_PAGE)
+            offered = credentials(request.headers, request.params)
+            self._device = self.factory.gateway.admit(offered)
+            self._framing, self._host = offered.framing, offered.host
+            self._language = offered.language
+        except (AuthError, Refusal) as refusal:
+            self._refusal = (refusal.code, refusal.message)
+            raise ConnectionDeny(refusal.status, refusal.code) from None
+        except Exception:
+            self._note.failure("admission failed, peer {peer}", peer=self.peer)
+            self._refusal = ("internal", "the server made a mistake")
+            raise ConnectionDeny(500, "internal") from None
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        """Answer with JSON. Autobahn's own reasons quote the request, token and
+        all, after a first quotation mark: that part is cut off."""
+        if reason.startswith("HTTP Origin header"):
+            # Autobahn cannot read it, or there are two.
+            code, self._refusal = 403, _WRONG_PAGE
+        error, message = self._refusal or ("bad_handshake", reason.partition('"')[0].rstrip(" '("))
+        self.factory.gateway.edge.refusals.add(
+            Refused(error, code, self.counted_as or str(self.peer), self._claimed_device())
+        )
+        headers = list(responseHeaders or ())
+        if code == 401:
+            headers.append(("WWW-Authenticate", "Bearer"))
+        elif code in (429, 503):
+            headers.append(("Retry-After", "5"))
+        self.transport.write(http_error(code, error, message, *headers))
+        self.wasClean = True
+        self.dropConnection(abort=False)
+
+    def _claimed_device(self) -> str:
+        headers: dict[str, str] = getattr(self, "http_headers", {})
+        return headers.get("device-id", "")[:64]
+
+    def onOpen(self) -> None:
+        """The 101 is out."""
+        device = self._device
+        assert device is not None
+        for name in _HANDSHAKE_ONLY:
+            self.__dict__.pop(name, None)
+        self.factory.gateway.edge.counts.accepted += 1
+        # One count for all sockets instead of twenty attributes in each.
+        self.trafficStats = self.factory.traffic
+        try:
+            self._link = self.factory.gateway.connect(
+                self, device, self._framing, self._host, self._language
+            )
+            self.transport.registerProducer(self, True)
+        except Exception:
+            self._broken(device.device_id)
+
+    # --- from the device -----------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Packets that came whole are taken out here, the rest is Autobahn's."""
+        link = self._link
+        # Not in the middle of a frame or of a message in fragments.
+        if link is not None and not (self.data or self.current_frame or self.inside_message):
+            at = 0
+            while self.state == self.STATE_OPEN and (found := packet_at(data, at)) is not None:
+                packet, at = found
+                try:
+                    link.binary_received(packet)
+                except Exception:
+                    self._broken(link.device.device_id)
+            data = data[at:]
+        if data and not self._deaf:
+            self._dataReceived(data)
+            if (
+                self._link is not None
+                and self._message_tick is None
+                and (self.data or self.current_frame or self.inside_message)
+            ):
+                self._await_message()
+
+    def onMessageEnd(self) -> None:
+        """A message is whole. In place of Autobahn's, which also fires an event."""
+        if self._message_tick is not None:
+            self._forget_message()
+        self._release()
+        pieces, self.message_data = self.message_data, []
+        link = self._link
+        if self.failedByMe or link is None or self.state != self.STATE_OPEN:
+            return
+        payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        try:
+            if self.message_is_binary:
+                link.binary_received(payload)
+            else:
+                link.text_received(payload.decode())
+        except Exception:
+            self._broken(link.device.device_id)
+
+    def onPing(self, payload: bytes) -> None:
+        """Answered, at the rate messages may come, while the device reads."""
+        self._whole()
+        if self._link is not None and self._link.framed(len(payload)):
+            self.sendPong(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        """A sign of life, at the same rate."""
+        self._whole()
+        if self._link is not None:
+            self._link.framed(len(payload))
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """A part of a message. What all devices have sent of theirs has one bound."""
+        super().onMessageFrameData(payload)
+        size = len(payload)
+        self._held += size
+        factory = self.factory
+        factory.held += size
+        if factory.held > factory.most_held and self._held > _SMALL and not self.failedByMe:
+            self.close(closecodes.TRY_AGAIN, "too_busy")
+            self.failedByMe = True
+            self.frame_data, self.message_data = [], []
+            self._release()
+
+    def _release(self) -> None:
+        self.factory.held -= self._held
+        self._held = 0
+
+    def onMessageFrameEnd(self) -> None:
+        """A frame of a message is whole. All but the last one count here, empty ones too;
+        the last one counts as the message."""
+        super().onMessageFrameEnd()
+        if not self.current_frame.fin and self._link is not None:
+            self._link.framed(0)
+
+    def _whole(self) -> None:
+        """A message or a control frame is complete: what follows has its own time."""
+        if self._message_tick is not None and not self.inside_message:
+            self._forget_message()
+
+    def _forget_message(self) -> None:
+        tick, self._message_tick = self._message_tick, None
+        if tick is not None:
+            self.factory.gateway.edge.timeouts.cancel(tick, self._message_late)
+
+    def _await_message(self) -> None:
+        """Something has begun to come and is not complete."""
+        edge = self.factory.gateway.edge
+        due = edge.clock.seconds() + edge.settings.limits.message_timeout
+        self._message_tick = edge.timeouts.at(due, self._message_late)
+
+    def _message_late(self) -> None:
+        self._message_tick = None
+        if self._link is None:
+            return
+        if self._paused:
+            self._await_message()  # it is we who do not read
+        else:
+            self._link.abused("message_time")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The socket is gone, however far it had come."""
+        self.factory.gateway.edge.peers.leave(self.counted_as)
+        super().connectionLost(reason)
+        # Autobahn's Deferreds hold us as their result: a circle for the collector.
+        for told in ("is_open", "is_closed"):
+            vars(self).pop(told, None)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """The socket is gone."""
+        if self._drop_tick is not None:
+            self.factory.gateway.edge.timeouts.cancel(self._drop_tick, self._drop)
+        self._forget_message()
+        self._release()
+        link, self._link = self._link, None
+        if link is not None:
+            link.connection_lost((reason or "")[:_REASON], code or closecodes.NO_CODE)
+            self.factory.gateway.socket_gone()
+
+    def _broken(self, device_id: str) -> None:
+        """Our fault: Autobahn would swallow it or take the connection down unheard."""
+        self._note.failure("device {device}: the link failed", device=device_id)
+        self.close(closecodes.INTERNAL, "internal")
+
+    # --- IDeviceTransport ------------------------------------------------------------------
+
+    def send_text(self, text: str) -> None:
+        if self.state == self.STATE_OPEN:
+            write_now(self.transport, _frame(_TEXT, text.encode()))
+
+    def send_binary(self, data: bytes) -> None:
+        if self.state == self.STATE_OPEN:
+            write_now(self.transport, _frame(_BINARY, data))
+
+    def ping(self) -> None:
+        if self.state == self.STATE_OPEN:
+            self.transport.write(b"\x89\x00")
+
+    def close(self, code: int, reason: str) -> None:
+        if self.state == self.STATE_OPEN:
+            # Cut between characters: what is not UTF-8 is no reason.
+            clipped = reason.encode()[:_REASON].decode("utf-8", "ignore").encode()
+            self.sendCloseFrame(code=code, reasonUtf8=clipped)
+
+    def pause(self) -> None:
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._message_tick is not None:
+            # What was being sent had no chance to go on.
+            self._forget_message()
+            self._await_message()
+        self.transport.resumeProducing()
+
+    # --- under Autobahn ----------------------------------------------------------------------
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Straight to the transport."""
+        self.transport.write(data)
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        """Every closing comes by here, Autobahn's own (too big: 1009) included.
+
+        Devices do not echo a Close frame, so TCP is dropped soon after (§1.1).
+        """
+        was_open = self.state == self.STATE_OPEN
+        super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
+        if was_open and not isReply:
+            edge = self.factory.gateway.edge
+            due = edge.clock.seconds() + edge.settings.link.close_timeout
+            self._drop_tick = edge.timeouts.at(due, self._drop)
+            if code in _BROKEN or (reasonUtf8 or b"").endswith(b"_limit"):
+                self._deaf, self.data = True, b""
+            # Reading goes on for the echo, even if the AI had enough.
+            self.transport.resumeProducing()
+            if self._link is not None:
+                reason = (reasonUtf8 or b"").decode("utf-8", "replace")
+                self._link.connection_lost(reason, code or closecodes.NO_CODE)
+
+    def _drop(self) -> None:
+        if self.state != self.STATE_CLOSED:
+            self.transport.abortConnection()
+
+    # --- IPushProducer: told by the transport how full its write buffer is ----------------------
+
+    def pauseProducing(self) -> None:
+        if self._link is not None:
+            self._link.congested()
+
+    def resumeProducing(self) -> None:
+        if self._link is not None:
+            self._link.uncongested()
+
+    def stopProducing(self) -> None:
+        """connectionLost says the same."""
+
+
+class DeviceFactory(WebSocketServerFactory):
+    """Makes a :class:`DeviceProtocol` for each upgrade request.
+
+    :ivar held: bytes of messages that are still coming; at most about ``most_held``.
+    """
+
+    protocol = DeviceProtocol  # type: ignore[assignment]
+    noisy = False
+
+    def __init__(self, gateway: Gateway) -> None:
+        # No Server header: devices need none, and it would tell our version.
+        super().__init__(server="", reactor=gateway.edge.clock)
+        self.gateway = gateway
+        self.traffic = TrafficStats()
+        settings = gateway.edge.settings
+        size = settings.limits.max_message_bytes
+        self.setProtocolOptions(
+            maxFramePayloadSize=size, maxMessagePayloadSize=size, allowNullOrigin=True
+        )
+        self.held = 0
+        self.most_held = settings.gateway.max_partial_bytes
+        self.origins = Origins(settings.gateway.origins)
+        self._paths = frozenset(path.rstrip("/") for path in settings.gateway.paths)
+
+    def serves(self, path: str) -> bool:
+        """Whether devices connect to this path, with or without a slash at the end."""
+        return path.rstrip("/") in self._paths

@@ -1,0 +1,82 @@
+"""Every seam of the program, re-exported by subject.
+
+One-shot operations return a ``Deferred``; streams are async generators, closed with
+``contextlib.aclosing``; everything runs on the reactor's thread. The two ``tap`` modules say
+which implementation stands behind each seam.
+"""
+
+from __future__ import annotations
+
+from xiaozhi.interfaces.bridge import IBridge, ISessionAcceptor, ISessionEvents, ISessionLink
+from xiaozhi.interfaces.device import (
+    IAuthenticator,
+    IDeviceInbox,
+    IDeviceTokens,
+    IDeviceTransport,
+    IInboxReader,
+    IPresence,
+)
+from xiaozhi.interfaces.memory import IMemory
+from xiaozhi.interfaces.providers import (
+    IAdaptive,
+    ILanguageModel,
+    IOfModel,
+    IPreparable,
+    IProvider,
+    IProviderMaker,
+    IRecognition,
+    IRecognizer,
+    ISynthesizer,
+    ITurnDetector,
+    IVisionModel,
+    IVoiceActivity,
+    IVoiceActivityDetector,
+    ProviderRuntime,
+)
+from xiaozhi.interfaces.stores import (
+    IDeviceRegistry,
+    IDialogueStore,
+    IFileStore,
+    IFileWriter,
+    ISessionStore,
+    ISpool,
+)
+from xiaozhi.interfaces.tools import ITool
+from xiaozhi.interfaces.work import Offload, TimedOffload
+
+__all__ = [
+    "IAdaptive",
+    "IAuthenticator",
+    "IBridge",
+    "IDeviceInbox",
+    "IDeviceRegistry",
+    "IDeviceTokens",
+    "IDeviceTransport",
+    "IDialogueStore",
+    "IFileStore",
+    "IFileWriter",
+    "IInboxReader",
+    "ILanguageModel",
+    "IMemory",
+    "IOfModel",
+    "IPreparable",
+    "IPresence",
+    "IProvider",
+    "IProviderMaker",
+    "IRecognition",
+    "IRecognizer",
+    "ISessionAcceptor",
+    "ISessionEvents",
+    "ISessionLink",
+    "ISessionStore",
+    "ISpool",
+    "ISynthesizer",
+    "ITool",
+    "ITurnDetector",
+    "IVisionModel",
+    "IVoiceActivity",
+    "IVoiceActivityDetector",
+    "Offload",
+    "ProviderRuntime",
+    "TimedOffload",
+]

@@ -1,0 +1,28 @@
+"""Seam to threads: work that would block the reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs a function that takes more than a millisecond away from the reactor.
+
+    In production a thread pool; in tests the calling thread.
+    """
+
+    def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]: ...
+
+
+class TimedOffload(Protocol):
+    """An :class:`Offload` that is told in how many ``seconds`` the result is wanted: what
+    is wanted first has its turn first."""
+
+    def __call__(
+        self, seconds: float, function: Callable[..., T], /, *args: Any
+    ) -> Deferred[T]: ...

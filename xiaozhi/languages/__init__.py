@@ -1,0 +1,1 @@
+"""Human languages: texts by language, writing systems, grapheme clusters. Pure."""

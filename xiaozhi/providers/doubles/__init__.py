@@ -1,0 +1,1 @@
+"""Doubles: scripted providers for tests and dialogues."""

@@ -1,0 +1,1 @@
+"""The provider kit: what adapters of any vendor share."""

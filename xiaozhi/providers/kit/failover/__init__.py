@@ -1,0 +1,1 @@
+"""Failover groups over several providers, each behind a circuit breaker."""

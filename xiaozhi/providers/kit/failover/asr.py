@@ -1,0 +1,112 @@
+"""Several recognisers that are one: the sound is kept until somebody has understood it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from zope.interface import implementer
+
+from xiaozhi.base.values import Transcript
+from xiaozhi.interfaces import IRecognition, IRecognizer
+from xiaozhi.providers.kit.failover.group import Candidate, FailoverGroup
+from xiaozhi.providers.kit.failover.kinds import Failover
+from xiaozhi.providers.kit.transcripts import cleaned, words
+
+_BYTES_PER_SECOND = 2 * 16000
+
+
+@implementer(IRecognizer)
+class FailoverRecognizer(Failover):
+    """The preferred one hears while the person speaks; if it then fails, the next one is
+    given what was said. What recognisers write besides the words is taken out."""
+
+    def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
+        """See :class:`~xiaozhi.interfaces.IRecognizer`."""
+        return _Recognition(self.ring, interim)
+
+
+def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
+    """Hand on interim results without tags, and none that have no words."""
+
+    def heard(text: str) -> None:
+        if said := words(text):
+            interim(said)
+
+    return heard
+
+
+@implementer(IRecognition)
+class _Recognition:
+    def __init__(self, ring: FailoverGroup, interim: Callable[[str], None] | None) -> None:
+        self._ring = ring
+        # Bound: `failover.keep` seconds; with nobody else to ask, nothing.
+        self._room = int(ring.settings.keep) * _BYTES_PER_SECOND
+        if len(ring.candidates) == 1:
+            self._room = 0
+        self._kept: list[bytes] = []
+        self._running: IRecognition | None = None
+        self._broken: Exception | None = None
+        self._result: Deferred[Transcript] | None = None
+        self._cancelled = False
+        self._candidate = ring.order()[0][0]
+        if interim is not None:
+            interim = _words_of(interim)
+        try:
+            self._running = self._candidate.provider.recognition(interim)
+        except Exception as error:
+            self._broken = error
+
+    def feed(self, pcm: bytes) -> None:
+        if self._cancelled or self._result is not None:
+            return
+        if self._room >= len(pcm):
+            self._room -= len(pcm)
+            self._kept.append(pcm)
+        else:
+            # No gap: of a long utterance the beginning is kept.
+            self._room = 0
+        if self._running is None or self._broken is not None:
+            return
+        try:
+            self._running.feed(pcm)
+        except Exception as error:
+            # Told when it is asked for the text.
+            self._broken = error
+
+    def finish(self) -> Deferred[Transcript]:
+        if self._cancelled:
+            return fail(CancelledError())
+        self._result = Deferred.fromCoroutine(self._understood())
+        return self._result
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._kept.clear()
+        if self._result is not None:
+            self._result.cancel()
+        elif self._running is not None:
+            self._running.cancel()
+
+    async def _understood(self) -> Transcript:
+        try:
+            return cleaned(await self._ring.answered(self._ask))
+        finally:
+            self._kept.clear()
+            if self._running is not None:
+                self._running.cancel()
+
+    def _ask(self, candidate: Candidate) -> Deferred[Transcript]:
+        if candidate is not self._candidate:
+            # Of the former nothing more is wanted.
+            if self._running is not None:
+                self._running.cancel()
+            self._running, self._broken = None, None
+            self._candidate = candidate
+            self._running = candidate.provider.recognition()
+            for pcm in self._kept:
+                self._running.feed(pcm)
+        if self._broken is not None:
+            raise self._broken
+        assert self._running is not None
+        return self._running.finish()

@@ -1,0 +1,94 @@
+"""Several providers that are one: language models, synthesisers, vision models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.values import Delta, Picture, SoundFormat, ToolSpec, Utterance
+from xiaozhi.interfaces import ILanguageModel, IPreparable, ISynthesizer, IVisionModel
+from xiaozhi.providers.kit.failover.group import FailoverGroup
+
+Sound = bytes | SoundFormat
+
+
+@implementer(IPreparable)
+class Failover:
+    """What they have in common."""
+
+    def __init__(self, ring: FailoverGroup) -> None:
+        self.ring = ring
+
+    def prepare(self) -> None:
+        """See :class:`~xiaozhi.interfaces.IPreparable`."""
+        self.ring.prepare()
+
+    def close(self) -> Deferred[None]:
+        """See :class:`~xiaozhi.interfaces.IProvider`."""
+        return self.ring.close()
+
+
+@implementer(ILanguageModel)
+class FailoverModel(Failover):
+    """Until the first delta of a reply the next model may take over."""
+
+    async def reply(
+        self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
+    ) -> AsyncGenerator[Delta, None]:
+        """See :class:`~xiaozhi.interfaces.ILanguageModel`."""
+        replies = self.ring.streamed(lambda each: each.provider.reply(dialogue, tools))
+        async with aclosing(replies) as stream:
+            async for _, delta in stream:
+                yield delta
+
+
+@implementer(ISynthesizer)
+class FailoverSynthesizer(Failover):
+    """Until the first sound of a sentence the next synthesiser may take over.
+
+    :ivar sound: of the preferred one.
+    """
+
+    def __init__(self, ring: FailoverGroup) -> None:
+        super().__init__(ring)
+        self.sound: SoundFormat = ring.candidates[0].provider.sound
+
+    async def synthesize(self, text: str, language: str) -> AsyncGenerator[Sound, None]:
+        """See :class:`~xiaozhi.interfaces.ISynthesizer`."""
+        spoken = self.ring.streamed(
+            lambda each: _heard(text, each.provider.synthesize(text, language))
+        )
+        first = True
+        async with aclosing(spoken) as stream:
+            async for candidate, piece in stream:
+                if first and candidate.provider.sound != self.sound:
+                    yield candidate.provider.sound
+                first = False
+                yield piece
+
+
+async def _heard(text: str, sound: AsyncGenerator[Sound, None]) -> AsyncGenerator[Sound, None]:
+    """:raises ProviderError: there is none, and the text has words."""
+    silent = any(char.isalnum() for char in text)
+    async with aclosing(sound) as pieces:
+        async for piece in pieces:
+            if piece:
+                silent = False
+                yield piece
+    if silent:
+        raise ProviderError("no_sound", "no sound for a sentence", retryable=True)
+
+
+@implementer(IVisionModel)
+class FailoverVision(Failover):
+    """If one sees nothing, the next one looks."""
+
+    def describe(self, picture: Picture, question: str) -> Deferred[str]:
+        """See :class:`~xiaozhi.interfaces.IVisionModel`."""
+        return Deferred.fromCoroutine(
+            self.ring.answered(lambda each: each.provider.describe(picture, question))
+        )

@@ -1,0 +1,1 @@
+"""Child processes for work that blocks or may crash."""

@@ -1,0 +1,191 @@
+"""One request to a child process and its answer."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from xiaozhi.base.errors import ProviderError
+from xiaozhi.providers.kit.process.worker_child import DATA, DONE, END, OPEN, pack
+
+#: Bytes of one request's replies that may wait to be taken; more fails it.
+MAX_WAITING_REPLY = 16 << 20
+
+
+class RequestOwner(Protocol):
+    """Who has the child."""
+
+    reactor: Any
+
+    def write(self, frame: bytes) -> None:
+        """To the child, if there is one."""
+
+    def forget(self, request: WorkRequest, *, tell: bool) -> None:
+        """A request has ended here; ``tell`` the child if it does not know."""
+
+    def hung(self, request: WorkRequest) -> None:
+        """A request got no answer in time."""
+
+
+class WorkRequest:
+    """One request to a child. Made by ``Worker.request``.
+
+    Read the answer either with :meth:`result` or with :meth:`pieces`. With ``told``,
+    its pieces go there as they come.
+    """
+
+    def __init__(
+        self,
+        worker: RequestOwner,
+        request_id: int,
+        payload: bytes,
+        timeout: float,
+        told: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.request_id = request_id
+        self._worker = worker
+        self._timeout = timeout
+        self._told = told
+        self._frames: list[bytes] | None = [pack(request_id, OPEN, payload)]
+        self._pieces: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._outcome: bytes | Failure | None = None
+        self._waiter: Deferred[None] | None = None
+        self._timer: Any = None
+        self.ended = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether its outcome is known."""
+        return self._outcome is not None
+
+    def send(self, data: bytes) -> None:
+        """More of the request. After its end or failure this does nothing."""
+        if not self.ended:
+            self._write(pack(self.request_id, DATA, data))
+
+    def end(self) -> None:
+        """The request is complete; from now on its timeout runs, anew with each piece."""
+        if self.ended:
+            return
+        self._write(pack(self.request_id, END))
+        self.ended = True
+        if not self.finished:
+            self._timer = self._worker.reactor.callLater(self._timeout, self._timed_out)
+
+    def cancel(self) -> None:
+        """Nobody wants the answer; reading it gives ``CancelledError``. Idempotent."""
+        if self.finished:
+            return
+        self._worker.forget(self, tell=True)
+        self._settle(Failure(CancelledError()))
+
+    def result(self) -> Deferred[bytes]:
+        """The last word of the answer. Cancelling it is :meth:`cancel`.
+
+        :raises ProviderError: through the Deferred.
+        """
+
+        async def last_word() -> bytes:
+            while self._outcome is None:
+                await self._wait()
+            if isinstance(self._outcome, Failure):
+                self._outcome.raiseException()
+            assert isinstance(self._outcome, bytes)
+            return self._outcome
+
+        return Deferred.fromCoroutine(last_word())
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The answer as it comes. Closing the generator cancels the request.
+
+        :raises ProviderError: while iterating.
+        """
+        try:
+            while True:
+                while self._pieces:
+                    piece = self._pieces.popleft()
+                    self._waiting_bytes -= len(piece)
+                    yield piece
+                if isinstance(self._outcome, Failure):
+                    self._outcome.raiseException()
+                if self._outcome is not None:
+                    return
+                await self._wait()
+        finally:
+            self.cancel()
+
+    # --- for the worker
+
+    def take_frames(self) -> list[bytes]:
+        """What was written before the child could take it; later frames go straight."""
+        frames, self._frames = self._frames or [], None
+        return frames
+
+    def received(self, kind: int, payload: bytes) -> None:
+        """A frame came from the child."""
+        if self.finished:
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(self._timeout)
+        if kind == DATA and self._told is not None:
+            self._told(payload)
+            return
+        if kind == DATA:
+            self._pieces.append(payload)
+            self._waiting_bytes += len(payload)
+            if self._waiting_bytes > MAX_WAITING_REPLY:
+                self._worker.forget(self, tell=True)
+                self.fail(ProviderError("too_long", "the answer is too long", retryable=False))
+            else:
+                self._wake()
+            return
+        self._worker.forget(self, tell=False)
+        if kind == DONE:
+            self._settle(payload)
+        else:
+            self.fail(_error_from(payload))
+
+    def fail(self, error: ProviderError) -> None:
+        """End it with an error, if it has not ended."""
+        if not self.finished:
+            self._settle(Failure(error))
+
+    def _settle(self, outcome: bytes | Failure) -> None:
+        self._outcome = outcome
+        self._frames = None if self._frames is None else []
+        self.ended = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._wake()
+
+    def _write(self, frame: bytes) -> None:
+        if self.finished:
+            return
+        if self._frames is not None:
+            self._frames.append(frame)
+        else:
+            self._worker.write(frame)
+
+    def _timed_out(self) -> None:
+        self._worker.hung(self)
+        self.fail(ProviderError("timeout", f"no answer within {self._timeout:g} s", retryable=True))
+
+    def _wait(self) -> Deferred[None]:
+        self._waiter = Deferred(lambda _: self.cancel())
+        return self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.called:
+            waiter.callback(None)
+
+
+def _error_from(payload: bytes) -> ProviderError:
+    body = json.loads(payload)
+    return ProviderError(body["code"], body["message"], retryable=body["retryable"])

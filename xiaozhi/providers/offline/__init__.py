@@ -1,0 +1,1 @@
+"""Providers that need no key and no internet service."""

@@ -1,0 +1,5 @@
+"""The offline language model: phrase books instead of a network."""
+
+from xiaozhi.providers.offline.intents.model import IntentModel, IntentSettings
+
+__all__ = ["IntentModel", "IntentSettings"]

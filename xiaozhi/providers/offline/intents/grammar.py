@@ -1,0 +1,49 @@
+"""The phrase book as a grammar for a recogniser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from xiaozhi.base.errors import ConfigError
+from xiaozhi.providers.offline.intents.book import spoken_phrases
+from xiaozhi.providers.offline.intents.numerals import JSGF_RULES
+from xiaozhi.providers.offline.intents.phrases import jsgf_body
+
+# What people say for what the book spells out.
+_CONTRACTED = re.compile(r"\b(what|how) is\b")
+
+
+def jsgf(language: str) -> str:
+    """A JSGF grammar of everything the book understands, in spoken lower-case words.
+
+    The public rule is ``<utterance>``; numbers go from 0 to 100.
+
+    :param language: BCP 47; only English has an acoustic model to go with it.
+    :raises ConfigError: there is no recogniser's model for the language.
+    """
+    if language.lower().split("-")[0] != "en":
+        raise ConfigError(
+            f"no offline recognition for language {language!r}: there is a model for 'en' only"
+        )
+    phrases = spoken_phrases("en")
+    lines = ["#JSGF V1.0;", "grammar xiaozhi;", ""]
+    # Of the courtesies only this: each more costs accuracy for everything else.
+    lines.append("public <utterance> = [ please ] <intent> [ please ];")
+    lines.append(_rule("intent", (f"<{name}>" for name, _ in phrases)))
+    lines.extend(_rule(name, map(jsgf_body, alternatives)) for name, alternatives in phrases)
+    lines.extend(f"<{name}> = {body};" for name, body in JSGF_RULES.items())
+    return _CONTRACTED.sub(r"( \1 is | \1's )", "\n".join(lines)) + "\n"
+
+
+def words(language: str) -> frozenset[str]:
+    """Every word of :func:`jsgf`, for cutting a pronunciation dictionary down.
+
+    :raises ConfigError: as :func:`jsgf`.
+    """
+    rules = jsgf(language).split("\n\n", 1)[1].replace("public ", "")
+    return frozenset(re.findall(r"[a-z']+", re.sub(r"<\w+>", " ", rules)))
+
+
+def _rule(name: str, alternatives: Iterable[str]) -> str:
+    return f"<{name}> = {' | '.join(alternatives)};"

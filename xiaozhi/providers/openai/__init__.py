@@ -1,0 +1,1 @@
+"""Providers for any vendor that speaks the OpenAI HTTP dialect."""

@@ -1,0 +1,1 @@
+"""The process: services, configuration, clocks, threads, logs, garbage collection."""

@@ -1,0 +1,336 @@
+"""A device's dialogue: what the model is told, and what is kept of an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.agents.settings import DialogueSettings, SessionSettings
+from xiaozhi.ai.memory.dialogue import Dialogue
+from xiaozhi.ai.memory.history import History
+from xiaozhi.ai.memory.pending import Cut, PendingAnswer, joined
+from xiaozhi.ai.speech.playback import PlaybackMap, Played, beginning
+from xiaozhi.base.values import Role, Utterance
+from xiaozhi.languages.scripts import is_word_border
+from xiaozhi.test.ai.test_ai_history import CALL, HistoryCase
+from xiaozhi.testing.parts import talk
+
+QUESTION = Utterance(Role.USER, "what time is it")
+
+
+class DialogueCase(HistoryCase):
+    turn = 0
+
+    def dialogue(self, history: History, **settings: Any) -> Dialogue:
+        session = SessionSettings(dialogue=DialogueSettings(**settings))
+        return talk(history, self.clock, self.seconds, session)
+
+    def recall(self, dialogue: Dialogue) -> None:
+        self.successResultOf(Deferred.fromCoroutine(dialogue.recall()))
+
+    def told(self, dialogue: Dialogue) -> list[str]:
+        return [entry.text for entry in dialogue.entries()[1:]]
+
+    def ask(self, dialogue: Dialogue, words: str, language: str = "en") -> PendingAnswer:
+        self.turn += 1
+        return dialogue.asked(words, self.turn, language)
+
+    def exchange(self, dialogue: Dialogue, words: str, *answers: str) -> None:
+        """A question that was answered."""
+        draft = self.ask(dialogue, words)
+        for answer in answers:
+            draft.said(answer)
+        dialogue.answered(draft)
+
+
+class DialogueTests(DialogueCase):
+    def test_goes_on_where_another_ended(self) -> None:
+        history = self.history()
+        before = self.dialogue(history)
+        draft = self.ask(before, "light on")
+        draft.said("", (CALL,))
+        draft.tool_said(CALL, "on")
+        draft.said("It is on.")
+        running = before.entries()
+        before.answered(draft)
+        self.assertEqual(before.entries(), running)
+        after = self.dialogue(history)
+        self.recall(after)
+        self.ask(after, "and off")
+        self.assertEqual(after.entries()[1:-1], before.entries()[1:])
+        self.assertEqual(self.told(after)[-1], "and off")
+
+    def test_what_comes_late_goes_in_front(self) -> None:
+        load: Deferred[None] = Deferred()
+        history = self.history()
+        self.heard(history, "before")
+        self.store.loads = [load]
+        dialogue = self.dialogue(history)
+        recalling = Deferred.fromCoroutine(dialogue.recall())
+        self.exchange(dialogue, "now", "yes")
+        self.ask(dialogue, "and now")
+        self.assertEqual(self.told(dialogue), ["now", "yes", "and now"])
+        self.assertFalse(dialogue.recalled.is_open)
+        load.callback(None)
+        self.successResultOf(recalling)
+        self.assertEqual(self.told(dialogue), ["before", "now", "yes", "and now"])
+        self.assertTrue(dialogue.recalled.is_open)
+
+    def test_a_question_asked_again_after_a_cut_turn_is_one(self) -> None:
+        history = self.history()
+        self.heard(history, "what time is it")
+        early, late = self.dialogue(history), self.dialogue(history)
+        draft = self.ask(early, "what time is it")
+        self.recall(early)
+        self.recall(late)
+        other = self.ask(late, "what time is it")
+        for dialogue, asked in ((early, draft), (late, other)):
+            self.assertEqual(self.told(dialogue), ["what time is it"])
+            asked.said("Noon.")
+            dialogue.answered(asked)
+            self.ask(dialogue, "what time is it")
+            self.assertEqual(len(self.told(dialogue)), 3, "after an answer it is a new one")
+
+    def test_killed_in_the_middle_of_an_answer(self) -> None:
+        """The question is known at once, the answer is lost."""
+        history = self.history()
+        before = self.dialogue(history)
+        draft = self.ask(before, "what time is it")
+        draft.said("Let me look.", (CALL,))
+        after = self.dialogue(history)
+        self.recall(after)
+        self.ask(after, "what time is it")
+        self.assertEqual(after.entries()[1:], [QUESTION])
+        self.assertEqual(self.kept(), ["what time is it"])
+
+    def test_killed_between_a_call_and_its_result(self) -> None:
+        history = self.history()
+        for said in (QUESTION, Utterance(Role.ASSISTANT, "Let me look.", (CALL,))):
+            history.note("d", said)
+        after = self.dialogue(history)
+        self.recall(after)
+        self.assertEqual(after.entries()[1:], [QUESTION, Utterance(Role.ASSISTANT, "Let me look.")])
+
+    def test_nothing_said_is_no_entry(self) -> None:
+        dialogue = self.dialogue(self.history())
+        self.exchange(dialogue, "hello", "")
+        self.assertEqual(self.told(dialogue), ["hello"])
+
+    def test_the_prompt_is_in_the_language_that_was_spoken(self) -> None:
+        dialogue = self.dialogue(self.history(), prompt="{language} {weekday}", language="zh")
+        self.assertEqual(dialogue.entries()[0].text, "中文 星期一")
+        self.ask(dialogue, "hello", "en")
+        self.assertEqual(dialogue.entries()[0].text, "English Monday")
+
+
+class HeardTests(DialogueCase):
+    """An answer that was interrupted."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.talk = self.dialogue(self.history())
+        self.script = PlaybackMap()
+
+    def speak(self, draft: PendingAnswer, *sentences: str, ms: int = 1000) -> None:
+        for sentence in sentences:
+            draft.spoke(sentence)
+            self.script.begins(sentence, answer=True)
+            self.script.sent(ms)
+            self.script.ended()
+        draft.said("**" + " ".join(sentences) + "** 😊")
+
+    def cut(self, draft: PendingAnswer, ms: float, otherwise: str = "[unheard]") -> None:
+        self.talk.cut(draft, Cut(self.script, ms, otherwise))
+
+    def test_cut_at_what_the_edge_says_was_played(self) -> None:
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.", "The sun is high up.", "Birds sing.")
+        self.cut(draft, 3000)
+        self.assertEqual(self.kept(), ["tell me"])
+        self.talk.played(1, 1500)
+        heard = "It is noon. The sun … [interrupted]"
+        self.assertEqual(self.told(self.talk), ["tell me", heard])
+        self.assertEqual(self.kept(), ["tell me", heard])
+        self.talk.played(1, 2500)
+        self.assertEqual(self.told(self.talk), ["tell me", heard])
+
+    def test_the_edge_may_say_so_first(self) -> None:
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.", "Good.")
+        self.talk.played(1, 1000)
+        self.cut(draft, 0)
+        self.assertEqual(self.told(self.talk)[-1], "It is noon. … [interrupted]")
+
+    def test_without_a_word_from_the_edge_our_clock_tells(self) -> None:
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.", "Good.")
+        self.cut(draft, 1000)
+        self.clock.advance(0.29)
+        self.assertEqual(self.kept(), ["tell me"])
+        self.clock.advance(0.02)
+        self.assertEqual(self.kept(), ["tell me", "It is noon. … [interrupted]"])
+
+    def test_the_next_question_is_noted_behind_it(self) -> None:
+        first = self.ask(self.talk, "tell me")
+        self.speak(first, "It is noon.")
+        self.cut(first, 0)
+        second = self.ask(self.talk, "stop")
+        self.assertEqual(self.kept(), ["tell me"])
+        self.assertFalse(self.talk.settled.is_open)
+        self.talk.played(1, 700)
+        self.assertTrue(self.talk.settled.is_open)
+        self.assertEqual(self.kept(), ["tell me", "It is … [interrupted]", "stop"])
+        second.said("All right.")
+        self.talk.answered(second)
+        self.assertEqual(self.kept()[-1], "All right.")
+        self.assertEqual(self.told(self.talk), self.kept())
+
+    def test_nothing_heard(self) -> None:
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.")
+        self.cut(draft, 0)
+        self.talk.played(1, 0)
+        self.assertEqual(self.told(self.talk), ["tell me", "[unheard]"])
+
+    def test_all_of_it_heard(self) -> None:
+        """Cut in the silence behind it."""
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.")
+        self.cut(draft, 1000)
+        self.talk.played(1, 1000)
+        self.assertEqual(self.told(self.talk)[-1], "**It is noon.** 😊")
+
+    def test_what_was_done_stays_done(self) -> None:
+        """Calls keep their results, whatever was heard of the words around them."""
+        for ms, expected in (
+            (300, ["Let … [interrupted]", "noon", "[interrupted]"]),
+            (1000, ["**Let me look.** 😊", "noon", "[interrupted]"]),
+            (1500, ["**Let me look.** 😊", "noon", "It is … [interrupted]"]),
+            (2000, ["**Let me look.** 😊", "noon", "**It is noon.** 😊"]),
+        ):
+            draft = PendingAnswer(1, QUESTION, "en")
+            self.script = PlaybackMap()
+            self.speak(draft, "Let me look.")
+            draft._lines[-1] = type(draft._lines[-1])(
+                Utterance(Role.ASSISTANT, "**Let me look.** 😊", (CALL,)), ("Let me look.",)
+            )
+            draft.tool_said(CALL, "noon")
+            self.speak(draft, "It is noon.")
+            draft.settle(self.script.heard(ms), "[unheard]")
+            self.assertEqual([each.text for each in draft.answer], expected, ms)
+            self.assertEqual(draft.answer[0].calls, (CALL,))
+
+    def test_what_the_server_says_by_itself_is_no_part_of_it(self) -> None:
+        self.script.begins("One moment, let me look.", answer=False)
+        self.script.sent(1000)
+        self.script.ended()
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.")
+        self.cut(draft, 0)
+        self.talk.played(1, 1700)
+        self.assertEqual(self.told(self.talk)[-1], "It is … [interrupted]")
+
+    def test_a_question_without_an_answer_stays_open_at_the_end(self) -> None:
+        """It is asked again where the session goes on."""
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.")
+        self.cut(draft, 0)
+        self.talk.close()
+        self.assertEqual(self.kept(), ["tell me"])
+
+    def test_the_end_does_not_wait_for_the_edge(self) -> None:
+        draft = self.ask(self.talk, "tell me")
+        self.speak(draft, "It is noon.")
+        self.cut(draft, 700)
+        self.talk.close()
+        self.assertEqual(self.kept(), ["tell me", "It is … [interrupted]"])
+
+    def test_in_the_language_of_the_answer(self) -> None:
+        draft = self.ask(self.talk, "几点了", "zh")
+        self.speak(draft, "现在是中午十二点。")
+        self.cut(draft, 0)
+        self.talk.played(1, 500)
+        self.assertEqual(self.told(self.talk)[-1], "现在是中 … [被打断]")
+
+
+class ScriptTests(SynchronousTestCase):
+    def test_a_sentence_whose_end_has_not_come(self) -> None:
+        """How long it will be is not known: rather too little is taken for heard."""
+        script = PlaybackMap()
+        script.begins("one two three four five six seven eight", answer=True)
+        script.sent(200)
+        self.assertEqual(script.heard(200), Played(0, "one"))
+        self.assertEqual(script.heard(0), Played(0, ""))
+
+    def test_a_sentence_that_broke_off(self) -> None:
+        """The apology behind it is none of its sound."""
+        for sent, heard in ((0, ""), (200, "one")):
+            script = PlaybackMap()
+            script.begins("one two three four five six seven eight", answer=True)
+            script.sent(sent)
+            script.begins("I am sorry.", answer=False)
+            script.sent(3000)
+            script.ended()
+            self.assertEqual(script.heard(sent + 3000), Played(0, heard))
+
+    @given(
+        st.lists(
+            st.tuples(st.text(min_size=1), st.integers(0, 3000), st.booleans(), st.booleans()),
+            max_size=5,
+        ),
+        st.integers(-10, 20_000),
+    )
+    def test_never_more_than_was_played(
+        self, sentences: list[tuple[str, int, bool, bool]], played: int
+    ) -> None:
+        script = PlaybackMap()
+        spans = []
+        for words, ms, answer, ended in sentences:
+            start = script.sent_ms
+            script.begins(words, answer=answer)
+            script.sent(ms)
+            if ended:
+                script.ended()
+            if answer:
+                spans.append((words, start, start + ms))
+        heard = script.heard(played)
+        self.assertTrue(all(played >= end for _, _, end in spans[: heard.whole]))
+        if heard.part:
+            words, start, end = spans[heard.whole]
+            self.assertTrue(words.startswith(heard.part))
+            self.assertLessEqual(len(heard.part) * (end - start), len(words) * (played - start))
+
+    @given(st.text(), st.floats(0, 1))
+    def test_cut_where_a_word_ends(self, words: str, share: float) -> None:
+        heard = beginning(words, share)
+        self.assertTrue(words.startswith(heard))
+        self.assertTrue(is_word_border(words, len(heard)))
+        self.assertLessEqual(len(heard), len(words) * share)
+
+    @given(
+        st.lists(st.lists(st.text("ab "), min_size=1, max_size=3), max_size=3),
+        st.integers(0, 9),
+        st.text("ab", max_size=2),
+    )
+    def test_heard_words_are_a_prefix_of_what_was_said(
+        self, replies: list[list[str]], whole: int, part: str
+    ) -> None:
+        every = [sentence for reply in replies for sentence in reply]
+        if whole < len(every) and not every[whole].startswith(part):
+            part = ""
+        draft = PendingAnswer(1, QUESTION, "en")
+        for reply in replies:
+            for sentence in reply:
+                draft.spoke(sentence)
+            draft.said(joined(reply) or "-")
+        draft.settle(Played(min(whole, len(every)), part if whole < len(every) else ""))
+        shown = " ".join(each.text for each in draft.answer)
+        words = [w for w in shown.replace("… [interrupted]", "").split() if w != "[interrupted]"]
+        said = " ".join(joined(reply) or "-" for reply in replies).split()
+        for word, other in zip(words, said, strict=False):
+            self.assertTrue(other.startswith(word), (words, said))
+        self.assertLessEqual(len(words), len(said))

@@ -1,0 +1,126 @@
+"""Sessions' messages, a little at a time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.ai.session.scheduler import SLICE, Scheduler, SessionInbox
+from xiaozhi.base import trace
+from xiaozhi.wire.messages import Abort, Audio, Uplink
+
+
+def sound(number: int) -> Audio:
+    return Audio(bytes([number]), 0)
+
+
+class Turns(Clock):
+    """A clock whose every ``advance(0)`` is one turn of a reactor: what is called for in
+    it comes in the next."""
+
+    def advance(self, amount: float) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
+class DeskTests(SynchronousTestCase):
+    """Work is measured by a clock that only work moves."""
+
+    cost = SLICE / 4 + 1e-9
+
+    def setUp(self) -> None:
+        self.clock = Turns()
+        self.worked = 0.0
+        self.done: list[tuple[str, int]] = []
+        self.desk = Scheduler(self.clock, lambda: self.worked)
+
+    def tray(self, name: str) -> SessionInbox:
+        def handle(message: Uplink, request: trace.TracedMessage | None) -> None:
+            self.worked += self.cost
+            self.done.append((name, message.payload[0] if isinstance(message, Audio) else -1))
+
+        return self.desk.tray(handle)
+
+    def turn(self) -> int:
+        """One turn of the reactor. :return: how much was done in it."""
+        before = len(self.done)
+        self.clock.advance(0)
+        return len(self.done) - before
+
+    def test_at_once_where_there_is_time(self) -> None:
+        tray = self.tray("a")
+        tray.put(sound(1))
+        self.assertEqual(self.done, [("a", 1)])
+
+    def test_a_batch_is_cut_into_slices(self) -> None:
+        tray = self.tray("a")
+        for number in range(16):
+            tray.put(sound(number))
+        self.assertEqual(len(self.done), 4)
+        self.assertEqual([self.turn() for _ in range(4)], [4, 4, 4, 0])
+        self.assertEqual([number for _, number in self.done], list(range(16)))
+        self.turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_in_turns(self) -> None:
+        """Who sends much does not hold up who sends little."""
+        many, one = self.tray("many"), self.tray("one")
+        for number in range(100):
+            many.put(sound(number))
+        one.put(sound(1))
+        self.turn()
+        self.assertIn(("one", 1), self.done)
+
+    def test_words_stay_behind_sound(self) -> None:
+        tray = self.tray("a")
+        for number in range(6):
+            tray.put(sound(number))
+        tray.put(Abort())
+        self.turn()
+        self.assertEqual([number for _, number in self.done], [0, 1, 2, 3, 4, 5, -1])
+
+    def test_words_alone_do_not_wait(self) -> None:
+        many, other = self.tray("many"), self.tray("other")
+        for number in range(100):
+            many.put(sound(number))
+        other.put(Abort())
+        self.assertEqual(self.done[-1], ("other", -1))
+
+    def test_bounded(self) -> None:
+        tray = self.tray("a")
+        for number in range(4 + 300):
+            tray.put(sound(number % 256))
+        self.assertEqual((tray.waiting, tray.dropped), (256, 44))
+        while self.turn():
+            pass
+        # The oldest are missing.
+        self.assertEqual([number for _, number in self.done[:5]], [0, 1, 2, 3, 48])
+
+    def test_session_that_is_over(self) -> None:
+        tray, other = self.tray("a"), self.tray("b")
+        for number in range(10):
+            tray.put(sound(number))
+        other.put(sound(1))
+        tray.clear()
+        self.turn()
+        self.assertEqual(self.done[4:], [("b", 1)])
+
+    @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))
+    def test_order(self, steps: list[tuple[str, bool, bool]]) -> None:
+        """Each session's messages come in their order, whatever the others do."""
+        self.setUp()
+        trays = {name: self.tray(name) for name in "abc"}
+        sent: dict[str, list[int]] = {name: [] for name in "abc"}
+        for number, (name, word, turn) in enumerate(steps):
+            sent[name].append(-1 if word else number % 256)
+            trays[name].put(Abort() if word else sound(number % 256))
+            if turn:
+                self.turn()
+        while self.turn():
+            pass
+        for name, numbers in sent.items():
+            self.assertEqual([number for who, number in self.done if who == name], numbers)

@@ -1,0 +1,54 @@
+"""Phrases that come with the program: each language has them, for the words of today."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.ai.speech.phrases import Phrase, Phrases
+from xiaozhi.ai.speech.shipped import KEYS, Shipped
+from xiaozhi.audio import OpusDecoder, OpusForm, rms
+from xiaozhi.languages.texts import CATALOGUES, text
+from xiaozhi.testing.files import MemoryFiles
+from xiaozhi.testing.parts import within
+from xiaozhi.wire.opus import packet_ms
+
+
+class ShippedTests(SynchronousTestCase):
+    def find(self, words: str, language: str, form: OpusForm) -> tuple[bytes, ...] | None:
+        shipped = Shipped(within)
+        found = Deferred.fromCoroutine(shipped.find(Phrase(words, language, form)))
+        return self.successResultOf(found)
+
+    def test_each_text_in_each_language(self) -> None:
+        """One that is missing or was made for other words: run ``make phrases``."""
+        for language in CATALOGUES:
+            for key in KEYS:
+                for rate, duration in ((24000, 60), (16000, 20), (48000, 40)):
+                    form = OpusForm(rate, duration, 5, 24000, "voip")
+                    packets = self.find(text(key, language), language, form)
+                    assert packets is not None, (key, language)
+                    self.assertEqual({packet_ms(packet) for packet in packets}, {duration})
+                    decoder = OpusDecoder(rate)
+                    pcm = b"".join(decoder.decode(packet) for packet in packets)
+                    seconds = len(pcm) / 2 / rate
+                    self.assertTrue(0.8 < seconds < 7, (key, language, seconds))
+                    self.assertGreater(rms(pcm), 500)
+
+    def test_nothing_else(self) -> None:
+        form = OpusForm(24000, 60, 5, 24000, "voip")
+        self.assertIsNone(self.find("Something else.", "en", form))
+        self.assertIsNone(self.find(text("apology", "en"), "xx", form))
+
+    def test_a_voice_that_has_spoken_before_is_preferred(self) -> None:
+        form = OpusForm(24000, 60, 5, 24000, "voip")
+        phrase = Phrase(text("apology", "en"), "en", form)
+        phrases = Phrases(MemoryFiles(), "voice", "a", Shipped(within).find)
+        shipped = self.successResultOf(Deferred.fromCoroutine(phrases.any(phrase)))
+        assert shipped is not None
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(phrases.find(phrase))), None)
+        for speaker, packet in (("b", b"substitute"), ("a", b"preferred")):
+            kept = phrases.keep(phrase, [packet], speaker)
+            self.successResultOf(Deferred.fromCoroutine(kept))
+            found = self.successResultOf(Deferred.fromCoroutine(phrases.any(phrase)))
+            self.assertEqual(found, (packet,))

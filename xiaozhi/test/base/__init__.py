@@ -1,0 +1,1 @@
+"""Tests of base values and filters."""

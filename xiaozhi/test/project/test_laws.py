@@ -1,0 +1,267 @@
+"""The tree keeps its laws, and each law can tell a breach."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import hypothesis
+from twisted.trial import unittest
+
+from xiaozhi.test import laws
+
+ROOT = Path(laws.__file__).resolve().parents[2]
+# What does not keep a law yet. Only ever remove from here.
+PENDING_ROOMS = {
+    "xiaozhi/im/session/link.py",
+    "xiaozhi/im/session/watchdog.py",
+    "xiaozhi/im/sessionlog/record.py",
+}
+PENDING_LENGTHS = {
+    "xiaozhi/ai/session/session.py",
+    "xiaozhi/ai/tap.py",
+    "xiaozhi/im/tap.py",
+    "xiaozhi/wire/messages.py",
+}
+PENDING_NAMES = {"Asked", "DeviceState", "Providers", "Wires", "WrittenBehind"}
+PYTHON = ("xiaozhi", "tests", "twisted", "benchmarks")
+
+
+@cache
+def files() -> dict[str, str]:
+    """Text files by their path: all that git tracks, and our Python files in any case."""
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    paths = {ROOT / line for line in listing.stdout.splitlines()}
+    paths |= {ROOT / "setup.cfg"}
+    paths |= {path for part in PYTHON for path in (ROOT / part).rglob("*.py")}
+    found = {}
+    for path in sorted(paths):
+        try:
+            found[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            continue  # not text, or deleted and not yet committed
+    return found
+
+
+def sources(*prefixes: str) -> dict[str, str]:
+    """Python files under any of the prefixes, but for generated ones."""
+    return {
+        path: text
+        for path, text in files().items()
+        if path.endswith(".py") and path.startswith(prefixes) and "/_pb/" not in path
+    }
+
+
+Law = Callable[[str, str], Iterator[str]]
+
+
+class TreeTests(unittest.SynchronousTestCase):
+    def assert_kept(self, breaches: Iterator[str]) -> None:
+        found = list(breaches)
+        self.assertEqual(found, [], "\n".join(["", *found]))
+
+    def assert_each_keeps(self, law: Law, *prefixes: str) -> None:
+        tree = sources(*prefixes)
+        self.assertGreater(len(tree), 2)
+        self.assert_kept(breach for path, text in tree.items() for breach in law(path, text))
+
+    def test_imports(self) -> None:
+        self.assert_each_keeps(laws.import_law, "xiaozhi/")
+        self.assert_kept(laws.parts_law(sources("xiaozhi/")))
+
+    def test_rooms(self) -> None:
+        self.assert_kept(
+            breach
+            for path, text in self.own().items()
+            for breach in laws.room_law(path, text)
+            if breach.partition(":")[0] not in PENDING_ROOMS
+        )
+
+    def test_lengths(self) -> None:
+        self.assert_kept(
+            breach
+            for path, text in self.own().items()
+            for breach in laws.length_law(path, text)
+            if path not in PENDING_LENGTHS
+        )
+
+    def test_names_are_distinct(self) -> None:
+        self.assert_kept(
+            breach
+            for breach in laws.homonym_law(self.own())
+            if breach.split()[1].rstrip(":") not in PENDING_NAMES
+        )
+
+    def own(self) -> dict[str, str]:
+        """The program: everything but tests and what they share."""
+        tree = sources("xiaozhi/")
+        return {p: text for p, text in tree.items() if not p.startswith("xiaozhi/test")}
+
+    def test_no_cycles(self) -> None:
+        self.assert_kept(laws.cycle_law(sources("xiaozhi/")))
+
+    def test_every_test_runs(self) -> None:
+        self.assert_each_keeps(laws.async_test_law, "xiaozhi/test", "tests/")
+
+    def test_reactor_is_a_parameter(self) -> None:
+        self.assert_each_keeps(laws.reactor_law, "xiaozhi/")
+
+    def test_properties_have_no_time_limit(self) -> None:
+        self.assertIsNone(hypothesis.settings().deadline)
+
+    def test_nothing_sleeps(self) -> None:
+        self.assert_each_keeps(laws.sleep_law, "xiaozhi/")
+
+    def test_modules_say_what_they_are(self) -> None:
+        tree = {path: text for path, text in sources("xiaozhi/").items() if "/test/" not in path}
+        self.assert_kept(
+            breach for path, text in tree.items() for breach in laws.docstring_law(path, text)
+        )
+
+    def test_no_private_paths(self) -> None:
+        own = ("xiaozhi/test/laws.py", "xiaozhi/test/project/test_laws.py")
+        tree = {path: text for path, text in files().items() if path not in own}
+        self.assert_kept(
+            breach for path, text in tree.items() for breach in laws.private_path_law(path, text)
+        )
+
+    def test_drop_ins_are_no_package(self) -> None:
+        self.assert_kept(laws.drop_in_law(files()))
+
+    def test_packages_are_listed(self) -> None:
+        setup = configparser.ConfigParser()
+        setup.read_string(files()["setup.cfg"])
+        self.assert_kept(laws.packages_law(files(), setup["options"]["packages"].split()))
+
+
+class LawTests(unittest.SynchronousTestCase):
+    """Each law is shown a breach, and what is like one but allowed."""
+
+    def assert_breach(self, law: Law, path: str, source: str) -> None:
+        self.assertEqual(len(list(law(path, source))), 1, source)
+
+    def assert_allowed(self, law: Law, path: str, source: str) -> None:
+        self.assertEqual(list(law(path, source)), [])
+
+    def test_import_law(self) -> None:
+        for path, source in (
+            ("xiaozhi/base/values.py", "import xiaozhi.interfaces"),
+            ("xiaozhi/wire/frames.py", "from xiaozhi.runtime.config import load"),
+            ("xiaozhi/interfaces/tools.py", "from xiaozhi.runtime import service"),
+            ("xiaozhi/interfaces/tools.py", "def f():\n    import xiaozhi.audio"),
+            ("xiaozhi/storage/store.py", "from xiaozhi.runtime.config import load"),
+            ("xiaozhi/audio/codec.py", "from xiaozhi.providers import base"),
+            ("xiaozhi/storage/store.py", "from xiaozhi.im.session.link import DeviceLink"),
+            ("xiaozhi/im/session/link.py", "from xiaozhi.ai.session.session import Session"),
+            ("xiaozhi/im/session/link.py", "from ...storage import store"),
+            ("xiaozhi/ai/session/session.py", "from xiaozhi import providers"),
+            ("xiaozhi/im/session/link.py", "from xiaozhi.runtime.config import load"),
+            ("xiaozhi/im/tap.py", "from xiaozhi.ai.session.session import Session"),
+            ("xiaozhi/device/cli.py", "from xiaozhi.im import link"),
+            ("xiaozhi/im/session/link.py", "from xiaozhi.im import tap"),
+            ("xiaozhi/device/cli.py", "import xiaozhi.ai.tap"),
+            ("xiaozhi/ai/session/session.py", "from xiaozhi.testing import wire"),
+            (
+                "xiaozhi/interfaces/tools.py",
+                "if TYPE_CHECKING:\n    from xiaozhi.runtime import service",
+            ),
+        ):
+            self.assert_breach(laws.import_law, path, source)
+        for path, source in (
+            ("xiaozhi/interfaces/tools.py", "from xiaozhi.base.values import Picture"),
+            (
+                "xiaozhi/im/session/link.py",
+                "from xiaozhi.im.session.pacer import Pacer\nimport json",
+            ),
+            (
+                "xiaozhi/im/session/link.py",
+                "from . import pacer\nfrom xiaozhi.interfaces import IBridge",
+            ),
+            (
+                "xiaozhi/im/tap.py",
+                "from xiaozhi.storage import store\nimport xiaozhi.bridge.client",
+            ),
+            ("xiaozhi/ai/schema.py", "from xiaozhi.bridge import server"),
+            ("xiaozhi/providers/offline/espeak.py", "from xiaozhi.audio import wav"),
+            ("xiaozhi/bridge/client.py", "from xiaozhi.bridge import loop\nimport xiaozhi.metrics"),
+            ("xiaozhi/test/test_tap.py", "from xiaozhi.im import tap"),
+        ):
+            self.assert_allowed(laws.import_law, path, source)
+
+    def test_parts_law(self) -> None:
+        self.assertEqual(
+            len(list(laws.parts_law(["xiaozhi/util/text.py", "xiaozhi/base/errors.py"]))), 1
+        )
+
+    def test_cycle_law(self) -> None:
+        a, b = "xiaozhi/im/a.py", "xiaozhi/im/b.py"
+        for back in (
+            "from xiaozhi.im import a",
+            "if TYPE_CHECKING:\n    from xiaozhi.im import a",
+        ):
+            circle = {a: "from xiaozhi.im.b import x", b: back}
+            self.assertEqual(len(list(laws.cycle_law(circle))), 1)
+        for broken in (
+            {a: "from xiaozhi.im.b import x", b: "def f():\n    from xiaozhi.im import a"},
+            {"xiaozhi/im/__init__.py": "from xiaozhi.im.a import x", a: "import xiaozhi.im"},
+        ):
+            self.assertEqual(list(laws.cycle_law(broken)), [])
+
+    def test_async_test_law(self) -> None:
+        body = "    async def test_x(self): pass\n"
+        path = "xiaozhi/test/test_x.py"
+        for classes in (
+            "class T(unittest.SynchronousTestCase):\n" + body,
+            "class B(SynchronousTestCase): pass\nclass T(B):\n" + body,
+            "class T(SomeContract):\n" + body,
+        ):
+            self.assert_breach(laws.async_test_law, path, classes)
+        for classes in (
+            "class T(unittest.TestCase):\n" + body,
+            "class B(TestCase): pass\nclass T(Contract, B):\n" + body,
+            "class T(SynchronousTestCase):\n    async def help(self): pass\n",
+        ):
+            self.assert_allowed(laws.async_test_law, path, classes)
+
+    def test_reactor_law(self) -> None:
+        source = "from twisted.internet import reactor"
+        self.assert_breach(laws.reactor_law, "xiaozhi/im/session/link.py", source)
+        self.assert_breach(
+            laws.reactor_law, "xiaozhi/im/session/link.py", "class A:\n    " + source
+        )
+        self.assert_allowed(laws.reactor_law, "xiaozhi/im/tap.py", source)
+        self.assert_allowed(
+            laws.reactor_law, "xiaozhi/im/session/link.py", "def f():\n    " + source
+        )
+
+    def test_sleep_law(self) -> None:
+        self.assert_breach(
+            laws.sleep_law, "xiaozhi/im/session/link.py", "import time\ntime.sleep(1)"
+        )
+        self.assert_breach(laws.sleep_law, "xiaozhi/im/session/link.py", "from time import sleep")
+        self.assert_allowed(laws.sleep_law, "xiaozhi/a/b_child.py", "import time\ntime.sleep(1)")
+
+    def test_docstring_law(self) -> None:
+        self.assert_breach(laws.docstring_law, "xiaozhi/a.py", "x = 1")
+        self.assert_allowed(laws.docstring_law, "xiaozhi/a.py", '"""It."""')
+        self.assert_allowed(laws.docstring_law, "xiaozhi/_a.py", "x = 1")
+
+    def test_private_path_law(self) -> None:
+        places = ("home/ann", "Users/ann", "ro" + "ot", "workspace/x")
+        for text in (f'x = "/{place}"' for place in places):
+            self.assert_breach(laws.private_path_law, "README.md", text)
+        for text in ("network/work", "https://a.b/root", "/workers", "./root", "/root-cause"):
+            self.assert_allowed(laws.private_path_law, "README.md", text)
+
+    def test_drop_in_law(self) -> None:
+        paths = ["twisted/__init__.py", "twisted/plugins/__init__.py", "twisted/plugins/x.py"]
+        self.assertEqual(len(list(laws.drop_in_law(paths))), 2)
+
+    def test_packages_law(self) -> None:
+        paths = ["xiaozhi/__init__.py", "xiaozhi/im/__init__.py"]
+        self.assertEqual(len(list(laws.packages_law(paths, ["xiaozhi", "xiaozhi.gone"]))), 2)
+        listed = ["xiaozhi", "xiaozhi.im", "twisted.plugins"]
+        self.assertEqual(list(laws.packages_law(paths, listed)), [])

@@ -1,0 +1,63 @@
+"""Named time zones on a machine without zone data of its own, as slim containers are."""
+
+from __future__ import annotations
+
+import zoneinfo
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from xiaozhi.base.errors import ToolError
+from xiaozhi.tools.builtin.time import get_date, get_time
+from xiaozhi.tools.toolbox import Function, ToolContext
+from xiaozhi.wire.messages import Device
+
+# 2026-09-21 14:13:20 UTC.
+NOW = 1_790_000_000.0
+
+# Zone, time and date there.
+THERE = (
+    ("Asia/Shanghai", "22:13", "2026-09-21"),
+    ("Asia/Kolkata", "19:43", "2026-09-21"),
+    ("Asia/Tokyo", "23:13", "2026-09-21"),
+    ("Europe/Berlin", "16:13", "2026-09-21"),
+    ("America/New_York", "10:13", "2026-09-21"),
+    ("Pacific/Kiritimati", "04:13", "2026-09-22"),
+    ("UTC", "14:13", "2026-09-21"),
+)
+
+NOWHERE = ("Nowhere", "America", "../etc/passwd", "/etc/localtime", "a" * 5000, "\0", "Asia/", ".")
+
+
+class TimeZoneTests(SynchronousTestCase):
+    """The functions that a model asks for the time."""
+
+    def setUp(self) -> None:
+        system = zoneinfo.TZPATH
+        zoneinfo.reset_tzpath(to=[])
+        zoneinfo.ZoneInfo.clear_cache()
+        self.addCleanup(zoneinfo.ZoneInfo.clear_cache)
+        self.addCleanup(zoneinfo.reset_tzpath, system)
+        self.context = ToolContext(Device("d", "c", "u"), lambda: NOW, lambda: None)
+
+    def asked(self, function: Function, zone: str) -> Deferred[str]:
+        async def ask() -> str:
+            return await function(self.context, zone)
+
+        return Deferred.fromCoroutine(ask())
+
+    def test_named(self) -> None:
+        for zone, time, date in THERE:
+            with self.subTest(zone=zone):
+                asked = self.asked(get_time, zone)
+                self.assertIn(f'"{time}"', self.successResultOf(asked))
+                asked = self.asked(get_date, zone)
+                self.assertIn(f'"{date}"', self.successResultOf(asked))
+
+    def test_unknown(self) -> None:
+        """What a model makes up is told to it."""
+        for zone in NOWHERE:
+            with self.subTest(zone=zone):
+                asked = self.asked(get_time, zone)
+                error = self.failureResultOf(asked, ToolError).value
+                self.assertEqual(error.code, "bad_arguments")

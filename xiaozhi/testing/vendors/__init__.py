@@ -1,0 +1,1 @@
+"""A scripted vendor: byte-exact answers over memory or real sockets."""

@@ -1,0 +1,1 @@
+"""Tools: what an assistant can do besides talking; names, schemas, arguments, results."""

@@ -1,0 +1,1 @@
+"""Built-in tools: server functions that ship with the program."""

@@ -1,0 +1,1 @@
+"""A device's own tools: MCP and IoT things."""

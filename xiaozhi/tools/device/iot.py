@@ -1,0 +1,94 @@
+"""The things protocol of firmware before MCP (§4.8), offered as tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from zope.interface import implementer
+
+from xiaozhi.base.values import ToolSpec
+from xiaozhi.interfaces import ITool
+from xiaozhi.tools.names import safe_name
+from xiaozhi.wire.messages import Error, Iot
+
+_JSON_TYPES = {"number": "integer", "boolean": "boolean", "string": "string"}
+
+
+class DeviceThings:
+    """The things one device describes. Their states are of no use to us.
+
+    :param send: sends a message to the device.
+    :param limit: methods that are taken; a device can describe things for ever.
+    """
+
+    def __init__(self, send: Callable[[Iot | Error], None], limit: int) -> None:
+        self._send = send
+        self._room = limit
+
+    def received(self, message: Iot) -> list[ITool]:
+        """:return: the tools of things this message describes."""
+        try:
+            payload = msgspec.json.decode(message.payload)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            # The edge has read it, but is not as strict about numbers.
+            self._send(Error("bad_json", f"iot: {error}"))
+            return []
+        methods: list[ITool] = [
+            ThingMethod(self._send, str(thing.get("name")), name, method)
+            for thing in _objects(payload.get("descriptors"))
+            for name, method in _members(thing.get("methods"))
+        ]
+        taken = methods[: self._room]
+        self._room -= len(taken)
+        return taken
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _members(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    members = value.items() if isinstance(value, dict) else ()
+    return [(name, member) for name, member in members if isinstance(member, dict)]
+
+
+@implementer(ITool)
+class ThingMethod:
+    """One method of one thing. Devices do not answer commands."""
+
+    limit: float | None = None
+    lane = "device"
+    interruptible = True
+
+    def __init__(
+        self, send: Callable[[Iot | Error], None], thing: str, name: str, method: dict[str, Any]
+    ) -> None:
+        parameters = _members(method.get("parameters"))
+        self._send = send
+        self._thing = thing
+        self._name = name
+        self.spec = ToolSpec(
+            safe_name(f"{thing}_{name}"),
+            str(method.get("description") or f"{thing}: {name}"),
+            {
+                "type": "object",
+                "properties": {
+                    key: {
+                        "type": _JSON_TYPES.get(str(value.get("type")), "string"),
+                        "description": str(value.get("description", "")),
+                    }
+                    for key, value in parameters
+                },
+                "required": [key for key, _ in parameters],
+            },
+            # Another method of another thing has another title, whatever they are called.
+            ".".join(part.replace(".", "..") for part in (thing, name)),
+        )
+
+    async def call(self, arguments: dict[str, Any]) -> str:
+        command = {"name": self._thing, "method": self._name, "parameters": arguments}
+        self._send(Iot(json.dumps({"commands": [command]}, ensure_ascii=False).encode()))
+        return json.dumps({"sent": True})
