@@ -18,8 +18,8 @@ the AI service a :class:`~xiaozhi.bridge.server.BridgeServer`.
 ``outgoing``    what it sends, with ``waiting`` (not sent yet) and ``kept`` (not
                 acknowledged yet), both bounded, and
 ``incoming``    what it receives: counted, acknowledged, granted
-``lane``        edge: one stream to a target, kept up
-``target``      edge: the lanes to one AI address
+``slot``        edge: one stream to a target, kept up
+``target``      edge: the slots to one AI address
 ``client``      edge: the pool, and who is placed where; ``client_session``
 ``discovery``   edge: which addresses there are
 ``server``      AI service: sessions, on whatever stream; ``server_session``

@@ -23,21 +23,21 @@ from xiaozhi.bridge.waiting import Bounds, Room
 from xiaozhi.interfaces import IBridge, ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import SessionOpen
 
-# Seconds for a target's other lanes to come up behind the first, before all that
+# Seconds for a target's other slots to come up behind the first, before all that
 # wait are shared among those that are there.
 _TOGETHER = 0.05
 
 
 @implementer(IBridge)
 class BridgeClient:
-    """Places sessions on lanes, and places them anew when lanes break.
+    """Places sessions on slots, and places them anew when slots break.
 
-    A new session goes to the least loaded healthy lane of the least loaded target.
-    There it stays as long as its AI process lives: when its lane breaks it goes on by
+    A new session goes to the least loaded healthy slot of the least loaded target.
+    There it stays as long as its AI process lives: when its slot breaks it goes on by
     another to the same process, and waits for one up to ``resume_timeout``. A process
     is given up when another answers at its address, when that time is over, or when it
     does not answer a dial and another target could do. Then the session is opened
-    anew. Without any lane it waits, and so do its messages (``waiting.Bounds``).
+    anew. Without any slot it waits, and so do its messages (``waiting.Bounds``).
 
     :param random: numbers in [0, 1), for the backoff's jitter.
     :param node: our name, for people.
@@ -70,7 +70,7 @@ class BridgeClient:
         self._targets: dict[str, Target] = {}
         self._running = False
         self._sessions: dict[ClientSession, None] = {}
-        # Those that wait for any lane, in the order they came, and those that wait for
+        # Those that wait for any slot, in the order they came, and those that wait for
         # one to the process they are in.
         self._homeless: dict[ClientSession, None] = {}
         self._stranded: Deadlines[ClientSession] = Deadlines(
@@ -132,7 +132,7 @@ class BridgeClient:
 
     @property
     def available(self) -> bool:
-        return self._best_lane() is not None
+        return self._best_slot() is not None
 
     def status(self) -> BridgeStatus:
         targets = self._targets.values()
@@ -144,7 +144,7 @@ class BridgeClient:
         known = tuple(target.status() for target in targets)
         return BridgeStatus(
             state=state,
-            streams=sum(len(target.lanes) for target in targets),
+            streams=sum(len(target.slots) for target in targets),
             sessions=len(self._sessions),
             detail={
                 "targets": {target.address: target.detail() for target in targets},
@@ -159,20 +159,20 @@ class BridgeClient:
 
     # --- TargetOwner
 
-    def lane_up(self, target: Target, lane: StreamSlot) -> None:
+    def slot_up(self, target: Target, slot: StreamSlot) -> None:
         if target.complete:
             self._settle()
         elif self._homeless or self._stranded:
             self._settle_in(_TOGETHER)
 
-    def lane_lost(self, target: Target, lane: StreamSlot) -> None:
+    def slot_lost(self, target: Target, slot: StreamSlot) -> None:
         touched: dict[StreamSlot, None] = {}
-        for session in list(lane.sessions.values()):
+        for session in list(slot.sessions.values()):
             assert isinstance(session, ClientSession)
             session.unboard()
             if session.over:
                 continue
-            other = target.lane_to(session.process)
+            other = target.slot_to(session.process)
             if other is not None:
                 session.board(other)
                 touched[other] = None
@@ -201,26 +201,26 @@ class BridgeClient:
     # --- inside
 
     def _place(self, sessions: Iterable[ClientSession]) -> None:
-        """Give each a lane, or let it wait for one."""
+        """Give each a slot, or let it wait for one."""
         touched: dict[StreamSlot, None] = {}
         for session in sessions:
-            lane = self._best_lane()
-            if lane is None:
+            slot = self._best_slot()
+            if slot is None:
                 self._homeless[session] = None
                 session.stray()
             else:
-                session.board(lane)
-                touched[lane] = None
+                session.board(slot)
+                touched[slot] = None
         _release(touched)
 
-    def _best_lane(self) -> StreamSlot | None:
+    def _best_slot(self) -> StreamSlot | None:
         best, load = None, None
         for target in self._targets.values():
-            lane = target.lane_for_new()
-            if lane is not None:
-                its = (lane.suspect, target.sessions)
+            slot = target.slot_for_new()
+            if slot is not None:
+                its = (slot.suspect, target.sessions)
                 if load is None or its < load:
-                    best, load = lane, its
+                    best, load = slot, its
         return best
 
     def _settle_in(self, seconds: float) -> None:
@@ -230,7 +230,7 @@ class BridgeClient:
             self._settling.reset(seconds)
 
     def _settle(self) -> None:
-        """Share those that wait among the lanes there are."""
+        """Share those that wait among the slots there are."""
         if self._settling is not None and self._settling.active():
             self._settling.cancel()
         self._settling = None
@@ -238,12 +238,12 @@ class BridgeClient:
         lost = []
         for session in self._stranded:
             target = self._targets[session.target]
-            lane = target.lane_to(session.process)
-            if lane is not None:
+            slot = target.slot_to(session.process)
+            if slot is not None:
                 self._stranded.discard(session)
-                session.board(lane)
-                touched[lane] = None
-            elif target.lanes:  # another process is there now
+                session.board(slot)
+                touched[slot] = None
+            elif target.slots:  # another process is there now
                 lost.append(session)
         _release(touched)
         self._give_up(lost)
@@ -267,7 +267,7 @@ class BridgeClient:
                 del self._targets[address]
 
 
-def _release(lanes: Iterable[StreamSlot]) -> None:
-    for lane in lanes:
-        if lane.outbox is not None:
-            lane.outbox.release()
+def _release(slots: Iterable[StreamSlot]) -> None:
+    for slot in slots:
+        if slot.outbox is not None:
+            slot.outbox.release()

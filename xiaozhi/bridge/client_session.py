@@ -15,17 +15,17 @@ from xiaozhi.wire.messages import Error, SessionClose, SessionOpen
 
 
 class EdgeSessionOwner(Protocol):
-    """Who finds lanes for sessions."""
+    """Who finds slots for sessions."""
 
     def session_left(self, session: ClientSession) -> None:
         """It is over."""
 
     def session_moves(self, session: ClientSession) -> None:
-        """It needs a lane to any process."""
+        """It needs a slot to any process."""
 
 
 class ClientSession(SessionEnd):
-    """Goes from lane to lane as they break, and from process to process.
+    """Goes from slot to slot as they break, and from process to process.
 
     :ivar process: the boot id of the AI process that has it; empty: none has.
     :ivar target: the address where that is, or was.
@@ -34,7 +34,7 @@ class ClientSession(SessionEnd):
     __slots__ = (
         "_confirmed",
         "_incarnation",
-        "_lane",
+        "_slot",
         "_moving",
         "_opening",
         "_owner",
@@ -51,30 +51,30 @@ class ClientSession(SessionEnd):
         self.process = self.target = ""
         self._opening = opening
         self._owner = owner
-        self._lane: StreamSlot | None = None
+        self._slot: StreamSlot | None = None
         self._incarnation = 0
         self._confirmed = False  # what comes is of this incarnation
         self._quiet_at = -1  # our last message when we were last lost
         self._moving = False  # from a process that stops, to another, and nobody knows
 
-    # --- on and off lanes
+    # --- on and off slots
 
-    def board(self, lane: StreamSlot) -> None:
-        """Go on on this lane; it is told at its outbox's next ``release``."""
-        assert lane.outbox is not None
-        self._lane = lane
-        self.target = lane.target
-        lane.sessions[self.session_id] = self
+    def board(self, slot: StreamSlot) -> None:
+        """Go on on this slot; it is told at its outbox's next ``release``."""
+        assert slot.outbox is not None
+        self._slot = slot
+        self.target = slot.target
+        slot.sessions[self.session_id] = self
         self._confirmed = False
-        self._out.board(lane.outbox)
+        self._out.board(slot.outbox)
 
     def unboard(self) -> None:
-        """The lane broke. What is sent from now on waits."""
-        self._leave_lane()
+        """The slot broke. What is sent from now on waits."""
+        self._leave_slot()
         self._out.unboard()
 
     def forsake(self, *, lost: bool) -> None:
-        """Have done with the process; the next lane will open the session anew.
+        """Have done with the process; the next slot will open the session anew.
 
         :param lost: it went with what it was doing: tell, unless nothing was said
             since that was told last.
@@ -110,10 +110,10 @@ class ClientSession(SessionEnd):
         # else: of the incarnation before
 
     def introduce(self, outbox: Outbox) -> bool:
-        lane = self._lane
-        if lane is None or self.over:
+        slot = self._slot
+        if slot is None or self.over:
             return False
-        if lane.peer.process == self.process:
+        if slot.peer.process == self.process:
             device_id = self._opening.device.device_id
             item = resume(self.session_id, device_id, self._incarnation)
         else:
@@ -121,7 +121,7 @@ class ClientSession(SessionEnd):
             if self.over:  # it fell over when it was asked
                 return False
             self._incarnation += 1
-            self.process = lane.peer.process
+            self.process = slot.peer.process
             opening = replace(self._opening, incarnation=self._incarnation, restored=restored)
             try:
                 item = self._out.item(outbox, opening, self._out.kept.acknowledged)
@@ -129,7 +129,7 @@ class ClientSession(SessionEnd):
                 self._log.failure("session {session_id} not opened", session_id=self.session_id)
                 self.end("bad_message", "The hello cannot be carried.")
                 return False
-            self._out.take_credit(lane.peer.credit)
+            self._out.take_credit(slot.peer.credit)
         outbox.add(item + self._in.receipt())
         return True
 
@@ -167,13 +167,13 @@ class ClientSession(SessionEnd):
                 self._failed()
 
     def _left(self) -> None:
-        if self._lane is None:
+        if self._slot is None:
             self._out.forget()
         # else: what waits, the close at its end, still goes out by the outbox
-        self._leave_lane()
+        self._leave_slot()
         self._owner.session_left(self)
 
-    def _leave_lane(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None and lane.sessions.get(self.session_id) is self:
-            del lane.sessions[self.session_id]
+    def _leave_slot(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None and slot.sessions.get(self.session_id) is self:
+            del slot.sessions[self.session_id]

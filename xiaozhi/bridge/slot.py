@@ -32,7 +32,7 @@ class SlotState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EdgeEnd:
-    """What every lane of one bridge is made with.
+    """What every slot of one bridge is made with.
 
     :ivar random: numbers in [0, 1).
     :ivar node: our name, for people.
@@ -49,7 +49,7 @@ class EdgeEnd:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The AI process at the other end of a lane, as it announced itself.
+    """The AI process at the other end of a slot, as it announced itself.
 
     :ivar node: its name, for people.
     :ivar process: its boot id.
@@ -62,15 +62,15 @@ class Peer:
 
 
 class SlotOwner(Protocol):
-    """Is told what becomes of a lane."""
+    """Is told what becomes of a slot."""
 
-    def lane_up(self, lane: StreamSlot) -> None:
+    def slot_up(self, slot: StreamSlot) -> None:
         """It can carry sessions."""
 
-    def lane_draining(self, lane: StreamSlot) -> None:
+    def slot_draining(self, slot: StreamSlot) -> None:
         """The process at its other end has said so."""
 
-    def lane_down(self, lane: StreamSlot, reason: str, retry_in: float, *, was_up: bool) -> None:
+    def slot_down(self, slot: StreamSlot, reason: str, retry_in: float, *, was_up: bool) -> None:
         """It failed, or a try did (``was_up`` is False). Its sessions are still on it."""
 
 
@@ -78,7 +78,7 @@ class SlotOwner(Protocol):
 class StreamSlot:
     """Dials, exchanges STREAM_OPEN, probes, hands items to sessions, dials again.
 
-    :ivar sessions: those on this lane, by id; they put themselves here.
+    :ivar sessions: those on this slot, by id; they put themselves here.
     :ivar outbox: None unless up.
     :ivar peer: who is at the other end, or was the last time it was up.
     :ivar draining: that process stops soon: no new sessions.
@@ -186,7 +186,7 @@ class StreamSlot:
             self._heartbeat.answered(item.heartbeat.number)
         elif item.type == DRAIN:
             self.draining = True
-            self._owner.lane_draining(self)
+            self._owner.slot_draining(self)
 
     def _opened(self, announced: Item) -> None:
         stream, settings, clock = self._stream, self._edge.settings, self._edge.clock
@@ -213,7 +213,7 @@ class StreamSlot:
         self._up_since = clock.seconds()
         self._heartbeat = self._new_heartbeat()
         self._heartbeat.start()
-        self._owner.lane_up(self)
+        self._owner.slot_up(self)
 
     def _new_heartbeat(self) -> Heartbeat:
         settings = self._edge.settings
@@ -244,7 +244,7 @@ class StreamSlot:
         self.last_error = reason
         delay = self._backoff.delay(up_for)
         self._timer = self._edge.clock.callLater(delay, self._retry)
-        self._owner.lane_down(self, reason, delay, was_up=up)
+        self._owner.slot_down(self, reason, delay, was_up=up)
 
     def _retry(self) -> None:
         self._timer = None

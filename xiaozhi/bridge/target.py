@@ -1,4 +1,4 @@
-"""The lanes to one AI address."""
+"""The slots to one AI address."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from xiaozhi.bridge.slot import EdgeEnd, SlotState, StreamSlot
 class TargetOwner(Protocol):
     """Is told when sessions need a place or can have one."""
 
-    def lane_up(self, target: Target, lane: StreamSlot) -> None:
-        """``lane`` can carry sessions."""
+    def slot_up(self, target: Target, slot: StreamSlot) -> None:
+        """``slot`` can carry sessions."""
 
-    def lane_lost(self, target: Target, lane: StreamSlot) -> None:
-        """The sessions on ``lane`` need another."""
+    def slot_lost(self, target: Target, slot: StreamSlot) -> None:
+        """The sessions on ``slot`` need another."""
 
     def target_silent(self, target: Target) -> None:
-        """A try to reach it failed, and it has no lane."""
+        """A try to reach it failed, and it has no slot."""
 
 
 class Target:
-    """Keeps ``streams_per_target`` lanes to one address and says so when it changes.
+    """Keeps ``streams_per_target`` slots to one address and says so when it changes.
 
     :ivar address: ``host:port``.
     :ivar retired: the address is not wanted any more.
@@ -40,72 +40,72 @@ class Target:
         self._leaving = ""  # the process of which it said that it stops
         self._last_error = ""
         self._full = edge.settings.sessions_per_stream
-        self._lanes = [
+        self._slots = [
             StreamSlot(edge, address, self) for _ in range(edge.settings.streams_per_target)
         ]
 
     def start(self) -> None:
-        """Dial all lanes."""
-        for lane in self._lanes:
-            lane.start()
+        """Dial all slots."""
+        for slot in self._slots:
+            slot.start()
 
     def stop(self) -> None:
         """Hang up. Idempotent."""
-        for lane in self._lanes:
-            lane.stop()
+        for slot in self._slots:
+            slot.stop()
 
     @property
-    def lanes(self) -> list[StreamSlot]:
+    def slots(self) -> list[StreamSlot]:
         """Those that are up."""
-        return [lane for lane in self._lanes if lane.state is SlotState.UP]
+        return [slot for slot in self._slots if slot.state is SlotState.UP]
 
     @property
     def complete(self) -> bool:
-        """Every lane is up."""
-        return all(lane.state is SlotState.UP for lane in self._lanes)
+        """Every slot is up."""
+        return all(slot.state is SlotState.UP for slot in self._slots)
 
     @property
     def draining(self) -> bool:
         """It is up, but takes no new sessions: its process stops soon."""
-        lanes = self.lanes
-        return bool(lanes) and all(lane.draining for lane in lanes)
+        slots = self.slots
+        return bool(slots) and all(slot.draining for slot in slots)
 
     @property
     def sessions(self) -> int:
-        return sum(len(lane.sessions) for lane in self._lanes)
+        return sum(len(slot.sessions) for slot in self._slots)
 
     @property
     def state(self) -> str:
         """``connected``, ``connecting`` or ``disconnected``."""
-        if self.lanes:
+        if self.slots:
             return "connected"
-        opening = any(lane.state is SlotState.OPENING for lane in self._lanes)
+        opening = any(slot.state is SlotState.OPENING for slot in self._slots)
         return "connecting" if opening else "disconnected"
 
-    def lane_for_new(self) -> StreamSlot | None:
-        """The least loaded healthy lane; None: no new sessions for this target."""
+    def slot_for_new(self) -> StreamSlot | None:
+        """The least loaded healthy slot; None: no new sessions for this target."""
         if self.retired:
             return None
-        lanes = (lane for lane in self.lanes if not lane.draining)
-        return min(lanes, key=self._load, default=None)
+        slots = (slot for slot in self.slots if not slot.draining)
+        return min(slots, key=self._load, default=None)
 
-    def lane_to(self, process: str) -> StreamSlot | None:
-        """The least loaded lane to this very process."""
-        lanes = (lane for lane in self.lanes if lane.peer.process == process)
-        return min(lanes, key=self._load, default=None)
+    def slot_to(self, process: str) -> StreamSlot | None:
+        """The least loaded slot to this very process."""
+        slots = (slot for slot in self.slots if slot.peer.process == process)
+        return min(slots, key=self._load, default=None)
 
-    def _load(self, lane: StreamSlot) -> tuple[bool, int]:
-        return lane.suspect, len(lane.sessions) // self._full
+    def _load(self, slot: StreamSlot) -> tuple[bool, int]:
+        return slot.suspect, len(slot.sessions) // self._full
 
     def status(self) -> TargetStatus:
-        """How each lane is."""
-        streams = tuple(lane.status() for lane in self._lanes)
+        """How each slot is."""
+        streams = tuple(slot.status() for slot in self._slots)
         return TargetStatus(self.address, streams, self.draining)
 
     def detail(self) -> dict[str, Any]:
-        """For ``/health``. ``rtt_ms`` is that of the slowest lane."""
-        up = self.lanes
-        rtts = [lane.rtt for lane in up if lane.rtt is not None]
+        """For ``/health``. ``rtt_ms`` is that of the slowest slot."""
+        up = self.slots
+        rtts = [slot.rtt for slot in up if slot.rtt is not None]
         node, process = (up[0].peer.node, up[0].peer.process) if up else ("", "")
         return {
             "state": self.state,
@@ -115,35 +115,35 @@ class Target:
             "streams": len(up),
             "sessions": self.sessions,
             "rtt_ms": round(max(rtts) * 1000, 3) if rtts else None,
-            "reconnects": sum(max(0, lane.reconnects) for lane in self._lanes),
+            "reconnects": sum(max(0, slot.reconnects) for slot in self._slots),
             "last_error": self._last_error,
-            "lanes": [lane.detail() for lane in self._lanes],
+            "slots": [slot.detail() for slot in self._slots],
         }
 
     # --- LaneOwner
 
-    def lane_up(self, lane: StreamSlot) -> None:
+    def slot_up(self, slot: StreamSlot) -> None:
         if self._reported != "up":
             self._reported = "up"
             self._log.info(
                 "connected to the AI service at {target} ({node})",
                 target=self.address,
-                node=lane.peer.node,
+                node=slot.peer.node,
             )
-        self._owner.lane_up(self, lane)
+        self._owner.slot_up(self, slot)
 
-    def lane_draining(self, lane: StreamSlot) -> None:
-        if lane.peer.process != self._leaving:
-            self._leaving = lane.peer.process
+    def slot_draining(self, slot: StreamSlot) -> None:
+        if slot.peer.process != self._leaving:
+            self._leaving = slot.peer.process
             self._log.info(
                 "the AI service at {target} ({node}) is about to stop; new sessions go elsewhere",
                 target=self.address,
-                node=lane.peer.node,
+                node=slot.peer.node,
             )
 
-    def lane_down(self, lane: StreamSlot, reason: str, retry_in: float, *, was_up: bool) -> None:
+    def slot_down(self, slot: StreamSlot, reason: str, retry_in: float, *, was_up: bool) -> None:
         self._last_error = reason
-        silent = not self.lanes
+        silent = not self.slots
         if silent and self._reported != "down":
             self._log.warn(
                 "{what} the AI service at {target}: {reason}; next try in {retry_in:.1f} s",
@@ -154,6 +154,6 @@ class Target:
             )
             self._reported = "down"
         if was_up:
-            self._owner.lane_lost(self, lane)
+            self._owner.slot_lost(self, slot)
         elif silent:
             self._owner.target_silent(self)

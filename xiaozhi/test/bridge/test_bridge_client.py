@@ -660,7 +660,7 @@ class ClientTests(ClientTestCase):
 
     # --- where sessions go
 
-    def test_least_loaded_target_then_lane(self) -> None:
+    def test_least_loaded_target_then_slot(self) -> None:
         self.start(targets=("ai:1", "ai:2"), streams_per_target=2)
         for stream in self.dialer.streams:
             stream.announce(stream.target)
@@ -692,7 +692,7 @@ class ClientTests(ClientTestCase):
             self.open(f"s{number}")
         self.assertEqual((len(one.items), len(two.items)), (0, 3))
 
-    def test_those_that_waited_are_shared_among_the_lanes(self) -> None:
+    def test_those_that_waited_are_shared_among_the_slots(self) -> None:
         self.start(streams_per_target=2)
         for number in range(8):
             self.open(f"s{number}")
@@ -704,7 +704,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0)
         self.assertEqual((len(first.items), len(second.items)), (4, 4))
 
-    def test_those_that_waited_do_not_wait_for_every_lane(self) -> None:
+    def test_those_that_waited_do_not_wait_for_every_slot(self) -> None:
         self.start(streams_per_target=2)
         self.open()
         self.dialer.streams[0].announce()

@@ -384,8 +384,8 @@ class NarrowTests(SynchronousTestCase):
 
     def check_tables(self, world: NarrowWorld) -> None:
         self.assertEqual(set(world.client._sessions), set(world.links.values()))
-        lanes = [lane for target in world.client._targets.values() for lane in target._lanes]
-        there = {session_id for lane in lanes for session_id in lane.sessions}
+        slots = [slot for target in world.client._targets.values() for slot in target._slots]
+        there = {session_id for slot in slots for session_id in slot.sessions}
         self.assertEqual(there, set(world.ids.values()))
         servers = [server for server, _ in world.servers.values()]
         self.assertEqual({i for server in servers for i in server._sessions}, there)
