@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from xiaozhi import __version__
 from xiaozhi.auth import (
     AdminToken,
+    AuthSettings,
     Roster,
     admin_token,
     device_identity,
@@ -31,6 +33,7 @@ from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import whereabouts
+from xiaozhi.cache.backend import PresenceBackend
 from xiaozhi.im.ingress.gateway import Gateway
 from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
 from xiaozhi.im.ingress.port import EdgePortFactory
@@ -38,12 +41,12 @@ from xiaozhi.im.metrics import EdgeMetrics
 from xiaozhi.im.schema import ImSettings
 from xiaozhi.im.session.link import DeviceLink
 from xiaozhi.im.sessionlog.journal import Journal
-from xiaozhi.im.sessionlog.retention import upkeep
+from xiaozhi.im.sessionlog.retention import retention_jobs
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.websocket.protocol import DeviceFactory
 from xiaozhi.im.websocket.recording import AREA as RECORDINGS
 from xiaozhi.im.websocket.recording import RecordedLink, Recorder
-from xiaozhi.interfaces import ISessionStore, ISpool
+from xiaozhi.interfaces import IDeviceInbox, ISessionStore, ISpool
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
@@ -79,65 +82,32 @@ def makeService(options: Options) -> IService:
 
 
 def edge_service(settings: ImSettings, reactor: Any, options: Options | None = None) -> Program:
-    """The edge, as one service.
+    """Assemble the edge as one service.
 
-    Parts start from the store outwards, so that a device finds everything there;
-    they stop in reverse: first nobody new comes in, then everybody is sent
-    away, and the log is written to its end last.
+    Parts start from the store outwards, so that a device finds everything running, and stop
+    in reverse: the port closes, devices leave, and the log is written to its end last.
 
     :raises ConfigError: the settings cannot be used.
     """
-    state = state_directory(settings.state_dir)
-    node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
-    boot = uuid4().hex
-    auth = settings.auth.kept_in(state)
-    roster = _roster(settings, state, reactor)
-    tokens = make_tokens(auth, reactor, roster)
-    store = store_from_url(_store_url(settings, state), reactor, pool_size=settings.store.pool_size)
-    journal = Journal(
-        store,
-        reactor,
-        keep_content=settings.store.content,
-        spool=_spool(settings, state, reactor),
-        node=node,
-        flush_interval=settings.store.flush_interval,
-        batch_size=settings.store.batch_size,
-        capacity=settings.store.capacity,
-        capacity_bytes=settings.store.capacity_bytes,
-        max_content_bytes=settings.store.max_content_bytes,
-        spool_after=settings.store.spool_after,
-    )
+    own = _Identity.of(settings)
+    roster = _roster(settings, own, reactor)
+    tokens = make_tokens(own.auth, reactor, roster)
+    log = _session_log(settings, own, reactor)
     started = datetime.now(UTC).isoformat(timespec="seconds")
 
     def describe() -> dict[str, Any]:
         return {
-            "address": f"{socket.gethostname()}:{listener.number}",
+            "address": f"{socket.gethostname()}:{front.listener.number}",
             "started": started,
             "connections": gateway.connections,
         }
 
-    where = whereabouts(settings.presence, settings.inbox, reactor, node, boot, describe)
-    discovery = Discovery(
-        settings.bridge.targets,
-        reactor_resolve(reactor),
-        reactor,
-        settings.bridge.resolve_interval,
-        settings.bridge.resolve_timeout,
-    )
-    security = client_security(settings.bridge, read_secret)
-    thread = AsyncioThread(reactor)
-    bridge = BridgeClient(
-        GrpcDialer(thread, settings.bridge, security, discovery.server_name),
-        settings.bridge,
-        reactor,
-        random.random,
-        node,
-        boot,
-    )
+    where = whereabouts(settings.presence, settings.inbox, reactor, own.node, own.boot, describe)
+    bridge = _bridge(settings, own, reactor)
     recording = _recording(settings, reactor)
     gateway = Gateway(
-        bridge=bridge,
-        journal=journal,
+        bridge=bridge.client,
+        journal=log.journal,
         authenticator=tokens,
         presence=where.presence,
         inbox=where.inbox,
@@ -149,87 +119,253 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
             gateway=settings.gateway,
             log_messages=settings.log.messages,
         ),
-        node=node,
+        node=own.node,
         make_link=DeviceLink if recording is None else recording.make_link,
     )
     roster.when_changed(gateway.owner_changed)
-    # With a spool nothing is lost while the store is away.
-    vital, useful = (
-        {"store": journal.trouble},
-        {"presence": where.trouble, "devices": roster.trouble, "log": journal.loss},
+    metrics = Metrics()
+    around = _surroundings(settings, log.journal, where, roster)
+    front = _front(settings, own, gateway, bridge.client, around, where.inbox, metrics, reactor)
+    lag = ReactorLag(reactor)
+    metrics.add(ProcessMetrics("im", __version__, lag))
+    metrics.add(
+        EdgeMetrics(
+            gateway,
+            front.port,
+            front.site,
+            bridge.client,
+            log.journal,
+            bridge.thread.crossings,
+            where.trouble,
+        )
     )
-    if settings.store.spool_bytes:
-        useful |= vital
-        vital = {}
-    around = Surroundings(
-        vital=vital,
-        useful=useful,
-        details={"store": journal.status},
-        nodes=where.nodes,
+
+    observer = observer_for(settings.log, options.parent if options else None)
+    program = Program(reactor, options, log=observer)
+    if not settings.auth.required:
+        program.add(Component("notice", _warn_of_open_door))
+    program.add(Component("reactor lag", lag.start, lag.stop))
+    if (separate := settings.metrics.separate) is not None:
+        page = MetricsSite(metrics, reactor)
+        program.add(Listener(reactor, *separate, page, "metrics.listen", one_key=True))
+    program.add(_coroutines("device registry", roster.start, roster.stop))
+    log.add_to(program)
+    if recording is not None:
+        program.add(recording.offload)
+        program.add(Component("recordings", recording.start, recording.stop))
+    program.add(Component("presence", where.start, where.stop))
+    bridge.add_to(program)
+    program.add(Component("timers", stop=gateway.stop))
+    program.add(
+        Component("devices", stop=lambda: gateway.drain(settings.drain_timeout)),
+        stop_limit=settings.drain_timeout + 10,
     )
-    management = AdminToken(admin_token(auth))
+    program.add(front.listener)
+    return program
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """This process among the others.
+
+    :ivar node: its name, for people.
+    :ivar boot: new at every start.
+    :ivar state: its state directory.
+    :ivar auth: where its secrets are.
+    """
+
+    node: str
+    boot: str
+    state: Path
+    auth: AuthSettings
+
+    @classmethod
+    def of(cls, settings: ImSettings) -> _Identity:
+        node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
+        state = state_directory(settings.state_dir)
+        return cls(node, uuid4().hex, state, settings.auth.kept_in(state))
+
+
+def _warn_of_open_door() -> None:
+    _log.warn("auth.required is off: any device may connect")
+
+
+def _coroutines(
+    name: str,
+    start: Callable[[], Coroutine[Any, Any, None]],
+    stop: Callable[[], Coroutine[Any, Any, None]],
+) -> Component:
+    return Component(
+        name,
+        lambda: Deferred.fromCoroutine(start()),
+        lambda: Deferred.fromCoroutine(stop()),
+    )
+
+
+# --- the session log
+
+
+@dataclass(frozen=True)
+class _SessionLog:
+    """The store, the journal that writes to it, and the jobs that keep both tidy."""
+
+    settings: ImSettings
+    store: ISessionStore
+    journal: Journal
+    jobs: tuple[PeriodicJob, ...]
+
+    def add_to(self, program: Program) -> None:
+        program.add(Component("store", lambda: _opened(self.store, self.settings), self.store.stop))
+        program.add(Component("journal", self.journal.start, self.journal.stop))
+        for job in self.jobs:
+            program.add(Component(job.name, job.start, job.stop))
+
+
+def _session_log(settings: ImSettings, own: _Identity, reactor: Any) -> _SessionLog:
+    told = settings.store
+    store = store_from_url(
+        told.url or f"sqlite:///{own.state / 'im.sqlite3'}", reactor, pool_size=told.pool_size
+    )
+    spool: ISpool | None = None
+    if told.spool_bytes:
+        spool = Spool(own.state / "spool", reactor, limit=told.spool_bytes)
+    journal = Journal(
+        store,
+        reactor,
+        keep_content=told.content,
+        spool=spool,
+        node=own.node,
+        flush_interval=told.flush_interval,
+        batch_size=told.batch_size,
+        capacity=told.capacity,
+        capacity_bytes=told.capacity_bytes,
+        max_content_bytes=told.max_content_bytes,
+        spool_after=told.spool_after,
+    )
+    jobs = retention_jobs(
+        store,
+        journal,
+        node=own.node,
+        clock=reactor,
+        retention_days=told.retention_days,
+        purge_interval=told.purge_interval,
+        stale_after=told.stale_after,
+    )
+    return _SessionLog(settings, store, journal, tuple(jobs))
+
+
+def _opened(store: ISessionStore, settings: ImSettings) -> Deferred[None]:
+    """Open the store. One that is away is opened later, by the writer."""
+
+    def failed(failure: Failure) -> None:
+        error = failure.value
+        reached = not isinstance(error, StoreError) or error.code != "store_unavailable"
+        if settings.store.required or reached:
+            failure.raiseException()
+        _log.error("started without it: {error}", error=str(error))
+
+    return store.start().addErrback(failed)
+
+
+# --- the bridge
+
+
+@dataclass(frozen=True)
+class _Bridge:
+    """The pool of streams, the thread that carries it, and the addresses it dials."""
+
+    client: BridgeClient
+    thread: AsyncioThread
+    discovery: Discovery
+
+    def add_to(self, program: Program) -> None:
+        program.add(Component("bridge", self.client.start, self.client.stop))
+        program.add(
+            Component(
+                "targets",
+                lambda: self.discovery.start(self.client.retarget),
+                self.discovery.stop,
+            )
+        )
+
+
+def _bridge(settings: ImSettings, own: _Identity, reactor: Any) -> _Bridge:
+    told = settings.bridge
+    discovery = Discovery(
+        told.targets,
+        reactor_resolve(reactor),
+        reactor,
+        told.resolve_interval,
+        told.resolve_timeout,
+    )
+    thread = AsyncioThread(reactor)
+    dialer = GrpcDialer(thread, told, client_security(told, read_secret), discovery.server_name)
+    client = BridgeClient(dialer, told, reactor, random.random, own.node, own.boot)
+    return _Bridge(client, thread, discovery)
+
+
+# --- the port and its pages
+
+
+@dataclass(frozen=True)
+class _Front:
+    """The one port of the edge, and the pages behind it."""
+
+    listener: Listener
+    port: EdgePortFactory
+    site: EdgeSite
+
+
+def _front(
+    settings: ImSettings,
+    own: _Identity,
+    gateway: Gateway,
+    bridge: BridgeClient,
+    around: Surroundings,
+    inbox: IDeviceInbox,
+    metrics: Metrics,
+    reactor: Any,
+) -> _Front:
+    management = AdminToken(admin_token(own.auth))
     gate = settings.gateway
     insiders = Insiders(management.check, gate.trusted_proxies, trust_loopback=gate.trust_loopback)
     posting = Posting(
-        where.inbox,
+        inbox,
         management.check,
         device_identity,
         ttl=settings.inbox.ttl,
         max_ttl=settings.inbox.max_ttl,
         max_bytes=settings.inbox.max_bytes,
     )
-    metrics = Metrics()
     shared = metrics if settings.metrics.shared else None
     site = EdgeSite(gateway, bridge, around, posting, insiders, reactor, metrics=shared)
-    door = EdgePortFactory(gateway.edge, DeviceFactory(gateway), site)
+    port = EdgePortFactory(gateway.edge, DeviceFactory(gateway), site)
     listen = settings.listen
-    listener = Listener(reactor, listen.host, listen.port, door, reuse_port=listen.reuse_port)
-    lag = ReactorLag(reactor)
-    metrics.add(ProcessMetrics("im", __version__, lag))
-    metrics.add(EdgeMetrics(gateway, door, site, bridge, journal, thread.crossings, where.trouble))
+    listener = Listener(reactor, listen.host, listen.port, port, reuse_port=listen.reuse_port)
+    return _Front(listener, port, site)
 
-    log = observer_for(settings.log, options.parent if options else None)
-    program = Program(reactor, options, log=log)
-    if not settings.auth.required:
-        program.add(
-            Component("notice", lambda: _log.warn("auth.required is off: any device may connect"))
-        )
-    program.add(Component("reactor lag", lag.start, lag.stop))
-    if (own := settings.metrics.separate) is not None:
-        page = MetricsSite(metrics, reactor)
-        program.add(Listener(reactor, *own, page, "metrics.listen", one_key=True))
-    program.add(
-        Component(
-            "device registry",
-            lambda: Deferred.fromCoroutine(roster.start()),
-            lambda: Deferred.fromCoroutine(roster.stop()),
-        )
+
+def _surroundings(
+    settings: ImSettings, journal: Journal, where: PresenceBackend, roster: Roster
+) -> Surroundings:
+    """Collect what health depends on. With a spool nothing is lost while the store is away."""
+    vital = {"store": journal.trouble}
+    useful = {"presence": where.trouble, "devices": roster.trouble, "log": journal.loss}
+    if settings.store.spool_bytes:
+        useful |= vital
+        vital = {}
+    return Surroundings(
+        vital=vital, useful=useful, details={"store": journal.status}, nodes=where.nodes
     )
-    program.add(Component("store", lambda: _opened(store, settings), store.stop))
-    program.add(Component("journal", journal.start, journal.stop))
-    for each in upkeep(
-        store,
-        journal,
-        node=node,
-        clock=reactor,
-        retention_days=settings.store.retention_days,
-        purge_interval=settings.store.purge_interval,
-        stale_after=settings.store.stale_after,
-    ):
-        program.add(Component(each.name, each.start, each.stop))
-    if recording is not None:
-        program.add(recording.offload)
-        program.add(Component("recordings", recording.start, recording.stop))
-    program.add(Component("presence", where.start, where.stop))
-    program.add(Component("bridge", bridge.start, bridge.stop))
-    program.add(Component("targets", lambda: discovery.start(bridge.retarget), discovery.stop))
-    program.add(Component("timers", stop=gateway.stop))
-    program.add(
-        Component("devices", stop=lambda: gateway.drain(settings.drain_timeout)),
-        stop_limit=settings.drain_timeout + 10,
-    )
-    program.add(listener)
-    return program
+
+
+def _roster(settings: ImSettings, own: _Identity, reactor: Any) -> Roster:
+    told = settings.devices
+    registry = devices_from_url(told.address(own.state), reactor, pool_size=told.pool_size)
+    return Roster(registry, reactor, told.poll_interval)
+
+
+# --- recordings
 
 
 @dataclass(frozen=True)
@@ -239,7 +375,7 @@ class _Recording:
     directory: str
     offload: ThreadOffload
     recorder: Recorder
-    upkeep: PeriodicJob
+    purging: PeriodicJob
 
     def make_link(self, *args: Any) -> DeviceLink:
         return RecordedLink(self.recorder.recording(), *args)
@@ -248,10 +384,10 @@ class _Recording:
         _log.warn(
             "what devices and people say is recorded in {directory}", directory=self.directory
         )
-        self.upkeep.start()
+        self.purging.start()
 
     def stop(self) -> Deferred[Any]:
-        self.upkeep.stop()
+        self.purging.stop()
         return self.recorder.stop()
 
 
@@ -263,35 +399,7 @@ def _recording(settings: ImSettings, reactor: Any) -> _Recording | None:
     areas = {RECORDINGS: Area(own.max_age, own.max_bytes, ".jsonl")}
     files = DirectoryFiles(Path(own.dir), areas, offload)
     recorder = Recorder(files, reactor, own.max_session_bytes, wall_time(reactor))
-    upkeep = PeriodicJob(
+    purging = PeriodicJob(
         "removing recordings", files.purge, reactor, interval=own.purge_interval, first=10.0
     )
-    return _Recording(own.dir, offload, recorder, upkeep)
-
-
-def _roster(settings: ImSettings, state: Path, reactor: Any) -> Roster:
-    own = settings.devices
-    registry = devices_from_url(own.address(state), reactor, pool_size=own.pool_size)
-    return Roster(registry, reactor, own.poll_interval)
-
-
-def _store_url(settings: ImSettings, state: Path) -> str:
-    return settings.store.url or f"sqlite:///{state / 'im.sqlite3'}"
-
-
-def _spool(settings: ImSettings, state: Path, reactor: Any) -> ISpool | None:
-    limit = settings.store.spool_bytes
-    return Spool(state / "spool", reactor, limit=limit) if limit else None
-
-
-def _opened(store: ISessionStore, settings: ImSettings) -> Deferred[None]:
-    """Open the store; one that may be away is opened later by whoever writes to it."""
-
-    def failed(failure: Failure) -> None:
-        error = failure.value
-        reached = not isinstance(error, StoreError) or error.code != "store_unavailable"
-        if settings.store.required or reached:
-            failure.raiseException()
-        _log.error("started without it: {error}", error=str(error))
-
-    return store.start().addErrback(failed)
+    return _Recording(own.dir, offload, recorder, purging)

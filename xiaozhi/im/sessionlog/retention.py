@@ -17,7 +17,7 @@ _FIRST = 5.0
 _LOOK = 60.0
 
 
-def upkeep(
+def retention_jobs(
     store: ISessionStore,
     journal: Journal,
     *,

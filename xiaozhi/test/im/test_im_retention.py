@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.values import LogDirection, SessionStatus
 from xiaozhi.im.sessionlog.journal import Journal
-from xiaozhi.im.sessionlog.retention import upkeep
+from xiaozhi.im.sessionlog.retention import retention_jobs
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.edge import EdgeBench
 from xiaozhi.wire.messages import Device
@@ -59,7 +59,7 @@ class UpkeepTests(SynchronousTestCase):
         journal = Journal(self.store, self.clock, keep_content=True, node=node)
         journal.start()
         defaults = {"retention_days": 90, "purge_interval": 3600, "stale_after": 600}
-        for each in upkeep(
+        for each in retention_jobs(
             self.store, journal, node=node, clock=self.clock, **{**defaults, **settings}
         ):
             each.start()
