@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +19,9 @@ from twisted.internet.defer import Deferred
 
 from xiaozhi import __version__
 from xiaozhi.agents.roles import check_roles
+from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.http.registration import BindingRegistrar
-from xiaozhi.ai.http.site import make_site
+from xiaozhi.ai.http.site import DeviceSite, make_site
 from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.metrics import AiMetrics
 from xiaozhi.ai.schema import AiSettings
@@ -35,6 +37,7 @@ from xiaozhi.ai.vision.store import AREA as PICTURES
 from xiaozhi.ai.vision.store import PictureStore
 from xiaozhi.auth import (
     AdminToken,
+    AuthSettings,
     Roster,
     admin_token,
     device_identity,
@@ -47,10 +50,11 @@ from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import server_security
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.cache import outside
+from xiaozhi.cache.backend import Nowhere, Outside
 from xiaozhi.interfaces import Offload
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
-from xiaozhi.providers.kit.registry import choose, names
+from xiaozhi.providers.kit.registry import Providers, choose, names
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
 from xiaozhi.runtime.component import Component
 from xiaozhi.runtime.config import load, read_section
@@ -64,6 +68,8 @@ from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.tools.builtin.time import functions
 from xiaozhi.web.insiders import Insiders
 from xiaozhi.web.posting import Posting
+
+Edges = Outside | Nowhere
 
 # Devices noted as seen at the end, at most.
 _LAST_SEEN = 10_000
@@ -95,187 +101,304 @@ def makeService(options: Options) -> IService:
 
 
 def ai_service(settings: AiSettings, reactor: Any, options: Options | None = None) -> Program:
-    """The AI service, as one service.
+    """Assemble the AI service as one service.
 
-    Parts start with what sessions need and open the doors last; they stop in
-    reverse, so that sessions have ended before their providers go.
+    Parts start with what sessions need and open the ports last; they stop in reverse, so
+    that sessions end before their providers go.
 
     :raises ConfigError: the settings cannot be used.
     """
     check_roles(settings.session)
-    state = state_directory(settings.state_dir)
-    node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
-    auth = settings.auth.kept_in(state)
-    owners = _owners(settings, state, reactor)
-    tokens = make_tokens(auth, reactor, owners.roster)
-    edges = outside(settings.presence, settings.inbox, reactor, node)
-    security = server_security(settings.grpc, read_secret)
+    own = _Identity.of(settings)
+    owners = _owners(settings, own.state, reactor)
+    edges = outside(settings.presence, settings.inbox, reactor, own.node)
     offload = ThreadOffload(reactor, settings.threads)
-    providers = choose(
-        msgspec.structs.asdict(settings.selected),
-        settings.providers,
-        Runtime(reactor, offload),
-        partial(read_section, path=options.path if options else "configuration"),
-        failover=settings.failover,
-    )
-
-    history = History(
-        dialogues_from_url(
-            settings.history.url or f"sqlite:///{state / 'ai.sqlite3'}",
-            reactor,
-            pool_size=settings.history.pool_size,
-        ),
-        reactor,
-        wall_time(reactor),
-        settings.history,
-    )
-
-    kept = settings.files
-    files = DirectoryFiles(
-        Path(kept.directory or state / "files"),
-        {
-            PHRASES: Area(kept.phrases.max_age, kept.phrases.max_bytes),
-            PICTURES: Area(kept.pictures.max_age, kept.pictures.max_bytes),
-        },
-        offload,
-    )
-    if kept.pictures.keep:
-        providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
-    phrases = Phrases(files, *_voice(settings), Shipped(offload.within).find)
-    before = {ring.kind: ring.before for ring in providers.rings}
-    session = replace_setting(settings.session, turn=settings.session.turn.of_lists(before))
-    rehearsal = PhrasePrewarming(phrases, providers.tts, offload.within, reactor, session)
+    files = _files(settings, own, offload)
+    providers = _providers(settings, files, Runtime(reactor, offload), options)
+    history = _history(settings, own, reactor)
+    speech = _speech(settings, providers, files, offload, reactor)
+    counts = _counts(settings)
 
     def health() -> dict[str, Any]:
-        trouble, failing = edges.trouble(), providers.trouble()
-        unread = owners.roster.trouble()
-        lost = history.loss()
-        well = "degraded" if trouble or failing or unread or lost else "healthy"
-        return {
-            "status": well if bridge.status().state != "disconnected" else "unhealthy",
-            "version": __version__,
-            "connections": bridge.status().sessions,
-            "grpc_status": bridge.status().state,
-            "draining": bridge.draining,
-            "sessions": bridge.status().sessions,
-            "providers": {**providers.health(), "vad": [{"name": settings.selected.vad}]},
-            "bridge": {**bridge.status().detail, "refused": port.refused},
-            "http": {"connections": site.connections, "refused": site.visitors.refusals.counts},
-            "history": {
-                "pending": history.pending,
-                "dropped": history.dropped,
-                "trouble": history.trouble(),
-            },
-            "checks": {
-                "presence": trouble or "ok",
-                "providers": failing or "ok",
-                "devices": unread or "ok",
-                "history": lost or "ok",
-            },
-        }
+        told = _health(settings, bridge.server, providers, history, edges, owners.roster)
+        told["bridge"]["refused"] = bridge.port.refused
+        told["http"] = {"connections": site.connections, "refused": site.visitors.refusals.counts}
+        return told
 
-    management = AdminToken(admin_token(auth))
-    insiders = Insiders(
-        management.check,
-        settings.http.trusted_proxies,
-        trust_loopback=settings.http.trust_loopback,
-    )
-    posting = Posting(
-        edges.inbox,
-        management.check,
-        device_identity,
-        ttl=settings.inbox.ttl,
-        max_ttl=settings.inbox.max_ttl,
-        max_bytes=settings.inbox.max_bytes,
-    )
-    chosen = names(msgspec.structs.asdict(settings.selected))
-    counts = AiCounts({kind: first for kind, (first, *_) in chosen.items()})
     metrics = Metrics()
+    management = AdminToken(admin_token(own.auth))
     site, vision = make_site(
         settings.http,
-        tokens,
+        make_tokens(own.auth, reactor, owners.roster),
         lambda: providers.vlllm,
         health,
-        posting,
-        insiders,
+        _posting(settings, edges, management),
+        _insiders(settings, management),
         reactor,
         counts.requests,
         metrics if settings.metrics.shared else None,
         owners.registrar,
     )
-    assistant = SharedServices(
+    shared = SharedServices(
         providers=providers,
         functions=functions,
-        settings=session,
+        settings=speech.session,
         clock=reactor,
         seconds=wall_time(reactor),
         offload=offload.within,
         history=history,
         desk=Scheduler(reactor),
-        phrases=phrases,
-        rehearse=rehearsal.wanted,
+        phrases=speech.phrases,
+        rehearse=speech.prewarming.wanted,
         vision=vision,
         counts=counts,
     )
-    thread = AsyncioThread(reactor)
-    port = GrpcPort(thread, settings.grpc, security)
-    sessions = Sessions(assistant, owners.roster.get, owners.registrar.met)
+    sessions = Sessions(shared, owners.roster.get, owners.registrar.met)
     owners.roster.when_changed(sessions.owner_changed)
-    bridge = BridgeServer(
-        port,
-        sessions,
-        settings.grpc,
-        reactor,
-        node,
-        uuid4().hex,
-    )
-
-    lag = ReactorLag(reactor)
-    metrics.add(ProcessMetrics("ai", __version__, lag))
+    bridge = _bridge(settings, own, sessions, reactor)
     metrics.add(
         AiMetrics(
             counts,
-            bridge.status,
-            thread.crossings,
+            bridge.server.status,
+            bridge.thread.crossings,
             lambda: offload.unfinished,
             lambda: site.connections,
             history,
-            lambda: port.refused,
+            lambda: bridge.port.refused,
             edges.trouble,
             providers.status,
         )
     )
-
-    log = observer_for(settings.log, options.parent if options else None)
-    program = Program(reactor, options, log=log)
-    program.add(Component("reactor lag", lag.start, lag.stop))
-    if (own := settings.metrics.separate) is not None:
-        page = MetricsSite(metrics, reactor)
-        program.add(Listener(reactor, *own, page, "metrics.listen", one_key=True))
+    program = _program(settings, metrics, reactor, options)
     program.add(offload)
     program.add(Component("device registry", owners.start, owners.stop))
     program.add(Component("presence", edges.start, edges.stop))
     program.add(Component("providers", providers.prepare, providers.close))
-    program.add(
-        Component(
-            "history",
-            lambda: Deferred.fromCoroutine(history.start()),
-            lambda: Deferred.fromCoroutine(history.stop()),
-        )
-    )
-    upkeep = PeriodicJob(
-        "removing files", files.purge, reactor, interval=settings.files.purge_interval, first=60.0
-    )
-    program.add(Component("files", upkeep.start, upkeep.stop))
-    program.add(Component("rehearsal", rehearsal.start, rehearsal.stop))
-    program.add(Component("bridge", bridge.start, bridge.stop))
-    program.add(
-        Component("sessions", stop=lambda: bridge.drain(settings.drain_timeout)),
-        stop_limit=settings.drain_timeout + 10,
-    )
-    listen = settings.http.listen
-    program.add(Listener(reactor, listen.host, listen.port, site, "http.listen"))
+    program.add(_coroutines("history", history.start, history.stop))
+    program.add(_purging(settings, files, reactor))
+    program.add(Component("prewarming", speech.prewarming.start, speech.prewarming.stop))
+    bridge.add_to(program, settings.drain_timeout)
+    program.add(_listener(settings, site, reactor))
     return program
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """This process among the others.
+
+    :ivar node: its name, for people.
+    :ivar state: its state directory.
+    :ivar auth: where its secrets are.
+    """
+
+    node: str
+    state: Path
+    auth: AuthSettings
+
+    @classmethod
+    def of(cls, settings: AiSettings) -> _Identity:
+        node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
+        state = state_directory(settings.state_dir)
+        return cls(node, state, settings.auth.kept_in(state))
+
+
+def _program(
+    settings: AiSettings, metrics: Metrics, reactor: Any, options: Options | None
+) -> Program:
+    """Begin the program with its log and the metrics of the process."""
+    lag = ReactorLag(reactor)
+    metrics.add(ProcessMetrics("ai", __version__, lag))
+    log = observer_for(settings.log, options.parent if options else None)
+    program = Program(reactor, options, log=log)
+    program.add(Component("reactor lag", lag.start, lag.stop))
+    if (separate := settings.metrics.separate) is not None:
+        page = MetricsSite(metrics, reactor)
+        program.add(Listener(reactor, *separate, page, "metrics.listen", one_key=True))
+    return program
+
+
+def _coroutines(
+    name: str,
+    start: Callable[[], Coroutine[Any, Any, None]],
+    stop: Callable[[], Coroutine[Any, Any, None]],
+) -> Component:
+    return Component(
+        name,
+        lambda: Deferred.fromCoroutine(start()),
+        lambda: Deferred.fromCoroutine(stop()),
+    )
+
+
+# --- providers and speech
+
+
+def _providers(
+    settings: AiSettings, files: DirectoryFiles, runtime: Runtime, options: Options | None
+) -> Providers:
+    providers = choose(
+        msgspec.structs.asdict(settings.selected),
+        settings.providers,
+        runtime,
+        partial(read_section, path=options.path if options else "configuration"),
+        failover=settings.failover,
+    )
+    if settings.files.pictures.keep:
+        providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
+    return providers
+
+
+@dataclass(frozen=True)
+class _Speech:
+    """What sessions say in the server's own words.
+
+    :ivar session: the session settings, with the limits that failover groups need.
+    """
+
+    phrases: Phrases
+    prewarming: PhrasePrewarming
+    session: SessionSettings
+
+
+def _speech(
+    settings: AiSettings,
+    providers: Providers,
+    files: DirectoryFiles,
+    offload: ThreadOffload,
+    reactor: Any,
+) -> _Speech:
+    phrases = Phrases(files, *_voice(settings), Shipped(offload.within).find)
+    before = {group.kind: group.before for group in providers.groups}
+    session = replace_setting(settings.session, turn=settings.session.turn.of_lists(before))
+    prewarming = PhrasePrewarming(phrases, providers.tts, offload.within, reactor, session)
+    return _Speech(phrases, prewarming, session)
+
+
+def _voice(settings: AiSettings) -> tuple[str, str]:
+    """Name the preferred synthesiser and the digest of its settings."""
+    name, *_ = names({"tts": settings.selected.tts})["tts"] or ("",)
+    told = settings.providers.get("tts", {})
+    own = told.get(name) if isinstance(told, dict) else None
+    # Keys of vendors are among them: only a digest leaves here.
+    return f"{name} {sha256(msgspec.json.encode(own, order='sorted')).hexdigest()[:16]}", name
+
+
+def _counts(settings: AiSettings) -> AiCounts:
+    chosen = names(msgspec.structs.asdict(settings.selected))
+    return AiCounts({kind: first for kind, (first, *_) in chosen.items()})
+
+
+# --- storage
+
+
+def _history(settings: AiSettings, own: _Identity, reactor: Any) -> History:
+    told = settings.history
+    url = told.url or f"sqlite:///{own.state / 'ai.sqlite3'}"
+    store = dialogues_from_url(url, reactor, pool_size=told.pool_size)
+    return History(store, reactor, wall_time(reactor), told)
+
+
+def _files(settings: AiSettings, own: _Identity, offload: ThreadOffload) -> DirectoryFiles:
+    told = settings.files
+    areas = {
+        PHRASES: Area(told.phrases.max_age, told.phrases.max_bytes),
+        PICTURES: Area(told.pictures.max_age, told.pictures.max_bytes),
+    }
+    return DirectoryFiles(Path(told.directory or own.state / "files"), areas, offload)
+
+
+def _purging(settings: AiSettings, files: DirectoryFiles, reactor: Any) -> Component:
+    interval = settings.files.purge_interval
+    job = PeriodicJob("removing files", files.purge, reactor, interval=interval, first=60.0)
+    return Component("files", job.start, job.stop)
+
+
+# --- the bridge
+
+
+@dataclass(frozen=True)
+class _Bridge:
+    """The gRPC port, the thread that carries it, and the sessions' end of the bridge."""
+
+    server: BridgeServer
+    port: GrpcPort
+    thread: AsyncioThread
+
+    def add_to(self, program: Program, drain_timeout: float) -> None:
+        program.add(Component("bridge", self.server.start, self.server.stop))
+        program.add(
+            Component("sessions", stop=lambda: self.server.drain(drain_timeout)),
+            stop_limit=drain_timeout + 10,
+        )
+
+
+def _bridge(settings: AiSettings, own: _Identity, sessions: Sessions, reactor: Any) -> _Bridge:
+    thread = AsyncioThread(reactor)
+    port = GrpcPort(thread, settings.grpc, server_security(settings.grpc, read_secret))
+    server = BridgeServer(port, sessions, settings.grpc, reactor, own.node, uuid4().hex)
+    return _Bridge(server, port, thread)
+
+
+# --- HTTP
+
+
+def _listener(settings: AiSettings, site: DeviceSite, reactor: Any) -> Listener:
+    listen = settings.http.listen
+    return Listener(reactor, listen.host, listen.port, site, "http.listen")
+
+
+def _posting(settings: AiSettings, edges: Edges, management: AdminToken) -> Posting:
+    inbox = settings.inbox
+    return Posting(
+        edges.inbox,
+        management.check,
+        device_identity,
+        ttl=inbox.ttl,
+        max_ttl=inbox.max_ttl,
+        max_bytes=inbox.max_bytes,
+    )
+
+
+def _insiders(settings: AiSettings, management: AdminToken) -> Insiders:
+    http = settings.http
+    return Insiders(management.check, http.trusted_proxies, trust_loopback=http.trust_loopback)
+
+
+def _health(
+    settings: AiSettings,
+    bridge: BridgeServer,
+    providers: Providers,
+    history: History,
+    edges: Edges,
+    roster: Roster,
+) -> dict[str, Any]:
+    """Report the state of every part, for the health page."""
+    status = bridge.status()
+    checks = {
+        "presence": edges.trouble(),
+        "providers": providers.trouble(),
+        "devices": roster.trouble(),
+        "history": history.loss(),
+    }
+    well = "degraded" if any(checks.values()) else "healthy"
+    return {
+        "status": well if status.state != "disconnected" else "unhealthy",
+        "version": __version__,
+        "connections": status.sessions,
+        "grpc_status": status.state,
+        "draining": bridge.draining,
+        "sessions": status.sessions,
+        "providers": {**providers.health(), "vad": [{"name": settings.selected.vad}]},
+        "bridge": {**status.detail},
+        "history": {
+            "pending": history.pending,
+            "dropped": history.dropped,
+            "trouble": history.trouble(),
+        },
+        "checks": {check: trouble or "ok" for check, trouble in checks.items()},
+    }
+
+
+# --- the device registry
 
 
 @dataclass(frozen=True)
@@ -284,7 +407,7 @@ class _Owners:
 
     roster: Roster
     registrar: BindingRegistrar
-    upkeep: tuple[PeriodicJob, ...]
+    jobs: tuple[PeriodicJob, ...]
 
     def start(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._start())
@@ -294,11 +417,11 @@ class _Owners:
 
     async def _start(self) -> None:
         await self.roster.start()
-        for each in self.upkeep:
+        for each in self.jobs:
             each.start()
 
     async def _stop(self) -> None:
-        for each in self.upkeep:
+        for each in self.jobs:
             each.stop()
         with suppress(StoreError):
             await self.registrar.flush(_LAST_SEEN)
@@ -318,12 +441,3 @@ def _owners(settings: AiSettings, state: Path, reactor: Any) -> _Owners:
     noting = PeriodicJob("noting which devices were seen", registrar.flush, reactor, interval=30.0)
     purging = PeriodicJob("purging devices", registrar.purge, reactor, interval=600.0, first=60.0)
     return _Owners(roster, registrar, (noting, purging))
-
-
-def _voice(settings: AiSettings) -> tuple[str, str]:
-    """Who speaks: the preferred synthesiser with all that is set about it; its name."""
-    name, *_ = names({"tts": settings.selected.tts})["tts"] or ("",)
-    told = settings.providers.get("tts", {})
-    own = told.get(name) if isinstance(told, dict) else None
-    # Keys of vendors are among them: only a digest leaves here.
-    return f"{name} {sha256(msgspec.json.encode(own, order='sorted')).hexdigest()[:16]}", name

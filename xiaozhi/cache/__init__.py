@@ -1,7 +1,7 @@
 """Presence: which device is connected where and what is kept for it, in this process
 or through Redis."""
 
-from xiaozhi.cache.backend import PresenceBackend, outside, whereabouts
+from xiaozhi.cache.backend import PresenceBackend, outside, presence_backend
 from xiaozhi.cache.settings import InboxSettings, PresenceAddress, PresenceSettings
 
 __all__ = [
@@ -10,5 +10,5 @@ __all__ = [
     "PresenceSettings",
     "PresenceBackend",
     "outside",
-    "whereabouts",
+    "presence_backend",
 ]

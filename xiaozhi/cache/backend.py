@@ -174,7 +174,7 @@ class Nowhere:
         return succeed(None)
 
 
-def whereabouts(
+def presence_backend(
     presence: PresenceSettings,
     inbox: InboxSettings,
     reactor: Any,
@@ -197,7 +197,7 @@ def whereabouts(
 def outside(
     presence: PresenceAddress, inbox: InboxSettings, reactor: Any, node: str
 ) -> Outside | Nowhere:
-    """Those of a process without devices, not started. Errors as :func:`whereabouts`."""
+    """Those of a process without devices, not started. Errors as :func:`presence_backend`."""
     if presence.url == "memory:":
         return Nowhere()
     # An edge may have the same name.

@@ -32,7 +32,7 @@ from xiaozhi.bridge.discovery import Discovery, reactor_resolve
 from xiaozhi.bridge.grpc_client import GrpcDialer
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
-from xiaozhi.cache import whereabouts
+from xiaozhi.cache import presence_backend
 from xiaozhi.cache.backend import PresenceBackend
 from xiaozhi.im.ingress.gateway import Gateway
 from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
@@ -96,13 +96,12 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
     started = datetime.now(UTC).isoformat(timespec="seconds")
 
     def describe() -> dict[str, Any]:
-        return {
-            "address": f"{socket.gethostname()}:{front.listener.number}",
-            "started": started,
-            "connections": gateway.connections,
-        }
+        address = f"{socket.gethostname()}:{front.listener.number}"
+        return {"address": address, "started": started, "connections": gateway.connections}
 
-    where = whereabouts(settings.presence, settings.inbox, reactor, own.node, own.boot, describe)
+    where = presence_backend(
+        settings.presence, settings.inbox, reactor, own.node, own.boot, describe
+    )
     bridge = _bridge(settings, own, reactor)
     recording = _recording(settings, reactor)
     gateway = Gateway(
@@ -128,16 +127,9 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
     front = _front(settings, own, gateway, bridge.client, around, where.inbox, metrics, reactor)
     lag = ReactorLag(reactor)
     metrics.add(ProcessMetrics("im", __version__, lag))
+    crossings, trouble = bridge.thread.crossings, where.trouble
     metrics.add(
-        EdgeMetrics(
-            gateway,
-            front.port,
-            front.site,
-            bridge.client,
-            log.journal,
-            bridge.thread.crossings,
-            where.trouble,
-        )
+        EdgeMetrics(gateway, front.port, front.site, bridge.client, log.journal, crossings, trouble)
     )
 
     observer = observer_for(settings.log, options.parent if options else None)

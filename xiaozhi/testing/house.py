@@ -26,7 +26,7 @@ from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
-from xiaozhi.cache import InboxSettings, PresenceSettings, whereabouts
+from xiaozhi.cache import InboxSettings, PresenceSettings, presence_backend
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.events import Event
 from xiaozhi.device.identity import numbered
@@ -239,7 +239,9 @@ class House:
         self.bridge = BridgeClient(
             self.network, ClientSettings(targets=(AI,)), self.clock, lambda: 0.5, "im", "im-boot"
         )
-        where = whereabouts(PresenceSettings(), InboxSettings(), self.clock, "im", "im-boot", dict)
+        where = presence_backend(
+            PresenceSettings(), InboxSettings(), self.clock, "im", "im-boot", dict
+        )
         self.inbox = where.inbox
         self.gateway = Gateway(
             bridge=self.bridge,

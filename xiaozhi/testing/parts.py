@@ -59,7 +59,7 @@ Doubles = dict[str, Any] | list[dict[str, Any]]
 def scripted(clock: Clock, **settings: Doubles) -> Providers:
     """The doubles, with settings by kind; with a list of settings, as many of them, each
     asked when those before it fail. These are called ``a``, ``b``, …"""
-    rings: list[FailoverGroup] = []
+    groups: list[FailoverGroup] = []
 
     def make(double: Any, own: dict[str, Any]) -> Any:
         return double.make(msgspec.convert(own, double.Settings), Runtime(clock, offload))
@@ -69,8 +69,8 @@ def scripted(clock: Clock, **settings: Doubles) -> Providers:
         if isinstance(own, dict):
             return make(double, own)
         several = [(ascii_lowercase[at], make(double, each)) for at, each in enumerate(own)]
-        rings.append(FailoverGroup(kind, several, FailoverSettings(), clock))
-        return failover(rings[-1])
+        groups.append(FailoverGroup(kind, several, FailoverSettings(), clock))
+        return failover(groups[-1])
 
     return Providers(
         asr=one("asr", doubles.ScriptedRecognizer, FailoverRecognizer),
@@ -78,7 +78,7 @@ def scripted(clock: Clock, **settings: Doubles) -> Providers:
         tts=one("tts", doubles.ToneSynthesizer, FailoverSynthesizer),
         vlllm=one("vlllm", doubles.ScriptedVision, FailoverVision),
         vad=one("vad", doubles.EnergyDetector),
-        rings=tuple(rings),
+        groups=tuple(groups),
     )
 
 

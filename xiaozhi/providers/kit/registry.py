@@ -57,7 +57,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_-]+")
 class Providers:
     """One of each kind.
 
-    :ivar rings: what is behind those that stand for several.
+    :ivar groups: what is behind those that stand for several.
     """
 
     asr: IRecognizer
@@ -65,7 +65,7 @@ class Providers:
     tts: ISynthesizer
     vlllm: IVisionModel
     vad: IVoiceActivityDetector
-    rings: tuple[FailoverGroup, ...] = ()
+    groups: tuple[FailoverGroup, ...] = ()
 
     def prepare(self) -> None:
         """The service has started; see :class:`IPreparable`."""
@@ -76,12 +76,12 @@ class Providers:
 
     def status(self) -> list[ProviderStatus]:
         """How those do that can be known to fail."""
-        return [status for ring in self.rings for status in ring.status()]
+        return [status for group in self.groups for status in group.status()]
 
     def health(self) -> dict[str, list[dict[str, Any]]]:
         """The same by kind, for people."""
         return {
-            ring.kind: [
+            group.kind: [
                 {
                     "name": each.name,
                     "model": each.model,
@@ -91,9 +91,9 @@ class Providers:
                     "trouble": each.trouble,
                     "refused": list(each.refused),
                 }
-                for each in ring.status()
+                for each in group.status()
             ]
-            for ring in self.rings
+            for group in self.groups
         }
 
     def trouble(self) -> str:
@@ -154,7 +154,7 @@ def choose(
                 maker = _maker(table[kind], name, f"{key}: there is no {kind} provider {name!r}")
                 provider = _make(maker, name, settings, runtime, read_section)
                 made[kind].append((name, provider))
-        rings = {
+        groups = {
             kind: FailoverGroup(kind, made[kind], failover or FailoverSettings(), runtime.reactor)
             for kind in _FAILOVER
         }
@@ -163,8 +163,8 @@ def choose(
         raise
     return Providers(
         vad=made["vad"][0][1],
-        rings=tuple(rings.values()),
-        **{kind: cast(Any, _FAILOVER[kind](ring)) for kind, ring in rings.items()},
+        groups=tuple(groups.values()),
+        **{kind: cast(Any, _FAILOVER[kind](group)) for kind, group in groups.items()},
     )
 
 

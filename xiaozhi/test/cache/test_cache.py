@@ -15,7 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.values import Presence, Receipt
-from xiaozhi.cache import InboxSettings, PresenceAddress, PresenceSettings, outside, whereabouts
+from xiaozhi.cache import (
+    InboxSettings,
+    PresenceAddress,
+    PresenceSettings,
+    outside,
+    presence_backend,
+)
 from xiaozhi.cache.backend import Nowhere, Outside, PresenceBackend
 from xiaozhi.cache.connection import RedisAddress
 from xiaozhi.cache.hub import RedisHub
@@ -152,7 +158,7 @@ class RedisInboxTests(InboxContract, TestCase):
 
 def edge(url: str, reactor: Any = None) -> PresenceBackend:
     settings = PresenceSettings(url=url)
-    return whereabouts(settings, InboxSettings(), reactor or Clock(), "node-a", "boot", dict)
+    return presence_backend(settings, InboxSettings(), reactor or Clock(), "node-a", "boot", dict)
 
 
 class AddressTests(SynchronousTestCase):

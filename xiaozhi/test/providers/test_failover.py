@@ -123,11 +123,11 @@ class FailoverCase(SynchronousTestCase):
         return failure.value.code
 
     def state(self, provider: Any, name: str = "a") -> tuple[str, int]:
-        (status,) = (each for each in provider.ring.status() if each.name == name)
+        (status,) = (each for each in provider.group.status() if each.name == name)
         return status.state, status.failures
 
     def failures(self, provider: Any) -> dict[tuple[str, ...], int]:
-        return dict(provider.ring.failures)
+        return dict(provider.group.failures)
 
 
 class ModelTests(FailoverCase):
@@ -160,20 +160,20 @@ class ModelTests(FailoverCase):
 
     def test_no_way_back_after_the_first_word(self) -> None:
         model = self.several("llm", {}, {"answers": ["B."]})
-        model.ring.candidates[0].provider.reply = breaking_off
+        model.group.candidates[0].provider.reply = breaking_off
         self.assertEqual(self.error(self.ask(model)), "connection_lost")
         self.assertEqual(self.state(model), ("closed", 1))
 
     def test_closed_is_closed(self) -> None:
         """While the service stops nobody else is tried, and it is nobody's fault."""
         model = self.several("llm", {}, {})
-        model.ring.candidates[0].provider.close()
+        model.group.candidates[0].provider.close()
         self.assertEqual(self.error(self.ask(model)), "closed")
         self.assertEqual(self.state(model), ("closed", 0))
 
     def test_a_bug_is_a_failure(self) -> None:
         model = self.several("llm", {}, {"answers": ["B."]})
-        model.ring.candidates[0].provider.reply = bug
+        model.group.candidates[0].provider.reply = bug
         self.assertEqual(self.successResultOf(self.ask(model)), "B.")
         self.assertEqual(self.failures(model), {("a", "internal_error"): 1})
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -199,9 +199,9 @@ class ModelTests(FailoverCase):
     def test_it_works_again(self) -> None:
         model = self.several("llm", {"fail": "vendor_error"}, {"answers": ["B."]})
         self.many(model, 3)
-        broken = model.ring.candidates[0].provider
+        broken = model.group.candidates[0].provider
         healthy = doubles.ModelSettings(answers=("A.",))
-        model.ring.candidates[0].provider = doubles.ScriptedModel(healthy, self.clock)
+        model.group.candidates[0].provider = doubles.ScriptedModel(healthy, self.clock)
         self.assertEqual(self.many(model, 1), ["B."])
         self.clock.advance(10)
         self.assertEqual(self.many(model, 2), ["A.", "A."])
@@ -231,13 +231,13 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.error(self.ask(model)), "busy", "both were asked")
         self.assertEqual((self.state(model), self.state(model, "b")), (("open", 4), ("open", 4)))
         self.clock.advance(5)
-        model.ring.candidates[0].breaker.attempt().failed()
+        model.group.candidates[0].breaker.attempt().failed()
         self.assertEqual(self.error(self.ask(model)), "unreachable", "b is due before a now")
         healthy = doubles.ModelSettings(answers=("B.",))
-        model.ring.candidates[1].provider = doubles.ScriptedModel(healthy, self.clock)
+        model.group.candidates[1].provider = doubles.ScriptedModel(healthy, self.clock)
         before = self.failures(model)["a", "unreachable"]
         self.clock.advance(1)
-        model.ring.candidates[0].breaker.attempt().failed()
+        model.group.candidates[0].breaker.attempt().failed()
         self.assertEqual(self.successResultOf(self.ask(model)), "B.")
         self.assertEqual(self.failures(model)["a", "unreachable"], before)
         self.assertEqual(self.state(model, "b"), ("closed", 0))
@@ -276,28 +276,28 @@ class ModelTests(FailoverCase):
         for waited, state, failed in ((1.0, "half_open", {}), (4.0, "open", {("a", "timeout"): 1})):
             model = self.on_trial({"hang": True})
             answer = self.ask(model)
-            self.assertFalse(model.ring.candidates[0].breaker.admits)
+            self.assertFalse(model.group.candidates[0].breaker.admits)
             self.clock.advance(waited)
             answer.cancel()
             self.failureResultOf(answer, CancelledError)
-            self.assertEqual(model.ring.candidates[0].breaker.admits, not failed, waited)
+            self.assertEqual(model.group.candidates[0].breaker.admits, not failed, waited)
             self.assertEqual((self.state(model)[0], self.failures(model)), (state, failed))
-            (status,) = model.ring.status()
+            (status,) = model.group.status()
             self.assertEqual(status.trouble, "no answer within 4.0 s [timeout]" if failed else "")
 
     def on_trial(self, settings: dict[str, Any]) -> Any:
         """One that has failed, and may be asked once."""
         model = self.several("llm", settings)
         for _ in range(3):
-            model.ring.candidates[0].breaker.attempt().failed()
+            model.group.candidates[0].breaker.attempt().failed()
         self.clock.advance(10)
         return model
 
     def test_a_bad_question_to_one_that_is_on_trial(self) -> None:
         model = self.on_trial({"fail": "bad_request"})
         self.assertEqual(self.error(self.ask(model)), "bad_request")
-        self.assertTrue(model.ring.candidates[0].breaker.admits)
-        (status,) = model.ring.status()
+        self.assertTrue(model.group.candidates[0].breaker.admits)
+        (status,) = model.group.status()
         self.assertEqual((status.trouble, status.failed), ("", {"bad_request": 1}))
 
     def test_the_first_word_is_enough(self) -> None:
@@ -310,10 +310,10 @@ class ModelTests(FailoverCase):
     def test_one_that_is_dropped_unanswered(self) -> None:
         """Nobody waits any more, and nobody has cancelled it either."""
         model = self.on_trial({"hang": True})
-        asking = model.ring.answered(lambda each: Deferred())
+        asking = model.group.answered(lambda each: Deferred())
         asking.send(None)
         asking.close()
-        self.assertTrue(model.ring.candidates[0].breaker.admits)
+        self.assertTrue(model.group.candidates[0].breaker.admits)
         self.assertEqual(self.state(model), ("half_open", 3))
 
     def test_one_that_fails_when_its_time_is_over(self) -> None:
@@ -327,7 +327,7 @@ class ModelTests(FailoverCase):
             yield TextDelta("")
 
         model = self.several("llm", {}, {"answers": ["B."]})
-        model.ring.candidates[0].provider.reply = stubborn
+        model.group.candidates[0].provider.reply = stubborn
         answer = self.ask(model)
         self.clock.advance(3)
         self.assertEqual(self.successResultOf(answer), "B.")
@@ -340,10 +340,10 @@ class ModelTests(FailoverCase):
         (line,) = (line for line in log.lines if "left alone" in line)
         for part in ("llm a failed 3 times", "for 10 s", "[unauthorized]. Instead: b."):
             self.assertIn(part, line)
-        model.ring.candidates[0].breaker.attempt().succeeded()
+        model.group.candidates[0].breaker.attempt().succeeded()
         self.assertEqual(log.count("llm a works again"), 1)
         self.assertEqual(log.count("left alone"), 1)
-        self.assertEqual(next(model.ring.status()).trouble, "")
+        self.assertEqual(next(model.group.status()).trouble, "")
         alone = self.several("llm", {"fail": "unauthorized"})
         for _ in range(3):
             self.error(self.ask(alone))
@@ -352,7 +352,7 @@ class ModelTests(FailoverCase):
     def test_who_served(self) -> None:
         notes = Notes()
         model = self.several("llm", {"fail": "unreachable"}, {})
-        model.ring.candidates[1].model = "large"
+        model.group.candidates[1].model = "large"
         with usage.noting(notes):
             self.successResultOf(self.ask(model))
         self.assertEqual(notes.asked, [("llm", "a", ""), ("llm", "b", "large")])
@@ -451,7 +451,7 @@ class SynthesizerTests(FailoverCase):
     def test_one_that_gives_no_sound(self) -> None:
         """Words on the display and nothing to hear: what a next one is there for."""
         synthesizer = self.several("tts", {}, {})
-        synthesizer.ring.candidates[0].provider = _Mute()
+        synthesizer.group.candidates[0].provider = _Mute()
         self.assertTrue(self.spoken(synthesizer))
         self.assertEqual(self.failures(synthesizer), {("a", "no_sound"): 1})
 
@@ -511,7 +511,7 @@ class RecognizerTests(FailoverCase):
     def test_one_that_breaks_while_it_listens(self) -> None:
         for breaks in ("recognition", "feed"):
             recognizer = self.several("asr", {}, {"texts": ["{ms} ms"]})
-            broken = recognizer.ring.candidates[0].provider
+            broken = recognizer.group.candidates[0].provider
             if breaks == "recognition":
                 broken.recognition = raising
             else:
@@ -532,7 +532,7 @@ class RecognizerTests(FailoverCase):
         recognition = recognizer.recognition()
         recognition.feed(bytes(64000))
         for _ in range(3):
-            recognizer.ring.candidates[0].breaker.attempt().failed()
+            recognizer.group.candidates[0].breaker.attempt().failed()
         text = self.successResultOf(recognition.finish()).text
         self.assertEqual(text, "2000 ms", "at once")
 
@@ -570,7 +570,7 @@ class VisionTests(FailoverCase):
 class RingTests(FailoverCase):
     def test_closing_goes_on_past_a_failure(self) -> None:
         model = self.several("llm", {}, {})
-        first, second = (each.provider for each in model.ring.candidates)
+        first, second = (each.provider for each in model.group.candidates)
         first.close = lambda: fail(ZeroDivisionError())
         self.successResultOf(model.close())
         self.assertTrue(second._closed)
@@ -581,7 +581,7 @@ class RingTests(FailoverCase):
         for _ in range(3):
             self.successResultOf(self.ask(model))
         self.clock.advance(4)
-        first, second = model.ring.status()
+        first, second = model.group.status()
         self.assertEqual((first.name, first.state, first.wait), ("a", "open", 6.0))
         self.assertEqual((first.failures, first.failed), (3, {"unreachable": 3}))
         self.assertIn("[unreachable]", first.trouble)
@@ -589,20 +589,20 @@ class RingTests(FailoverCase):
 
     def test_how_long_until_the_last_is_asked(self) -> None:
         for count, seconds in ((1, 0.0), (2, 3.0), (4, 9.0)):
-            self.assertEqual(self.several("llm", *[{}] * count).ring.before, seconds)
+            self.assertEqual(self.several("llm", *[{}] * count).group.before, seconds)
 
     def test_well_while_one_is(self) -> None:
         model = self.several("llm", {}, {})
-        self.assertTrue(model.ring.well)
-        for each, well in zip(model.ring.candidates, (True, False), strict=True):
+        self.assertTrue(model.group.well)
+        for each, well in zip(model.group.candidates, (True, False), strict=True):
             for _ in range(3):
                 each.breaker.attempt().failed()
-            self.assertEqual(model.ring.well, well)
+            self.assertEqual(model.group.well, well)
 
     def test_those_that_can_are_prepared(self) -> None:
         model = self.several("llm", {}, {})
         prepared: list[str] = []
-        second = model.ring.candidates[1].provider
+        second = model.group.candidates[1].provider
         second.prepare = lambda: prepared.append("b")
         alsoProvides(second, IPreparable)
         model.prepare()

@@ -68,8 +68,8 @@ class Breaking:
 
 def behind(providers: Providers, kind: str) -> list[Any]:
     """The providers of a kind, the preferred one first."""
-    (ring,) = (ring for ring in providers.rings if ring.kind == kind)
-    return [each.provider for each in ring.candidates]
+    (group,) = (group for group in providers.groups if group.kind == kind)
+    return [each.provider for each in group.candidates]
 
 
 class SelectionTests(SynchronousTestCase):

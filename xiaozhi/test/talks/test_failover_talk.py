@@ -114,8 +114,8 @@ class FailoverTalks(ConversationCase):
             self.assertEqual(said, text("apology", "en"))
             self.assertLess(waited, longest + SLACK, "the stage's limit is that of all")
             self.assertEqual(visitor.seen(Alerted), [])
-            for ring in house.providers.rings:
-                for each in ring.candidates:
+            for group in house.providers.groups:
+                for each in group.candidates:
                     each.provider._settings = each.provider.Settings(answers=("Well again.",))
             self.assertEqual(self.ask(house, visitor)[0], "Well again.")
             self.assertEqual(self.ask(house, bystander)[0], "Well again.")
@@ -141,7 +141,7 @@ class FailoverTalks(ConversationCase):
         substitute's is for when nobody can speak."""
         house = self.house(llm={"fail": "down"}, tts=[{"fail": "unreachable"}, {}])
         visitor = house.connect()
-        preferred, substitute = (each.provider for each in house.providers.rings[0].candidates)
+        preferred, substitute = (each.provider for each in house.providers.groups[0].candidates)
         self.assertEqual(self.ask(house, visitor)[0], text("apology", "en"))
         house.run(0.2)
         (of_substitute,) = house.files.kept

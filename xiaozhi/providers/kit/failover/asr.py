@@ -23,7 +23,7 @@ class FailoverRecognizer(Failover):
 
     def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
         """See :class:`~xiaozhi.interfaces.IRecognizer`."""
-        return _Recognition(self.ring, interim)
+        return _Recognition(self.group, interim)
 
 
 def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
@@ -38,18 +38,18 @@ def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
 
 @implementer(IRecognition)
 class _Recognition:
-    def __init__(self, ring: FailoverGroup, interim: Callable[[str], None] | None) -> None:
-        self._ring = ring
+    def __init__(self, group: FailoverGroup, interim: Callable[[str], None] | None) -> None:
+        self._group = group
         # Bound: `failover.keep` seconds; with nobody else to ask, nothing.
-        self._room = int(ring.settings.keep) * _BYTES_PER_SECOND
-        if len(ring.candidates) == 1:
+        self._room = int(group.settings.keep) * _BYTES_PER_SECOND
+        if len(group.candidates) == 1:
             self._room = 0
         self._kept: list[bytes] = []
         self._running: IRecognition | None = None
         self._broken: Exception | None = None
         self._result: Deferred[Transcript] | None = None
         self._cancelled = False
-        self._candidate = ring.order()[0][0]
+        self._candidate = group.order()[0][0]
         if interim is not None:
             interim = _words_of(interim)
         try:
@@ -90,7 +90,7 @@ class _Recognition:
 
     async def _understood(self) -> Transcript:
         try:
-            return cleaned(await self._ring.answered(self._ask))
+            return cleaned(await self._group.answered(self._ask))
         finally:
             self._kept.clear()
             if self._running is not None:

@@ -238,14 +238,14 @@ class _Trial:
     :param final: there is no other to ask.
     """
 
-    def __init__(self, ring: FailoverGroup, candidate: Candidate, *, final: bool) -> None:
-        self._ring = ring
+    def __init__(self, group: FailoverGroup, candidate: Candidate, *, final: bool) -> None:
+        self._group = group
         self._candidate = candidate
         self._final = final
         self._attempt = candidate.breaker.attempt()
         self._begun = False
-        self._since = ring.seconds()
-        usage.by(ring.kind, candidate.name, candidate.model)
+        self._since = group.seconds()
+        usage.by(group.kind, candidate.name, candidate.model)
 
     def answers(self) -> None:
         """The first of its answer is there; from now on its errors are the turn's."""
@@ -254,22 +254,22 @@ class _Trial:
 
     def waits(self) -> None:
         """We wait for more."""
-        self._since = self._ring.seconds()
+        self._since = self._group.seconds()
 
     def __enter__(self) -> _Trial:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        ring, candidate, attempt = self._ring, self._candidate, self._attempt
+        group, candidate, attempt = self._group, self._candidate, self._attempt
         if error is None or (isinstance(error, GeneratorExit) and self._begun):
             # Interrupted while it spoke is well enough.
             attempt.succeeded()
         elif isinstance(error, CancelledError):
-            ring.slow(candidate, ring.seconds() - self._since, attempt)
+            group.slow(candidate, group.seconds() - self._since, attempt)
         elif not isinstance(error, Exception):
             attempt.abandoned()
         else:
-            ring.failed(candidate, error, attempt)
+            group.failed(candidate, error, attempt)
             closed = isinstance(error, ProviderError) and error.code == "closed"
             return not (self._begun or self._final or closed)
         return False

@@ -20,16 +20,16 @@ Sound = bytes | SoundFormat
 class Failover:
     """What they have in common."""
 
-    def __init__(self, ring: FailoverGroup) -> None:
-        self.ring = ring
+    def __init__(self, group: FailoverGroup) -> None:
+        self.group = group
 
     def prepare(self) -> None:
         """See :class:`~xiaozhi.interfaces.IPreparable`."""
-        self.ring.prepare()
+        self.group.prepare()
 
     def close(self) -> Deferred[None]:
         """See :class:`~xiaozhi.interfaces.IProvider`."""
-        return self.ring.close()
+        return self.group.close()
 
 
 @implementer(ILanguageModel)
@@ -40,7 +40,7 @@ class FailoverModel(Failover):
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
     ) -> AsyncGenerator[Delta, None]:
         """See :class:`~xiaozhi.interfaces.ILanguageModel`."""
-        replies = self.ring.streamed(lambda each: each.provider.reply(dialogue, tools))
+        replies = self.group.streamed(lambda each: each.provider.reply(dialogue, tools))
         async with aclosing(replies) as stream:
             async for _, delta in stream:
                 yield delta
@@ -53,13 +53,13 @@ class FailoverSynthesizer(Failover):
     :ivar sound: of the preferred one.
     """
 
-    def __init__(self, ring: FailoverGroup) -> None:
-        super().__init__(ring)
-        self.sound: SoundFormat = ring.candidates[0].provider.sound
+    def __init__(self, group: FailoverGroup) -> None:
+        super().__init__(group)
+        self.sound: SoundFormat = group.candidates[0].provider.sound
 
     async def synthesize(self, text: str, language: str) -> AsyncGenerator[Sound, None]:
         """See :class:`~xiaozhi.interfaces.ISynthesizer`."""
-        spoken = self.ring.streamed(
+        spoken = self.group.streamed(
             lambda each: _heard(text, each.provider.synthesize(text, language))
         )
         first = True
@@ -90,5 +90,5 @@ class FailoverVision(Failover):
     def describe(self, picture: Picture, question: str) -> Deferred[str]:
         """See :class:`~xiaozhi.interfaces.IVisionModel`."""
         return Deferred.fromCoroutine(
-            self.ring.answered(lambda each: each.provider.describe(picture, question))
+            self.group.answered(lambda each: each.provider.describe(picture, question))
         )
