@@ -34,6 +34,16 @@ class SoundFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class SentenceMark:
+    """The next pieces of an incremental synthesiser's sound speak this text.
+
+    :ivar text: as it was fed; empty: the vendor does not say it.
+    """
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """An encoded picture whose header has been checked."""
 
@@ -297,17 +307,19 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """How a provider does.
+    """State of one provider.
 
-    :ivar name: as ``selected`` has it.
-    :ivar model: the vendor's name for what answers; may be empty.
-    :ivar state: ``closed``: it is asked; ``open``: it is left alone, because it failed;
-        ``half_open``: the next call finds out.
+    :ivar name: the reference that the configuration names it by.
+    :ivar model: the vendor's name for the model that answers; may be empty.
+    :ivar state: of its circuit breaker: ``closed``: in use; ``open``: not asked after
+        failures; ``half_open``: the next call decides.
     :ivar failures: in a row.
     :ivar wait: seconds until it is tried again.
-    :ivar trouble: what it failed with last, for people; empty since it works.
+    :ivar trouble: its last failure, for people; empty while it works.
     :ivar failed: attempts that failed since the start, by code.
-    :ivar refused: what its vendor turned out not to take, and it goes without: ``tools``.
+    :ivar refused: features its vendor refused and it does without: ``tools``.
+    :ivar capabilities: the abilities to show, see
+        :meth:`~xiaozhi.base.capabilities.Capabilities.summary`.
     """
 
     kind: str
@@ -319,6 +331,7 @@ class ProviderStatus:
     trouble: str = ""
     failed: Mapping[str, int] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
+    capabilities: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,41 +8,50 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from xiaozhi.base.values import Delta, Picture, SoundFormat, ToolSpec, Transcript, Utterance
+from xiaozhi.base.capabilities import Capabilities
+from xiaozhi.base.values import (
+    Delta,
+    Picture,
+    SentenceMark,
+    SoundFormat,
+    ToolSpec,
+    Transcript,
+    Utterance,
+)
 from xiaozhi.interfaces.work import Offload
 
 
 class IProvider(Interface):
-    """What all providers have in common."""
+    """Methods common to all providers."""
 
     def close() -> Deferred[None]:
-        """Release processes and connections; running calls fail."""
+        """Release processes and connections; running calls fail. Idempotent."""
 
 
 class IPreparable(Interface):
     """A provider that can get ready ahead of its first call."""
 
     def prepare() -> None:
-        """The service has started: start child processes and the like."""
+        """Start child processes and the like; called once the service runs."""
 
 
 class IOfModel(Interface):
     """A provider whose vendor has several models."""
 
-    model = Attribute("The vendor's name for the one that answers; for figures and logs.")
+    model = Attribute("The vendor's name for the model that answers; for metrics and logs.")
 
 
 class IAdaptive(Interface):
-    """A provider that goes without what its vendor turned out to refuse."""
+    """A provider that does without a feature which its vendor refused."""
 
-    refused = Attribute("What that is, a sequence of words for people: ``tools``.")
+    refused = Attribute("The features, a sequence of words for people: ``tools``.")
 
 
 class IVoiceActivityDetector(IProvider):
-    """Tells speech from the rest."""
+    """Detects speech in sound."""
 
     def detector() -> IVoiceActivity:
-        """One for a session; it may keep state between frames."""
+        """Make a detector for one session; it may keep state between frames."""
 
 
 class IVoiceActivity(Interface):
@@ -58,25 +67,25 @@ class IRecognizer(IProvider):
     def recognition(interim: Callable[[str], None] | None = None) -> IRecognition:
         """Start one utterance.
 
-        :param interim: is given what has been understood so far, each time that it is
-            something else, until ``finish`` or ``cancel``. A recogniser that only
-            understands whole utterances never calls it.
+        :param interim: called with the text understood so far whenever it changes, until
+            ``finish`` or ``cancel``. A recogniser of whole utterances never calls it, and
+            does not declare the capability ``interim``.
         """
 
 
 class ITurnDetector(Interface):
-    """Decides when somebody who speaks has finished; one for a session."""
+    """Decides when a speaker has finished; one for a session."""
 
     def begin() -> None:
-        """An utterance begins."""
+        """Start an utterance."""
 
     def understood(text: str) -> None:
-        """What has been understood of it so far, if its recogniser tells."""
+        """Take an interim result of its recogniser; never called if that gives none."""
 
     def over(silence: float) -> bool:
-        """Whether it is over.
+        """Return whether the utterance has ended; called every 20 ms.
 
-        :param silence: seconds of sound since its last voice; asked every 20 ms.
+        :param silence: seconds of sound since its last voice.
         """
 
 
@@ -84,20 +93,20 @@ class IRecognition(Interface):
     """One utterance being recognised."""
 
     def feed(pcm: bytes) -> None:
-        """More sound: s16le mono at 16 kHz, any length. Never blocks."""
+        """Add sound: s16le mono at 16 kHz, any length. Never blocks."""
 
     def finish() -> Deferred[Transcript]:
-        """The utterance is over.
+        """End the utterance and return its text.
 
         :raises ProviderError: through the Deferred. Cancelling it is :meth:`cancel`.
         """
 
     def cancel() -> None:
-        """Throw it away. Idempotent, also after :meth:`finish`."""
+        """Discard the utterance. Idempotent, also after :meth:`finish`."""
 
 
 class ILanguageModel(IProvider):
-    """LLM: the next thing to say, or the tools to run first."""
+    """LLM: the next words of a dialogue, or the tools to run first."""
 
     def reply(
         dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
@@ -120,10 +129,53 @@ class ISynthesizer(IProvider):
     def synthesize(text: str, language: str) -> AsyncGenerator[bytes | SoundFormat, None]:
         """Speak one sentence, in pieces as they become ready.
 
-        A format may come before the first piece, together with it: then this sentence
-        is in that one. So do synthesisers that stand for several.
+        A format may come directly before the first piece: then this sentence is in that
+        format. Failover groups use it.
 
         :param language: BCP 47; empty: tell by the text.
+        :raises ProviderError: while iterating.
+        """
+
+
+class IIncrementalSynthesizer(IProvider):
+    """TTS for vendors that take the model's text as it comes."""
+
+    sound = Attribute(
+        "The :class:`~xiaozhi.base.values.SoundFormat` of the sound, unless a stream says another."
+    )
+
+    def speech(language: str) -> ISpeechStream:
+        """Begin the speech of one answer.
+
+        :param language: BCP 47; empty: tell by the text.
+        """
+
+
+class ISpeechStream(Interface):
+    """The speech of one answer: text in, sound out, both in pieces."""
+
+    def feed(text: str) -> None:
+        """Add text, cut anywhere. Never blocks; ignored after :meth:`finish` and
+        :meth:`cancel`.
+
+        :raises ProviderError: ``too_long``: the vendor takes no more text; what was fed
+            before is still spoken.
+        """
+
+    def finish() -> None:
+        """The text is complete: the sound ends after its last word. Idempotent."""
+
+    def cancel() -> None:
+        """Throw away what is left to say and end the vendor's request. Idempotent, also
+        after :meth:`finish`; the sound ends without an error."""
+
+    def pieces() -> AsyncGenerator[bytes | SoundFormat | SentenceMark, None]:
+        """Iterate over the sound once, while text is still fed.
+
+        A :class:`~xiaozhi.base.values.SoundFormat` may come before the first piece. A
+        :class:`~xiaozhi.base.values.SentenceMark` says which text the following pieces
+        speak; vendors without marks give none. Closing the generator is :meth:`cancel`.
+
         :raises ProviderError: while iterating.
         """
 
@@ -135,28 +187,39 @@ class IVisionModel(IProvider):
         """:raises ProviderError: through the Deferred."""
 
 
+class ICapable(Interface):
+    """A provider maker that declares what its provider can do. Makers without it count as
+    :class:`~xiaozhi.base.capabilities.Capabilities` with its defaults."""
+
+    def capabilities(settings: Any) -> Capabilities:
+        """Declare the abilities with these settings.
+
+        :param settings: an instance of the maker's ``settings()``.
+        """
+
+
 class IProviderMaker(Interface):
-    """A provider that can be chosen in the configuration: a ``twisted.plugin``."""
+    """A provider that the configuration can name: a ``twisted.plugin``."""
 
     kind = Attribute("``asr``, ``llm``, ``tts``, ``vlllm`` or ``vad``.")
-    name = Attribute("What ``selected`` and the section ``providers`` call it.")
+    name = Attribute("Its name in ``selected`` and in the section ``providers``.")
     description = Attribute("One line for people.")
 
     def settings() -> type[Any]:
-        """The ``msgspec.Struct`` its section is read into."""
+        """Return the ``msgspec.Struct`` that its section is read into."""
 
     def make(settings: Any, runtime: ProviderRuntime) -> IProvider:
-        """Import what is needed and build it; nothing is started before use.
+        """Import the adapter and build it; nothing starts before its first use.
 
-        :raises ConfigError: e.g. an optional package is missing, and how to get it.
+        :raises ConfigError: e.g. an optional package is missing; says how to install it.
         """
 
 
 class ProviderRuntime(Protocol):
-    """What providers may use of the process they live in.
+    """Facilities of the process that providers may use.
 
     :ivar reactor: clock, processes and TCP.
-    :ivar offload: for work that would hold up the reactor.
+    :ivar offload: runs a function in a worker thread.
     """
 
     @property
