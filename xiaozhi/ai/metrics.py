@@ -8,31 +8,15 @@ from typing import Protocol
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.base.values import BridgeStatus, ProviderStatus
 from xiaozhi.metrics.families import Family, counter, counters, gauge, gauges, histograms
-from xiaozhi.metrics.instruments import Histogram
+from xiaozhi.metrics.sources import CrossingTimes, WriteQueue
 
 
-class Wires(Protocol):
-    """How long items take between the reactor and gRPC, in seconds."""
-
-    @property
-    def outward(self) -> Histogram: ...
-    @property
-    def inward(self) -> Histogram: ...
-
-
-class WrittenBehind(Protocol):
-    """What is to be known about the dialogues that are kept."""
-
-    @property
-    def pending(self) -> int:
-        """Entries not written yet."""
+class HistoryQueue(WriteQueue, Protocol):
+    """The queue of dialogue entries."""
 
     @property
     def dropped(self) -> int:
         """Entries lost since the start."""
-
-    def trouble(self) -> str:
-        """Why entries are not written at present; empty while they are."""
 
 
 class AiMetrics:
@@ -42,10 +26,10 @@ class AiMetrics:
         self,
         counts: AiCounts,
         bridge: Callable[[], BridgeStatus],
-        wires: Wires,
+        wires: CrossingTimes,
         threads: Callable[[], int],
         http_connections: Callable[[], int],
-        history: WrittenBehind,
+        history: HistoryQueue,
         refused: Callable[[], int],
         presence: Callable[[], str],
         providers: Callable[[], Sequence[ProviderStatus]] = tuple,

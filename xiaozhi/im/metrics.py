@@ -23,43 +23,27 @@ from xiaozhi.metrics.families import (
     histogram,
     histograms,
 )
-from xiaozhi.metrics.instruments import Histogram
+from xiaozhi.metrics.sources import CrossingTimes, WriteQueue
 
 
-class WrittenBehind(Protocol):
-    """What is to be known about the log of sessions, messages and events."""
-
-    @property
-    def pending(self) -> int:
-        """Records in memory that are not written yet."""
+class JournalQueue(WriteQueue, Protocol):
+    """The queue of session log records, in memory and on disk."""
 
     @property
     def lag(self) -> float:
-        """Seconds that the oldest of them has waited."""
+        """Age of the oldest record in memory, in seconds."""
 
     @property
     def spooled(self) -> int:
-        """Records on disk that are not written yet."""
+        """Records on disk, not written yet."""
 
     @property
     def spooled_octets(self) -> int:
-        """The room they take there."""
+        """Their size on disk, in bytes."""
 
     @property
     def drops(self) -> Mapping[str, int]:
         """Records lost since the start, by reason."""
-
-    def trouble(self) -> str:
-        """Why records are not written at present; empty while they are."""
-
-
-class Wires(Protocol):
-    """How long items take between the reactor and gRPC, in seconds."""
-
-    @property
-    def outward(self) -> Histogram: ...
-    @property
-    def inward(self) -> Histogram: ...
 
 
 class EdgeMetrics:
@@ -71,8 +55,8 @@ class EdgeMetrics:
         door: EdgePortFactory,
         site: EdgeSite,
         bridge: IBridge,
-        journal: WrittenBehind,
-        wires: Wires,
+        journal: JournalQueue,
+        wires: CrossingTimes,
         presence: Callable[[], str],
     ) -> None:
         """:param presence: why the presence table cannot be used; empty while it can."""

@@ -51,8 +51,6 @@ class CallContextTests(SynchronousTestCase):
         with calling(CallContext(session_id="s1")):
             self.assertEqual(current_call().request_id, "")
             with trace.working_for(message):
-                self.assertEqual(
-                    current_call(), CallContext(session_id="s1", request_id="s1-7")
-                )
+                self.assertEqual(current_call(), CallContext(session_id="s1", request_id="s1-7"))
                 with calling(CallContext(request_id="own")):
                     self.assertEqual(current_call().request_id, "own")

@@ -24,7 +24,7 @@ PENDING_LENGTHS = {
     "xiaozhi/ai/session/session.py",
     "xiaozhi/wire/messages.py",
 }
-PENDING_NAMES = {"Asked", "DeviceState", "Providers", "Wires", "WrittenBehind"}
+PENDING_NAMES = {"Asked", "DeviceState", "Providers"}
 PYTHON = ("xiaozhi", "tests", "twisted", "benchmarks")
 
 
