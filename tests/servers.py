@@ -179,8 +179,16 @@ class PostgresServer(_Server):
     def psql(self, url: str, file: Path) -> subprocess.CompletedProcess[str]:
         """Run ``psql -f`` with this server's own psql."""
         return subprocess.run(
-            [str(self._binaries / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1"]
-            + ["-f", str(file), url],
+            [
+                str(self._binaries / "psql"),
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-f",
+                str(file),
+                url,
+            ],
             capture_output=True,
             text=True,
             timeout=30,

@@ -268,7 +268,7 @@ class CommandLineTests(TestCase):
         self.assertNotIn("content-length", headers)
         self.assertEqual(fields[b"question"], ["what is 这?".encode()])
         self.assertEqual(fields[b"file"], [PICTURE])
-        photo, volume = self.events("tool_called")
+        photo, _volume = self.events("tool_called")
         self.assertEqual(json.loads(photo["result"])["text"], "a colour")
         # The tools ran one after the other.
         replies = [t["payload"]["id"] for t in self.factory.texts if t["type"] == "mcp"]

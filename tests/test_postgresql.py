@@ -96,9 +96,17 @@ class SchemaFileTests(TestCase):
         )
         self.assertEqual(
             [name for (name,) in tables],
-            ["connection_events", "device_claims", "device_notes", "device_revision"]
-            + ["device_sessions", "devices", "dialogue_entries", "message_logs"]
-            + ["schema_version"],
+            [
+                "connection_events",
+                "device_claims",
+                "device_notes",
+                "device_revision",
+                "device_sessions",
+                "devices",
+                "dialogue_entries",
+                "message_logs",
+                "schema_version",
+            ],
         )
 
 
@@ -278,11 +286,15 @@ def _catalog(url: str) -> list[list[tuple[object, ...]]]:
     return [
         postgres().execute(statement, url)
         for statement in (
-            "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable,"
-            " column_default FROM information_schema.columns WHERE table_schema = 'public'"
-            " ORDER BY table_name, ordinal_position",
-            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
-            " FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2",
+            (
+                "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable,"
+                " column_default FROM information_schema.columns WHERE table_schema = 'public'"
+                " ORDER BY table_name, ordinal_position"
+            ),
+            (
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+                " FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2"
+            ),
             "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
         )
     ]

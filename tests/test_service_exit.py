@@ -97,7 +97,9 @@ class ExitTests(unittest.TestCase):
             if path.exists() and text in path.read_text():
                 return path.read_text()
             time.sleep(0.02)
-        self.fail(f"{description}: {path.read_text() if path.exists() else 'no file'}")
+        raise self.failureException(
+            f"{description}: {path.read_text() if path.exists() else 'no file'}"
+        )
 
     def assert_no_pid_file(self) -> None:
         self.assertFalse((self.directory / "frame.pid").exists())

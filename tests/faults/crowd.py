@@ -41,8 +41,10 @@ BRAIN_SETS = (
     "providers.tts.tone.milliseconds=8",
     "providers.asr.scripted.texts=['I said {ms} milliseconds']",
     "providers.llm.scripted.answers=['Begin {words}. End {words}.']",
-    "providers.llm.scripted.calls="
-    "[{name: self_note, when: ' tool', arguments: {words: '{words}'}}]",
+    (
+        "providers.llm.scripted.calls="
+        "[{name: self_note, when: ' tool', arguments: {words: '{words}'}}]"
+    ),
     # A phrase over a tool that a fault makes slow would be counted as an answer.
     "session.turn.slow_tool=0",
     "session.turn.bridge=0",

@@ -171,7 +171,7 @@ class MpegFrames:
     def _follows(self, end: int, frame: Frame, complete: bool) -> bool | None:
         waiting = self._waiting
         if len(waiting) < end + _HEADER:
-            return complete and len(waiting) >= end or (False if complete else None)
+            return (complete and len(waiting) >= end) or (False if complete else None)
         following = header(waiting, end)
         return (following is not None and following.form == frame.form) or bool(
             tag_size(waiting, end)

@@ -34,11 +34,11 @@ class ClientSession(SessionEnd):
     __slots__ = (
         "_confirmed",
         "_incarnation",
-        "_slot",
         "_moving",
         "_opening",
         "_owner",
         "_quiet_at",
+        "_slot",
         "process",
         "target",
     )

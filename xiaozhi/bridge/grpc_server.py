@@ -192,7 +192,7 @@ class _Gate:
         await context.abort(status, why)
 
 
-_SAME_TOKEN = "; the edge's bridge.token and grpc.token here must be the same"
+_SAME_TOKEN = "; the edge's bridge.token and grpc.token here must be the same"  # noqa: S105
 _REMEDIES = {"wrong token": _SAME_TOKEN, "no token": _SAME_TOKEN}
 
 

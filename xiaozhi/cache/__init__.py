@@ -7,8 +7,8 @@ from xiaozhi.cache.settings import InboxSettings, PresenceAddress, PresenceSetti
 __all__ = [
     "InboxSettings",
     "PresenceAddress",
-    "PresenceSettings",
     "PresenceBackend",
+    "PresenceSettings",
     "outside",
     "presence_backend",
 ]

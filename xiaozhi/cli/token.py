@@ -176,7 +176,7 @@ def _devices(options: argparse.Namespace, now: datetime, stdout: TextIO) -> None
 def _show(
     token: str, settings: AuthSettings, clock: IReactorTime, stdin: TextIO, stdout: TextIO
 ) -> int:
-    text = bare_token(stdin.readline() if token == "-" else token)
+    text = bare_token(stdin.readline() if token == "-" else token)  # noqa: S105
     try:
         claims: Mapping[str, Any] = jwt.decode(text, options={"verify_signature": False})
         header: Mapping[str, Any] = jwt.get_unverified_header(text)

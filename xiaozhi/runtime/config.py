@@ -118,7 +118,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 def _parse(text: str, name: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -296,7 +296,7 @@ class _Source:
 
 def _item_types(arguments: tuple[Any, ...]) -> Iterator[Any]:
     """The type of each item of a list or tuple; without end for open ones."""
-    if len(arguments) == 2 and arguments[1] is Ellipsis or len(arguments) == 1:
+    if (len(arguments) == 2 and arguments[1] is Ellipsis) or len(arguments) == 1:
         while True:
             yield arguments[0]
     yield from arguments

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
@@ -295,7 +295,7 @@ class ServiceOptions(Options):
     :ivar overrides: what ``--set`` gave, in order.
     """
 
-    optParameters = [["config", "c", None, "The YAML configuration file (required)."]]
+    optParameters: ClassVar = [["config", "c", None, "The YAML configuration file (required)."]]
 
     def __init__(self) -> None:
         super().__init__()

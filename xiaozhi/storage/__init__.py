@@ -19,8 +19,8 @@ __all__ = [
     "DirectRegistry",
     "Spool",
     "devices_from_url",
-    "direct_registry",
     "dialogues_from_url",
+    "direct_registry",
     "store_from_url",
 ]
 

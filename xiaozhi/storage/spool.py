@@ -80,12 +80,16 @@ END""",
         "how much each device has",
         (
             "ALTER TABLE spool ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
-            "CREATE INDEX idx_spool_owner ON spool(owner, number)"
-            " WHERE kind IN ('message', 'event')",
+            (
+                "CREATE INDEX idx_spool_owner ON spool(owner, number)"
+                " WHERE kind IN ('message', 'event')"
+            ),
             "CREATE TABLE shares (owner TEXT PRIMARY KEY, octets INTEGER NOT NULL)",
             "CREATE INDEX idx_shares ON shares(octets)",
-            "INSERT INTO shares SELECT owner, SUM(octets) FROM spool"
-            " WHERE kind IN ('message', 'event') GROUP BY owner",
+            (
+                "INSERT INTO shares SELECT owner, SUM(octets) FROM spool"
+                " WHERE kind IN ('message', 'event') GROUP BY owner"
+            ),
             """\
 CREATE TRIGGER share_grown AFTER INSERT ON spool WHEN NEW.kind IN ('message', 'event') BEGIN
     INSERT INTO shares VALUES (NEW.owner, NEW.octets)

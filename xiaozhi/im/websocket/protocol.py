@@ -82,7 +82,11 @@ class DeviceProtocol(WebSocketServerProtocol):
     allowedOrigins = ("*",)
     allowNullOrigin = True
     maxConnections = trustXForwardedFor = 0
-    CONFIG_ATTRS = ["maxFramePayloadSize", "maxMessagePayloadSize", "allowedOriginsPatterns"]
+    CONFIG_ATTRS = [  # noqa: RUF012 - the base class declares it
+        "maxFramePayloadSize",
+        "maxMessagePayloadSize",
+        "allowedOriginsPatterns",
+    ]
 
     _note = Logger()
     factory: DeviceFactory

@@ -72,42 +72,56 @@ _MEANINGS = [
     for code, pattern in (
         (
             "refused",
-            r"content.?(filter|policy|moderat)|data.?inspection|moderation|(?<!case.)sensitive"
-            r"|inappropriate|safety|prohibited_content|敏感|违规|不合规|审核",
+            (
+                r"content.?(filter|policy|moderat)|data.?inspection|moderation|(?<!case.)sensitive"
+                r"|inappropriate|safety|prohibited_content|敏感|违规|不合规|审核"
+            ),
         ),
         (
             "unpaid",
-            r"insufficient.?(quota|balance|fund|credit)|\bbalance\b|arrear|overdue|\bbilling\b"
-            r"|payment|(daily|total|free).{0,20}(limit|quota)|exceeded your current quota"
-            r"|\bcredits?\b|余额|欠费|额度|充值|套餐",
+            (
+                r"insufficient.?(quota|balance|fund|credit)|\bbalance\b|arrear|overdue|\bbilling\b"
+                r"|payment|(daily|total|free).{0,20}(limit|quota)|exceeded your current quota"
+                r"|\bcredits?\b|余额|欠费|额度|充值|套餐"
+            ),
         ),
         (
             "rate_limited",
-            r"rate.?limit|too many (requests|concurrent)|throttl|concurren|\b[qtr]p[smd]\b"
-            r"|resource.?exhausted|try again later|request limit|限流|限速|频率|频繁|并发",
+            (
+                r"rate.?limit|too many (requests|concurrent)|throttl|concurren|\b[qtr]p[smd]\b"
+                r"|resource.?exhausted|try again later|request limit|限流|限速|频率|频繁|并发"
+            ),
         ),
         (
             "unauthorized",
-            r"api.?key|unauthori[sz]ed|authenticat|not authori[sz]ed|authorization"
-            r"|permission|access.?(denied|token)|(?<!extra.)\bforbidden\b|invalid.{0,10}(token|signature)"
-            r"|no.?auth|auth.?fail|signature|\bapp.?id\b|secret.?(id|key)"
-            r"|login fail|credential|token.{0,20}expired|鉴权|认证|令牌|无权|未授权|密钥|签名",
+            (
+                r"api.?key|unauthori[sz]ed|authenticat|not authori[sz]ed|authorization"
+                r"|permission|access.?(denied|token)|(?<!extra.)\bforbidden\b|invalid.{0,10}(token|signature)"
+                r"|no.?auth|auth.?fail|signature|\bapp.?id\b|secret.?(id|key)"
+                r"|login fail|credential|token.{0,20}expired|鉴权|认证|令牌|无权|未授权|密钥|签名"
+            ),
         ),
         (
             "not_found",
-            r"model.{0,80}(not.?found|not exist|does not exist|not open)|no such model"
-            r"|model_not_found|not_found|模型不存在|不存在的模型",
+            (
+                r"model.{0,80}(not.?found|not exist|does not exist|not open)|no such model"
+                r"|model_not_found|not_found|模型不存在|不存在的模型"
+            ),
         ),
         ("timeout", r"time.?d?.?out|超时"),
         (
             "vendor_error",
-            r"overload|internal|server.?error|unavailable|busy|bad gateway|temporar|繁忙|过载"
-            r"|内部错误|稍后",
+            (
+                r"overload|internal|server.?error|unavailable|busy|bad gateway|temporar|繁忙|过载"
+                r"|内部错误|稍后"
+            ),
         ),
         (
             "bad_request",
-            r"invalid|unsupported|not.?support|bad.?request|malformed|missing|required"
-            r"|parameter|too long|context.?length|参数|不支持|无效|非法",
+            (
+                r"invalid|unsupported|not.?support|bad.?request|malformed|missing|required"
+                r"|parameter|too long|context.?length|参数|不支持|无效|非法"
+            ),
         ),
     )
 ]

@@ -105,7 +105,7 @@ class TimelineTests(SynchronousTestCase):
         self.timeline.sentence()
         record = self.timeline.ended("answered")
         self.assertEqual(record.providers, {"asr": "sphinx", "llm": "openai/second"})
-        self.assertEqual([labels for labels, _ in self.counts.stages][0][1], "openai/second")
+        self.assertEqual(next(labels for labels, _ in self.counts.stages)[1], "openai/second")
         line = record.logged()
         self.assertEqual((line["llm"], line["llm_model"]), ("openai/second", "small"))
         self.assertNotIn("asr_model", line)

@@ -63,7 +63,7 @@ class VisionCase(SynchronousTestCase):
             chosen,
             tokens or self.tokens,
             lambda: self.model,
-            lambda: {},
+            dict,
             posting(None),
             insiders(),
             self.clock,

@@ -121,8 +121,17 @@ class PictureTests(SynchronousTestCase):
     @settings(max_examples=150)
     @given(
         st.sampled_from(
-            [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF0000WEBPVP8 "]
-            + [b"RIFF0000WEBPVP8L", b"RIFF0000WEBPVP8X", b"RIFF0000WEBP", b"BM"]
+            [
+                b"",
+                b"\xff\xd8\xff",
+                b"\x89PNG\r\n\x1a\n",
+                b"GIF89a",
+                b"RIFF0000WEBPVP8 ",
+                b"RIFF0000WEBPVP8L",
+                b"RIFF0000WEBPVP8X",
+                b"RIFF0000WEBP",
+                b"BM",
+            ]
         ),
         st.binary(max_size=200),
     )

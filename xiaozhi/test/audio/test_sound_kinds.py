@@ -247,7 +247,7 @@ class VendorTests(SynchronousTestCase):
                 break
         speech.close()
         self.network.pump([0.1] * 20)
-        outcome: list[None | Failure] = []
+        outcome: list[Failure | None] = []
         speaking.addBoth(outcome.append)
         if isinstance(outcome[0], Failure):
             outcome[0].raiseException()

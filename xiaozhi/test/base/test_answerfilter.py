@@ -55,13 +55,13 @@ SAID = (
     ("foo<think>x</think>bar", "foo bar"),
     # Harmony: only its final channel is for the person.
     (
-        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
-        "Yes.<|return|>",
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
+        "Yes.<|return|>"),
         "Yes.",
     ),
     (
-        "<|start|>assistant<|channel|>commentary<|message|>Plan.<|end|>"
-        "<|start|>assistant<|channel|>final <|constrain|>text<|message|>Yes.",
+        ("<|start|>assistant<|channel|>commentary<|message|>Plan.<|end|>"
+        "<|start|>assistant<|channel|>final <|constrain|>text<|message|>Yes."),
         "Yes.",
     ),
     ("<|channel|>analysis<|message|>Hm.<|channel|>final<|message|>Yes.<|end|>", "Yes."),

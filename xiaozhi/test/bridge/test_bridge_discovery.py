@@ -276,7 +276,7 @@ class ReactorTests(SynchronousTestCase):
                 for each in found
             ]
 
-        here.nameResolver = GAIResolver(here, lambda: here, getaddrinfo)  # type: ignore
+        here.nameResolver = GAIResolver(here, lambda: here, getaddrinfo)  # type: ignore[attr-defined, arg-type, return-value]
         return self.successResultOf(reactor_resolve(here)("ai"))  # type: ignore[arg-type]
 
     def test_found(self) -> None:

@@ -140,7 +140,7 @@ class ReorderedTests(PairCase):
     def test_an_opening_comes_late(self) -> None:
         """By a stream the edge has long given up: the session stays where it is."""
         self.begin(streams_per_target=2)
-        first, second = self.network.streams(AI)
+        first, _second = self.network.streams(AI)
         first.stall()
         heard = Heard()
         link = self.client.open(opening(), heard)
@@ -183,7 +183,7 @@ class BlockedTests(PairCase):
         (stream,) = self.network.streams(AI)
         stream.peer.stall()
         self.sessions.accepted[0].link.send(m.Stt("fills it"))
-        _, heard, echo = self.open()
+        _, _heard, echo = self.open()
         self.assertEqual(echo.events, [("pause",)])
         self.network.window = 64
         stream.peer.unstall()

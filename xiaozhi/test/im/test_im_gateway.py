@@ -198,7 +198,7 @@ class PortCase(SynchronousTestCase):
         return wire
 
     def close_frame(self, wire: Wire) -> tuple[int, str]:
-        ((opcode, payload),) = [f for f in frames(wire.take()) if f[0] == 8]
+        ((_opcode, payload),) = [f for f in frames(wire.take()) if f[0] == 8]
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
 
@@ -484,7 +484,7 @@ class AddressTests(PortCase):
 
         wires = [self.device(f"d{number}", self.PROXY, head(self.ONE)) for number in range(3)]
         refused = self.device("d3", self.PROXY, head(self.ONE))
-        status, headers, body = self.answer(refused.take())
+        status, _headers, body = self.answer(refused.take())
         self.assertEqual((status, body["error"]), (429, "address_full"))
         self.assertTrue(refused.disconnecting)
         refused.lose()
@@ -535,7 +535,7 @@ class ConnectionTests(PortCase):
         self.assertEqual(session.opening.device.device_id, MAC)
         self.assertTrue(session.opening.hello.features.mcp)
         session.events.received(Stt("hi"))
-        ((opcode, payload),) = frames(wire.take())
+        ((_opcode, payload),) = frames(wire.take())
         self.assertEqual(json.loads(payload), {"type": "stt", "text": "hi", "session_id": "s1"})
         self.assertIs(self.gateway.link_of(MAC), self.gateway.link("s1"))
 

@@ -84,7 +84,7 @@ class EdgeTests(SynchronousTestCase):
     def test_every_client(self) -> None:
         for name, steps, interrupts in self.TABLE:
             bench = EdgeBench()
-            link, transport = bench.link()
+            link, _transport = bench.link()
             link.text_received('{"type":"hello"}')
             session = bench.bridge.sessions[-1]
             turn = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,7 +33,7 @@ class LanguageTests(SynchronousTestCase):
 
     def test_blocks_do_not_overlap(self) -> None:
         blocks = sorted((block[0], block[1]) for script in SCRIPTS for block in script.blocks)
-        for (_, last), (first, _) in zip(blocks, blocks[1:], strict=False):
+        for (_, last), (first, _) in itertools.pairwise(blocks):
             self.assertLess(last, first)
         self.assertIsNone(script_of("5"))
         self.assertIsNone(script_of("\U0001f600"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -83,7 +84,7 @@ class ReactorTests(SynchronousTestCase):
                 self.time.wall += step
                 self.pass_time(0.5)
                 self.assertGreaterEqual(len(ticks), 49)
-                gaps = [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+                gaps = [b - a for a, b in itertools.pairwise(ticks)]
                 self.assertLess(max(gaps), 0.04)
                 self.assertTrue(timeout.active())
                 timeout.cancel()
@@ -143,7 +144,7 @@ class HouseTests(SynchronousTestCase):
                 answer = self.house.until(asking)
                 self.assertGreater(answer.audio_ms, 1000)
                 played = [at for at, event in visitor.events if isinstance(event, e.PacketPlayed)]
-                gaps = [b - a for a, b in zip(played, played[1:], strict=False)]
+                gaps = [b - a for a, b in itertools.pairwise(played)]
                 self.assertLess(max(gaps), 0.1)
         self.house.run(2)
         self.assertEqual((visitor.cable.closed, visitor.seen(e.Trouble)), (None, []))

@@ -135,7 +135,7 @@ class OrderedServiceTests(Base):
         self.assertEqual(self.events, ["start a", "stop a"] * 2)
 
     def test_failed_start_stops_those_started(self) -> None:
-        a, b, c = self.parts(self.ordered, "a", "b", "c")
+        a, b, _c = self.parts(self.ordered, "a", "b", "c")
         done = self.ordered.startService()
         a.pending.callback(None)
         b.pending.errback(ValueError("no"))
@@ -161,7 +161,7 @@ class OrderedServiceTests(Base):
         self.assertEqual(self.events, ["start a", "cancel start a"])
 
     def test_stop_limit_goes_on_with_the_next(self) -> None:
-        a, b = self.running()
+        a, _b = self.running()
         done = self.ordered.stopService()
         self.clock.advance(5)
         self.assertEqual(self.events, ["stop b", "cancel stop b", "stop a"])
@@ -194,7 +194,7 @@ class OrderedServiceTests(Base):
         self.flushLoggedErrors(ValueError)
 
     def test_stop_while_starting(self) -> None:
-        a, b = self.parts(self.ordered, "a", "b")
+        a, _b = self.parts(self.ordered, "a", "b")
         started = self.ordered.startService()
         a.pending.callback(None)
         stopped = self.ordered.stopService()

@@ -74,8 +74,10 @@ class SchemaTests(SynchronousTestCase):
         self.addCleanup(database.close)
         database.execute("PRAGMA foreign_keys = ON")
         for statement in (
-            "INSERT INTO device_sessions (session_id, device_id, user_id, status)"
-            " VALUES ('s', 'd', 'u', 'asleep')",
+            (
+                "INSERT INTO device_sessions (session_id, device_id, user_id, status)"
+                " VALUES ('s', 'd', 'u', 'asleep')"
+            ),
             "INSERT INTO message_logs (session_id, message_type) VALUES ('ghost', 't')",
             "INSERT INTO schema_version (only_row, version) VALUES (2, 7)",
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from xiaozhi.agents.settings import DialogueSettings, SessionSettings, TurnSettings
@@ -73,7 +74,7 @@ class BridgedWaitTests(ConversationCase):
                 self.assertEqual(" ".join(said(visitor)), " ".join(sentences))
                 heard = sounds(visitor)
                 self.assertLess(heard[0] - since, FIRST)
-                gaps = [late - early for early, late in zip(heard, heard[1:], strict=False)]
+                gaps = [late - early for early, late in itertools.pairwise(heard)]
                 self.assertLess(max(gaps), NEXT)
                 self.assertEqual(visitor.seen(e.Alerted), [])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -69,8 +70,17 @@ class Story:
         for _ in range(ACTS):
             self.house.run(self.random.choice((0.05, 0.2, 0.5, 1.5)))
             act = self.random.choice(
-                (self.types, self.types, self.speaks, self.aborts, self.cut, self.cut, self.crash)
-                + (self.drain, self.partition)
+                (
+                    self.types,
+                    self.types,
+                    self.speaks,
+                    self.aborts,
+                    self.cut,
+                    self.cut,
+                    self.crash,
+                    self.drain,
+                    self.partition,
+                )
             )
             self.log.append(f"{self.house.clock.seconds():.2f} {act.__name__}")
             act()
@@ -167,7 +177,7 @@ class StoryTests(SynchronousTestCase):
         ]
         played = times(asked.visitor, e.PacketPlayed, asked.at)
         self.assertLessEqual(len(said), 3)
-        for earlier, later in zip(said, said[1:], strict=False):
+        for earlier, later in itertools.pairwise(said):
             self.assertFalse(
                 [at for at, _ in played if earlier < at < later], f"{answer} began to sound twice"
             )

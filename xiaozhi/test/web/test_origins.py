@@ -111,7 +111,7 @@ class WebSocketTests(PortCase):
                 if allowed and origin:
                     self.connect(head)
                 elif not allowed:
-                    status, headers, body = self.request(head)
+                    status, _headers, body = self.request(head)
                     self.assertEqual((status, body["error"]), (403, "origin_not_allowed"), origin)
                     self.assertEqual(self.authenticator.asked, [])
 

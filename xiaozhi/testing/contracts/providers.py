@@ -7,6 +7,7 @@ and either returns its Deferred (real) or runs it through (virtual).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,7 @@ class RecognizerContract(ProviderContract):
             before = len(told)
             self.assertEqual((await result).text, text)
             self.assertEqual(len(told), before, "told after the end")
-            for earlier, later in zip(told, told[1:], strict=False):
+            for earlier, later in itertools.pairwise(told):
                 self.assertNotEqual(earlier, later)
             cancelled = provider.recognition(told.append)
             cancelled.cancel()

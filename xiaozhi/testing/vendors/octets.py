@@ -112,7 +112,9 @@ class Opcode(IntEnum):
 
 def accept_head(key: str, headers: Mapping[str, str] | None = None) -> bytes:
     """The answer to a WebSocket handshake with this ``Sec-WebSocket-Key``."""
-    proof = base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
+    proof = base64.b64encode(
+        hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
+    ).decode()
     told = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": proof}
     return head(None, 101, told | dict(headers or {}))
 

@@ -38,7 +38,7 @@ _NOT_WORDS = frozenset(
         "失败",
         "完成",
         "正常",
-    )  # fmt: skip
+    )
 )
 # An address, a path, a name in a program, a time, data, markup.
 _TECHNICAL = re.compile(
