@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -17,6 +14,7 @@ from xiaozhi.base.errors import ToolError
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool
 from xiaozhi.tools.device.mcpresult import text_of
+from xiaozhi.tools.jsonrpc import JsonRpcClient, JsonRpcError
 from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.schema import UnusableSchema, mended
 from xiaozhi.tools.settings import McpSettings
@@ -25,17 +23,18 @@ from xiaozhi.wire.messages import Mcp
 # By what they are called on boards, in browsers and in Chinese.
 _CAMERA = re.compile(r"photo|camera|picture|snapshot|capture|vision|拍照|拍摄|相机|摄像", re.I)
 
+_CODES = {"rpc_closed": "device_gone", "rpc_busy": "device_busy"}
+
 
 class DeviceMcp:
-    """JSON-RPC with one device.
+    """The tools of one device, over MCP (§5).
 
-    One counter numbers all requests, and ids are integers: devices do not
-    answer strings (§5.1), and some mirror answers to ids we never used (§5.2).
-    Requests that are not answered end by their time limit.
+    Devices do not answer ids that are texts (§5.1), and some mirror answers to ids we never
+    used (§5.2). Their own requests are ignored.
 
     :param send: sends a message to the device.
-    :ivar mended: names of tools whose schema was malformed; ``left_out``: of those that cannot
-        be offered for it.
+    :ivar mended: names of tools whose schema was malformed and has been mended.
+    :ivar left_out: names of tools whose schema cannot be used.
     """
 
     _log = Logger()
@@ -43,13 +42,8 @@ class DeviceMcp:
     def __init__(
         self, send: Callable[[Mcp], None], clock: IReactorTime, settings: McpSettings
     ) -> None:
-        self._send = send
-        self._clock = clock
         self._settings = settings
-        self._next_id = 1
-        # By the number as text: some clients send it back so.
-        # Bound: one entry per request under way; each ends by its time limit.
-        self._waiting: dict[str, Deferred[Any]] = {}
+        self._rpc = JsonRpcClient(lambda data: send(Mcp(data)), clock)
         self.mended: list[str] = []
         self.left_out: list[str] = []
 
@@ -130,50 +124,21 @@ class DeviceMcp:
         return text
 
     def received(self, message: Mcp) -> None:
-        """The device sent something; what answers no request is ignored."""
-        try:
-            payload = msgspec.json.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            self._log.debug("mcp: the device sent an unreadable answer")
-            return
-        if not isinstance(payload, dict):
-            return
-        waiting = self._waiting.pop(str(payload.get("id")), None)
-        if waiting is None:
-            return
-        error = payload.get("error")
-        if error is not None:
-            # Devices send no code (§5.1).
-            words = error.get("message") if isinstance(error, dict) else error
-            waiting.errback(ToolError("device_error", str(words)))
-        else:
-            waiting.callback(payload.get("result"))
+        """Take a message of the device; ignore an answer to no request."""
+        self._rpc.received(message.payload)
 
     def close(self) -> None:
-        """The session is over: what waits fails."""
-        waiting, self._waiting = self._waiting, {}
-        for deferred in waiting.values():
-            deferred.errback(ToolError("device_gone", "the device is gone"))
+        """End the session: calls that wait fail."""
+        self._rpc.close("the device is gone")
 
     async def _request(self, method: str, params: dict[str, Any], limit: float) -> Any:
-        number, self._next_id = self._next_id, self._next_id + 1
-
-        def forget(_: Deferred[Any]) -> None:
-            self._waiting.pop(str(number), None)
-
-        answer: Deferred[Any] = Deferred(forget)
-        self._waiting[str(number)] = answer
-        answer.addTimeout(limit, self._clock, _no_answer(method, limit))
-        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        self._send(Mcp(json.dumps(request, ensure_ascii=False).encode()))
-        return await answer
-
-
-def _no_answer(method: str, limit: float) -> Callable[[Any, float], Any]:
-    def fail(_: Any, __: float) -> Any:
-        raise ToolError("device_silent", f"the device did not answer {method} in {limit:g} s")
-
-    return fail
+        try:
+            return await self._rpc.request(method, params, limit)
+        except JsonRpcError as error:
+            if error.code == "rpc_timeout":
+                words = f"the device did not answer {method} in {limit:g} s"
+                raise ToolError("device_silent", words) from None
+            raise ToolError(_CODES.get(error.code, "device_error"), error.message) from None
 
 
 @implementer(ITool)
