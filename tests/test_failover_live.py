@@ -56,6 +56,6 @@ class AwayTests(ServiceCase, TestCase):
             [(turn["asr"], turn["llm"], turn["tts"]) for turn in turns],
             [("scripted", "scripted", "tone")] * 3,
         )
-        told = [line for line in records(pair.ai.output) if "left alone" in line["message"]]
+        told = [line for line in records(pair.ai.output) if "circuit open" in line["message"]]
         self.assertEqual({line["level"] for line in told}, {"warn"})
         self.assertEqual(len(told), 4, "once for each")

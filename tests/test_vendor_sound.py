@@ -66,7 +66,7 @@ class VendorTests(TestCase):
         asr = OpenAITranscription(TranscriptionSettings(base_url=url), reactor)
         self.addCleanup(asr.close)
         self.recognizer = FailoverRecognizer(
-            FailoverGroup("asr", [("a", asr)], FailoverSettings(), reactor)
+            FailoverGroup.of("asr", [("a", asr)], FailoverSettings(), reactor)
         )
 
     async def spoken(self) -> list[bytes | SoundFormat]:

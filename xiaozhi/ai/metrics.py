@@ -1,8 +1,9 @@
-"""The AI service's figures, by the names they have in Prometheus."""
+"""The AI service's metrics, by their names in Prometheus."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from xiaozhi.ai.timeline.counts import AiCounts
@@ -19,36 +20,34 @@ class HistoryQueue(WriteQueue, Protocol):
         """Entries lost since the start."""
 
 
-class AiMetrics:
-    """See the module."""
+@dataclass(frozen=True, slots=True)
+class AiSources:
+    """Where the values come from that are read when they are scraped.
 
-    def __init__(
-        self,
-        counts: AiCounts,
-        bridge: Callable[[], BridgeStatus],
-        wires: CrossingTimes,
-        threads: Callable[[], int],
-        http_connections: Callable[[], int],
-        history: HistoryQueue,
-        refused: Callable[[], int],
-        presence: Callable[[], str],
-        providers: Callable[[], Sequence[ProviderStatus]] = tuple,
-    ) -> None:
-        """
-        :param threads: calls that wait for a worker thread or run in one.
-        :param refused: streams that showed no token, or a wrong one.
-        :param providers: how those do that can fail.
-        :param presence: why the presence table cannot be used; empty while it can.
-        """
+    :ivar crossings: waiting times between the reactor and gRPC.
+    :ivar threads: calls that wait for a worker thread or run in one.
+    :ivar http_connections: connections to the HTTP port.
+    :ivar refused: streams without a token, or with a wrong one.
+    :ivar presence: why the presence table cannot be used; empty while it can.
+    :ivar providers: states of the live providers.
+    """
+
+    bridge: Callable[[], BridgeStatus]
+    crossings: CrossingTimes
+    history: HistoryQueue
+    threads: Callable[[], int]
+    http_connections: Callable[[], int]
+    refused: Callable[[], int]
+    presence: Callable[[], str]
+    providers: Callable[[], Sequence[ProviderStatus]] = tuple
+
+
+class AiMetrics:
+    """Collects the metrics of one AI process."""
+
+    def __init__(self, counts: AiCounts, sources: AiSources) -> None:
         self._counts = counts
-        self._bridge = bridge
-        self._wires = wires
-        self._threads = threads
-        self._http_connections = http_connections
-        self._history = history
-        self._refused = refused
-        self._presence = presence
-        self._providers = providers
+        self._sources = sources
 
     def collect(self) -> Iterator[Family]:
         """See :class:`~xiaozhi.metrics.families.Collector`."""
@@ -60,12 +59,12 @@ class AiMetrics:
         yield gauge(
             "xiaozhi_ai_threads_unfinished",
             "Calls that wait for a worker thread or run in one.",
-            self._threads(),
+            self._sources.threads(),
         )
         yield gauge(
             "xiaozhi_ai_http_connections",
             "Connections to the HTTP side.",
-            self._http_connections(),
+            self._sources.http_connections(),
         )
         yield counters(
             "xiaozhi_ai_http_requests",
@@ -78,25 +77,25 @@ class AiMetrics:
         counts = self._counts
         yield counters(
             "xiaozhi_ai_sessions_opened",
-            "Sessions that an edge opened: new, or resumed after a stream was lost.",
+            "Sessions that an edge opened: new, or resumed after a lost stream.",
             ["how"],
             counts.opened,
         )
         yield counters(
             "xiaozhi_ai_messages",
-            "Messages other than sound, from devices (up) and to them (down).",
+            "Messages other than audio, from devices (up) and to them (down).",
             ["direction", "type"],
             counts.messages,
         )
         yield counters(
             "xiaozhi_ai_frames",
-            "Packets of sound from devices (up) and to them (down).",
+            "Audio packets from devices (up) and to them (down).",
             ["direction"],
             [(["up"], counts.frames_up), (["down"], counts.frames_down)],
         )
         yield counter(
             "xiaozhi_ai_bad_packets",
-            "Packets that are no Opus; counted when their session ends.",
+            "Packets that are not Opus; counted when their session ends.",
             counts.bad_packets,
         )
 
@@ -105,64 +104,71 @@ class AiMetrics:
         yield counters("xiaozhi_ai_turns", "Turns that ended.", ["begun", "result"], counts.turns)
         yield histograms(
             "xiaozhi_ai_turn_stage_seconds",
-            "How long a stage of a turn took.",
+            "Duration of a stage of a turn.",
             ["stage", "provider"],
             counts.stages,
         )
         yield histograms(
             "xiaozhi_ai_turn_response_seconds",
-            "From what began a turn to its first packet of sound.",
+            "Time from the event that began a turn to its first audio packet.",
             ["begun"],
             counts.response,
         )
         yield histograms(
             "xiaozhi_ai_turn_played_seconds",
-            "From what began a turn to its first packet at the device.",
+            "Time from the event that began a turn to its first packet at the device.",
             ["begun"],
             counts.played,
         )
         yield histograms(
             "xiaozhi_ai_turn_seconds",
-            "From what began a turn to the end of playing, if it was answered.",
+            "Time from the event that began a turn to the end of playback, of answered turns.",
             ["begun"],
             counts.whole,
         )
         yield counters(
-            "xiaozhi_ai_tool_calls", "Calls of tools: done, or why not.", ["result"], counts.tools
+            "xiaozhi_ai_tool_calls",
+            "Tool calls: done, or the code of their error.",
+            ["result"],
+            counts.tools,
         )
         yield histograms(
-            "xiaozhi_ai_tool_seconds", "How long they took.", ["result"], counts.tool_seconds
+            "xiaozhi_ai_tool_seconds", "Duration of tool calls.", ["result"], counts.tool_seconds
         )
         yield counters(
             "xiaozhi_ai_tokens",
-            "Tokens that language models were given (in) and gave (out).",
+            "Tokens that language models read (in) and wrote (out).",
             ["provider", "direction", "how"],
             counts.tokens,
         )
         yield counters(
             "xiaozhi_ai_characters",
-            "Characters heard of persons, said by models, spoken.",
+            "Characters heard from people, said by models, spoken by synthesisers.",
             ["what"],
             counts.characters,
         )
         yield counters(
             "xiaozhi_ai_provider_errors",
-            "Errors of providers in turns.",
+            "Provider errors that reached a turn.",
             ["kind", "provider", "code"],
             counts.errors,
         )
 
     def _vendors(self) -> Iterator[Family]:
-        providers = self._providers()
+        providers = self._sources.providers()
         yield gauges(
             "xiaozhi_ai_provider_up",
-            "1 while it may be asked; 0 while it is left alone because it failed.",
+            "1 while a provider is in use; 0 while its circuit is open after failures.",
             ["kind", "provider"],
-            (([each.kind, each.name], float(each.state != "open")) for each in providers),
+            (
+                ([each.kind, each.name], float(each.state != "open"))
+                for each in providers
+                if each.state != "unused"
+            ),
         )
         yield counters(
             "xiaozhi_ai_provider_failures",
-            "Attempts that failed, also where another provider then answered.",
+            "Attempts that failed, including those that another provider then answered.",
             ["kind", "provider", "code"],
             (
                 ([each.kind, each.name, code], count)
@@ -172,10 +178,10 @@ class AiMetrics:
         )
 
     def _kept(self) -> Iterator[Family]:
-        history = self._history
+        history = self._sources.history
         yield gauge(
             "xiaozhi_ai_history_up",
-            "1 while the database takes what was said.",
+            "1 while the database accepts dialogue entries.",
             float(not history.trouble()),
         )
         yield gauge(
@@ -184,33 +190,33 @@ class AiMetrics:
         yield counter("xiaozhi_ai_history_dropped", "Dialogue entries lost.", history.dropped)
         yield gauge(
             "xiaozhi_ai_presence_up",
-            "1 while it can be looked up where a device is.",
-            float(not self._presence()),
+            "1 while the presence table can be read.",
+            float(not self._sources.presence()),
         )
 
     def _carried(self) -> Iterator[Family]:
-        status = self._bridge()
-        yield gauge("xiaozhi_ai_sessions", "Sessions that are open.", status.sessions)
+        status = self._sources.bridge()
+        yield gauge("xiaozhi_ai_sessions", "Open sessions.", status.sessions)
         yield gauge(
             "xiaozhi_ai_bridge_waiting_sessions",
-            "Sessions whose stream broke and whose edge has not taken them up again.",
+            "Sessions whose stream broke and whose edge has not resumed them.",
             status.waiting,
         )
         yield gauge(
             "xiaozhi_ai_draining",
-            "1 while sessions are sent elsewhere because the process stops.",
+            "1 while the process stops and its sessions move to other processes.",
             float(status.draining),
         )
         yield gauge("xiaozhi_ai_bridge_streams", "Streams from edges.", status.streams)
         yield counter(
             "xiaozhi_ai_bridge_refused",
-            "Streams that showed no token, or a wrong one.",
-            self._refused(),
+            "Streams without a token, or with a wrong one.",
+            self._sources.refused(),
         )
         yield gauge("xiaozhi_ai_bridge_outbox", "Items on their way to the network.", status.outbox)
         yield counters(
             "xiaozhi_ai_bridge_dropped",
-            "Messages and packets that the bridge let go.",
+            "Messages and packets that the bridge dropped.",
             ["reason"],
             (([reason], count) for reason, count in status.dropped.items()),
         )
@@ -218,5 +224,5 @@ class AiMetrics:
             "xiaozhi_ai_bridge_crossing_seconds",
             "Time between the reactor and gRPC, of the oldest item of each batch.",
             ["direction"],
-            [(["up"], self._wires.inward), (["down"], self._wires.outward)],
+            [(["up"], self._sources.crossings.inward), (["down"], self._sources.crossings.outward)],
         )

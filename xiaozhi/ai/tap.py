@@ -23,7 +23,7 @@ from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.http.registration import BindingRegistrar
 from xiaozhi.ai.http.site import DeviceSite, make_site
 from xiaozhi.ai.memory.history import History
-from xiaozhi.ai.metrics import AiMetrics
+from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.schema import AiSettings
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.sessions import Sessions
@@ -54,7 +54,8 @@ from xiaozhi.cache.backend import Nowhere, Outside
 from xiaozhi.interfaces import Offload
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
-from xiaozhi.providers.kit.registry import Providers, choose, names
+from xiaozhi.providers.kit.catalogue import ProviderCatalogue, names
+from xiaozhi.providers.kit.registry import ProviderRegistry, ProviderSet
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
 from xiaozhi.runtime.component import Component
 from xiaozhi.runtime.config import load, read_section
@@ -114,13 +115,14 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     edges = outside(settings.presence, settings.inbox, reactor, own.node)
     offload = ThreadOffload(reactor, settings.threads)
     files = _files(settings, own, offload)
-    providers = _providers(settings, files, Runtime(reactor, offload), options)
+    registry = _registry(settings, Runtime(reactor, offload), options)
+    providers = _providers(settings, registry, files)
     history = _history(settings, own, reactor)
     speech = _speech(settings, providers, files, offload, reactor)
     counts = _counts(settings)
 
     def health() -> dict[str, Any]:
-        told = _health(settings, bridge.server, providers, history, edges, owners.roster)
+        told = _health(settings, bridge.server, registry, history, edges, owners.roster)
         told["bridge"]["refused"] = bridge.port.refused
         told["http"] = {"connections": site.connections, "refused": site.visitors.refusals.counts}
         return told
@@ -156,24 +158,22 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     sessions = Sessions(shared, owners.roster.get, owners.registrar.met)
     owners.roster.when_changed(sessions.owner_changed)
     bridge = _bridge(settings, own, sessions, reactor)
-    metrics.add(
-        AiMetrics(
-            counts,
-            bridge.server.status,
-            bridge.thread.crossings,
-            lambda: offload.unfinished,
-            lambda: site.connections,
-            history,
-            lambda: bridge.port.refused,
-            edges.trouble,
-            providers.status,
-        )
+    sources = AiSources(
+        bridge=bridge.server.status,
+        crossings=bridge.thread.crossings,
+        history=history,
+        threads=lambda: offload.unfinished,
+        http_connections=lambda: site.connections,
+        refused=lambda: bridge.port.refused,
+        presence=edges.trouble,
+        providers=registry.status,
     )
+    metrics.add(AiMetrics(counts, sources))
     program = _program(settings, metrics, reactor, options)
     program.add(offload)
     program.add(Component("device registry", owners.start, owners.stop))
     program.add(Component("presence", edges.start, edges.stop))
-    program.add(Component("providers", providers.prepare, providers.close))
+    program.add(Component("providers", registry.prepare, registry.close))
     program.add(_coroutines("history", history.start, history.stop))
     program.add(_purging(settings, files, reactor))
     program.add(Component("prewarming", speech.prewarming.start, speech.prewarming.stop))
@@ -232,16 +232,19 @@ def _coroutines(
 # --- providers and speech
 
 
-def _providers(
-    settings: AiSettings, files: DirectoryFiles, runtime: Runtime, options: Options | None
-) -> Providers:
-    providers = choose(
-        msgspec.structs.asdict(settings.selected),
+def _registry(settings: AiSettings, runtime: Runtime, options: Options | None) -> ProviderRegistry:
+    catalogue = ProviderCatalogue(
         settings.providers,
-        runtime,
         partial(read_section, path=options.path if options else "configuration"),
-        failover=settings.failover,
     )
+    return ProviderRegistry(catalogue, runtime, settings.failover)
+
+
+def _providers(
+    settings: AiSettings, registry: ProviderRegistry, files: DirectoryFiles
+) -> ProviderSet:
+    selected = msgspec.structs.asdict(settings.selected)
+    providers = registry.select(registry.catalogue.entries(selected))
     if settings.files.pictures.keep:
         providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
     return providers
@@ -261,14 +264,14 @@ class _Speech:
 
 def _speech(
     settings: AiSettings,
-    providers: Providers,
+    providers: ProviderSet,
     files: DirectoryFiles,
     offload: ThreadOffload,
     reactor: Any,
 ) -> _Speech:
     phrases = Phrases(files, *_voice(settings), Shipped(offload.within).find)
-    before = {group.kind: group.before for group in providers.groups}
-    session = replace_setting(settings.session, turn=settings.session.turn.of_lists(before))
+    turn = settings.session.turn.of_lists(providers.before)
+    session = replace_setting(settings.session, turn=turn)
     prewarming = PhrasePrewarming(phrases, providers.tts, offload.within, reactor, session)
     return _Speech(phrases, prewarming, session)
 
@@ -366,7 +369,7 @@ def _insiders(settings: AiSettings, management: AdminToken) -> Insiders:
 def _health(
     settings: AiSettings,
     bridge: BridgeServer,
-    providers: Providers,
+    providers: ProviderRegistry,
     history: History,
     edges: Edges,
     roster: Roster,

@@ -25,7 +25,7 @@ from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
 from xiaozhi.providers.kit.failover.group import FailoverGroup
 from xiaozhi.providers.kit.failover.kinds import FailoverModel, FailoverSynthesizer, FailoverVision
 from xiaozhi.providers.kit.failover.settings import FailoverSettings
-from xiaozhi.providers.kit.registry import Providers
+from xiaozhi.providers.kit.registry import ProviderSet
 from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.storage import dialogues_from_url
 from xiaozhi.testing.files import MemoryFiles
@@ -56,7 +56,7 @@ class Runtime:
 Doubles = dict[str, Any] | list[dict[str, Any]]
 
 
-def scripted(clock: Clock, **settings: Doubles) -> Providers:
+def scripted(clock: Clock, **settings: Doubles) -> ProviderSet:
     """The doubles, with settings by kind; with a list of settings, as many of them, each
     asked when those before it fail. These are called ``a``, ``b``, …"""
     groups: list[FailoverGroup] = []
@@ -69,10 +69,10 @@ def scripted(clock: Clock, **settings: Doubles) -> Providers:
         if isinstance(own, dict):
             return make(double, own)
         several = [(ascii_lowercase[at], make(double, each)) for at, each in enumerate(own)]
-        groups.append(FailoverGroup(kind, several, FailoverSettings(), clock))
+        groups.append(FailoverGroup.of(kind, several, FailoverSettings(), clock))
         return failover(groups[-1])
 
-    return Providers(
+    return ProviderSet(
         asr=one("asr", doubles.ScriptedRecognizer, FailoverRecognizer),
         llm=one("llm", doubles.ScriptedModel, FailoverModel),
         tts=one("tts", doubles.ToneSynthesizer, FailoverSynthesizer),

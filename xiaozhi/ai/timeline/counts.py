@@ -1,4 +1,4 @@
-"""What all sessions of one AI process count together, in plain numbers."""
+"""Counters that all sessions of one AI process share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from xiaozhi.ai.timeline.record import TurnRecord
 from xiaozhi.metrics.instruments import LASTING, WAITING, Histograms, Tally
 
-# Which kind of provider each stage of a turn waits for.
+# Kind of provider that each stage of a turn waits for.
 _PROVIDER_OF = {
     "recognise": "asr",
     "first_token": "llm",
@@ -18,22 +18,22 @@ _PROVIDER_OF = {
 
 
 class AiCounts:
-    """Counted since the start.
+    """Counters since the start.
 
-    :ivar frames_up: packets of sound that came, and ``frames_down``, that were sent.
+    :ivar frames_up: audio packets received, and ``frames_down``, sent.
     :ivar messages: other messages by direction (``up``, ``down``) and type.
-    :ivar bad_packets: packets that are no Opus.
+    :ivar bad_packets: packets that are not Opus.
     :ivar opened: sessions, by ``new`` or ``resumed``.
-    :ivar turns: by how they began (``spoken``, ``typed``, ``recited``) and ended: see
+    :ivar turns: by their origin (``spoken``, ``typed``, ``recited``) and result, see
         :meth:`turn_ended`.
-    :ivar response: seconds from the end of an utterance, or from what else began a turn,
-        to its first packet, by how it began.
-    :ivar played: the same to its first packet at the device, as the edge says it.
-    :ivar whole: seconds from there to the end of playing, by the same.
-    :ivar characters: ``heard`` of persons, ``said`` by models, ``spoken``.
-    :ivar tokens: of language models, by provider, ``in`` or ``out``, and whether they are
-        ``told`` by the vendor or ``estimated``.
-    :ivar tool_seconds: by the same as ``tools``.
+    :ivar response: seconds from the end of an utterance, or another event that began a
+        turn, to its first packet, by origin.
+    :ivar played: the same to its first packet at the device, as the edge reports it.
+    :ivar whole: seconds from there to the end of playback, by origin.
+    :ivar characters: ``heard`` from people, ``said`` by models, ``spoken`` by synthesisers.
+    :ivar tokens: of language models, by provider, ``in`` or ``out``, and source: ``told``
+        by the vendor or ``estimated``.
+    :ivar tool_seconds: by the labels of ``tools``.
     :ivar recent: the last turns.
     :ivar tools: calls by ``done`` or the error's code.
     :ivar errors: of providers, by kind, name and code.
@@ -41,7 +41,7 @@ class AiCounts:
     """
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        """:param names: the provider in use of each kind."""
+        """:param names: the provider of each kind that counts where none is named."""
         self._names = dict(names or {})
         self.frames_up = self.frames_down = self.bad_packets = 0
         self.messages = Tally()
@@ -57,38 +57,47 @@ class AiCounts:
         self.characters = Tally()
         self.tokens = Tally()
         self.tool_seconds = Histograms(WAITING)
-        # Bound: the oldest is forgotten.
+        # Bound: the oldest is dropped.
         self.recent: deque[TurnRecord] = deque(maxlen=64)
 
     def stage(self, name: str, seconds: float, provider: str = "") -> None:
-        """A stage of a turn is over.
+        """Count a stage of a turn.
 
         :param name: ``recognise``, ``first_token``, ``first_sentence``, ``first_audio``.
-        :param provider: empty: the preferred one.
+        :param provider: that did it; empty: the preferred one.
         """
         self.stages.observe(seconds, name, self._named(_PROVIDER_OF[name], provider))
 
     def tool(self, result: str, seconds: float) -> None:
-        """:param result: ``done`` or an error's code."""
+        """Count a tool call.
+
+        :param result: ``done`` or an error's code.
+        """
         self.tools.add(result)
         self.tool_seconds.observe(seconds, result)
 
     def spent(self, provider: str, tokens_in: int, tokens_out: int, how: str) -> None:
-        """:param how: ``told`` or ``estimated``."""
+        """Count the tokens of one model call.
+
+        :param how: ``told`` or ``estimated``.
+        """
         name = self._named("llm", provider)
         self.tokens.add(name, "in", how, count=tokens_in)
         self.tokens.add(name, "out", how, count=tokens_out)
 
     def turn_ended(self, record: TurnRecord) -> None:
-        """A turn is over: ``answered``, ``empty`` (nothing was said after all),
-        ``interrupted`` or ``failed``."""
+        """Count a turn: ``answered``, ``empty`` (no words were heard), ``interrupted`` or
+        ``failed``."""
         self.turns.add(record.begun, record.result)
         if record.result == "answered":
             self.whole.observe(record.seconds, record.begun)
         self.recent.append(record)
 
     def provider_failed(self, kind: str, code: str, provider: str = "") -> None:
-        """:param kind: ``asr``, ``llm``, ``tts`` or ``vlllm``."""
+        """Count a provider error that reached a turn.
+
+        :param kind: ``asr``, ``llm``, ``tts`` or ``vlllm``.
+        """
         self.errors.add(kind, self._named(kind, provider), code)
 
     def _named(self, kind: str, provider: str) -> str:

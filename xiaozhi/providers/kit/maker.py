@@ -1,36 +1,53 @@
-"""Providers as plugins: a name for the configuration, an import path for later."""
+"""Provider plugins: a name for the configuration, an import path for later."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from xiaozhi.base.capabilities import Capabilities
 from xiaozhi.base.errors import ConfigError
-from xiaozhi.interfaces import IProvider, IProviderMaker, ProviderRuntime
+from xiaozhi.interfaces import ICapable, IProvider, IProviderMaker, ProviderRuntime
 
-#: What can be chosen in the configuration.
+#: Kinds of providers that the configuration selects.
 KINDS = ("asr", "llm", "tts", "vlllm", "vad")
 
+_DEFAULT = Capabilities()
 
-@implementer(IPlugin, IProviderMaker)
+
+@implementer(IPlugin, IProviderMaker, ICapable)
 class ProviderMaker:
-    """Makes the class a path names; imports it only when asked.
+    """Makes the class that a path names; imports it only when needed.
 
     The class has ``Settings``, a ``msgspec.Struct``, and a class method
-    ``make(settings, runtime)``.
+    ``make(settings, runtime)``. It may declare
+    ``capabilities``, a value or a static method from settings to one, instead of the maker.
     """
 
-    def __init__(self, kind: str, name: str, description: str, target: str) -> None:
-        """:param target: ``package.module:Class``."""
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        description: str,
+        target: str,
+        capabilities: Capabilities | Callable[[Any], Capabilities] = _DEFAULT,
+    ) -> None:
+        """
+        :param target: ``package.module:Class``.
+        :param capabilities: a value, or a function from settings to one, unless the class
+            declares its own.
+        """
         if kind not in KINDS:
             raise ValueError(f"{kind} is no kind of provider")
         self.kind = kind
         self.name = name
         self.description = description
         self.target = target
+        self._declared = capabilities
 
     def settings(self) -> type[Any]:
         """See :class:`IProviderMaker`."""
@@ -39,6 +56,11 @@ class ProviderMaker:
     def make(self, settings: Any, runtime: ProviderRuntime) -> IProvider:
         """See :class:`IProviderMaker`."""
         return cast("IProvider", self._provider().make(settings, runtime))
+
+    def capabilities(self, settings: Any) -> Capabilities:
+        """See :class:`ICapable`."""
+        declared = getattr(self._provider(), "capabilities", self._declared)
+        return cast("Capabilities", declared(settings) if callable(declared) else declared)
 
     def _provider(self) -> Any:
         module, _, name = self.target.partition(":")

@@ -1,30 +1,34 @@
-"""From the configuration to providers."""
+"""Live providers of the process: shared by agents, counted, closed when unused.
+
+An instance is identified by its kind, its reference and a digest of its settings. Two
+references are two instances even with equal settings: each label has a circuit breaker and
+metrics of its own.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
-from twisted.plugin import getPlugins
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
-from xiaozhi import plugins
-from xiaozhi.base.errors import ConfigError
 from xiaozhi.base.values import ProviderStatus
 from xiaozhi.interfaces import (
     ILanguageModel,
     IPreparable,
-    IProvider,
-    IProviderMaker,
     IRecognizer,
     ISynthesizer,
     IVisionModel,
     IVoiceActivityDetector,
     ProviderRuntime,
 )
+from xiaozhi.metrics.instruments import Tally
+from xiaozhi.providers.kit.catalogue import Entry, ProviderCatalogue
 from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
+from xiaozhi.providers.kit.failover.candidate import Candidate
 from xiaozhi.providers.kit.failover.group import FailoverGroup, close_all
 from xiaozhi.providers.kit.failover.kinds import (
     Failover,
@@ -33,31 +37,51 @@ from xiaozhi.providers.kit.failover.kinds import (
     FailoverVision,
 )
 from xiaozhi.providers.kit.failover.settings import FailoverSettings
-from xiaozhi.providers.kit.maker import KINDS
+from xiaozhi.providers.kit.states import combined, health_of, trouble_of
 
-#: Reads a section: ``(value, type, key path) -> value of the type``, ConfigError if not.
-ReadSection = Callable[[Any, type[Any], str], Any]
-
-#: What ``selected`` may say of a kind.
-Selected = str | Sequence[str]
-
-
-# What stands for the providers of a kind; voice activity is detected every 20 ms, and
-# nobody can wait for another detector.
 _FAILOVER: dict[str, type[Failover]] = {
     "asr": FailoverRecognizer,
     "llm": FailoverModel,
     "tts": FailoverSynthesizer,
     "vlllm": FailoverVision,
 }
-_LABEL = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class _Instance:
+    """A live provider and the number of its leases."""
+
+    def __init__(self, entry: Entry, candidate: Candidate) -> None:
+        self.entry = entry
+        self.candidate = candidate
+        self.leases = 0
+        self.closing: IDelayedCall | None = None
+
+
+class Lease:
+    """The use of a shared provider until :meth:`release`."""
+
+    def __init__(self, instance: _Instance, released: Callable[[_Instance], None]) -> None:
+        self._instance = instance
+        self._released: Callable[[_Instance], None] | None = released
+
+    @property
+    def candidate(self) -> Candidate:
+        """The provider behind its circuit breaker."""
+        return self._instance.candidate
+
+    def release(self) -> None:
+        """End the use. Idempotent."""
+        released, self._released = self._released, None
+        if released is not None:
+            released(self._instance)
 
 
 @dataclass(frozen=True, slots=True)
-class Providers:
-    """One of each kind.
+class ProviderSet:
+    """The providers of one agent: failover groups over leased providers.
 
-    :ivar groups: what is behind those that stand for several.
+    :ivar groups: the failover groups behind ``asr``, ``llm``, ``tts`` and ``vlllm``.
+    :ivar leases: released with the set.
     """
 
     asr: IRecognizer
@@ -66,171 +90,177 @@ class Providers:
     vlllm: IVisionModel
     vad: IVoiceActivityDetector
     groups: tuple[FailoverGroup, ...] = ()
+    leases: tuple[Lease, ...] = field(default=(), repr=False)
 
-    def prepare(self) -> None:
-        """The service has started; see :class:`IPreparable`."""
-        for kind in KINDS:
-            provider = getattr(self, kind)
-            if IPreparable.providedBy(provider):
-                provider.prepare()
+    @property
+    def before(self) -> dict[str, float]:
+        """Seconds by kind that may pass until the last provider of a list is asked."""
+        return {group.kind: group.before for group in self.groups}
 
-    def status(self) -> list[ProviderStatus]:
-        """How those do that can be known to fail."""
-        return [status for group in self.groups for status in group.status()]
-
-    def health(self) -> dict[str, list[dict[str, Any]]]:
-        """The same by kind, for people."""
-        return {
-            group.kind: [
-                {
-                    "name": each.name,
-                    "model": each.model,
-                    "state": each.state,
-                    "failures": each.failures,
-                    "retry_in": round(each.wait, 1),
-                    "trouble": each.trouble,
-                    "refused": list(each.refused),
-                }
-                for each in group.status()
-            ]
-            for group in self.groups
-        }
-
-    def trouble(self) -> str:
-        """Who is left alone because it failed; empty: nobody."""
-        return "; ".join(
-            f"{each.kind} {each.name}: {each.trouble}"
-            for each in self.status()
-            if each.state == "open"
-        )
-
-    def close(self) -> Deferred[None]:
-        """Close all of them, whatever one of them says to it."""
-        return close_all([getattr(self, kind) for kind in KINDS])
+    def release(self) -> None:
+        """End the use of all providers. Idempotent."""
+        for group in self.groups:
+            group.dissolve()
+        for lease in self.leases:
+            lease.release()
 
 
-def names(selected: Mapping[str, Selected]) -> dict[str, tuple[str, ...]]:
-    """By kind, the preferred one first."""
-    return {
-        kind: (chosen,) if isinstance(chosen, str) else tuple(chosen)
-        for kind, chosen in selected.items()
-    }
+class ProviderRegistry:
+    """Leases providers.
 
-
-def choose(
-    selected: Mapping[str, Selected],
-    sections: Mapping[str, Mapping[str, Any]],
-    runtime: ProviderRuntime,
-    read_section: ReadSection,
-    makers: Iterable[IProviderMaker] | None = None,
-    failover: FailoverSettings | None = None,
-) -> Providers:
-    """Make the selected providers.
-
-    :param selected: a name by kind, or several in the order of preference; every kind
-        is needed. ``openai/backup`` is another ``openai``, with settings of its own.
-    :param sections: settings by kind and name: ``{"tts": {"espeak": {…}}}``. Those
-        not selected are checked, too, but nothing is made of them.
-    :param read_section: ``xiaozhi.runtime.config.read_section``.
-    :param makers: those installed, if not given.
-    :raises ConfigError: naming the key: ``providers.tts.espeak.rate``.
+    Bound: one instance for each distinct provider that the agents in use name. A provider
+    without a lease is closed after ``failover.unused`` seconds, or when its last call ends,
+    whichever is later.
     """
-    if makers is None:
-        makers = getPlugins(IProviderMaker, plugins)
-    table: dict[str, dict[str, IProviderMaker]] = {kind: {} for kind in KINDS}
-    for maker in makers:
-        table[maker.kind][maker.name] = maker
-    for kind in selected:
-        _known(kind, KINDS, f"selected.{kind}: no such kind of provider")
-    settings = _read(sections, table, read_section)
-    made: dict[str, list[tuple[str, Any]]] = {kind: [] for kind in KINDS}
-    by_kind = names(selected)
-    try:
-        for kind in KINDS:
-            if kind not in selected:
-                raise ConfigError(f"selected.{kind}: is missing; {_are(table[kind])}")
-            for name in _checked(kind, by_kind[kind]):
-                key = f"selected.{kind}"
-                maker = _maker(table[kind], name, f"{key}: there is no {kind} provider {name!r}")
-                provider = _make(maker, name, settings, runtime, read_section)
-                made[kind].append((name, provider))
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        catalogue: ProviderCatalogue,
+        runtime: ProviderRuntime,
+        failover: FailoverSettings | None = None,
+    ) -> None:
+        self.catalogue = catalogue
+        self._runtime = runtime
+        self._clock = runtime.reactor
+        self._failover = failover or FailoverSettings()
+        self._live: dict[tuple[str, str, str], _Instance] = {}
+        # Failures of instances that have been closed; metrics never count backwards.
+        self._past = Tally()
+        self._prepared = False
+        self._closed = False
+
+    # --- leasing
+
+    def lease(self, entry: Entry) -> Lease:
+        """Lease the provider of an entry; it is made if no lease or rest of one is alive.
+
+        :raises ConfigError: it cannot be made; the message names its key.
+        """
+        if self._closed:
+            raise RuntimeError("the registry is closed")
+        instance = self._live.get(entry.identity)
+        if instance is None:
+            instance = self._live[entry.identity] = self._made(entry)
+        instance.leases += 1
+        closing, instance.closing = instance.closing, None
+        if closing is not None and closing.active():
+            closing.cancel()
+        return Lease(instance, self._released)
+
+    def select(self, entries: Mapping[str, tuple[Entry, ...]]) -> ProviderSet:
+        """Lease all providers of an agent.
+
+        :param entries: by kind, from :meth:`ProviderCatalogue.entries`.
+        :raises ConfigError: one cannot be made; those made for this set are closed.
+        """
+        before = set(self._live)
+        leases: dict[str, list[Lease]] = {kind: [] for kind in entries}
+        try:
+            for kind, several in entries.items():
+                for entry in several:
+                    leases[kind].append(self.lease(entry))
+        except BaseException:
+            for lease in _all(leases):
+                lease.release()
+            made = [self._live[each] for each in self._live.keys() - before]
+            close_all([self._removed(each) for each in made])
+            raise
         groups = {
-            kind: FailoverGroup(kind, made[kind], failover or FailoverSettings(), runtime.reactor)
+            kind: FailoverGroup(
+                kind, [each.candidate for each in leases[kind]], self._failover, self._clock
+            )
             for kind in _FAILOVER
         }
-    except BaseException:
-        close_all([provider for several in made.values() for _, provider in several])
-        raise
-    return Providers(
-        vad=made["vad"][0][1],
-        groups=tuple(groups.values()),
-        **{kind: cast(Any, _FAILOVER[kind](group)) for kind, group in groups.items()},
-    )
+        return ProviderSet(
+            vad=leases["vad"][0].candidate.provider,
+            groups=tuple(groups.values()),
+            leases=tuple(_all(leases)),
+            **{kind: cast(Any, _FAILOVER[kind](group)) for kind, group in groups.items()},
+        )
+
+    def _made(self, entry: Entry) -> _Instance:
+        provider = entry.make(self._runtime)
+        candidate = Candidate(
+            entry.kind, entry.reference, provider, self._failover, self._clock, entry.capabilities
+        )
+        if self._prepared:
+            _prepare(provider)
+        return _Instance(entry, candidate)
+
+    # --- closing
+
+    def _released(self, instance: _Instance) -> None:
+        instance.leases -= 1
+        if not instance.leases and self._live.get(instance.entry.identity) is instance:
+            self._close_later(instance)
+
+    def _close_later(self, instance: _Instance) -> None:
+        instance.closing = self._clock.callLater(self._failover.unused, self._unused, instance)
+
+    def _unused(self, instance: _Instance) -> None:
+        instance.closing = None
+        if instance.candidate.running:
+            self._close_later(instance)
+            return
+        self._log.info(
+            "{kind} {name} closed: no agent has used it for {seconds:g} s",
+            kind=instance.entry.kind,
+            name=str(instance.candidate),
+            seconds=self._failover.unused,
+        )
+        close_all([self._removed(instance)])
+
+    def _removed(self, instance: _Instance) -> Any:
+        """Forget an instance, but not its failures. :return: the provider, to be closed."""
+        del self._live[instance.entry.identity]
+        if instance.closing is not None and instance.closing.active():
+            instance.closing.cancel()
+        for (code,), count in instance.candidate.failures:
+            self._past.add(instance.entry.kind, instance.candidate.name, code, count=count)
+        return instance.candidate.provider
+
+    def prepare(self) -> None:
+        """Prepare live providers, and later ones as they are made; see
+        :class:`IPreparable`."""
+        self._prepared = True
+        for each in self._live.values():
+            _prepare(each.candidate.provider)
+
+    def close(self) -> Deferred[None]:
+        """Close every provider, leased or not; errors are logged. Idempotent."""
+        if self._closed:
+            return succeed(None)
+        self._closed = True
+        return close_all([self._removed(each) for each in [*self._live.values()]])
+
+    # --- state
+
+    def status(self) -> list[ProviderStatus]:
+        """Report the state of all live providers, one for each kind and reference.
+
+        Bound: 100 references; the rest counts as ``other``.
+        """
+        past = dict(self._past)
+        return combined((each.candidate.status() for each in self._listed()), past)
+
+    def health(self) -> dict[str, list[dict[str, Any]]]:
+        """Report the same by kind, for people."""
+        return health_of(self.status())
+
+    def trouble(self) -> str:
+        """Name the providers whose circuit is open; empty: none."""
+        return trouble_of(self.status())
+
+    def _listed(self) -> Iterator[_Instance]:
+        return (each for each in self._live.values() if each.entry.kind in _FAILOVER)
 
 
-def _checked(kind: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    key = f"selected.{kind}"
-    if not chosen:
-        raise ConfigError(f"{key}: names no provider")
-    if len(set(chosen)) < len(chosen):
-        raise ConfigError(f"{key}: names a provider twice; NAME/LABEL is another one")
-    if len(chosen) > 1 and kind not in _FAILOVER:
-        raise ConfigError(f"{key}: one name only; of this kind there is no list")
-    return chosen
+def _all(leases: Mapping[str, list[Lease]]) -> Iterator[Lease]:
+    return (lease for several in leases.values() for lease in several)
 
 
-def _maker(makers: Mapping[str, IProviderMaker], name: str, message: str) -> IProviderMaker:
-    """:param name: ``openai`` or ``openai/label``."""
-    base, slash, label = name.partition("/")
-    if slash and not _LABEL.fullmatch(label):
-        raise ConfigError(f"{message}; a label is of letters, digits, - and _")
-    _known(base, makers, message)
-    return makers[base]
-
-
-def _read(
-    sections: Mapping[str, Mapping[str, Any]],
-    table: Mapping[str, Mapping[str, IProviderMaker]],
-    read_section: ReadSection,
-) -> dict[tuple[str, str], Any]:
-    """The settings in every section, by kind and name."""
-    settings = {}
-    for kind, by_name in sections.items():
-        key = f"providers.{kind}"
-        _known(kind, KINDS, f"{key}: no such kind of provider")
-        if not isinstance(by_name, Mapping):
-            raise ConfigError(f"{key}: expected a mapping of providers to their settings")
-        for name, section in by_name.items():
-            path = f"{key}.{name}"
-            maker = _maker(table[kind], str(name), f"{path}: there is no {kind} provider {name!r}")
-            type_ = maker.settings()
-            settings[kind, name] = read_section({} if section is None else section, type_, path)
-    return settings
-
-
-def _make(
-    maker: IProviderMaker,
-    name: str,
-    settings: Mapping[tuple[str, str], Any],
-    runtime: ProviderRuntime,
-    read_section: ReadSection,
-) -> IProvider:
-    path = f"providers.{maker.kind}.{name}"
-    own = settings.get((maker.kind, name))
-    if own is None:
-        own = read_section({}, maker.settings(), path)
-    try:
-        return maker.make(own, runtime)
-    except ConfigError as error:
-        if error.message.startswith(path):
-            raise
-        raise ConfigError(f"{path}: {error.message}") from error
-
-
-def _known(name: str, known: Iterable[str], message: str) -> None:
-    if name not in known:
-        raise ConfigError(f"{message}; {_are(known)}")
-
-
-def _are(known: Iterable[str]) -> str:
-    return "there are " + ", ".join(sorted(known)) if known else "there is none"
+def _prepare(provider: Any) -> None:
+    if IPreparable.providedBy(provider):
+        provider.prepare()

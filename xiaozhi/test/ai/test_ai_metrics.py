@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.site import make_site
-from xiaozhi.ai.metrics import AiMetrics
+from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.base.values import ProviderStatus
@@ -21,7 +21,7 @@ from xiaozhi.testing.vendors.httpwire import Wire, request
 from xiaozhi.wire.messages import ListenMode
 
 
-class AiFigureTests(ConversationCase):
+class AiMetricsTests(ConversationCase):
     trouble = ""
 
     def house(self, **settings: Any) -> House:
@@ -30,13 +30,15 @@ class AiFigureTests(ConversationCase):
         self.metrics.add(
             AiMetrics(
                 house.assistant.counts,
-                lambda: house.ai.status(),
-                Crossings(),
-                lambda: 2,
-                lambda: 3,
-                house.history,
-                lambda: 4,
-                lambda: self.trouble,
+                AiSources(
+                    lambda: house.ai.status(),
+                    Crossings(),
+                    house.history,
+                    lambda: 2,
+                    lambda: 3,
+                    lambda: 4,
+                    lambda: self.trouble,
+                ),
             )
         )
         return house
@@ -141,24 +143,27 @@ class AiFigureTests(ConversationCase):
         page = self.scrape()
         self.assertEqual(page("xiaozhi_ai_sessions_opened_total", how="resumed"), 1)
 
-    def test_who_is_left_alone(self) -> None:
+    def test_states_of_providers(self) -> None:
         statuses = [
             ProviderStatus("llm", "openai", "large", "open", 3, 4.0, "down", {"timeout": 5}),
             ProviderStatus("llm", "intents", "", "closed"),
+            ProviderStatus("llm", "gone", "", "unused", failed={"timeout": 2}),
         ]
         house = self.house()
         metrics = Metrics()
         metrics.add(
             AiMetrics(
                 house.assistant.counts,
-                lambda: house.ai.status(),
-                Crossings(),
-                lambda: 0,
-                lambda: 0,
-                house.history,
-                lambda: 0,
-                str,
-                lambda: statuses,
+                AiSources(
+                    lambda: house.ai.status(),
+                    Crossings(),
+                    house.history,
+                    lambda: 0,
+                    lambda: 0,
+                    lambda: 0,
+                    str,
+                    providers=lambda: statuses,
+                ),
             )
         )
         page = Scraped(metrics.text().decode())
@@ -166,6 +171,10 @@ class AiFigureTests(ConversationCase):
         self.assertEqual(page("xiaozhi_ai_provider_up", kind="llm", provider="intents"), 1)
         failed = {"kind": "llm", "provider": "openai", "code": "timeout"}
         self.assertEqual(page("xiaozhi_ai_provider_failures_total", **failed), 5)
+        # One that is closed because no agent uses it is neither up nor down.
+        failed["provider"] = "gone"
+        self.assertEqual(page("xiaozhi_ai_provider_failures_total", **failed), 2)
+        self.assertNotIn('provider_up{kind="llm",provider="gone"}', metrics.text().decode())
 
     def test_providers_have_their_names(self) -> None:
         counts = AiCounts({"llm": "intents"})
@@ -210,13 +219,15 @@ class PageTests(ConversationCase):
         metrics.add(
             AiMetrics(
                 self.counts,
-                house.ai.status,
-                Crossings(),
-                int,
-                lambda: site.connections,
-                house.history,
-                int,
-                str,
+                AiSources(
+                    house.ai.status,
+                    Crossings(),
+                    house.history,
+                    int,
+                    lambda: site.connections,
+                    int,
+                    str,
+                ),
             )
         )
         self.get(site, "/health")

@@ -77,12 +77,12 @@ class MoodTests(ConversationCase):
         chat = OpenAIChat(
             ChatSettings(base_url="http://127.0.0.1:8001/v1", model="m"), self.net, Random(1)
         )
-        ring = FailoverGroup("asr", [("sense", asr)], FailoverSettings(), self.net)
+        group = FailoverGroup.of("asr", [("sense", asr)], FailoverSettings(), self.net)
         session = SessionSettings(
             turn=TurnSettings(bridge=0), dialogue=DialogueSettings(prompt="Be kind.")
         )
         house = self.house(
-            clock=self.net, model=chat, recognizer=FailoverRecognizer(ring), session=session
+            clock=self.net, model=chat, recognizer=FailoverRecognizer(group), session=session
         )
 
         def stop() -> None:

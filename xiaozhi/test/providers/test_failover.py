@@ -55,7 +55,7 @@ def several(
         (chr(ord("a") + at), double(msgspec.convert(each, double.Settings), clock))
         for at, each in enumerate(settings)
     ]
-    return failover(FailoverGroup(kind, made, limits, clock))
+    return failover(FailoverGroup.of(kind, made, limits, clock))
 
 
 class FailoverRecognizerContract(Virtual, RecognizerContract):
@@ -127,7 +127,11 @@ class FailoverCase(SynchronousTestCase):
         return status.state, status.failures
 
     def failures(self, provider: Any) -> dict[tuple[str, ...], int]:
-        return dict(provider.group.failures)
+        return {
+            (each.name, code): count
+            for each in provider.group.status()
+            for code, count in each.failed.items()
+        }
 
 
 class ModelTests(FailoverCase):
@@ -337,12 +341,12 @@ class ModelTests(FailoverCase):
         log = LogLines(self)
         model = self.several("llm", {"fail": "unauthorized"}, {"answers": ["B."]})
         self.many(model, 5)
-        (line,) = (line for line in log.lines if "left alone" in line)
+        (line,) = (line for line in log.lines if "circuit open" in line)
         for part in ("llm a failed 3 times", "for 10 s", "[unauthorized]. Instead: b."):
             self.assertIn(part, line)
         model.group.candidates[0].breaker.attempt().succeeded()
         self.assertEqual(log.count("llm a works again"), 1)
-        self.assertEqual(log.count("left alone"), 1)
+        self.assertEqual(log.count("circuit open"), 1)
         self.assertEqual(next(model.group.status()).trouble, "")
         alone = self.several("llm", {"fail": "unauthorized"})
         for _ in range(3):
@@ -567,7 +571,7 @@ class VisionTests(FailoverCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class RingTests(FailoverCase):
+class GroupTests(FailoverCase):
     def test_closing_goes_on_past_a_failure(self) -> None:
         model = self.several("llm", {}, {})
         first, second = (each.provider for each in model.group.candidates)

@@ -19,8 +19,10 @@ from xiaozhi.base.errors import ConfigError
 from xiaozhi.base.values import Role, Utterance
 from xiaozhi.interfaces import IPreparable, IProvider, IProviderMaker
 from xiaozhi.providers.doubles.doubles import ScriptedModel, ToneSynthesizer
+from xiaozhi.providers.kit.catalogue import ProviderCatalogue, names
+from xiaozhi.providers.kit.failover.settings import FailoverSettings
 from xiaozhi.providers.kit.maker import KINDS, ProviderMaker
-from xiaozhi.providers.kit.registry import Providers, choose, names
+from xiaozhi.providers.kit.registry import ProviderRegistry, ProviderSet
 from xiaozhi.runtime.config import read_section
 
 DOUBLES = {
@@ -30,6 +32,9 @@ DOUBLES = {
     "vlllm": "scripted",
     "vad": "energy",
 }
+
+
+LIMITS = FailoverSettings(unused=60)
 
 
 class Runtime:
@@ -66,7 +71,20 @@ class Breaking:
         return fail(RuntimeError("does not close"))
 
 
-def behind(providers: Providers, kind: str) -> list[Any]:
+def choose(
+    selected: dict[str, Any],
+    sections: dict[str, Any],
+    runtime: Runtime,
+    makers: Any = None,
+    failover: FailoverSettings | None = None,
+) -> tuple[ProviderRegistry, ProviderSet]:
+    """Make the providers that the configuration selects, and the registry they live in."""
+    catalogue = ProviderCatalogue(sections, read_section, makers)
+    registry = ProviderRegistry(catalogue, runtime, failover)
+    return registry, registry.select(catalogue.entries(selected))
+
+
+def behind(providers: ProviderSet, kind: str) -> list[Any]:
     """The providers of a kind, the preferred one first."""
     (group,) = (group for group in providers.groups if group.kind == kind)
     return [each.provider for each in group.candidates]
@@ -81,10 +99,12 @@ class SelectionTests(SynchronousTestCase):
         sections: dict[str, Any] | None = None,
         makers: Any = None,
         **selected: str | list[str],
-    ) -> Any:
-        return choose(
-            {**DOUBLES, **selected}, sections or {}, Runtime(self.clock), read_section, makers
+    ) -> ProviderSet:
+        selection = {**DOUBLES, **selected}
+        self.registry, providers = choose(
+            selection, sections or {}, Runtime(self.clock), makers, LIMITS
         )
+        return providers
 
     def refused(
         self,
@@ -101,7 +121,7 @@ class SelectionTests(SynchronousTestCase):
         for kind in KINDS:
             verifyObject(IProvider, getattr(providers, kind))
         self.assertIsInstance(behind(providers, "llm")[0], ScriptedModel)
-        self.successResultOf(providers.close())
+        self.successResultOf(self.registry.close())
 
     def test_settings_arrive(self) -> None:
         providers = self.choose({"tts": {"tone": {"sample_rate": 16000}}})
@@ -122,16 +142,16 @@ class SelectionTests(SynchronousTestCase):
         self.assertEqual(first._settings.answers, ("One.",))
         self.assertEqual(second._settings.answers, ("Two.",))
         self.assertEqual(
-            [each.name for each in providers.status() if each.kind == "llm"],
+            [each.name for each in self.registry.status() if each.kind == "llm"],
             ["scripted", "scripted/b", "intents"],
         )
-        self.successResultOf(providers.close())
+        self.successResultOf(self.registry.close())
         self.assertTrue(first._closed and second._closed)
 
     def test_health(self) -> None:
         sections = {"llm": {"scripted": {"fail": "unreachable"}}}
         providers = self.choose(sections, llm=["scripted", "intents"])
-        self.assertEqual(providers.trouble(), "")
+        self.assertEqual(self.registry.trouble(), "")
         for _ in range(3):
             reply = providers.llm.reply([Utterance(Role.USER, "hello")], [])
 
@@ -140,9 +160,9 @@ class SelectionTests(SynchronousTestCase):
                     await anext(reply)
 
             self.successResultOf(Deferred.fromCoroutine(first()))
-        self.assertIn("llm scripted: told to fail", providers.trouble())
-        self.assertEqual(set(providers.health()), {"asr", "llm", "tts", "vlllm"})
-        first_one, second = providers.health()["llm"]
+        self.assertIn("llm scripted: told to fail", self.registry.trouble())
+        self.assertEqual(set(self.registry.health()), {"asr", "llm", "tts", "vlllm"})
+        first_one, second = self.registry.health()["llm"]
         self.assertEqual(
             (first_one["name"], first_one["state"], first_one["failures"], first_one["retry_in"]),
             ("scripted", "open", 3, 10.0),
@@ -150,8 +170,8 @@ class SelectionTests(SynchronousTestCase):
         self.assertEqual((second["name"], second["state"]), ("intents", "closed"))
         # It may work again: nobody has asked since.
         self.clock.advance(10)
-        self.assertEqual(providers.trouble(), "")
-        self.assertEqual(providers.health()["llm"][0]["state"], "half_open")
+        self.assertEqual(self.registry.trouble(), "")
+        self.assertEqual(self.registry.health()["llm"][0]["state"], "half_open")
 
     def test_lists_that_cannot_be(self) -> None:
         self.refused("selected.llm: names no provider", llm=[])
@@ -180,7 +200,7 @@ class SelectionTests(SynchronousTestCase):
 
     def test_missing_kind(self) -> None:
         selected = {kind: name for kind, name in DOUBLES.items() if kind != "tts"}
-        error = self.assertRaises(ConfigError, choose, selected, {}, Runtime(), read_section)
+        error = self.assertRaises(ConfigError, choose, selected, {}, Runtime())
         self.assertIn("selected.tts: is missing; there are espeak, openai, tone", error.message)
 
     def test_unknown_kind(self) -> None:
@@ -228,7 +248,6 @@ class SelectionTests(SynchronousTestCase):
             dict.fromkeys(KINDS, "mine"),
             sections,
             Runtime(),
-            read_section,
             makers,
         )
         self.assertEqual(error.message, "providers.vad.mine: no such port")
@@ -239,14 +258,15 @@ class SelectionTests(SynchronousTestCase):
         makers = self.makers(f"{__name__}:Breaking")
         sections = {"vad": {"mine": {"port": 1}}}
         before = Breaking.prepared
-        self.choose(sections, makers, vad="mine").prepare()
+        self.choose(sections, makers, vad="mine")
+        self.registry.prepare()
         self.assertEqual(Breaking.prepared - before, 1)
 
     def test_closing_goes_on_past_a_failure(self) -> None:
         makers = self.makers(f"{__name__}:Breaking")
         sections = {"vad": {"mine": {"port": 1}}}
-        providers = self.choose(sections, makers, vad="mine")
-        self.successResultOf(providers.close())
+        self.choose(sections, makers, vad="mine")
+        self.successResultOf(self.registry.close())
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_missing_setting(self) -> None:

@@ -194,9 +194,10 @@ class RecognizerTests(SynchronousTestCase):
 
     def test_all_are_cleaned(self) -> None:
         for text, said, language, emotion in TEXTS:
-            ring = FailoverGroup("asr", [("a", FakeRecognizer(text))], FailoverSettings(), Clock())
+            recognizers = [("a", FakeRecognizer(text))]
+            group = FailoverGroup.of("asr", recognizers, FailoverSettings(), Clock())
             interim: list[str] = []
-            recognition = FailoverRecognizer(ring).recognition(interim.append)
+            recognition = FailoverRecognizer(group).recognition(interim.append)
             recognition.feed(bytes(640))
             self.assertEqual(interim, [said] if said else [])
             result = self.successResultOf(recognition.finish())

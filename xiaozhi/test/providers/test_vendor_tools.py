@@ -7,7 +7,7 @@ from typing import Any
 from xiaozhi.base.values import Role, ToolCall, ToolSpec, Utterance
 from xiaozhi.providers.kit.failover.group import FailoverGroup
 from xiaozhi.providers.kit.failover.settings import FailoverSettings
-from xiaozhi.providers.kit.registry import Providers
+from xiaozhi.providers.kit.states import health_of
 from xiaozhi.test.providers.test_vendor_answers import ASKED, ScriptedCase
 from xiaozhi.testing.vendors.answers import plain, say
 from xiaozhi.testing.vendors.octets import DONE, event, whole
@@ -181,11 +181,9 @@ class NoToolsTests(ScriptedCase):
         self.assertEqual(self.chat.refused, ())
 
     def test_health_says_so(self) -> None:
-        ring = FailoverGroup("llm", [("openai", self.chat)], FailoverSettings(), self.network)
-        nobody: Any = None
-        providers = Providers(nobody, nobody, nobody, nobody, nobody, (ring,))
-        self.assertEqual(providers.health()["llm"][0]["refused"], [])
+        group = FailoverGroup.of("llm", [("openai", self.chat)], FailoverSettings(), self.network)
+        self.assertEqual(health_of(group.status())["llm"][0]["refused"], [])
         self.vendor.play([*whole({"error": "m does not support tools"}, status=400)], HELLO)
         self.ask()
-        (told,) = providers.health()["llm"]
+        (told,) = health_of(group.status())["llm"]
         self.assertEqual((told["refused"], told["state"]), (["tools"], "closed"))

@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.base.errors import ConfigError, ProviderError
 from xiaozhi.base.values import Picture
 from xiaozhi.cache.connection import RedisAddress
-from xiaozhi.providers.kit.registry import choose
 from xiaozhi.providers.kit.url import VendorUrl
 from xiaozhi.providers.openai.audio import (
     OpenAISpeech,
@@ -22,9 +21,8 @@ from xiaozhi.providers.openai.audio import (
 )
 from xiaozhi.providers.openai.chat import ChatSettings, OpenAIChat
 from xiaozhi.providers.openai.vision import OpenAIVision, OpenAIVisionSettings
-from xiaozhi.runtime.config import read_section
 from xiaozhi.runtime.connecting import ascii_host
-from xiaozhi.test.providers.test_provider_registry import DOUBLES, Runtime
+from xiaozhi.test.providers.test_provider_registry import DOUBLES, Runtime, choose
 from xiaozhi.testing.vendors.network import Network
 from xiaozhi.testing.vendors.octets import whole
 from xiaozhi.testing.vendors.vendor import ScriptedVendor
@@ -216,6 +214,6 @@ class RequestTests(SynchronousTestCase):
         ):
             sections = {"tts": {"openai": settings}}
             error = self.assertRaises(
-                ConfigError, choose, DOUBLES | {"tts": "openai"}, sections, Runtime(), read_section
+                ConfigError, choose, DOUBLES | {"tts": "openai"}, sections, Runtime()
             )
             self.assertRegex(error.message, rf"\bproviders\.tts\.openai\.base_url: .*{words}")

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.base.values import Delta, SoundFormat, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer
-from xiaozhi.providers.kit.registry import Providers
+from xiaozhi.providers.kit.registry import ProviderSet
 from xiaozhi.testing.house import SPEECH, Browser, House
 
 LONG = "Here is a story. It goes on and on. And on again, for a while. There it ends."
@@ -95,7 +95,7 @@ class InterruptionTests(SynchronousTestCase):
         )
         doubles = self.house.providers
         self.llm, self.tts = Counted(doubles.llm), Counted(doubles.tts)
-        providers = Providers(doubles.asr, self.llm, self.tts, doubles.vlllm, doubles.vad)
+        providers = ProviderSet(doubles.asr, self.llm, self.tts, doubles.vlllm, doubles.vad)
         self.house.assistant = replace(self.house.assistant, providers=providers)
         self.house.kill_ai()
         self.house.start_ai()

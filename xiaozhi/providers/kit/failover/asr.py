@@ -1,4 +1,4 @@
-"""Several recognisers that are one: the sound is kept until somebody has understood it."""
+"""Failover over recognisers: the sound is kept until one of them has understood it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from twisted.internet.defer import CancelledError, Deferred, fail
 from zope.interface import implementer
 
+from xiaozhi.base.call import calling, current_call
 from xiaozhi.base.values import Transcript
 from xiaozhi.interfaces import IRecognition, IRecognizer
-from xiaozhi.providers.kit.failover.group import Candidate, FailoverGroup
+from xiaozhi.providers.kit.failover.candidate import Candidate
+from xiaozhi.providers.kit.failover.group import FailoverGroup
 from xiaozhi.providers.kit.failover.kinds import Failover
 from xiaozhi.providers.kit.transcripts import cleaned, words
 
@@ -18,8 +20,11 @@ _BYTES_PER_SECOND = 2 * 16000
 
 @implementer(IRecognizer)
 class FailoverRecognizer(Failover):
-    """The preferred one hears while the person speaks; if it then fails, the next one is
-    given what was said. What recognisers write besides the words is taken out."""
+    """Recogniser over a failover group.
+
+    The preferred recogniser hears while the person speaks; if it fails, the next one gets
+    the kept sound. Tags that recognisers write besides the words are removed.
+    """
 
     def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
         """See :class:`~xiaozhi.interfaces.IRecognizer`."""
@@ -27,7 +32,7 @@ class FailoverRecognizer(Failover):
 
 
 def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
-    """Hand on interim results without tags, and none that have no words."""
+    """Pass on interim results without tags, and only those with words."""
 
     def heard(text: str) -> None:
         if said := words(text):
@@ -40,7 +45,7 @@ def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
 class _Recognition:
     def __init__(self, group: FailoverGroup, interim: Callable[[str], None] | None) -> None:
         self._group = group
-        # Bound: `failover.keep` seconds; with nobody else to ask, nothing.
+        # Bound: `failover.keep` seconds; with no other to ask, nothing.
         self._room = int(group.settings.keep) * _BYTES_PER_SECOND
         if len(group.candidates) == 1:
             self._room = 0
@@ -49,6 +54,7 @@ class _Recognition:
         self._broken: Exception | None = None
         self._result: Deferred[Transcript] | None = None
         self._cancelled = False
+        self._call = current_call()
         self._candidate = group.order()[0][0]
         if interim is not None:
             interim = _words_of(interim)
@@ -64,20 +70,22 @@ class _Recognition:
             self._room -= len(pcm)
             self._kept.append(pcm)
         else:
-            # No gap: of a long utterance the beginning is kept.
+            # A long utterance keeps its beginning, without a gap.
             self._room = 0
         if self._running is None or self._broken is not None:
             return
         try:
             self._running.feed(pcm)
         except Exception as error:
-            # Told when it is asked for the text.
+            # Raised when the text is asked for.
             self._broken = error
 
     def finish(self) -> Deferred[Transcript]:
         if self._cancelled:
             return fail(CancelledError())
-        self._result = Deferred.fromCoroutine(self._understood())
+        # Whoever ends the utterance: adapters see the session that began it.
+        with calling(self._call):
+            self._result = Deferred.fromCoroutine(self._understood())
         return self._result
 
     def cancel(self) -> None:
@@ -98,7 +106,7 @@ class _Recognition:
 
     def _ask(self, candidate: Candidate) -> Deferred[Transcript]:
         if candidate is not self._candidate:
-            # Of the former nothing more is wanted.
+            # The former one is no longer needed.
             if self._running is not None:
                 self._running.cancel()
             self._running, self._broken = None, None

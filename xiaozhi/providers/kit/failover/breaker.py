@@ -1,7 +1,7 @@
-"""Whether a provider is worth asking: a circuit breaker.
+"""Circuit breaker of one provider.
 
-Closed: it is asked. Open: it is left alone for a while, because it failed several times
-in a row. Half open: the while is over, and one call finds out whether it works again.
+Closed: it is asked. Open: it failed several times in a row and is not asked for a while.
+Half open: the while is over, and one call finds out whether it works again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Breaker:
     :param limit: failures in a row that open it.
     :param cooldown: seconds for which it is open; twice as long each time that the probe
         fails, up to ``longest``.
-    :param turned: told when it opens, and when it closes again.
+    :param turned: called with True when it opens, with False when it closes again.
     """
 
     def __init__(
@@ -57,43 +57,43 @@ class Breaker:
 
     @property
     def wait(self) -> float:
-        """Seconds until it may be tried; 0: it may be, but for :attr:`admits`."""
+        """Seconds until the next try; 0 allows one, subject to :attr:`admits`."""
         return max(0.0, self._until - self._clock.seconds()) if self._open else 0.0
 
     @property
     def cooldown(self) -> float:
         """Seconds for which it opened last, or would open."""
-        # Beyond the limit it opened before, and nothing has come to its end since.
+        # Failures beyond the limit reopened it before any call succeeded.
         again = min(max(0, self.failures - self._limit), 30)
         return min(self._cooldown * 2.0**again, self._longest)
 
     @property
     def admits(self) -> bool:
-        """Whether a call is welcome. Half open, one is at a time."""
+        """Whether a call is welcome; half open: one at a time."""
         return not self._open or (not self.wait and self._probe is None)
 
     def attempt(self) -> Attempt:
-        """A call begins, welcome or not; its outcome is to be told."""
+        """Begin a call, welcome or not, and return the object that takes its outcome."""
         attempt = Attempt(self, self.epoch)
         if self._open and self.admits:
             self._probe = attempt
         return attempt
 
     def works(self) -> None:
-        """It has answered: whenever that was asked, it works now. Until a call has come
-        to its end, one more failure opens it again."""
+        """The provider has begun to answer: close. Until a call succeeds as a whole, one
+        more failure opens it again."""
         if self._open:
             self._open = False
             self._turn()
             self._turned(False)
 
     def succeeded(self) -> None:
-        """A call has come to its end."""
+        """A call succeeded as a whole: forget the failures."""
         self.works()
         self.failures = 0
 
     def failed(self, attempt: Attempt) -> None:
-        """A call failed, and that speaks against the provider."""
+        """A call failed by the provider's fault: count it."""
         if attempt.epoch != self.epoch:
             return
         self.failures += 1
@@ -106,7 +106,7 @@ class Breaker:
             self._turned(True)
 
     def over(self, attempt: Attempt) -> None:
-        """A call has ended, one way or another."""
+        """A call ended with any outcome."""
         if self._probe is attempt:
             self._probe = None
 
@@ -116,7 +116,7 @@ class Breaker:
 
 
 class Attempt:
-    """One call. The first word about its end counts."""
+    """One call. The first outcome reported counts."""
 
     __slots__ = ("_breaker", "_over", "epoch")
 
@@ -126,7 +126,7 @@ class Attempt:
         self._over = False
 
     def answers(self) -> None:
-        """The first of an answer has come, which may still fail."""
+        """The first piece of an answer has come; the rest may still fail."""
         if not self._over:
             self._breaker.works()
             self.epoch = self._breaker.epoch
@@ -140,7 +140,7 @@ class Attempt:
             self._breaker.failed(self)
 
     def abandoned(self) -> None:
-        """It says nothing about the provider: it was cancelled, or was a bad question."""
+        """The call says nothing about the provider: cancelled, or a bad question."""
         self._ended()
 
     def _ended(self) -> bool:

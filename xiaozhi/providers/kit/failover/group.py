@@ -1,14 +1,14 @@
-"""The next provider when one fails: providers of one kind in the order of preference.
+"""Failover over providers of one kind, in the order of preference.
 
-A call goes to the first one whose breaker is closed. If that fails, or has not begun to
-answer within its time, the next one is asked; once something of an answer has come, there
-is no way back. Each but the last has a limit of its own, so that there is time left
-for another within the limit of the turn's stage, which is so much longer for a list; the
-last one has what is left of that.
+A call goes to the first provider whose circuit is closed. If it fails, or has not begun to
+answer within its limit, the next one is asked; after the first piece of an answer there is
+no way back. Each but the last has a limit of its own, so that time is left for another
+within the limit of the turn's stage, which is longer for a list by as much; the last one
+has the rest of it.
 
-If all are open, they are asked in spite of it, first the one that is due soonest: the
-person waits anyway, what remains otherwise is an apology, and one that works again is
-found by the first who asks. The stage's limit holds.
+If every circuit is open, the providers are asked all the same, first the one that is due
+soonest: the person waits anyway, the alternative is an apology, and a provider that works
+again is found by the first call. The stage's limit holds.
 """
 
 from __future__ import annotations
@@ -25,88 +25,82 @@ from twisted.python.failure import Failure
 from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import ProviderStatus
-from xiaozhi.interfaces import IAdaptive, IOfModel, IPreparable
-from xiaozhi.metrics.instruments import Tally
-from xiaozhi.providers.kit.failover.breaker import Attempt, Breaker, BreakerState
+from xiaozhi.interfaces import IPreparable
+from xiaozhi.providers.kit.failover.breaker import Attempt, BreakerState
+from xiaozhi.providers.kit.failover.candidate import Candidate
 from xiaozhi.providers.kit.failover.settings import FailoverSettings
 
 T = TypeVar("T")
 _END: Any = object()
 
-# What is wrong with the question, or with nobody; all else speaks against the provider.
+# Errors that are not the provider's fault; all others count as its failures.
 _INNOCENT = frozenset(("bad_request", "refused", "too_long", "closed"))
 
 
-class Candidate:
-    """One provider of a list.
-
-    :ivar name: as ``selected`` has it.
-    :ivar trouble: what it failed with last; empty since it works.
-    """
-
-    def __init__(self, name: str, provider: Any, breaker: Breaker) -> None:
-        self.name = name
-        self.provider = provider
-        self.model: str = provider.model if IOfModel.providedBy(provider) else ""
-        self.breaker = breaker
-        self.trouble = ""
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.model})" if self.model else self.name
-
-
 class FailoverGroup:
-    """The providers of one kind.
-
-    :ivar failures: of attempts, by name and code, also where another one then answered.
-    """
+    """Providers of one kind, in the order of preference."""
 
     _log = Logger()
 
     def __init__(
         self,
         kind: str,
-        providers: Sequence[tuple[str, Any]],
+        candidates: Sequence[Candidate],
         settings: FailoverSettings,
         clock: IReactorTime,
     ) -> None:
-        """:param providers: with their names, the preferred one first."""
+        """:param candidates: the preferred one first; other groups may contain them too."""
         self.kind = kind
         self.settings = settings
-        self.failures = Tally()
         self._limit: float = getattr(settings, kind)
         self._clock = clock
-        self.candidates = [self._candidate(name, provider) for name, provider in providers]
+        self.candidates = list(candidates)
+        for each in self.candidates:
+            each.joins(self)
 
-    def _candidate(self, name: str, provider: Any) -> Candidate:
-        settings = self.settings
-        breaker = Breaker(
-            self._clock,
-            settings.failures,
-            settings.cooldown,
-            settings.cooldown_max,
-            lambda is_open: self._turned(candidate, is_open),
-        )
-        candidate = Candidate(name, provider, breaker)
-        return candidate
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        providers: Sequence[tuple[str, Any]],
+        settings: FailoverSettings,
+        clock: IReactorTime,
+    ) -> FailoverGroup:
+        """Make a group over providers of its own.
+
+        :param providers: with their names, the preferred one first.
+        """
+        candidates = [
+            Candidate(kind, name, provider, settings, clock) for name, provider in providers
+        ]
+        return cls(kind, candidates, settings, clock)
+
+    def dissolve(self) -> None:
+        """The group is no longer used; its candidates may be."""
+        for each in self.candidates:
+            each.leaves(self)
+
+    def others(self, candidate: Candidate) -> list[str]:
+        """See :class:`~xiaozhi.providers.kit.failover.candidate.ContainingGroup`."""
+        return [each.name for each in self.candidates if each is not candidate]
 
     @property
     def before(self) -> float:
-        """Seconds that may pass until the last of them is asked."""
+        """Seconds that may pass until the last provider is asked."""
         return self._limit * (len(self.candidates) - 1)
 
     def order(self) -> list[tuple[Candidate, float | None]]:
-        """Whom to ask, and for how long each may let us wait; None: as long as others
-        allow."""
+        """Return the providers to ask in turn, each with its limit in seconds; the last one
+        has none of the group's."""
         chosen = [each for each in self.candidates if each.breaker.admits]
         if not chosen:
             chosen = sorted(self.candidates, key=lambda each: each.breaker.wait)
         return [*((each, self._limit) for each in chosen[:-1]), (chosen[-1], None)]
 
     async def answered(self, call: Callable[[Candidate], Awaitable[T]]) -> T:
-        """The answer of the first who gives one.
+        """Return the answer of the first provider that gives one.
 
-        :raises ProviderError: of the last one.
+        :raises ProviderError: the last provider's.
         """
         for candidate, limit in self.order():
             trial = _Trial(self, candidate, final=limit is None)
@@ -119,9 +113,10 @@ class FailoverGroup:
     async def streamed(
         self, call: Callable[[Candidate], AsyncGenerator[T, None]]
     ) -> AsyncGenerator[tuple[Candidate, T], None]:
-        """The stream of the first who begins one, with whose it is.
+        """Pass on the stream of the first provider that begins one, each item with its
+        provider.
 
-        :raises ProviderError: of the last one; or it broke off.
+        :raises ProviderError: the last provider's; or the stream broke off.
         """
         for candidate, limit in self.order():
             trial = _Trial(self, candidate, final=limit is None)
@@ -154,7 +149,7 @@ class FailoverGroup:
         return await waiting.addTimeout(limit, self._clock, late)
 
     def failed(self, candidate: Candidate, error: Exception, attempt: Attempt) -> None:
-        """An attempt failed."""
+        """Count an attempt that failed."""
         code = "internal_error"
         if isinstance(error, ProviderError):
             code = error.code
@@ -162,7 +157,7 @@ class FailoverGroup:
         else:
             message = f"{type(error).__name__} [{code}]"
             self._log.failure("{kind} {name} broke", kind=self.kind, name=candidate.name)
-        self.failures.add(candidate.name, code)
+        candidate.failures.add(code)
         if code in _INNOCENT:
             attempt.abandoned()
             return
@@ -170,54 +165,24 @@ class FailoverGroup:
         attempt.failed()
 
     def slow(self, candidate: Candidate, seconds: float, attempt: Attempt) -> None:
-        """Others have given up waiting for it, after too long a time."""
+        """Count an attempt whose caller gave up: a failure after the limit, else neither."""
         if seconds < self._limit:
             attempt.abandoned()
             return
-        self.failures.add(candidate.name, "timeout")
+        candidate.failures.add("timeout")
         candidate.trouble = f"no answer within {seconds:.1f} s [timeout]"
         attempt.failed()
 
     def seconds(self) -> float:
         return self._clock.seconds()
 
-    def _turned(self, candidate: Candidate, is_open: bool) -> None:
-        where = {"kind": self.kind, "name": str(candidate)}
-        if not is_open:
-            candidate.trouble = ""
-            self._log.info("{kind} {name} works again and is asked as before", **where)
-            return
-        others = [each.name for each in self.candidates if each is not candidate]
-        self._log.warn(
-            "{kind} {name} failed {failures} times in a row and is left alone for {seconds:g} s;"
-            " the last time: {trouble}. {instead}",
-            failures=candidate.breaker.failures,
-            seconds=candidate.breaker.cooldown,
-            trouble=candidate.trouble,
-            instead=f"Instead: {', '.join(others)}."
-            if others
-            else f"There is no other: name a second one in selected.{self.kind}.",
-            **where,
-        )
-
     def status(self) -> Iterator[ProviderStatus]:
-        """How each one is."""
-        for each in self.candidates:
-            yield ProviderStatus(
-                self.kind,
-                each.name,
-                each.model,
-                each.breaker.state.value,
-                each.breaker.failures,
-                each.breaker.wait,
-                each.trouble,
-                {codes[1]: n for codes, n in self.failures if codes[0] == each.name},
-                tuple(each.provider.refused) if IAdaptive.providedBy(each.provider) else (),
-            )
+        """Report the state of each provider."""
+        return (each.status() for each in self.candidates)
 
     @property
     def well(self) -> bool:
-        """Whether one of them at least is not known to fail."""
+        """Whether at least one circuit is closed."""
         return any(each.breaker.state is BreakerState.CLOSED for each in self.candidates)
 
     def prepare(self) -> None:
@@ -227,15 +192,15 @@ class FailoverGroup:
                 each.provider.prepare()
 
     def close(self) -> Deferred[None]:
-        """Close all of them, whatever one of them says to it."""
+        """Close all providers; errors are logged."""
         return close_all([each.provider for each in self.candidates])
 
 
 class _Trial:
-    """One attempt: a ``with`` around it swallows the error after which the next one is
-    to be asked.
+    """One attempt, as a ``with`` block that swallows an error after which the next provider
+    is to be asked.
 
-    :param final: there is no other to ask.
+    :param final: no other provider is left.
     """
 
     def __init__(self, group: FailoverGroup, candidate: Candidate, *, final: bool) -> None:
@@ -248,21 +213,23 @@ class _Trial:
         usage.by(group.kind, candidate.name, candidate.model)
 
     def answers(self) -> None:
-        """The first of its answer is there; from now on its errors are the turn's."""
+        """The first piece of its answer has come; from now on its errors are the turn's."""
         self._begun = True
         self._attempt.answers()
 
     def waits(self) -> None:
-        """We wait for more."""
+        """The caller waits for the next piece."""
         self._since = self._group.seconds()
 
     def __enter__(self) -> _Trial:
+        self._candidate.running += 1
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
         group, candidate, attempt = self._group, self._candidate, self._attempt
+        candidate.running -= 1
         if error is None or (isinstance(error, GeneratorExit) and self._begun):
-            # Interrupted while it spoke is well enough.
+            # An answer that was interrupted counts as a success.
             attempt.succeeded()
         elif isinstance(error, CancelledError):
             group.slow(candidate, group.seconds() - self._since, attempt)
@@ -276,7 +243,7 @@ class _Trial:
 
 
 def close_all(providers: Sequence[Any]) -> Deferred[None]:
-    """Close providers; what goes wrong is logged."""
+    """Close providers; errors are logged."""
 
     def failed(failure: Failure) -> None:
         FailoverGroup._log.failure("closing a provider failed", failure)

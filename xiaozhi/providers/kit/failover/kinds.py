@@ -1,4 +1,4 @@
-"""Several providers that are one: language models, synthesisers, vision models."""
+"""Failover over language models, synthesisers and vision models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sound = bytes | SoundFormat
 
 @implementer(IPreparable)
 class Failover:
-    """What they have in common."""
+    """Methods common to all kinds."""
 
     def __init__(self, group: FailoverGroup) -> None:
         self.group = group
@@ -34,7 +34,7 @@ class Failover:
 
 @implementer(ILanguageModel)
 class FailoverModel(Failover):
-    """Until the first delta of a reply the next model may take over."""
+    """Language model over a failover group: the next one may take over until the first delta."""
 
     async def reply(
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
@@ -48,9 +48,10 @@ class FailoverModel(Failover):
 
 @implementer(ISynthesizer)
 class FailoverSynthesizer(Failover):
-    """Until the first sound of a sentence the next synthesiser may take over.
+    """Synthesiser over a failover group: the next one may take over until a sentence's first
+    sound.
 
-    :ivar sound: of the preferred one.
+    :ivar sound: format of the preferred one.
     """
 
     def __init__(self, group: FailoverGroup) -> None:
@@ -72,7 +73,10 @@ class FailoverSynthesizer(Failover):
 
 
 async def _heard(text: str, sound: AsyncGenerator[Sound, None]) -> AsyncGenerator[Sound, None]:
-    """:raises ProviderError: there is none, and the text has words."""
+    """Pass sound on.
+
+    :raises ProviderError: there is none although the text has words.
+    """
     silent = any(char.isalnum() for char in text)
     async with aclosing(sound) as pieces:
         async for piece in pieces:
@@ -85,7 +89,7 @@ async def _heard(text: str, sound: AsyncGenerator[Sound, None]) -> AsyncGenerato
 
 @implementer(IVisionModel)
 class FailoverVision(Failover):
-    """If one sees nothing, the next one looks."""
+    """Vision model over a failover group."""
 
     def describe(self, picture: Picture, question: str) -> Deferred[str]:
         """See :class:`~xiaozhi.interfaces.IVisionModel`."""

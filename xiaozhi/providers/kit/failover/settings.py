@@ -1,4 +1,4 @@
-"""What can be set about lists of providers."""
+"""Settings of failover groups."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ _Seconds = Annotated[float, Meta(gt=0, le=3600)]
 
 
 class FailoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the next provider of a list is asked, and when one is left alone. Seconds.
+    """When the next provider of a list is asked, and when a circuit opens. Seconds.
 
     :ivar asr: from the end of speech to the text, before the next one is asked.
     :ivar llm: from asking the model to its first output.
     :ivar tts: from a sentence to its first sound.
     :ivar vlllm: from a picture to words about it.
-    :ivar keep: sound of an utterance kept for the next recogniser; of what is longer,
-        that one hears the beginning.
-    :ivar failures: in a row, after which a provider is left alone.
-    :ivar cooldown: for how long; twice as long each time that it fails again.
+    :ivar keep: sound of an utterance kept for the next recogniser, which hears the
+        beginning of a longer one.
+    :ivar failures: in a row, that open a provider's circuit.
+    :ivar cooldown: time that it stays open; doubled each time that the provider fails again.
     :ivar cooldown_max: the longest.
+    :ivar unused: time after which a provider that no agent uses is closed.
     """
 
     asr: _Seconds = 5.0
@@ -31,6 +32,7 @@ class FailoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     failures: Annotated[int, Meta(ge=1, le=1000)] = 3
     cooldown: _Seconds = 10.0
     cooldown_max: _Seconds = 300.0
+    unused: _Seconds = 600.0
 
     def __post_init__(self) -> None:
         if self.cooldown > self.cooldown_max:
