@@ -14,7 +14,8 @@ SOURCES := $(TYPED) twisted setup.py
 
 # An environment that could not be made whole is made again.
 .DELETE_ON_ERROR:
-.PHONY: help run demo eval test check static mutants bench profile phrases proto clean distclean
+.PHONY: help run demo eval test check static mutants bench profile phrases proto constraints \
+	clean distclean
 
 help:
 	@echo 'make run     start both services here; Ctrl-C stops them'
@@ -30,6 +31,7 @@ help:
 	@echo 'make bench   measure; prints JSON lines and a table; some 14 minutes'
 	@echo 'make profile where the edge spends its time (SERVICE=ai: the AI service)'
 	@echo 'make proto   generate xiaozhi/_pb from proto/'
+	@echo 'make constraints  pin versions and hashes of all packages anew; UPGRADE=--upgrade: the newest'
 	@echo 'make clean   remove caches and build products (distclean: also $(VENV) and var)'
 	@echo
 	@echo 'PYTHON=$(PYTHON) VENV=$(VENV)'
@@ -40,16 +42,29 @@ $(BIN)/python:
 	@echo 'making $(VENV)'
 	@$(PYTHON) -m venv $(VENV)
 
-# The stamps say for which setup.cfg the environment was filled.
-$(VENV)/.offline: setup.cfg | $(BIN)/python
+# The stamps are older than these files if the environment must be filled again. Every package
+# has the version and one of the hashes that constraints/ lists.
+$(VENV)/.offline: setup.cfg constraints/offline.txt | $(BIN)/python
 	@echo 'installing into $(VENV)'
-	@$(PIP) install -e '.[offline]'
+	@$(PIP) install --require-hashes -r constraints/offline.txt
+	@$(PIP) install --no-deps -e .
 	@touch $@
 
-$(VENV)/.dev: setup.cfg | $(BIN)/python
-	@echo 'installing into $(VENV), with what the tests need'
-	@$(PIP) install -e '.[offline,dev]'
+$(VENV)/.dev: setup.cfg constraints/dev.txt | $(BIN)/python
+	@echo 'installing into $(VENV), with the packages that tests need'
+	@$(PIP) install --require-hashes -r constraints/dev.txt
+	@$(PIP) install --no-deps -e .
 	@touch $(VENV)/.offline $@
+
+# Writes constraints/ anew from setup.cfg, for all systems and Python versions at once.
+# UPGRADE=--upgrade takes the newest versions that setup.cfg allows.
+UPGRADE ?=
+COMPILE = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command 'make constraints' $(UPGRADE) setup.cfg
+constraints: $(VENV)/.dev
+	@$(PIP) install uv
+	@$(COMPILE) --extra offline --output-file constraints/offline.txt >/dev/null
+	@$(COMPILE) --extra offline --extra dev --output-file constraints/dev.txt >/dev/null
 
 run: $(VENV)/.offline
 	@$(BIN)/python -m xiaozhi.cli.run run

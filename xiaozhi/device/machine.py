@@ -55,7 +55,7 @@ class MachineSettings:
     mode: m.ListenMode = m.ListenMode.AUTO
     framing: int = 1
     dialect: JsonDialect = JsonDialect.FLAT
-    features: m.Features = m.Features(mcp=True)  # noqa: RUF009 - frozen
+    features: m.Features = m.Features(mcp=True)
     frame_duration: int = 60
     hello_timeout: float = 10.0
 

@@ -57,6 +57,9 @@ ROOMS = {
 }
 MODULE_LINES = 450
 FUNCTION_LINES = 80
+CONSTRUCTOR_PARAMETERS = 6
+ROOM_MODULES = 14
+PURPOSE_WORDS = 4
 # Where the global reactor may be named at module level.
 COMMANDS = ("*/tap.py", "*/cli.py", "xiaozhi/cli/*", "*_child.py", "*/__main__.py")
 SLEEP = "time.sleep"
@@ -313,3 +316,43 @@ def packages_law(paths: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
         yield f"setup.cfg: [options] packages lacks {name}"
     for name in sorted(set(listed) - there - drop_ins):
         yield f"setup.cfg: [options] packages lists {name}, which is not there"
+
+
+def constructor_law(path: str, source: str) -> Iterator[str]:
+    """A constructor takes at most six parameters; more are grouped into values.
+
+    A frozen value (a dataclass, a settings struct) has no constructor of its own and may
+    have any number of fields.
+    """
+    for node in ast.walk(_tree(source)):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for member in node.body:
+            if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                given = member.args
+                # Without `self`.
+                count = len(given.posonlyargs) + len(given.args) - 1 + len(given.kwonlyargs)
+                if count > CONSTRUCTOR_PARAMETERS:
+                    yield f"{path}:{member.lineno}: {node.name} takes {count} parameters"
+
+
+def purpose_law(path: str, source: str) -> Iterator[str]:
+    """The ``__init__`` of a room states its purpose in a sentence."""
+    if not path.endswith("/__init__.py"):
+        return
+    stated = ast.get_docstring(_tree(source)) or ""
+    sentence = stated.partition("\n\n")[0]
+    if not sentence.rstrip().endswith(".") or len(sentence.split()) < PURPOSE_WORDS:
+        yield f"{path}: state the room's purpose in a sentence"
+
+
+def crowd_law(paths: Iterable[str]) -> Iterator[str]:
+    """A room has few enough modules to be remembered."""
+    rooms: dict[str, int] = {}
+    for path in paths:
+        room, _, module = path.rpartition("/")
+        if module.endswith(".py") and module != "__init__.py":
+            rooms[room] = rooms.get(room, 0) + 1
+    for room, count in sorted(rooms.items()):
+        if count > ROOM_MODULES:
+            yield f"{room}: {count} modules; make two rooms of it"

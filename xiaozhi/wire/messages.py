@@ -1,89 +1,24 @@
-"""The vocabulary: every message of the XiaoZhi protocol as one frozen value.
+"""Every message of the XiaoZhi protocol as one frozen value.
 
-Both services and the software device speak in these; text, binary and protobuf
-forms are made of them at the border (``jsontext``, ``frames``, ``convert``).
+Both services and the software device use these values. ``jsontext``, ``frames`` and
+``convert`` translate them to and from text, binary frames and protobuf.
 Section numbers refer to the protocol facts in ``docs/protocol-notes.md``.
 
-Messages that belong to a spoken answer carry ``turn``: a number the AI service
-counts up per session, 0 where there is none. It never reaches a device.
+Messages of a spoken answer carry ``turn``, the number of the turn in its session, or 0
+outside a turn. It never reaches a device.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 
-# The faces every client knows (§4.2); any other name keeps the old face.
-EMOTIONS = frozenset(
-    {
-        "neutral",
-        "happy",
-        "laughing",
-        "funny",
-        "sad",
-        "angry",
-        "crying",
-        "loving",
-        "embarrassed",
-        "surprised",
-        "shocked",
-        "thinking",
-        "winking",
-        "cool",
-        "relaxed",
-        "delicious",
-        "kissy",
-        "confident",
-        "sleepy",
-        "silly",
-        "confused",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class AudioParams:
-    """How one direction's audio is encoded.
-
-    :ivar format: ``opus``; ``pcm`` is known to exist but no client asks for it.
-    :ivar sample_rate: Hz.
-    :ivar frame_duration: ms of sound in one packet.
-    """
-
-    format: str = "opus"
-    sample_rate: int = 16000
-    channels: int = 1
-    frame_duration: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What a device says it can do in its hello (§2.1)."""
-
-    mcp: bool = False
-    aec: bool = False
-    glyph_push: bool = False
-
-
-class ListenState(Enum):
-    START = "start"
-    STOP = "stop"
-    DETECT = "detect"
-
-
-class ListenMode(Enum):
-    """Who ends an utterance: the person (manual) or the server (§4.4)."""
-
-    AUTO = "auto"
-    MANUAL = "manual"
-    REALTIME = "realtime"
-
-
-class TtsState(Enum):
-    START = "start"
-    SENTENCE_START = "sentence_start"
-    STOP = "stop"
-
+from xiaozhi.wire.vocabulary import EMOTIONS as EMOTIONS
+from xiaozhi.wire.vocabulary import AudioParams as AudioParams
+from xiaozhi.wire.vocabulary import Features as Features
+from xiaozhi.wire.vocabulary import ListenMode as ListenMode
+from xiaozhi.wire.vocabulary import ListenState as ListenState
+from xiaozhi.wire.vocabulary import PlaybackState as PlaybackState
+from xiaozhi.wire.vocabulary import TtsState as TtsState
 
 # --- from a device ----------------------------------------------------------
 
@@ -381,12 +316,6 @@ class Pause:
 
     turn: int
     paused: bool
-
-
-class PlaybackState(Enum):
-    STARTED = "started"
-    FINISHED = "finished"
-    FLUSHED = "flushed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,14 @@ PENDING_ROOMS = {
 }
 PENDING_LENGTHS = {
     "xiaozhi/ai/session/session.py",
-    "xiaozhi/wire/messages.py",
 }
 PENDING_NAMES = {"Asked", "DeviceState", "Providers"}
+PENDING_CONSTRUCTORS = {
+    *("AiMetrics", "Answers", "Database", "DeviceLink", "Dialogue", "EdgeMetrics", "EdgeSite"),
+    *("Fleet", "Gateway", "Interruption", "Journal", "Listener", "LlmLoop", "RedisHub"),
+    *("SoftDevice", "UtteranceListener", "Worker"),
+}
+PENDING_CROWDS = {"xiaozhi/bridge", "xiaozhi/device", "xiaozhi/im/session"}
 PYTHON = ("xiaozhi", "tests", "twisted", "benchmarks")
 
 
@@ -91,6 +96,26 @@ class TreeTests(unittest.SynchronousTestCase):
             breach
             for breach in laws.homonym_law(self.own())
             if breach.split()[1].rstrip(":") not in PENDING_NAMES
+        )
+
+    def test_constructors(self) -> None:
+        self.assert_kept(
+            breach
+            for path, text in self.own().items()
+            for breach in laws.constructor_law(path, text)
+            if breach.split()[1] not in PENDING_CONSTRUCTORS
+        )
+
+    def test_rooms_state_their_purpose(self) -> None:
+        self.assert_kept(
+            breach for path, text in self.own().items() for breach in laws.purpose_law(path, text)
+        )
+
+    def test_rooms_are_not_crowded(self) -> None:
+        self.assert_kept(
+            breach
+            for breach in laws.crowd_law(self.own())
+            if breach.partition(":")[0] not in PENDING_CROWDS
         )
 
     def own(self) -> dict[str, str]:
@@ -193,6 +218,64 @@ class LawTests(unittest.SynchronousTestCase):
         self.assertEqual(
             len(list(laws.parts_law(["xiaozhi/util/text.py", "xiaozhi/base/errors.py"]))), 1
         )
+
+    def test_room_law(self) -> None:
+        pacer, link = "xiaozhi/im/session/pacer.py", "from xiaozhi.im.ingress import gateway"
+        self.assert_breach(laws.room_law, pacer, link)
+        self.assert_breach(laws.room_law, "xiaozhi/im/session/__init__.py", link)
+        self.assert_breach(laws.room_law, "xiaozhi/ai/turn/turn.py", "import xiaozhi.ai.tap")
+        self.assert_breach(laws.room_law, "xiaozhi/im/attic/old.py", "")
+        for path, source in (
+            (pacer, "from xiaozhi.im.session import delivery\nfrom xiaozhi.im import settings"),
+            (pacer, "from xiaozhi.wire import frames"),
+            ("xiaozhi/im/__init__.py", link),
+            ("xiaozhi/device/cli.py", "from xiaozhi.im.session import link"),
+        ):
+            self.assert_allowed(laws.room_law, path, source)
+
+    def test_length_law(self) -> None:
+        path = "xiaozhi/im/session/link.py"
+        function = "def f():\n" + "    x = 1\n" * (laws.FUNCTION_LINES - 1)
+        self.assert_allowed(laws.length_law, path, function)
+        self.assert_breach(laws.length_law, path, function + "    x = 1\n")
+        self.assert_breach(laws.length_law, path, "async " + function + "    x = 1\n")
+        self.assert_allowed(laws.length_law, path, "x = 1\n" * laws.MODULE_LINES)
+        self.assert_breach(laws.length_law, path, "x = 1\n" * (laws.MODULE_LINES + 1))
+
+    def test_homonym_law(self) -> None:
+        a, b = "xiaozhi/im/a.py", "xiaozhi/ai/b.py"
+        same = {a: "class Session: pass", b: "class Session: pass"}
+        self.assertEqual(len(list(laws.homonym_law(same))), 1)
+        for name in ("_Session", "Options"):
+            allowed = dict.fromkeys((a, b), f"class {name}: pass")
+            self.assertEqual(list(laws.homonym_law(allowed)), [])
+        nested = {a: "class Session: pass", b: "class B:\n    class Session: pass"}
+        self.assertEqual(list(laws.homonym_law(nested)), [])
+
+    def test_constructor_law(self) -> None:
+        path = "xiaozhi/im/session/link.py"
+        for parameters in ("a, b, c, d, e, f, g", "a, b, c, /, d, e, *, f, g"):
+            source = f"class A:\n    def __init__(self, {parameters}): pass"
+            self.assert_breach(laws.constructor_law, path, source)
+        for source in (
+            "class A:\n    def __init__(self, a, b, c, d, *, e, f=1): pass",
+            "class A:\n    def other(self, a, b, c, d, e, f, g): pass",
+            "@dataclass\nclass A:\n" + "".join(f"    {x}: int\n" for x in "abcdefg"),
+        ):
+            self.assert_allowed(laws.constructor_law, path, source)
+
+    def test_purpose_law(self) -> None:
+        path = "xiaozhi/im/session/__init__.py"
+        for source in ("", '"""Session."""', '"""The state of one device"""'):
+            self.assert_breach(laws.purpose_law, path, source)
+        self.assert_allowed(laws.purpose_law, path, '"""The state of one device.\n\nMore"""')
+        self.assert_allowed(laws.purpose_law, "xiaozhi/im/session/link.py", "")
+
+    def test_crowd_law(self) -> None:
+        paths = [f"xiaozhi/im/session/m{n}.py" for n in range(laws.ROOM_MODULES)]
+        elsewhere = ["xiaozhi/im/session/__init__.py", "xiaozhi/im/m.py"]
+        self.assertEqual(list(laws.crowd_law(paths + elsewhere)), [])
+        self.assertEqual(len(list(laws.crowd_law([*paths, "xiaozhi/im/session/x.py"]))), 1)
 
     def test_cycle_law(self) -> None:
         a, b = "xiaozhi/im/a.py", "xiaozhi/im/b.py"
