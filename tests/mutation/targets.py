@@ -22,7 +22,7 @@ _CHAT = (
 TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.bridge.incoming": ("bridge.test_bridge_incoming", *_BRIDGE),
     "xiaozhi.bridge.outgoing": ("bridge.test_bridge_outgoing", *_BRIDGE),
-    "xiaozhi.im.session.pacer": ("im.test_im_pacer",),
+    "xiaozhi.im.playout.pacer": ("im.test_im_pacer",),
     "xiaozhi.im.session.link": (
         "im.test_link_account",
         "im.test_im_link",

@@ -67,7 +67,7 @@ class EdgeMetrics:
         self._journal = journal
         self._wires = wires
         self._presence = presence
-        self._counts = gateway.edge.counts
+        self._counts = gateway.context.counts
 
     def collect(self) -> Iterator[Family]:
         """See :class:`~xiaozhi.metrics.families.Collector`."""
@@ -103,7 +103,7 @@ class EdgeMetrics:
             ["result"],
             [
                 (["accepted"], counts.accepted),
-                *(([why], count) for why, count in self._gateway.edge.refusals.counts.items()),
+                *(([why], count) for why, count in self._gateway.entrance.refusals.counts.items()),
             ],
         )
         yield counters(

@@ -34,18 +34,18 @@ from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import presence_backend
 from xiaozhi.cache.backend import PresenceBackend
-from xiaozhi.im.ingress.gateway import Gateway
+from xiaozhi.im.ingress.gateway import EdgeServices, Gateway
 from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
 from xiaozhi.im.ingress.port import EdgePortFactory
 from xiaozhi.im.metrics import EdgeMetrics
 from xiaozhi.im.schema import ImSettings
-from xiaozhi.im.session.link import DeviceLink
 from xiaozhi.im.sessionlog.journal import Journal
 from xiaozhi.im.sessionlog.retention import retention_jobs
 from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
 from xiaozhi.im.websocket.protocol import DeviceFactory
 from xiaozhi.im.websocket.recording import AREA as RECORDINGS
-from xiaozhi.im.websocket.recording import RecordedLink, Recorder
+from xiaozhi.im.websocket.recording import RecordedChannel, Recorder
 from xiaozhi.interfaces import IDeviceInbox, ISessionStore, ISpool
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
@@ -105,26 +105,22 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
     bridge = _bridge(settings, own, reactor)
     recording = _recording(settings, reactor)
     gateway = Gateway(
-        bridge=bridge.client,
-        journal=log.journal,
-        authenticator=tokens,
-        presence=where.presence,
-        inbox=where.inbox,
-        clock=reactor,
-        settings=EdgeSettings(
+        EdgeServices(bridge.client, log.journal, tokens, where.presence, where.inbox),
+        reactor,
+        EdgeSettings(
             link=settings.link,
             pacer=settings.pacer,
             limits=settings.limits,
             gateway=settings.gateway,
             log_messages=settings.log.messages,
         ),
-        node=own.node,
-        make_link=DeviceLink if recording is None else recording.make_link,
+        own.node,
     )
     roster.when_changed(gateway.owner_changed)
     metrics = Metrics()
     around = _surroundings(settings, log.journal, where, roster)
-    front = _front(settings, own, gateway, bridge.client, around, where.inbox, metrics, reactor)
+    devices = DeviceFactory(gateway, recording.make_channel if recording else WebSocketChannel)
+    front = _front(settings, own, devices, bridge.client, around, where.inbox, metrics, reactor)
     lag = ReactorLag(reactor)
     metrics.add(ProcessMetrics("im", __version__, lag))
     crossings, trouble = bridge.thread.crossings, where.trouble
@@ -311,7 +307,7 @@ class _Front:
 def _front(
     settings: ImSettings,
     own: _Identity,
-    gateway: Gateway,
+    devices: DeviceFactory,
     bridge: BridgeClient,
     around: Surroundings,
     inbox: IDeviceInbox,
@@ -330,8 +326,9 @@ def _front(
         max_bytes=settings.inbox.max_bytes,
     )
     shared = metrics if settings.metrics.shared else None
+    gateway = devices.gateway
     site = EdgeSite(gateway, bridge, around, posting, insiders, reactor, metrics=shared)
-    port = EdgePortFactory(gateway.edge, DeviceFactory(gateway), site)
+    port = EdgePortFactory(gateway.entrance, devices, site)
     listen = settings.listen
     listener = Listener(reactor, listen.host, listen.port, port, reuse_port=listen.reuse_port)
     return _Front(listener, port, site)
@@ -369,8 +366,8 @@ class _Recording:
     recorder: Recorder
     purging: PeriodicJob
 
-    def make_link(self, *args: Any) -> DeviceLink:
-        return RecordedLink(self.recorder.recording(), *args)
+    def make_channel(self, socket: Socket, announced: int) -> WebSocketChannel:
+        return RecordedChannel(self.recorder.recording(), socket, announced)
 
     def start(self) -> None:
         _log.warn(

@@ -10,11 +10,13 @@ from __future__ import annotations
 from xiaozhi.interfaces.bridge import IBridge, ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.interfaces.device import (
     IAuthenticator,
+    IDeviceChannel,
+    IDeviceEvents,
     IDeviceInbox,
     IDeviceTokens,
-    IDeviceTransport,
     IInboxReader,
     IPresence,
+    IPresentDevice,
 )
 from xiaozhi.interfaces.memory import IMemory
 from xiaozhi.interfaces.providers import (
@@ -55,7 +57,9 @@ __all__ = [
     "IDeviceInbox",
     "IDeviceRegistry",
     "IDeviceTokens",
-    "IDeviceTransport",
+    "IDeviceChannel",
+    "IDeviceEvents",
+    "IPresentDevice",
     "IDialogueStore",
     "IFileStore",
     "IFileWriter",

@@ -5,33 +5,98 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
+from xiaozhi.base.closing import ChannelTerms, CloseReason, Ending
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.base.values import Presence, Receipt
 from xiaozhi.wire.mail import Mail
-from xiaozhi.wire.messages import Device
+from xiaozhi.wire.messages import Audio, Device, Hello
 
 
-class IDeviceTransport(Interface):
-    """A device's socket."""
+class IDeviceChannel(Interface):
+    """A device's connection as its link sees it, whatever carries it."""
+
+    name: str = Attribute("The transport as the hello names it, e.g. ``websocket``.")
+
+    def greet(hello: Hello) -> ChannelTerms:
+        """Settle the transport's own terms by the device's hello, before it is answered."""
 
     def send_text(text: str) -> None:
         """Send one JSON text."""
 
-    def send_binary(data: bytes) -> None:
-        """Send one framed Opus packet."""
+    def send_audio(audio: Audio) -> int:
+        """Send one Opus packet with its timestamp.
 
-    def close(code: int, reason: str) -> None:
-        """Send a Close frame and drop TCP soon after: devices do not echo it (§1.1)."""
+        :return: bytes on the wire.
+        :raises ProtocolError: the transport cannot carry this packet.
+        """
 
-    def ping() -> None:
-        """Send a WebSocket ping."""
+    def close(reason: CloseReason, detail: str) -> None:
+        """Close the connection. Returns at once; nothing is sent after.
+
+        :param detail: for the device and the log, e.g. ``idle``.
+        """
+
+    def code_of(reason: CloseReason) -> int:
+        """Map a reason to the transport's own number, for the log."""
+
+    def probe() -> None:
+        """Ask the device for a sign of life."""
 
     def pause() -> None:
-        """Stop reading from the socket."""
+        """Stop reading from the device."""
 
     def resume() -> None:
         """Read again."""
+
+
+class IDeviceEvents(Interface):
+    """The link's side of an :class:`IDeviceChannel`: called on the reactor, in order."""
+
+    def text_received(text: str) -> None:
+        """A JSON text came."""
+
+    def audio_received(audio: Audio, size: int) -> None:
+        """A packet came.
+
+        :param size: bytes on the wire.
+        """
+
+    def malformed(error: ProtocolError, size: int) -> None:
+        """Bytes came that are no packet."""
+
+    def alive(size: int) -> bool:
+        """Traffic of the transport itself came, e.g. a keep-alive.
+
+        :return: whether the transport may answer it: False for a device that floods or
+            does not read.
+        """
+
+    def congested() -> None:
+        """The device does not read: the send buffer is full."""
+
+    def uncongested() -> None:
+        """The device reads again."""
+
+    def abused(what: str) -> None:
+        """The device is over a limit of the transport: close it."""
+
+    def lost(ending: Ending) -> None:
+        """The connection is gone, or closing for good; nothing follows."""
+
+
+class IPresentDevice(Interface):
+    """A device that can be reached without a session, as an idle MQTT device."""
+
+    def deliver(mail: Mail) -> bool:
+        """Send a message now.
+
+        :return: False: it cannot be sent after all, and stays in the inbox.
+        """
+
+    def replaced() -> None:
+        """The device is connected elsewhere: drop this connection."""
 
 
 class IAuthenticator(Interface):

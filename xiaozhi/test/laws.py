@@ -47,7 +47,8 @@ ROOTS = ("xiaozhi/*/tap.py", "xiaozhi/*/schema.py")
 # import those before it.
 ROOMS = {
     "im": (
-        *("settings", "counts", "sessionlog", "session", "ingress", "websocket"),
+        *("settings", "counts", "language", "sessionlog", "playout", "session"),
+        *("ingress", "websocket"),
         *("metrics", "schema", "tap"),
     ),
     "ai": (

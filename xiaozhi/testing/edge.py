@@ -12,14 +12,14 @@ from zope.interface import implementer
 
 from xiaozhi.base.errors import AuthError
 from xiaozhi.base.values import BridgeStatus, LogDirection, Presence, SessionStatus
-from xiaozhi.im.session.context import LinkContext
+from xiaozhi.im.session.arrival import Arrival
+from xiaozhi.im.session.context import EdgeTimers, LinkContext
 from xiaozhi.im.session.link import DeviceLink
-from xiaozhi.im.session.timerwheel import TickWheel
 from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.im.websocket.channel import WebSocketChannel
 from xiaozhi.interfaces import (
     IAuthenticator,
     IBridge,
-    IDeviceTransport,
     IInboxReader,
     IPresence,
     ISessionEvents,
@@ -128,9 +128,8 @@ class FakeLog:
         return [(kind, content) for kind, way, content in self.messages if way is direction]
 
 
-@implementer(IDeviceTransport)
 class FakeTransport:
-    """A device's socket.
+    """A device's WebSocket.
 
     :ivar sent: texts and packets with their time, in order.
     """
@@ -245,6 +244,13 @@ class FakeInbox:
             del self.readers[device_id]
 
 
+def wire_of(link: DeviceLink) -> WebSocketChannel:
+    """The WebSocket side of a link: what its device sends goes in there."""
+    channel = link.channel
+    assert isinstance(channel, WebSocketChannel)
+    return channel
+
+
 class EdgeBench:
     """One edge on virtual time, and links without sockets."""
 
@@ -254,20 +260,19 @@ class EdgeBench:
         self.log = FakeLog()
         self.owner = FakeOwner()
         numbers = count(1)
-        self.edge = LinkContext(
-            bridge=self.bridge,
-            journal=self.log,
-            clock=self.clock,
-            settings=settings or EdgeSettings(),
-            pacing=TickWheel(self.clock),
-            timeouts=TickWheel(self.clock, 0.25),
-            new_session_id=lambda: f"s{next(numbers)}",
+        self.context = LinkContext(
+            self.bridge,
+            self.log,
+            EdgeTimers.on(self.clock),
+            settings or EdgeSettings(),
+            lambda: f"s{next(numbers)}",
         )
 
     def link(self, framing: int = 0) -> tuple[DeviceLink, FakeTransport]:
         """A device that has connected but not said hello."""
         transport = FakeTransport(self.clock)
-        link = DeviceLink(self.edge, self.owner, transport, DEVICE, framing)
+        channel = WebSocketChannel(transport, framing)
+        link = channel.link = DeviceLink(self.context, self.owner, channel, Arrival(DEVICE))
         link.connected()
         return link, transport
 

@@ -32,14 +32,17 @@ from xiaozhi.device.events import Event
 from xiaozhi.device.identity import numbered
 from xiaozhi.device.machine import MachineSettings as DeviceSettings
 from xiaozhi.device.mcp import SimulatedTool
-from xiaozhi.im.ingress.gateway import Gateway
+from xiaozhi.im.ingress.gateway import EdgeServices, Gateway
+from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.session.link import DeviceLink
 from xiaozhi.im.sessionlog.journal import Journal
 from xiaozhi.im.settings import EdgeSettings
-from xiaozhi.interfaces import IAuthenticator, IDeviceTransport, ILanguageModel, IRecognizer
+from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
+from xiaozhi.interfaces import IAuthenticator, ILanguageModel, IRecognizer
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.parts import Doubles, remembering, scripted, within
 from xiaozhi.tools.builtin.time import functions
@@ -62,7 +65,6 @@ class Anyone:
         return Device(device_id, client_id, "somebody")
 
 
-@implementer(IDeviceTransport)
 class Cable:
     """A device's socket without a network; each message takes one turn of the clock.
 
@@ -93,7 +95,7 @@ class Cable:
 
     def ping(self) -> None:
         assert self.link is not None
-        self._later(self.link.framed, 0)
+        self._later(self.link.alive, 0)
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
@@ -115,19 +117,18 @@ class DeviceEnd:
 
     def send_text(self, text: str) -> None:
         assert self._cable.link is not None
-        self._cable._later(self._cable.link.text_received, text)
+        self._cable._later(wire_of(self._cable.link).text_received, text)
 
     def send_binary(self, data: bytes) -> None:
         assert self._cable.link is not None
-        self._cable._later(self._cable.link.binary_received, data)
+        self._cable._later(wire_of(self._cable.link).binary_received, data)
 
     def drop(self) -> None:
         assert self._cable.link is not None
         self._cable.cut = True
-        self._cable._clock.callLater(0, self._cable.link.connection_lost, "dropped")
+        self._cable._clock.callLater(0, wire_of(self._cable.link).connection_lost, "dropped")
 
 
-@implementer(IDeviceTransport)
 class Browser:
     """A client that is no firmware: sends what the test says, notes what comes.
 
@@ -145,7 +146,7 @@ class Browser:
 
     def say(self, **message: Any) -> None:
         """Send a JSON text."""
-        self.link.text_received(json.dumps(message))
+        wire_of(self.link).text_received(json.dumps(message))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The texts of one type."""
@@ -161,7 +162,7 @@ class Browser:
         self.closed = self.closed or (code, reason)
 
     def ping(self) -> None:
-        self.link.framed(0)
+        self.link.alive(0)
 
     def pause(self) -> None:
         """Nothing is read from it in the first place."""
@@ -244,15 +245,12 @@ class House:
         )
         self.inbox = where.inbox
         self.gateway = Gateway(
-            bridge=self.bridge,
-            journal=self.journal,
-            authenticator=Anyone(),
-            presence=where.presence,
-            inbox=where.inbox,
-            clock=self.clock,
-            settings=edge or EdgeSettings(),
-            node="im",
+            EdgeServices(self.bridge, self.journal, Anyone(), where.presence, where.inbox),
+            self.clock,
+            edge or EdgeSettings(),
+            "im",
         )
+        self.make_channel: Callable[[Socket, int], WebSocketChannel] = WebSocketChannel
         self.visitors: list[Visitor] = []
         self.browsers: list[Browser] = []
         self._boots = 0
@@ -297,7 +295,7 @@ class House:
         cable = Cable(self.clock, device)
         identity = device.identity
         known = Device(identity.device_id, identity.client_id, "somebody")
-        cable.link = self.gateway.connect(cable, known, device.settings.framing)
+        cable.link = self._connect(cable, known, device.settings.framing)
         visitor = Visitor(device, cable, events)
         self.visitors.append(visitor)
         self.until(device.attach(DeviceEnd(cable)))
@@ -316,8 +314,14 @@ class House:
         """Connect a client of the test's own making."""
         identity = numbered(number)
         known = Device(identity.device_id, identity.client_id, "somebody", guest)
-        browser.link = self.gateway.connect(browser, known, 0)
+        browser.link = self._connect(browser, known, 0)
         self.browsers.append(browser)
+
+    def _connect(self, socket: Socket, device: Device, framing: int) -> DeviceLink:
+        channel = self.make_channel(socket, framing)
+        link = channel.link = self.gateway.connect(channel, Arrival(device))
+        channel.began(link.session_id, device.device_id)
+        return link
 
     def run(self, seconds: float) -> None:
         """Let virtual time pass."""
@@ -349,8 +353,8 @@ class House:
         links = [visitor.cable.link for visitor in self.visitors]
         for link in [*links, *(browser.link for browser in self.browsers)]:
             assert link is not None
-            link.connection_lost("gone")
-            self.gateway.socket_gone()
+            wire_of(link).connection_lost("gone")
+            self.gateway.connection_gone()
         drained.addErrback(lambda _: None)
         self.gateway.stop()
         self.bridge.stop()

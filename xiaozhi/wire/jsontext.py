@@ -344,6 +344,7 @@ def _write_server_hello(hello: m.ServerHello) -> dict[str, Any]:
         "transport": hello.transport,
         "session_id": hello.session_id,
         "audio_params": _params(hello.audio),
+        **hello.more,
     }
 
 

@@ -10,7 +10,9 @@ outside a turn. It never reaches a device.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from xiaozhi.wire.vocabulary import EMOTIONS as EMOTIONS
 from xiaozhi.wire.vocabulary import AudioParams as AudioParams
@@ -115,11 +117,16 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class ServerHello:
-    """The one answer to a hello; ``audio`` is what the device will be sent."""
+    """The one answer to a hello.
+
+    :ivar audio: what the device will be sent.
+    :ivar more: the transport's own members, e.g. ``udp``.
+    """
 
     session_id: str
     audio: AudioParams
     transport: str = "websocket"
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

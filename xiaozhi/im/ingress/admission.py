@@ -10,7 +10,7 @@ from http import HTTPStatus
 import msgspec
 
 from xiaozhi.base.errors import AuthError
-from xiaozhi.im.session.languages import preferred
+from xiaozhi.im.language.languages import preferred
 
 # Columns of the session log have 255 characters.
 _LONGEST_ID = 255
@@ -43,7 +43,7 @@ class Credentials:
     :ivar framing: the ``Protocol-Version`` header, 0 if there is none.
     :ivar host: by which the device knows us, without a port; empty if it did not
         say, or nothing that could stand in an address.
-    :ivar language: that it prefers, see :func:`~xiaozhi.im.session.languages.preferred`.
+    :ivar language: that it prefers, see :func:`~xiaozhi.im.language.languages.preferred`.
     """
 
     token: str | None

@@ -1,8 +1,9 @@
-"""All device connections of one edge process."""
+"""The table of device links of one edge process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import Any
 
@@ -15,26 +16,40 @@ from xiaozhi.base.errors import AuthError
 from xiaozhi.base.ownership import DeviceState, Registered, fingerprint
 from xiaozhi.base.values import Presence
 from xiaozhi.im.ingress.admission import Credentials, Refusal
-from xiaozhi.im.session.context import LinkContext, SessionLog
+from xiaozhi.im.ingress.entrance import Entrance
+from xiaozhi.im.session.arrival import Arrival
+from xiaozhi.im.session.context import EdgeTimers, LinkContext
 from xiaozhi.im.session.link import DeviceLink
-from xiaozhi.im.session.timerwheel import TickWheel
+from xiaozhi.im.sessionlog.log import SessionLog
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.interfaces import (
     IAuthenticator,
     IBridge,
-    IDeviceTransport,
+    IDeviceChannel,
     IInboxReader,
     IPresence,
 )
 from xiaozhi.web.buckets import Buckets
 from xiaozhi.wire.messages import Device
 
-_TIMEOUT_TICK = 0.25
-
 
 def new_session_id() -> str:
     """24 characters of ``[A-Za-z0-9_-]`` that nobody can guess."""
     return token_urlsafe(18)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeServices:
+    """The services behind a gateway.
+
+    :ivar inbox: learns which devices can be sent to.
+    """
+
+    bridge: IBridge
+    log: SessionLog
+    authenticator: IAuthenticator
+    presence: IPresence
+    inbox: IInboxReader
 
 
 class Gateway:
@@ -43,7 +58,8 @@ class Gateway:
     A device has one link; its newest connection wins (§9, 22 and 23). The older
     one is over before the newer takes its place, so they share nothing.
 
-    :ivar edge: what the links share.
+    :ivar context: what the links share.
+    :ivar entrance: what ports and protocols share.
     :ivar node: this process's name.
     :ivar connections: sockets that were let in and are not gone yet.
     """
@@ -52,38 +68,20 @@ class Gateway:
 
     def __init__(
         self,
-        *,
-        bridge: IBridge,
-        journal: SessionLog,
-        authenticator: IAuthenticator,
-        presence: IPresence,
-        inbox: IInboxReader,
+        services: EdgeServices,
         clock: IReactorTime,
         settings: EdgeSettings,
         node: str,
         new_session_id: Callable[[], str] = new_session_id,
-        make_link: Callable[..., DeviceLink] = DeviceLink,
     ) -> None:
-        """
-        :param make_link: another kind of link than the usual one: see
-            :class:`~xiaozhi.im.websocket.recording.RecordedLink`.
-        :param inbox: is told of devices that can be spoken to.
-        :param node: this process's name in the presence table.
-        """
-        self.edge = LinkContext(
-            bridge=bridge,
-            journal=journal,
-            clock=clock,
-            settings=settings,
-            pacing=TickWheel(clock),
-            timeouts=TickWheel(clock, _TIMEOUT_TICK),
-            new_session_id=new_session_id,
-        )
+        """:param node: this process's name in the presence table."""
+        timers = EdgeTimers.on(clock)
+        self.context = LinkContext(services.bridge, services.log, timers, settings, new_session_id)
+        self.entrance = Entrance(settings, timers, self.context.counts)
         self.connections = 0
-        self._authenticator = authenticator
-        self._presence = presence
-        self._inbox = inbox
-        self._make_link = make_link
+        self._authenticator = services.authenticator
+        self._presence = services.presence
+        self._inbox = services.inbox
         self._away = False
         self.node = node
         self._by_device: dict[str, DeviceLink] = {}
@@ -119,7 +117,7 @@ class Gateway:
         """
         if self._draining:
             raise Refusal(503, "draining", "this server is stopping; connect again")
-        if self.connections >= self.edge.settings.gateway.max_connections:
+        if self.connections >= self.context.settings.gateway.max_connections:
             raise Refusal(503, "too_many_connections", "this server is full; try again later")
         device = self._authenticator.authenticate(
             offered.token, offered.device_id, offered.client_id
@@ -128,29 +126,20 @@ class Gateway:
         if device.guest and former is not None and not former.device.guest:
             raise AuthError("wrong_client", "the device is connected as another client", 403)
         # Not earlier, or anybody could lock out a device by its name.
-        if not self._attempts.take(device.device_id, self.edge.clock.seconds()):
+        if not self._attempts.take(device.device_id, self.context.timers.clock.seconds()):
             raise Refusal(429, "device_rate", "this device connects too often; wait a moment")
         return device
 
-    def connect(
-        self,
-        transport: IDeviceTransport,
-        device: Device,
-        framing: int,
-        host: str = "",
-        language: str = "",
-    ) -> DeviceLink:
-        """A device's socket is open; :meth:`socket_gone` must follow some day.
-
-        :param framing: and ``host``, ``language``: see :class:`Credentials`.
-        """
-        former = self._by_device.get(device.device_id)
+    def connect(self, channel: IDeviceChannel, arrival: Arrival) -> DeviceLink:
+        """Make the link of a connection that is open; :meth:`connection_gone` must follow."""
+        device_id = arrival.device.device_id
+        former = self._by_device.get(device_id)
         if former is not None:
             former.replaced()
-        link = self._make_link(self.edge, self, transport, device, framing, host, language)
-        self._by_device[device.device_id] = self._by_session[link.session_id] = link
+        link = DeviceLink(self.context, self, channel, arrival)
+        self._by_device[device_id] = self._by_session[link.session_id] = link
         link.connected()
-        # Not earlier: a connection that fails here is never told of as gone.
+        # Not earlier: a connection that fails here is never reported as gone.
         self.connections += 1
         return link
 
@@ -164,7 +153,7 @@ class Gateway:
         if link.device.guest:
             return
         device_id, session_id = link.device.device_id, link.session_id
-        claim = Presence(device_id, session_id, self.node, self.edge.wall())
+        claim = Presence(device_id, session_id, self.node, self.context.timers.wall())
         self._cared(lambda: self._presence.claim(claim, link.replaced))
         self._inbox.attach(device_id, session_id, link.deliver)
 
@@ -196,8 +185,8 @@ class Gateway:
             )
             link.dismissed("revoked" if revoked else "wrong_client")
 
-    def socket_gone(self) -> None:
-        """One socket that :meth:`connect` was told of is closed."""
+    def connection_gone(self) -> None:
+        """Count off a connection given to :meth:`connect`."""
         self.connections -= 1
         self._check_drained()
 
@@ -208,7 +197,7 @@ class Gateway:
             self._away = False
 
         def failed(failure: Failure) -> None:
-            self.edge.counts.presence_errors += 1
+            self.context.counts.presence_errors += 1
             if not self._away:
                 self._log.warn("presence: {error}", error=failure.getErrorMessage())
             self._away = True
@@ -238,7 +227,7 @@ class Gateway:
             return succeed(None)
         drained: Deferred[None] = Deferred()
         self._drained = drained
-        hurry = self.edge.clock.callLater(timeout, self._hurry)
+        hurry = self.context.timers.clock.callLater(timeout, self._hurry)
 
         def done(result: None) -> None:
             if hurry.active():
@@ -257,6 +246,5 @@ class Gateway:
 
     def stop(self) -> None:
         """Release the timers; call when everyone is gone."""
-        self.edge.pacing.stop()
-        self.edge.timeouts.stop()
-        self.edge.refusals.stop()
+        self.context.timers.stop()
+        self.entrance.stop()

@@ -117,7 +117,7 @@ class _Health(_Json):
             "connections": self._gateway.connections,
             "grpc_status": status.state,
             "draining": self._gateway.draining,
-            "refused": dict(self._gateway.edge.refusals.counts),
+            "refused": dict(self._gateway.entrance.refusals.counts),
             "bridge": {
                 "streams": status.streams,
                 "sessions": status.sessions,
@@ -177,9 +177,9 @@ class _Visit(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         if self._tick is None:
-            edge = self.site.edge
-            due = edge.clock.seconds() + edge.settings.gateway.head_timeout
-            self._tick = edge.timeouts.at(due, self._late)
+            edge = self.site.entrance
+            due = edge.timers.clock.seconds() + edge.settings.gateway.head_timeout
+            self._tick = edge.timers.timeouts.at(due, self._late)
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
@@ -188,7 +188,7 @@ class _Visit(HTTPChannel):
             super().lineReceived(line)
             return
         peer = str(getattr(self.transport.getPeer(), "host", ""))
-        self.site.edge.refusals.add(Refused(heads.CODE, 400, self.counted_as or peer))
+        self.site.entrance.refusals.add(Refused(heads.CODE, 400, self.counted_as or peer))
         self.transport.write(http_error(400, heads.CODE, heads.MESSAGE))
         self.transport.loseConnection()
 
@@ -199,18 +199,18 @@ class _Visit(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._in_time()
         self.site.visits -= 1
-        self.site.edge.peers.leave(self.counted_as)
+        self.site.entrance.peers.leave(self.counted_as)
         super().connectionLost(reason)
 
     def _in_time(self) -> None:
         if self._tick is not None:
-            self.site.edge.timeouts.cancel(self._tick, self._late)
+            self.site.entrance.timers.timeouts.cancel(self._tick, self._late)
             self._tick = None
 
     def _late(self) -> None:
         self._tick = None
         peer = str(getattr(self.transport.getPeer(), "host", ""))
-        self.site.edge.refusals.add(Refused("slow_request", 0, self.counted_as or peer))
+        self.site.entrance.refusals.add(Refused("slow_request", 0, self.counted_as or peer))
         self.transport.abortConnection()
 
 
@@ -253,14 +253,14 @@ class EdgeSite(Site):
             root.putChild(b"metrics", MetricsPage(metrics))
         self._pages = {name: name.decode() for name in root.children}
         _plant(root, PREFIX.strip("/").encode(), DevicePosts(posting))
-        for path in gateway.edge.settings.gateway.paths:
+        for path in gateway.entrance.settings.gateway.paths:
             _plant(root, path.strip("/").encode(), _UpgradeOnly())
         super().__init__(root, reactor=clock, timeout=timeout)
         self.visits = 0
-        self.origins = Origins(gateway.edge.settings.gateway.origins)
-        self.edge = gateway.edge
+        self.origins = Origins(gateway.entrance.settings.gateway.origins)
+        self.entrance = gateway.entrance
         self._posting = posting
-        self._most = gateway.edge.settings.gateway.max_waiting
+        self._most = gateway.entrance.settings.gateway.max_waiting
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         return super().buildProtocol(addr) if self.visits < self._most else None
@@ -273,7 +273,7 @@ class EdgeSite(Site):
         """Nothing but a count: see above."""
         posted = request.path.startswith(PREFIX.encode())
         page = "messages" if posted else self._pages.get(request.path.strip(b"/"), "other")
-        self.edge.counts.requests.add(page, str(request.code))
+        self.entrance.counts.requests.add(page, str(request.code))
 
 
 def _plant(root: Resource, path: bytes, leaf: Resource) -> None:

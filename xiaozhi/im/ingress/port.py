@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from xiaozhi.im.ingress.admission import http_error
-from xiaozhi.im.session.context import LinkContext
+from xiaozhi.im.ingress.entrance import Entrance
 from xiaozhi.web import heads
 from xiaozhi.web.refusals import Refused
 
@@ -55,7 +55,7 @@ class EdgePort(Protocol):
         head = self._head
         searched = max(0, len(head) - len(_END))
         head += data
-        limit = self.factory.edge.settings.gateway.max_head_bytes
+        limit = self.factory.entrance.settings.gateway.max_head_bytes
         end = head.find(_END, searched, limit)
         if end >= 0 and not heads.is_clean_head(bytes(head[:end])):
             self._refuse(400, heads.CODE, heads.MESSAGE)
@@ -69,24 +69,24 @@ class EdgePort(Protocol):
             self._next.connectionLost(reason)
         else:
             self._leave()
-            self.factory.edge.peers.leave(self._counted_as)
+            self.factory.entrance.peers.leave(self._counted_as)
 
     def _arm(self) -> None:
-        edge = self.factory.edge
-        due = edge.clock.seconds() + edge.settings.gateway.head_timeout
-        self._tick = edge.timeouts.at(due, self._late)
+        edge = self.factory.entrance
+        due = edge.timers.clock.seconds() + edge.settings.gateway.head_timeout
+        self._tick = edge.timers.timeouts.at(due, self._late)
 
     def _leave(self) -> None:
         """No longer waiting for a request."""
         if self._tick is not None:
-            self.factory.edge.timeouts.cancel(self._tick, self._late)
+            self.factory.entrance.timers.timeouts.cancel(self._tick, self._late)
             self._tick = None
         self.factory.waiting -= 1
-        self.factory.edge.peers.served(self._counted_as)
+        self.factory.entrance.peers.served(self._counted_as)
 
     def _hand_over(self, data: bytes, end: int) -> None:
         factory = self.factory
-        peers = factory.edge.peers
+        peers = factory.entrance.peers
         if peers.is_proxy(self._host):
             forwarded = peers.forwarded(data[: end + 2])
             if why := peers.arrive(forwarded):
@@ -124,7 +124,7 @@ class EdgePort(Protocol):
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         transport = self.transport
-        self.factory.edge.refusals.add(Refused(code, status, self._host))
+        self.factory.entrance.refusals.add(Refused(code, status, self._host))
         self._refused = True
         if self._tick is None:
             self._arm()
@@ -142,24 +142,24 @@ class EdgePortFactory(Factory):
     noisy = False
 
     def __init__(
-        self, edge: LinkContext, sockets: IProtocolFactory, site: IProtocolFactory
+        self, entrance: Entrance, sockets: IProtocolFactory, site: IProtocolFactory
     ) -> None:
         """
         :param sockets: for upgrade requests.
         :param site: for all others.
         """
-        self.edge = edge
+        self.entrance = entrance
         self.sockets = sockets
         self.site = site
         self.waiting = 0
 
     def buildProtocol(self, addr: IAddress | None) -> EdgePort | None:  # type: ignore[override]
         host = str(getattr(addr, "host", ""))
-        if self.waiting >= self.edge.settings.gateway.max_waiting:
+        if self.waiting >= self.entrance.settings.gateway.max_waiting:
             self.dropped("too_many_waiting", host)
             return None
-        key = self.edge.peers.key(host)
-        if why := self.edge.peers.arrive(key):
+        key = self.entrance.peers.key(host)
+        if why := self.entrance.peers.arrive(key):
             self.dropped(why, host)
             return None
         door = EdgePort(host, key)
@@ -168,4 +168,4 @@ class EdgePortFactory(Factory):
 
     def dropped(self, reason: str, host: str) -> None:
         """A connection is cut without an answer."""
-        self.edge.refusals.add(Refused(reason, 0, host))
+        self.entrance.refusals.add(Refused(reason, 0, host))

@@ -15,7 +15,7 @@ from xiaozhi.im.session.nobody import NO_LINK
 from xiaozhi.im.session.outage import Outage, outage_alert
 from xiaozhi.im.session.watchdog import Watchdog
 from xiaozhi.im.sessionlog.record import Record
-from xiaozhi.interfaces import IDeviceTransport, ISessionEvents
+from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire import messages as m
 
 
@@ -37,7 +37,7 @@ class Departing(Protocol):
         """Take back what the AI has not received, see :class:`ISessionLink`."""
 
 
-class Asked(Enum):
+class Awaited(Enum):
     """What the device waits for an answer to.
 
     ``WORDS`` are said again to the AI that comes after one that was lost. Of ``SOUND``
@@ -52,9 +52,8 @@ class Asked(Enum):
 
 @implementer(ISessionEvents)
 class Answers:
-    """A link's ears towards the AI.
+    """Receives what the AI sends for one link, and notes what the device waits for.
 
-    :ivar asked: what the device has asked and been given no answer to yet.
     :ivar question: what the AI understood and has said nothing about yet: asked again
         if it is lost.
     :ivar language: of the talk, as the AI has told it, before that a guess; BCP 47.
@@ -65,15 +64,14 @@ class Answers:
     __slots__ = (
         "_aside",
         "_down",
-        "_edge",
+        "_awaited",
+        "_context",
         "_link",
         "_messages",
         "_record",
         "_shown",
         "_telling",
-        "_transport",
-        "_vigil",
-        "asked",
+        "_watchdog",
         "language",
         "outage",
         "over",
@@ -84,25 +82,23 @@ class Answers:
     def __init__(
         self,
         link: Departing,
-        edge: LinkContext,
-        transport: IDeviceTransport,
+        context: LinkContext,
         down: Delivery,
-        vigil: Watchdog,
+        watchdog: Watchdog,
         record: Record,
         language: str = "",
     ) -> None:
         """:param language: that the device prefers, BCP 47; empty: it has not said."""
         self._link: Departing = link
-        self._edge = edge
-        self._transport = transport
+        self._context = context
         self._down = down
-        self._vigil = vigil
+        self._watchdog = watchdog
         self._record = record
-        self.asked = Asked.NOTHING
+        self._awaited = Awaited.NOTHING
         self.question = ""
         self.outage: Outage | None = None
         self.over = False
-        self.language = edge.languages.of(link.device.device_id, language)
+        self.language = context.languages.of(link.device.device_id, language)
         # The messages that asked, as long as there is no answer.
         self._messages: tuple[m.Uplink, ...] = ()
         # A question that is asked again, and that the device has been shown.
@@ -132,7 +128,7 @@ class Answers:
                 down.audio(message)
             case m.Tts():
                 if message.state is m.TtsState.START:
-                    self.asked, self._messages = Asked.NOTHING, ()
+                    self._awaited, self._messages = Awaited.NOTHING, ()
                     self._record.utterance_over()
                 elif message.state is m.TtsState.STOP:
                     self.question = ""
@@ -144,14 +140,14 @@ class Answers:
             case m.Pause():
                 down.pause(message.turn, paused=message.paused)
             case m.Stt():
-                if self.asked is not Asked.PICTURE:
+                if self._awaited is not Awaited.PICTURE:
                     self.question = message.text
                 shown, self._shown = self._shown, ""
                 if not shown or message.text != shown:
                     down.text(message)
             case m.Language():
                 self.language = message.language
-                self._edge.languages.learn(self._link.device.device_id, message.language)
+                self._context.languages.learn(self._link.device.device_id, message.language)
             case (
                 m.Llm()
                 | m.Alert()
@@ -172,23 +168,26 @@ class Answers:
                 )
 
     @property
+    def awaited(self) -> Awaited:
+        """What the device waits for an answer to."""
+        return self._awaited
+
+    @property
     def waited_for(self) -> bool:
         """Whether the device has asked something that nothing has been answered to yet."""
-        return bool(self.question) or self.asked is not Asked.NOTHING
+        return bool(self.question) or self._awaited is not Awaited.NOTHING
 
     def pause_sending(self) -> None:
-        """The AI has enough: leave the device's messages in its socket."""
-        if not self._vigil.paused and not self.over:
-            self._vigil.paused = True
-            self._transport.pause()
+        """The AI has enough: leave the device's messages unread."""
+        if not self.over:
+            self._watchdog.pause()
 
     def resume_sending(self) -> None:
         """Read on."""
-        if self._vigil.paused and not self.over:
-            self._vigil.resume()
-            self._transport.resume()
+        if not self.over:
+            self._watchdog.resume()
 
-    def asks(self, asked: Asked, *messages: m.Uplink) -> None:
+    def asks(self, asked: Awaited, *messages: m.Uplink) -> None:
         """The device asks something new, or nothing any more: what it asked before is
         not answered, nor told to be lost.
 
@@ -196,7 +195,7 @@ class Answers:
         """
         if self._messages:
             self._retract(sound=False)
-        self.asked, self.question, self._shown = asked, "", ""
+        self._awaited, self.question, self._shown = asked, "", ""
         self._messages = messages
         self._telling = False
 
@@ -207,11 +206,11 @@ class Answers:
             return
         lost = self._loses()
         if self.outage is None or lost:
-            edge = self._edge
-            now = edge.clock.seconds()
+            context = self._context
+            now = context.timers.clock.seconds()
             self.outage = Outage(now)
             # Who asked before then may say nothing more, and wait.
-            edge.timeouts.at(now + edge.settings.link.outage_patience, self._waited)
+            context.timers.timeouts.at(now + context.settings.link.outage_patience, self._waited)
             self._record.event("interrupted")
         # Who asked us to hold back is gone; the bridge bounds what waits.
         self.resume_sending()
@@ -242,7 +241,7 @@ class Answers:
     def listens(self) -> None:
         """The device begins to listen."""
         if self.outage is None:
-            self.asked = Asked.NOTHING
+            self._awaited = Awaited.NOTHING
         elif self.outage.questions is not None:
             self.outage.questions.opened()
 
@@ -252,17 +251,17 @@ class Answers:
         if outage is None or (listen is not None and listen.mode is m.ListenMode.MANUAL):
             return  # a button says by itself when a question ends
         if outage.questions is not None and outage.questions.heard(packet):
-            self.asks(Asked.SOUND)
+            self.asks(Awaited.SOUND)
             self.missed(now)
 
     def missed(self, now: float) -> None:
         """Tell who has asked something that nobody is there; short absences pass unnoticed."""
         outage = self.outage
-        if outage is None or now - outage.since < self._edge.settings.link.outage_patience:
+        if outage is None or now - outage.since < self._context.settings.link.outage_patience:
             return
-        if self._edge.bridge.available:
+        if self._context.bridge.available:
             self._resumed(outage)
-        elif self.question or self.asked is not Asked.NOTHING:
+        elif self.question or self._awaited is not Awaited.NOTHING:
             self._tell()
 
     def closed(self, code: str, message: str) -> None:
@@ -275,16 +274,16 @@ class Answers:
         """Whether an AI that is lost now takes along what cannot be asked again."""
         if self.question:
             return False
-        if self.asked in (Asked.SOUND, Asked.PICTURE):
+        if self._awaited in (Awaited.SOUND, Awaited.PICTURE):
             return True
         return self.outage is None and self._down.unfinished
 
     def _tell(self) -> None:
         """Answer what was asked by an alert, once the device has played what it has; it
         will not be answered otherwise. Words that may yet be answered wait."""
-        if self.asked is not Asked.WORDS or self._patience_over:
-            self._retract(sound=self.asked is Asked.SOUND)
-            self.asked, self.question, self._messages = Asked.NOTHING, "", ()
+        if self._awaited is not Awaited.WORDS or self._patience_over:
+            self._retract(sound=self._awaited is Awaited.SOUND)
+            self._awaited, self.question, self._messages = Awaited.NOTHING, "", ()
         if not self._telling:
             self._telling = True
             self._down.when_rested(self._told)
@@ -293,11 +292,11 @@ class Answers:
         if self._telling and not self.over:
             self._telling = False
             self._record.event("outage_told")
-            self._down.text(outage_alert(self._edge.settings.link, self.language))
+            self._down.text(outage_alert(self._context.settings.link, self.language))
 
     @property
     def _patience_over(self) -> bool:
-        settings, now = self._edge.settings.link, self._edge.clock.seconds()
+        settings, now = self._context.settings.link, self._context.timers.clock.seconds()
         return self.outage is not None and now - self.outage.since >= settings.outage_patience
 
     def _retract(self, *, sound: bool) -> None:
@@ -309,12 +308,12 @@ class Answers:
         )
 
     def _waited(self) -> None:
-        if not self.over and (self.question or self.asked is not Asked.NOTHING):
-            self.missed(self._edge.clock.seconds())
+        if not self.over and (self.question or self._awaited is not Awaited.NOTHING):
+            self.missed(self._context.timers.clock.seconds())
 
     def _resumed(self, outage: Outage) -> None:
         self.outage = None
-        if self.asked is Asked.SOUND and not self._messages:
-            self.asked = Asked.NOTHING  # guessed
-        seconds = self._edge.clock.seconds() - outage.since
+        if self._awaited is Awaited.SOUND and not self._messages:
+            self._awaited = Awaited.NOTHING  # guessed
+        seconds = self._context.timers.clock.seconds() - outage.since
         self._record.event("resumed", seconds=round(seconds, 3))

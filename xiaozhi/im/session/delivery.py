@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.base.values import LogDirection
-from xiaozhi.im.session.alertsound import AlertSound
+from xiaozhi.im.playout.alertsound import AlertSound
+from xiaozhi.im.playout.pacer import Pacer
 from xiaozhi.im.session.context import LinkContext
-from xiaozhi.im.session.pacer import Pacer
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.im.sessionlog.record import audio_content, content_of, label_of, type_of
-from xiaozhi.interfaces import IDeviceTransport, ISessionLink
-from xiaozhi.wire.frames import Pack, pack_v1
+from xiaozhi.interfaces import IDeviceChannel, ISessionLink
 from xiaozhi.wire.jsontext import JsonDialect, render
 from xiaozhi.wire.messages import (
     Alert,
@@ -26,7 +25,7 @@ from xiaozhi.wire.messages import (
 
 
 class Delivery:
-    """Speaks to a device in its own dialect and framing, speech at its own pace.
+    """Sends to a device in its own dialect, and speech at its own pace.
 
     Texts go at once. Speech goes through a :class:`Pacer`, made when a device is
     first spoken to: most connections are idle and should cost little.
@@ -39,8 +38,9 @@ class Delivery:
 
     __slots__ = (
         "_backlog",
+        "_channel",
         "_dialect",
-        "_edge",
+        "_context",
         "_frames",
         "_held_stop",
         "_hold_tick",
@@ -48,11 +48,9 @@ class Delivery:
         "_octets",
         "_open",
         "_pacer",
-        "_pack",
         "_rest",
         "_session",
         "_session_id",
-        "_transport",
         "_turns",
         "_winding_up",
         "active",
@@ -62,16 +60,15 @@ class Delivery:
     )
 
     def __init__(
-        self, edge: LinkContext, transport: IDeviceTransport, session_id: str, turns: TurnGate
+        self, context: LinkContext, channel: IDeviceChannel, session_id: str, turns: TurnGate
     ) -> None:
         """:param turns: is told of each ``tts stop``."""
-        self._edge = edge
+        self._context = context
         self._turns = turns
-        self._transport = transport
+        self._channel = channel
         self._session_id = session_id
         self._session: ISessionLink | None = None
         self._dialect = JsonDialect.FLAT
-        self._pack: Pack = pack_v1
         self._pacer: Pacer | None = None
         # Of the turn that is being played.
         self._frames = self._octets = 0
@@ -84,15 +81,14 @@ class Delivery:
         self._held_stop: Tts | None = None
         self._hold_tick = 0
         self._backlog = 0
-        self.active = edge.clock.seconds()
+        self.active = context.timers.clock.seconds()
         self.congested: float | None = None
         self.refused = 0
-        self.alert_sound = AlertSound(edge.settings.link.alert_sound)
+        self.alert_sound = AlertSound(context.settings.link.alert_sound)
 
-    def adopt(self, dialect: JsonDialect, pack: Pack) -> None:
-        """The device's hello told how it wants to be spoken to."""
+    def adopt(self, dialect: JsonDialect) -> None:
+        """Answer in the dialect of the device's hello."""
         self._dialect = dialect
-        self._pack = pack
 
     def serve(self, session: ISessionLink) -> None:
         """Whom to tell about playback."""
@@ -107,21 +103,21 @@ class Delivery:
         """
         if not self._open:
             return
-        edge = self._edge
-        self.active = edge.clock.seconds()
+        context = self._context
+        self.active = context.timers.clock.seconds()
         session_id = self._session_id if known else ""
         try:
-            text = render(message, self._dialect, session_id, int(edge.wall() * 1000))
+            text = render(message, self._dialect, session_id, int(context.timers.wall() * 1000))
         except ProtocolError:
             self._cannot_send()
             return
         if self.congested is not None:
             self._backlog += len(text)
-        self._transport.send_text(text)
+        self._channel.send_text(text)
         if type(message) is Alert:
             self.alert_sound.begins(self.active)
-        self._edge.counts.messages.add("down", label_of(message))
-        self._edge.journal.message(
+        self._context.counts.messages.add("down", label_of(message))
+        self._context.log.message(
             self._session_id, type_of(message), LogDirection.OUTBOUND, content_of(message)
         )
 
@@ -129,15 +125,15 @@ class Delivery:
         """Send a text that is none of our messages now, as it is."""
         if not self._open:
             return
-        self.active = self._edge.clock.seconds()
+        self.active = self._context.timers.clock.seconds()
         if self.congested is not None:
             self._backlog += len(text)
-        self._transport.send_text(text)
-        self._edge.journal.message(self._session_id, "posted", LogDirection.OUTBOUND, None)
+        self._channel.send_text(text)
+        self._context.log.message(self._session_id, "posted", LogDirection.OUTBOUND, None)
 
     def _cannot_send(self) -> None:
         self.refused += 1
-        self._edge.counts.dropped.add("unsendable")
+        self._context.counts.dropped.add("unsendable")
 
     # --- speech --------------------------------------------------------------------------
 
@@ -215,7 +211,7 @@ class Delivery:
         """Send the ``tts stop`` that is held back, if there is one."""
         stop, self._held_stop = self._held_stop, None
         if stop is not None:
-            self._edge.timeouts.cancel(self._hold_tick, self.let_go)
+            self._context.timers.timeouts.cancel(self._hold_tick, self.let_go)
             self.tell(stop)
 
     def wind_up(self) -> None:
@@ -241,14 +237,14 @@ class Delivery:
         self._rest.append(call)
 
     def _paced(self) -> Pacer:
-        edge = self._edge
+        context = self._context
         self._pacer = Pacer(
             self,
-            edge.pacing,
-            edge.clock,
-            edge.settings.pacer,
-            edge.downlink.frame_duration,
-            edge.counts,
+            context.timers.pacing,
+            context.timers.clock,
+            context.settings.pacer,
+            context.downlink.frame_duration,
+            context.counts,
         )
         if self.congested is not None or not self._open:
             self._pacer.block()
@@ -261,7 +257,7 @@ class Delivery:
     def choke(self) -> None:
         """The device does not read."""
         if self.congested is None:
-            self.congested = self._edge.clock.seconds()
+            self.congested = self._context.timers.clock.seconds()
             self._backlog = 0
             if self._pacer is not None:
                 self._pacer.block()
@@ -274,7 +270,7 @@ class Delivery:
 
     def overdue(self, now: float) -> bool:
         """Whether a device that does not read has had patience enough."""
-        settings = self._edge.settings
+        settings = self._context.settings
         return self.congested is not None and (
             self._backlog > settings.limits.backlog_bytes
             or now - self.congested >= settings.link.congestion_timeout
@@ -286,7 +282,7 @@ class Delivery:
         self._session = None
         self._rest.clear()
         if self._held_stop is not None:
-            self._edge.timeouts.cancel(self._hold_tick, self.let_go)
+            self._context.timers.timeouts.cancel(self._hold_tick, self.let_go)
             self._held_stop = None
         if self._pacer is not None:
             self._record(self._pacer.close())
@@ -295,11 +291,11 @@ class Delivery:
 
     def tell(self, message: Tts) -> None:
         if message.state is TtsState.STOP:
-            now = self._edge.clock.seconds()
+            now = self._context.timers.clock.seconds()
             if self._holding:
                 self._held_stop = message
-                due = now + self._edge.settings.pacer.stop_hold
-                self._hold_tick = self._edge.timeouts.at(due, self.let_go)
+                due = now + self._context.settings.pacer.stop_hold
+                self._hold_tick = self._context.timers.timeouts.at(due, self.let_go)
                 return
             self._turns.stopped(now)
         elif message.state is TtsState.START:
@@ -308,14 +304,13 @@ class Delivery:
 
     def play(self, audio: Audio) -> None:
         try:
-            data = self._pack(audio)
+            size = self._channel.send_audio(audio)
         except ProtocolError:
             self._cannot_send()
             return
-        self.active = self._edge.clock.seconds()
-        self._transport.send_binary(data)
+        self.active = self._context.timers.clock.seconds()
         self._frames += 1
-        self._octets += len(data)
+        self._octets += size
 
     def report(self, playback: Playback) -> None:
         if playback.state is not PlaybackState.STARTED:
@@ -340,6 +335,6 @@ class Delivery:
     def _record(self, ms: int) -> None:
         if self._frames:
             content = audio_content(self._frames, self._octets, ms)
-            self._edge.journal.message(self._session_id, "audio", LogDirection.OUTBOUND, content)
-            self._edge.counts.sent(self._frames, self._octets)
+            self._context.log.message(self._session_id, "audio", LogDirection.OUTBOUND, content)
+            self._context.counts.sent(self._frames, self._octets)
             self._frames = self._octets = 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from xiaozhi.im.session.answers import Answers
 from xiaozhi.im.session.delivery import Delivery
-from xiaozhi.im.session.nobody import nothing
+from xiaozhi.im.session.nobody import ignore
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.interfaces import ISessionLink
 from xiaozhi.wire.messages import Leave
@@ -39,7 +39,7 @@ class Departure:
 
     def close(self) -> None:
         """The link is over."""
-        self._go = nothing
+        self._go = ignore
 
     def begin(self, session: ISessionLink | None) -> None:
         """Send the device away as soon as may be.

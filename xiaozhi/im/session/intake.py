@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from xiaozhi.im.session.alertsound import AlertSound
-from xiaozhi.im.session.answers import Answers, Asked
+from xiaozhi.im.playout.alertsound import AlertSound
+from xiaozhi.im.session.answers import Answers, Awaited
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.im.session.turngate import TurnGate, is_press
 from xiaozhi.im.sessionlog.record import Record
@@ -37,9 +37,9 @@ class Intake:
             case m.Listen():
                 return self._listens(message, packets)
             case m.Chat():
-                self._answers.asks(Asked.WORDS, message)
+                self._answers.asks(Awaited.WORDS, message)
             case m.Image():
-                self._answers.asks(Asked.PICTURE, message)
+                self._answers.asks(Awaited.PICTURE, message)
             case _:
                 pass
         return message
@@ -52,7 +52,7 @@ class Intake:
         if type(message) in _NOT_PRESSED and not press:
             down.let_go()
         if self._turns.interrupts(message, now, down.heard_since):
-            self._answers.asks(Asked.NOTHING)
+            self._answers.asks(Awaited.NOTHING)
             down.cut(hold=press)
             if type(message) is m.Listen and message.state is m.ListenState.START:
                 return replace(message, turn=turn or 0)
@@ -73,7 +73,7 @@ class Intake:
                 pressed, turns.microphone = turns.microphone, None
                 message = replace(message, packets=packets)
                 said = (message,) if pressed is None else (pressed, message)
-                answers.asks(Asked.SOUND, *said)
+                answers.asks(Awaited.SOUND, *said)
             case m.ListenState.DETECT:
-                answers.asks(Asked.WORDS, message)
+                answers.asks(Awaited.WORDS, message)
         return message

@@ -1,7 +1,7 @@
-"""One device connection, without a socket: what comes in, what is answered.
+"""One device's link: what comes in over its channel, and what the edge answers itself.
 
-The edge answers the hello, pings and mistakes itself and hands everything else
-on, so that devices stay connected and served while the AI service is away.
+The edge answers hello, ping and mistakes and passes everything else on, so that devices
+stay connected and served while the AI service is away.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.logger import Logger
+from zope.interface import implementer
 
+from xiaozhi.base.closing import CloseReason, Ending
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.base.values import SessionStatus
+from xiaozhi.im.session import closing
 from xiaozhi.im.session.answers import Answers
+from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.session.context import LinkContext
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.im.session.departure import Departure
@@ -23,10 +27,8 @@ from xiaozhi.im.session.ratelimit import read
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.im.session.watchdog import Watchdog
 from xiaozhi.im.sessionlog.record import Record, label_of, type_of
-from xiaozhi.im.websocket import closecodes
-from xiaozhi.interfaces import IDeviceTransport, ISessionLink
+from xiaozhi.interfaces import IDeviceChannel, IDeviceEvents, ISessionLink
 from xiaozhi.wire import messages as m
-from xiaozhi.wire.frames import Unpack, codec, framing_of, unpack_v1
 from xiaozhi.wire.jsontext import JsonDialect
 from xiaozhi.wire.mail import Mail, meant
 
@@ -40,82 +42,71 @@ _PREAMBLE = ("authorization:", "device-id:")
 
 
 class LinkOwner(Protocol):
-    """Who keeps the table of links."""
+    """The table of links."""
 
     def greeted(self, link: DeviceLink) -> None:
-        """The device has been told hello, and can be told more."""
+        """Note that the device has its hello, and can be sent more."""
 
     def session_over(self, link: DeviceLink) -> None:
-        """Nothing more passes through this link; its socket may live a moment longer."""
+        """Note the end of a link; its connection may live a moment longer."""
 
 
+@implementer(IDeviceEvents)
 class DeviceLink:
     """A device's connection and its session at the AI.
 
-    :ivar device: who it is.
-    :ivar session_id: known from the start; told in the hello.
+    :ivar channel: its connection.
+    :ivar device: as authenticated.
+    :ivar session_id: known from the start; sent in the hello.
     """
 
     __slots__ = (
         "_alert_sound",
         "_allowance",
-        "_announced",
         "_answers",
         "_closed",
+        "_context",
         "_departure",
         "_down",
         "_early",
-        "_edge",
         "_hello",
         "_host",
         "_intake",
         "_owner",
         "_record",
         "_session",
-        "_transport",
         "_turns",
-        "_unpack",
-        "_vigil",
+        "_watchdog",
+        "channel",
         "device",
         "session_id",
     )
     _log = Logger()
 
     def __init__(
-        self,
-        edge: LinkContext,
-        owner: LinkOwner,
-        transport: IDeviceTransport,
-        device: m.Device,
-        announced_framing: int = 0,
-        host: str = "",
-        language: str = "",
+        self, context: LinkContext, owner: LinkOwner, channel: IDeviceChannel, arrival: Arrival
     ) -> None:
-        """
-        :param announced_framing: the ``Protocol-Version`` header, 0 if there was none.
-        :param host: by which the device knows us.
-        :param language: that it prefers, BCP 47; empty: it has not said.
-        """
-        self._edge = edge
+        settings = context.settings
+        self._context = context
         self._owner = owner
-        self._transport = transport
-        self._announced = announced_framing
-        self._host = host
-        self.device = device
-        self.session_id = edge.new_session_id()
-        self._turns = TurnGate(edge.settings.link)
-        self._down = Delivery(edge, transport, self.session_id, self._turns)
+        self.channel = channel
+        self._host = arrival.host
+        self.device = device = arrival.device
+        self.session_id = context.new_session_id()
+        self._turns = TurnGate(settings.link)
+        self._down = Delivery(context, channel, self.session_id, self._turns)
         self._alert_sound = self._down.alert_sound
         self._session: ISessionLink | None = None
         self._hello: m.Hello | None = None
-        self._unpack: Unpack = unpack_v1
-        self._allowance = edge.allowances.take(device.device_id, edge.clock.seconds())
-        self._record = Record(edge.journal, self.session_id, self._received)
-        stays = device.device_id in edge.settings.link.keep
-        keep = self._keep if stays else None
-        self._vigil = Watchdog(edge, transport, self._down, self._shut, self._touch, keep)
+        now = context.timers.clock.seconds()
+        self._allowance = context.allowances.take(device.device_id, now)
+        self._record = Record(context.log, context.counts, self.session_id, self._received)
+        keep = device.device_id in settings.link.keep
+        self._watchdog = Watchdog(
+            context.timers, settings.link, channel, self._down, self, keep=keep
+        )
         self._answers = Answers(
-            self, edge, transport, self._down, self._vigil, self._record, language
+            self, context, self._down, self._watchdog, self._record, arrival.language
         )
         self._intake = Intake(self._down, self._turns, self._answers, self._record)
         self._departure = Departure(self._down, self._answers, self._turns, self.go_away)
@@ -123,10 +114,10 @@ class DeviceLink:
         self._closed = False
 
     def connected(self) -> None:
-        """The socket is open."""
-        self._edge.journal.session_started(self.session_id, self.device, {})
+        """Start: the connection is open."""
+        self._context.log.session_started(self.session_id, self.device, {})
         self._record.event("connected")
-        self._vigil.start()
+        self._watchdog.start()
         self._log.info(
             "{session_id}: device {device_id} connected",
             session_id=self.session_id,
@@ -135,34 +126,21 @@ class DeviceLink:
 
     # --- from the device -----------------------------------------------------------
 
-    def binary_received(self, data: bytes) -> None:
-        """A packet: the hot path."""
-        edge = self._edge
-        now = self._vigil.active = edge.clock.seconds()
-        if not self._allowance.admit(now, len(data)):
+    def audio_received(self, audio: m.Audio, size: int) -> None:
+        """Pass a packet on: the hot path."""
+        context = self._context
+        now = self._watchdog.active = context.timers.clock.seconds()
+        if not self._allowance.admit(now, size):
             self.abused("rate")
             return
         session = self._session
         if session is None:
-            self._early += 1
-            edge.counts.dropped.add("early")
-            if self._early == 1:
-                edge.timeouts.at(now + _EARLY, self._not_greeted)
-            return
-        try:
-            audio = self._unpack(data)
-        except ProtocolError as error:
-            self._malformed(error)
+            self._too_early(now)
             return
         self._allowance.malformed_in_a_row = 0
-        record = self._record
-        record.frames += 1
-        record.octets += len(data)
-        counts = edge.counts
-        counts.frames_up += 1
-        counts.bytes_up += len(data)
+        self._record.packet(size)
         if self._alert_sound.expected and self._alert_sound.covers(audio.payload, now):
-            counts.dropped.add("alert_sound")
+            context.counts.dropped.add("alert_sound")
             return
         if self._answers.outage is not None:
             self._answers.heard(audio.payload, now)
@@ -170,6 +148,22 @@ class DeviceLink:
             # A browser ends a recording so (§13).
             self._down.let_go()
         session.send(audio)
+
+    def malformed(self, error: ProtocolError, size: int) -> None:
+        """Refuse bytes that are no packet."""
+        now = self._watchdog.active = self._context.timers.clock.seconds()
+        if not self._allowance.admit(now, size):
+            self.abused("rate")
+        elif self._session is None:
+            self._too_early(now)
+        else:
+            self._malformed(error)
+
+    def _too_early(self, now: float) -> None:
+        self._early += 1
+        self._context.counts.dropped.add("early")
+        if self._early == 1:
+            self._context.timers.timeouts.at(now + _EARLY, self._not_greeted)
 
     def _not_greeted(self) -> None:
         """Sound came, and no hello right behind it."""
@@ -180,7 +174,7 @@ class DeviceLink:
         """A text, as it came."""
         if self._closed:
             return
-        now = self._vigil.active = self._edge.clock.seconds()
+        now = self._watchdog.active = self._context.timers.clock.seconds()
         size = len(text.encode())
         if not self._allowance.admit(now, size):
             self.abused("rate")
@@ -188,12 +182,12 @@ class DeviceLink:
         if self._hello is None and text[:14].lower().startswith(_PREAMBLE):
             return
         try:
-            message, dialect = read(text, size, self._edge.settings.limits)
+            message, dialect = read(text, size, self._context.settings.limits)
         except ProtocolError as error:
             self._malformed(error)
             return
         self._allowance.malformed_in_a_row = 0
-        self._edge.counts.messages.add("up", label_of(message))
+        self._context.counts.messages.add("up", label_of(message))
         if isinstance(message, m.Hello):
             self._greeted(message, dialect)
         elif self._hello is None:
@@ -207,7 +201,7 @@ class DeviceLink:
         """Tell the log of a message, by the id under which the AI knows it; of an
         utterance with its last packet's."""
         session = self._session
-        if self._edge.settings.log_messages:
+        if self._context.settings.log_messages:
             self._log.info(
                 "{request_id}: {kind} from the device, {size} bytes",
                 request_id=f"{self.session_id}-{session.sequence if session else 0}",
@@ -217,21 +211,20 @@ class DeviceLink:
                 frames=frames,
             )
 
-    def framed(self, size: int) -> bool:
-        """A WebSocket frame that is no message came: ping, pong or a fragment.
+    def alive(self, size: int) -> bool:
+        """Note traffic of the transport's own, e.g. a keep-alive.
 
-        :return: whether to answer a ping; not a device that floods us or does not read.
+        :return: whether it may be answered; not to a device that floods or does not read.
         """
-        now = self._vigil.heard = self._edge.clock.seconds()
+        now = self._watchdog.heard = self._context.timers.clock.seconds()
         if self._closed or self._allowance.admit(now, size):
             return self._down.congested is None
         self.abused("rate")
         return False
 
-    def connection_lost(self, reason: str, code: int = closecodes.ABNORMAL) -> None:
-        """The socket is gone, or its Close frame is out."""
-        # What a device gives as a reason is its own affair.
-        self._end(code, reason, closecodes.LEFT.get(code, "device_closed"))
+    def lost(self, ending: Ending) -> None:
+        """End the session: the connection is gone, or closing."""
+        self._end(ending)
 
     @property
     def down(self) -> Delivery:
@@ -239,13 +232,13 @@ class DeviceLink:
         return self._down
 
     def congested(self) -> None:
-        """The device does not read: its socket's buffer is full."""
+        """Hold everything back: the device does not read."""
         if not self._closed:
             self._down.choke()
-            self._vigil.hurry()
+            self._watchdog.hurry()
 
     def uncongested(self) -> None:
-        """The device reads again."""
+        """Go on: the device reads again."""
         self._down.unchoke()
 
     def _greeted(self, hello: m.Hello, dialect: JsonDialect) -> None:
@@ -254,42 +247,45 @@ class DeviceLink:
             # device's next connection (§2.2; §9, 28).
             self._refuse("hello_repeated", "hello came twice")
             return
-        edge = self._edge
-        hello = replace(hello, version=hello.version or self._announced)
+        context = self._context
+        terms = self.channel.greet(hello)
+        hello = replace(hello, version=terms.version)
         self._hello = hello
-        self._vigil.greeted = True
-        framing = framing_of(hello.version)
-        pack, self._unpack = codec(framing)
-        self._down.adopt(dialect, pack)
+        self._watchdog.greeted()
+        self._down.adopt(dialect)
         self._record.greeted(hello)
-        self._down.text(m.ServerHello(self.session_id, edge.downlink))
+        self._down.text(
+            m.ServerHello(self.session_id, context.downlink, self.channel.name, terms.answer)
+        )
         features = hello.features
         self._record.event(
             "hello",
-            framing=framing,
+            framing=terms.framing,
             dialect=dialect.value,
             frame_duration=hello.audio.frame_duration,
             mcp=features.mcp,
             aec=features.aec,
         )
-        opening = m.SessionOpen(self.session_id, self.device, hello, edge.downlink, host=self._host)
-        session = edge.bridge.open(opening, self._answers)
+        opening = m.SessionOpen(
+            self.session_id, self.device, hello, context.downlink, host=self._host
+        )
+        session = context.bridge.open(opening, self._answers)
         if self._closed:
             session.close("device_gone", "")
             return
         self._session = session
         self._down.serve(session)
-        if not edge.bridge.available:
+        if not context.bridge.available:
             self._answers.interrupted()
         self._owner.greeted(self)
 
     def _take(self, message: m.DeviceText, now: float) -> None:
         match message:
             case m.Ping():
-                self._down.text(m.Pong(int(self._edge.wall() * 1000)))
+                self._down.text(m.Pong(int(self._context.timers.wall() * 1000)))
                 return
             case m.Goodbye():
-                self._shut(closecodes.NORMAL, "goodbye")
+                self._shut(CloseReason.FINISHED, "goodbye")
                 return
         sent = self._intake.take(message, now)
         # Hello has been taken care of by the caller.
@@ -316,8 +312,8 @@ class DeviceLink:
         if self._departure.begun:
             self._departure.at_rest()
             return
-        ws_code = closecodes.OF_SESSION.get(code, closecodes.INTERNAL)
-        self._down.when_rested(lambda: self._shut(ws_code, code))
+        reason = closing.OF_SESSION.get(code, CloseReason.FAULT)
+        self._down.when_rested(lambda: self._shut(reason, code))
 
     def forsaken(self) -> None:
         """The AI is lost: nobody is answered any more before the process stops."""
@@ -347,21 +343,21 @@ class DeviceLink:
         """The same device has connected anew; the newest wins (§9, 22)."""
         if not self._closed:
             self._record.event("replaced")
-        self._shut(closecodes.REPLACED, "replaced")
+        self._shut(CloseReason.REPLACED, "replaced")
 
     def dismissed(self, reason: str) -> None:
         """The device may not be connected any more, or not as this client."""
-        self._shut(closecodes.POLICY, reason)
+        self._shut(CloseReason.LIMIT, reason)
 
     def drain(self) -> None:
         """The process stops: let the device go when the sentence has been heard."""
         if not self._closed:
-            reachable = self._edge.bridge.available
+            reachable = self._context.bridge.available
             self._departure.begin(self._session if reachable else None)
 
     def go_away(self) -> None:
         """The process stops now."""
-        self._shut(closecodes.GOING_AWAY, "going_away")
+        self._shut(CloseReason.STOPPING, "going_away")
 
     # --- mistakes and ends ------------------------------------------------------------------------
 
@@ -369,41 +365,50 @@ class DeviceLink:
         self._down.text(m.Error(code, message), known=self._hello is not None)
 
     def _malformed(self, error: ProtocolError) -> None:
-        self._edge.counts.malformed += 1
+        self._context.counts.malformed += 1
         if not self._allowance.forgive():
             self.abused("malformed")
         else:
             self._refuse(error.code, error.message)
 
     def abused(self, what: str) -> None:
-        """The device is over a limit: it is closed."""
+        """Close the connection: the device is over a limit."""
         if not self._closed:
             self._log.info(
                 "{device} is closed: {what} limit", device=self.device.device_id, what=what
             )
-            self._shut(closecodes.POLICY, f"{what}_limit")
+            self._shut(CloseReason.LIMIT, f"{what}_limit")
 
-    def _keep(self) -> None:
-        """Devices ignore notifications they do not know, but see that we live (§1.5)."""
+    # --- Watched
+
+    def expired(self, reason: CloseReason, detail: str) -> None:
+        """Close the connection: a time is over."""
+        self._shut(reason, detail)
+
+    def active(self) -> None:
+        """Note in the log that the session is alive."""
+        self._context.log.session_changed(self.session_id, SessionStatus.ACTIVE)
+
+    def keep_alive(self) -> None:
+        """Send a notification that devices ignore, but see that we live (§1.5)."""
         if self._hello is not None and self._hello.features.mcp:
             self._down.text(m.Mcp(_ALIVE))
 
-    def _touch(self) -> None:
-        self._edge.journal.session_changed(self.session_id, SessionStatus.ACTIVE)
+    # --- ends
 
-    def _shut(self, code: int, reason: str) -> None:
+    def _shut(self, reason: CloseReason, detail: str) -> None:
         if not self._closed:
             self._down.let_go()
-            self._end(code, reason, reason)
-            self._transport.close(code, reason)
+            self._end(Ending(self.channel.code_of(reason), detail, detail))
+            self.channel.close(reason, detail)
 
-    def _end(self, code: int, reason: str, counted: str) -> None:
+    def _end(self, ending: Ending) -> None:
         if self._closed:
             return
         self._closed = True
-        self._edge.counts.closed.add(counted)
-        self._edge.allowances.keep(
-            self.device.device_id, self._allowance, self._edge.clock.seconds()
+        self._context.counts.closed.add(ending.counted)
+        self._context.allowances.keep(
+            self.device.device_id, self._allowance, self._context.timers.clock.seconds()
         )
         self._answers.close()
         self._departure.close()
@@ -412,20 +417,20 @@ class DeviceLink:
         session, self._session = self._session, None
         down = self._down
         down.close()
-        self._vigil.close()
-        seconds = round(self._vigil.seconds, 3)
+        self._watchdog.close()
+        seconds = round(self._watchdog.seconds, 3)
         self._log.info(
             "{session_id}: device {device_id} gone after {seconds} s: {code} {reason}",
             session_id=self.session_id,
             device_id=self.device.device_id,
             seconds=seconds,
-            code=code,
-            reason=reason,
+            code=ending.code,
+            reason=ending.reason,
         )
         self._record.event(
             "closed",
-            code=code,
-            reason=reason,
+            code=ending.code,
+            reason=ending.reason,
             seconds=seconds,
             malformed=self._allowance.malformed,
             early_audio=self._early,
@@ -434,7 +439,7 @@ class DeviceLink:
             unsendable=down.refused,
             dropped=dict(session.dropped) if session is not None else {},
         )
-        self._edge.journal.session_changed(self.session_id, SessionStatus.DISCONNECTED)
+        self._context.log.session_changed(self.session_id, SessionStatus.DISCONNECTED)
         self._owner.session_over(self)
         if session is not None:
-            session.close(closecodes.TO_SESSION.get(reason, "device_gone"), reason)
+            session.close(closing.TO_SESSION.get(ending.reason, "device_gone"), ending.reason)

@@ -1,7 +1,7 @@
-"""Takes the place of a link that is over, where its parts call it back.
+"""Null objects for what a closed link and its parts call.
 
-So the parts of a link do not refer to it any more, nor to each other in circles, and all
-are gone with the socket: nothing waits for the garbage collector, which comes seldom.
+A closed link keeps no reference to its parts, nor they to each other in cycles: all are
+freed with the connection, without the garbage collector, which runs seldom.
 """
 
 from __future__ import annotations
@@ -9,29 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xiaozhi.wire.messages import Audio, Device, Listen, Playback, Tts
+from zope.interface import implementer
 
-
-class _NoOutput:
-    """A ``PacerOutput`` to nowhere."""
-
-    def tell(self, message: Tts) -> None:
-        pass
-
-    def play(self, audio: Audio) -> None:
-        pass
-
-    def report(self, playback: Playback) -> None:
-        pass
-
-    def hold(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
-    def rested(self) -> None:
-        pass
+from xiaozhi.base.closing import Ending
+from xiaozhi.base.errors import ProtocolError
+from xiaozhi.interfaces import IDeviceEvents
+from xiaozhi.wire.messages import Audio, Device, Listen
 
 
 class _NoLink:
@@ -52,9 +35,38 @@ class _NoLink:
         pass
 
 
-NO_OUTPUT = _NoOutput()
+@implementer(IDeviceEvents)
+class _NoEvents:
+    """The link of a channel that is over."""
+
+    def text_received(self, text: str) -> None:
+        pass
+
+    def audio_received(self, audio: Audio, size: int) -> None:
+        pass
+
+    def malformed(self, error: ProtocolError, size: int) -> None:
+        pass
+
+    def alive(self, size: int) -> bool:
+        return False
+
+    def congested(self) -> None:
+        pass
+
+    def uncongested(self) -> None:
+        pass
+
+    def abused(self, what: str) -> None:
+        pass
+
+    def lost(self, ending: Ending) -> None:
+        pass
+
+
 NO_LINK = _NoLink()
+NO_EVENTS: IDeviceEvents = _NoEvents()
 
 
-def nothing(*args: Any) -> None:
-    """In place of any callback."""
+def ignore(*args: Any) -> None:
+    """Stand in for any callback."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xiaozhi.im.session.texts import TEXTS
+from xiaozhi.im.language.texts import TEXTS
 from xiaozhi.im.settings import ByLanguage, LinkSettings
 from xiaozhi.languages.catalogue import choose
 from xiaozhi.wire.messages import Alert

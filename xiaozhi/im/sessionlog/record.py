@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 
 from xiaozhi.base.values import LogDirection
-from xiaozhi.im.session.context import SessionLog
-from xiaozhi.im.session.nobody import nothing
+from xiaozhi.im.counts import EdgeCounts
+from xiaozhi.im.sessionlog.log import SessionLog
 from xiaozhi.wire import messages as m
 
 _MOST = 4096
@@ -25,21 +25,22 @@ _call = msgspec.json.Decoder(_Call)
 class Record:
     """What a device sent, as its session's rows.
 
-    :ivar frames: packets of the utterance that is coming in; counted by the
-        link itself, which is cheaper than a call for each.
-    :ivar octets: their bytes.
+    :ivar frames: packets of the utterance that is coming in.
+    :ivar octets: their bytes on the wire.
     """
 
-    __slots__ = ("_frame_ms", "_heard", "_journal", "_session_id", "frames", "octets")
+    __slots__ = ("_counts", "_frame_ms", "_heard", "_log", "_session_id", "frames", "octets")
 
     def __init__(
         self,
-        journal: SessionLog,
+        log: SessionLog,
+        counts: EdgeCounts,
         session_id: str,
         heard: Callable[[str, int, int], None],
     ) -> None:
-        """:param heard: told ``audio``, bytes and packets of each utterance."""
-        self._journal = journal
+        """:param heard: called with ``audio``, bytes and packets of each utterance."""
+        self._log = log
+        self._counts = counts
         self._session_id = session_id
         self._heard = heard
         self._frame_ms = 0
@@ -48,11 +49,11 @@ class Record:
 
     def close(self) -> None:
         """The connection is over: only :meth:`event` follows."""
-        self._heard = nothing
+        self._heard = _ignore
 
     def event(self, kind: str, **data: object) -> None:
         """Something happened to the connection."""
-        self._journal.event(self._session_id, kind, data)
+        self._log.event(self._session_id, kind, data)
 
     def greeted(self, hello: m.Hello) -> None:
         """The hello came; it tells how long a packet is."""
@@ -61,17 +62,29 @@ class Record:
 
     def message(self, message: m.DeviceText) -> None:
         """A text came."""
-        self._journal.message(
+        self._log.message(
             self._session_id, type_of(message), LogDirection.INBOUND, content_of(message)
         )
+
+    def packet(self, size: int) -> None:
+        """Count a packet of the utterance that is coming in."""
+        self.frames += 1
+        self.octets += size
+        counts = self._counts
+        counts.frames_up += 1
+        counts.bytes_up += size
 
     def utterance_over(self) -> None:
         """One row for all packets since the last time, if there were any."""
         if self.frames:
             content = audio_content(self.frames, self.octets, self.frames * self._frame_ms)
-            self._journal.message(self._session_id, "audio", LogDirection.INBOUND, content)
+            self._log.message(self._session_id, "audio", LogDirection.INBOUND, content)
             self._heard("audio", self.octets, self.frames)
             self.frames = self.octets = 0
+
+
+def _ignore(kind: str, size: int, frames: int) -> None:
+    """Stand in for the listener of a closed connection."""
 
 
 def audio_content(frames: int, octets: int, ms: int) -> str:

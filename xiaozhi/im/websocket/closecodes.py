@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xiaozhi.base.closing import CloseReason, Ending
+
 NORMAL = 1000
 """The talk is over; clients do not take it for a fault."""
 
@@ -29,19 +31,12 @@ INTERNAL = 1011
 REPLACED = 4001
 """The same device has connected anew."""
 
-#: How the AI's reasons for ending a session read on a socket; others are faults.
-OF_SESSION = {
-    "farewell": NORMAL,
-    "idle": NORMAL,
-    "draining": GOING_AWAY,
-    "revoked": POLICY,
-}
-#: How the edge's reasons read to the AI; others mean that the device is gone.
-TO_SESSION = {
-    "goodbye": "goodbye",
-    "idle": "idle",
-    "replaced": "replaced",
-    "going_away": "edge_stopping",
+OF_REASON = {
+    CloseReason.FINISHED: NORMAL,
+    CloseReason.STOPPING: GOING_AWAY,
+    CloseReason.LIMIT: POLICY,
+    CloseReason.FAULT: INTERNAL,
+    CloseReason.REPLACED: REPLACED,
 }
 
 #: How a connection's end that is not ours is counted.
@@ -50,3 +45,8 @@ LEFT = {
     NO_CODE: "device_closed",
     TOO_BIG: "too_big",
 }
+
+
+def ending(code: int, reason: str) -> Ending:
+    """Describe an end that came from the peer, or from Autobahn."""
+    return Ending(code, reason, LEFT.get(code, "device_closed"))

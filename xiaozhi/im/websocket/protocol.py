@@ -1,4 +1,4 @@
-"""The WebSocket: a thin adapter between Autobahn and a :class:`DeviceLink`.
+"""The WebSocket: a thin adapter between Autobahn and a :class:`WebSocketChannel`.
 
 Autobahn's own timers would run on the global reactor; they are off, and ours
 run on the gateway's clock. What Autobahn does for every message only to log it
@@ -7,6 +7,7 @@ or to count it is left out: that is a good part of what a packet costs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -21,14 +22,13 @@ from zope.interface import implementer
 from xiaozhi.base.errors import AuthError
 from xiaozhi.im.ingress.admission import Refusal, credentials, http_error
 from xiaozhi.im.ingress.gateway import Gateway
-from xiaozhi.im.session.link import DeviceLink
+from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.websocket import closecodes
+from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
 from xiaozhi.im.websocket.packets import packet_at
 from xiaozhi.im.websocket.sendqueue import write_now
-from xiaozhi.interfaces import IDeviceTransport
 from xiaozhi.web.origins import Origins
 from xiaozhi.web.refusals import Refused
-from xiaozhi.wire.messages import Device
 
 _TEXT, _BINARY = b"\x81", b"\x82"
 # Bytes of a Close frame's reason; the protocol allows 123.
@@ -60,7 +60,7 @@ def _frame(first: bytes, payload: bytes) -> bytes:
     return first + b"\x7f" + size.to_bytes(8, "big") + payload
 
 
-@implementer(IDeviceTransport, IPushProducer)
+@implementer(IPushProducer)
 class DeviceProtocol(WebSocketServerProtocol):
     """One device's WebSocket. ``log`` and ``factory.server`` belong to Autobahn."""
 
@@ -91,17 +91,16 @@ class DeviceProtocol(WebSocketServerProtocol):
     _note = Logger()
     factory: DeviceFactory
     transport: Any
-    _device: Device | None = None
+    _arrival: Arrival | None = None
     _framing = 0
-    _host = _language = ""
-    _link: DeviceLink | None = None
+    _channel: WebSocketChannel | None = None
     _refusal: tuple[str, str] | None = None
     _drop_tick: int | None = None
     _message_tick: int | None = None
     _paused = False
     _held = 0  # bytes of the message that is coming
     _deaf = False  # over a limit: what still comes is not even parsed
-    counted_as = ""  # in Edge.peers
+    counted_as = ""  # in Entrance.peers
 
     @staticmethod
     def perMessageCompressionAccept(offers: object) -> None:
@@ -117,9 +116,9 @@ class DeviceProtocol(WebSocketServerProtocol):
             if not self.factory.origins.allows(request.headers.get("origin")):
                 raise Refusal(403, *_WRONG_PAGE)
             offered = credentials(request.headers, request.params)
-            self._device = self.factory.gateway.admit(offered)
-            self._framing, self._host = offered.framing, offered.host
-            self._language = offered.language
+            device = self.factory.gateway.admit(offered)
+            self._framing = offered.framing
+            self._arrival = Arrival(device, offered.host, offered.language)
         except (AuthError, Refusal) as refusal:
             self._refusal = (refusal.code, refusal.message)
             raise ConnectionDeny(refusal.status, refusal.code) from None
@@ -135,7 +134,7 @@ class DeviceProtocol(WebSocketServerProtocol):
             # Autobahn cannot read it, or there are two.
             code, self._refusal = 403, _WRONG_PAGE
         error, message = self._refusal or ("bad_handshake", reason.partition('"')[0].rstrip(" '("))
-        self.factory.gateway.edge.refusals.add(
+        self.factory.entrance.refusals.add(
             Refused(error, code, self.counted_as or str(self.peer), self._claimed_device())
         )
         headers = list(responseHeaders or ())
@@ -153,40 +152,41 @@ class DeviceProtocol(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         """The 101 is out."""
-        device = self._device
-        assert device is not None
+        arrival = self._arrival
+        assert arrival is not None
         for name in _HANDSHAKE_ONLY:
             self.__dict__.pop(name, None)
-        self.factory.gateway.edge.counts.accepted += 1
+        self.factory.gateway.context.counts.accepted += 1
         # One count for all sockets instead of twenty attributes in each.
         self.trafficStats = self.factory.traffic
         try:
-            self._link = self.factory.gateway.connect(
-                self, device, self._framing, self._host, self._language
-            )
+            channel = self.factory.make_channel(self, self._framing)
+            link = channel.link = self.factory.gateway.connect(channel, arrival)
+            channel.began(link.session_id, arrival.device.device_id)
+            self._channel = channel
             self.transport.registerProducer(self, True)
         except Exception:
-            self._broken(device.device_id)
+            self._broken()
 
     # --- from the device -----------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
         """Packets that came whole are taken out here, the rest is Autobahn's."""
-        link = self._link
+        channel = self._channel
         # Not in the middle of a frame or of a message in fragments.
-        if link is not None and not (self.data or self.current_frame or self.inside_message):
+        if channel is not None and not (self.data or self.current_frame or self.inside_message):
             at = 0
             while self.state == self.STATE_OPEN and (found := packet_at(data, at)) is not None:
                 packet, at = found
                 try:
-                    link.binary_received(packet)
+                    channel.binary_received(packet)
                 except Exception:
-                    self._broken(link.device.device_id)
+                    self._broken()
             data = data[at:]
         if data and not self._deaf:
             self._dataReceived(data)
             if (
-                self._link is not None
+                self._channel is not None
                 and self._message_tick is None
                 and (self.data or self.current_frame or self.inside_message)
             ):
@@ -198,29 +198,29 @@ class DeviceProtocol(WebSocketServerProtocol):
             self._forget_message()
         self._release()
         pieces, self.message_data = self.message_data, []
-        link = self._link
-        if self.failedByMe or link is None or self.state != self.STATE_OPEN:
+        channel = self._channel
+        if self.failedByMe or channel is None or self.state != self.STATE_OPEN:
             return
         payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         try:
             if self.message_is_binary:
-                link.binary_received(payload)
+                channel.binary_received(payload)
             else:
-                link.text_received(payload.decode())
+                channel.text_received(payload.decode())
         except Exception:
-            self._broken(link.device.device_id)
+            self._broken()
 
     def onPing(self, payload: bytes) -> None:
         """Answered, at the rate messages may come, while the device reads."""
         self._whole()
-        if self._link is not None and self._link.framed(len(payload)):
+        if self._channel is not None and self._channel.link.alive(len(payload)):
             self.sendPong(payload)
 
     def onPong(self, payload: bytes) -> None:
         """A sign of life, at the same rate."""
         self._whole()
-        if self._link is not None:
-            self._link.framed(len(payload))
+        if self._channel is not None:
+            self._channel.link.alive(len(payload))
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """A part of a message. What all devices have sent of theirs has one bound."""
@@ -243,8 +243,8 @@ class DeviceProtocol(WebSocketServerProtocol):
         """A frame of a message is whole. All but the last one count here, empty ones too;
         the last one counts as the message."""
         super().onMessageFrameEnd()
-        if not self.current_frame.fin and self._link is not None:
-            self._link.framed(0)
+        if not self.current_frame.fin and self._channel is not None:
+            self._channel.link.alive(0)
 
     def _whole(self) -> None:
         """A message or a control frame is complete: what follows has its own time."""
@@ -254,26 +254,27 @@ class DeviceProtocol(WebSocketServerProtocol):
     def _forget_message(self) -> None:
         tick, self._message_tick = self._message_tick, None
         if tick is not None:
-            self.factory.gateway.edge.timeouts.cancel(tick, self._message_late)
+            self.factory.entrance.timers.timeouts.cancel(tick, self._message_late)
 
     def _await_message(self) -> None:
         """Something has begun to come and is not complete."""
-        edge = self.factory.gateway.edge
-        due = edge.clock.seconds() + edge.settings.limits.message_timeout
-        self._message_tick = edge.timeouts.at(due, self._message_late)
+        entrance = self.factory.entrance
+        timers = entrance.timers
+        due = timers.clock.seconds() + entrance.settings.limits.message_timeout
+        self._message_tick = timers.timeouts.at(due, self._message_late)
 
     def _message_late(self) -> None:
         self._message_tick = None
-        if self._link is None:
+        if self._channel is None:
             return
         if self._paused:
             self._await_message()  # it is we who do not read
         else:
-            self._link.abused("message_time")
+            self._channel.link.abused("message_time")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone, however far it had come."""
-        self.factory.gateway.edge.peers.leave(self.counted_as)
+        self.factory.entrance.peers.leave(self.counted_as)
         super().connectionLost(reason)
         # Autobahn's Deferreds hold us as their result: a circle for the collector.
         for told in ("is_open", "is_closed"):
@@ -282,20 +283,21 @@ class DeviceProtocol(WebSocketServerProtocol):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """The socket is gone."""
         if self._drop_tick is not None:
-            self.factory.gateway.edge.timeouts.cancel(self._drop_tick, self._drop)
+            self.factory.entrance.timers.timeouts.cancel(self._drop_tick, self._drop)
         self._forget_message()
         self._release()
-        link, self._link = self._link, None
-        if link is not None:
-            link.connection_lost((reason or "")[:_REASON], code or closecodes.NO_CODE)
-            self.factory.gateway.socket_gone()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.connection_lost((reason or "")[:_REASON], code or closecodes.NO_CODE)
+            self.factory.gateway.connection_gone()
 
-    def _broken(self, device_id: str) -> None:
-        """Our fault: Autobahn would swallow it or take the connection down unheard."""
-        self._note.failure("device {device}: the link failed", device=device_id)
+    def _broken(self) -> None:
+        """Close after our own fault, which Autobahn would swallow."""
+        device = self._arrival.device.device_id if self._arrival is not None else ""
+        self._note.failure("device {device}: the link failed", device=device)
         self.close(closecodes.INTERNAL, "internal")
 
-    # --- IDeviceTransport ------------------------------------------------------------------
+    # --- Socket ------------------------------------------------------------------
 
     def send_text(self, text: str) -> None:
         if self.state == self.STATE_OPEN:
@@ -343,16 +345,17 @@ class DeviceProtocol(WebSocketServerProtocol):
         was_open = self.state == self.STATE_OPEN
         super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
         if was_open and not isReply:
-            edge = self.factory.gateway.edge
-            due = edge.clock.seconds() + edge.settings.link.close_timeout
-            self._drop_tick = edge.timeouts.at(due, self._drop)
+            entrance = self.factory.entrance
+            timers = entrance.timers
+            due = timers.clock.seconds() + entrance.settings.link.close_timeout
+            self._drop_tick = timers.timeouts.at(due, self._drop)
             if code in _BROKEN or (reasonUtf8 or b"").endswith(b"_limit"):
                 self._deaf, self.data = True, b""
             # Reading goes on for the echo, even if the AI had enough.
             self.transport.resumeProducing()
-            if self._link is not None:
+            if self._channel is not None:
                 reason = (reasonUtf8 or b"").decode("utf-8", "replace")
-                self._link.connection_lost(reason, code or closecodes.NO_CODE)
+                self._channel.connection_lost(reason, code or closecodes.NO_CODE)
 
     def _drop(self) -> None:
         if self.state != self.STATE_CLOSED:
@@ -361,12 +364,12 @@ class DeviceProtocol(WebSocketServerProtocol):
     # --- IPushProducer: told by the transport how full its write buffer is ----------------------
 
     def pauseProducing(self) -> None:
-        if self._link is not None:
-            self._link.congested()
+        if self._channel is not None:
+            self._channel.link.congested()
 
     def resumeProducing(self) -> None:
-        if self._link is not None:
-            self._link.uncongested()
+        if self._channel is not None:
+            self._channel.link.uncongested()
 
     def stopProducing(self) -> None:
         """connectionLost says the same."""
@@ -381,12 +384,19 @@ class DeviceFactory(WebSocketServerFactory):
     protocol = DeviceProtocol  # type: ignore[assignment]
     noisy = False
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        make_channel: Callable[[Socket, int], WebSocketChannel] = WebSocketChannel,
+    ) -> None:
+        """:param make_channel: of a socket and the framing it announced."""
         # No Server header: devices need none, and it would tell our version.
-        super().__init__(server="", reactor=gateway.edge.clock)
+        super().__init__(server="", reactor=gateway.entrance.timers.clock)
         self.gateway = gateway
+        self.entrance = gateway.entrance
+        self.make_channel = make_channel
         self.traffic = TrafficStats()
-        settings = gateway.edge.settings
+        settings = gateway.entrance.settings
         size = settings.limits.max_message_bytes
         self.setProtocolOptions(
             maxFramePayloadSize=size, maxMessagePayloadSize=size, allowNullOrigin=True

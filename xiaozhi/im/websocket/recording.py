@@ -23,11 +23,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from xiaozhi.im.session.link import DeviceLink
 from xiaozhi.im.websocket import closecodes
-from xiaozhi.interfaces import IDeviceTransport, IFileStore, IFileWriter
+from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
+from xiaozhi.interfaces import IFileStore, IFileWriter
 
 #: The area of the file store.
 AREA = "recordings"
@@ -211,48 +210,47 @@ class Recording:
         self._writing = False
 
 
-@implementer(IDeviceTransport)
-class RecordedTransport:
-    """A device's socket, with somebody listening in."""
+class RecordedSocket:
+    """A device's socket whose outgoing messages are recorded."""
 
-    def __init__(self, transport: IDeviceTransport, recording: Recording) -> None:
-        self._transport = transport
+    def __init__(self, socket: Socket, recording: Recording) -> None:
+        self._socket = socket
         self._recording = recording
 
     def send_text(self, text: str) -> None:
         self._recording.text("down", text)
-        self._transport.send_text(text)
+        self._socket.send_text(text)
 
     def send_binary(self, data: bytes) -> None:
         self._recording.sound("down", data)
-        self._transport.send_binary(data)
+        self._socket.send_binary(data)
 
     def close(self, code: int, reason: str) -> None:
         self._recording.closes("down", code, reason)
-        self._transport.close(code, reason)
+        self._socket.close(code, reason)
 
     def ping(self) -> None:
-        self._transport.ping()
+        self._socket.ping()
 
     def pause(self) -> None:
-        self._transport.pause()
+        self._socket.pause()
 
     def resume(self) -> None:
-        self._transport.resume()
+        self._socket.resume()
 
 
-class RecordedLink(DeviceLink):
-    """A link whose traffic is written down."""
+class RecordedChannel(WebSocketChannel):
+    """A channel whose traffic is recorded."""
 
-    __slots__ = ("_recording",)
+    __slots__ = ("_framing", "_recording")
 
-    def __init__(self, recording: Recording, *args: Any) -> None:
-        """:param args: of :class:`DeviceLink`."""
-        edge, owner, transport, device, framing, *told = args
-        recorded = RecordedTransport(transport, recording)
-        super().__init__(edge, owner, recorded, device, framing, *told)
+    def __init__(self, recording: Recording, socket: Socket, announced: int) -> None:
+        super().__init__(RecordedSocket(socket, recording), announced)
         self._recording = recording
-        recording.begin(session_id=self.session_id, device_id=device.device_id, framing=framing)
+        self._framing = announced
+
+    def began(self, session_id: str, device_id: str) -> None:
+        self._recording.begin(session_id=session_id, device_id=device_id, framing=self._framing)
 
     def text_received(self, text: str) -> None:
         self._recording.text("up", text)

@@ -15,6 +15,7 @@ from xiaozhi.audio import OpusEncoder
 from xiaozhi.base.values import Transcript
 from xiaozhi.interfaces import IRecognition, IRecognizer, IVoiceActivity
 from xiaozhi.testing.conversation import ConversationCase
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH, Browser, House
 
 
@@ -90,7 +91,7 @@ class PressTests(ConversationCase):
     def press(self, browser: Browser, house: House, packets: list[bytes]) -> None:
         browser.say(type="listen", state="start", mode="manual")
         for packet in packets:
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
             house.run(0.06)
         house.run(0.05)
         browser.say(type="listen", state="stop")

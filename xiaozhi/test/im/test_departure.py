@@ -8,12 +8,12 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.audio import OpusEncoder
+from xiaozhi.im.playout.pacer import Pacer
 from xiaozhi.im.session.departure import Departure
-from xiaozhi.im.session.pacer import Pacer
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.im.settings import LinkSettings
 from xiaozhi.testing.conversation import ConversationCase
-from xiaozhi.testing.edge import EdgeBench
+from xiaozhi.testing.edge import EdgeBench, wire_of
 from xiaozhi.testing.house import AI, SPEECH, Browser
 from xiaozhi.wire import messages as m
 
@@ -55,7 +55,7 @@ class DepartureTests(ConversationCase):
 
     def speak(self, client: Client, pcm: bytes = SPEECH) -> None:
         for packet in OpusEncoder(16000).encode(pcm):
-            client.link.binary_received(packet)
+            wire_of(client.link).binary_received(packet)
             self.stage.run(0.06)
 
     def drain(self, timeout: float = 5.0) -> Deferred[None]:

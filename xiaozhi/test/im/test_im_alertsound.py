@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.im.settings import EdgeSettings, LinkSettings
-from xiaozhi.testing.edge import EdgeBench, FakeSession
+from xiaozhi.testing.edge import EdgeBench, FakeSession, wire_of
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.mail import Mail
 
@@ -29,7 +29,7 @@ class AlertSoundTests(SynchronousTestCase):
         """How many of so many packets, each in its time, the AI gets."""
         session.sent.clear()
         for _ in range(count):
-            self.link.binary_received(packet)
+            wire_of(self.link).binary_received(packet)
             self.at.clock.advance(0.06 if packet is LONG else 0.02)
         return sum(type(each) is m.Audio for each in session.sent)
 

@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.im.settings import EdgeSettings, LimitSettings, LinkSettings, PacerSettings
+from xiaozhi.im.websocket.channel import WebSocketChannel
 from xiaozhi.testing.edge import DEVICE, EdgeBench, FakeSession, FakeTransport
 from xiaozhi.wire import messages as m
-from xiaozhi.wire.frames import pack_v1, pack_v3
 from xiaozhi.wire.jsontext import JsonDialect
 
 START, SENTENCE, STOP = m.TtsState.START, m.TtsState.SENTENCE_START, m.TtsState.STOP
@@ -33,11 +33,12 @@ class DeliveryCase(SynchronousTestCase):
             pacer=PacerSettings(stop_hold=HOLD),
         )
         self.bench = EdgeBench(settings)
-        self.clock, self.counts = self.bench.clock, self.bench.edge.counts
+        self.clock, self.counts = self.bench.clock, self.bench.context.counts
         self.transport = FakeTransport(self.clock)
+        self.channel = WebSocketChannel(self.transport)
         self.turns = TurnGate(settings.link)
-        self.down = Delivery(self.bench.edge, self.transport, "s1", self.turns)
-        opening = m.SessionOpen("s1", DEVICE, m.Hello(), self.bench.edge.downlink)
+        self.down = Delivery(self.bench.context, self.channel, "s1", self.turns)
+        opening = m.SessionOpen("s1", DEVICE, m.Hello(), self.bench.context.downlink)
         self.session = FakeSession(opening, None)  # type: ignore[arg-type]
         self.down.serve(self.session)
 
@@ -73,7 +74,7 @@ class TextTests(DeliveryCase):
         self.assertEqual(dict(self.counts.messages), {("down", "alert"): 1})
 
     def test_a_device_s_session_id_and_time(self) -> None:
-        self.down.adopt(JsonDialect.ENVELOPED, pack_v1)
+        self.down.adopt(JsonDialect.ENVELOPED)
         self.clock.advance(12.5)
         for known, session in ((True, {"session_id": "s1"}), (False, {})):
             self.down.text(ALERT, known=known)
@@ -142,7 +143,7 @@ class CongestionTests(DeliveryCase):
                 self.story()
             self.down.choke()
             if not begun:
-                self.down = Delivery(self.bench.edge, self.transport, "s1", self.turns)
+                self.down = Delivery(self.bench.context, self.channel, "s1", self.turns)
                 self.down.choke()
                 self.speak(20, stop=False)
             self.bench.pass_time(2)
@@ -186,7 +187,7 @@ class SpeechTests(DeliveryCase):
         self.assertGreater(self.down.active, 0.5)
 
     def test_a_packet_that_does_not_fit(self) -> None:
-        self.down.adopt(JsonDialect.FLAT, pack_v3)
+        self.channel.greet(m.Hello(version=3))
         self.down.tts(m.Tts(START, turn=1))
         self.down.audio(m.Audio(b"\x58" + bytes(70_000), 0, 1))
         self.bench.pass_time(0.2)
@@ -212,7 +213,7 @@ class SpeechTests(DeliveryCase):
         """Which sentences are begun: of a turn that has not begun one, the first is."""
         for told, begun in (("", ["1", "2"]), ("before", ["1"]), ("within", ["1"])):
             self.transport.sent.clear()
-            self.down = Delivery(self.bench.edge, self.transport, "s1", self.turns)
+            self.down = Delivery(self.bench.context, self.channel, "s1", self.turns)
             if told == "before":
                 self.down.wind_up()
             self.down.tts(m.Tts(START, turn=1))
@@ -330,7 +331,7 @@ class HeldStopTests(DeliveryCase):
         self.hold()
         self.down.close()
         gone = weakref.ref(self.transport)
-        del self.down, self.transport
+        del self.down, self.channel, self.transport
         gc.collect()
         self.assertIsNone(gone())
 

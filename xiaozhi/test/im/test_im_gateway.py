@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.values import BridgeStatus
-from xiaozhi.im.ingress.gateway import Gateway, new_session_id
+from xiaozhi.im.ingress.gateway import EdgeServices, Gateway, new_session_id
 from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
 from xiaozhi.im.ingress.port import EdgePort, EdgePortFactory
 from xiaozhi.im.settings import EdgeSettings, GatewaySettings, LimitSettings
@@ -133,14 +133,10 @@ class PortCase(SynchronousTestCase):
         self.authenticator = FakeAuthenticator()
         numbers = count(1)
         self.gateway = Gateway(
-            bridge=self.bridge,
-            journal=self.log,
-            authenticator=self.authenticator,
-            presence=self.presence,
-            inbox=self.inbox,
-            clock=self.clock,
-            settings=self.settings,
-            node="im-1",
+            EdgeServices(self.bridge, self.log, self.authenticator, self.presence, self.inbox),
+            self.clock,
+            self.settings,
+            "im-1",
             new_session_id=lambda: f"s{next(numbers)}",
         )
         self.checks = {"store": lambda: ""}
@@ -149,7 +145,7 @@ class PortCase(SynchronousTestCase):
         site = self.site_with()
         sockets = DeviceFactory(self.gateway)
         sockets.doStart()
-        self.door = EdgePortFactory(self.gateway.edge, sockets, site)
+        self.door = EdgePortFactory(self.gateway.entrance, sockets, site)
 
     def site_with(self, metrics: Metrics | None = None) -> EdgeSite:
         """The site, over what this case has."""
@@ -235,8 +231,9 @@ class HandshakeTests(PortCase):
         ):
             wire = self.greet(FIRMWARE.replace(b"Device-Id", header + b"Device-Id", 1))
             assert isinstance(wire.protocol, DeviceProtocol)
-            assert wire.protocol._link is not None
-            self.assertEqual(wire.protocol._link._answers.language, language)
+            link = self.gateway.link_of(MAC)
+            assert link is not None
+            self.assertEqual(link._answers.language, language)
 
     def test_no_door_stays_behind(self) -> None:
         wire = self.connect()
@@ -393,7 +390,7 @@ class DoorTests(PortCase):
         self.clock.pump([0.25] * 41)
         self.assertEqual(wire.take(), b"")
         self.assertTrue(wire.aborted)
-        self.assertEqual(self.gateway.edge.refusals.counts, {"silent": 1})
+        self.assertEqual(self.gateway.entrance.refusals.counts, {"silent": 1})
 
     def test_gone_before_the_request(self) -> None:
         wire = self.dial()
@@ -405,7 +402,7 @@ class DoorTests(PortCase):
         for _ in range(4):
             self.dial()
         self.assertIsNone(self.door.buildProtocol(None))
-        self.assertEqual(self.gateway.edge.refusals.counts, {"too_many_waiting": 1})
+        self.assertEqual(self.gateway.entrance.refusals.counts, {"too_many_waiting": 1})
 
 
 class AddressTests(PortCase):
@@ -433,7 +430,7 @@ class AddressTests(PortCase):
         return wire
 
     def counts(self) -> dict[str, int]:
-        return dict(self.gateway.edge.refusals.counts)
+        return dict(self.gateway.entrance.refusals.counts)
 
     def test_at_once(self) -> None:
         wires = [self.device(f"d{number}", self.ONE) for number in range(3)]
@@ -453,10 +450,10 @@ class AddressTests(PortCase):
         self.assertFalse(self.let_in(self.ONE))
         for wire in (device, refused, probe):
             wire.lose()
-        self.assertEqual(self.gateway.edge.peers.addresses, 0)
+        self.assertEqual(self.gateway.entrance.peers.addresses, 0)
         silent = self.dial(self.ONE)
         silent.lose()
-        self.assertEqual(self.gateway.edge.peers.addresses, 0)
+        self.assertEqual(self.gateway.entrance.peers.addresses, 0)
 
     def test_waiting(self) -> None:
         """One address cannot take all the places of those that have not asked yet."""
@@ -492,7 +489,7 @@ class AddressTests(PortCase):
         self.assertTrue(other.take().startswith(b"HTTP/1.1 101 "))
         for wire in (*wires, other):
             wire.lose()
-        self.assertEqual(self.gateway.edge.peers.addresses, 0)
+        self.assertEqual(self.gateway.entrance.peers.addresses, 0)
         self.assertEqual(self.door.waiting, 0)
 
     def test_who_is_no_proxy_is_not_believed(self) -> None:

@@ -194,7 +194,7 @@ class SlowTests(PortCase):
 
     def test_head(self) -> None:
         self.slow(b"GET /health HTTP/1.1\r\nHost: somewhere\r\n\r\n")
-        self.assertEqual(self.gateway.edge.refusals.counts, {"request_timeout": 1})
+        self.assertEqual(self.gateway.entrance.refusals.counts, {"request_timeout": 1})
 
     def test_body(self) -> None:
         wire = self.dial()
@@ -206,7 +206,7 @@ class SlowTests(PortCase):
         wire.feed(b"x")
         self.clock.pump([0.25] * 8)
         self.assertTrue(wire.aborted)
-        self.assertEqual(self.gateway.edge.refusals.counts, {"slow_request": 1})
+        self.assertEqual(self.gateway.entrance.refusals.counts, {"slow_request": 1})
 
     def test_second_request(self) -> None:
         """Of a connection that began well."""
@@ -230,7 +230,7 @@ class SlowTests(PortCase):
         self.assertFalse(wire.aborted)
         self.assertEqual(wire.take().count(b"HTTP/1.1 200 OK"), 10)
         wire.lose()
-        self.assertEqual(self.gateway.edge.refusals.counts, {})
+        self.assertEqual(self.gateway.entrance.refusals.counts, {})
 
 
 class PostTests(HttpCase):

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.values import LogDirection
-from xiaozhi.im.session.answers import Asked
-from xiaozhi.testing.edge import EdgeBench
+from xiaozhi.im.session.answers import Awaited
+from xiaozhi.testing.edge import EdgeBench, wire_of
 from xiaozhi.wire import messages as m
 
 AUTO: dict[str, Any] = {"type": "listen", "state": "start", "mode": "auto"}
@@ -53,23 +53,23 @@ class IntakeTests(SynchronousTestCase):
             self.setUp()
             self.say(AUTO)
             for _ in range(2):
-                self.link.binary_received(PACKET)
+                wire_of(self.link).binary_received(PACKET)
             self.say(message)
             row = f'{{"frames":2,"bytes":{2 * len(PACKET)},"ms":120}}'
             self.assertEqual(self.utterances(), [row] if ends else [], name)
 
     # What the device says; what it waits for an answer to then.
     ASKS = (
-        ("nothing", (), Asked.NOTHING),
-        ("words", (CHAT,), Asked.WORDS),
-        ("words in a detect", (WAKE,), Asked.WORDS),
-        ("sound", (PRESS, RELEASE), Asked.SOUND),
-        ("a picture", (IMAGE,), Asked.PICTURE),
-        ("words, and it listens again", (CHAT, AUTO), Asked.NOTHING),
-        ("words, and a press", (CHAT, PRESS), Asked.NOTHING),
-        ("words, given up", (CHAT, ABORT), Asked.NOTHING),
-        ("words, and a tool's answer", (CHAT, MCP), Asked.WORDS),
-        ("the microphone alone", (AUTO,), Asked.NOTHING),
+        ("nothing", (), Awaited.NOTHING),
+        ("words", (CHAT,), Awaited.WORDS),
+        ("words in a detect", (WAKE,), Awaited.WORDS),
+        ("sound", (PRESS, RELEASE), Awaited.SOUND),
+        ("a picture", (IMAGE,), Awaited.PICTURE),
+        ("words, and it listens again", (CHAT, AUTO), Awaited.NOTHING),
+        ("words, and a press", (CHAT, PRESS), Awaited.NOTHING),
+        ("words, given up", (CHAT, ABORT), Awaited.NOTHING),
+        ("words, and a tool's answer", (CHAT, MCP), Awaited.WORDS),
+        ("the microphone alone", (AUTO,), Awaited.NOTHING),
     )
 
     def test_what_a_device_waits_for(self) -> None:
@@ -77,8 +77,8 @@ class IntakeTests(SynchronousTestCase):
             self.setUp()
             for message in messages:
                 self.say(message)
-            self.assertIs(self.answers.asked, asked, name)
-            self.assertEqual(self.answers.waited_for, asked is not Asked.NOTHING, name)
+            self.assertIs(self.answers.awaited, asked, name)
+            self.assertEqual(self.answers.waited_for, asked is not Awaited.NOTHING, name)
 
     # What the device says; whether its microphone is open then.
     MICROPHONE = (
@@ -101,7 +101,7 @@ class IntakeTests(SynchronousTestCase):
         """The AI must know that some were lost on the way."""
         self.say(PRESS)
         for _ in range(3):
-            self.link.binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
         self.say(RELEASE)
         self.assertEqual(self.session.sent[-1].packets, 3)
         self.say(RELEASE)
@@ -129,7 +129,7 @@ class IntakeTests(SynchronousTestCase):
             self.setUp()
             self.session.events.received(m.Alert("s", "m", "sad"))
             self.say(start)
-            self.link.binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
             audio = [each for each in self.session.sent if type(each) is m.Audio]
             self.assertEqual(len(audio), heard, start)
 

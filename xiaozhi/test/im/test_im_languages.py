@@ -8,9 +8,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.device.identity import numbered
 from xiaozhi.im.ingress.admission import credentials
-from xiaozhi.im.session.languages import Languages, preferred
+from xiaozhi.im.language.languages import Languages, preferred
+from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.session.outage import outage_alert
 from xiaozhi.im.settings import LinkSettings
+from xiaozhi.im.websocket.channel import WebSocketChannel
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import Browser
 from xiaozhi.wire.messages import Device
@@ -74,7 +76,10 @@ class AlertTests(ConversationCase):
             browser: Any = Browser()
             identity = numbered(1)
             known = Device(identity.device_id, identity.client_id, "somebody")
-            browser.link = house.gateway.connect(browser, known, 0, "", language)
+            channel = WebSocketChannel(browser)
+            browser.link = channel.link = house.gateway.connect(
+                channel, Arrival(known, "", language)
+            )
             house.browsers.append(browser)
             browser.say(type="hello", version=1, transport="websocket")
             house.run(1)

@@ -9,9 +9,10 @@ from zope.interface.verify import verifyObject
 
 from xiaozhi.base.values import LogDirection, SessionStatus
 from xiaozhi.im.session.link import DeviceLink
+from xiaozhi.im.session.nobody import NO_EVENTS
 from xiaozhi.im.settings import EdgeSettings, LimitSettings, LinkSettings
-from xiaozhi.interfaces import IDeviceTransport, ISessionEvents
-from xiaozhi.testing.edge import DEVICE, EdgeBench, FakeSession, FakeTransport
+from xiaozhi.interfaces import IDeviceChannel, IDeviceEvents, ISessionEvents
+from xiaozhi.testing.edge import DEVICE, EdgeBench, FakeSession, FakeTransport, wire_of
 from xiaozhi.wire import messages as m
 
 HELLO: dict[str, Any] = {
@@ -75,7 +76,9 @@ class LinkCase(SynchronousTestCase):
 class HelloTests(LinkCase):
     def test_interfaces(self) -> None:
         verifyObject(ISessionEvents, self.greet().events)
-        verifyObject(IDeviceTransport, self.transport)
+        verifyObject(IDeviceChannel, self.link.channel)
+        verifyObject(IDeviceEvents, self.link)
+        verifyObject(IDeviceEvents, NO_EVENTS)
 
     def test_answered_at_once_by_the_edge(self) -> None:
         """§2.2; §9, 1 and 17: ``transport`` is a string, the rate one Opus knows."""
@@ -111,7 +114,7 @@ class HelloTests(LinkCase):
     def test_everything_but_the_type_is_optional(self) -> None:
         """§2.1: the browser client; framing is then raw."""
         self.send(type="hello", device_id="x", device_name="y", token="t", features={"emoji": True})
-        self.link.binary_received(b"opus")
+        wire_of(self.link).binary_received(b"opus")
         (session,) = self.bench.bridge.sessions
         self.assertEqual(session.sent, [m.Audio(b"opus")])
         self.assertNotIn("t", [content for _, content in self.log.rows(LogDirection.INBOUND)])
@@ -136,7 +139,7 @@ class HelloTests(LinkCase):
         for version, wire in cases.items():
             link, transport = self.bench.link()
             self.send(link, **{**HELLO, "version": version})
-            link.binary_received(wire)
+            wire_of(link).binary_received(wire)
             session = self.bench.bridge.sessions[-1]
             self.assertEqual(session.sent, [m.Audio(PACKET, 7 if version == 2 else 0)])
             session.events.received(m.Tts(START, turn=1))
@@ -147,7 +150,7 @@ class HelloTests(LinkCase):
     def test_framing_from_the_header(self) -> None:
         link, _ = self.bench.link(framing=3)
         self.send(link, type="hello")
-        link.binary_received(b"\0\0\0\4opus")
+        wire_of(link).binary_received(b"\0\0\0\4opus")
         self.assertEqual(self.bench.bridge.sessions[0].sent, [m.Audio(b"opus")])
         self.assertEqual(self.bench.bridge.sessions[0].opening.hello.version, 3)
 
@@ -161,9 +164,9 @@ class HelloTests(LinkCase):
         """Whatever it does instead: it is answered, if it says anything, and closed."""
         for what, answers in (
             (lambda link: None, 0),
-            (lambda link: link.binary_received(b"opus"), 1),
-            (lambda link: link.framed(0), 0),
-            (lambda link: link.framed(4), 0),
+            (lambda link: wire_of(link).binary_received(b"opus"), 1),
+            (lambda link: link.alive(0), 0),
+            (lambda link: link.alive(4), 0),
             (lambda link: link.text_received('{"type":"listen","state":"start"}'), 1),
             (lambda link: link.text_received('{"type":"ping"}'), 1),
             (lambda link: link.text_received("{}"), 1),
@@ -190,13 +193,13 @@ class HelloTests(LinkCase):
     def test_audio_before_hello(self) -> None:
         """§9, 19: no error, but no place to go either."""
         for _ in range(3):
-            self.link.binary_received(b"opus")
+            wire_of(self.link).binary_received(b"opus")
         self.assertEqual(self.transport.sent, [])
         session = self.greet()
         self.assertEqual(session.sent, [])
         self.bench.pass_time(5)
         self.assertEqual(self.transport.sent, [], "it only was too early")
-        self.link.connection_lost("")
+        wire_of(self.link).connection_lost("")
         self.assertEqual(self.log.event_data("closed")["early_audio"], 3)
 
     def test_preamble_without_json(self) -> None:
@@ -212,10 +215,10 @@ class UplinkTests(LinkCase):
     def test_everything_is_handed_on_in_order(self) -> None:
         """§9, 8 and 25 to 26 are the AI's to judge: nothing is held back or guessed here."""
         session = self.greet()
-        self.link.binary_received(b"wake")
+        wire_of(self.link).binary_received(b"wake")
         self.send(type="listen", state="detect", text="小智")
         self.send(type="listen", state="start", mode="realtime", session_id="other")
-        self.link.binary_received(b"a")
+        wire_of(self.link).binary_received(b"a")
         self.send(type="abort", reason="wake_word_detected", session_id="")
         self.send(type="chat", text="hi")
         self.send(type="mcp", payload={"jsonrpc": "2.0", "id": 1, "result": {}})
@@ -263,8 +266,8 @@ class UplinkTests(LinkCase):
     def test_tiny_and_empty_packets(self) -> None:
         """§3.2; §9, 24: one byte is a packet. §13: none ends a browser's recording."""
         session = self.greet()
-        self.link.binary_received(b"\x58")
-        self.link.binary_received(b"")
+        wire_of(self.link).binary_received(b"\x58")
+        wire_of(self.link).binary_received(b"")
         self.assertEqual(session.sent, [m.Audio(b"\x58"), m.Audio(b"")])
 
     def test_ping(self) -> None:
@@ -283,7 +286,7 @@ class UplinkTests(LinkCase):
     def test_nothing_is_handed_on_after_the_end(self) -> None:
         session = self.greet()
         self.send(type="goodbye")
-        self.link.binary_received(b"a")
+        wire_of(self.link).binary_received(b"a")
         self.send(type="chat", text="hi")
         session.events.received(m.Stt("late"))
         self.assertEqual((session.sent, self.transport.sent), ([], []))
@@ -317,26 +320,26 @@ class MistakeTests(LinkCase):
 
     def test_bad_frames(self) -> None:
         self.send(**{**HELLO, "version": 3})
-        self.link.binary_received(b"\0\0\0\x09opus")
+        wire_of(self.link).binary_received(b"\0\0\0\x09opus")
         self.assertEqual(self.last()["code"], "bad_frame")
         self.assertEqual(self.bench.bridge.sessions[0].sent, [])
 
     def test_too_many_messages(self) -> None:
         self.greet()
         for _ in range(98):
-            self.link.binary_received(b"a")
+            wire_of(self.link).binary_received(b"a")
         self.bench.clock.advance(1)
         for _ in range(50):
-            self.link.binary_received(b"a")
+            wire_of(self.link).binary_received(b"a")
         self.assertIsNone(self.transport.closed)
         for _ in range(52):
-            self.link.binary_received(b"a")
+            wire_of(self.link).binary_received(b"a")
         self.assertEqual(self.transport.closed, (1008, "rate_limit"))
 
     def test_too_many_bytes(self) -> None:
         self.greet()
         for _ in range(5):
-            self.link.binary_received(b"a" * 1_000_000)
+            wire_of(self.link).binary_received(b"a" * 1_000_000)
         self.assertEqual(self.transport.closed, (1008, "rate_limit"))
 
     def test_text_costs_its_bytes(self) -> None:
@@ -352,12 +355,12 @@ class MistakeTests(LinkCase):
         """§4.4: 33 packets at once, before ``detect``."""
         self.greet()
         for _ in range(33):
-            self.link.binary_received(b"a" * 160)
+            wire_of(self.link).binary_received(b"a" * 160)
         self.assertIsNone(self.transport.closed)
 
     def test_ping_flood(self) -> None:
         self.greet()
-        self.assertEqual([self.link.framed(10) for _ in range(100)].count(True), 99)
+        self.assertEqual([self.link.alive(10) for _ in range(100)].count(True), 99)
         self.assertEqual(self.transport.closed, (1008, "rate_limit"))
 
 
@@ -437,7 +440,7 @@ class DownlinkTests(LinkCase):
         session.events.received(m.Audio(PACKET, 0, 1))
         self.bench.pass_time(1)
         self.assertEqual(self.transport.sent, [])
-        self.link.connection_lost("")
+        wire_of(self.link).connection_lost("")
         self.assertEqual(self.log.event_data("closed")["stale_audio"], 1)
 
     def test_what_does_not_fit_the_framing_is_counted(self) -> None:
@@ -448,7 +451,7 @@ class DownlinkTests(LinkCase):
         session.events.received(m.Tts(STOP, turn=1))
         self.bench.pass_time(1)
         self.assertEqual(self.story(), ["hello", "tts start", "tts stop"])
-        self.link.connection_lost("")
+        wire_of(self.link).connection_lost("")
         self.assertEqual(self.log.event_data("closed")["unsendable"], 1)
 
     def test_the_ai_is_held_back(self) -> None:
@@ -477,7 +480,7 @@ class DownlinkTests(LinkCase):
         heard = self.story().count("audio")
         self.bench.pass_time(5)
         self.assertEqual(self.story().count("audio"), heard)
-        self.assertFalse(self.link.framed(1))
+        self.assertFalse(self.link.alive(1))
         self.link.uncongested()
         self.bench.pass_time(5)
         self.assertEqual(self.story().count("audio"), 30)
@@ -537,7 +540,7 @@ class OutageTests(LinkCase):
         session = self.greet()
         session.events.interrupted()
         self.bench.pass_time(2)
-        self.link.binary_received(b"a")
+        wire_of(self.link).binary_received(b"a")
         session.events.received(m.Stt("hi"))
         self.assertEqual(self.story(), ["stt"])
         self.assertEqual(self.log.event_data("interrupted"), {})
@@ -550,7 +553,7 @@ class OutageTests(LinkCase):
         self.bench.pass_time(4)
         self.assertEqual(self.story(), [])
         for _ in range(5):
-            self.link.binary_received(b"a")
+            wire_of(self.link).binary_received(b"a")
         self.send(type="chat", text="hi")
         self.assertEqual(self.story(), ["alert"])
         # It is the bridge that keeps what was said until the AI is back.
@@ -718,8 +721,8 @@ class EndTests(LinkCase):
     def test_lost(self) -> None:
         session = self.greet()
         self.bench.clock.advance(2.5)
-        self.link.connection_lost("reset")
-        self.link.connection_lost("reset")
+        wire_of(self.link).connection_lost("reset")
+        wire_of(self.link).connection_lost("reset")
         self.assertEqual(session.ended, ("device_gone", "reset"))
         closed = self.log.event_data("closed")
         self.assertEqual((closed["code"], closed["seconds"]), (1006, 2.5))
@@ -732,7 +735,7 @@ class EndTests(LinkCase):
         session = self.greet()
         self.speak(session, 30)
         self.bench.pass_time(0.3)
-        self.link.connection_lost("")
+        wire_of(self.link).connection_lost("")
         sent = len(self.transport.sent)
         self.bench.pass_time(2)
         self.assertEqual(len(self.transport.sent), sent)
@@ -788,15 +791,15 @@ class EndTests(LinkCase):
         """§1.5; §9, 22: before the device takes the socket for dead at 120 s."""
         session = self.greet()
         for _ in range(6):
-            self.link.framed(0)
+            self.link.alive(0)
             self.bench.pass_time(10, 0.25)
         session.events.received(m.Stt("anything from the server counts"))
         for _ in range(10):
-            self.link.framed(0)
+            self.link.alive(0)
             self.bench.pass_time(10, 0.25)
         self.assertIsNone(self.transport.closed)
         for _ in range(2):
-            self.link.framed(0)
+            self.link.alive(0)
             self.bench.pass_time(10, 0.25)
         self.assertEqual(self.transport.closed, (1000, "idle"))
         self.assertEqual(session.ended, ("idle", "idle"))
@@ -810,20 +813,20 @@ class EndTests(LinkCase):
             self.send(**(HELLO | {"features": features}))
             self.transport.sent.clear()
             for _ in range(25):
-                self.link.framed(0)
+                self.link.alive(0)
                 self.bench.pass_time(10, 0.25)
             self.assertIsNone(self.transport.closed)
             texts = [json.loads(str(text)) for _, text in self.transport.sent]
             methods = [text["payload"]["method"] for text in texts]
             self.assertEqual(methods, ["notifications/alive"] * told)
-            self.link.connection_lost("gone")
+            wire_of(self.link).connection_lost("gone")
 
     def test_half_open(self) -> None:
         self.greet()
         self.bench.pass_time(30.5, 0.25)
         self.assertEqual(self.transport.pings, 1)
         self.bench.pass_time(10, 0.25)
-        self.link.framed(0)
+        self.link.alive(0)
         self.bench.pass_time(20, 0.25)
         self.assertIsNone(self.transport.closed)
         self.bench.pass_time(10.5, 0.25)
@@ -835,7 +838,7 @@ class EndTests(LinkCase):
         self.greet()
         for _ in range(20):
             self.bench.pass_time(20, 0.25)
-            self.link.binary_received(b"a")
+            wire_of(self.link).binary_received(b"a")
         self.assertEqual(self.transport.pings, 0)
 
 
@@ -844,7 +847,7 @@ class LogTests(LinkCase):
         session = self.greet()
         self.send(type="listen", state="start", mode="auto")
         for _ in range(5):
-            self.link.binary_received(b"opus")
+            wire_of(self.link).binary_received(b"opus")
         session.events.received(m.Stt("hi", 1))
         self.speak(session, 3)
         self.bench.pass_time(1)

@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.im.counts import EdgeCounts
-from xiaozhi.im.session.pacer import Pacer
-from xiaozhi.im.session.timerwheel import TickWheel
+from xiaozhi.im.playout.pacer import Pacer
+from xiaozhi.im.playout.timerwheel import TickWheel
 from xiaozhi.im.settings import PacerSettings
 from xiaozhi.wire.messages import Audio, Playback, Tts, TtsState
 

@@ -14,7 +14,7 @@ from xiaozhi.base.values import LogDirection, SessionStatus
 from xiaozhi.im.sessionlog.journal import Journal
 from xiaozhi.im.sessionlog.retention import retention_jobs
 from xiaozhi.testing.database import memory_store
-from xiaozhi.testing.edge import EdgeBench
+from xiaozhi.testing.edge import EdgeBench, wire_of
 from xiaozhi.wire.messages import Device
 
 DEVICE = Device("d1", "c1", "u1")
@@ -35,13 +35,13 @@ class ActivityTests(SynchronousTestCase):
     def test_packets_count(self) -> None:
         for _ in range(600):
             self.bench.pass_time(0.5)
-            self.link.binary_received(b"sound")
+            wire_of(self.link).binary_received(b"sound")
         self.assertIn(self.changes(), (3, 4, 5))
 
     def test_pongs_do_not(self) -> None:
         self.bench.pass_time(70)
         before = self.changes()
-        self.link.framed(0)
+        self.link.alive(0)
         self.bench.pass_time(30)
         self.assertEqual((before, self.changes()), (0, 0))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.im.session.timerwheel import TickWheel
+from xiaozhi.im.playout.timerwheel import TickWheel
 
 
 class TickWheelTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.values import LogDirection, SessionStatus
 from xiaozhi.im.settings import EdgeSettings, LimitSettings, LinkSettings
-from xiaozhi.testing.edge import DEVICE, EdgeBench, FakeBridge, FakeSession
+from xiaozhi.testing.edge import DEVICE, EdgeBench, FakeBridge, FakeSession, wire_of
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.mail import Mail
 
@@ -26,7 +26,7 @@ class LinkCase(SynchronousTestCase):
 
     def start(self, settings: EdgeSettings) -> None:
         self.bench = EdgeBench(settings)
-        self.counts = self.bench.edge.counts
+        self.counts = self.bench.context.counts
         self.link, self.transport = self.bench.link()
 
     def say(self, **message: Any) -> None:
@@ -55,7 +55,7 @@ class CountTests(LinkCase):
     def test_sound(self) -> None:
         self.greet()
         for _ in range(3):
-            self.link.binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
         self.assertEqual((self.counts.frames_up, self.counts.bytes_up), (3, 3 * len(PACKET)))
 
     def test_texts(self) -> None:
@@ -75,8 +75,8 @@ class CountTests(LinkCase):
 
     def test_sound_before_hello(self) -> None:
         """It is counted; if no hello comes within 2 s, the device is told, once."""
-        self.link.binary_received(PACKET)
-        self.link.binary_received(PACKET)
+        wire_of(self.link).binary_received(PACKET)
+        wire_of(self.link).binary_received(PACKET)
         self.assertEqual(self.counts.dropped[("early",)], 2)
         self.bench.pass_time(1.9)
         self.assertEqual(self.texts(), [])
@@ -90,15 +90,15 @@ class CountTests(LinkCase):
             session = self.greet()
             session.events.received(m.Alert("s", "m", "sad"))
             self.bench.pass_time(after)
-            self.link.binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
             self.assertEqual(len(session.sent), forwarded, after)
             self.assertEqual(self.counts.dropped[("alert_sound",)], 1 - forwarded, after)
 
     def test_an_end(self) -> None:
         self.greet()
         self.bench.clock.advance(1.23456)
-        self.link.binary_received(PACKET)
-        self.link.connection_lost("")
+        wire_of(self.link).binary_received(PACKET)
+        wire_of(self.link).connection_lost("")
         self.assertEqual(dict(self.counts.closed), {("device_lost",): 1})
         self.assertEqual(self.bench.log.event_data("closed")["seconds"], 1.235)
         # What was being said has its row all the same.
@@ -111,7 +111,7 @@ class CountTests(LinkCase):
         for _ in range(3):
             for _ in range(3):
                 self.link.text_received("{")
-            self.link.binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
         self.assertIsNone(self.transport.closed)
 
     def test_who_connects_anew_has_no_more_than_before(self) -> None:
@@ -119,8 +119,8 @@ class CountTests(LinkCase):
         self.start(EdgeSettings(limits=limits))
         self.greet()
         for _ in range(4):
-            self.link.binary_received(PACKET)
-        self.link.connection_lost("")
+            wire_of(self.link).binary_received(PACKET)
+        wire_of(self.link).connection_lost("")
         self.link, self.transport = self.bench.link()
         self.greet()
         self.assertEqual(self.transport.closed, (1008, "rate_limit"))
@@ -133,8 +133,8 @@ class LogTests(LinkCase):
         with capturedLogs() as captured:
             self.say(**CHAT)
             self.say(**AUTO)
-            self.link.binary_received(PACKET)
-            self.link.binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
             self.say(type="abort")
         return [
             (each["kind"], each["request_id"], each["size"], each["frames"])
@@ -160,7 +160,7 @@ class LogTests(LinkCase):
         self.assertEqual(self.bench.owner.hellos, [self.link])
         for _ in range(8):
             self.bench.pass_time(10, 0.25)
-            self.link.binary_received(PACKET)
+            wire_of(self.link).binary_received(PACKET)
         self.assertIn(("s1", SessionStatus.ACTIVE), self.bench.log.changed)
         self.link.go_away()
         self.assertEqual(self.bench.log.changed[-1], ("s1", SessionStatus.DISCONNECTED))
@@ -176,7 +176,7 @@ class LogTests(LinkCase):
             self.start(EdgeSettings(link=LinkSettings(keep=keep)))
             self.greet()
             for _ in range(15):
-                self.link.framed(0)
+                self.link.alive(0)
                 self.bench.pass_time(10, 0.5)
             self.assertEqual(self.transport.closed is None, stays)
 
@@ -187,7 +187,7 @@ class LogTests(LinkCase):
                 return super().open(opening, events)
 
         bridge = self.bench.bridge = Slow()
-        object.__setattr__(self.bench.edge, "bridge", bridge)
+        object.__setattr__(self.bench.context, "bridge", bridge)
         link, _ = self.bench.link()
         link.text_received('{"type":"hello"}')
         self.assertEqual(bridge.sessions[-1].ended, ("device_gone", ""))
@@ -236,9 +236,9 @@ class HeldStopTests(LinkCase):
 
     def test_a_recording_that_a_browser_ends(self) -> None:
         self.hold()
-        self.link.binary_received(PACKET)
+        wire_of(self.link).binary_received(PACKET)
         self.assertEqual(self.texts(), ["tts start"])
-        self.link.binary_received(b"")
+        wire_of(self.link).binary_received(b"")
         self.assertEqual(self.texts(), ["tts start", "tts stop"])
 
     def test_the_ai_ends_the_session(self) -> None:

@@ -18,9 +18,10 @@ from xiaozhi.device import replay
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.replay import Replay, account_of, read_recording
 from xiaozhi.device.report import HumanReport, JsonReport
-from xiaozhi.im.websocket.recording import AREA, RecordedLink, Recorder
+from xiaozhi.im.websocket.recording import AREA, RecordedChannel, Recorder
 from xiaozhi.interfaces import IFileWriter
 from xiaozhi.runtime.clocks import wall_time
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.files import MemoryFiles, MemoryWriter
 from xiaozhi.testing.house import SPEECH, Browser, House
 from xiaozhi.wire.messages import ListenMode
@@ -32,7 +33,9 @@ class RecordedHouse(House):
     def record(self, limit: int = 1 << 20) -> MemoryFiles:
         files = MemoryFiles()
         self.recorder = Recorder(files, self.clock, limit, wall_time(self.clock))
-        self.gateway._make_link = lambda *args: RecordedLink(self.recorder.recording(), *args)
+        self.make_channel = lambda socket, announced: RecordedChannel(
+            self.recorder.recording(), socket, announced
+        )
         return files
 
 
@@ -95,7 +98,7 @@ class RecordingTests(RecordingCase):
         house.run(1)
         asked = [text["payload"] for text in browser.of("mcp")]
         self.assertEqual(asked[0]["params"]["capabilities"]["vision"]["token"], "token")
-        browser.link.connection_lost("gone")
+        wire_of(browser.link).connection_lost("gone")
         house.run(1)
         told = json.dumps(lines_of(files))
         self.assertNotIn("abc.def", told)
@@ -112,7 +115,7 @@ class RecordingTests(RecordingCase):
         browser.say(type="chat", password='ab"hidden', text="seen")
         result = {"text": json.dumps({"token": 'cd"hidden', "volume": 3})}
         browser.say(type="mcp", payload={"jsonrpc": "2.0", "id": 7, "result": result})
-        browser.link.connection_lost("gone")
+        wire_of(browser.link).connection_lost("gone")
         house.run(1)
         _, *lines = lines_of(files)
         texts = [json.loads(line[3]) for line in lines if line[1:3] == ["up", "text"]]
@@ -139,8 +142,8 @@ class RecordingTests(RecordingCase):
             browser.say(type="x", odd_name=f"wss://h:1/?a={token.replace('.', '%2E')}&b=1")
             browser.say(type="x", nested=json.dumps({"a": [token]}))
             browser.link.text_received('{"type":"x","a":"' + token.replace(".", "\\u002e") + '"}')
-            browser.link.binary_received(b"\0\0" + token.encode() + b"\0")
-            browser.link.connection_lost(f"bye {token}", 1000)
+            wire_of(browser.link).binary_received(b"\0\0" + token.encode() + b"\0")
+            wire_of(browser.link).connection_lost(f"bye {token}", 1000)
             house.run(1)
             lines = lines_of(files)
             sound = b"".join(b64decode(line[3]) for line in lines[1:] if line[2] == "sound")
@@ -168,11 +171,11 @@ class RecordingTests(RecordingCase):
         browser = house.browse()
         browser.say(type="hello")
         for _ in range(100):
-            browser.link.binary_received(b"\x18" + bytes(200))
+            wire_of(browser.link).binary_received(b"\x18" + bytes(200))
             house.run(0.06)
         lines = lines_of(files)
         self.assertEqual(lines[-1], [0, "", "full", None])
-        browser.link.connection_lost("gone")
+        wire_of(browser.link).connection_lost("gone")
         house.run(1)
         self.assertEqual(lines_of(files), lines, "it was complete before the session was")
         self.assertLess(sum(len(json.dumps(line)) for line in lines), 21_000)
@@ -256,7 +259,7 @@ class ReplayTests(RecordingCase):
                 browser.link.text_received(text)
 
             def send_binary(self, data: bytes) -> None:
-                browser.link.binary_received(data)
+                wire_of(browser.link).binary_received(data)
 
         house.until(again.run(Wire()), 120)
         again.stop()

@@ -17,7 +17,7 @@ from xiaozhi.device.identity import numbered
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.im.settings import EdgeSettings, LinkSettings, PacerSettings
 from xiaozhi.testing.conversation import LONG, ConversationCase
-from xiaozhi.testing.edge import EdgeBench
+from xiaozhi.testing.edge import EdgeBench, wire_of
 from xiaozhi.testing.house import SPEECH, Browser, House
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.mail import Mail
@@ -113,7 +113,7 @@ class EdgeTests(SynchronousTestCase):
             self.assertEqual(flushed, [playing] if interrupts else [], name)
             # The AI is told what the edge made of it.
             self.assertEqual(told.turn, playing if interrupts else 0, name)
-            link.connection_lost("")
+            wire_of(link).connection_lost("")
 
 
 class JudgementTests(SynchronousTestCase):
@@ -166,7 +166,7 @@ class Client(Browser):
     def speak(self, pcm: bytes = SPEECH, silence: float = 1.0) -> None:
         """Say something at its own pace."""
         for packet in OpusEncoder(16000).encode(pcm + bytes(int(32000 * silence))):
-            self.link.binary_received(packet)
+            wire_of(self.link).binary_received(packet)
             self.house.run(0.06)
 
     def states(self) -> list[str]:
@@ -365,7 +365,7 @@ class PyXiaozhi(Client):
     def speak(self, pcm: bytes = SPEECH, silence: float = 0.0) -> None:
         for packet in OpusEncoder(16000).encode(pcm):
             if self.state == "listening":
-                self.link.binary_received(packet)
+                wire_of(self.link).binary_received(packet)
             self.house.run(0.06)
 
 
@@ -435,7 +435,7 @@ class PressTests(TalkCase):
             if isinstance(end, dict):
                 client.say(**end)
             elif end == "empty":
-                client.link.binary_received(b"")
+                wire_of(client.link).binary_received(b"")
             elif end == "say":
                 client.link._answers.received(m.Tts(m.TtsState.START, turn=99))
                 self.assertEqual(client.states()[-2:], ["stop", "start"])
@@ -472,7 +472,7 @@ class PressTests(TalkCase):
     def test_gone_while_it_waits(self) -> None:
         client = self.talking()
         client.say(**PRESS)
-        client.link.connection_lost("gone")
+        wire_of(client.link).connection_lost("gone")
         client.house.run(1)
 
     def test_a_start_while_what_was_pressed_is_recognised(self) -> None:

@@ -6,7 +6,7 @@ from string import Formatter
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.im.session import texts as of_edge
+from xiaozhi.im.language import texts as of_edge
 from xiaozhi.languages import texts as of_ai
 from xiaozhi.languages.catalogue import Catalogue, choose
 

@@ -34,6 +34,7 @@ from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.runtime.logs import LogSettings, as_json, observer, observer_for
 from xiaozhi.runtime.service import Program
 from xiaozhi.testing.conversation import ConversationCase
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH
 
 
@@ -393,7 +394,7 @@ class ConversationLogTests(ConversationCase):
         browser.say(type="hello", version=1)
         browser.say(type="listen", state="start", mode="auto")
         for packet in OpusEncoder(16000, 60, 5, 24000).encode(SPEECH):
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
             house.run(0.06)
         sent = browser.link._record.frames
         house.run(8)

@@ -8,6 +8,7 @@ from typing import Any
 
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.testing.conversation import ConversationCase
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH, Browser, House
 
 # The smallest GIF there is.
@@ -147,7 +148,7 @@ class MessageTests(ClientCase):
         for late, told in ((0.0, ["hello"]), (1.9, ["hello"]), (2.1, ["error", "hello"])):
             browser = house.browse()
             for _ in range(3):
-                browser.link.binary_received(b"\x18" + bytes(50))
+                wire_of(browser.link).binary_received(b"\x18" + bytes(50))
             house.run(late)
             browser.say(type="hello")
             house.run(2.5)
@@ -171,7 +172,7 @@ class MicrophoneTests(ClientCase):
 
     def stream(self, house: House, browser: Browser, packets: list[bytes]) -> None:
         for packet in packets:
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
             house.run(0.06)
 
     def test_never_says_listen_start_again(self) -> None:
@@ -189,7 +190,7 @@ class MicrophoneTests(ClientCase):
         house, browser = self.browser()
         browser.say(type="listen", state="start", mode="auto")
         self.stream(house, browser, self.speech)
-        browser.link.binary_received(b"")
+        wire_of(browser.link).binary_received(b"")
         house.run(0.1)
         self.assertEqual(browser.of("stt")[0]["text"], "hello")
 

@@ -15,6 +15,7 @@ from xiaozhi.device.identity import numbered
 from xiaozhi.device.mcp import SimulatedTool
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.testing.conversation import LONG, ConversationCase
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH, House, Visitor
 from xiaozhi.tools.settings import McpSettings
 from xiaozhi.wire.jsontext import JsonDialect
@@ -418,7 +419,7 @@ class PostedTests(ConversationCase):
         browser.say(type="hello")
         browser.say(type="listen", state="start", mode="realtime")
         for packet in OpusEncoder(16000).encode((SPEECH + bytes(32 * 900)) * 2):
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
             house.run(0.06)
         house.run(1)
         house.inbox.post(numbered(1).device_id, Mail(say="Tea is ready."), 60)

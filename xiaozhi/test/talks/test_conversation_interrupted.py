@@ -14,6 +14,7 @@ from xiaozhi.device import events as e
 from xiaozhi.device.identity import numbered
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.testing.conversation import LONG, ConversationCase
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import AI, SPEECH, Browser, House, Visitor
 from xiaozhi.wire.messages import ListenMode
 
@@ -413,7 +414,7 @@ class WakeWordTests(ConversationCase):
         self.assertEqual(browser.of("tts")[-1]["state"], "stop")
         encoder = OpusEncoder(16000)
         for packet in encoder.encode(SPEECH + bytes(32000)):
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
         house.run(1)
         self.assertEqual([text["text"] for text in browser.of("stt")], ["go", "hello"])
 
@@ -435,17 +436,17 @@ class WakeWordTests(ConversationCase):
         browser.say(type="listen", state="detect", text="你好小智")
         browser.say(type="listen", state="start", mode="auto")
         for packet in OpusEncoder(16000).encode(SPEECH[: 32 * 240] + bytes(32 * 1500)):
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
             house.run(0.06)
         self.assertEqual(browser.of("stt"), [])
         for packet in OpusEncoder(16000).encode(SPEECH + bytes(32 * 1500)):
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
             house.run(0.06)
         self.assertEqual(len(browser.of("stt")), 1)
 
     def hears(self, house: House, browser: Browser, pcm: bytes) -> None:
         for packet in OpusEncoder(16000).encode(pcm):
-            browser.link.binary_received(packet)
+            wire_of(browser.link).binary_received(packet)
             house.run(0.06)
 
     def test_heard_while_listening_it_is_not_answered(self) -> None:
@@ -483,10 +484,10 @@ class WakeWordTests(ConversationCase):
         browser = house.browse()
         browser.say(type="hello")
         browser.say(type="listen", state="start", mode="realtime")
-        browser.link.binary_received(b"")
+        wire_of(browser.link).binary_received(b"")
         for times in (1, 2):
             self.hears(house, browser, SPEECH)
-            browser.link.binary_received(b"")
+            wire_of(browser.link).binary_received(b"")
             house.run(3)
             self.assertEqual([text["text"] for text in browser.of("stt")], ["hello"] * times)
 

@@ -15,8 +15,10 @@ from xiaozhi.base.values import Receipt
 from xiaozhi.device import events as e
 from xiaozhi.device.identity import numbered
 from xiaozhi.im.ingress.admission import Credentials
-from xiaozhi.im.ingress.gateway import Gateway
+from xiaozhi.im.ingress.gateway import EdgeServices, Gateway
+from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.settings import EdgeSettings
+from xiaozhi.im.websocket.channel import WebSocketChannel
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.edge import (
     FakeAuthenticator,
@@ -25,6 +27,7 @@ from xiaozhi.testing.edge import (
     FakeLog,
     FakePresence,
     FakeTransport,
+    wire_of,
 )
 from xiaozhi.testing.house import Browser, House
 from xiaozhi.wire.mail import Mail
@@ -72,21 +75,19 @@ class GatewayTests(SynchronousTestCase):
 
         self.patch(authenticator, "authenticate", authenticate)
         self.gateway = Gateway(
-            bridge=FakeBridge(),
-            journal=FakeLog(),
-            authenticator=authenticator,
-            presence=self.presence,
-            inbox=self.inbox,
-            clock=self.clock,
-            settings=EdgeSettings(),
-            node="im-1",
+            EdgeServices(FakeBridge(), FakeLog(), authenticator, self.presence, self.inbox),
+            self.clock,
+            EdgeSettings(),
+            "im-1",
         )
 
     def connect(self, client: str, guest: bool) -> FakeTransport:
         self.guests = guest
         device = self.gateway.admit(Credentials("secret", MAC, client, 1))
         transport = FakeTransport(self.clock)
-        self.gateway.connect(transport, device, 1).text_received(HELLO)
+        channel = WebSocketChannel(transport, 1)
+        channel.link = self.gateway.connect(channel, Arrival(device))
+        channel.text_received(HELLO)
         return transport
 
     def test_who_is_cut_when_an_id_changes_hands(self) -> None:
@@ -140,7 +141,7 @@ class TalkTests(ConversationCase):
         return browser
 
     def leave(self, house: House, browser: Browser) -> None:
-        browser.link.connection_lost("gone")
+        wire_of(browser.link).connection_lost("gone")
         house.run(1)
 
     def test_a_guest_learns_nothing_and_leaves_nothing(self) -> None:

@@ -16,6 +16,7 @@ from xiaozhi.audio import OpusEncoder
 from xiaozhi.base.values import Delta, SoundFormat, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer
 from xiaozhi.providers.kit.registry import ProviderSet
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH, Browser, House
 
 LONG = "Here is a story. It goes on and on. And on again, for a while. There it ends."
@@ -126,7 +127,7 @@ class InterruptionTests(SynchronousTestCase):
             case _:
                 sound = SPEECH if action == "speak" else SPEECH[: 32 * 150]
                 for packet in OpusEncoder(16000).encode(sound + bytes(32000)):
-                    client.link.binary_received(packet)
+                    wire_of(client.link).binary_received(packet)
                     self.house.run(0.06)
 
     @settings(max_examples=25)

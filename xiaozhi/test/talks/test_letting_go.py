@@ -19,6 +19,7 @@ from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.test.im.test_im_gateway import FIRMWARE, HELLO, PortCase, Wire, frame
 from xiaozhi.testing.contracts.bridge import Heard, Sessions, opening
 from xiaozhi.testing.conversation import LONG, ConversationCase
+from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import AI, Browser, House
 from xiaozhi.wire import messages as m
 
@@ -80,8 +81,8 @@ class SessionTests(ConversationCase, LettingGo):
         return browser
 
     def leave(self, house: House, browser: Browser) -> None:
-        browser.link.connection_lost("gone")
-        house.gateway.socket_gone()
+        wire_of(browser.link).connection_lost("gone")
+        house.gateway.connection_gone()
         house.run(3)
         house.browsers.remove(browser)
         del browser.link
@@ -101,7 +102,7 @@ class SessionTests(ConversationCase, LettingGo):
         def listen(browser: Browser, house: House) -> None:
             browser.say(type="listen", state="start", mode="auto")
             for _ in range(10):
-                browser.link.binary_received(b"\xf8\xff\xfe" * 10)
+                wire_of(browser.link).binary_received(b"\xf8\xff\xfe" * 10)
                 house.run(0.06)
 
         def goodbye(browser: Browser, house: House) -> None:

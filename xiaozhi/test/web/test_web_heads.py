@@ -57,7 +57,7 @@ class EdgeHeadTests(PortCase):
     def test_websocket(self) -> None:
         for line in BAD:
             self.refused(FIRMWARE.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n"))
-        self.assertEqual(self.gateway.edge.refusals.counts["bad_head"], len(BAD))
+        self.assertEqual(self.gateway.entrance.refusals.counts["bad_head"], len(BAD))
         self.assertEqual(self.gateway.connections, 0)
         self.greet()
 

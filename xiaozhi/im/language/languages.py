@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 
-from xiaozhi.im.session.texts import TEXTS
+from xiaozhi.im.language.texts import TEXTS
 from xiaozhi.languages.catalogue import choose
 
 # Devices that are remembered; beyond, the one not heard of for longest is forgotten.

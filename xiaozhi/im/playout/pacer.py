@@ -17,40 +17,17 @@ is the server's job (§3.3). The rules kept here, whatever the AI does:
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.im.counts import EdgeCounts
-from xiaozhi.im.session.nobody import NO_OUTPUT
-from xiaozhi.im.session.timerwheel import TickWheel
+from xiaozhi.im.playout.output import NO_OUTPUT, PacerOutput
+from xiaozhi.im.playout.timerwheel import TickWheel
 from xiaozhi.im.settings import PacerSettings
 from xiaozhi.wire.messages import Audio, Playback, PlaybackState, Tts, TtsState
 from xiaozhi.wire.opus import packet_ms
 
 _SOON = 1e-6
-
-
-class PacerOutput(Protocol):
-    """Where a pacer's decisions go."""
-
-    def tell(self, message: Tts) -> None:
-        """To the device, now."""
-
-    def play(self, audio: Audio) -> None:
-        """To the device, now."""
-
-    def report(self, playback: Playback) -> None:
-        """To the AI: what the device got to play."""
-
-    def hold(self) -> None:
-        """Enough waits here: ask the AI to hold audio back."""
-
-    def release(self) -> None:
-        """The AI may go on."""
-
-    def rested(self) -> None:
-        """Nothing is open and nothing waits any more."""
 
 
 class Pacer:

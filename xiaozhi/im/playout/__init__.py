@@ -1,0 +1,1 @@
+"""Playout: speech to a device at its own pace, and what its speaker feeds back."""
