@@ -63,9 +63,9 @@ class Answers:
 
     __slots__ = (
         "_aside",
-        "_down",
         "_awaited",
         "_context",
+        "_down",
         "_link",
         "_messages",
         "_record",

@@ -39,8 +39,8 @@ class Delivery:
     __slots__ = (
         "_backlog",
         "_channel",
-        "_dialect",
         "_context",
+        "_dialect",
         "_frames",
         "_held_stop",
         "_hold_tick",

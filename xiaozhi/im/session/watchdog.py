@@ -55,8 +55,9 @@ class Watchdog:
     """
 
     __slots__ = (
-        "_down",
         "_channel",
+        "_down",
+        "_greeted",
         "_keep",
         "_kept",
         "_pinged",
@@ -68,7 +69,6 @@ class Watchdog:
         "_watched",
         "active",
         "heard",
-        "_greeted",
         "paused",
     )
 

@@ -127,7 +127,7 @@ class DocumentTests(SynchronousTestCase):
         source = "".join(
             path.read_text("utf-8") for path in sorted((ROOT / "xiaozhi" / "im").rglob("*.py"))
         )
-        reasons = set(re.findall(r'_(?:shut|expire)\([\w.]+, "(\w+)"\)', source))
+        reasons = set(re.findall(r'(?:_shut|expired)\([\w.]+, "(\w+)"\)', source))
         self.assertGreater(len(reasons), 5)
         for reason in reasons:
             self.assertIn(f"`{reason}`", self.text)
