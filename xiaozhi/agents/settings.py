@@ -133,6 +133,7 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         bridged by a phrase; 0: never.
     :ivar tool_rounds: how often the model may ask for tools before it must answer.
     :ivar tool_result: characters of a tool's result that the model gets.
+    :ivar tool_sound: seconds of a sound that a tool gives; the rest is not played.
     :ivar look_ahead: sentences waiting for synthesis; the model waits beyond.
     """
 
@@ -150,6 +151,7 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     whole: Seconds = 180.0
     tool_rounds: Count = 5
     tool_result: Count = 8000
+    tool_sound: Seconds = 600.0
     look_ahead: Count = 4
 
     def of_lists(self, before: Mapping[str, float]) -> TurnSettings:

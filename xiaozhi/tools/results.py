@@ -1,4 +1,4 @@
-"""What of a tool's result is for a model: its words, without pictures and sound.
+"""A tool's result as text for the model, without the bytes of pictures and sound.
 
 Browsers and some boards put a whole picture into the text of a result. It would push the
 words behind the limit, cost tokens by the ten thousand, and stay in the dialogue.
@@ -8,6 +8,13 @@ from __future__ import annotations
 
 import re
 
+from xiaozhi.base.toolresult import ToolResult
+
+#: Pictures of one result that are described; the model reads how many more there are.
+PICTURES_LIMIT = 4
+
+# Characters of a sound's title.
+_TITLE_LIMIT = 200
 # In JSON a slash may be escaped, and line breaks are.
 _DATA = r"(?:[A-Za-z0-9+/=_%\-]|\\[/nrt]|\\u[0-9a-fA-F]{4})"
 _URI = re.compile(
@@ -27,7 +34,7 @@ _HAS_MEDIA = re.compile(r"data:[\w.+-]+\\?/|[A-Za-z0-9+/_\-\\]{40}|(?:\d{1,3}\s*
 
 
 def without_media(text: str) -> str:
-    """Replace ``data:`` URIs, base64 and lists of bytes by a word for what they are.
+    """Replace ``data:`` URIs, base64 and lists of bytes by a word for their kind.
 
     :param text: of any form, also JSON that is cut off.
     """
@@ -46,9 +53,27 @@ def _data(found: re.Match[str]) -> str:
 
 
 def for_model(text: str, limit: int) -> str:
-    """A result as the model reads it, and as it is remembered.
+    """Clean and cut a text as the model reads it and the dialogue keeps it.
 
     :param limit: characters.
     """
     text = without_media(text)
     return text if len(text) <= limit else text[:limit] + " … (cut)"
+
+
+def text_for_model(result: ToolResult, limit: int) -> str:
+    """Put a result into words for the model.
+
+    The model also reads of what was said and played without it, so that it does not say it
+    again and can talk about it later.
+
+    :param limit: characters of the tool's own text.
+    """
+    parts = [for_model(result.text, limit)] if result.text else []
+    if result.say:
+        parts.append(f"[said to the person: {for_model(result.say, limit)}]")
+    titles = [sound.title[:_TITLE_LIMIT] for sound in result.sounds]
+    parts += [f"[played a sound{': ' if title else ''}{title}]" for title in titles]
+    if result.silent and not parts:
+        parts.append("[done; nothing to say]")
+    return "\n".join(parts)

@@ -21,6 +21,7 @@ import msgspec
 from zope.interface import implementer
 
 from xiaozhi.base.errors import ToolError
+from xiaozhi.base.toolresult import ToolResult
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool
 from xiaozhi.tools.arguments import read_arguments
@@ -46,7 +47,7 @@ class ToolContext:
     end: Callable[[], None]
 
 
-Function = Callable[..., Awaitable[str]]
+Function = Callable[..., Awaitable[str | ToolResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class FunctionTool:
         self._function = function
         self._context = context
 
-    async def call(self, arguments: dict[str, Any]) -> str:
+    async def call(self, arguments: dict[str, Any]) -> str | ToolResult:
         try:
             checked = msgspec.convert(arguments, self._function.arguments, strict=False)
         except msgspec.ValidationError as error:
@@ -209,7 +210,7 @@ class Toolbox:
         tool = self._tools.get(name)
         return tool is None or bool(tool.interruptible)
 
-    async def call(self, name: str, arguments: str) -> str:
+    async def call(self, name: str, arguments: str) -> ToolResult:
         """Run a tool as a model asked for it.
 
         :param name: as :meth:`resolve` has it.
@@ -225,7 +226,8 @@ class Toolbox:
             values = read_arguments(arguments, tool.spec.parameters)
         except ValueError as error:
             raise ToolError("bad_arguments", f"{name}: {error}") from None
-        return await tool.call(values)
+        result: str | ToolResult = await tool.call(values)
+        return result if isinstance(result, ToolResult) else ToolResult(result)
 
     def _meant(self, name: str) -> set[str]:
         if self._index is None:

@@ -1,9 +1,10 @@
-"""The tools one reply of the model asks for."""
+"""Run the tools that one reply of the model asks for."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -12,49 +13,63 @@ from twisted.logger import Logger
 from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.memory.pending import PendingAnswer
 from xiaozhi.ai.timeline.timeline import Timeline
-from xiaozhi.base.errors import ToolError
+from xiaozhi.base.errors import ToolError, XiaozhiError
+from xiaozhi.base.toolresult import ToolResult, ToolSound
 from xiaozhi.base.values import ToolCall
-from xiaozhi.runtime.cancelling import within
-from xiaozhi.tools.results import for_model
+from xiaozhi.runtime.cancelling import late, within
+from xiaozhi.tools.results import PICTURES_LIMIT, for_model, text_for_model
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class CallsOutcome:
+    """What the calls of one reply came to.
+
+    :ivar output: words to say and sounds to play, in the order of the calls.
+    :ivar final: every call has a final result: the model is not asked again.
+    """
+
+    output: tuple[str | ToolSound, ...]
+    final: bool
+
+
 class ToolCalls:
-    """Runs them for one turn. What goes wrong is for the model to read, never the
-    end of the turn.
+    """Runs calls for one turn. A failure is a result for the model to read; it never ends
+    the turn.
 
     :param turn: its number, for the log.
     """
 
     _log = Logger()
 
-    def __init__(self, mind: TurnContext, turn: int, timeline: Timeline) -> None:
-        self._mind = mind
+    def __init__(self, context: TurnContext, turn: int, timeline: Timeline) -> None:
+        self._context = context
         self._turn = turn
         self._timeline = timeline
 
-    async def run(self, calls: tuple[ToolCall, ...], draft: PendingAnswer) -> None:
-        """Run them beside each other, those of one lane one after the other, and not
-        more than ``turn.tools_at_once``.
+    async def run(self, calls: tuple[ToolCall, ...], answer: PendingAnswer) -> CallsOutcome:
+        """Run calls in parallel, those of one lane one after the other, and not more than
+        ``turn.tools_at_once``.
 
-        Every call gets its result in the draft, in the order of the calls and also
-        when interrupted: models refuse a dialogue where one is missing.
+        Each call gets its result in the pending answer, in the order of the calls and also
+        after an interruption: models refuse a dialogue where one is missing.
         """
-        results: dict[int, str] = {}
+        results: dict[int, ToolResult] = {}
         lanes: dict[str, list[int]] = {}
         for at, call in enumerate(calls):
             # A call without a lane has one of its own.
-            lanes.setdefault(self._mind.toolbox.lane(call.name) or f" {at}", []).append(at)
+            lanes.setdefault(self._context.toolbox.lane(call.name) or f" {at}", []).append(at)
         waiting = deque(lanes.values())
 
         async def drive() -> None:
             while waiting:
                 for at in waiting.popleft():
-                    results[at] = await self._result(calls[at])
+                    results[at] = await self._result(calls[at], answer.question.text)
 
-        room = min(self._mind.limits.tools_at_once, len(lanes))
+        room = min(self._context.limits.tools_at_once, len(lanes))
         driving = [Deferred.fromCoroutine(drive()) for _ in range(room)]
+        interrupted = ToolResult("Error: interrupted")
         try:
             for succeeded, outcome in await DeferredList(driving, consumeErrors=True):
                 if not succeeded:
@@ -62,55 +77,94 @@ class ToolCalls:
                     raise CancelledError from outcome.value  # type: ignore[attr-defined]
         finally:
             for at, call in enumerate(calls):
-                draft.tool_said(call, results.get(at, "Error: interrupted"))
+                result = results.get(at, interrupted)
+                text = text_for_model(result, self._context.limits.tool_result)
+                answer.tool_said(call, text)
+        ordered = [results[at] for at in range(len(calls))]
+        output: list[str | ToolSound] = []
+        for result in ordered:
+            output += [*([result.say] if result.say else ()), *result.sounds]
+        return CallsOutcome(tuple(output), all(result.final for result in ordered))
 
-    async def _result(self, call: ToolCall) -> str:
-        mind, limits = self._mind, self._mind.limits
-        limit = mind.toolbox.limit(call.name, limits.tool)
-        since = mind.clock.seconds()
+    async def _result(self, call: ToolCall, question: str) -> ToolResult:
+        """:param question: of the person, which pictures are described for."""
+        context, limits = self._context, self._context.limits
+        limit = context.toolbox.limit(call.name, limits.tool)
+        since = context.clock.seconds()
 
-        def late() -> Exception:
+        def too_late() -> Exception:
             return ToolError("tool_timeout", f"{call.name} took longer than {limit:g} s")
 
-        running = within(limit, mind.clock, mind.toolbox.call(call.name, call.arguments), late)
+        calling = context.toolbox.call(call.name, call.arguments)
+        running = within(limit, context.clock, calling, too_late)
         try:
-            if mind.toolbox.interruptible(call.name):
+            if context.toolbox.interruptible(call.name):
                 result = await running
             else:
                 result = await _shielded(running)
         except ToolError as error:
             self._failed(call, error.code, since)
-            return for_model(f"Error: {error.message}", limits.tool_result)
+            return ToolResult(for_model(f"Error: {error.message}", limits.tool_result))
         except CancelledError:
             raise
         except Exception:
             self._failed(call, "internal_error", since)
             self._log.failure(
-                "{session_id}: turn {turn}: the tool {tool} broke",
-                session_id=mind.session_id,
+                "{session_id}: turn {turn}: the tool {tool} raised an exception",
+                session_id=context.session_id,
                 turn=self._turn,
                 tool=call.name,
             )
-            return "Error: the tool is broken"
+            return ToolResult("Error: the tool is broken")
         self._timeline.tool("done", call.name, since)
-        return for_model(result, limits.tool_result)
+        return await self._described(result, question) if result.pictures else result
+
+    async def _described(self, result: ToolResult, question: str) -> ToolResult:
+        """Put descriptions in the place of pictures."""
+        texts = [result.text] if result.text else []
+        described = result.pictures[:PICTURES_LIMIT]
+        texts += [await self._description(picture, question) for picture in described]
+        if left := len(result.pictures) - len(described):
+            texts.append(f"[{left} more pictures]")
+        return ToolResult("\n".join(texts), result.say, result.silent, (), result.sounds)
+
+    async def _description(self, picture: bytes, question: str) -> str:
+        context = self._context
+        if context.describe is None:
+            return "[a picture]"
+        limited = within(
+            context.limits.tool, context.clock, context.describe(picture, question), late("picture")
+        )
+        try:
+            words = await self._timeline.awaited("vlllm", "", limited)
+        except CancelledError:
+            raise
+        except Exception as error:
+            if not isinstance(error, XiaozhiError):
+                self._log.failure("{session_id}: describing failed", session_id=context.session_id)
+            self._log.warn(
+                "{session_id}: a tool's picture is not described: {error}",
+                session_id=context.session_id,
+                error=error,
+            )
+            return "[a picture that could not be described]"
+        return f"[a picture: {words}]"
 
     def _failed(self, call: ToolCall, code: str, since: float) -> None:
         self._timeline.tool(code, call.name, since)
         self._log.info(
             "{session_id}: tool {tool} failed: {code}",
-            session_id=self._mind.session_id,
+            session_id=self._context.session_id,
             tool=call.name,
             code=code,
         )
 
 
 def _shielded(running: Coroutine[Any, Any, T]) -> Deferred[T]:
-    """Wait for something that goes on when the wait is cancelled; bounded by its own
-    time limit."""
+    """Wait for work that goes on when the wait is cancelled; its own time limit bounds it."""
     # Without a canceller, so that it takes a result that nobody waits for any more.
     waiting: Deferred[T] = Deferred()
     going_on = Deferred.fromCoroutine(running)
-    # Who has stopped waiting hears no more of it, not of its failure either.
+    # After a cancellation neither the result nor a failure reaches anybody.
     going_on.addCallbacks(waiting.callback, waiting.errback)
     return waiting

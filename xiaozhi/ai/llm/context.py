@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
@@ -28,6 +29,8 @@ class TurnContext:
     :ivar talk: the language the talk is in.
     :ivar echo: tells what a person says from what we have said.
     :ivar counts: of all sessions together.
+    :ivar describe: has the vision model answer a question about an encoded picture; None:
+        there is no vision model.
     """
 
     session_id: str
@@ -42,6 +45,7 @@ class TurnContext:
     limits: TurnSettings
     counts: AiCounts = field(default_factory=AiCounts)
     talk: TalkLanguage = field(default_factory=lambda: TalkLanguage("en"))
+    describe: Callable[[bytes, str], Awaitable[str]] | None = None
     echo: EchoGuard = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from xiaozhi.ai.llm.calls import ToolCalls
+from xiaozhi.ai.llm.calls import CallsOutcome, ToolCalls
 from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.llm.mood import mood_line
 from xiaozhi.ai.llm.writtencalls import read
@@ -20,6 +20,7 @@ from xiaozhi.ai.timeline.timeline import Timeline
 from xiaozhi.base.answerfilter import AnswerFilter, WrittenCall
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.ids import new_id
+from xiaozhi.base.toolresult import ToolSound
 from xiaozhi.base.values import Delta, TextDelta, ToolCall, ToolSpec, Utterance
 from xiaozhi.runtime.cancelling import Gate, each_within, late, within
 
@@ -34,6 +35,7 @@ class LlmLoop:
     :param say: is given each sentence as the model wrote it, and may take its time.
     :param remark: says a text of the catalogue.
     :param conclude: likewise, in place of the model's answer.
+    :param play: plays a tool's sound.
     :param mood: of the person's voice, see :func:`~xiaozhi.ai.llm.mood.mood_of`.
     """
 
@@ -47,6 +49,7 @@ class LlmLoop:
         say: Callable[[str], Awaitable[None]],
         remark: Callable[[str], Awaitable[None]],
         conclude: Callable[[str], Awaitable[None]],
+        play: Callable[[ToolSound], Awaitable[None]],
         mood: str = "",
     ) -> None:
         self._mind = mind
@@ -55,6 +58,7 @@ class LlmLoop:
         self._say = say
         self._remark = remark
         self._conclude = conclude
+        self._play = play
         self._calls = ToolCalls(mind, turn, timeline)
         self._mood = mood
         self._worded = False
@@ -74,12 +78,40 @@ class LlmLoop:
                     await self._conclude("no_answer")
                 return
             async with self._patience():
-                await self._calls.run(calls, draft)
+                outcome = await self._calls.run(calls, draft)
+            await self._perform(outcome, draft)
+            if outcome.final:
+                return
         # Enough of tools: now it must answer with what it knows.
         self._worded = False
         await self._reply(draft, ())
         if not self._worded:
             await self._conclude("too_many_tools")
+
+    async def _perform(self, outcome: CallsOutcome, draft: PendingAnswer) -> None:
+        """Say and play what tools gave, without the model.
+
+        The words are an entry of the dialogue if the answer ends with them. Otherwise they
+        stand in the tools' results, as many models refuse two answers in a row.
+        """
+        complete = False
+        try:
+            for item in outcome.output:
+                self._worded = True
+                if isinstance(item, ToolSound):
+                    await self._play(item)
+                    continue
+                spoken = SpokenText()
+                for piece in pieces(item):
+                    for sentence in spoken.feed(piece):
+                        await self._say(sentence)
+                for sentence in spoken.finish():
+                    await self._say(sentence)
+            complete = True
+        finally:
+            if outcome.final or not complete:
+                words = " ".join(each for each in outcome.output if isinstance(each, str))
+                draft.said(words, complete=complete)
 
     @asynccontextmanager
     async def _patience(self) -> AsyncGenerator[None, None]:

@@ -9,7 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.vision.pictures import read_picture
 from xiaozhi.base.errors import ToolError
+from xiaozhi.interfaces import IVisionModel
 from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.tools.device.iot import DeviceThings
 from xiaozhi.tools.device.mcp import DeviceMcp
@@ -42,6 +44,8 @@ class SessionTools:
         self.ready = Gate(is_open=not opening.hello.features.mcp)
         self._mcp = DeviceMcp(send, assistant.clock, assistant.settings.mcp)
         self._things = DeviceThings(send, assistant.settings.mcp.tools)
+        self._vision: IVisionModel = assistant.providers.vlllm
+        self._max_pixels = assistant.settings.max_pixels
         self._discovery: Deferred[None] | None = None
         if opening.hello.features.mcp:
             url, token = assistant.vision(opening.device, opening.host)
@@ -55,6 +59,16 @@ class SessionTools:
         else:
             for tool in self._things.received(message):
                 self.toolbox.add(tool)
+
+    async def describe(self, picture: bytes, question: str) -> str:
+        """Have the vision model answer a question about an encoded picture.
+
+        :raises ProtocolError: the bytes are no usable picture.
+        :raises ProviderError: the model failed.
+        """
+        checked = read_picture(picture, self._max_pixels)
+        words: str = await self._vision.describe(checked, question)
+        return words
 
     def close(self) -> None:
         """The session is over: what waits for the device fails."""

@@ -124,6 +124,7 @@ def mind_of(
         model=model,
         dialogue=dialogue,
         toolbox=abilities.toolbox,
+        describe=abilities.describe,
         tools_ready=abilities.ready,
         tools_wait=assistant.settings.mcp.ready,
         recall_wait=settings.load_timeout,

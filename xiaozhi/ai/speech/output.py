@@ -19,10 +19,14 @@ from xiaozhi.ai.timeline.timeline import Timeline
 from xiaozhi.audio import SLICE_SECONDS, OpusForm, PacketMaker, size_of
 from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.toolresult import ToolSound
 from xiaozhi.base.values import SoundFormat
 from xiaozhi.interfaces import ISynthesizer, TimedOffload
-from xiaozhi.runtime.cancelling import Gate, each_within
+from xiaozhi.runtime.cancelling import Gate, each_within, late
 from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
+
+# Shown while a sound without a title plays.
+_NOTE = "♪"
 
 # Seconds by which sound is so much earlier than it is played that it need not hurry.
 _AHEAD = 0.3
@@ -64,6 +68,7 @@ class _Sentence:
     :ivar phrase: what it is kept as; None: it is said once.
     :ivar answer: see :meth:`PlaybackMap.begins`.
     :ivar at_once: any voice that is kept is better than waiting for the synthesiser.
+    :ivar own: the format of a tool's sound; None: the synthesiser speaks.
     """
 
     words: str
@@ -71,6 +76,7 @@ class _Sentence:
     phrase: Phrase | None
     answer: bool
     at_once: bool
+    own: SoundFormat | None = None
 
 
 class Speech:
@@ -136,6 +142,20 @@ class Speech:
         phrase = Phrase(words, language, self._form)
         await self._queue(words, language, phrase, answer=answer, at_once=at_once)
 
+    async def play(self, sound: ToolSound) -> None:
+        """Queue a tool's sound behind the sentences; waits as :meth:`say`."""
+        mouth = self._mouth
+
+        def read(take: Callable[[Sound], Awaitable[None]]) -> Awaitable[None]:
+            limits = mouth.limits
+            wait = limits.first_audio, limits.next_audio
+            return each_within(*wait, mouth.clock, sound.pieces(), take, late("tool_sound"))
+
+        await self._room.acquire()
+        self._raise_failure()
+        source = ReadAhead(read, mouth.settings.ahead_bytes)
+        self._add(_Sentence(sound.title or _NOTE, source, None, False, False, sound.format))
+
     def bridge(self, words: str, language: str) -> Deferred[bool]:
         """Say a kept phrase now, before the sentence whose sound has not come yet.
 
@@ -176,7 +196,10 @@ class Speech:
         await self._room.acquire()
         self._raise_failure()
         sound = ReadAhead(self._synthesized(words, language), self._mouth.settings.ahead_bytes)
-        self._sentences.append(_Sentence(words, sound, phrase, answer, at_once))
+        self._add(_Sentence(words, sound, phrase, answer, at_once))
+
+    def _add(self, sentence: _Sentence) -> None:
+        self._sentences.append(sentence)
         self._more.open()
         self._start_ahead()
 
@@ -290,7 +313,8 @@ class Speech:
         """
         mouth = self._mouth
         encoder = self._form.encoder() if alone else self._encoder
-        sound: SoundFormat = mouth.synthesizer.sound
+        sound: SoundFormat = sentence.own or mouth.synthesizer.sound
+        longest = self.sent_ms + mouth.limits.tool_sound * 1000
         maker = PacketMaker(sound, self._form, encoder)
         kept: list[bytes] = []
         waiting = bytearray()
@@ -318,11 +342,12 @@ class Speech:
                 waiting += piece
                 if len(waiting) >= size_of(self._patience(sentence.sound), sound):
                     await encode()
+                    if sentence.own is not None and self.sent_ms >= longest:
+                        break
         if not heard:
             # Words on the display and no sound: somebody has to know.
-            raise ProviderError(
-                "no_sound", "the synthesiser gave no sound for a sentence", retryable=True
-            )
+            source = "the synthesiser" if sentence.own is None else "a tool"
+            raise ProviderError("no_sound", f"{source} gave no sound", retryable=True)
         pause = mouth.settings.pause
         await send(await mouth.offload(self._in_hand(), maker.finish, bytes(waiting), pause))
         return tuple(kept)

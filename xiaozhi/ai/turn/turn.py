@@ -27,6 +27,7 @@ from xiaozhi.ai.speech.playback import PlaybackMap
 from xiaozhi.ai.speech.spoken import SpokenText, pieces
 from xiaozhi.ai.timeline.timeline import Overheard, Timeline
 from xiaozhi.base.errors import ProviderError, XiaozhiError
+from xiaozhi.base.toolresult import ToolSound
 from xiaozhi.base.values import Transcript
 from xiaozhi.languages.scripts import language_of
 from xiaozhi.languages.texts import catalogue_of, text
@@ -369,7 +370,14 @@ class Turn:
         self._speak_in(transcript.language or language_of(transcript.text, self._mind.language))
         self._start(transcript.text)
         thought = LlmLoop(
-            self._mind, self.number, self._timeline, self._say, self._remark, self._conclude, mood
+            self._mind,
+            self.number,
+            self._timeline,
+            self._say,
+            self._remark,
+            self._conclude,
+            self._play,
+            mood,
         )
         await thought.about(self._asked(transcript.text))
         return True
@@ -427,3 +435,9 @@ class Turn:
                 self._draft.spoke(words)
             # A long answer waits here until enough of it has been played.
             await self._limit.held_up(self._speech.say(words))
+
+    async def _play(self, sound: ToolSound) -> None:
+        """Play a tool's sound behind what was said."""
+        self._show("")
+        if self._speech is not None:
+            await self._limit.held_up(self._speech.play(sound))

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 from xiaozhi.agents.roles import Roles, check_roles
 from xiaozhi.agents.settings import DialogueSettings, RoleSettings, SessionSettings, WakeSettings
 from xiaozhi.base.errors import ConfigError, ToolError
+from xiaozhi.base.toolresult import ToolResult
 from xiaozhi.interfaces import ITool
 from xiaozhi.wire.messages import Device
 
@@ -127,7 +128,7 @@ class SwitchTests(SynchronousTestCase):
         self.assertIn("pirate, also called captain, 海盗; poet: writes verses", described)
         self.assertEqual(tool.spec.parameters["properties"]["role"]["enum"], ["pirate", "poet"])
 
-        async def call(role: object) -> str:
+        async def call(role: object) -> str | ToolResult:
             return await tool.call({"role": role})
 
         result = self.successResultOf(Deferred.fromCoroutine(call("captain")))

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import ToolError
+from xiaozhi.base.toolresult import ToolResult
 from xiaozhi.tools.builtin.time import get_date, get_time
 from xiaozhi.tools.toolbox import Function, ToolContext
 from xiaozhi.wire.messages import Device
@@ -40,8 +41,8 @@ class TimeZoneTests(SynchronousTestCase):
         self.addCleanup(zoneinfo.reset_tzpath, system)
         self.context = ToolContext(Device("d", "c", "u"), lambda: NOW, lambda: None)
 
-    def asked(self, function: Function, zone: str) -> Deferred[str]:
-        async def ask() -> str:
+    def asked(self, function: Function, zone: str) -> Deferred[str | ToolResult]:
+        async def ask() -> str | ToolResult:
             return await function(self.context, zone)
 
         return Deferred.fromCoroutine(ask())

@@ -28,7 +28,9 @@ def context(ended: list[bool] | None = None) -> ToolContext:
 
 class Case(SynchronousTestCase):
     def call(self, box: Toolbox, name: str, arguments: str = "{}") -> str:
-        return self.successResultOf(Deferred.fromCoroutine(box.call(name, arguments)))
+        result = self.successResultOf(Deferred.fromCoroutine(box.call(name, arguments)))
+        self.assertFalse(result.final)
+        return result.text
 
     def refused(self, box: Toolbox, name: str, arguments: str = "{}") -> ToolError:
         failure = self.failureResultOf(Deferred.fromCoroutine(box.call(name, arguments)))
@@ -186,7 +188,7 @@ class DeviceMcpTests(Case):
         called = Deferred.fromCoroutine(box.call("self_a_b", '{"x": 1}'))
         self.assertEqual(self.sent[-1]["params"], {"name": "self.a.b", "arguments": {"x": 1}})
         self.answer({"content": [{"type": "text", "text": "true"}], "isError": False})
-        self.assertEqual(self.successResultOf(called), "true")
+        self.assertEqual(self.successResultOf(called).text, "true")
 
     def test_an_error_without_code(self) -> None:
         """§9.10."""
@@ -203,7 +205,7 @@ class DeviceMcpTests(Case):
     def test_text_ids_come_back(self) -> None:
         called = Deferred.fromCoroutine(self.mcp.call("x", {}))
         self.answer({"content": []}, "1")
-        self.assertEqual(self.successResultOf(called), "")
+        self.assertEqual(self.successResultOf(called).text, "")
 
     def test_silence_ends_by_the_clock(self) -> None:
         """§9.9: some requests are never answered."""

@@ -11,9 +11,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.base.errors import ToolError
+from xiaozhi.base.toolresult import ToolResult
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool
-from xiaozhi.tools.device.mcpresult import text_of
+from xiaozhi.tools.device.mcpresult import result_of, text_of
 from xiaozhi.tools.jsonrpc import JsonRpcClient, JsonRpcError
 from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.schema import UnusableSchema, mended
@@ -110,7 +111,7 @@ class DeviceMcp:
         """Seconds to wait for a tool; photos take longer (§5.2)."""
         return self._settings.camera if _CAMERA.search(name) else self._settings.call
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> str:
+    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run a tool by the device's name for it; the device runs one at a time.
 
         :raises ToolError: the device's error text, or no answer in time.
@@ -118,10 +119,9 @@ class DeviceMcp:
         result = await self._request(
             "tools/call", {"name": name, "arguments": arguments}, self.limit(name)
         )
-        text = text_of(result)
         if isinstance(result, dict) and result.get("isError") is True:
-            raise ToolError("device_tool_failed", text or f"{name} failed")
-        return text
+            raise ToolError("device_tool_failed", text_of(result) or f"{name} failed")
+        return result_of(result)
 
     def received(self, message: Mcp) -> None:
         """Take a message of the device; ignore an answer to no request."""
@@ -158,5 +158,5 @@ class DeviceTool:
         self._device = device
         self._name = name
 
-    async def call(self, arguments: dict[str, Any]) -> str:
+    async def call(self, arguments: dict[str, Any]) -> ToolResult:
         return await self._device.call(self._name, arguments)

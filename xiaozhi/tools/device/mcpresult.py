@@ -1,14 +1,73 @@
-"""Results of MCP tools as text for a language model."""
+"""Results of MCP tools: their words, pictures and sounds."""
 
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
+
+from xiaozhi.base.toolresult import ToolResult, ToolSound
+from xiaozhi.base.values import Encoding, SoundFormat
+
+#: Characters of base64 of one picture or sound; larger ones are only named in the text.
+MEDIA_LIMIT = 8 << 20
+# Pictures or sounds of one result that are taken.
+_MEDIA_COUNT = 4
+# By the media type; containers are recognised by their bytes all the same.
+_ENCODINGS = {
+    **dict.fromkeys(("wav", "x-wav", "wave", "vnd.wave"), Encoding.WAV),
+    **dict.fromkeys(("mpeg", "mp3", "x-mp3", "aac", "mp4"), Encoding.MP3),
+    **dict.fromkeys(("ogg", "opus"), Encoding.OGG_OPUS),
+}
 
 _MEDIA = {"image": "a picture", "audio": "a sound", "video": "a video"}
 # Of a result that is no MCP result: not the tool's words.
 _ENVELOPE = ("isError", "_meta", "resultType")
+
+
+def result_of(result: Any) -> ToolResult:
+    """Read a result of ``tools/call``.
+
+    A result of nothing but sounds is final: the device plays them, and the model is not asked
+    again. Media that cannot be decoded, and links to media, are only named in the text.
+    """
+    content = result.get("content") if isinstance(result, dict) else None
+    if not isinstance(content, list):
+        return ToolResult(text_of(result))
+    pictures: list[bytes] = []
+    sounds: list[ToolSound] = []
+    rest: list[Any] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "image" and len(pictures) < _MEDIA_COUNT and (data := _decoded(part)):
+            pictures.append(data)
+        elif kind == "audio" and len(sounds) < _MEDIA_COUNT and (sound := _sound(part)):
+            sounds.append(sound)
+        else:
+            rest.append(part)
+    text = text_of({**result, "content": rest})
+    return ToolResult(text, pictures=tuple(pictures), sounds=tuple(sounds))
+
+
+def _decoded(part: dict[str, Any]) -> bytes:
+    data = part.get("data")
+    if not isinstance(data, str) or len(data) > MEDIA_LIMIT:
+        return b""
+    try:
+        return b64decode(data, validate=True)
+    except ValueError:
+        return b""
+
+
+def _sound(part: dict[str, Any]) -> ToolSound | None:
+    media_type = str(part.get("mimeType") or "").partition(";")[0].strip().lower()
+    kind, _, subtype = media_type.partition("/")
+    encoding = _ENCODINGS.get(subtype) if kind == "audio" else None
+    # Samples without a header do not say how they are to be played.
+    if encoding is None or not (data := _decoded(part)):
+        return None
+    return ToolSound.of(data, SoundFormat(encoding))
 
 
 def text_of(result: Any) -> str:

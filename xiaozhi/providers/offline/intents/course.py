@@ -14,7 +14,7 @@ _REASON_LIMIT = 120
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolAnswer:
     """What a tool answered.
 
     :ivar value: the JSON it is, or the text itself.
@@ -64,10 +64,10 @@ class Course:
 
     utterance: str
     last_answer: str
-    results: tuple[ToolResult, ...]
+    results: tuple[ToolAnswer, ...]
     answering: bool
 
-    def result(self, wanted: Callable[[str], bool]) -> ToolResult | None:
+    def result(self, wanted: Callable[[str], bool]) -> ToolAnswer | None:
         """The newest result of a tool whose name is wanted."""
         return next((r for r in reversed(self.results) if wanted(r.name)), None)
 
@@ -82,7 +82,7 @@ def read_course(dialogue: Sequence[Utterance]) -> Course:
     at = spoken[-1]
     names = {call.call_id: call.name for entry in dialogue[at:] for call in entry.calls}
     results = tuple(
-        ToolResult(names.get(entry.call_id, ""), read_result(entry.text), dialogue[at].text)
+        ToolAnswer(names.get(entry.call_id, ""), read_result(entry.text), dialogue[at].text)
         for entry in dialogue[at:]
         if entry.role is Role.TOOL
     )

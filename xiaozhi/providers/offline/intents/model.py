@@ -16,7 +16,7 @@ from zope.interface import implementer
 from xiaozhi.base.values import Delta, TextDelta, ToolCall, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel, ProviderRuntime
 from xiaozhi.providers.offline.intents.book import Argument, Book, Match, book
-from xiaozhi.providers.offline.intents.course import Course, ToolResult, read_course
+from xiaozhi.providers.offline.intents.course import Course, ToolAnswer, read_course
 from xiaozhi.providers.offline.intents.phrases import Language, language_of
 from xiaozhi.providers.offline.intents.spoken import SPOKEN
 from xiaozhi.providers.offline.intents.toolkinds import OfferedTools, arguments_for
@@ -126,7 +126,7 @@ class _Step:
             return self._say(self._page.out_of_range)
         return self._call(found, tool)
 
-    def _result(self, kind: str) -> ToolResult | None:
+    def _result(self, kind: str) -> ToolAnswer | None:
         return self._course.result(lambda name: self._offered.is_of(name, kind))
 
     def _unmatched(self) -> str:
@@ -155,13 +155,13 @@ class _Step:
         except _Unknown:
             return self._say(self._page.unknown_state)
 
-    def _arguments(self, found: Match, status: ToolResult | None) -> dict[str, Any]:
+    def _arguments(self, found: Match, status: ToolAnswer | None) -> dict[str, Any]:
         return {
             name: self._argument(argument, found, status)
             for name, argument in found.action.arguments.items()
         }
 
-    def _argument(self, argument: Argument, found: Match, status: ToolResult | None) -> int | str:
+    def _argument(self, argument: Argument, found: Match, status: ToolAnswer | None) -> int | str:
         if argument.value is not None:
             return argument.value
         if argument.slot == "utterance":
@@ -177,7 +177,7 @@ class _Step:
             by = -number if by.startswith("-") else number
         return max(0, min(100, int(current) + by))
 
-    def _outcome(self, found: Match, result: ToolResult) -> str:
+    def _outcome(self, found: Match, result: ToolAnswer) -> str:
         if result.failed:
             return self._failure(result)
         facts: dict[str, str] = {}
@@ -230,7 +230,7 @@ class _Step:
                 return text
         return self._page.words.get(name, {}).get(text, text)
 
-    def _failure(self, result: ToolResult) -> str:
+    def _failure(self, result: ToolAnswer) -> str:
         if result.reason:
             return self._say(self._page.failed_because).format(reason=result.reason)
         return self._say(self._page.failed)
