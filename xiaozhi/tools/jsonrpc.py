@@ -131,7 +131,7 @@ class JsonRpcClient:
         # Bound: `limits.pending`; each ends by its time limit.
         self._pending: dict[str, _Pending] = {}
         # Bound: `limits.serving`.
-        self._serving: set[Deferred[None]] = set()
+        self._serving: dict[Deferred[None], None] = {}
         self._closed = ""
         self.dropped = 0
 
@@ -303,8 +303,8 @@ class JsonRpcClient:
             self._refuse(number, ErrorCode.BUSY, "too many requests at a time")
         else:
             serving = Deferred.fromCoroutine(self._serve(number, method, handler, params))
-            self._serving.add(serving)
-            serving.addBoth(lambda _: self._serving.discard(serving))
+            self._serving[serving] = None
+            serving.addBoth(lambda _: self._serving.pop(serving, None))
 
     async def _serve(self, number: str | int, method: str, handler: Handler, params: Json) -> None:
         try:
