@@ -95,8 +95,8 @@ class IPresentDevice(Interface):
         :return: False: it cannot be sent after all, and stays in the inbox.
         """
 
-    def replaced() -> None:
-        """The device is connected elsewhere: drop this connection."""
+    def dismiss(reason: CloseReason, detail: str) -> None:
+        """Close the connection: the device is connected elsewhere, or not allowed any more."""
 
 
 class IAuthenticator(Interface):

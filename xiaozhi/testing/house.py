@@ -243,7 +243,7 @@ class House:
         where = presence_backend(
             PresenceSettings(), InboxSettings(), self.clock, "im", "im-boot", dict
         )
-        self.inbox = where.inbox
+        self.inbox, self.presence = where.inbox, where.presence
         self.gateway = Gateway(
             EdgeServices(self.bridge, self.journal, Anyone(), where.presence, where.inbox),
             self.clock,

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from secrets import token_urlsafe
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from xiaozhi.base.closing import CloseReason
 from xiaozhi.base.errors import AuthError
 from xiaozhi.base.ownership import DeviceState, Registered, fingerprint
-from xiaozhi.base.values import Presence
 from xiaozhi.im.ingress.admission import Credentials, Refusal
+from xiaozhi.im.ingress.attendance import Attendance, Attendances
 from xiaozhi.im.ingress.entrance import Entrance
+from xiaozhi.im.ingress.reachability import Reachability
 from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.session.context import EdgeTimers, LinkContext
 from xiaozhi.im.session.link import DeviceLink
@@ -28,6 +28,7 @@ from xiaozhi.interfaces import (
     IDeviceChannel,
     IInboxReader,
     IPresence,
+    IPresentDevice,
 )
 from xiaozhi.web.buckets import Buckets
 from xiaozhi.wire.messages import Device
@@ -80,10 +81,15 @@ class Gateway:
         self.entrance = Entrance(settings, timers, self.context.counts)
         self.connections = 0
         self._authenticator = services.authenticator
-        self._presence = services.presence
-        self._inbox = services.inbox
-        self._away = False
         self.node = node
+        self._reachability = Reachability(
+            services.presence, services.inbox, node, timers.wall, self.context.counts
+        )
+        self._attendances = Attendances(
+            self._reachability, new_session_id, lambda device_id: device_id in self._reached
+        )
+        # Devices whose session has said hello, and is claimed.
+        self._reached: dict[str, DeviceLink] = {}
         self._by_device: dict[str, DeviceLink] = {}
         self._by_session: dict[str, DeviceLink] = {}
         self._attempts = Buckets(settings.gateway.device_rate, settings.gateway.device_burst)
@@ -152,10 +158,11 @@ class Gateway:
         """
         if link.device.guest:
             return
-        device_id, session_id = link.device.device_id, link.session_id
-        claim = Presence(device_id, session_id, self.node, self.context.timers.wall())
-        self._cared(lambda: self._presence.claim(claim, link.replaced))
-        self._inbox.attach(device_id, session_id, link.deliver)
+        device_id = link.device.device_id
+        self._reached[device_id] = link
+        self._reachability.claim(
+            device_id, link.session_id, link.deliver, lambda: self._replaced(link)
+        )
 
     def session_over(self, link: DeviceLink) -> None:
         """A link has come to its end (its socket may linger for the Close frame)."""
@@ -163,11 +170,33 @@ class Gateway:
         self._by_session.pop(session_id, None)
         if self._by_device.get(device_id) is link:
             del self._by_device[device_id]
-        self._inbox.detach(device_id, session_id)
-        self._cared(lambda: self._presence.release(device_id, session_id))
+        self._reachability.release(device_id, session_id)
+        if self._reached.get(device_id) is link:
+            del self._reached[device_id]
+            self._attendances.session_over(device_id)
+
+    def _replaced(self, link: DeviceLink) -> None:
+        """Another process has the device now."""
+        self._attendances.dismiss(link.device.device_id, CloseReason.REPLACED, "replaced")
+        link.replaced()
+
+    def attend(self, device: Device, present: IPresentDevice) -> Attendance:
+        """Make a device reachable that is connected without a session.
+
+        Its messages go to ``present`` until it opens a session with :meth:`connect`, and
+        again when that is over. :meth:`Attendance.leave` must follow.
+        """
+        return self._attendances.add(device, present)
+
+    @property
+    def present(self) -> int:
+        """Devices that are connected without a session, or may be again."""
+        return len(self._attendances)
 
     def owner_changed(self, registered: Registered) -> None:
         """A device id was bound or revoked: cut a link of anybody who does not hold it."""
+        if registered.state is DeviceState.REVOKED:
+            self._attendances.dismiss(registered.device_id, CloseReason.LIMIT, "revoked")
         link = self._by_device.get(registered.device_id)
         if link is None:
             return
@@ -190,23 +219,6 @@ class Gateway:
         self.connections -= 1
         self._check_drained()
 
-    def _cared(self, call: Callable[[], Deferred[Any]]) -> None:
-        """Presence must never hurt a device: what fails is logged, once a burst."""
-
-        def worked(_: object) -> None:
-            self._away = False
-
-        def failed(failure: Failure) -> None:
-            self.context.counts.presence_errors += 1
-            if not self._away:
-                self._log.warn("presence: {error}", error=failure.getErrorMessage())
-            self._away = True
-
-        try:
-            call().addCallbacks(worked, failed)
-        except Exception:
-            failed(Failure())
-
     # --- stopping ------------------------------------------------------------------------
 
     def drain(self, timeout: float) -> Deferred[None]:
@@ -221,6 +233,7 @@ class Gateway:
         self._draining = True
         if self._drained is not None:
             return self._drained
+        self._attendances.drain()
         for link in list(self._by_session.values()):
             link.drain()
         if not self.connections:
