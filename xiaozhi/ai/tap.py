@@ -7,15 +7,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import msgspec
-from msgspec.structs import replace as replace_setting
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 
 from xiaozhi import __version__
 from xiaozhi.agents.roles import check_roles
@@ -26,11 +24,12 @@ from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.schema import AiSettings
 from xiaozhi.ai.session.scheduler import Scheduler
+from xiaozhi.ai.session.services import AgentServicesTable, PhraseVoices
 from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.speech.phrases import AREA as PHRASES
-from xiaozhi.ai.speech.phrases import Phrases
-from xiaozhi.ai.speech.prewarming import PhrasePrewarming
+from xiaozhi.ai.speech.phrases import PhraseStore
+from xiaozhi.ai.speech.prewarming import PrewarmingRuntime
 from xiaozhi.ai.speech.shipped import Shipped
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.ai.vision.store import AREA as PICTURES
@@ -116,9 +115,9 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     offload = ThreadOffload(reactor, settings.threads)
     files = _files(settings, own, offload)
     registry = _registry(settings, Runtime(reactor, offload), options)
-    providers = _providers(settings, registry, files)
+    table = _services(settings, registry, files, offload, reactor)
+    services = table.lease(table.default)
     history = _history(settings, own, reactor)
-    speech = _speech(settings, providers, files, offload, reactor)
     counts = _counts(settings)
 
     def health() -> dict[str, Any]:
@@ -132,7 +131,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     site, vision = make_site(
         settings.http,
         make_tokens(own.auth, reactor, owners.roster),
-        lambda: providers.vlllm,
+        lambda: services.vlllm,
         health,
         _posting(settings, edges, management),
         _insiders(settings, management),
@@ -142,16 +141,16 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
         owners.registrar,
     )
     shared = SharedServices(
-        providers=providers,
+        providers=services,
         functions=functions,
-        settings=speech.session,
+        settings=services.settings,
         clock=reactor,
         seconds=wall_time(reactor),
         offload=offload.within,
         history=history,
         desk=Scheduler(reactor),
-        phrases=speech.phrases,
-        rehearse=speech.prewarming.wanted,
+        phrases=services.phrases,
+        rehearse=services.prewarm,
         vision=vision,
         counts=counts,
     )
@@ -176,7 +175,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     program.add(Component("providers", registry.prepare, registry.close))
     program.add(_coroutines("history", history.start, history.stop))
     program.add(_purging(settings, files, reactor))
-    program.add(Component("prewarming", speech.prewarming.start, speech.prewarming.stop))
+    program.add(Component("prewarming", table.start, table.stop))
     bridge.add_to(program, settings.drain_timeout)
     program.add(_listener(settings, site, reactor))
     return program
@@ -240,49 +239,34 @@ def _registry(settings: AiSettings, runtime: Runtime, options: Options | None) -
     return ProviderRegistry(catalogue, runtime, settings.failover)
 
 
-def _providers(
-    settings: AiSettings, registry: ProviderRegistry, files: DirectoryFiles
-) -> ProviderSet:
-    selected = msgspec.structs.asdict(settings.selected)
-    providers = registry.select(registry.catalogue.entries(selected))
-    if settings.files.pictures.keep:
-        providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
-    return providers
+@dataclass(frozen=True, slots=True)
+class _Default:
+    """The agent that ``selected`` and ``session`` describe."""
+
+    id: str
+    version: str
+    settings: SessionSettings
 
 
-@dataclass(frozen=True)
-class _Speech:
-    """What sessions say in the server's own words.
-
-    :ivar session: the session settings, with the limits that failover groups need.
-    """
-
-    phrases: Phrases
-    prewarming: PhrasePrewarming
-    session: SessionSettings
-
-
-def _speech(
+def _services(
     settings: AiSettings,
-    providers: ProviderSet,
+    registry: ProviderRegistry,
     files: DirectoryFiles,
     offload: ThreadOffload,
     reactor: Any,
-) -> _Speech:
-    phrases = Phrases(files, *_voice(settings), Shipped(offload.within).find)
-    turn = settings.session.turn.of_lists(providers.before)
-    session = replace_setting(settings.session, turn=turn)
-    prewarming = PhrasePrewarming(phrases, providers.tts, offload.within, reactor, session)
-    return _Speech(phrases, prewarming, session)
+) -> AgentServicesTable[_Default]:
+    """Make the table of agents' services; the default agent's providers are made at once."""
+    selected = msgspec.structs.asdict(settings.selected)
 
+    def select(agent: _Default) -> ProviderSet:
+        providers = registry.select(registry.catalogue.entries(selected))
+        if settings.files.pictures.keep:
+            providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
+        return providers
 
-def _voice(settings: AiSettings) -> tuple[str, str]:
-    """Name the preferred synthesiser and the digest of its settings."""
-    name, *_ = names({"tts": settings.selected.tts})["tts"] or ("",)
-    told = settings.providers.get("tts", {})
-    own = told.get(name) if isinstance(told, dict) else None
-    # Keys of vendors are among them: only a digest leaves here.
-    return f"{name} {sha256(msgspec.json.encode(own, order='sorted')).hexdigest()[:16]}", name
+    runtime = PrewarmingRuntime(offload.within, reactor, DeferredLock())
+    voices = PhraseVoices(PhraseStore(files), Shipped(offload.within), runtime)
+    return AgentServicesTable(_Default("default", "", settings.session), select, voices)
 
 
 def _counts(settings: AiSettings) -> AiCounts:

@@ -20,7 +20,7 @@ from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.ai.session.shared import SharedServices
-from xiaozhi.ai.speech.phrases import Phrases
+from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
 from xiaozhi.ai.speech.shipped import Shipped
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
@@ -219,6 +219,7 @@ class House:
             self.providers = replace(self.providers, asr=recognizer)
         self.history = remembering(self.clock, wall_time(self.clock))
         self.files = MemoryFiles()
+        store = PhraseStore(self.files)
         self.assistant = SharedServices(
             providers=self.providers,
             functions=functions,
@@ -229,7 +230,7 @@ class House:
             history=self.history,
             desk=Scheduler(self.clock, self.clock.seconds),
             # Of several synthesisers the first is called so, see `scripted`.
-            phrases=Phrases(self.files, "voice", "a", Shipped(within).find if shipped else None),
+            phrases=Phrases(store, "voice", "a", Shipped(within).find if shipped else None),
             rehearse=lambda _: None,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
         )

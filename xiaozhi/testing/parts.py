@@ -18,7 +18,7 @@ from xiaozhi.ai.memory.dialogue import Dialogue
 from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.memory.window import WindowMemory
 from xiaozhi.ai.speech.output import SpeechOutput
-from xiaozhi.ai.speech.phrases import Phrases
+from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer, ITool, Offload
 from xiaozhi.providers.doubles import doubles
 from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
@@ -119,7 +119,7 @@ def mouth(
         "offload": within,
         "settings": SpeechSettings(),
         "limits": TurnSettings(),
-        "phrases": Phrases(MemoryFiles(), "voice"),
+        "phrases": Phrases(PhraseStore(MemoryFiles()), "voice"),
     }
     return SpeechOutput(synthesizer=synthesizer, send=send, clock=clock, **{**usual, **parts})
 

@@ -1,4 +1,4 @@
-"""What the server says by itself, spoken once and kept.
+"""Phrases that the server says by itself, spoken once and kept.
 
 So a greeting costs nothing, and an apology can be heard while the synthesiser is down.
 """
@@ -25,9 +25,9 @@ _IN_MEMORY = 256
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Words in one language, in the form one device wants.
+    """A text in one language, in the audio format of one device.
 
-    :ivar language: BCP 47; empty: as the words are.
+    :ivar language: BCP 47; empty: tell by the words.
     """
 
     words: str
@@ -35,77 +35,49 @@ class Phrase:
     form: OpusForm
 
 
-class Phrases:
-    """Phrases as packets, in memory and in files.
+class PhraseStore:
+    """Packets of phrases in memory and in files, shared by all voices of the process.
 
     Bound: the last 256 in memory; the file store has bounds of its own. A store that
     cannot be read or written costs a synthesis, nothing else.
-
-    What a substitute has spoken, while the preferred synthesiser was away, is kept apart:
-    it is for when nobody can speak.
-
-    :param voice: names the voice and its settings: with another one everything is
-        spoken anew.
-    :param speaker: the preferred provider's name; empty: there are no substitutes.
-    :param shipped: finds the packets of a phrase that came with the program; None: there
-        are none.
     """
 
     _log = Logger()
 
-    def __init__(
-        self,
-        files: IFileStore,
-        voice: str,
-        speaker: str = "",
-        shipped: Callable[[Phrase], Awaitable[tuple[bytes, ...] | None]] | None = None,
-    ) -> None:
-        self._shipped = shipped
+    def __init__(self, files: IFileStore) -> None:
         self._files = files
-        self._voice = voice
-        self._speaker = speaker
         self._known: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
         self._failing = False
 
-    async def find(self, phrase: Phrase, *, substitute: bool = False) -> tuple[bytes, ...] | None:
-        """Its packets, if it has been spoken before.
-
-        :param substitute: by a substitute.
-        """
-        key = self._key(phrase, substitute)
-        packets = self._known.get(key)
-        if packets is None:
-            packets = await self._read(key)
-            if packets is not None:
-                self._remember(key, packets)
-        else:
+    def known(self, key: str) -> tuple[bytes, ...] | None:
+        """Packets that are in memory."""
+        if (packets := self._known.get(key)) is not None:
             self._known.move_to_end(key)
         return packets
 
-    async def any(self, phrase: Phrase) -> tuple[bytes, ...] | None:
-        """Its packets in whatever voice there is: the preferred one's, a substitute's, or
-        the one that came with the program."""
-        packets = await self.find(phrase) or await self.find(phrase, substitute=True)
-        if packets is None and self._shipped is not None:
-            key = f"shipped {self._key(phrase, True)}"
-            packets = self._known.get(key)
-            if packets is None and (packets := await self._shipped(phrase)) is not None:
-                self._remember(key, packets)
+    def remember(self, key: str, packets: tuple[bytes, ...]) -> None:
+        """Keep packets in memory only."""
+        self._known[key] = packets
+        self._known.move_to_end(key)
+        if len(self._known) > _IN_MEMORY:
+            self._known.popitem(last=False)
+
+    async def read(self, key: str) -> tuple[bytes, ...] | None:
+        """Find packets in memory or in a file."""
+        packets = self.known(key)
+        if packets is None and (packets := await self._read_file(key)) is not None:
+            self.remember(key, packets)
         return packets
 
-    async def keep(self, phrase: Phrase, packets: Sequence[bytes], speaker: str = "") -> None:
-        """It has been spoken.
-
-        :param speaker: the provider that did; empty: the preferred one.
-        """
-        key = self._key(phrase, bool(speaker and self._speaker) and speaker != self._speaker)
-        self._remember(key, tuple(packets))
+    async def write(self, key: str, packets: tuple[bytes, ...]) -> None:
+        """Keep packets in memory and in a file."""
+        self.remember(key, packets)
         try:
             await self._files.put(AREA, key, msgspec.msgpack.encode(list(packets)))
         except StoreError as error:
             self._failed(error)
 
-    async def _read(self, key: str) -> tuple[bytes, ...] | None:
+    async def _read_file(self, key: str) -> tuple[bytes, ...] | None:
         try:
             data = await self._files.get(AREA, key)
             return None if data is None else msgspec.msgpack.decode(data, type=tuple[bytes, ...])
@@ -116,15 +88,65 @@ class Phrases:
             pass
         return None
 
-    def _remember(self, key: str, packets: tuple[bytes, ...]) -> None:
-        self._known[key] = packets
-        if len(self._known) > _IN_MEMORY:
-            self._known.popitem(last=False)
-
     def _failed(self, error: StoreError) -> None:
         if not self._failing:
             self._failing = True
-            self._log.warn("phrases are not kept in files: {error}", error=error)
+            self._log.warn(
+                "phrases are not kept in files, each is synthesised again after a restart: {error}",
+                error=error,
+            )
+
+
+class Phrases:
+    """The phrases of one voice.
+
+    Phrases that a substitute has spoken, while the preferred synthesiser was away, are
+    kept apart: they are for when no synthesiser works.
+
+    :param voice: identifies the voice and its settings; with another one every phrase is
+        spoken anew.
+    :param speaker: the preferred provider's name; empty: there are no substitutes.
+    :param shipped: finds the packets of a phrase that came with the program; None: there
+        are none.
+    """
+
+    def __init__(
+        self,
+        store: PhraseStore,
+        voice: str,
+        speaker: str = "",
+        shipped: Callable[[Phrase], Awaitable[tuple[bytes, ...] | None]] | None = None,
+    ) -> None:
+        self._store = store
+        self._voice = voice
+        self._speaker = speaker
+        self._shipped = shipped
+
+    async def find(self, phrase: Phrase, *, substitute: bool = False) -> tuple[bytes, ...] | None:
+        """Return the packets of a phrase, None if it has not been spoken before.
+
+        :param substitute: by a substitute.
+        """
+        return await self._store.read(self._key(phrase, substitute))
+
+    async def any(self, phrase: Phrase) -> tuple[bytes, ...] | None:
+        """Return the packets of a phrase in any voice: the preferred one's, a substitute's,
+        or the one that came with the program."""
+        packets = await self.find(phrase) or await self.find(phrase, substitute=True)
+        if packets is None and self._shipped is not None:
+            key = f"shipped {self._key(phrase, True)}"
+            packets = self._store.known(key)
+            if packets is None and (packets := await self._shipped(phrase)) is not None:
+                self._store.remember(key, packets)
+        return packets
+
+    async def keep(self, phrase: Phrase, packets: Sequence[bytes], speaker: str = "") -> None:
+        """Keep a phrase that has been spoken.
+
+        :param speaker: the provider that spoke it; empty: the preferred one.
+        """
+        substitute = bool(speaker and self._speaker) and speaker != self._speaker
+        await self._store.write(self._key(phrase, substitute), tuple(packets))
 
     def _key(self, phrase: Phrase, substitute: bool) -> str:
         told = (self._voice, phrase.language, phrase.words, astuple(phrase.form), substitute)

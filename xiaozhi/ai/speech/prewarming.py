@@ -1,12 +1,13 @@
-"""What the server says by itself is spoken before it is needed."""
+"""Phrase prewarming: phrases are spoken before they are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -24,24 +25,40 @@ from xiaozhi.wire.messages import AudioParams
 
 T = TypeVar("T")
 
-# What nearly all devices ask for (§2.2).
-_USUAL = AudioParams(sample_rate=24000, frame_duration=60)
+#: The format that nearly all devices ask for (§2.2).
+USUAL = AudioParams(sample_rate=24000, frame_duration=60)
 
-# Seconds after which it is tried again, at the earliest.
+# Seconds until the next try after a failure, at the earliest.
 _RETRY = 60.0
 
 # Seconds that sound waits for a thread while others need one.
 _NO_HURRY = 5.0
 
-# Forms that are rehearsed; there are fifteen legal ones.
+# Formats that are prewarmed for one voice; there are fifteen legal ones.
 _MOST = 16
 
 
-class PhrasePrewarming:
-    """Has each phrase spoken once for each form that devices want, one after the other.
+@dataclass(frozen=True, slots=True)
+class PrewarmingRuntime:
+    """Facilities that the prewarming of all voices shares.
 
-    What is kept already is not spoken again. A failure costs nothing but a line in the
-    log; it is tried again when a device connects later.
+    :ivar turns: one voice is prewarmed at a time, so that a restart with many agents does
+        not flood the vendors.
+    """
+
+    offload: TimedOffload
+    clock: IReactorTime
+    turns: DeferredLock
+
+
+class PhrasePrewarming:
+    """Speaks each phrase once for each format that devices want, one after the other.
+
+    Phrases that are kept already are not spoken again. A failure costs a line in the log;
+    it is tried again when a device connects later.
+
+    :param done: sample rate and frame duration of the formats that are prewarmed or being
+        prewarmed; kept by the caller, across instances for the same voice and texts.
     """
 
     _log = Logger()
@@ -50,76 +67,72 @@ class PhrasePrewarming:
         self,
         phrases: Phrases,
         synthesizer: ISynthesizer,
-        offload: TimedOffload,
-        clock: IReactorTime,
         settings: SessionSettings,
+        runtime: PrewarmingRuntime,
+        done: set[tuple[int, int]],
     ) -> None:
         self._phrases = phrases
         self._synthesizer = synthesizer
-        self._offload = offload
-        self._clock = clock
         self._settings = settings
-        self._known: set[tuple[int, int]] = set()
+        self._runtime = runtime
+        self._done = done
+        # Bound: `_MOST` formats.
         self._waiting: list[AudioParams] = []
         self._running: Deferred[None] | None = None
         self._not_before = 0.0
         self._stopped = False
 
-    def start(self) -> None:
-        """The service has started."""
-        self.wanted(_USUAL)
-
     def stop(self) -> None:
-        """The service stops."""
+        """Stop; formats that are not complete are no longer done. Idempotent."""
         self._stopped = True
         if self._running is not None:
             self._running.cancel()
 
     def wanted(self, downlink: AudioParams) -> None:
-        """A device wants its sound like this."""
+        """Prewarm the format of a device that has connected."""
         form = downlink.sample_rate, downlink.frame_duration
         idle = not self._settings.speech.rehearse or self._stopped
-        if idle or form in self._known or len(self._known) >= _MOST:
+        if idle or form in self._done or len(self._done) >= _MOST:
             return
-        if self._clock.seconds() < self._not_before:
+        if self._runtime.clock.seconds() < self._not_before:
             return
-        self._known.add(form)
+        self._done.add(form)
         self._waiting.append(downlink)
-        if self._running is None:
-            self._running = Deferred.fromCoroutine(self._rehearse())
+        if self._running is None or self._running.called:
+            self._running = Deferred.fromCoroutine(self._prewarm())
 
-    async def _rehearse(self) -> None:
+    async def _prewarm(self) -> None:
         try:
-            while self._waiting:
-                await self._speak_all(self._waiting[0])
-                self._waiting.pop(0)
+            async with self._runtime.turns:
+                while self._waiting:
+                    await self._speak_all(self._waiting[0])
+                    self._waiting.pop(0)
         except CancelledError:
             return
         except XiaozhiError as error:
             self._log.warn(
                 "phrases cannot be spoken ahead, an apology may be silent: {error}", error=error
             )
-            self._not_before = self._clock.seconds() + _RETRY
-            for left in self._waiting:
-                self._known.discard((left.sample_rate, left.frame_duration))
-            self._waiting.clear()
+            self._not_before = self._runtime.clock.seconds() + _RETRY
         finally:
-            self._running = None
+            for left in self._waiting:
+                self._done.discard((left.sample_rate, left.frame_duration))
+            self._waiting.clear()
 
     async def _speak_all(self, downlink: AudioParams) -> None:
-        mouth = SpeechOutput(
+        output = SpeechOutput(
             synthesizer=self._synthesizer,
             send=lambda _: None,
             gate=Gate(is_open=True),
             downlink=downlink,
             offload=self._unhurried,
-            clock=self._clock,
+            clock=self._runtime.clock,
             settings=self._settings.speech,
             limits=self._settings.turn,
             phrases=self._phrases,
         )
         for words, language in self._texts():
-            speech = Speech(mouth, 0, language, Timeline(AiCounts(), self._clock))
+            speech = Speech(output, 0, language, Timeline(AiCounts(), self._runtime.clock))
             try:
                 await speech.pronounce(words, language)
                 await speech.finish()
@@ -127,7 +140,7 @@ class PhrasePrewarming:
                 speech.cancel()
 
     def _unhurried(self, _: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
-        return self._offload(_NO_HURRY, function, *args)
+        return self._runtime.offload(_NO_HURRY, function, *args)
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         usual = catalogue_of(self._settings.dialogue.language)

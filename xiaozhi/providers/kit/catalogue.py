@@ -52,12 +52,15 @@ class Entry:
     :ivar reference: ``openai`` or ``openai/label``.
     :ivar settings: of the maker's type, checked.
     :ivar digest: of the settings, which may hold keys and go nowhere else.
+    :ivar section: digest of its section as it is written; files of earlier versions are
+        named by it.
     """
 
     maker: IProviderMaker
     reference: str
     settings: Any
     digest: str
+    section: str
 
     @property
     def kind(self) -> str:
@@ -131,7 +134,7 @@ class ProviderCatalogue:
             path = f"{key}.{name}"
             maker = self._maker(kind, str(name), path)
             value = {} if section is None else section
-            self._sections[kind, name] = value
+            self._sections[kind, name] = section
             self._settings[kind, name] = self._read_section(value, maker.settings(), path)
 
     def lists(
@@ -170,7 +173,8 @@ class ProviderCatalogue:
         if own is None:
             path = f"providers.{kind}.{reference}"
             own = self._read_section({}, maker.settings(), path)
-        return Entry(maker, reference, own, _digest(own))
+        section = _digest(self._sections.get((kind, reference)))
+        return Entry(maker, reference, own, _digest(own), section)
 
     def voiced(self, reference: str, voice: Voice, key: str) -> Entry:
         """Find a synthesiser that speaks with an agent's voice.
@@ -193,12 +197,14 @@ class ProviderCatalogue:
         known = [each.id for each in declared.voices]
         if known and voice.get("id", known[0]) not in known:
             raise ConfigError(f"{key}.id: {reference} has no voice {voice['id']!r}; {_are(known)}")
-        own = {**self._sections.get(("tts", reference), {}), **changes}
+        own = {**(self._sections.get(("tts", reference)) or {}), **changes}
         try:
             settings = self._read_section(own, entry.maker.settings(), key)
         except ConfigError as error:
             raise ConfigError(f"{key}: {error.message.removeprefix(key).lstrip('.: ')}") from error
-        return Entry(entry.maker, reference, settings, _digest(settings))
+        if settings == entry.settings:
+            return entry
+        return Entry(entry.maker, reference, settings, _digest(settings), _digest(own))
 
     def entries(
         self,

@@ -81,6 +81,8 @@ class ProviderSet:
     """The providers of one agent: failover groups over leased providers.
 
     :ivar groups: the failover groups behind ``asr``, ``llm``, ``tts`` and ``vlllm``.
+    :ivar voice: identifies the preferred synthesiser with its settings, for kept phrases.
+    :ivar speaker: the preferred synthesiser's reference.
     :ivar leases: released with the set.
     """
 
@@ -90,6 +92,8 @@ class ProviderSet:
     vlllm: IVisionModel
     vad: IVoiceActivityDetector
     groups: tuple[FailoverGroup, ...] = ()
+    voice: str = ""
+    speaker: str = ""
     leases: tuple[Lease, ...] = field(default=(), repr=False)
 
     @property
@@ -173,7 +177,10 @@ class ProviderRegistry:
             )
             for kind in _FAILOVER
         }
+        speaker = entries["tts"][0]
         return ProviderSet(
+            voice=f"{speaker.reference} {speaker.section}",
+            speaker=speaker.reference,
             vad=leases["vad"][0].candidate.provider,
             groups=tuple(groups.values()),
             leases=tuple(_all(leases)),

@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.agents.settings import SessionSettings, SpeechSettings, TurnSettings, WakeSettings
 from xiaozhi.ai.speech.output import Speech
-from xiaozhi.ai.speech.phrases import AREA, Phrases
+from xiaozhi.ai.speech.phrases import AREA, Phrases, PhraseStore
 from xiaozhi.ai.speech.playback import PlaybackMap, Played
-from xiaozhi.ai.speech.prewarming import PhrasePrewarming
+from xiaozhi.ai.speech.prewarming import USUAL, PhrasePrewarming, PrewarmingRuntime
 from xiaozhi.ai.speech.readahead import ReadAhead, Sound
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.ai.timeline.timeline import Timeline
@@ -82,7 +82,7 @@ class SpeechCase(SynchronousTestCase):
         self.clock = Clock()
         self.vendor = Vendor(self.clock)
         self.files = MemoryFiles()
-        self.phrases = Phrases(self.files, "voice")
+        self.phrases = self.kept_by("")
         self.sent: list[tuple[float, Any]] = []
         self.gate = Gate(is_open=True)
         self.mouth = mouth(
@@ -93,6 +93,13 @@ class SpeechCase(SynchronousTestCase):
             phrases=self.phrases,
         )
         self.speech = self.begin()
+
+    def kept_by(self, speaker: str) -> Phrases:
+        """The phrases of a process that has just started.
+
+        :param speaker: the preferred synthesiser.
+        """
+        return Phrases(PhraseStore(self.files), "voice", speaker)
 
     def begin(self) -> Speech:
         speech = Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock))
@@ -303,7 +310,7 @@ class PhraseTests(SpeechCase):
         first = self.heard()
         self.sent.clear()
         self.vendor.down = True
-        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice"))
+        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(self.files), "voice"))
         self.speech = self.begin()
         self.successResultOf(self.pronounce("Sorry."))
         self.assertEqual(self.heard(), first)
@@ -313,7 +320,7 @@ class PhraseTests(SpeechCase):
         self.run_for(3)
         other = m.AudioParams(sample_rate=16000)
         for another, language in (
-            (replace(self.mouth, phrases=Phrases(self.files, "another")), "en"),
+            (replace(self.mouth, phrases=Phrases(PhraseStore(self.files), "another")), "en"),
             (replace(self.mouth, downlink=other), "en"),
             (self.mouth, "de"),
         ):
@@ -328,7 +335,7 @@ class PhraseTests(SpeechCase):
         def speaks(name: str) -> None:
             self.sent.clear()
             self.vendor.name = name
-            self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice", "preferred"))
+            self.mouth = replace(self.mouth, phrases=self.kept_by("preferred"))
             self.speech = self.begin()
             self.pronounce("Sorry.").addErrback(lambda _: None)
             self.run_for(3)
@@ -358,7 +365,7 @@ class PhraseTests(SpeechCase):
         ((area, key),) = self.files.kept
         self.assertEqual(area, AREA)
         self.files.kept[area, key] = b"\xc1"
-        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice"))
+        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(self.files), "voice"))
         self.speech = self.begin()
         done = self.pronounce("Sorry.")
         self.run_for(3)
@@ -377,7 +384,7 @@ class PhraseTests(SpeechCase):
             def get(self, area: str, key: str) -> Deferred[bytes | None]:
                 return fail(StoreError("files_unavailable", "no room"))
 
-        self.mouth = replace(self.mouth, phrases=Phrases(Broken(), "voice"))
+        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(Broken()), "voice"))
         for _ in range(2):
             self.speech = self.begin()
             done = self.pronounce("Sorry.")
@@ -387,15 +394,17 @@ class PhraseTests(SpeechCase):
         self.assertEqual(len(self.vendor.asked), 1)
 
 
-class RehearsalTests(SpeechCase):
-    def rehearsal(self, **settings: Any) -> PhrasePrewarming:
+class PrewarmingTests(SpeechCase):
+    def prewarming(self, **settings: Any) -> PhrasePrewarming:
+        runtime = PrewarmingRuntime(within, self.clock, DeferredLock())
+        self.done: set[tuple[int, int]] = set()
         return PhrasePrewarming(
-            self.phrases, self.vendor, within, self.clock, SessionSettings(**settings)
+            self.phrases, self.vendor, SessionSettings(**settings), runtime, self.done
         )
 
     def test_everything_once(self) -> None:
-        rehearsal = self.rehearsal(wake=WakeSettings(greeting=("Yes?", "我在。")))
-        rehearsal.start()
+        prewarming = self.prewarming(wake=WakeSettings(greeting=("Yes?", "我在。")))
+        prewarming.wanted(USUAL)
         self.run_for(120)
         asked = [text for _, text in self.vendor.asked]
         wanted = {text(key, language) for key in SPOKEN for language in CATALOGUES}
@@ -403,18 +412,18 @@ class RehearsalTests(SpeechCase):
         self.assertEqual(set(asked), wanted | {"Yes?", "我在。"})
         # The most needed first.
         self.assertEqual(asked[0], text("apology", "en"))
-        rehearsal.wanted(m.AudioParams(sample_rate=24000, frame_duration=60))
+        prewarming.wanted(m.AudioParams(sample_rate=24000, frame_duration=60))
         self.run_for(1)
         self.assertEqual(len(self.vendor.asked), len(asked))
-        rehearsal.wanted(m.AudioParams(sample_rate=16000, frame_duration=60))
+        prewarming.wanted(m.AudioParams(sample_rate=16000, frame_duration=60))
         self.run_for(120)
         self.assertEqual(len(self.vendor.asked), 2 * len(asked))
-        rehearsal.stop()
+        prewarming.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_then_an_apology_needs_no_synthesiser(self) -> None:
-        rehearsal = self.rehearsal()
-        rehearsal.start()
+        prewarming = self.prewarming()
+        prewarming.wanted(USUAL)
         self.run_for(120)
         self.vendor.down = True
         self.successResultOf(self.pronounce(text("apology", "zh"), "zh"))
@@ -422,26 +431,25 @@ class RehearsalTests(SpeechCase):
 
     def test_tried_again_later(self) -> None:
         self.vendor.down = True
-        rehearsal = self.rehearsal()
-        usual = m.AudioParams(sample_rate=24000, frame_duration=60)
-        rehearsal.start()
+        prewarming = self.prewarming()
+        prewarming.wanted(USUAL)
         self.run_for(1)
         self.assertEqual(len(self.vendor.asked), 1)
         self.vendor.down = False
-        rehearsal.wanted(usual)
+        prewarming.wanted(USUAL)
         self.run_for(58)
         self.assertEqual(len(self.vendor.asked), 1)
         self.run_for(2)
-        rehearsal.wanted(usual)
+        prewarming.wanted(USUAL)
         self.run_for(1)
         self.assertEqual(len(self.vendor.asked), 2)
-        rehearsal.stop()
+        prewarming.stop()
         self.run_for(0.1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_switched_off(self) -> None:
-        rehearsal = self.rehearsal(speech=SpeechSettings(rehearse=False))
-        rehearsal.start()
+        prewarming = self.prewarming(speech=SpeechSettings(rehearse=False))
+        prewarming.wanted(USUAL)
         self.run_for(1)
         self.assertEqual(self.vendor.asked, [])
 
@@ -611,7 +619,7 @@ class InHandTests(SpeechCase):
 
 class PronounceTests(SpeechCase):
     def test_at_once_in_any_voice_that_is_kept(self) -> None:
-        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice", "preferred"))
+        self.mouth = replace(self.mouth, phrases=self.kept_by("preferred"))
         self.vendor.name = "another"
         self.speech = self.begin()
         self.pronounce("Sorry.")
@@ -648,7 +656,7 @@ class PronounceTests(SpeechCase):
 
     def test_of_a_phrase_half_of_which_was_heard_no_other_voice_begins(self) -> None:
         self.vendor.name = "another"
-        self.mouth = replace(self.mouth, phrases=Phrases(self.files, "voice", "preferred"))
+        self.mouth = replace(self.mouth, phrases=self.kept_by("preferred"))
         self.speech = self.begin()
         self.pronounce("Sorry.")
         self.run_for(3)
@@ -666,7 +674,7 @@ class PronounceTests(SpeechCase):
         self.run_for(3)
         first = [each.payload for _, each in self.packets]
         self.sent.clear()
-        self.mouth = replace(self.mouth, phrases=Phrases(MemoryFiles(), "voice"))
+        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(MemoryFiles()), "voice"))
         self.speech = self.begin()
 
         async def say() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.speech.phrases import Phrase, Phrases
+from xiaozhi.ai.speech.phrases import Phrase, Phrases, PhraseStore
 from xiaozhi.ai.speech.shipped import KEYS, Shipped
 from xiaozhi.audio import OpusDecoder, OpusForm, rms
 from xiaozhi.languages.texts import CATALOGUES, text
@@ -43,7 +43,7 @@ class ShippedTests(SynchronousTestCase):
     def test_a_voice_that_has_spoken_before_is_preferred(self) -> None:
         form = OpusForm(24000, 60, 5, 24000, "voip")
         phrase = Phrase(text("apology", "en"), "en", form)
-        phrases = Phrases(MemoryFiles(), "voice", "a", Shipped(within).find)
+        phrases = Phrases(PhraseStore(MemoryFiles()), "voice", "a", Shipped(within).find)
         shipped = self.successResultOf(Deferred.fromCoroutine(phrases.any(phrase)))
         assert shipped is not None
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(phrases.find(phrase))), None)

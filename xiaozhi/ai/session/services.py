@@ -1,0 +1,285 @@
+"""Services of one agent: its providers, phrases and prewarming, shared by its sessions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from msgspec.structs import replace
+from twisted.logger import Logger
+
+from xiaozhi.agents.settings import SessionSettings
+from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
+from xiaozhi.ai.speech.prewarming import USUAL, PhrasePrewarming, PrewarmingRuntime
+from xiaozhi.ai.speech.shipped import Shipped
+from xiaozhi.base.call import CallContext
+from xiaozhi.base.errors import ConfigError
+from xiaozhi.interfaces import (
+    ILanguageModel,
+    IRecognizer,
+    ISynthesizer,
+    IVisionModel,
+    IVoiceActivityDetector,
+)
+from xiaozhi.wire.messages import AudioParams, SessionOpen
+
+# Versions of agents whose prewarmed formats are remembered.
+_REMEMBERED = 1000
+
+
+class ServedAgent(Protocol):
+    """The part of an agent that its services depend on."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def version(self) -> str:
+        """Changes with the agent's content."""
+
+    @property
+    def settings(self) -> SessionSettings: ...
+
+
+class AgentProviders(Protocol):
+    """The providers of one agent, leased until :meth:`release`."""
+
+    @property
+    def asr(self) -> IRecognizer: ...
+    @property
+    def llm(self) -> ILanguageModel: ...
+    @property
+    def tts(self) -> ISynthesizer: ...
+    @property
+    def vlllm(self) -> IVisionModel: ...
+    @property
+    def vad(self) -> IVoiceActivityDetector: ...
+    @property
+    def voice(self) -> str:
+        """Identifies the preferred synthesiser with its settings."""
+
+    @property
+    def speaker(self) -> str:
+        """The preferred synthesiser's reference."""
+
+    @property
+    def before(self) -> Mapping[str, float]:
+        """Seconds by kind that may pass until the last provider of a list is asked."""
+
+    def release(self) -> None:
+        """End the use of the providers. Idempotent."""
+
+
+A = TypeVar("A", bound=ServedAgent)
+
+
+class _Shared(Generic[A]):
+    """The services of one agent version and the number of their leases."""
+
+    def __init__(
+        self,
+        agent: A,
+        settings: SessionSettings,
+        providers: AgentProviders,
+        phrases: Phrases,
+        prewarming: PhrasePrewarming,
+    ) -> None:
+        self.agent = agent
+        self.settings = settings
+        self.providers = providers
+        self.phrases = phrases
+        self.prewarming = prewarming
+        self.leases = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentServices(Generic[A]):
+    """One session's use of its agent's services, until :meth:`release`.
+
+    :ivar agent: the agent and its version; another one than asked for if that cannot be
+        served, see :meth:`AgentServicesTable.lease`.
+    :ivar settings: of the agent; the limits of a turn have room for its lists of providers.
+    :ivar phrases: the phrases that its voice has spoken.
+    """
+
+    agent: A
+    settings: SessionSettings
+    asr: IRecognizer
+    llm: ILanguageModel
+    tts: ISynthesizer
+    vlllm: IVisionModel
+    vad: IVoiceActivityDetector
+    phrases: Phrases
+    _prewarming: PhrasePrewarming = field(repr=False)
+    _release: Callable[[], None] = field(repr=False)
+
+    def prewarm(self, downlink: AudioParams) -> None:
+        """Have the phrases spoken in the format of a device, if they are not yet."""
+        self._prewarming.wanted(downlink)
+
+    def release(self) -> None:
+        """End the use. Idempotent."""
+        self._release()
+
+
+def call_context(opening: SessionOpen, agent: ServedAgent, language: str = "") -> CallContext:
+    """Describe on whose behalf a session calls providers.
+
+    A conversation is a device's talk with one agent, across its sessions; a guest's is
+    this session only.
+
+    :param language: BCP 47, that is being spoken.
+    """
+    device = opening.device
+    return CallContext(
+        agent_id=agent.id,
+        device_id=device.device_id,
+        client_id=device.client_id,
+        user_id=device.user_id,
+        session_id=opening.session_id,
+        conversation_id=f"{agent.id}/{opening.session_id if device.guest else device.device_id}",
+        language=language or agent.settings.dialogue.language,
+    )
+
+
+class PhraseVoices:
+    """Makes the phrases and the prewarming of each voice.
+
+    :param shipped: the phrases that came with the program; None: none are used.
+    """
+
+    def __init__(
+        self, store: PhraseStore, shipped: Shipped | None, runtime: PrewarmingRuntime
+    ) -> None:
+        self._store = store
+        self._shipped = None if shipped is None else shipped.find
+        self._runtime = runtime
+        # Bound: the versions used last.
+        self._done: OrderedDict[tuple[str, str], set[tuple[int, int]]] = OrderedDict()
+
+    def phrases(self, providers: AgentProviders) -> Phrases:
+        """Make the phrases of an agent's voice."""
+        return Phrases(self._store, providers.voice, providers.speaker, self._shipped)
+
+    def prewarming(
+        self,
+        agent: ServedAgent,
+        settings: SessionSettings,
+        providers: AgentProviders,
+        phrases: Phrases,
+    ) -> PhrasePrewarming:
+        """Make the prewarming of an agent's voice; it goes on where an earlier one ended."""
+        done = self._done.setdefault((agent.id, agent.version), set())
+        self._done.move_to_end((agent.id, agent.version))
+        if len(self._done) > _REMEMBERED:
+            self._done.popitem(last=False)
+        return PhrasePrewarming(phrases, providers.tts, settings, self._runtime, done)
+
+
+class AgentServicesTable(Generic[A]):
+    """Services by agent version.
+
+    Bound: one entry for each version that a session uses, and the default agent's.
+
+    :param select: leases the providers of an agent; raises ConfigError.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, default: A, select: Callable[[A], AgentProviders], voices: PhraseVoices
+    ) -> None:
+        """
+        :param default: the agent that serves where another one cannot.
+        :raises ConfigError: its providers cannot be made.
+        """
+        self._select = select
+        self._voices = voices
+        self._shared: dict[tuple[str, str], _Shared[A]] = {}
+        # Bound: the versions that failed last.
+        self._unusable: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._default = self._leased(default)
+
+    @property
+    def default(self) -> A:
+        """The default agent."""
+        return self._default.agent
+
+    def start(self) -> None:
+        """Prewarm the default agent's phrases in the usual format."""
+        self._default.prewarm(USUAL)
+
+    def stop(self) -> None:
+        """Stop prewarming."""
+        for each in self._shared.values():
+            each.prewarming.stop()
+
+    def adopt_default(self, agent: A) -> None:
+        """Serve another default agent, or another version of it.
+
+        :raises ConfigError: its providers cannot be made; the former one stays.
+        """
+        former, self._default = self._default, self._leased(agent)
+        former.release()
+
+    def lease(self, agent: A) -> AgentServices[A]:
+        """Lease an agent's services. If its providers cannot be made, the log says why once
+        for each version, and the default agent's services are leased instead."""
+        try:
+            return self._leased(agent)
+        except ConfigError as error:
+            version = agent.id, agent.version
+            if version not in self._unusable:
+                self._unusable[version] = None
+                if len(self._unusable) > _REMEMBERED:
+                    self._unusable.popitem(last=False)
+                self._log.error(
+                    "agent {agent}: {error}; the default agent serves its devices",
+                    agent=agent.id,
+                    error=error.message,
+                )
+            return self._leased(self._default.agent)
+
+    def _leased(self, agent: A) -> AgentServices[A]:
+        key = agent.id, agent.version
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = self._shared[key] = self._made(agent)
+        shared.leases += 1
+        held = True
+
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._released(key, shared)
+
+        providers = shared.providers
+        return AgentServices(
+            agent=shared.agent,
+            settings=shared.settings,
+            asr=providers.asr,
+            llm=providers.llm,
+            tts=providers.tts,
+            vlllm=providers.vlllm,
+            vad=providers.vad,
+            phrases=shared.phrases,
+            _prewarming=shared.prewarming,
+            _release=release,
+        )
+
+    def _made(self, agent: A) -> _Shared[A]:
+        providers = self._select(agent)
+        turn = agent.settings.turn.of_lists(providers.before)
+        settings = replace(agent.settings, turn=turn)
+        phrases = self._voices.phrases(providers)
+        prewarming = self._voices.prewarming(agent, settings, providers, phrases)
+        return _Shared(agent, settings, providers, phrases, prewarming)
+
+    def _released(self, key: tuple[str, str], shared: _Shared[A]) -> None:
+        shared.leases -= 1
+        if not shared.leases:
+            del self._shared[key]
+            shared.prewarming.stop()
+            shared.providers.release()
