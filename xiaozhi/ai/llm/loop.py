@@ -17,9 +17,9 @@ from xiaozhi.ai.llm.writtencalls import read
 from xiaozhi.ai.memory.pending import PendingAnswer
 from xiaozhi.ai.speech.spoken import SpokenText, pieces
 from xiaozhi.ai.timeline.timeline import Timeline
-from xiaozhi.base.answerfilter import AnswerFilter, WrittenCall
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.ids import new_id
+from xiaozhi.base.modeltext.answerfilter import AnswerFilter, WrittenCall
 from xiaozhi.base.toolresult import ToolSound
 from xiaozhi.base.values import Delta, TextDelta, ToolCall, ToolSpec, Utterance
 from xiaozhi.runtime.cancelling import Gate, each_within, late, within

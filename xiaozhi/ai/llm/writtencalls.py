@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xiaozhi.base.answerfilter import WrittenCall
+from xiaozhi.base.modeltext.answerfilter import WrittenCall
 
 # A tool's parameters: name → schema, in their order; None: there is no such tool.
 Parameters = Callable[[str], Mapping[str, Any] | None]

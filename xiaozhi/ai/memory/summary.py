@@ -17,7 +17,7 @@ from xiaozhi.agents.settings import DialogueSettings
 from xiaozhi.ai.memory.window import NoMemory, WindowMemory
 from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError, XiaozhiError
-from xiaozhi.base.reasoning import ThoughtFilter
+from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 from xiaozhi.base.values import DeviceNote, DialogueEntry, Recollection, Role, TextDelta, Utterance
 from xiaozhi.interfaces import ILanguageModel, IMemory
 from xiaozhi.languages.scripts import is_word_border, tokens

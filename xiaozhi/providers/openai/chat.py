@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError
-from xiaozhi.base.reasoning import ThoughtFilter
+from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 from xiaozhi.base.values import Delta, Role, ToolSpec, Utterance
 from xiaozhi.interfaces import IAdaptive, ILanguageModel, IOfModel, ProviderRuntime
 from xiaozhi.providers.openai.body import BadBody, ChatBody

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from xiaozhi.base.errors import ProviderError
-from xiaozhi.base.reasoning import ThoughtFilter
+from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 from xiaozhi.base.values import Delta, TextDelta, ToolCall
 from xiaozhi.providers.openai.body import DONE, BadBody, ChatBody, CutBody
 from xiaozhi.providers.openai.delta import CallAssembly

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.llm.writtencalls import read
-from xiaozhi.base.answerfilter import AnswerFilter, WrittenCall
-from xiaozhi.base.reasoning import ThoughtFilter
+from xiaozhi.base.modeltext.answerfilter import AnswerFilter, WrittenCall
+from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 
 TOOLS: dict[str, dict[str, Any]] = {
     "get_time": {"timezone": {"type": "string"}},

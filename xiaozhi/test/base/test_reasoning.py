@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.base.reasoning import ThoughtFilter
+from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 
 
 def said(*pieces: str, begun: bool = False) -> str:

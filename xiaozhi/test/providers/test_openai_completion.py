@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import ProviderError
-from xiaozhi.base.reasoning import ThoughtFilter
+from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 from xiaozhi.base.values import Delta, TextDelta
 from xiaozhi.providers.openai.body import DONE, BadBody, CutBody
 from xiaozhi.providers.openai.completion import Completion, bad_answer, words_of

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xiaozhi.base.markers import Marker, MarkerKind, cut_off, mark_at, may_become, next_start
+from xiaozhi.base.modeltext.markers import (
+    Marker,
+    MarkerKind,
+    cut_off,
+    mark_at,
+    may_become,
+    next_start,
+)
 
 # Characters of a call; and of what is held because it may turn out to be one.
 _CALL_LIMIT = 32_768

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from xiaozhi.base.answerfilter import AnswerFilter, WrittenCall
+from xiaozhi.base.modeltext.answerfilter import AnswerFilter, WrittenCall
 
 
 class ThoughtFilter:
-    """Drops ``<think>…</think>`` and its like, and whatever else of a model's text is no
-    answer, however the text is cut into pieces: see :class:`~xiaozhi.base.answerfilter.AnswerText`.
+    """Drops ``<think>…</think>`` and its like, and everything else of a model's text that is
+    not its answer, however the text is cut into pieces: see
+    :class:`~xiaozhi.base.modeltext.answerfilter.AnswerText`.
 
     One that is never closed reaches to the end; a closing mark alone is dropped.
 

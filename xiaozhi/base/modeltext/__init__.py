@@ -1,0 +1,1 @@
+"""Filters for the text of language models: reasoning, leaked markers and tool calls."""
