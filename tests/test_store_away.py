@@ -17,7 +17,7 @@ from tests.guests import AI_SETS, IM_SETS, Guest, ServiceCase
 from tests.servers import PostgresServer
 from tests.services import Pair, ServiceProcess, get
 from xiaozhi.base.values import LogDirection, SessionStatus
-from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.runtime.listening import free_port
 from xiaozhi.storage import Spool, store_from_url
 from xiaozhi.wire.messages import Device
@@ -86,7 +86,7 @@ class JournalTests(ServerCase):
     def new_journal(self, directory: Path) -> Journal:
         spool = Spool(directory, reactor, limit=1 << 28)
         clock: Any = reactor
-        return Journal(self.store, clock, keep_content=True, spool=spool, capacity=2000)
+        return Journal(self.store, clock, JournalSettings(capacity=2000), spool)
 
     def writer(self) -> Writer:
         writer = Writer(self.journal)

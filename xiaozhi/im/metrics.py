@@ -1,12 +1,13 @@
-"""The edge's figures, by the names they have in Prometheus.
+"""The edge's metrics, by their names in Prometheus.
 
-Shared counts are read as they are; what only the links know is added up when
-asked for, in one pass.
+Shared counts are read as they are; what only the links know is added up at a scrape, in
+one pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from xiaozhi.base.values import BridgeStatus, StreamStatus
@@ -46,26 +47,32 @@ class JournalQueue(WriteQueue, Protocol):
         """Records lost since the start, by reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The edge's port and the pages behind it."""
+
+    port: EdgePortFactory
+    site: EdgeSite
+
+
 class EdgeMetrics:
-    """See the module."""
+    """Collects the metrics of one edge process."""
 
     def __init__(
         self,
         gateway: Gateway,
-        door: EdgePortFactory,
-        site: EdgeSite,
+        front: Front,
         bridge: IBridge,
         journal: JournalQueue,
-        wires: CrossingTimes,
+        crossings: CrossingTimes,
         presence: Callable[[], str],
     ) -> None:
         """:param presence: why the presence table cannot be used; empty while it can."""
         self._gateway = gateway
-        self._door = door
-        self._site = site
+        self._front = front
         self._bridge = bridge
         self._journal = journal
-        self._wires = wires
+        self._crossings = crossings
         self._presence = presence
         self._counts = gateway.context.counts
 
@@ -89,10 +96,10 @@ class EdgeMetrics:
         yield gauge(
             "xiaozhi_im_connections_waiting",
             "Connections that have not sent a request yet.",
-            self._door.waiting,
+            self._front.port.waiting,
         )
         yield gauge(
-            "xiaozhi_im_http_connections", "Connections to the HTTP pages.", self._site.visits
+            "xiaozhi_im_http_connections", "Connections to the HTTP pages.", self._front.site.visits
         )
         yield gauge(
             "xiaozhi_im_draining", "1 while nobody new is let in.", float(self._gateway.draining)
@@ -182,7 +189,7 @@ class EdgeMetrics:
             "xiaozhi_im_bridge_crossing_seconds",
             "Time between the reactor and gRPC, of the oldest item of each batch.",
             ["direction"],
-            [(["up"], self._wires.outward), (["down"], self._wires.inward)],
+            [(["up"], self._crossings.outward), (["down"], self._crossings.inward)],
         )
 
     def _store(self) -> Iterator[Family]:

@@ -37,9 +37,9 @@ from xiaozhi.cache.backend import PresenceBackend
 from xiaozhi.im.ingress.gateway import EdgeServices, Gateway
 from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
 from xiaozhi.im.ingress.port import EdgePortFactory
-from xiaozhi.im.metrics import EdgeMetrics
+from xiaozhi.im.metrics import EdgeMetrics, Front
 from xiaozhi.im.schema import ImSettings
-from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.im.sessionlog.retention import retention_jobs
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
@@ -123,10 +123,9 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
     front = _front(settings, own, devices, bridge.client, around, where.inbox, metrics, reactor)
     lag = ReactorLag(reactor)
     metrics.add(ProcessMetrics("im", __version__, lag))
+    entry = Front(front.port, front.site)
     crossings, trouble = bridge.thread.crossings, where.trouble
-    metrics.add(
-        EdgeMetrics(gateway, front.port, front.site, bridge.client, log.journal, crossings, trouble)
-    )
+    metrics.add(EdgeMetrics(gateway, entry, bridge.client, log.journal, crossings, trouble))
 
     observer = observer_for(settings.log, options.parent if options else None)
     program = Program(reactor, options, log=observer)
@@ -217,12 +216,8 @@ def _session_log(settings: ImSettings, own: _Identity, reactor: Any) -> _Session
     spool: ISpool | None = None
     if told.spool_bytes:
         spool = Spool(own.state / "spool", reactor, limit=told.spool_bytes)
-    journal = Journal(
-        store,
-        reactor,
+    settled = JournalSettings(
         keep_content=told.content,
-        spool=spool,
-        node=own.node,
         flush_interval=told.flush_interval,
         batch_size=told.batch_size,
         capacity=told.capacity,
@@ -230,6 +225,7 @@ def _session_log(settings: ImSettings, own: _Identity, reactor: Any) -> _Session
         max_content_bytes=told.max_content_bytes,
         spool_after=told.spool_after,
     )
+    journal = Journal(store, reactor, settled, spool, own.node)
     jobs = retention_jobs(
         store,
         journal,

@@ -35,7 +35,7 @@ from xiaozhi.device.mcp import SimulatedTool
 from xiaozhi.im.ingress.gateway import EdgeServices, Gateway
 from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.session.link import DeviceLink
-from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
 from xiaozhi.interfaces import IAuthenticator, ILanguageModel, IRecognizer
@@ -236,7 +236,7 @@ class House:
         )
         self.store = memory_store()
         self.store.start()
-        self.journal = Journal(self.store, self.clock, keep_content=True)
+        self.journal = Journal(self.store, self.clock, JournalSettings())
         self.journal.start()
         self.bridge = BridgeClient(
             self.network, ClientSettings(targets=(AI,)), self.clock, lambda: 0.5, "im", "im-boot"

@@ -8,6 +8,7 @@ spool on disk, if there is one. What is noted in one session is written in that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -39,6 +40,30 @@ _RECENT = 60.0
 _CLOCK_SLIP = timedelta(seconds=1)
 
 
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """Bounds and intervals of a journal.
+
+    :ivar keep_content: whether what was said is written, or only that it was.
+    :ivar flush_interval: seconds the first record of a batch waits for others.
+    :ivar batch_size: records to a transaction.
+    :ivar capacity: records in memory; ``capacity_bytes``: their size.
+    :ivar max_content_bytes: of one message; the rest is cut.
+    :ivar spool_after: seconds without an answer of the store after which what waits goes
+        to the spool; it also does when half the capacity is used.
+    :ivar retry_delays: seconds before the first retry, doubling up to the second.
+    """
+
+    keep_content: bool = True
+    flush_interval: float = 0.2
+    batch_size: int = 500
+    capacity: int = 10_000
+    capacity_bytes: int = 16_777_216
+    max_content_bytes: int = 4096
+    spool_after: float = 1.0
+    retry_delays: tuple[float, float] = (0.5, 10.0)
+
+
 class Journal:
     """Notes records and writes them behind.
 
@@ -56,52 +81,37 @@ class Journal:
         self,
         store: ISessionStore,
         clock: IReactorTime,
-        *,
-        keep_content: bool,
+        settings: JournalSettings,
         spool: ISpool | None = None,
         node: str = "",
-        flush_interval: float = 0.2,
-        batch_size: int = 500,
-        capacity: int = 10_000,
-        capacity_bytes: int = 16_777_216,
-        max_content_bytes: int = 4096,
-        spool_after: float = 1.0,
-        retry_delays: tuple[float, float] = (0.5, 10.0),
         new_id: Callable[[], UUID] = new_id,
     ) -> None:
         """
-        :param max_content_bytes: of one message; the rest is cut.
-        :param keep_content: whether what was said is written, or only that it was.
         :param spool: where records go while the store is away; None: they stay in memory.
         :param node: this process, for the rows of its sessions.
-        :param flush_interval: seconds the first record of a batch waits for others.
-        :param batch_size: records to a transaction.
-        :param spool_after: seconds without an answer of the store after which what
-            waits goes to the spool; it also does when half the capacity is used.
-        :param retry_delays: seconds before the first retry, doubling up to the second.
         """
         self._clock = clock
         self._wall = wall_time(clock)
         self._spool = spool
-        self._keep_content = keep_content
+        self._keep_content = settings.keep_content
         self._node = node
         self._new_id = new_id
-        self._max_content = max_content_bytes
+        self._max_content = settings.max_content_bytes
         # Of sessions that are not over: whose share their records take.
         self._devices: dict[str, str] = {}
-        self._backlog = Backlog(capacity, capacity_bytes, clock.seconds)
+        self._backlog = Backlog(settings.capacity, settings.capacity_bytes, clock.seconds)
         self._writer = LogWriter(
             store,
             spool,
             self._backlog,
             clock,
             WriterSettings(
-                flush_interval,
-                batch_size,
-                spool_after,
-                capacity // 2,
-                capacity_bytes // 2,
-                retry_delays,
+                settings.flush_interval,
+                settings.batch_size,
+                settings.spool_after,
+                settings.capacity // 2,
+                settings.capacity_bytes // 2,
+                settings.retry_delays,
             ),
         )
         self._stopped = False

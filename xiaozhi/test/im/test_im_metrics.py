@@ -5,8 +5,8 @@ import time
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.values import BridgeStatus, StreamStatus, TargetStatus
 from xiaozhi.bridge.loop import Crossings
-from xiaozhi.im.metrics import EdgeMetrics
-from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.metrics import EdgeMetrics, Front
+from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.metrics.page import Metrics
 from xiaozhi.test.im.test_im_gateway import FIRMWARE, PortCase, frame
 from xiaozhi.testing.database import memory_store
@@ -24,15 +24,14 @@ class FigureCase(PortCase):
         self.site = self.site_with(metrics=self.metrics)
         self.door.site = self.site
         self.store = memory_store()
-        self.journal = Journal(self.store, self.clock, keep_content=True)
+        self.journal = Journal(self.store, self.clock, JournalSettings())
         self.journal.start()
         self.wires = Crossings()
         self.trouble = ""
         self.metrics.add(
             EdgeMetrics(
                 self.gateway,
-                self.door,
-                self.site,
+                Front(self.door, self.site),
                 self.bridge,
                 self.journal,
                 self.wires,

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.values import LogDirection, SessionStatus
-from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.im.sessionlog.retention import retention_jobs
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.edge import EdgeBench, wire_of
@@ -56,7 +56,7 @@ class UpkeepTests(SynchronousTestCase):
 
     def process(self, node: str, **settings: Any) -> Journal:
         """An edge process. It ends with the test, or by ``self.crash()``."""
-        journal = Journal(self.store, self.clock, keep_content=True, node=node)
+        journal = Journal(self.store, self.clock, JournalSettings(), node=node)
         journal.start()
         defaults = {"retention_days": 90, "purge_interval": 3600, "stale_after": 600}
         for each in retention_jobs(

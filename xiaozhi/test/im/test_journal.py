@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import StoreError
+from xiaozhi.base.ids import new_id
 from xiaozhi.base.values import (
     EventLogged,
     LogDirection,
@@ -22,7 +23,7 @@ from xiaozhi.base.values import (
     SessionStarted,
     SessionStatus,
 )
-from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.testing.database import memory_store
 from xiaozhi.wire.messages import Device
 
@@ -67,9 +68,9 @@ class JournalCase(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def journal(self, **settings: Any) -> Journal:
-        settings.setdefault("keep_content", True)
-        journal = Journal(self.shelf, self.clock, **settings)  # type: ignore[arg-type]
+    def journal(self, new_id: Callable[[], UUID] = new_id, **settings: Any) -> Journal:
+        shelf: Any = self.shelf
+        journal = Journal(shelf, self.clock, JournalSettings(**settings), new_id=new_id)
         journal.start()
         return journal
 
@@ -143,7 +144,7 @@ class NotingTests(JournalCase):
     def test_into_a_real_store(self) -> None:
         store = memory_store()
         self.successResultOf(store.start())
-        journal = Journal(store, self.clock, keep_content=True)
+        journal = Journal(store, self.clock, JournalSettings())
         journal.start()
         for word in ["one", "two", "three"]:
             self.message(journal, word)
@@ -186,7 +187,7 @@ class WritingTests(JournalCase):
         self.assertEqual(self.contents(), ["a", "b"])
 
     def test_nothing_is_written_before_the_start(self) -> None:
-        journal = Journal(self.shelf, self.clock, keep_content=True)  # type: ignore[arg-type]
+        journal = Journal(self.shelf, self.clock, JournalSettings())  # type: ignore[arg-type]
         self.message(journal, "a")
         self.clock.advance(60)
         self.assertEqual(self.shelf.calls, 0)
@@ -324,7 +325,7 @@ class StopTests(JournalCase):
         self.successResultOf(journal.stop())
 
     def test_stopping_before_the_start(self) -> None:
-        journal = Journal(self.shelf, self.clock, keep_content=True)  # type: ignore[arg-type]
+        journal = Journal(self.shelf, self.clock, JournalSettings())  # type: ignore[arg-type]
         self.message(journal, "a")
         self.successResultOf(journal.stop())
         self.assertEqual(journal.dropped, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.values import LogDirection, MessageLogged, SessionStatus
@@ -30,7 +31,7 @@ class BytesTests(JournalCase):
             self.clock.advance(1)
             self.assertEqual(self.contents(), [kept])
 
-    def away(self, **settings: int) -> Journal:
+    def away(self, **settings: Any) -> Journal:
         self.shelf.answers = [AWAY] * 1000
         journal = self.journal(**settings)
         self.clock.advance(1)

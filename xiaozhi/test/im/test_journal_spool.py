@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.values import LogDirection, LogRecord, SessionStatus
-from xiaozhi.im.sessionlog.journal import Journal
+from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.storage.spool import Spool
 from xiaozhi.storage.store import SessionStore
 from xiaozhi.testing.database import inline_spool, memory_store
@@ -94,10 +94,9 @@ class JournalCase(SynchronousTestCase):
         journal = Journal(
             self.store,  # type: ignore[arg-type]
             self.clock,
-            keep_content=True,
-            spool=spool,
-            node="n1",
-            **settings,
+            JournalSettings(**settings),
+            spool,
+            "n1",
         )
         self.successResultOf(journal.start())
         return journal

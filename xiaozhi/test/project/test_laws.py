@@ -21,8 +21,8 @@ PENDING_LENGTHS = {
 }
 PENDING_NAMES = {"DeviceState", "Providers"}
 PENDING_CONSTRUCTORS = {
-    *("AiMetrics", "Database", "Dialogue", "EdgeMetrics", "EdgeSite"),
-    *("Fleet", "Interruption", "Journal", "Listener", "LlmLoop", "RedisHub"),
+    *("AiMetrics", "Database", "Dialogue", "EdgeSite"),
+    *("Fleet", "Interruption", "Listener", "LlmLoop", "RedisHub"),
     *("SoftDevice", "UtteranceListener", "Worker"),
 }
 PENDING_CROWDS = {"xiaozhi/bridge", "xiaozhi/device"}
