@@ -25,6 +25,7 @@ from xiaozhi.providers.kit.process.worker import Worker
 from xiaozhi.providers.offline.espeak import SAMPLE_RATE, EspeakSettings, EspeakSynthesizer
 from xiaozhi.providers.offline.sphinx import SphinxRecognizer, SphinxSettings
 from xiaozhi.providers.offline.webrtc_vad import WebrtcDetector, WebrtcSettings
+from xiaozhi.testing.contracts.capabilities import declared_by, gives_interim, sample_rates
 from xiaozhi.testing.contracts.providers import (
     RecognizerContract,
     SynthesizerContract,
@@ -104,6 +105,11 @@ class EspeakContractTests(Real, SynthesizerContract):
     def provider(self) -> EspeakSynthesizer:
         return self.espeak()
 
+    async def test_declares_its_rate(self) -> None:
+        espeak = self.espeak()
+        rates = await sample_rates(espeak, "Hello.")
+        self.assertEqual(rates, {*declared_by(espeak, EspeakSettings()).sample_rates})
+
 
 class SphinxContractTests(Real, RecognizerContract):
     _pcm = b""
@@ -119,6 +125,16 @@ class SphinxContractTests(Real, RecognizerContract):
 
     def speech(self) -> tuple[bytes, str]:
         return self._pcm, SENTENCES[0]
+
+    async def test_declares_interim_results(self) -> None:
+        sphinx = self.sphinx()
+        declared = declared_by(sphinx, SphinxSettings())
+
+        async def settled(told: list[str]) -> None:
+            while declared.interim and not told:
+                await deferLater(reactor, 0.05)
+
+        self.assertEqual(await gives_interim(sphinx, self._pcm, settled), declared.interim)
 
 
 class WebrtcContractTests(Real, VoiceActivityContract):
