@@ -1,4 +1,4 @@
-"""What all links of one edge process count together, in plain numbers."""
+"""Counters shared by all links of one edge process."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from xiaozhi.metrics.instruments import LATENESS, Histogram, Tally
 
 
 class EdgeCounts:
-    """Counted since the start. On the way of a packet nothing is called but what is
-    worth its time: attributes are added to directly.
+    """Counts since the start, in plain attributes: a packet pays for no call.
 
     :ivar frames_up: packets of sound that were taken from devices, and their bytes.
     :ivar frames_down: packets of sound that were sent to devices in turns that are
         over, and their bytes.
     :ivar messages: texts by direction (``up``, ``down``) and type.
-    :ivar malformed: messages that could not be read.
-    :ivar accepted: upgrade requests that were answered with 101. Those that were not
+    :ivar malformed: messages that could not be parsed.
+    :ivar accepted: upgrade requests answered with 101. Those that were not
         are the edge's ``refusals``.
     :ivar closed: connections that ended, by reason; what a device writes into its
         Close frame is none.
-    :ivar dropped: messages that went no further, by reason.
+    :ivar dropped: messages dropped, by reason.
     :ivar lateness: seconds between a packet's time to leave and its leaving.
     :ivar underruns: how often the next packet of a turn came when the device must have
         played everything before it.
@@ -54,6 +53,6 @@ class EdgeCounts:
         self.lateness = Histogram(LATENESS)
 
     def sent(self, frames: int, size: int) -> None:
-        """A turn is over, of so many packets and bytes."""
+        """Count the packets and bytes of a turn that is over."""
         self.frames_down += frames
         self.bytes_down += size

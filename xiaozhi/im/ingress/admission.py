@@ -1,4 +1,4 @@
-"""What an upgrade request says about the device, and how it is refused."""
+"""Admission: a device's credentials in its upgrade request, and refusals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TOKEN_KEYS = ("token", "authorization")
 
 
 class Refusal(Exception):
-    """A connection is refused before the 101 (§1.4).
+    """Refusal of a connection before the 101 (§1.4).
 
     :ivar status: the HTTP status.
     :ivar code: stable, for clients and logs.
@@ -37,12 +37,12 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who a connection says it is.
+    """The identity that a connection claims.
 
     :ivar token: as sent, with or without ``Bearer``; never to be logged.
     :ivar framing: the ``Protocol-Version`` header, 0 if there is none.
     :ivar host: by which the device knows us, without a port; empty if it did not
-        say, or nothing that could stand in an address.
+        say, or said something that is no host.
     :ivar language: that it prefers, see :func:`~xiaozhi.im.language.languages.preferred`.
     """
 
@@ -90,7 +90,7 @@ def _among(asked: Mapping[str, str], keys: Iterable[str]) -> str:
 
 
 def http_error(status: int, code: str, message: str, *headers: tuple[str, str]) -> bytes:
-    """A whole HTTP/1.1 answer that closes the connection."""
+    """Render a whole HTTP/1.1 answer that closes the connection."""
     body = msgspec.json.encode({"error": code, "message": message})
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",

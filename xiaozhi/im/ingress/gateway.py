@@ -102,15 +102,15 @@ class Gateway:
         return self._draining
 
     def links(self) -> Collection[DeviceLink]:
-        """Those that are not over."""
+        """Links that are not over."""
         return self._by_session.values()
 
     def link_of(self, device_id: str) -> DeviceLink | None:
-        """A device's link."""
+        """Return a device's link."""
         return self._by_device.get(device_id)
 
     def link(self, session_id: str) -> DeviceLink | None:
-        """A session's link."""
+        """Return a session's link."""
         return self._by_session.get(session_id)
 
     # --- coming and going ---------------------------------------------------------
@@ -150,11 +150,11 @@ class Gateway:
         return link
 
     def greeted(self, link: DeviceLink) -> None:
-        """A device can be spoken to: it is here, and what was posted to it comes now.
+        """Claim a device that has said hello, and deliver what was posted to it.
 
-        Not earlier: a connection that was left before we came to accept it says no
-        hello, and should replace nobody at another edge. A guest replaces nobody there,
-        and what was posted to the device id is not for it.
+        Not earlier: a connection abandoned before it was accepted says no hello, and must
+        not replace another edge's. A guest replaces none, and what was posted to the
+        device id is not for it.
         """
         if link.device.guest:
             return
@@ -165,7 +165,7 @@ class Gateway:
         )
 
     def session_over(self, link: DeviceLink) -> None:
-        """A link has come to its end (its socket may linger for the Close frame)."""
+        """Forget a link that is over (its connection may still be closing)."""
         device_id, session_id = link.device.device_id, link.session_id
         self._by_session.pop(session_id, None)
         if self._by_device.get(device_id) is link:
@@ -176,7 +176,7 @@ class Gateway:
             self._attendances.session_over(device_id)
 
     def _replaced(self, link: DeviceLink) -> None:
-        """Another process has the device now."""
+        """Close: another process has the device."""
         self._attendances.dismiss(link.device.device_id, CloseReason.REPLACED, "replaced")
         link.replaced()
 
@@ -194,7 +194,7 @@ class Gateway:
         return len(self._attendances)
 
     def owner_changed(self, registered: Registered) -> None:
-        """A device id was bound or revoked: cut a link of anybody who does not hold it."""
+        """Close the links of a device id that was bound to another client, or revoked."""
         if registered.state is DeviceState.REVOKED:
             self._attendances.dismiss(registered.device_id, CloseReason.LIMIT, "revoked")
         link = self._by_device.get(registered.device_id)
@@ -222,9 +222,9 @@ class Gateway:
     # --- stopping ------------------------------------------------------------------------
 
     def drain(self, timeout: float) -> Deferred[None]:
-        """Take nobody in any more and send everyone away with 1001.
+        """Refuse new connections and send the devices away.
 
-        Who is being spoken to hears the turn to its end.
+        A device in a turn hears its current sentence to the end.
 
         :param timeout: seconds until the rest is sent away too.
         :return: fires when every socket is gone, at the latest ``close_timeout``

@@ -1,8 +1,7 @@
 """One port for devices and for HTTP.
 
-A door reads a request's head and hands transport and bytes over: to the
-WebSocket if it is an upgrade, else to the web site. Then it is gone; an open
-device connection has no wrapper around it.
+Reads a request's head and hands transport and bytes over: to the WebSocket for an
+upgrade, else to the web site. An open device connection has no wrapper around it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*websocket", re.IGNORECASE)
 
 
 class EdgePort(Protocol):
-    """A connection whose request has not come yet."""
+    """A connection before its request."""
 
     factory: EdgePortFactory
     transport: Any
@@ -35,7 +34,7 @@ class EdgePort(Protocol):
     def __init__(self, host: str, counted_as: str) -> None:
         """
         :param host: the peer's address.
-        :param counted_as: what it counts as in ``LinkContext.peers``.
+        :param counted_as: its key in ``Entrance.peers``.
         """
         self._host = host
         self._counted_as = counted_as
@@ -162,10 +161,10 @@ class EdgePortFactory(Factory):
         if why := self.entrance.peers.arrive(key):
             self.dropped(why, host)
             return None
-        door = EdgePort(host, key)
-        door.factory = self
-        return door
+        port = EdgePort(host, key)
+        port.factory = self
+        return port
 
     def dropped(self, reason: str, host: str) -> None:
-        """A connection is cut without an answer."""
+        """Count a connection that is cut without an answer."""
         self.entrance.refusals.add(Refused(reason, 0, host))

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from xiaozhi.im.language.texts import TEXTS
 from xiaozhi.languages.catalogue import choose
 
-# Devices that are remembered; beyond, the one not heard of for longest is forgotten.
+# Devices remembered; beyond, the least recent one is forgotten.
 _MOST = 65_536
 # Characters of a language tag; longer ones are no BCP 47 that anybody uses.
 _LONGEST = 35
@@ -21,8 +21,8 @@ _RANGE = re.compile(
 
 
 def preferred(header: str) -> str:
-    """Return the language an ``Accept-Language`` header (RFC 9110, 12.5.4) likes best of those
-    that the edge has texts in; empty: none.
+    """Pick the language that an ``Accept-Language`` header (RFC 9110, 12.5.4) prefers among
+    those that the edge has texts in; empty: none.
 
     :return: BCP 47.
     """
@@ -40,9 +40,9 @@ def preferred(header: str) -> str:
 
 
 class Languages:
-    """Remembers what the AI service has told, beyond a device's connection.
+    """Remembers the languages that the AI service reports, across connections.
 
-    :param default: BCP 47, of devices nothing is known about.
+    :param default: BCP 47, for unknown devices.
     """
 
     def __init__(self, default: str) -> None:
@@ -57,7 +57,7 @@ class Languages:
         return self._known.get(device_id) or offered or self._default
 
     def learn(self, device_id: str, language: str) -> None:
-        """A device's talk is in this language from now on."""
+        """Note the language of a device's talk."""
         self._known.pop(device_id, None)
         self._known[device_id] = language[:_LONGEST]
         if len(self._known) > _MOST:

@@ -1,4 +1,4 @@
-"""What the edge shows by itself, in every language it has a catalogue for."""
+"""The edge's own texts, in every language it has a catalogue for."""
 
 from __future__ import annotations
 

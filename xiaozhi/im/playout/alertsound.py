@@ -8,7 +8,7 @@ from xiaozhi.wire.opus import packet_ms
 # ways, and what the device plays before it.
 _LATE = 1.0
 
-# Of a packet that does not tell its length, in ms.
+# Length of a packet that does not tell it, in ms.
 _PACKET = 60.0
 
 
@@ -19,7 +19,7 @@ class AlertSound:
     its microphone opens. The first packets that come after an alert are dropped, counted
     in sound; those that come much later than the alert are not.
 
-    :param seconds: of sound, dropped after an alert; 0: none is.
+    :param seconds: of sound to drop after an alert; 0: keep all.
     :ivar expected: the sound of an alert may still come.
     """
 
@@ -31,7 +31,7 @@ class AlertSound:
         self.expected = False
 
     def begins(self, now: float) -> None:
-        """The device is sent an alert."""
+        """Note that an alert was sent."""
         if self._seconds:
             self._left = self._seconds * 1000
             self._until = now + self._seconds + _LATE
@@ -47,5 +47,5 @@ class AlertSound:
         return True
 
     def pressed(self) -> None:
-        """A person holds the button from now on: what comes is meant."""
+        """Keep all sound from now on: a person holds the button."""
         self.expected = False

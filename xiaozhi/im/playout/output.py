@@ -1,4 +1,4 @@
-"""Where a pacer's decisions go."""
+"""The output side of a pacer."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from xiaozhi.wire.messages import Audio, Playback, Tts
 
 
 class PacerOutput(Protocol):
-    """Where a pacer's decisions go."""
+    """Carries out a pacer's decisions."""
 
     def tell(self, message: Tts) -> None:
-        """To the device, now."""
+        """Send to the device, now."""
 
     def play(self, audio: Audio) -> None:
-        """To the device, now."""
+        """Send to the device, now."""
 
     def report(self, playback: Playback) -> None:
-        """To the AI: what the device got to play."""
+        """Report to the AI what the device has played."""
 
     def hold(self) -> None:
-        """Enough waits here: ask the AI to hold audio back."""
+        """Ask the AI to hold audio back: the queue is long."""
 
     def release(self) -> None:
-        """The AI may go on."""
+        """Let the AI go on."""
 
     def rested(self) -> None:
-        """Nothing is open and nothing waits any more."""
+        """Note that no turn is open and the queue is empty."""
 
 
 class _NoOutput:

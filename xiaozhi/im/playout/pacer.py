@@ -1,14 +1,14 @@
-"""Gives a device its speech at the pace it plays it.
+"""Paces speech to a device at the rate it plays it.
 
-Devices have no jitter buffer to speak of and drop what is too much, so pacing
-is the server's job (§3.3). The rules kept here, whatever the AI does:
+Devices have almost no jitter buffer and drop what is too much, so pacing is the
+server's job (§3.3). The rules, whatever the AI does:
 
 * exactly one ``tts stop`` for every ``tts start``, and never one of an older
   turn after a newer start (§4.5);
 * packets leave on an absolute clock that starts with a tick of the wheel, at most
   ``lead_frames`` and that tick ahead of the one being played, the first no
   earlier than ``start_gap`` after ``tts start``;
-* after a gap the clock starts again at now: late sound is not hurried;
+* after a gap the clock starts again: late sound is not sent faster;
 * ``sentence_start`` comes with the first packet of its sentence; if the AI is lost
   before that packet came, not at all;
 * ``tts stop`` comes at the estimated end of playback, not with the last packet.
@@ -31,7 +31,7 @@ _SOON = 1e-6
 
 
 class Pacer:
-    """The speech of one device; sans-I/O, timed by a shared wheel.
+    """Paces the speech of one device; sans-I/O, timed by a shared wheel.
 
     The queue holds at most ``max_frames`` packets; the newest beyond that are
     dropped and counted, as are packets of no turn or of a turn that is over.
@@ -127,7 +127,7 @@ class Pacer:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a turn still takes sentences and packets."""
+        """Whether a turn still accepts sentences and packets."""
         return self._tail is not None
 
     @property
@@ -137,18 +137,18 @@ class Pacer:
 
     @property
     def heard_since(self) -> float | None:
-        """When the device was sent the first sound of the turn it is in; None: none."""
+        """When the first sound of the current turn was sent; None: not yet."""
         return self._heard_since if self._turn is not None and self._sent_ms else None
 
     @property
     def frames(self) -> int:
-        """Packets that wait."""
+        """Packets in the queue."""
         return self._frames
 
     # --- from the AI ---------------------------------------------------------------
 
     def audio(self, audio: Audio) -> None:
-        """A packet to play in its turn."""
+        """Queue a packet of a turn."""
         if audio.turn != self._tail or not audio.payload:
             self.stale += 1
             self._counts.dropped.add("stale")
@@ -170,7 +170,7 @@ class Pacer:
             self._pump()
 
     def _ran_dry(self, turn: int) -> bool:
-        """Whether the device has played all there was of a turn that goes on."""
+        """Whether the device has played everything of a turn that goes on."""
         return (
             turn == self._turn
             and self._sent_ms > 0
@@ -180,7 +180,7 @@ class Pacer:
         )
 
     def tts(self, message: Tts) -> None:
-        """The course of a turn. What does not fit the open turn is ignored."""
+        """Take a turn's start, sentence or stop. What does not fit the open turn is ignored."""
         if message.state is TtsState.START:
             self._begin(message)
         elif message.turn == self._tail:
@@ -207,7 +207,7 @@ class Pacer:
         self._queue.append(start)
 
     def flush(self, turn: int) -> None:
-        """Throw away what is unplayed of ``turn`` and end it now."""
+        """Drop the unplayed rest of ``turn`` and end it now."""
         waiting = [item for item in self._queue if item.turn == turn]
         known = turn == self._turn or turn == self._tail or bool(waiting)
         if not known:
@@ -231,8 +231,8 @@ class Pacer:
         self._pump()
 
     def pause(self, turn: int, *, paused: bool) -> None:
-        """Play nothing of a turn for a while, or go on where it was. The device plays
-        what it has got. A turn that has not begun yet does so in silence."""
+        """Pause a turn, or resume it where it was. The device plays what it has. A paused
+        turn may begin, in silence."""
         if paused:
             waits = any(item.turn == turn for item in self._queue)
             if waits or turn in (self._turn, self._tail) or turn > self._ended:
@@ -246,7 +246,7 @@ class Pacer:
     # --- from the link -----------------------------------------------------------------
 
     def cut(self) -> None:
-        """The person wants silence: end the open turn and forget those that wait."""
+        """End the open turn and drop the waiting ones: the person interrupts."""
         turns = {item.turn for item in self._queue}
         turns.update(turn for turn in (self._turn, self._tail) if turn is not None)
         # Those that wait go first, or ending the open one would start them.
@@ -254,8 +254,8 @@ class Pacer:
             self.flush(turn)
 
     def wind_up(self) -> None:
-        """Begin no further sentence: the one that is being played is the last; of a turn
-        that has not begun one, the first."""
+        """Start no further sentence: the current one is the last, or the first of a turn that
+        has not begun one."""
         self._winding_up = True
         turn = self._turn
         if turn is None:
@@ -284,7 +284,7 @@ class Pacer:
         self._pump()
 
     def finish(self) -> None:
-        """The AI is gone: play what is there, then stop."""
+        """Play what is there, then stop: the AI is gone."""
         self._paused = None
         if self._tail is not None:
             while self._queue and _announces(self._queue[-1]):
@@ -295,16 +295,16 @@ class Pacer:
         self._pump()
 
     def block(self) -> None:
-        """The device does not take what it is sent: send nothing."""
+        """Send nothing: the device does not read."""
         self._blocked = True
 
     def unblock(self) -> None:
-        """Take :meth:`block` back; lost time is not caught up."""
+        """Undo :meth:`block`; lost time is not caught up."""
         self._blocked = False
         self._pump()
 
     def close(self) -> int:
-        """The device is gone: forget everything, say nothing.
+        """Drop everything and send nothing: the device is gone.
 
         :return: ms of the open turn that were played.
         """
@@ -348,8 +348,7 @@ class Pacer:
     def _pump(self, *, woken: bool = False) -> None:
         """Send what is due. Outputs may call back in; they only change the queue.
 
-        :param woken: what is due has waited here for its time, and how late it leaves
-            is our doing.
+        :param woken: the timer called: lateness of what is due is ours, and counted.
         """
         if self._pumping:
             return

@@ -55,11 +55,11 @@ class TickWheel:
         return number
 
     def before(self, now: float) -> float:
-        """The last tick's time: a clock that starts there is served without rounding."""
+        """Return the last tick's time: a clock that starts there needs no rounding."""
         return floor(now / self._tick + _FUZZ) * self._tick
 
     def cancel(self, number: int, call: Call) -> None:
-        """Take :meth:`at` back; does nothing if it has run."""
+        """Undo :meth:`at`; does nothing if it has run."""
         bucket = self._buckets.get(number)
         if bucket is not None:
             bucket.pop(call, None)
@@ -67,7 +67,7 @@ class TickWheel:
                 self.stop()
 
     def stop(self) -> None:
-        """Forget everything that waits."""
+        """Drop all calls."""
         self._buckets.clear()
         self._ticks.clear()
         if self._timer is not None:

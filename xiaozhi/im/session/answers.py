@@ -1,4 +1,4 @@
-"""What the AI sends to one device, and what the edge makes of its absence."""
+"""The AI's messages to one device, and the edge's part while the AI is away."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xiaozhi.wire import messages as m
 
 
 class Departing(Protocol):
-    """The link, as the AI's end of the session concerns it."""
+    """The link, as the receiver of AI messages calls it."""
 
     device: m.Device
 
@@ -31,17 +31,17 @@ class Departing(Protocol):
         """The AI is lost."""
 
     def microphone(self) -> m.Listen | None:
-        """What opened the device's microphone; None: it is closed."""
+        """Return the message that opened the device's microphone; None: it is closed."""
 
     def retract(self, unwanted: Callable[[Any], bool]) -> None:
         """Take back what the AI has not received, see :class:`ISessionLink`."""
 
 
 class Awaited(Enum):
-    """What the device waits for an answer to.
+    """The kind of question the device waits for an answer to.
 
-    ``WORDS`` are said again to the AI that comes after one that was lost. Of ``SOUND``
-    the lost one has heard a part, and a ``PICTURE`` is not kept here.
+    ``WORDS`` are sent again to the AI that follows a lost one. ``SOUND`` cannot be: the
+    lost AI has a part of it. A ``PICTURE`` is not kept at the edge.
     """
 
     NOTHING = auto()
@@ -54,11 +54,10 @@ class Awaited(Enum):
 class Answers:
     """Receives what the AI sends for one link, and notes what the device waits for.
 
-    :ivar question: what the AI understood and has said nothing about yet: asked again
-        if it is lost.
-    :ivar language: of the talk, as the AI has told it, before that a guess; BCP 47.
-    :ivar outage: the AI's present absence, if it is away.
-    :ivar over: the link has come to its end; nothing is passed on any more.
+    :ivar question: recognised words without an answer yet; sent again if the AI is lost.
+    :ivar language: of the talk, reported by the AI, a guess before; BCP 47.
+    :ivar outage: the AI's current absence, if any.
+    :ivar over: the link is closed; nothing is passed on.
     """
 
     __slots__ = (
@@ -99,25 +98,25 @@ class Answers:
         self.outage: Outage | None = None
         self.over = False
         self.language = context.languages.of(link.device.device_id, language)
-        # The messages that asked, as long as there is no answer.
+        # The messages of the pending question.
         self._messages: tuple[m.Uplink, ...] = ()
-        # A question that is asked again, and that the device has been shown.
+        # A question that is sent again, and that the device already shows.
         self._shown = ""
-        # What comes is no part of the answer.
+        # The current sentence is not part of the answer.
         self._aside = False
         # An alert waits for the device to have played what it has.
         self._telling = False
 
     def close(self) -> None:
-        """The link is over."""
+        """Pass nothing on any more: the link is closed."""
         self.over = True
         self._link = NO_LINK
 
     def received(self, message: m.Uplink | m.Downlink) -> None:
-        """Send it to the device: speech at its pace, the rest at once."""
+        """Pass a message on: speech at the device's pace, the rest at once."""
         if self.over:
             return
-        # Of lost messages the bridge tells by itself.
+        # The bridge reports lost messages by itself.
         if self.outage is not None and type(message) is not m.Error:
             self._resumed(self.outage)
         down = self._down
@@ -174,7 +173,7 @@ class Answers:
 
     @property
     def waited_for(self) -> bool:
-        """Whether the device has asked something that nothing has been answered to yet."""
+        """Whether a question of the device has no answer yet."""
         return bool(self.question) or self._awaited is not Awaited.NOTHING
 
     def pause_sending(self) -> None:
@@ -183,15 +182,16 @@ class Answers:
             self._watchdog.pause()
 
     def resume_sending(self) -> None:
-        """Read on."""
+        """Read the device's messages again."""
         if not self.over:
             self._watchdog.resume()
 
     def asks(self, asked: Awaited, *messages: m.Uplink) -> None:
-        """The device asks something new, or nothing any more: what it asked before is
-        not answered, nor told to be lost.
+        """Note a new question, or that the device waits for nothing any more.
 
-        :param messages: in which the question stands.
+        The previous question is dropped without an answer or an alert.
+
+        :param messages: that carry the question.
         """
         if self._messages:
             self._retract(sound=False)
@@ -200,8 +200,8 @@ class Answers:
         self._telling = False
 
     def interrupted(self) -> None:
-        """The AI is lost, or was not there when the device came: the device plays what
-        it has and hears about it if it matters."""
+        """The AI is lost, or away: the device plays what it has, and gets an alert if a
+        question is lost."""
         if self.over:
             return
         lost = self._loses()
@@ -209,10 +209,10 @@ class Answers:
             context = self._context
             now = context.timers.clock.seconds()
             self.outage = Outage(now)
-            # Who asked before then may say nothing more, and wait.
+            # A device that asked before may wait in silence.
             context.timers.timeouts.at(now + context.settings.link.outage_patience, self._waited)
             self._record.event("interrupted")
-        # Who asked us to hold back is gone; the bridge bounds what waits.
+        # The AI that paused us is gone; the bridge bounds its queue.
         self.resume_sending()
         self._down.finish()
         if lost:
@@ -220,8 +220,8 @@ class Answers:
         self._link.forsaken()
 
     def restored(self) -> list[m.Uplink]:
-        """What another AI process must know: that the device listens, and what it
-        was asked. The device does not say either twice (§4.4)."""
+        """Return what another AI process must know: the open microphone and the pending
+        question. The device sends neither twice (§4.4)."""
         lost = self.outage is None and self._loses()  # sent away in the middle of it
         self._down.finish()
         if lost:
@@ -236,17 +236,17 @@ class Answers:
         return messages
 
     def draining(self) -> None:
-        """Only the AI service is told that."""
+        """Not used: only the AI service drains sessions."""
 
     def listens(self) -> None:
-        """The device begins to listen."""
+        """Note that the device listens."""
         if self.outage is None:
             self._awaited = Awaited.NOTHING
         elif self.outage.questions is not None:
             self.outage.questions.opened()
 
     def heard(self, packet: bytes, now: float) -> None:
-        """A packet came from the microphone while the AI is away."""
+        """Take a packet from the microphone while the AI is away."""
         outage, listen = self.outage, self._link.microphone()
         if outage is None or (listen is not None and listen.mode is m.ListenMode.MANUAL):
             return  # a button says by itself when a question ends
@@ -255,7 +255,7 @@ class Answers:
             self.missed(now)
 
     def missed(self, now: float) -> None:
-        """Tell who has asked something that nobody is there; short absences pass unnoticed."""
+        """Alert a device whose question is lost; a short absence passes unnoticed."""
         outage = self.outage
         if outage is None or now - outage.since < self._context.settings.link.outage_patience:
             return
@@ -271,7 +271,7 @@ class Answers:
             self._link.depart(code)
 
     def _loses(self) -> bool:
-        """Whether an AI that is lost now takes along what cannot be asked again."""
+        """Whether losing the AI now loses a question that cannot be sent again."""
         if self.question:
             return False
         if self._awaited in (Awaited.SOUND, Awaited.PICTURE):
@@ -279,8 +279,8 @@ class Answers:
         return self.outage is None and self._down.unfinished
 
     def _tell(self) -> None:
-        """Answer what was asked by an alert, once the device has played what it has; it
-        will not be answered otherwise. Words that may yet be answered wait."""
+        """Answer a lost question by an alert, after playback. Words that may yet be answered
+        wait."""
         if self._awaited is not Awaited.WORDS or self._patience_over:
             self._retract(sound=self._awaited is Awaited.SOUND)
             self._awaited, self.question, self._messages = Awaited.NOTHING, "", ()

@@ -1,4 +1,4 @@
-"""The way down: everything that is sent to one device passes here."""
+"""Delivery: everything that is sent to one device."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Delivery:
     """Sends to a device in its own dialect, and speech at its own pace.
 
     Texts go at once. Speech goes through a :class:`Pacer`, made when a device is
-    first spoken to: most connections are idle and should cost little.
+    first sent speech: most connections are idle and should cost little.
 
     :ivar active: when something was last sent, seconds on the clock.
-    :ivar congested: since when the device leaves its socket unread, or None.
-    :ivar alert_sound: what the device plays for an alert, in its microphone.
-    :ivar refused: what the AI sent that cannot be put into the device's format.
+    :ivar congested: since when the device does not read, or None.
+    :ivar alert_sound: filter for the sound of an alert in the microphone.
+    :ivar refused: messages of the AI that the device's format cannot carry.
     """
 
     __slots__ = (
@@ -62,7 +62,7 @@ class Delivery:
     def __init__(
         self, context: LinkContext, channel: IDeviceChannel, session_id: str, turns: TurnGate
     ) -> None:
-        """:param turns: is told of each ``tts stop``."""
+        """:param turns: notes each ``tts stop``."""
         self._context = context
         self._turns = turns
         self._channel = channel
@@ -91,7 +91,7 @@ class Delivery:
         self._dialect = dialect
 
     def serve(self, session: ISessionLink) -> None:
-        """Whom to tell about playback."""
+        """Report playback to this session from now on."""
         self._session = session
 
     # --- texts -------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Delivery:
     def text(self, message: ServerText, *, known: bool = True) -> None:
         """Send a text now.
 
-        :param known: whether the device has learnt its session id yet.
+        :param known: whether the device knows its session id.
         """
         if not self._open:
             return
@@ -122,7 +122,7 @@ class Delivery:
         )
 
     def verbatim(self, text: str) -> None:
-        """Send a text that is none of our messages now, as it is."""
+        """Send a text as it is, now."""
         if not self._open:
             return
         self.active = self._context.timers.clock.seconds()
@@ -139,7 +139,7 @@ class Delivery:
 
     @property
     def busy(self) -> bool:
-        """Whether the device is being spoken to."""
+        """Whether the device is in a turn, or one waits."""
         return self._pacer is not None and self._pacer.busy
 
     @property
@@ -149,23 +149,23 @@ class Delivery:
 
     @property
     def heard_since(self) -> float | None:
-        """When the device was sent the first sound of the turn it is in; None: none."""
+        """When the first sound of the current turn was sent; None: not yet."""
         return self._pacer.heard_since if self._pacer is not None else None
 
     @property
     def unfinished(self) -> bool:
-        """Whether the AI has more to say in a turn: its end has not come."""
+        """Whether a turn's end has not come from the AI yet."""
         return self._pacer is not None and self._pacer.unfinished
 
     @property
     def uncounted(self) -> tuple[int, int]:
-        """Packets and bytes of the turn that is being played: they are counted with
-        its end, because one addition a turn costs less than one a packet."""
+        """Packets and bytes of the current turn, counted at its end: one addition a turn
+        costs less than one a packet."""
         return self._frames, self._octets
 
     @property
     def waiting(self) -> int:
-        """Packets that wait for their time."""
+        """Packets in the queue."""
         return self._pacer.frames if self._pacer is not None else 0
 
     @property
@@ -177,26 +177,27 @@ class Delivery:
         return self._pacer.overflowed if self._pacer is not None else 0
 
     def audio(self, audio: Audio) -> None:
-        """A packet from the AI."""
+        """Queue a packet from the AI."""
         (self._pacer or self._paced()).audio(audio)
 
     def tts(self, message: Tts) -> None:
-        """The course of a turn, from the AI."""
+        """Take a turn's start, sentence or stop from the AI."""
         (self._pacer or self._paced()).tts(message)
 
     def flush(self, turn: int) -> None:
-        """The AI takes back what has not been played."""
+        """Drop what has not been played, on the AI's request."""
         (self._pacer or self._paced()).flush(turn)
 
     def pause(self, turn: int, *, paused: bool) -> None:
-        """The AI wants a turn to be silent for a while, or to go on."""
+        """Pause or resume a turn, on the AI's request."""
         if paused or self._pacer is not None:
             (self._pacer or self._paced()).pause(turn, paused=paused)
 
     def cut(self, *, hold: bool = False) -> None:
-        """The device wants silence. Outside a turn nothing is sent: a device is in
-        ``speaking`` only between our start and our stop, and a stop too many could
-        end the next turn (§4.5).
+        """End the current turn, on the device's request.
+
+        Outside a turn nothing is sent: a device is in ``speaking`` only between our start
+        and our stop, and an extra stop could end the next turn (§4.5).
 
         :param hold: keep the ``tts stop`` back until :meth:`let_go`, the next turn or
             ``pacer.stop_hold``. py-xiaozhi closes its microphone at a ``tts stop``, even
@@ -221,12 +222,12 @@ class Delivery:
             self._pacer.wind_up()
 
     def finish(self) -> None:
-        """Nothing more comes from the AI: end the turn when it has been played."""
+        """End the turn when it has been played: nothing more comes from the AI."""
         if self._pacer is not None:
             self._pacer.finish()
 
     def when_rested(self, call: Callable[[], None]) -> None:
-        """Call once the device has been told all there is: now or later."""
+        """Call once everything has been played: now or later."""
         if self.busy:
             self._rest.append(call)
         else:
@@ -255,7 +256,7 @@ class Delivery:
     # --- the socket -----------------------------------------------------------------------
 
     def choke(self) -> None:
-        """The device does not read."""
+        """Hold speech back: the device does not read."""
         if self.congested is None:
             self.congested = self._context.timers.clock.seconds()
             self._backlog = 0
@@ -263,13 +264,13 @@ class Delivery:
                 self._pacer.block()
 
     def unchoke(self) -> None:
-        """The device reads again."""
+        """Go on: the device reads again."""
         self.congested = None
         if self._pacer is not None and self._open:
             self._pacer.unblock()
 
     def overdue(self, now: float) -> bool:
-        """Whether a device that does not read has had patience enough."""
+        """Whether a device has not read for too long."""
         settings = self._context.settings
         return self.congested is not None and (
             self._backlog > settings.limits.backlog_bytes
@@ -277,7 +278,7 @@ class Delivery:
         )
 
     def close(self) -> None:
-        """Send nothing more; what was waiting is forgotten."""
+        """Send nothing more and drop the queue."""
         self._open = False
         self._session = None
         self._rest.clear()

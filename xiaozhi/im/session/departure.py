@@ -1,4 +1,4 @@
-"""How a device is sent away when this process stops."""
+"""Sending a device away when this process stops."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xiaozhi.wire.messages import Leave
 
 
 class Departure:
-    """Lets the sentence that is being played end, and begins no further one.
+    """Finishes the sentence that is being played and starts no further one.
 
-    Who is in the middle of an utterance, or waits for an answer, may finish and hear the
-    answer's first sentence. Whether somebody is speaking only the AI knows: it ends the
-    session when nobody is. How long all of this may take is the gateway's affair
+    A person in the middle of an utterance, or waiting for an answer, may finish and hear
+    the answer's first sentence. Only the AI knows whether somebody is speaking: it ends the
+    session when nobody is. The gateway limits the time for all of this
     (``drain_timeout``).
 
     :ivar begun: the process stops.
@@ -38,13 +38,13 @@ class Departure:
         self.begun = False
 
     def close(self) -> None:
-        """The link is over."""
+        """Do nothing more: the link is closed."""
         self._go = ignore
 
     def begin(self, session: ISessionLink | None) -> None:
-        """Send the device away as soon as may be.
+        """Send the device away as soon as possible.
 
-        :param session: at the AI; None: there is none, or nobody answers there.
+        :param session: at the AI; None: no session, or no AI available.
         """
         self.begun = True
         self._down.wind_up()
@@ -56,7 +56,7 @@ class Departure:
         self.check()
 
     def check(self) -> None:
-        """Something that was waited for may have come, or been given up."""
+        """Check again whether the device still waits for something."""
         if self.begun:
             if not self._waits:
                 self._go()
@@ -69,7 +69,7 @@ class Departure:
         self.check()
 
     def at_rest(self) -> None:
-        """The AI's end of the session is gone: what was sent is still played."""
+        """Play what was sent, then go: the AI's end of the session is gone."""
         if self.begun:
             self._alone = True
             self.check()

@@ -1,4 +1,4 @@
-"""What a device's messages mean for what it hears and for what it waits for."""
+"""Effects of a device's messages at the edge: interruption, and what it then waits for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_PRESSED = frozenset((m.Abort, m.Chat, m.Image, m.Listen))
 
 
 class Intake:
-    """Acts at the edge on what a device says, before the AI hears of it."""
+    """Acts on a device's message at the edge, before the AI receives it."""
 
     __slots__ = ("_alert_sound", "_answers", "_down", "_record", "_turns")
 
@@ -28,7 +28,7 @@ class Intake:
         self._alert_sound: AlertSound = down.alert_sound
 
     def take(self, message: m.DeviceText, now: float) -> m.DeviceText:
-        """:return: the message as the AI is to get it."""
+        """:return: the message as the AI receives it."""
         packets = self._record.frames
         message = self._controlled(message, now)
         match message:
@@ -45,7 +45,7 @@ class Intake:
         return message
 
     def _controlled(self, message: m.DeviceText, now: float) -> m.DeviceText:
-        """Silence the device at once if it wants that, however far the AI is (§4.6)."""
+        """Stop playback at once when the device interrupts, without waiting for the AI (§4.6)."""
         down = self._down
         turn = down.turn
         press = is_press(message)

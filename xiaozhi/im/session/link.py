@@ -166,12 +166,12 @@ class DeviceLink:
             self._context.timers.timeouts.at(now + _EARLY, self._not_greeted)
 
     def _not_greeted(self) -> None:
-        """Sound came, and no hello right behind it."""
+        """Refuse audio that no hello followed."""
         if self._hello is None and not self._closed:
             self._refuse("hello_first", "audio came before hello")
 
     def text_received(self, text: str) -> None:
-        """A text, as it came."""
+        """Take a text, as it came."""
         if self._closed:
             return
         now = self._watchdog.active = self._context.timers.clock.seconds()
@@ -198,8 +198,8 @@ class DeviceLink:
         self._received(label_of(message), size)
 
     def _received(self, kind: str, size: int, frames: int = 0) -> None:
-        """Tell the log of a message, by the id under which the AI knows it; of an
-        utterance with its last packet's."""
+        """Log a message under the id by which the AI knows it; an utterance under that of its
+        last packet."""
         session = self._session
         if self._context.settings.log_messages:
             self._log.info(
@@ -228,7 +228,7 @@ class DeviceLink:
 
     @property
     def down(self) -> Delivery:
-        """The way to the device."""
+        """Delivery to the device."""
         return self._down
 
     def congested(self) -> None:
@@ -297,16 +297,16 @@ class DeviceLink:
         self._departure.check()
 
     def microphone(self) -> m.Listen | None:
-        """What opened the microphone, as far as we have been told."""
+        """Return the message that opened the microphone; None: it is closed."""
         return self._turns.microphone
 
     def retract(self, unwanted: Callable[[Any], bool]) -> None:
-        """Take back what the AI has not received."""
+        """Take back messages that the AI has not received."""
         if self._session is not None:
             self._session.retract(unwanted)
 
     def depart(self, code: str) -> None:
-        """The AI ended the session: what is being said is heard to its end first."""
+        """Close after playback: the AI ended the session."""
         self._session = None
         self._down.let_go()
         if self._departure.begun:
@@ -316,15 +316,15 @@ class DeviceLink:
         self._down.when_rested(lambda: self._shut(reason, code))
 
     def forsaken(self) -> None:
-        """The AI is lost: nobody is answered any more before the process stops."""
+        """Leave at rest: the AI is lost while the process stops."""
         self._departure.at_rest()
 
     # --- from the gateway ------------------------------------------------------------------------
 
     def deliver(self, mail: Mail) -> bool:
-        """Send what somebody has posted, now.
+        """Send a posted message, now.
 
-        :return: False: it cannot be sent by this link any more.
+        :return: False: this link cannot send it any more.
         """
         session = self._session
         if self._closed or session is None:
@@ -340,23 +340,23 @@ class DeviceLink:
         return True
 
     def replaced(self) -> None:
-        """The same device has connected anew; the newest wins (§9, 22)."""
+        """Close: the same device has connected again; the newest wins (§9, 22)."""
         if not self._closed:
             self._record.event("replaced")
         self._shut(CloseReason.REPLACED, "replaced")
 
     def dismissed(self, reason: str) -> None:
-        """The device may not be connected any more, or not as this client."""
+        """Close: the device is not allowed any more, or not as this client."""
         self._shut(CloseReason.LIMIT, reason)
 
     def drain(self) -> None:
-        """The process stops: let the device go when the sentence has been heard."""
+        """Let the device go after the current sentence: the process stops."""
         if not self._closed:
             reachable = self._context.bridge.available
             self._departure.begin(self._session if reachable else None)
 
     def go_away(self) -> None:
-        """The process stops now."""
+        """Close: the process stops now."""
         self._shut(CloseReason.STOPPING, "going_away")
 
     # --- mistakes and ends ------------------------------------------------------------------------

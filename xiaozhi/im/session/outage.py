@@ -1,4 +1,4 @@
-"""The AI service is away, as one device is to know it."""
+"""An outage of the AI service, as one device notices it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from xiaozhi.wire.messages import Alert
 from xiaozhi.wire.opus import has_voice, packet_ms
 
 # Milliseconds of voice that make an utterance, of silence that end one, and after which
-# one that does not end is answered all the same.
+# one without an end counts as a question, too.
 _VOICE = 240
 _SILENCE = 700
 _LONGEST = 10_000
 
 
 class Outage:
-    """One absence.
+    """One outage.
 
     :ivar since: seconds on the clock.
-    :ivar questions: listens whether the person says something; None: another AI process
-        does.
+    :ivar questions: guesses when the person has asked something; None: another AI process
+        listens.
     """
 
     __slots__ = ("questions", "since")
@@ -31,11 +31,10 @@ class Outage:
 
 
 class Questions:
-    """Guesses from a device's packets, without decoding them, when a person has said
-    something to an open microphone.
+    """Guesses from undecoded packets when a person has said something.
 
-    The encoder's own voice flags are read. Where there are none, each time the device
-    begins to listen counts as one question.
+    Reads the encoder's voice flags. Without them each start of listening counts as one
+    question.
     """
 
     __slots__ = ("_answered", "_silence", "_voice")
@@ -44,7 +43,7 @@ class Questions:
         self.opened()
 
     def opened(self) -> None:
-        """The device begins to listen."""
+        """Start over: the device begins to listen."""
         self._voice = self._silence = 0.0
         self._answered = False
 
@@ -74,7 +73,7 @@ class Questions:
 
 
 def outage_alert(settings: LinkSettings, language: str) -> Alert:
-    """Make the alert that tells of an absence.
+    """Make the alert about an outage.
 
     :param language: of the talk, BCP 47.
     """

@@ -1,4 +1,4 @@
-"""How much a device may send: messages, bytes, and the length of each text."""
+"""Rate limits of a device: messages, bytes, and the length of each text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ _MEDIA = re.compile(r"[A-Za-z0-9+/=_-]{1024,}")
 
 
 class Allowance:
-    """Two token buckets, messages and bytes, filled by the clock; and patience
-    with malformed messages.
+    """Two token buckets, messages and bytes, and a limit for malformed messages.
 
-    :ivar malformed: all there were.
-    :ivar malformed_in_a_row: to be set to 0 by a good one.
+    :ivar malformed: malformed messages in all.
+    :ivar malformed_in_a_row: reset to 0 by a valid one.
     """
 
     __slots__ = (
@@ -47,16 +46,22 @@ class Allowance:
         )
 
     def forgive(self) -> bool:
-        """A malformed message came. False: it is one too many in a row."""
+        """Count a malformed message.
+
+        :return: False: too many in a row.
+        """
         self.malformed += 1
         self.malformed_in_a_row += 1
         return self.malformed_in_a_row <= self._settings.malformed_in_a_row
 
     def admit(self, now: float, size: int) -> bool:
-        """Take one message of ``size`` bytes out; False: it is too much."""
+        """Charge one message of ``size`` bytes.
+
+        :return: False: over the limit, and not charged.
+        """
         settings = self._settings
         passed = now - self._at
-        # A clock set back gives nothing and costs nothing.
+        # A clock set back neither refills nor charges.
         passed = passed if passed > 0.0 else 0.0
         self._at = now
         messages = self._messages + passed * settings.messages_per_second
@@ -66,7 +71,7 @@ class Allowance:
         if octets > settings.byte_burst:
             octets = settings.byte_burst
         if messages < 1.0 or octets < size:
-            # Who is refused is not charged: the device may come back for the rest.
+            # A refused message is not charged: the device may retry it later.
             self._messages = messages
             self._bytes = octets
             return False
@@ -76,10 +81,10 @@ class Allowance:
 
 
 class Allowances:
-    """The allowances of devices that are gone, until their buckets are full again: who
-    connects anew goes on with what was left.
+    """Keeps the allowances of disconnected devices until their buckets are full again, so
+    that reconnecting refills nothing.
 
-    Beyond ``most`` the one that has been gone for longest is forgotten, that is: full.
+    Beyond ``most`` the oldest entry is forgotten, which means a full bucket.
     """
 
     __slots__ = ("_kept", "_most", "_settings")
@@ -93,7 +98,7 @@ class Allowances:
         return len(self._kept)
 
     def take(self, device_id: str, now: float) -> Allowance:
-        """The allowance of a device that has connected."""
+        """Return the allowance of a device that has connected."""
         found = self._kept.pop(device_id, None)
         if found is None:
             return Allowance(self._settings, now)
@@ -101,7 +106,7 @@ class Allowances:
         return found
 
     def keep(self, device_id: str, allowance: Allowance, now: float) -> None:
-        """A device is gone."""
+        """Keep the allowance of a device that has disconnected."""
         kept = self._kept
         kept.pop(device_id, None)
         kept[device_id] = allowance
@@ -114,7 +119,7 @@ class Allowances:
 
 
 def read(text: str, size: int, limits: LimitSettings) -> tuple[m.DeviceText, JsonDialect]:
-    """Read a text of ``size`` bytes, and see that it is not too long for what it is.
+    """Parse a text of ``size`` bytes and check its length for its type.
 
     :raises ProtocolError: as :func:`parse_device`; ``too_long``, with the limit's name.
     """

@@ -1,4 +1,4 @@
-"""Turn control at the edge: which message of a device interrupts what it hears."""
+"""Interruption by a device's messages: which of them end the turn it hears."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TurnGate:
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self.microphone: m.Listen | None = None
-        # As firmware begins, which may be spoken to before it has said anything.
+        # Firmware expects one at first: it may be sent speech before it has said anything.
         self._mode = m.ListenMode.AUTO
         # Until when each automatic start may come; the oldest first.
         self._expected: deque[float] = deque(maxlen=_MOST)
@@ -49,7 +49,7 @@ class TurnGate:
             self._expect(now + self._settings.restart_timeout)
 
     def interrupts(self, message: m.DeviceText, now: float, heard_since: float | None) -> bool:
-        """Decide whether the device wants to hear no more of the present turn.
+        """Decide whether a message interrupts the current turn.
 
         :param heard_since: when the first sound of the turn was sent; None: no sound of
             a turn that is not over has been sent.
@@ -73,7 +73,7 @@ class TurnGate:
                     return True
                 if self._follows(now) or heard_since is None:
                     return False
-                # Nobody reacts faster: it was sent before any of it was heard.
+                # No person reacts faster: the message was sent before any of the turn was heard.
                 return now - heard_since >= self._settings.reaction_time
             case _:
                 return False
@@ -82,7 +82,7 @@ class TurnGate:
         self._expected.append(until)
 
     def _follows(self, now: float) -> bool:
-        """Take an automatic start for one that is expected, if any is."""
+        """Match an automatic start to one that is expected, if any."""
         expected = self._expected
         while expected:
             if expected.popleft() >= now:

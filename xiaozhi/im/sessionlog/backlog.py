@@ -1,4 +1,4 @@
-"""Log records in memory that are not written yet."""
+"""Log records in memory that wait to be written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RECORD = 500
 
 
 def octets_of(record: LogRecord) -> int:
-    """How much memory a record takes, about."""
+    """Estimate the memory of a record, in bytes."""
     if isinstance(record, MessageLogged):
         # Characters of a text with Chinese have two bytes, or four.
         words = record.content
@@ -35,13 +35,15 @@ def octets_of(record: LogRecord) -> int:
 
 
 class Backlog:
-    """Bounded to ``capacity`` records and ``most_octets`` bytes, those that were taken out
-    and may come back included. Beyond it messages and events go first, the oldest of a
-    device that has most of them; rows of sessions, which the others refer to, only when
-    there is nothing else.
+    """A queue of at most ``capacity`` records and ``most_octets`` bytes, records being
+    written included.
 
-    :ivar away: how many were taken out and are neither done nor put back.
-    :ivar lost_at: when a record was lost last, by ``seconds``; None: none ever was.
+    When it is full, messages and events are dropped first, the oldest of the device with
+    most of them; rows of sessions, which the others refer to, only when nothing else is
+    left.
+
+    :ivar away: records being written.
+    :ivar lost_at: when a record was lost last, by ``seconds``; None: never.
     :ivar drops: records lost, by reason: ``full``, ``refused`` by the store,
         ``spool_full``, ``spool_broken``, ``unreadable`` in the spool, ``stopped``.
     """
@@ -60,7 +62,7 @@ class Backlog:
         self._session_octets = 0
         self.drops: Counter[str] = Counter()
         self._capacity = capacity
-        self._burst = 0
+        self._dropping = 0
         self._sessions: deque[SessionStarted | SessionChanged] = deque()
         self._entries: FairQueue[MessageLogged | EventLogged] = FairQueue()
 
@@ -81,18 +83,21 @@ class Backlog:
         return self._entries.octets + self._session_octets
 
     def lost(self, reason: str, count: int = 1) -> None:
-        """So many records will not be written."""
+        """Count records that will not be written."""
         if count:
             self.drops[reason] += count
             self.lost_at = self._seconds()
 
     def add(self, record: LogRecord) -> bool:
-        """:return: whether there was room for it, if need be in another's place."""
+        """Add a record, if need be in place of another.
+
+        :return: False: dropped.
+        """
         size = octets_of(record)
         while self._is_full(size):
-            if not self._burst:
+            if not self._dropping:
                 self._log.warn("session log: full, dropping the oldest records")
-            self._burst += 1
+            self._dropping += 1
             self.lost("full")
             if not self._make_room(record):
                 return False
@@ -110,15 +115,15 @@ class Backlog:
         )
 
     def relieved(self) -> None:
-        """There is room again: tell how much was dropped."""
-        if self._burst:
+        """Log how many records were dropped: there is room again."""
+        if self._dropping:
             self._log.warn(
-                "session log: {count} records were dropped while it was full", count=self._burst
+                "session log: {count} records were dropped while it was full", count=self._dropping
             )
-            self._burst = 0
+            self._dropping = 0
 
     def take(self, limit: int) -> list[LogRecord]:
-        """The oldest. Sessions first: what else is there may refer to them."""
+        """Take the oldest records; sessions first, since others refer to them."""
         sessions, entries = self._sessions, self._entries
         taken: list[LogRecord] = [sessions.popleft() for _ in range(min(limit, len(sessions)))]
         rest = min(limit - len(taken), len(entries))
@@ -130,7 +135,7 @@ class Backlog:
         return taken
 
     def put_back(self, records: Sequence[LogRecord]) -> None:
-        """What was taken was not dealt with."""
+        """Put records back that were not written."""
         self.done(records)
         for record in reversed(records):
             size = octets_of(record)
@@ -141,12 +146,12 @@ class Backlog:
                 self._entries.appendleft(record, record.device_id, size)
 
     def done(self, records: Sequence[LogRecord]) -> None:
-        """These of those that were taken are dealt with."""
+        """Count records as written or given up."""
         self.away -= len(records)
         self._away_octets -= sum(map(octets_of, records))
 
     def clear(self) -> list[LogRecord]:
-        """Everything that is left; what was taken out does not come back."""
+        """Take everything that is left; nothing is put back afterwards."""
         self.away = self._away_octets = self._session_octets = 0
         left = [*chain[LogRecord](self._sessions, self._entries)]
         self._sessions.clear()

@@ -1,8 +1,8 @@
 """The write-behind log in front of the session store.
 
-A device's message must not wait for a database. What happens is noted here at
-once and written a moment later, in batches; while the store is away it goes to a
-spool on disk, if there is one. What is noted in one session is written in that order.
+A device's message must not wait for a database. Records are queued here at once and
+written a moment later, in batches; while the store is away they go to a spool on disk, if
+there is one. The records of one session are written in order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.wire.messages import Device
 
 _TICK = timedelta(microseconds=1)
-# Seconds for which health tells of a loss.
+# Seconds for which health reports a loss.
 _RECENT = 60.0
 _CLOCK_SLIP = timedelta(seconds=1)
 
@@ -65,11 +65,11 @@ class JournalSettings:
 
 
 class Journal:
-    """Notes records and writes them behind.
+    """Queues log records and writes them behind.
 
-    In memory there are at most ``capacity`` records of ``capacity_bytes``, those being
-    written included; see :class:`~xiaozhi.im.sessionlog.backlog.Backlog` for what goes beyond it.
-    What is dropped is counted and reported.
+    The queue holds at most ``capacity`` records of ``capacity_bytes``, records being written
+    included; see :class:`~xiaozhi.im.sessionlog.backlog.Backlog` for its policy. Dropped
+    records are counted and reported.
 
     :ivar drops: records lost since the start, by reason; see
         :class:`~xiaozhi.im.sessionlog.backlog.Backlog`.
@@ -97,7 +97,7 @@ class Journal:
         self._node = node
         self._new_id = new_id
         self._max_content = settings.max_content_bytes
-        # Of sessions that are not over: whose share their records take.
+        # Devices of open sessions: their records share the queue by device.
         self._devices: dict[str, str] = {}
         self._backlog = Backlog(settings.capacity, settings.capacity_bytes, clock.seconds)
         self._writer = LogWriter(
@@ -134,7 +134,7 @@ class Journal:
 
     @property
     def lag(self) -> float:
-        """Seconds since the oldest record that is not written yet."""
+        """Age of the oldest unwritten record, in seconds."""
         oldest = [record.at for record in self._writer.held[:1]]
         oldest += [at for at in (self._backlog.oldest, self._spool_oldest()) if at is not None]
         return max(0.0, self._wall() - min(oldest).timestamp()) if oldest else 0.0
@@ -146,22 +146,22 @@ class Journal:
 
     @property
     def dropped(self) -> int:
-        """All of :attr:`drops`."""
+        """Sum of :attr:`drops`."""
         return self._backlog.drops.total()
 
     def trouble(self) -> str:
-        """Why records do not reach the store at present; empty while they do."""
+        """Say why records do not reach the store at present; empty while they do."""
         return self._writer.trouble
 
     def loss(self) -> str:
-        """That records have been lost in the last minute; empty: none have."""
+        """Report losses of the last minute; empty: no loss."""
         at = self._backlog.lost_at
         if at is None or self._clock.seconds() - at > _RECENT:
             return ""
         return f"records are being lost, {self.dropped} since the start; see the log"
 
     def status(self) -> dict[str, Any]:
-        """For ``/health``."""
+        """Report the queue, for ``/health``."""
         return {
             "pending": self.pending,
             "spooled": self.spooled,
@@ -175,7 +175,7 @@ class Journal:
     def session_started(
         self, session_id: str, device: Device, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        """A device's session began."""
+        """Log the start of a session."""
         self._devices[session_id] = device.device_id
         self.record(
             SessionStarted(
@@ -190,7 +190,7 @@ class Journal:
         )
 
     def session_changed(self, session_id: str, status: SessionStatus) -> None:
-        """A session went on, rested or ended."""
+        """Log a session's new status."""
         self.record(SessionChanged(session_id, status, self._now()))
         if status is SessionStatus.DISCONNECTED:
             self._devices.pop(session_id, None)
@@ -198,10 +198,10 @@ class Journal:
     def message(
         self, session_id: str, message_type: str, direction: LogDirection, content: str | None
     ) -> None:
-        """A message went by.
+        """Log a message.
 
         :param message_type: ``audio`` stands for a whole utterance; its content is
-            figures, not what was said, and is always kept.
+            numbers, not what was said, and is always kept.
         """
         kept = content if self._keep_content or message_type == "audio" else None
         if kept is not None:
@@ -215,7 +215,7 @@ class Journal:
     def event(
         self, session_id: str, event_type: str, data: Mapping[str, Any] | None = None
     ) -> None:
-        """Something happened to a connection."""
+        """Log an event of a connection."""
         self.record(
             EventLogged(
                 self._new_id(),
@@ -228,7 +228,7 @@ class Journal:
         )
 
     def record(self, record: LogRecord) -> None:
-        """Note a record. Never blocks, never raises."""
+        """Queue a record. Never blocks, never raises."""
         if self._stopped:
             self._backlog.lost("stopped")
             return
@@ -238,8 +238,8 @@ class Journal:
     # --- life -------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
-        """Begin to write; what an earlier process has spooled, and what was noted
-        before, is written too. The Deferred never fails."""
+        """Begin to write, with what an earlier process has spooled. The Deferred never
+        fails."""
         return Deferred.fromCoroutine(self._writer.start())
 
     def stop(self, timeout: float = 5.0) -> Deferred[None]:
@@ -265,9 +265,9 @@ class Journal:
         return oldest
 
     def _now(self) -> datetime:
-        """The time, but no two alike: the store orders records by it."""
+        """Return a unique, growing time: the store orders records by it."""
         now = datetime.fromtimestamp(self._wall(), UTC)
-        # A clock that was really set back is believed.
+        # A clock set back far is taken as right.
         if timedelta(0) <= self._last_time - now < _CLOCK_SLIP:
             now = self._last_time + _TICK
         self._last_time = now

@@ -1,4 +1,4 @@
-"""The session log as links write it."""
+"""The seam between links and the session log."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from xiaozhi.wire.messages import Device
 class SessionLog(Protocol):
     """The session, message and event log as links write it.
 
-    Nothing here waits or raises; whether ``content`` of words is kept is the
-    log's own setting.
+    Nothing waits or raises. The log's own setting decides whether ``content`` of words is
+    kept.
     """
 
     def session_started(

@@ -1,4 +1,4 @@
-"""What the session log is told about messages: one row a text, one an utterance."""
+"""Session log rows of a device's messages: one a text, one an utterance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _call = msgspec.json.Decoder(_Call)
 
 
 class Record:
-    """What a device sent, as its session's rows.
+    """Writes a device's messages as its session's rows.
 
     :ivar frames: packets of the utterance that is coming in.
     :ivar octets: their bytes on the wire.
@@ -48,20 +48,20 @@ class Record:
         self.octets = 0
 
     def close(self) -> None:
-        """The connection is over: only :meth:`event` follows."""
+        """Stop: the connection is over; only :meth:`event` follows."""
         self._heard = _ignore
 
     def event(self, kind: str, **data: object) -> None:
-        """Something happened to the connection."""
+        """Log an event of the connection."""
         self._log.event(self._session_id, kind, data)
 
     def greeted(self, hello: m.Hello) -> None:
-        """The hello came; it tells how long a packet is."""
+        """Log the hello, and note its packet length."""
         self._frame_ms = hello.audio.frame_duration
         self.message(hello)
 
     def message(self, message: m.DeviceText) -> None:
-        """A text came."""
+        """Log a text."""
         self._log.message(
             self._session_id, type_of(message), LogDirection.INBOUND, content_of(message)
         )
@@ -75,7 +75,7 @@ class Record:
         counts.bytes_up += size
 
     def utterance_over(self) -> None:
-        """One row for all packets since the last time, if there were any."""
+        """Log one row for all packets since the last call, if any."""
         if self.frames:
             content = audio_content(self.frames, self.octets, self.frames * self._frame_ms)
             self._log.message(self._session_id, "audio", LogDirection.INBOUND, content)
@@ -103,13 +103,13 @@ def type_of(message: m.DeviceText | m.ServerText) -> str:
 
 
 def label_of(message: m.DeviceText | m.ServerText) -> str:
-    """As :func:`type_of`, but nothing that a peer has made up."""
+    """As :func:`type_of`, but without names that a peer made up."""
     return "unknown" if isinstance(message, m.Unknown) else type_of(message)
 
 
 def content_of(message: m.DeviceText | m.ServerText) -> str | None:
-    """What a log row keeps of a message: words and states, never what may hold
-    a token (hello of browsers, MCP ``initialize``, unknown types).
+    """Select what a log row keeps of a message: words and states, never what may hold a
+    token (hello of browsers, MCP ``initialize``, unknown types).
     """
     match message:
         case m.Stt() | m.Chat():

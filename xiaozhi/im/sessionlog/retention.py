@@ -1,4 +1,4 @@
-"""What an edge process does for the session store now and then."""
+"""Periodic jobs of an edge process for the session store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xiaozhi.interfaces import ISessionStore
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.runtime.periodic import PeriodicJob
 
-# Seconds after the start, and between two looks for sessions left behind.
+# Seconds after the start, and between two runs, of closing sessions left open.
 _FIRST = 5.0
 _LOOK = 60.0
 
@@ -27,11 +27,11 @@ def retention_jobs(
     purge_interval: float,
     stale_after: float,
 ) -> list[PeriodicJob]:
-    """Remove what is old, and end sessions in the log that a process has left behind.
+    """Make the jobs that remove old rows and close sessions of dead processes.
 
-    Every process does it; the store sees to it that they do not do it at once.
+    Every process has them; the store lets one work at a time.
 
-    :param node: this process; what it had before it was started is over.
+    :param node: this process; its sessions from before its start are over.
     :param retention_days: 0: nothing is removed.
     :param stale_after: seconds.
     """
@@ -48,7 +48,7 @@ def retention_jobs(
 
     def close_left(size: int) -> Deferred[int]:
         if journal.spooled or journal.trouble():
-            # The store knows less than we do: what looks silent may not be.
+            # The store lacks our latest records: a session that looks silent may be active.
             return succeed(0)
         return store.close_left(node, started, now() - timedelta(seconds=stale_after), size)
 

@@ -13,18 +13,17 @@ from xiaozhi.interfaces import ISpool
 
 _CHUNK = 1000
 _AGAIN_AFTER = 10.0
-"""Seconds that a spool which failed (a full disk) is left alone."""
+"""Seconds before a spool that failed (a full disk) is tried again."""
 
 
 class Spooling:
     """Empties the backlog into the spool, one chunk after the other.
 
-    A spool that fails is told of once and left alone for a while; what waits stays in
-    memory, within its bound.
+    A spool that fails is logged once and not used for a while; records stay in memory,
+    within its bound.
 
-    :ivar held: what the writer has taken from memory and is writing; it goes to the
-        spool before anything that is newer, and then is the writer's no more. Written
-        twice it is still one row.
+    :ivar held: records the writer is writing. They go to the spool before anything newer,
+        and then are not the writer's any more. Written twice they are still one row.
     :ivar through: the number in the spool up to which the writer is writing.
     """
 
@@ -43,7 +42,7 @@ class Spooling:
 
     @property
     def usable(self) -> bool:
-        """Whether it did not just fail."""
+        """Whether it has not failed recently."""
         failed = self._failed_at
         return failed is None or self._clock.seconds() - failed >= _AGAIN_AFTER
 
@@ -53,7 +52,7 @@ class Spooling:
         return int(self._spool.count) if self._is_open else 0
 
     async def start(self) -> None:
-        """Open the spool; without it we go on too."""
+        """Open the spool; a failure is logged, and memory is used."""
         await self._open()
 
     def soon(self, delay: float) -> None:
@@ -67,20 +66,20 @@ class Spooling:
             self._call = self._clock.callLater(delay, self.now)
 
     def now(self) -> None:
-        """Empty the backlog, unless that is being done."""
+        """Empty the backlog, unless this runs already."""
         self.leave()
         if self._running is None and self.usable:
             running = self._running = Deferred.fromCoroutine(self._empty())
             running.addBoth(self._ended)
 
     def leave(self) -> None:
-        """Not :meth:`soon` after all."""
+        """Cancel :meth:`soon`."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
 
     def settled(self) -> Deferred[None]:
-        """Fires when nothing is on its way to the spool."""
+        """Wait until nothing is on its way to the spool."""
         if self._running is None:
             return succeed(None)
         settled: Deferred[None] = Deferred()
@@ -93,7 +92,7 @@ class Spooling:
         return settled
 
     async def everything(self) -> None:
-        """At the end: whatever is in memory."""
+        """Spool everything in memory, at the end."""
         await self.settled()
         self._failed_at = None
         self.now()
@@ -104,7 +103,7 @@ class Spooling:
     # --- what has been spooled --------------------------------------------------------
 
     async def oldest(self, limit: int) -> list[tuple[int, LogRecord | None]]:
-        """What is to be written next; empty also if it cannot be read now."""
+        """Read the records to write next; empty also if the spool cannot be read now."""
         try:
             found = await self._spool.take(limit)
         except StoreError as error:
@@ -114,7 +113,10 @@ class Spooling:
         return found
 
     async def written(self, through: int) -> bool:
-        """Up to this number they are in the store. :return: whether they are gone."""
+        """Discard records that are in the store, up to a number.
+
+        :return: whether they were removed.
+        """
         self.through = 0
         try:
             await self._spool.discard(through)

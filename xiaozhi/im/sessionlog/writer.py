@@ -1,4 +1,4 @@
-"""From memory to the session store: in batches, behind everybody's back."""
+"""From memory to the session store, in batches, in the background."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xiaozhi.interfaces import ISessionStore, ISpool
 
 
 class _Enough(Exception):
-    """Nothing more is written: the rest is for the spool."""
+    """Stop writing: the rest goes to the spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class WriterSettings:
 class LogWriter:
     """Writes the backlog to the store, one transaction after the other.
 
-    What has been spooled is written before what is in memory; so whatever is spooled
-    next goes behind it, and rows of sessions stay before what refers to them. What
-    happens beside each other: one transaction with the store, one with the spool.
+    Spooled records are written before those in memory, so newly spooled ones follow them,
+    and rows of sessions stay before what refers to them. One transaction with the store and
+    one with the spool may run at the same time.
     """
 
     _log = Logger()
@@ -83,7 +83,7 @@ class LogWriter:
     # --- life -------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to write; first what an earlier process has left."""
+        """Begin to write, first the records of an earlier process."""
         if self._spooling is not None:
             await self._spooling.start()
             if self.spooled:
@@ -92,7 +92,7 @@ class LogWriter:
         self.noted()
 
     async def stop(self, timeout: float) -> None:
-        """Write what there is, or else spool it.
+        """Write everything, or else spool it.
 
         :param timeout: seconds to wait for a store that does not take it.
         """
@@ -111,7 +111,7 @@ class LogWriter:
             await self._spooling.everything()
 
     def noted(self) -> None:
-        """There is something in the backlog, perhaps."""
+        """Note that the backlog may have records."""
         if self._state != "started":
             return
         spooling, settings = self._spooling, self._settings
@@ -131,7 +131,7 @@ class LogWriter:
 
     @property
     def held(self) -> tuple[LogRecord, ...]:
-        """What has been taken from memory and is not written yet."""
+        """Records taken from memory and not written yet."""
         return self._held if self._spooling is None else self._spooling.held
 
     @held.setter
@@ -165,7 +165,7 @@ class LogWriter:
         writing.addBoth(written)
 
     async def _write_all(self) -> None:
-        """One transaction after the other until nothing is left.
+        """Run one transaction after the other until nothing is left.
 
         A batch the store refuses for its content is halved until the record at
         fault stands alone, and that one is dropped.
@@ -196,15 +196,16 @@ class LogWriter:
         if not self.held:
             self.held = tuple(self._backlog.take(self._settings.batch_size))
         part = self.held[: self._size]
-        # It may have been spooled meanwhile, and is not ours any more then.
+        # Spooled meanwhile, it is not ours any more.
         if part and await self._append(part) and self.held[: len(part)] == part:
             self.held = self.held[len(part) :]
             self._backlog.done(part)
         return bool(part)
 
     async def _append(self, records: tuple[LogRecord, ...]) -> bool:
-        """:return: whether they have been dealt with; else something has been waited,
-        or fewer are to be tried.
+        """Append records to the store.
+
+        :return: False: try again, after a pause or with fewer.
         :raises _Enough: the store is away, and this is the end."""
         if self._since is None:
             self._since = self._clock.seconds()
@@ -219,7 +220,7 @@ class LogWriter:
             raise
         except Exception as error:
             if isinstance(error, StoreError) and error.code != "store_rejected":
-                # It was away when this process started.
+                # The store was away when this process started.
                 self._is_closed = self._is_closed or error.code == "store_closed"
                 await self._wait_for_store(error)
                 return False

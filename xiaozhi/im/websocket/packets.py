@@ -1,9 +1,8 @@
-"""Reading the one kind of WebSocket frame of which nearly all traffic consists.
+"""A fast path for the WebSocket frame that nearly all traffic consists of.
 
-For Autobahn a packet of 150 bytes is three times the work of everything else that
-is done with it, because it expects any frame at any time. Devices send whole,
-short, masked binary frames; those are cut out here, and what looks any different
-is left to Autobahn with all its checks.
+In Autobahn, which expects any frame at any time, a packet of 150 bytes costs three times as
+much as all other work on it. Devices send whole, short, masked binary frames; those are cut
+out here, and Autobahn parses everything else with all its checks.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _TWO_MORE_BYTES = _MASKED | 126
 
 
 def packet_at(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """The payload of the frame that begins at ``at``, and where the next one begins.
+    """Return the payload of the frame at ``at``, and where the next one begins.
 
     :return: None if it is not whole, or any but a final, masked binary frame of
         at most :data:`MOST` bytes with its length in the shortest form.

@@ -1,8 +1,8 @@
 """The WebSocket: a thin adapter between Autobahn and a :class:`WebSocketChannel`.
 
-Autobahn's own timers would run on the global reactor; they are off, and ours
-run on the gateway's clock. What Autobahn does for every message only to log it
-or to count it is left out: that is a good part of what a packet costs.
+Autobahn's timers would run on the global reactor; they are off, and ours run on the
+gateway's clock. Autobahn's logging and counting of every message is bypassed: it is a good
+part of the cost of a packet.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _HANDSHAKE_ONLY = (
 
 
 def _frame(first: bytes, payload: bytes) -> bytes:
-    """One whole unmasked frame: devices are never sent fragments."""
+    """Make one whole unmasked frame: devices are never sent fragments."""
     size = len(payload)
     if size < 126:
         return first + size.to_bytes(1, "big") + payload
@@ -64,8 +64,8 @@ def _frame(first: bytes, payload: bytes) -> bytes:
 class DeviceProtocol(WebSocketServerProtocol):
     """One device's WebSocket. ``log`` and ``factory.server`` belong to Autobahn."""
 
-    # Options as class attributes: Autobahn copies what it does not find here
-    # into every instance. Zero timeouts are none; failing sends a Close frame.
+    # Options as class attributes: Autobahn copies the missing ones into every instance. Zero
+    # disables a timeout; failing sends a Close frame.
     logOctets = logFrames = trackTimings = False
     utf8validateIncoming = applyMask = tcpNoDelay = True
     autoFragmentSize = 0
@@ -151,7 +151,7 @@ class DeviceProtocol(WebSocketServerProtocol):
         return headers.get("device-id", "")[:64]
 
     def onOpen(self) -> None:
-        """The 101 is out."""
+        """Make the channel and its link: the 101 is out."""
         arrival = self._arrival
         assert arrival is not None
         for name in _HANDSHAKE_ONLY:
@@ -171,7 +171,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     # --- from the device -----------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        """Packets that came whole are taken out here, the rest is Autobahn's."""
+        """Take out packets that came whole; Autobahn parses the rest."""
         channel = self._channel
         # Not in the middle of a frame or of a message in fragments.
         if channel is not None and not (self.data or self.current_frame or self.inside_message):
@@ -193,7 +193,7 @@ class DeviceProtocol(WebSocketServerProtocol):
                 self._await_message()
 
     def onMessageEnd(self) -> None:
-        """A message is whole. In place of Autobahn's, which also fires an event."""
+        """Pass a whole message on. Replaces Autobahn's method, which also fires an event."""
         if self._message_tick is not None:
             self._forget_message()
         self._release()
@@ -211,19 +211,19 @@ class DeviceProtocol(WebSocketServerProtocol):
             self._broken()
 
     def onPing(self, payload: bytes) -> None:
-        """Answered, at the rate messages may come, while the device reads."""
+        """Answer a ping, within the rate limit, while the device reads."""
         self._whole()
         if self._channel is not None and self._channel.link.alive(len(payload)):
             self.sendPong(payload)
 
     def onPong(self, payload: bytes) -> None:
-        """A sign of life, at the same rate."""
+        """Note a sign of life, within the rate limit."""
         self._whole()
         if self._channel is not None:
             self._channel.link.alive(len(payload))
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """A part of a message. What all devices have sent of theirs has one bound."""
+        """Take a part of a message; unfinished messages of all devices have one bound."""
         super().onMessageFrameData(payload)
         size = len(payload)
         self._held += size
@@ -240,14 +240,13 @@ class DeviceProtocol(WebSocketServerProtocol):
         self._held = 0
 
     def onMessageFrameEnd(self) -> None:
-        """A frame of a message is whole. All but the last one count here, empty ones too;
-        the last one counts as the message."""
+        """Count a fragment, empty ones too; the last one counts as the message."""
         super().onMessageFrameEnd()
         if not self.current_frame.fin and self._channel is not None:
             self._channel.link.alive(0)
 
     def _whole(self) -> None:
-        """A message or a control frame is complete: what follows has its own time."""
+        """Reset the message timeout: a message or control frame is complete."""
         if self._message_tick is not None and not self.inside_message:
             self._forget_message()
 
@@ -257,7 +256,7 @@ class DeviceProtocol(WebSocketServerProtocol):
             self.factory.entrance.timers.timeouts.cancel(tick, self._message_late)
 
     def _await_message(self) -> None:
-        """Something has begun to come and is not complete."""
+        """Start the message timeout: something is incomplete."""
         entrance = self.factory.entrance
         timers = entrance.timers
         due = timers.clock.seconds() + entrance.settings.limits.message_timeout
@@ -273,15 +272,15 @@ class DeviceProtocol(WebSocketServerProtocol):
             self._channel.link.abused("message_time")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The socket is gone, however far it had come."""
+        """Count off the connection, however far it had come."""
         self.factory.entrance.peers.leave(self.counted_as)
         super().connectionLost(reason)
-        # Autobahn's Deferreds hold us as their result: a circle for the collector.
+        # Autobahn's Deferreds hold us as their result: a cycle only the collector would free.
         for told in ("is_open", "is_closed"):
             vars(self).pop(told, None)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """The socket is gone."""
+        """End the channel: the socket is gone."""
         if self._drop_tick is not None:
             self.factory.entrance.timers.timeouts.cancel(self._drop_tick, self._drop)
         self._forget_message()
@@ -324,7 +323,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     def resume(self) -> None:
         self._paused = False
         if self._message_tick is not None:
-            # What was being sent had no chance to go on.
+            # The message that was coming had no chance to go on.
             self._forget_message()
             self._await_message()
         self.transport.resumeProducing()
@@ -332,13 +331,13 @@ class DeviceProtocol(WebSocketServerProtocol):
     # --- under Autobahn ----------------------------------------------------------------------
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Straight to the transport."""
+        """Write straight to the transport."""
         self.transport.write(data)
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Every closing comes by here, Autobahn's own (too big: 1009) included.
+        """Close; Autobahn's own closings (too big: 1009) pass here, too.
 
         Devices do not echo a Close frame, so TCP is dropped soon after (§1.1).
         """
@@ -351,7 +350,7 @@ class DeviceProtocol(WebSocketServerProtocol):
             self._drop_tick = timers.timeouts.at(due, self._drop)
             if code in _BROKEN or (reasonUtf8 or b"").endswith(b"_limit"):
                 self._deaf, self.data = True, b""
-            # Reading goes on for the echo, even if the AI had enough.
+            # Read on for the echo, even if the AI had paused us.
             self.transport.resumeProducing()
             if self._channel is not None:
                 reason = (reasonUtf8 or b"").decode("utf-8", "replace")

@@ -1,13 +1,13 @@
-"""What passes between devices and this edge, written down: to be looked at, and to be
-played again (``xiaozhi-device replay``).
+"""Recordings of the traffic between devices and this edge, to be read and to be replayed
+(``xiaozhi-device replay``).
 
 A file is JSON lines. The first is an object: ``version``, ``started`` (ISO 8601),
 ``session_id``, ``device_id``, ``framing`` (of the ``Protocol-Version`` header). Each other one
-is an array: seconds since the connection, ``up`` or ``down``, what it is (``text``, ``sound``,
+is an array: seconds since the connection, ``up`` or ``down``, its kind (``text``, ``sound``,
 ``close``), and the text, the bytes in base64, or the code and reason. An array with
-``dropped`` or ``full`` says what is missing.
+``dropped`` or ``full`` marks missing entries.
 
-It holds what people say. Tokens are left out: what is called so, and every JWT.
+A recording holds what people say. Tokens are removed: members named so, and every JWT.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _HEADER = re.compile(r"\s*(?:authorization|proxy-authorization|cookie)\s*:", re.
 class Recorder:
     """Writes the recordings of all sessions, off the reactor's thread.
 
-    :ivar dropped: messages that are missing in them.
+    :ivar dropped: messages missing in the recordings.
     """
 
     _log = Logger()
@@ -78,7 +78,7 @@ class Recorder:
         self.dropped = 0
 
     def recording(self) -> Recording:
-        """A new one, for a connection that has just come."""
+        """Begin a recording, for a new connection."""
         recording = Recording(self, self._files.writer(AREA), self._clock, self._limit)
         self._open.add(recording)
         if self._due is None:
@@ -86,28 +86,28 @@ class Recorder:
         return recording
 
     def now(self) -> str:
-        """The time, as it stands in a file."""
+        """Return the time as files show it."""
         return datetime.fromtimestamp(self._seconds(), UTC).isoformat(timespec="milliseconds")
 
     def stop(self) -> Deferred[Any]:
-        """Write what there is; fires when it is written."""
+        """Write everything; fires when it is written."""
         if self._due is not None:
             self._due.cancel()
             self._due = None
         return DeferredList([recording.close() for recording in list(self._open)])
 
     def closed(self, recording: Recording) -> None:
-        """It is complete."""
+        """Forget a complete recording."""
         self._open.discard(recording)
 
     def failed(self, failure: Failure) -> None:
-        """A file cannot be written: told once in a row."""
+        """Log that a file cannot be written, once in a row."""
         if not self._failing:
             self._failing = True
             self._log.error("sessions are not recorded: {error}", error=failure.getErrorMessage())
 
     def worked(self) -> None:
-        """One was written."""
+        """Note that a file was written."""
         self._failing = False
 
     def _write(self) -> None:
@@ -119,7 +119,7 @@ class Recorder:
 
 
 class Recording:
-    """One session's."""
+    """The recording of one session."""
 
     def __init__(
         self, recorder: Recorder, writer: IFileWriter, clock: IReactorTime, limit: int
@@ -136,22 +136,22 @@ class Recording:
         self._closing: Deferred[None] | None = None
 
     def begin(self, **head: Any) -> None:
-        """The first line."""
+        """Write the first line."""
         self._put(msgspec.json.encode({"version": 1, "started": self._recorder.now(), **head}))
 
     def text(self, direction: str, text: str) -> None:
-        """A text message."""
+        """Record a text message."""
         if not _HEADER.match(text):
             self._note(direction, "text", _JWT.sub("…", _TOKEN.sub(r'\1…\2"', text)))
 
     def sound(self, direction: str, data: bytes) -> None:
-        """A binary message."""
+        """Record a binary message."""
         # Sound that looks like one is possible, and so rare that it will not be missed.
         data = _JWT_IN_BYTES.sub("…".encode(), data)
         self._note(direction, "sound", b2a_base64(data, newline=False).decode())
 
     def closes(self, direction: str, code: int, reason: str) -> None:
-        """A Close frame, or the end of TCP."""
+        """Record a Close frame, or the end of TCP."""
         self._note(direction, "close", [code, _JWT.sub("…", reason)])
 
     def _note(self, direction: str, kind: str, what: object) -> None:
@@ -180,7 +180,7 @@ class Recording:
             self._missing = 0
 
     def write(self) -> None:
-        """What waits, if nothing is being written."""
+        """Write the queue, unless a write runs."""
         if self._waiting and not self._writing:
             self._writing = True
             data = bytes(self._waiting)
@@ -190,7 +190,7 @@ class Recording:
             )
 
     def close(self) -> Deferred[None]:
-        """Nothing more comes. :return: fires when it is complete."""
+        """Finish. :return: fires when the file is complete."""
         if self._closing is not None:
             return self._closing
         self._tell_missing()

@@ -1,10 +1,9 @@
-"""Writing to a device's socket at once.
+"""Immediate writes to a device's socket.
 
-Twisted's transport takes what it is given into a buffer, asks to be told when
-the socket is writable, sends in the reactor's next round and takes the request
-back: two system calls and a dispatch for each packet, beside the one that sends,
-and the wait for that round. A device's socket is nearly always writable, so the
-packet is handed to it directly; what it does not take goes the usual way.
+Twisted's transport buffers data, registers for a writable socket, sends in the reactor's
+next round and deregisters: two system calls and a dispatch for each packet besides the send,
+and the wait for that round. A device's socket is nearly always writable, so the packet is
+sent directly; what the socket does not accept goes the usual way.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from twisted.internet.tcp import Connection
 
 
 def write_now(transport: Any, data: bytes) -> None:
-    """As ``transport.write(data)``, without the detour where nothing is in the way.
+    """Write as ``transport.write(data)`` does, directly where nothing is buffered.
 
     Order is kept: while anything waits in the transport's buffer, or the
     connection is encrypted, closing or no TCP connection, this is just that.
