@@ -14,8 +14,10 @@ from uuid import uuid4
 import msgspec
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
 
 from xiaozhi import __version__
+from xiaozhi.agents.needs import needs_of
 from xiaozhi.agents.roles import check_roles
 from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.http.registration import BindingRegistrar
@@ -53,7 +55,7 @@ from xiaozhi.cache.backend import Nowhere, Outside
 from xiaozhi.interfaces import Offload
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
-from xiaozhi.providers.kit.catalogue import ProviderCatalogue, names
+from xiaozhi.providers.kit.catalogue import ProviderCatalogue, names, unmet
 from xiaozhi.providers.kit.registry import ProviderRegistry, ProviderSet
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
 from xiaozhi.runtime.component import Component
@@ -68,6 +70,8 @@ from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.tools.builtin.time import functions
 from xiaozhi.web.insiders import Insiders
 from xiaozhi.web.posting import Posting
+
+_log = Logger()
 
 Edges = Outside | Nowhere
 
@@ -256,10 +260,12 @@ def _services(
     reactor: Any,
 ) -> AgentServicesTable[_Default]:
     """Make the table of agents' services; the default agent's providers are made at once."""
-    selected = msgspec.structs.asdict(settings.selected)
+    entries = registry.catalogue.entries(msgspec.structs.asdict(settings.selected))
+    for need in unmet(needs_of(settings.session), entries):
+        _log.warn("{need}: it has no effect", need=need)
 
     def select(agent: _Default) -> ProviderSet:
-        providers = registry.select(registry.catalogue.entries(selected))
+        providers = registry.select(entries)
         if settings.files.pictures.keep:
             providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
         return providers

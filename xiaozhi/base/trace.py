@@ -1,8 +1,8 @@
-"""For which message of a device the running code works.
+"""The message of a device that the running code works for.
 
-A message has the same id at the edge, on the bridge and at the AI service. There it
-accompanies what the message sets going: into coroutines and worker threads, into
-log lines and to vendors.
+A message has the same id at the edge, on the bridge and at the AI service. There the id
+follows the work that the message starts: into coroutines and worker threads, into log
+lines and to vendors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _current: ContextVar[TracedMessage | None] = ContextVar("request", default=None)
 
 
 def current() -> TracedMessage | None:
-    """The message that is being worked for; None: for no single one."""
+    """Return the message being worked for; None: no single one."""
     return _current.get()
 
 

@@ -1,8 +1,7 @@
-"""Which provider did it: what providers note while they work for a turn.
+"""Provider usage: which provider answered a call, and at what cost.
 
-Whoever wants to know says :func:`noting` around what it starts; coroutines that are
-started within inherit it, as they do :mod:`xiaozhi.base.trace`. Without anybody who wants to
-know, notes go nowhere.
+:func:`noting` collects the notes of the coroutines that are started within; they inherit it,
+as they do :mod:`xiaozhi.base.trace`. Without a collector, notes go nowhere.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from typing import Protocol
 
 
 class Notes(Protocol):
-    """Who wants to know."""
+    """Collector of notes."""
 
     def by(self, kind: str, provider: str, model: str) -> None:
-        """One is asked, and is the one that answers unless another one is asked after
-        it: ``asr``, ``llm``, ``tts`` or ``vlllm``.
+        """A provider is asked; it is the one that answers unless another is asked later.
 
-        :param provider: as ``selected`` names it.
-        :param model: the vendor's name for what answers; may be empty.
+        :param kind: ``asr``, ``llm``, ``tts`` or ``vlllm``.
+        :param provider: its reference in the configuration.
+        :param model: the vendor's name for its model; may be empty.
         """
 
     def used(self, tokens_in: int, tokens_out: int) -> None:
-        """What the vendor of a language model says that one call has cost."""
+        """Tokens of one call, as the vendor of a language model reports them."""
 
 
 _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
@@ -33,7 +32,7 @@ _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 @contextmanager
 def noting(notes: Notes | None) -> Iterator[None]:
-    """Coroutines that are started within note here, also afterwards."""
+    """Collect the notes of coroutines that are started within, also afterwards."""
     token = _notes.set(notes)
     try:
         yield
@@ -42,9 +41,10 @@ def noting(notes: Notes | None) -> Iterator[None]:
 
 
 class Who:
-    """Notes who was asked last.
+    """Collector that keeps the provider asked last, and passes notes on to the collector
+    around it.
 
-    :ivar provider: and ``model``: as in :meth:`Notes.by`; empty while nobody was.
+    :ivar provider: and ``model``: as in :meth:`Notes.by`; empty before any call.
     """
 
     provider = model = ""
@@ -53,24 +53,24 @@ class Who:
         self._before = _notes.get()
 
     def by(self, kind: str, provider: str, model: str) -> None:
-        """See :class:`Notes`; who wanted to know before is told, too."""
+        """See :class:`Notes`."""
         self.provider, self.model = provider, model
         if self._before is not None:
             self._before.by(kind, provider, model)
 
     def used(self, tokens_in: int, tokens_out: int) -> None:
-        """As :meth:`by`."""
+        """See :class:`Notes`."""
         if self._before is not None:
             self._before.used(tokens_in, tokens_out)
 
 
 def by(kind: str, provider: str, model: str) -> None:
-    """Note who is asked."""
+    """Note that a provider is asked."""
     if (notes := _notes.get()) is not None:
         notes.by(kind, provider, model)
 
 
 def tokens(tokens_in: int, tokens_out: int) -> None:
-    """Note what a call has cost."""
+    """Note the tokens of a call."""
     if (notes := _notes.get()) is not None:
         notes.used(tokens_in, tokens_out)

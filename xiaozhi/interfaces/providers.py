@@ -158,7 +158,7 @@ class ISpeechStream(Interface):
         """Add text, cut anywhere. Never blocks; ignored after :meth:`finish` and
         :meth:`cancel`.
 
-        :raises ProviderError: ``too_long``: the vendor takes no more text; what was fed
+        :raises ProviderError: ``too_long``: the vendor takes no more text; text fed
             before is still spoken.
         """
 
@@ -166,7 +166,7 @@ class ISpeechStream(Interface):
         """The text is complete: the sound ends after its last word. Idempotent."""
 
     def cancel() -> None:
-        """Throw away what is left to say and end the vendor's request. Idempotent, also
+        """Discard the rest of the text and end the vendor's request. Idempotent, also
         after :meth:`finish`; the sound ends without an error."""
 
     def pieces() -> AsyncGenerator[bytes | SoundFormat | SentenceMark, None]:
@@ -188,7 +188,7 @@ class IVisionModel(IProvider):
 
 
 class ICapable(Interface):
-    """A provider maker that declares what its provider can do. Makers without it count as
+    """A provider maker that declares capabilities. Makers without it count as
     :class:`~xiaozhi.base.capabilities.Capabilities` with its defaults."""
 
     def capabilities(settings: Any) -> Capabilities:

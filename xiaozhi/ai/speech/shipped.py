@@ -1,7 +1,7 @@
-"""Phrases whose sound comes with the program, for when no synthesiser has ever spoken.
+"""Phrases whose sound comes with the program, for use before any synthesiser has spoken.
 
-``make phrases`` has them spoken by espeak-ng and writes ``shipped/``: a file of Ogg/Opus
-for each text, and ``index.json``, which says for which words a file was made.
+``make phrases`` synthesises them with espeak-ng and writes ``shipped/``: a file of Ogg/Opus
+for each text, and ``index.json`` with the digest of the words that a file was made for.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from xiaozhi.base.values import Encoding, SoundFormat
 from xiaozhi.interfaces import TimedOffload
 from xiaozhi.languages.texts import CATALOGUES, text
 
-#: Keys of the catalogue whose sound is shipped.
+#: Keys of the catalogue of texts whose sound is shipped.
 KEYS: Final = ("apology", "waiting")
 
 _DIRECTORY = "shipped"
 _SOUND = SoundFormat(Encoding.OGG_OPUS, 24000)
 
-# Seconds of silence behind a phrase: what an encoder holds would be cut off.
+# Seconds of silence behind a phrase; without it the encoder cuts off its end.
 _PAUSE = 0.12
 
-# Seconds in which it is wanted: somebody has been waiting for long already.
+# Deadline in seconds: the person has waited for long already.
 _SOON = 0.0
 
 
 def file_of(key: str, language: str) -> str:
-    """Name of the file with a text's sound."""
+    """Return the name of the file with a text's sound."""
     return f"{key}-{language}.ogg"
 
 
 def digest_of(words: str) -> str:
-    """What the index says of a text."""
+    """Return the digest of a text, as the index has it."""
     return sha256(words.encode()).hexdigest()[:16]
 
 
 class Shipped:
-    """Finds phrases that came with the program, and puts them into a device's form.
+    """Finds phrases that came with the program, and encodes them in a device's format.
 
     :param offload: for reading and encoding.
     """
@@ -51,7 +51,7 @@ class Shipped:
         self._offload = offload
 
     async def find(self, phrase: Phrase) -> tuple[bytes, ...] | None:
-        """:return: packets; None: there is no such phrase."""
+        """Return the packets of a phrase; None if it is not shipped."""
         name = _names().get((phrase.language, phrase.words))
         if name is None:
             return None
@@ -65,7 +65,7 @@ def _packets(name: str, form: OpusForm) -> tuple[bytes, ...]:
 
 @cache
 def _names() -> dict[tuple[str, str], str]:
-    """Files by language and words: those that were made for the words of today."""
+    """Map language and words to files, except those made for former words."""
     directory = files(__package__).joinpath(_DIRECTORY)
     index = json.loads(directory.joinpath("index.json").read_text())
     found = {}

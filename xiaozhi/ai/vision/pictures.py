@@ -16,7 +16,7 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 def sent_picture(data: bytes, max_pixels: int) -> Picture:
     """Check the picture of an ``image`` message.
 
-    :param data: empty: the message has a URL in its place.
+    :param data: empty: the message has a URL instead.
     :raises ProtocolError: as :func:`read_picture`, or ``unsupported``.
     """
     if not data:
@@ -28,7 +28,7 @@ def sent_picture(data: bytes, max_pixels: int) -> Picture:
 
 
 def read_picture(data: bytes, max_pixels: int) -> Picture:
-    """Check a picture before anybody decodes it.
+    """Check a picture before it is decoded.
 
     :param max_pixels: largest width × height; a few bytes can claim to be
         gigabytes of pixels.

@@ -1,4 +1,4 @@
-"""Pictures that devices send, kept for a while where that is wanted."""
+"""Picture store: pictures that devices send, kept for a while if configured."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ AREA = "pictures"
 
 @implementer(IVisionModel)
 class PictureStore:
-    """A vision model that keeps what it is shown, whatever it says about it.
+    """Vision model that keeps each picture it is shown, whatever the answer.
 
-    That a picture cannot be kept is told once in a row and delays nobody.
+    A picture that cannot be kept delays no answer; the log says so once in a row.
     """
 
     _log = Logger()
@@ -48,4 +48,7 @@ class PictureStore:
     def _lost(self, failure: Failure) -> None:
         if not self._failing:
             self._failing = True
-            self._log.warn("pictures are not kept: {error}", error=failure.getErrorMessage())
+            self._log.warn(
+                "pictures are not kept, they are described all the same: {error}",
+                error=failure.getErrorMessage(),
+            )

@@ -9,7 +9,7 @@ from typing import Any
 from xiaozhi.base.values import ProviderStatus
 from xiaozhi.metrics.instruments import OTHER
 
-# References that are told apart; beyond, they are one: labels of metrics are bounded.
+# References with labels of their own; the rest shares one, so labels stay bounded.
 _MOST = 100
 
 # The worse, the later.

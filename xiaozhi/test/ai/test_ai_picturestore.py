@@ -18,17 +18,17 @@ from xiaozhi.testing.parts import scripted
 CAT = Picture(b"a cat", "image/png", 1, 1)
 
 
-class AlbumTests(SynchronousTestCase):
+class PictureStoreTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.files = MemoryFiles()
-        self.album = PictureStore(scripted(Clock()).vlllm, self.files)
+        self.store = PictureStore(scripted(Clock()).vlllm, self.files)
 
     def test_interface(self) -> None:
-        self.assertTrue(verifyObject(IVisionModel, self.album))
+        self.assertTrue(verifyObject(IVisionModel, self.store))
 
     def test_each_is_kept(self) -> None:
         for _ in range(2):
-            self.assertEqual(self.successResultOf(self.album.describe(CAT, "?")), "A picture.")
+            self.assertEqual(self.successResultOf(self.store.describe(CAT, "?")), "A picture.")
         kept = [(area, data) for (area, _), data in self.files.kept.items()]
         self.assertEqual(kept, [(AREA, b"a cat")] * 2)
 
@@ -37,8 +37,10 @@ class AlbumTests(SynchronousTestCase):
             def put(self, area: str, key: str, data: bytes) -> Deferred[str]:
                 return fail(StoreError("files_unavailable", "no room"))
 
-        album = PictureStore(scripted(Clock()).vlllm, Full())
+        store = PictureStore(scripted(Clock()).vlllm, Full())
         log = LogLines(self)
         for _ in range(3):
-            self.assertEqual(self.successResultOf(album.describe(CAT, "?")), "A picture.")
-        self.assertEqual(log.count("pictures are not kept: no room"), 1)
+            self.assertEqual(self.successResultOf(store.describe(CAT, "?")), "A picture.")
+        self.assertEqual(
+            log.count("pictures are not kept, they are described all the same: no room"), 1
+        )

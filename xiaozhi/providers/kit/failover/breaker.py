@@ -22,7 +22,7 @@ class Breaker:
     """See the module.
 
     :ivar failures: in a row, up to now.
-    :ivar epoch: counts openings and closings: what was begun before one, and has not
+    :ivar epoch: counts openings and closings: a call begun before one, which has not
         answered since, says nothing about later.
     :param limit: failures in a row that open it.
     :param cooldown: seconds for which it is open; twice as long each time that the probe
