@@ -1,0 +1,89 @@
+"""Pictures that come over HTTP: the device's own agent looks at them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from zope.interface import implementer
+
+from xiaozhi.ai.session.vision import DeviceVision
+from xiaozhi.base.call import CallContext, current_call
+from xiaozhi.base.errors import ProviderError, StoreError
+from xiaozhi.base.values import Picture
+from xiaozhi.interfaces import IVisionModel
+from xiaozhi.test.ai.test_agent_services import FakeAgent, Leased, ServicesCase
+from xiaozhi.wire.messages import Device
+
+CAT = Picture(b"a cat", "image/png", 1, 1)
+
+
+@implementer(IVisionModel)
+class Seer:
+    """A vision model that says whose it is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.calls: list[CallContext] = []
+        self.answer: Deferred[str] = succeed(f"{name} sees a cat")
+
+    def describe(self, picture: Picture, question: str) -> Deferred[str]:
+        self.calls.append(current_call())
+        return self.answer
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class DeviceVisionTests(ServicesCase):
+    def setUp(self) -> None:
+        self.seers: dict[str, Seer] = {}
+        super().setUp()
+        self.agents: dict[str, Any] = {"aa": FakeAgent("kitchen"), "bb": FakeAgent("garden")}
+        self.vision = DeviceVision(self.agent_of, self.table)
+
+    def select(self, agent: FakeAgent) -> Leased:
+        leased = super().select(agent)
+        leased.vlllm = self.seers.setdefault(agent.id, Seer(agent.id))
+        return leased
+
+    def agent_of(self, device: Device) -> Deferred[FakeAgent]:
+        found = self.agents[device.device_id]
+        return found if isinstance(found, Deferred) else succeed(found)
+
+    def look(self, device_id: str) -> Deferred[str]:
+        return self.vision.describe(Device(device_id, "uuid", "somebody"), CAT, "What is this?")
+
+    def test_each_device_s_own_agent_looks(self) -> None:
+        for device_id, name in (("aa", "kitchen"), ("bb", "garden")):
+            self.assertEqual(self.successResultOf(self.look(device_id)), f"{name} sees a cat")
+            (call,) = self.seers[name].calls
+            self.assertEqual((call.agent_id, call.device_id), (name, device_id))
+            self.assertEqual((call.client_id, call.user_id), ("uuid", "somebody"))
+        self.assertEqual([leased.released for _, leased in self.leased], [0, 1, 1])
+
+    def test_an_agent_that_cannot_be_found(self) -> None:
+        self.agents["aa"] = fail(StoreError("agents_unavailable", "no database"))
+        self.assertEqual(self.successResultOf(self.look("aa")), "default sees a cat")
+
+    def test_released_after_an_error(self) -> None:
+        self.successResultOf(self.look("aa"))
+        self.seers["kitchen"].answer = fail(ProviderError("busy", "no", retryable=True))
+        error = self.failureResultOf(self.look("aa"), ProviderError).value
+        self.assertEqual(error.code, "busy")
+        self.assertEqual([leased.released for _, leased in self.leased], [0, 1, 1])
+
+    def test_cancelling_ends_the_request(self) -> None:
+        """While the agent is looked up, and while its model looks."""
+        self.agents["aa"] = Deferred()
+        looking = self.look("aa")
+        looking.cancel()
+        self.failureResultOf(looking, CancelledError)
+        self.successResultOf(self.look("bb"))
+        ended: list[Any] = []
+        self.seers["garden"].answer = Deferred(ended.append)
+        looking = self.look("bb")
+        looking.cancel()
+        self.failureResultOf(looking, CancelledError)
+        self.assertEqual(len(ended), 1)
+        self.assertEqual([leased.released for _, leased in self.leased], [0, 1, 1])
