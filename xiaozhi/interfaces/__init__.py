@@ -7,6 +7,7 @@ which implementation stands behind each seam.
 
 from __future__ import annotations
 
+from xiaozhi.interfaces.agents import IAgents
 from xiaozhi.interfaces.bridge import IBridge, ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.interfaces.device import (
     IAuthenticator,
@@ -51,6 +52,7 @@ from xiaozhi.interfaces.work import Offload, TimedOffload
 
 __all__ = [
     "IAdaptive",
+    "IAgents",
     "IAuthenticator",
     "IBridge",
     "ICapable",

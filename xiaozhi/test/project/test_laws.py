@@ -168,6 +168,8 @@ class LawTests(unittest.SynchronousTestCase):
     def test_import_law(self) -> None:
         for path, source in (
             ("xiaozhi/base/values.py", "import xiaozhi.interfaces"),
+            ("xiaozhi/agents/agent.py", "from xiaozhi.providers.kit import catalogue"),
+            ("xiaozhi/interfaces/agents.py", "from xiaozhi.agents.roles import Roles"),
             ("xiaozhi/wire/frames.py", "from xiaozhi.runtime.config import load"),
             ("xiaozhi/interfaces/tools.py", "from xiaozhi.runtime import service"),
             ("xiaozhi/interfaces/tools.py", "def f():\n    import xiaozhi.audio"),
@@ -191,6 +193,8 @@ class LawTests(unittest.SynchronousTestCase):
             self.assert_breach(laws.import_law, path, source)
         for path, source in (
             ("xiaozhi/interfaces/tools.py", "from xiaozhi.base.values import Picture"),
+            ("xiaozhi/interfaces/agents.py", "from xiaozhi.agents.agent import Agent"),
+            ("xiaozhi/agents/settings.py", "from xiaozhi.tools.settings import McpSettings"),
             (
                 "xiaozhi/im/session/link.py",
                 "from xiaozhi.im.playout.pacer import Pacer\nimport json",
