@@ -140,6 +140,19 @@ CREATE TABLE device_claims (
 
 CREATE INDEX idx_device_claims_expires_at ON device_claims(expires_at);
 
-INSERT INTO schema_version (version) VALUES (5);
+-- 6: values that tools keep
+
+CREATE TABLE tool_values (
+    source VARCHAR(64) NOT NULL,
+    owner VARCHAR(255) NOT NULL,
+    name VARCHAR(255) NOT NULL,
+    value TEXT NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    PRIMARY KEY (source, owner, name)
+);
+
+CREATE INDEX idx_tool_values_owner ON tool_values(owner);
+
+INSERT INTO schema_version (version) VALUES (6);
 
 COMMIT;

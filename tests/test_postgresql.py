@@ -17,13 +17,19 @@ from tests.servers import postgres
 from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import ISessionStore
 from xiaozhi.runtime.listening import free_port
-from xiaozhi.storage import devices_from_url, dialogues_from_url, store_from_url
+from xiaozhi.storage import (
+    devices_from_url,
+    dialogues_from_url,
+    store_from_url,
+    tool_values_from_url,
+)
 from xiaozhi.storage.dialects import Postgresql
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.store import SessionStore
 from xiaozhi.testing.contracts.devices import DeviceRegistryContract
 from xiaozhi.testing.contracts.dialogues import DialogueStoreContract
 from xiaozhi.testing.contracts.store import StoreContract, at, message, started
+from xiaozhi.testing.contracts.toolvalues import ToolStoreContract
 
 _ROOT = Path(__file__).parents[1]
 _NEWEST = [(len(MIGRATIONS),)]
@@ -40,6 +46,12 @@ class PostgresqlDialogueTests(DialogueStoreContract, TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.store = dialogues_from_url(postgres().create_database(), reactor)
         await self.store.start()
+        self.addCleanup(self.store.stop)
+
+
+class PostgresqlToolValueTests(ToolStoreContract, TestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.store = tool_values_from_url(postgres().create_database(), reactor)
         self.addCleanup(self.store.stop)
 
 
@@ -106,6 +118,7 @@ class SchemaFileTests(TestCase):
                 "dialogue_entries",
                 "message_logs",
                 "schema_version",
+                "tool_values",
             ],
         )
 

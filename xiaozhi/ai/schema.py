@@ -97,6 +97,7 @@ class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     :ivar drain_timeout: seconds that running turns get to end at a shutdown; then
         their sessions move to another process all the same.
     :ivar providers: settings by kind and name: ``{"tts": {"espeak": {…}}}``.
+    :ivar tools: settings by tool source; false switches one off.
     """
 
     state_dir: str = "var"
@@ -117,6 +118,7 @@ class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     providers: dict[str, Any] = {}
+    tools: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         # Otherwise the last provider of a list would never get its turn.

@@ -65,9 +65,10 @@ from xiaozhi.runtime.logs import observer_for
 from xiaozhi.runtime.offload import ThreadOffload
 from xiaozhi.runtime.periodic import PeriodicJob
 from xiaozhi.runtime.service import Program, ServiceOptions, one_line_errors, state_directory
-from xiaozhi.storage import devices_from_url, dialogues_from_url
+from xiaozhi.storage import devices_from_url, dialogues_from_url, tool_values_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
-from xiaozhi.tools.builtin.time import functions
+from xiaozhi.tools.runtime import ToolFacilities
+from xiaozhi.tools.sources import ToolSources, choose_sources
 from xiaozhi.web.insiders import Insiders
 from xiaozhi.web.posting import Posting
 
@@ -112,7 +113,6 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
 
     :raises ConfigError: the settings cannot be used.
     """
-    check_roles(settings.session)
     own = _Identity.of(settings)
     owners = _owners(settings, own.state, reactor)
     edges = outside(settings.presence, settings.inbox, reactor, own.node)
@@ -123,9 +123,10 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     services = table.lease(table.default)
     history = _history(settings, own, reactor)
     counts = _counts(settings)
+    tools = _tools(settings, own, edges, reactor, options)
 
     def health() -> dict[str, Any]:
-        told = _health(settings, bridge.server, registry, history, edges, owners.roster)
+        told = _health(settings, bridge.server, registry, history, edges, owners.roster, tools)
         told["bridge"]["refused"] = bridge.port.refused
         told["http"] = {"connections": site.connections, "refused": site.visitors.refusals.counts}
         return told
@@ -146,7 +147,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     )
     shared = SharedServices(
         providers=services,
-        functions=functions,
+        tools=tools,
         settings=services.settings,
         clock=reactor,
         seconds=wall_time(reactor),
@@ -177,6 +178,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     program.add(Component("device registry", owners.start, owners.stop))
     program.add(Component("presence", edges.start, edges.stop))
     program.add(Component("providers", registry.prepare, registry.close))
+    program.add(Component("tools", tools.start, tools.stop))
     program.add(_coroutines("history", history.start, history.stop))
     program.add(_purging(settings, files, reactor))
     program.add(Component("prewarming", table.start, table.stop))
@@ -260,6 +262,7 @@ def _services(
     reactor: Any,
 ) -> AgentServicesTable[_Default]:
     """Make the table of agents' services; the default agent's providers are made at once."""
+    check_roles(settings.session)
     entries = registry.catalogue.entries(msgspec.structs.asdict(settings.selected))
     for need in unmet(needs_of(settings.session), entries):
         _log.warn("{need}: it has no effect", need=need)
@@ -280,12 +283,24 @@ def _counts(settings: AiSettings) -> AiCounts:
     return AiCounts({kind: first for kind, (first, *_) in chosen.items()})
 
 
-# --- storage
+# --- tools and storage
+
+
+def _tools(
+    settings: AiSettings, own: _Identity, edges: Edges, reactor: Any, options: Options | None
+) -> ToolSources:
+    store = tool_values_from_url(_history_url(settings, own), reactor)
+    facilities = ToolFacilities.of(reactor, wall_time(reactor), store, edges.inbox)
+    read = partial(read_section, path=options.path if options else "configuration")
+    return choose_sources(settings.tools, facilities, read)
+
+
+def _history_url(settings: AiSettings, own: _Identity) -> str:
+    return settings.history.url or f"sqlite:///{own.state / 'ai.sqlite3'}"
 
 
 def _history(settings: AiSettings, own: _Identity, reactor: Any) -> History:
-    told = settings.history
-    url = told.url or f"sqlite:///{own.state / 'ai.sqlite3'}"
+    told, url = settings.history, _history_url(settings, own)
     store = dialogues_from_url(url, reactor, pool_size=told.pool_size)
     return History(store, reactor, wall_time(reactor), told)
 
@@ -363,6 +378,7 @@ def _health(
     history: History,
     edges: Edges,
     roster: Roster,
+    tools: ToolSources,
 ) -> dict[str, Any]:
     """Report the state of every part, for the health page."""
     status = bridge.status()
@@ -371,6 +387,7 @@ def _health(
         "providers": providers.trouble(),
         "devices": roster.trouble(),
         "history": history.loss(),
+        "tools": tools.trouble(),
     }
     well = "degraded" if any(checks.values()) else "healthy"
     return {
@@ -387,6 +404,7 @@ def _health(
             "dropped": history.dropped,
             "trouble": history.trouble(),
         },
+        "tools": tools.health(),
         "checks": {check: trouble or "ok" for check, trouble in checks.items()},
     }
 

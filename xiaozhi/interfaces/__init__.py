@@ -47,7 +47,18 @@ from xiaozhi.interfaces.stores import (
     ISessionStore,
     ISpool,
 )
-from xiaozhi.interfaces.tools import ITool
+from xiaozhi.interfaces.tools import (
+    ITool,
+    IToolSource,
+    IToolSourceMaker,
+    IToolStore,
+    ToolHttp,
+    ToolHttpReply,
+    ToolMailbox,
+    ToolRuntime,
+    ToolTimers,
+    ToolValues,
+)
 from xiaozhi.interfaces.work import Offload, TimedOffload
 
 __all__ = [
@@ -84,6 +95,9 @@ __all__ = [
     "ISpool",
     "ISynthesizer",
     "ITool",
+    "IToolSource",
+    "IToolSourceMaker",
+    "IToolStore",
     "ITurnDetector",
     "IVisionModel",
     "IVoiceActivity",
@@ -91,4 +105,10 @@ __all__ = [
     "Offload",
     "ProviderRuntime",
     "TimedOffload",
+    "ToolHttp",
+    "ToolHttpReply",
+    "ToolMailbox",
+    "ToolRuntime",
+    "ToolTimers",
+    "ToolValues",
 ]

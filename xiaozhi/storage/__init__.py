@@ -1,4 +1,4 @@
-"""The session log, dialogues and the device registry, in SQLite or PostgreSQL."""
+"""The session log, dialogues, the device registry and tools' values, in SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from xiaozhi.base.errors import StoreError
-from xiaozhi.interfaces import IDeviceRegistry, IDialogueStore, ISessionStore
+from xiaozhi.interfaces import IDeviceRegistry, IDialogueStore, ISessionStore, IToolStore
 from xiaozhi.storage.devices import SqlDeviceRegistry
 from xiaozhi.storage.dialects import Postgresql, SqlDialect, Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
@@ -14,6 +14,7 @@ from xiaozhi.storage.direct import DirectRegistry
 from xiaozhi.storage.memory import MemoryDialogueStore
 from xiaozhi.storage.spool import Spool
 from xiaozhi.storage.store import SessionStore
+from xiaozhi.storage.toolvalues import MemoryToolStore, SqlToolStore
 
 __all__ = [
     "DirectRegistry",
@@ -22,6 +23,7 @@ __all__ = [
     "dialogues_from_url",
     "direct_registry",
     "store_from_url",
+    "tool_values_from_url",
 ]
 
 _SQLITE = "sqlite:///"
@@ -50,6 +52,17 @@ def dialogues_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDialog
     if url == "memory:":
         return MemoryDialogueStore()
     return SqlDialogueStore(_dialect(url), reactor, name="dialogue store", pool_size=pool_size)
+
+
+def tool_values_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IToolStore:
+    """Where tools keep values; opened at its first use.
+
+    :param url: as :func:`dialogues_from_url`.
+    :raises StoreError: as :func:`store_from_url`.
+    """
+    if url == "memory:":
+        return MemoryToolStore()
+    return SqlToolStore(_dialect(url), reactor, name="store of tools' values", pool_size=pool_size)
 
 
 def devices_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDeviceRegistry:

@@ -36,6 +36,8 @@ SIDEWAYS = {
     ("providers", "audio"),
     ("providers", "plugins"),
     ("plugins", "providers"),
+    ("tools", "plugins"),
+    ("plugins", "tools"),
 }
 # Pure values that live in a higher room, which a seam names. They import only each other
 # and the base.

@@ -16,6 +16,7 @@ from xiaozhi.storage.dialogues import SqlDialogueStore
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.spool import Spool
 from xiaozhi.storage.store import SessionStore
+from xiaozhi.storage.toolvalues import SqlToolStore
 
 T = TypeVar("T")
 
@@ -47,6 +48,12 @@ def memory_dialogues(path: str = ":memory:") -> SqlDialogueStore:
     """As :func:`memory_store`, for dialogues."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SqlDialogueStore(Sqlite(path), reactor(), name="dialogue store", pool=InlinePool)
+
+
+def memory_tool_values(path: str = ":memory:") -> SqlToolStore:
+    """As :func:`memory_store`, for tools' values."""
+    reactor: Any = MemoryReactorClock  # not annotated
+    return SqlToolStore(Sqlite(path), reactor(), name="store of tools' values", pool=InlinePool)
 
 
 def memory_devices(path: str = ":memory:") -> SqlDeviceRegistry:

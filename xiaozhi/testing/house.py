@@ -44,8 +44,8 @@ from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.parts import Doubles, remembering, scripted, within
-from xiaozhi.tools.builtin.time import functions
+from xiaozhi.testing.parts import Doubles, remembering, scripted, tool_sources, within
+from xiaozhi.tools.sources import ToolSources
 from xiaozhi.wire.messages import Device
 
 T = TypeVar("T")
@@ -194,6 +194,7 @@ class House:
     :param edge: settings of the edge.
     :param clock: e.g. a :class:`~xiaozhi.testing.vendors.network.Network`, for vendors.
     :param model: instead of a double; ``recognizer``: likewise.
+    :param tools: instead of the standard ones.
     :param shipped: whether there is a voice without a synthesiser.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
         lists of them as with :func:`scripted`.
@@ -208,6 +209,7 @@ class House:
         model: ILanguageModel | None = None,
         recognizer: IRecognizer | None = None,
         shipped: bool = True,
+        tools: ToolSources | None = None,
         **providers: Doubles,
     ) -> None:
         self.clock: Clock = clock or WallClock()
@@ -222,7 +224,7 @@ class House:
         store = PhraseStore(self.files)
         self.assistant = SharedServices(
             providers=self.providers,
-            functions=functions,
+            tools=tools or tool_sources(self.clock),
             settings=session or SessionSettings(),
             clock=self.clock,
             seconds=wall_time(self.clock),

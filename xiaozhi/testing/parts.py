@@ -19,7 +19,8 @@ from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.memory.window import WindowMemory
 from xiaozhi.ai.speech.output import SpeechOutput
 from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
-from xiaozhi.interfaces import ILanguageModel, ISynthesizer, ITool, Offload
+from xiaozhi.base.toolsource import ToolSession
+from xiaozhi.interfaces import ILanguageModel, ISynthesizer, ITool, IToolSourceMaker, Offload
 from xiaozhi.providers.doubles import doubles
 from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
 from xiaozhi.providers.kit.failover.group import FailoverGroup
@@ -27,8 +28,13 @@ from xiaozhi.providers.kit.failover.kinds import FailoverModel, FailoverSynthesi
 from xiaozhi.providers.kit.failover.settings import FailoverSettings
 from xiaozhi.providers.kit.registry import ProviderSet
 from xiaozhi.runtime.cancelling import Gate
-from xiaozhi.storage import dialogues_from_url
+from xiaozhi.runtime.clocks import wall_time
+from xiaozhi.storage import dialogues_from_url, tool_values_from_url
 from xiaozhi.testing.files import MemoryFiles
+from xiaozhi.tools.builtin.time import functions
+from xiaozhi.tools.functions import FunctionModule
+from xiaozhi.tools.runtime import ToolFacilities
+from xiaozhi.tools.sources import ToolSources, choose_sources
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import AudioParams, Device, Downlink
 
@@ -80,6 +86,41 @@ def scripted(clock: Clock, **settings: Doubles) -> ProviderSet:
         vad=one("vad", doubles.EnergyDetector),
         groups=tuple(groups),
     )
+
+
+def tool_sources(
+    clock: Clock, sections: dict[str, Any] | None = None, *makers: IToolSourceMaker
+) -> ToolSources:
+    """The process's tool sources, started; values are kept in memory, and no inbox is there.
+
+    :param sections: settings by source.
+    :param makers: besides the standard sources.
+    """
+    store = tool_values_from_url("memory:", clock)
+    facilities = ToolFacilities.of(clock, wall_time(clock), store)
+
+    def read(value: Any, kind: type[Any], key: str) -> Any:
+        return msgspec.convert(value, kind)
+
+    sources = choose_sources(sections or {}, facilities, read, [functions, *makers])
+    sources.start()
+    return sources
+
+
+def function_tools(
+    module: FunctionModule[Any], clock: Clock, session: ToolSession | None = None, **settings: Any
+) -> list[ITool]:
+    """The tools of one module for a session.
+
+    :param clock: also the wall clock.
+    :param settings: of the module.
+    """
+    store = tool_values_from_url("memory:", clock)
+    runtime = ToolFacilities.of(clock, clock.seconds, store).runtime(module.name)
+    source = module.make(msgspec.convert(settings, module.settings()), runtime)
+    source.start()
+    device = Device("aa:bb:cc:dd:ee:ff", "c", "u")
+    return list(source.tools(session or ToolSession(device)))
 
 
 def remembering(clock: Clock, seconds: Callable[[], float]) -> History:

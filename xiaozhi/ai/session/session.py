@@ -96,8 +96,7 @@ class Session:
             self._id, assistant, self._may_announce, self._begin
         )
         self._roles = wiring.roles_of(opening, assistant)
-        for tool in self._roles.tools:
-            self._abilities.toolbox.add(tool)
+        self._abilities.offer("roles", self._roles.tools)
         self._mind = wiring.mind_of(opening, assistant, self._abilities, self._roles, self._send)
         mouth = wiring.mouth_of(opening, assistant, self._send, self._gate)
         # What the edge still plays and reports of an earlier incarnation is no turn of ours.

@@ -21,7 +21,7 @@ from xiaozhi.interfaces import (
     IVoiceActivityDetector,
     TimedOffload,
 )
-from xiaozhi.tools.toolbox import FunctionRegistry
+from xiaozhi.tools.sources import ToolSources
 from xiaozhi.wire.messages import AudioParams, Device
 
 
@@ -44,6 +44,7 @@ class Providers(Protocol):
 class SharedServices:
     """What a session is given.
 
+    :ivar tools: the tool sources of the process.
     :ivar seconds: wall clock: seconds since the epoch.
     :ivar desk: where sessions' messages wait for their turn.
     :ivar phrases: what the server says by itself, once it has been spoken.
@@ -55,7 +56,7 @@ class SharedServices:
     """
 
     providers: Providers
-    functions: FunctionRegistry
+    tools: ToolSources
     settings: SessionSettings
     clock: IReactorTime
     seconds: Callable[[], float]

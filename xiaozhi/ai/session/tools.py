@@ -1,21 +1,22 @@
-"""What the assistant can do in one session: the server's functions and the device's tools."""
+"""The tools of one session: those of the server's sources and those of its device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.vision.pictures import read_picture
-from xiaozhi.base.errors import ToolError
-from xiaozhi.interfaces import IVisionModel
+from xiaozhi.base.toolsource import SourceState, ToolSession
+from xiaozhi.interfaces import ITool, IToolSource, IVisionModel
 from xiaozhi.runtime.cancelling import Gate
-from xiaozhi.tools.device.iot import DeviceThings
 from xiaozhi.tools.device.mcp import DeviceMcp
-from xiaozhi.tools.toolbox import Toolbox, ToolContext
+from xiaozhi.tools.device.things import DeviceThings
+from xiaozhi.tools.policy import ALL_TOOLS, ToolFilter
+from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import Iot, Mcp, SessionOpen
 
 # Of tools in a log line: names, and characters of each.
@@ -23,11 +24,13 @@ _NAMES_SHOWN, _NAME_SHOWN = 10, 64
 
 
 class SessionTools:
-    """The session's toolbox, filled while the device introduces itself.
+    """The session's toolbox, filled while the device introduces itself and kept up to date
+    when a source changes.
 
     :param send: sends a message to the device.
     :param end: ends the session after the answer has been played.
-    :ivar ready: open once the device has said what it can do, or will not.
+    :param allowed: which tools the session's agent may use.
+    :ivar ready: open once the device's tools are known, or will not be.
     """
 
     _log = Logger()
@@ -36,29 +39,42 @@ class SessionTools:
         self,
         opening: SessionOpen,
         send: Callable[[Any], None],
-        assistant: SharedServices,
+        shared: SharedServices,
         end: Callable[[], None],
+        allowed: ToolFilter = ALL_TOOLS,
     ) -> None:
-        context = ToolContext(opening.device, assistant.seconds, end)
-        self.toolbox = Toolbox(assistant.functions.tools(context))
-        self.ready = Gate(is_open=not opening.hello.features.mcp)
-        self._mcp = DeviceMcp(send, assistant.clock, assistant.settings.mcp)
-        self._things = DeviceThings(send, assistant.settings.mcp.tools)
-        self._vision: IVisionModel = assistant.providers.vlllm
-        self._max_pixels = assistant.settings.max_pixels
-        self._discovery: Deferred[None] | None = None
-        if opening.hello.features.mcp:
-            url, token = assistant.vision(opening.device, opening.host)
-            discovery = self._discover(opening.session_id, url, token)
-            self._discovery = Deferred.fromCoroutine(discovery)
+        self._session = ToolSession(opening.device, opening.session_id, end=end)
+        self._allowed = allowed
+        self.toolbox = Toolbox()
+        speaks_mcp = opening.hello.features.mcp
+        self.ready = Gate(is_open=not speaks_mcp)
+        vision = shared.vision(opening.device, opening.host) if speaks_mcp else ("", "")
+        self._mcp = DeviceMcp(send, shared.clock, shared.settings.mcp, vision)
+        self._things = DeviceThings(send, shared.settings.mcp.tools)
+        self._vision: IVisionModel = shared.providers.vlllm
+        self._max_pixels = shared.settings.max_pixels
+        self._watches: list[Callable[[], None]] = []
+        for source in (*shared.tools.all, self._mcp, self._things):
+            self._take(source)
+            self._watches.append(source.watch(partial(self._take, source)))
+        if speaks_mcp:
+            self._mcp.start().addCallback(lambda _: self._introduced())
+
+    def offer(self, source: str, tools: Iterable[ITool]) -> None:
+        """Offer tools of the session's own, as far as the agent may use them.
+
+        :param source: a name that no tool source has; the tools offered under it before are
+            replaced.
+        """
+        permitted = [tool for tool in tools if self._allowed.allows(source, tool)]
+        self.toolbox.update(source, permitted)
 
     def received(self, message: Mcp | Iot) -> None:
-        """The device answers, or describes its things."""
+        """Take a message of the device: an answer, or a description of its things."""
         if isinstance(message, Mcp):
             self._mcp.received(message)
         else:
-            for tool in self._things.received(message):
-                self.toolbox.add(tool)
+            self._things.received(message)
 
     async def describe(self, picture: bytes, question: str) -> str:
         """Have the vision model answer a question about an encoded picture.
@@ -71,33 +87,36 @@ class SessionTools:
         return words
 
     def close(self) -> None:
-        """The session is over: what waits for the device fails."""
-        self._mcp.close()
-        if self._discovery is not None:
-            self._discovery.cancel()
+        """End the session: calls that wait for the device fail."""
+        for end in self._watches:
+            end()
+        self._mcp.stop()
+        self._things.stop()
+        self._watches.clear()
 
-    async def _discover(self, session_id: str, vision_url: str, vision_token: str) -> None:
-        try:
-            for tool in await self._mcp.discover(vision_url, vision_token):
-                self.toolbox.add(tool)
-            self._tell_malformed(session_id)
-        except ToolError as error:
+    def _take(self, source: IToolSource) -> None:
+        self.offer(source.name, source.tools(self._session))
+
+    def _introduced(self) -> None:
+        status = self._mcp.status
+        if status.state is SourceState.STOPPED:
+            return
+        if status.state is SourceState.FAILED:
             self._log.info(
                 "{session_id}: no tools from the device: {error}",
-                session_id=session_id,
-                error=error.message,
+                session_id=self._session.session_id,
+                error=status.reason,
             )
-        except CancelledError:
-            return
+        self._tell_malformed()
         self.ready.open()
 
-    def _tell_malformed(self, session_id: str) -> None:
+    def _tell_malformed(self) -> None:
         mended, left_out = self._mcp.mended, self._mcp.left_out
         if mended or left_out:
             self._log.info(
                 "{session_id}: malformed schemas of the device's tools; mended: {mended}; tools"
                 " left out: {left_out}",
-                session_id=session_id,
+                session_id=self._session.session_id,
                 mended=_listed(mended),
                 left_out=_listed(left_out),
             )
@@ -105,5 +124,5 @@ class SessionTools:
 
 def _listed(names: list[str]) -> str:
     """Some names for a log."""
-    told = ", ".join(ascii(name[:_NAME_SHOWN]) for name in names[:_NAMES_SHOWN]) or "none"
-    return told + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
+    shown = ", ".join(ascii(name[:_NAME_SHOWN]) for name in names[:_NAMES_SHOWN]) or "none"
+    return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")

@@ -17,7 +17,7 @@ from xiaozhi.ai import schema as ai
 from xiaozhi.base.errors import ConfigError
 from xiaozhi.im import schema as im
 from xiaozhi.im.settings import LinkSettings
-from xiaozhi.interfaces import IProviderMaker
+from xiaozhi.interfaces import IProviderMaker, IToolSourceMaker
 from xiaozhi.providers.kit.maker import KINDS
 from xiaozhi.runtime.config import load, load_mapping, read_section
 
@@ -79,7 +79,7 @@ class FileTests(SynchronousTestCase):
             settings = load(ETC / name, schema, environment={})
             defaults = dict(leaves(schema()))
             for key, value in leaves(settings):
-                if key != "providers":
+                if key not in ("providers", "tools"):
                     self.assertEqual(value, CHOSEN.get(key, defaults[key]), f"{name}: {key}")
 
     def test_content_is_chosen(self) -> None:
@@ -94,9 +94,18 @@ class FileTests(SynchronousTestCase):
             written = dict(leaves(load(path, schema, environment={})))
             for key, default in leaves(schema()):
                 self.assertTrue(given(content, key), f"{name}: {key} is not named")
-                if key != "providers":
+                if key not in ("providers", "tools"):
                     expected = CHOSEN.get(key, default)
                     self.assertEqual(written[key], expected, f"{name}: {key}")
+
+    def test_every_tool_source(self) -> None:
+        """Every source that ships, every key, with its default where it has one."""
+        sections = load_mapping(self.complete_path("ai.yaml"), environment={})["tools"]
+        makers = {maker.name: maker for maker in getPlugins(IToolSourceMaker, plugins)}
+        self.assertEqual(set(sections), set(makers))
+        for name, maker in makers.items():
+            settings = read_section(sections[name], maker.settings(), f"tools.{name}")
+            self.assertEqual(set(sections[name]), set(msgspec.structs.asdict(settings)))
 
     def test_every_provider(self) -> None:
         """Every kind, every name, every key, with its default where it has one."""

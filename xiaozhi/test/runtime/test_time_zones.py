@@ -5,13 +5,13 @@ from __future__ import annotations
 import zoneinfo
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import ToolError
-from xiaozhi.base.toolresult import ToolResult
-from xiaozhi.tools.builtin.time import get_date, get_time
-from xiaozhi.tools.toolbox import Function, ToolContext
-from xiaozhi.wire.messages import Device
+from xiaozhi.testing.parts import function_tools
+from xiaozhi.tools.builtin.time import functions, get_date, get_time
+from xiaozhi.tools.functions import Function
 
 # 2026-09-21 14:13:20 UTC.
 NOW = 1_790_000_000.0
@@ -39,11 +39,13 @@ class TimeZoneTests(SynchronousTestCase):
         zoneinfo.ZoneInfo.clear_cache()
         self.addCleanup(zoneinfo.ZoneInfo.clear_cache)
         self.addCleanup(zoneinfo.reset_tzpath, system)
-        self.context = ToolContext(Device("d", "c", "u"), lambda: NOW, lambda: None)
+        clock = Clock()
+        clock.advance(NOW)
+        self.tools = {tool.spec.name: tool for tool in function_tools(functions, clock)}
 
-    def asked(self, function: Function, zone: str) -> Deferred[str | ToolResult]:
-        async def ask() -> str | ToolResult:
-            return await function(self.context, zone)
+    def asked(self, function: Function, zone: str) -> Deferred[str]:
+        async def ask() -> str:
+            return str(await self.tools[function.__name__].call({"timezone": zone}))
 
         return Deferred.fromCoroutine(ask())
 

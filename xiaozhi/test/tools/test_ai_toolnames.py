@@ -13,15 +13,16 @@ from zope.interface import implementer
 
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool
+from xiaozhi.testing.parts import function_tools
 from xiaozhi.tools.arguments import read_arguments
 from xiaozhi.tools.builtin.time import functions
-from xiaozhi.tools.device.iot import DeviceThings
 from xiaozhi.tools.device.mcp import DeviceMcp
 from xiaozhi.tools.device.mcpresult import text_of
+from xiaozhi.tools.device.things import DeviceThings
 from xiaozhi.tools.schema import UnusableSchema, mended
 from xiaozhi.tools.settings import McpSettings
-from xiaozhi.tools.toolbox import Toolbox, ToolContext
-from xiaozhi.wire.messages import Device, Iot, Mcp
+from xiaozhi.tools.toolbox import Toolbox
+from xiaozhi.wire.messages import Iot, Mcp
 
 VENDORS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
@@ -104,8 +105,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(toolbox.specs[1].name, "a_b")
 
     def test_a_device_does_not_hide_our_functions(self) -> None:
-        context = ToolContext(Device("d", "c", "u"), lambda: 0.0, lambda: None)
-        toolbox = Toolbox([*functions.tools(context), Named("get_time")])
+        toolbox = Toolbox([*function_tools(functions, Clock()), Named("get_time")])
         self.assertEqual(self.called(toolbox, toolbox.specs[-1].name), "get_time")
         self.assertIn("timezone", self.called(toolbox, "get_time"))
 
@@ -312,7 +312,7 @@ class SchemaTests(SynchronousTestCase):
         mcp = DeviceMcp(
             lambda message: sent.append(json.loads(message.payload)), Clock(), McpSettings()
         )
-        found = Deferred.fromCoroutine(mcp.discover("", ""))
+        found = Deferred.fromCoroutine(mcp.discover())
         deep = {"type": "object", "properties": {"z": {"type": "array"}}}
         for _ in range(40):
             deep = {"type": "object", "properties": {"a": deep}}

@@ -1,4 +1,4 @@
-"""The function registry, the functions that ship, and devices' tools."""
+"""The function lights, the functions that ship, and devices' tools."""
 
 from __future__ import annotations
 
@@ -11,19 +11,32 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import ToolError
+from xiaozhi.base.toolsource import ToolSession
 from xiaozhi.interfaces import ITool
+from xiaozhi.testing.parts import function_tools
 from xiaozhi.tools.builtin.time import functions
-from xiaozhi.tools.device.iot import DeviceThings
 from xiaozhi.tools.device.mcp import DeviceMcp
+from xiaozhi.tools.device.things import DeviceThings
+from xiaozhi.tools.functions import FunctionModule, NoSettings, ToolContext
 from xiaozhi.tools.settings import McpSettings
-from xiaozhi.tools.toolbox import FunctionRegistry, Toolbox, ToolContext
+from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import Device, Error, Iot, Mcp
 
+Context = ToolContext[NoSettings]
 
-def context(ended: list[bool] | None = None) -> ToolContext:
-    device = Device("aa:bb:cc:dd:ee:ff", "c", "u")
+
+def module() -> FunctionModule[NoSettings]:
+    return FunctionModule("lights", "Lights.")
+
+
+def tools_of(module: FunctionModule[Any], ended: list[bool] | None = None) -> list[ITool]:
+    """Its tools for a session, at a moment of 2026."""
+    clock = Clock()
+    clock.advance(1_790_000_000)
     marks = [] if ended is None else ended
-    return ToolContext(device, lambda: 1_790_000_000.0, lambda: marks.append(True))
+    device = Device("aa:bb:cc:dd:ee:ff", "c", "u")
+    session = ToolSession(device, end=lambda: marks.append(True))
+    return function_tools(module, clock, session)
 
 
 class Case(SynchronousTestCase):
@@ -38,18 +51,18 @@ class Case(SynchronousTestCase):
         return failure.value
 
 
-class FunctionRegistryTests(Case):
+class FunctionModuleTests(Case):
     def test_schema_comes_from_annotations(self) -> None:
-        registry = FunctionRegistry()
+        lights = module()
 
-        @registry.function
+        @lights.function
         async def dim(
-            context: ToolContext, level: Annotated[int, Meta(ge=0, le=9)], room: str = "all"
+            context: Context, level: Annotated[int, Meta(ge=0, le=9)], room: str = "all"
         ) -> str:
             """Dim the light."""
             return f"{room}:{level}"
 
-        box = Toolbox(registry.tools(context()))
+        box = Toolbox(tools_of(lights))
         (spec,) = box.specs
         self.assertEqual((spec.name, spec.description), ("dim", "Dim the light."))
         self.assertEqual(spec.parameters["required"], ["level"])
@@ -57,14 +70,14 @@ class FunctionRegistryTests(Case):
         self.assertEqual(self.call(box, "dim", '{"level": 3}'), "all:3")
 
     def test_bad_arguments_are_named(self) -> None:
-        registry = FunctionRegistry()
+        lights = module()
 
-        @registry.function
-        async def dim(context: ToolContext, level: Annotated[int, Meta(ge=0, le=9)]) -> str:
+        @lights.function
+        async def dim(context: Context, level: Annotated[int, Meta(ge=0, le=9)]) -> str:
             """Dim the light."""
             return str(level)
 
-        box = Toolbox(registry.tools(context()))
+        box = Toolbox(tools_of(lights))
         self.assertIn("level", self.refused(box, "dim", '{"level": 12}').message)
         self.assertIn("level", self.refused(box, "dim").message)
         self.assertIn("JSON", self.refused(box, "dim", "{").message)
@@ -74,22 +87,22 @@ class FunctionRegistryTests(Case):
         self.assertEqual(self.refused(box, "bright").code, "unknown_tool")
 
     def test_undescribed_functions_are_refused(self) -> None:
-        registry = FunctionRegistry()
+        lights = module()
 
-        async def mute(context: ToolContext) -> str:
+        async def mute(context: Context) -> str:
             return ""
 
-        async def loud(context: ToolContext, level) -> str:  # type: ignore[no-untyped-def]
+        async def loud(context: Context, level) -> str:  # type: ignore[no-untyped-def]
             """Be loud."""
             return ""
 
-        self.assertRaises(ValueError, registry.function, mute)
-        self.assertRaises(ValueError, registry.function, loud)
+        self.assertRaises(ValueError, lights.function, mute)
+        self.assertRaises(ValueError, lights.function, loud)
 
 
 class ShippedFunctionTests(Case):
     def test_time_and_date(self) -> None:
-        box = Toolbox(functions.tools(context()))
+        box = Toolbox(tools_of(functions))
         time = json.loads(self.call(box, "get_time", '{"timezone": "Asia/Shanghai"}'))
         self.assertEqual(time, {"time": "22:13", "timezone": "CST"})
         date = json.loads(self.call(box, "get_date", '{"timezone": "UTC"}'))
@@ -98,7 +111,7 @@ class ShippedFunctionTests(Case):
 
     def test_end(self) -> None:
         ended: list[bool] = []
-        self.call(Toolbox(functions.tools(context(ended))), "end_conversation")
+        self.call(Toolbox(tools_of(functions, ended)), "end_conversation")
         self.assertEqual(ended, [True])
 
 
@@ -106,10 +119,14 @@ class DeviceMcpTests(Case):
     def setUp(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.clock = Clock()
+        self.device("http://x/vision", "t")
+
+    def device(self, url: str = "", token: str = "") -> None:
         self.mcp = DeviceMcp(
             lambda message: self.sent.append(json.loads(message.payload)),
             self.clock,
             McpSettings(answer=10, call=30, camera=70),
+            (url, token),
         )
 
     def answer(self, result: object, number: object = None) -> None:
@@ -117,7 +134,7 @@ class DeviceMcpTests(Case):
         self.mcp.received(Mcp(json.dumps(payload).encode()))
 
     def discovered(self) -> list[ITool]:
-        found = Deferred.fromCoroutine(self.mcp.discover("http://x/vision", "t"))
+        found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({"protocolVersion": "2024-11-05"})
         self.answer(
             {
@@ -146,7 +163,8 @@ class DeviceMcpTests(Case):
         self.assertNotIn(None, [request["params"] for request in self.sent])
 
     def test_a_repeated_cursor_ends_the_list(self) -> None:
-        found = Deferred.fromCoroutine(self.mcp.discover("", ""))
+        self.device()
+        found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({})
         self.assertNotIn("vision", self.sent[0]["params"]["capabilities"])
         for _ in range(2):
@@ -154,7 +172,7 @@ class DeviceMcpTests(Case):
         self.assertEqual(len(self.successResultOf(found)), 2)
 
     def test_an_empty_page_ends_the_list(self) -> None:
-        found = Deferred.fromCoroutine(self.mcp.discover("", ""))
+        found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({})
         self.answer({"tools": [{"name": "a"}], "nextCursor": "b"})
         self.answer({"tools": [], "nextCursor": "c"})
@@ -162,7 +180,7 @@ class DeviceMcpTests(Case):
 
     def test_a_list_that_breaks_off(self) -> None:
         """§5.2: a tool too large for a page is an error; those before it can be used."""
-        found = Deferred.fromCoroutine(self.mcp.discover("", ""))
+        found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({})
         self.answer({"tools": [{"name": "a"}], "nextCursor": "b"})
         error = {"jsonrpc": "2.0", "id": 3, "error": {"message": "too large"}}
@@ -171,7 +189,7 @@ class DeviceMcpTests(Case):
 
     def test_tools_no_model_would_take(self) -> None:
         """Vendors refuse every question to which one tool of the list is malformed."""
-        found = Deferred.fromCoroutine(self.mcp.discover("", ""))
+        found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({})
         odd = [{"type": "string"}, {"properties": []}, {"type": "object", "required": "x"}]
         tools = [
@@ -226,7 +244,7 @@ class DeviceMcpTests(Case):
         for strange in (b'"' + b"9" * 5000 + b'"', b"9" * 5000, b"true", b"[1]"):
             self.mcp.received(Mcp(b'{"id": ' + strange + b', "result": {}}'))
         self.assertNoResult(called)
-        self.mcp.close()
+        self.mcp.stop()
         self.failureResultOf(called, ToolError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

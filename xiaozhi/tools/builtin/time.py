@@ -1,4 +1,4 @@
-"""The server functions that ship."""
+"""Time, date and the end of the conversation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import Meta
 
 from xiaozhi.base.errors import ToolError
-from xiaozhi.tools.toolbox import FunctionRegistry, ToolContext
+from xiaozhi.tools.functions import FunctionModule, NoSettings, ToolContext
 
-functions = FunctionRegistry()
+functions: FunctionModule[NoSettings] = FunctionModule(
+    "time", "The time, the date and the end of the conversation.", standard=True
+)
+
+Context = ToolContext[NoSettings]
 
 Zone = Annotated[str, Meta(description="IANA name such as Asia/Shanghai; empty: the server's")]
 
 
-def _now(context: ToolContext, timezone: str) -> datetime:
+def _now(context: Context, timezone: str) -> datetime:
     zone: tzinfo | None = None
     if timezone:
         try:
@@ -28,21 +32,21 @@ def _now(context: ToolContext, timezone: str) -> datetime:
 
 
 @functions.function
-async def get_time(context: ToolContext, timezone: Zone = "") -> str:
+async def get_time(context: Context, timezone: Zone = "") -> str:
     """Get the time of day."""
     now = _now(context, timezone)
     return json.dumps({"time": f"{now:%H:%M}", "timezone": now.tzname() or ""})
 
 
 @functions.function
-async def get_date(context: ToolContext, timezone: Zone = "") -> str:
+async def get_date(context: Context, timezone: Zone = "") -> str:
     """Get today's date and the day of the week."""
     now = _now(context, timezone)
     return json.dumps({"date": f"{now:%Y-%m-%d}", "weekday": f"{now:%A}"})
 
 
 @functions.function
-async def end_conversation(context: ToolContext) -> str:
+async def end_conversation(context: Context) -> str:
     """End the conversation. Call it when the person says goodbye, then say goodbye."""
     context.end()
     return json.dumps({"ended": True})

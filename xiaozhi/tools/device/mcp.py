@@ -6,34 +6,42 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.base.errors import ToolError
 from xiaozhi.base.toolresult import ToolResult
+from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.base.values import ToolSpec
-from xiaozhi.interfaces import ITool
+from xiaozhi.interfaces import ITool, IToolSource
 from xiaozhi.tools.device.mcpresult import result_of, text_of
 from xiaozhi.tools.jsonrpc import JsonRpcClient, JsonRpcError
 from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.schema import UnusableSchema, mended
 from xiaozhi.tools.settings import McpSettings
+from xiaozhi.tools.source import SourceBase
 from xiaozhi.wire.messages import Mcp
 
 # By what they are called on boards, in browsers and in Chinese.
 _CAMERA = re.compile(r"photo|camera|picture|snapshot|capture|vision|拍照|拍摄|相机|摄像", re.I)
 
+#: The name of the source.
+DEVICE = "device"
 _CODES = {"rpc_closed": "device_gone", "rpc_busy": "device_busy"}
 
 
-class DeviceMcp:
-    """The tools of one device, over MCP (§5).
+@implementer(IToolSource)
+class DeviceMcp(SourceBase):
+    """The tools of one device, over MCP (§5). Lives as long as its session.
 
     Devices do not answer ids that are texts (§5.1), and some mirror answers to ids we never
     used (§5.2). Their own requests are ignored.
 
     :param send: sends a message to the device.
+    :param vision: where the device uploads photos, and its token for that; an empty address:
+        nowhere.
     :ivar mended: names of tools whose schema was malformed and has been mended.
     :ivar left_out: names of tools whose schema cannot be used.
     """
@@ -41,22 +49,57 @@ class DeviceMcp:
     _log = Logger()
 
     def __init__(
-        self, send: Callable[[Mcp], None], clock: IReactorTime, settings: McpSettings
+        self,
+        send: Callable[[Mcp], None],
+        clock: IReactorTime,
+        settings: McpSettings,
+        vision: tuple[str, str] = ("", ""),
     ) -> None:
+        super().__init__(DEVICE)
         self._settings = settings
+        self._vision = vision
+        self._tools: list[ITool] = []
+        self._starting: Deferred[None] | None = None
         self._rpc = JsonRpcClient(lambda data: send(Mcp(data)), clock)
         self.mended: list[str] = []
         self.left_out: list[str] = []
 
-    async def discover(self, vision_url: str, vision_token: str) -> list[ITool]:
+    def start(self) -> Deferred[None]:
+        """Discover the device's tools; see :class:`~xiaozhi.interfaces.IToolSource`."""
+        self._starting = Deferred.fromCoroutine(self._start())
+        return self._starting
+
+    async def _start(self) -> None:
+        try:
+            self._tools = await self.discover()
+        except ToolError as error:
+            self.changed(SourceState.FAILED, error.message)
+        except CancelledError:
+            return
+        else:
+            self.changed(SourceState.READY)
+
+    def stop(self) -> Deferred[None]:
+        """End the session: calls that wait fail."""
+        self.status = SourceStatus(SourceState.STOPPED)
+        if self._starting is not None:
+            self._starting.cancel()
+        self._rpc.close("the device is gone")
+        return succeed(None)
+
+    def tools(self, session: ToolSession) -> list[ITool]:
+        """See :class:`~xiaozhi.interfaces.IToolSource`."""
+        return self._tools
+
+    async def discover(self) -> list[ITool]:
         """Introduce ourselves and fetch the device's tools, page by page.
 
-        :param vision_url: where the device uploads photos; empty: nowhere.
         :raises ToolError: the device does not answer, or says it cannot.
         """
         capabilities: dict[str, Any] = {}
-        if vision_url:
-            capabilities["vision"] = {"url": vision_url, "token": vision_token}
+        url, token = self._vision
+        if url:
+            capabilities["vision"] = {"url": url, "token": token}
         await self._request(
             "initialize",
             {
@@ -126,10 +169,6 @@ class DeviceMcp:
     def received(self, message: Mcp) -> None:
         """Take a message of the device; ignore an answer to no request."""
         self._rpc.received(message.payload)
-
-    def close(self) -> None:
-        """End the session: calls that wait fail."""
-        self._rpc.close("the device is gone")
 
     async def _request(self, method: str, params: dict[str, Any], limit: float) -> Any:
         try:

@@ -7,29 +7,41 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.base.values import ToolSpec
-from xiaozhi.interfaces import ITool
+from xiaozhi.interfaces import ITool, IToolSource
 from xiaozhi.tools.names import safe_name
+from xiaozhi.tools.source import SourceBase
 from xiaozhi.wire.messages import Error, Iot
 
+#: The name of the source.
+THINGS = "things"
 _JSON_TYPES = {"number": "integer", "boolean": "boolean", "string": "string"}
 
 
-class DeviceThings:
-    """The things one device describes. Their states are of no use to us.
+@implementer(IToolSource)
+class DeviceThings(SourceBase):
+    """The things one device describes, as tools. Their states are not used.
 
     :param send: sends a message to the device.
-    :param limit: methods that are taken; a device can describe things for ever.
+    :param limit: methods that are taken; a device could describe more without end.
     """
 
     def __init__(self, send: Callable[[Iot | Error], None], limit: int) -> None:
+        super().__init__(THINGS)
+        self.status = SourceStatus(SourceState.READY)
+        self._tools: list[ITool] = []
         self._send = send
         self._room = limit
 
     def received(self, message: Iot) -> list[ITool]:
-        """:return: the tools of things this message describes."""
+        """Take a message of the device.
+
+        :return: the tools of the things it describes.
+        """
         try:
             payload = msgspec.json.decode(message.payload)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -43,7 +55,23 @@ class DeviceThings:
         ]
         taken = methods[: self._room]
         self._room -= len(taken)
+        if taken:
+            self._tools += taken
+            self.changed()
         return taken
+
+    def start(self) -> Deferred[None]:
+        """Nothing is to be done: devices describe their things unasked."""
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        """See :class:`~xiaozhi.interfaces.IToolSource`."""
+        self.status = SourceStatus(SourceState.STOPPED)
+        return succeed(None)
+
+    def tools(self, session: ToolSession) -> list[ITool]:
+        """See :class:`~xiaozhi.interfaces.IToolSource`."""
+        return self._tools
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import IFileStore, IFileWriter, Offload
-from xiaozhi.storage.growing import GrowingFile, private_directory
+from xiaozhi.storage.files.growing import GrowingFile, private_directory
 
 # Being written; what a process that was killed has left of one is removed later.
 _PART = ".part"

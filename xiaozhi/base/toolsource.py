@@ -1,0 +1,56 @@
+"""States of tool sources, and the session that tools are offered to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from xiaozhi.wire.messages import Device
+
+
+class SourceState(Enum):
+    """Whether a tool source can be used.
+
+    ``WAITING``: it failed and tries again by itself; ``FAILED``: it does not.
+    """
+
+    STARTING = "starting"
+    READY = "ready"
+    WAITING = "waiting"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """The state of a tool source.
+
+    :ivar reason: of a failure or a wait, in a few words and without secrets; else empty.
+    """
+
+    state: SourceState
+    reason: str = ""
+
+
+def _unknown() -> str:
+    return ""
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSession:
+    """The session that tools are offered to.
+
+    :ivar language: gives the language of the talk, BCP 47; empty: unknown yet.
+    :ivar end: ends the session after the answer has been played.
+    """
+
+    device: Device
+    session_id: str = ""
+    agent_id: str = ""
+    language: Callable[[], str] = _unknown
+    end: Callable[[], None] = _nothing
