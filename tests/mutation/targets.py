@@ -58,6 +58,15 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "talks.test_failover_talk",
         "providers.test_breaker",
     ),
+    "xiaozhi.providers.kit.failover.candidate": (
+        "providers.test_failover",
+        "providers.test_provider_leases",
+    ),
+    "xiaozhi.providers.kit.registry": (
+        "providers.test_provider_leases",
+        "providers.test_provider_registry",
+    ),
+    "xiaozhi.ai.session.services": ("ai.test_agent_services",),
     "xiaozhi.providers.openai.chat": _CHAT,
     "xiaozhi.providers.openai.completion": (
         "providers.test_openai_completion",
