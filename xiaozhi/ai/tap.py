@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from xiaozhi import __version__
+from xiaozhi.agents.agent import DEFAULT, Agent
 from xiaozhi.agents.needs import needs_of
 from xiaozhi.agents.roles import check_roles
-from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.http.registration import BindingRegistrar
 from xiaozhi.ai.http.site import DeviceSite, make_site
 from xiaozhi.ai.memory.history import History
@@ -245,29 +245,23 @@ def _registry(settings: AiSettings, runtime: Runtime, options: Options | None) -
     return ProviderRegistry(catalogue, runtime, settings.failover)
 
 
-@dataclass(frozen=True, slots=True)
-class _Default:
-    """The agent that ``selected`` and ``session`` describe."""
-
-    id: str
-    version: str
-    settings: SessionSettings
-
-
 def _services(
     settings: AiSettings,
     registry: ProviderRegistry,
     files: DirectoryFiles,
     offload: ThreadOffload,
     reactor: Any,
-) -> AgentServicesTable[_Default]:
+) -> AgentServicesTable:
     """Make the table of agents' services; the default agent's providers are made at once."""
     check_roles(settings.session)
-    entries = registry.catalogue.entries(msgspec.structs.asdict(settings.selected))
-    for need in unmet(needs_of(settings.session), entries):
+    selected = names(msgspec.structs.asdict(settings.selected))
+    for need in unmet(needs_of(settings.session), registry.catalogue.entries(selected)):
         _log.warn("{need}: it has no effect", need=need)
 
-    def select(agent: _Default) -> ProviderSet:
+    def select(agent: Agent) -> ProviderSet:
+        key = "selected" if agent.id == DEFAULT else f"agents.{agent.id}.providers"
+        voice_key = f"agents.{agent.id}.voice"
+        entries = registry.catalogue.entries(agent.providers, key, agent.voice, voice_key)
         providers = registry.select(entries)
         if settings.files.pictures.keep:
             providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
@@ -275,7 +269,8 @@ def _services(
 
     runtime = PrewarmingRuntime(offload.within, reactor, DeferredLock())
     voices = PhraseVoices(PhraseStore(files), Shipped(offload.within), runtime)
-    return AgentServicesTable(_Default("default", "", settings.session), select, voices)
+    default = Agent(settings=settings.session, providers=selected)
+    return AgentServicesTable(default, select, voices)
 
 
 def _counts(settings: AiSettings) -> AiCounts:

@@ -19,11 +19,11 @@ from xiaozhi.interfaces.device import (
     IPresence,
     IPresentDevice,
 )
+from xiaozhi.interfaces.incremental import IIncrementalSynthesizer, ISpeechStream
 from xiaozhi.interfaces.memory import IMemory
 from xiaozhi.interfaces.providers import (
     IAdaptive,
     ICapable,
-    IIncrementalSynthesizer,
     ILanguageModel,
     IOfModel,
     IPreparable,
@@ -31,7 +31,6 @@ from xiaozhi.interfaces.providers import (
     IProviderMaker,
     IRecognition,
     IRecognizer,
-    ISpeechStream,
     ISynthesizer,
     ITurnDetector,
     IVisionModel,

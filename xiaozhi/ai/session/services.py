@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from msgspec.structs import replace
 from twisted.logger import Logger
 
+from xiaozhi.agents.agent import Agent
 from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
 from xiaozhi.ai.speech.prewarming import USUAL, PhrasePrewarming, PrewarmingRuntime
@@ -27,19 +28,6 @@ from xiaozhi.wire.messages import AudioParams, SessionOpen
 
 # Versions of agents whose prewarmed formats are remembered.
 _REMEMBERED = 1000
-
-
-class ServedAgent(Protocol):
-    """The part of an agent that its services depend on."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def version(self) -> str:
-        """Changes with the agent's content."""
-
-    @property
-    def settings(self) -> SessionSettings: ...
 
 
 class AgentProviders(Protocol):
@@ -71,15 +59,12 @@ class AgentProviders(Protocol):
         """End the use of the providers. Idempotent."""
 
 
-A = TypeVar("A", bound=ServedAgent)
-
-
-class _Shared(Generic[A]):
+class _Shared:
     """The services of one agent version and the number of their leases."""
 
     def __init__(
         self,
-        agent: A,
+        agent: Agent,
         settings: SessionSettings,
         providers: AgentProviders,
         phrases: Phrases,
@@ -94,7 +79,7 @@ class _Shared(Generic[A]):
 
 
 @dataclass(frozen=True, slots=True)
-class AgentServices(Generic[A]):
+class AgentServices:
     """One session's use of its agent's services, until :meth:`release`.
 
     :ivar agent: the agent and its version; another one than asked for if that cannot be
@@ -103,7 +88,7 @@ class AgentServices(Generic[A]):
     :ivar phrases: the phrases that its voice has spoken.
     """
 
-    agent: A
+    agent: Agent
     settings: SessionSettings
     asr: IRecognizer
     llm: ILanguageModel
@@ -123,7 +108,7 @@ class AgentServices(Generic[A]):
         self._release()
 
 
-def call_context(opening: SessionOpen, agent: ServedAgent, language: str = "") -> CallContext:
+def call_context(opening: SessionOpen, agent: Agent, language: str = "") -> CallContext:
     """Describe on whose behalf a session calls providers.
 
     A conversation is a device's talk with one agent, across its sessions; a guest's is
@@ -140,6 +125,7 @@ def call_context(opening: SessionOpen, agent: ServedAgent, language: str = "") -
         session_id=opening.session_id,
         conversation_id=f"{agent.id}/{opening.session_id if device.guest else device.device_id}",
         language=language or agent.settings.dialogue.language,
+        voice=str(agent.voice.get("id", "")),
     )
 
 
@@ -164,7 +150,7 @@ class PhraseVoices:
 
     def prewarming(
         self,
-        agent: ServedAgent,
+        agent: Agent,
         settings: SessionSettings,
         providers: AgentProviders,
         phrases: Phrases,
@@ -177,7 +163,7 @@ class PhraseVoices:
         return PhrasePrewarming(phrases, providers.tts, settings, self._runtime, done)
 
 
-class AgentServicesTable(Generic[A]):
+class AgentServicesTable:
     """Services by agent version.
 
     Bound: one entry for each version that a session uses, and the default agent's.
@@ -188,7 +174,7 @@ class AgentServicesTable(Generic[A]):
     _log = Logger()
 
     def __init__(
-        self, default: A, select: Callable[[A], AgentProviders], voices: PhraseVoices
+        self, default: Agent, select: Callable[[Agent], AgentProviders], voices: PhraseVoices
     ) -> None:
         """
         :param default: the agent that serves where another one cannot.
@@ -196,13 +182,13 @@ class AgentServicesTable(Generic[A]):
         """
         self._select = select
         self._voices = voices
-        self._shared: dict[tuple[str, str], _Shared[A]] = {}
+        self._shared: dict[tuple[str, str], _Shared] = {}
         # Bound: the versions that failed last.
         self._unusable: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._default = self._leased(default)
 
     @property
-    def default(self) -> A:
+    def default(self) -> Agent:
         """The default agent."""
         return self._default.agent
 
@@ -215,7 +201,7 @@ class AgentServicesTable(Generic[A]):
         for each in self._shared.values():
             each.prewarming.stop()
 
-    def adopt_default(self, agent: A) -> None:
+    def adopt_default(self, agent: Agent) -> None:
         """Serve another default agent, or another version of it.
 
         :raises ConfigError: its providers cannot be made; the former one stays.
@@ -223,7 +209,7 @@ class AgentServicesTable(Generic[A]):
         former, self._default = self._default, self._leased(agent)
         former.release()
 
-    def lease(self, agent: A) -> AgentServices[A]:
+    def lease(self, agent: Agent) -> AgentServices:
         """Lease an agent's services. If its providers cannot be made, the log says why once
         for each version, and the default agent's services are leased instead."""
         try:
@@ -241,7 +227,7 @@ class AgentServicesTable(Generic[A]):
                 )
             return self._leased(self._default.agent)
 
-    def _leased(self, agent: A) -> AgentServices[A]:
+    def _leased(self, agent: Agent) -> AgentServices:
         key = agent.id, agent.version
         shared = self._shared.get(key)
         if shared is None:
@@ -269,7 +255,7 @@ class AgentServicesTable(Generic[A]):
             _release=release,
         )
 
-    def _made(self, agent: A) -> _Shared[A]:
+    def _made(self, agent: Agent) -> _Shared:
         providers = self._select(agent)
         turn = agent.settings.turn.of_lists(providers.before)
         settings = replace(agent.settings, turn=turn)
@@ -277,7 +263,7 @@ class AgentServicesTable(Generic[A]):
         prewarming = self._voices.prewarming(agent, settings, providers, phrases)
         return _Shared(agent, settings, providers, phrases, prewarming)
 
-    def _released(self, key: tuple[str, str], shared: _Shared[A]) -> None:
+    def _released(self, key: tuple[str, str], shared: _Shared) -> None:
         shared.leases -= 1
         if not shared.leases:
             del self._shared[key]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from xiaozhi.ai.session.services import AgentServicesTable, ServedAgent
+from xiaozhi.agents.agent import Agent
+from xiaozhi.ai.session.services import AgentServicesTable
 from xiaozhi.base.call import CallContext, calling
 from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.base.values import Picture
 from xiaozhi.wire.messages import Device
 
-A = TypeVar("A", bound=ServedAgent)
 
-
-class DeviceVision(Generic[A]):
+class DeviceVision:
     """Describes pictures with the vision model of each device's own agent.
 
     :param agent_of: finds the agent that serves a device.
@@ -26,7 +24,7 @@ class DeviceVision(Generic[A]):
     _log = Logger()
 
     def __init__(
-        self, agent_of: Callable[[Device], Awaitable[A]], table: AgentServicesTable[A]
+        self, agent_of: Callable[[Device], Awaitable[Agent]], table: AgentServicesTable
     ) -> None:
         self._agent_of = agent_of
         self._table = table
@@ -57,6 +55,7 @@ class DeviceVision(Generic[A]):
             client_id=device.client_id,
             user_id=device.user_id,
             language=services.settings.dialogue.language,
+            voice=str(services.agent.voice.get("id", "")),
         )
         try:
             with calling(call):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.agents.agent import Agent
 from xiaozhi.agents.settings import DialogueSettings, SessionSettings, SpeechSettings, WakeSettings
 from xiaozhi.ai.session.services import AgentServicesTable, PhraseVoices, call_context
 from xiaozhi.ai.speech.phrases import Phrase, PhraseStore
@@ -25,14 +26,6 @@ from xiaozhi.wire.messages import AudioParams, Device, Hello, SessionOpen
 
 SPEECH = SpeechSettings()
 FORM = OpusForm(24000, 60, SPEECH.complexity, SPEECH.bitrate, SPEECH.application)
-
-
-@dataclass(frozen=True)
-class FakeAgent:
-    id: str
-    version: str = "1"
-    settings: SessionSettings = field(default_factory=SessionSettings)
-    models: int = 1
 
 
 class Leased:
@@ -57,14 +50,16 @@ class ServicesCase(SynchronousTestCase):
         self.leased: list[tuple[str, Leased]] = []
         runtime = PrewarmingRuntime(within, self.clock, DeferredLock())
         self.voices = PhraseVoices(PhraseStore(self.files), None, runtime)
-        self.default = FakeAgent("default")
+        self.default = Agent("default")
         self.table = AgentServicesTable(self.default, self.select, self.voices)
         self.addCleanup(self.table.stop)
 
-    def select(self, agent: FakeAgent) -> Leased:
+    def select(self, agent: Agent) -> Leased:
         if agent.id == "broken":
             raise ConfigError("providers.llm.openai: no such model")
-        providers = scripted(self.clock, llm=[{}] * agent.models, tts=[{"delay": 0.05}])
+        providers = scripted(
+            self.clock, llm=[{}] * len(agent.providers.get("llm", "a")), tts=[{"delay": 0.05}]
+        )
         leased = Leased(providers, f"voice of {agent.id}")
         self.leased.append((agent.id, leased))
         return leased
@@ -75,7 +70,7 @@ class ServicesCase(SynchronousTestCase):
 
 class SharingTests(ServicesCase):
     def test_sessions_share_a_version(self) -> None:
-        kitchen = FakeAgent("kitchen")
+        kitchen = Agent("kitchen")
         first, second = self.table.lease(kitchen), self.table.lease(kitchen)
         self.assertIs(first.llm, second.llm)
         self.assertIs(first.phrases, second.phrases)
@@ -88,8 +83,8 @@ class SharingTests(ServicesCase):
 
     def test_a_version_is_served_beside_the_next_one(self) -> None:
         """Sessions adopt it one after the other, each at its next turn."""
-        old = self.table.lease(FakeAgent("kitchen", "1"))
-        new = self.table.lease(FakeAgent("kitchen", "2"))
+        old = self.table.lease(Agent("kitchen", "1"))
+        new = self.table.lease(Agent("kitchen", "2"))
         self.assertIsNot(old.llm, new.llm)
         old.release()
         self.assertEqual([leased.released for _, leased in self.leased], [0, 1, 0])
@@ -97,12 +92,12 @@ class SharingTests(ServicesCase):
 
     def test_after_the_last_session_it_is_leased_anew(self) -> None:
         for _ in range(2):
-            self.table.lease(FakeAgent("kitchen")).release()
+            self.table.lease(Agent("kitchen")).release()
         self.assertEqual([leased.released for _, leased in self.leased], [0, 1, 1])
 
     def test_limits_have_room_for_the_agent_s_own_lists(self) -> None:
-        one = self.table.lease(FakeAgent("one", models=1)).settings.turn
-        three = self.table.lease(FakeAgent("three", models=3)).settings.turn
+        one = self.table.lease(Agent("one", providers={"llm": ("a",)})).settings.turn
+        three = self.table.lease(Agent("three", providers={"llm": ("a", "b", "c")})).settings.turn
         self.assertEqual(one.first_token, 10)
         self.assertEqual(three.first_token, 10 + 2 * 6)
 
@@ -114,13 +109,13 @@ class DefaultTests(ServicesCase):
         self.assertEqual(self.leased[0][1].released, 0)
 
     def test_its_errors_are_the_start_s(self) -> None:
-        broken = FakeAgent("broken")
+        broken = Agent("broken")
         self.assertRaises(ConfigError, AgentServicesTable, broken, self.select, self.voices)
 
     def test_it_serves_where_another_agent_cannot(self) -> None:
         log = LogLines(self)
         for _ in range(2):
-            services = self.table.lease(FakeAgent("broken"))
+            services = self.table.lease(Agent("broken"))
             self.assertEqual(services.agent, self.default)
         told = "agent broken: providers.llm.openai: no such model; the default agent serves"
         self.assertEqual(log.count(told), 1)
@@ -132,7 +127,7 @@ class DefaultTests(ServicesCase):
         self.assertEqual(self.table.default, changed)
 
     def test_a_faulty_version_of_it_changes_nothing(self) -> None:
-        self.assertRaises(ConfigError, self.table.adopt_default, FakeAgent("broken"))
+        self.assertRaises(ConfigError, self.table.adopt_default, Agent("broken"))
         self.assertEqual(self.leased[0][1].released, 0)
         self.assertEqual(self.table.default, self.default)
 
@@ -143,7 +138,7 @@ class PhraseTests(ServicesCase):
         return self.successResultOf(Deferred.fromCoroutine(services.phrases.find(phrase)))
 
     def test_voices_do_not_mix(self) -> None:
-        kitchen, garden = (self.table.lease(FakeAgent(name)) for name in ("kitchen", "garden"))
+        kitchen, garden = (self.table.lease(Agent(name)) for name in ("kitchen", "garden"))
         keep = kitchen.phrases.keep(Phrase("Hello.", "en", FORM), [b"one"])
         self.successResultOf(Deferred.fromCoroutine(keep))
         self.assertEqual(self.find(kitchen, "Hello."), (b"one",))
@@ -151,7 +146,7 @@ class PhraseTests(ServicesCase):
 
     def test_each_agent_s_phrases_are_prewarmed(self) -> None:
         greeting = WakeSettings(greeting="Here I am.")
-        kitchen = self.table.lease(FakeAgent("kitchen", settings=SessionSettings(wake=greeting)))
+        kitchen = self.table.lease(Agent("kitchen", settings=SessionSettings(wake=greeting)))
         kitchen.prewarm(USUAL)
         self.run_for(120)
         phrase = Phrase("Here I am.", "en", FORM)
@@ -161,7 +156,7 @@ class PhraseTests(ServicesCase):
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(other)), None)
 
     def test_prewarming_ends_with_the_last_session_and_goes_on_later(self) -> None:
-        kitchen = FakeAgent("kitchen")
+        kitchen = Agent("kitchen")
         services = self.table.lease(kitchen)
         services.prewarm(USUAL)
         self.run_for(0.12)
@@ -184,7 +179,7 @@ class PhraseTests(ServicesCase):
         self.assertEqual(len(self.files.kept), 2 * whole)
 
     def test_one_voice_is_prewarmed_at_a_time(self) -> None:
-        first, second = (self.table.lease(FakeAgent(name)) for name in ("first", "second"))
+        first, second = (self.table.lease(Agent(name)) for name in ("first", "second"))
         first.prewarm(USUAL)
         second.prewarm(USUAL)
         voices: list[str] = []
@@ -202,7 +197,7 @@ class CallContextTests(SynchronousTestCase):
 
     def test_it_says_on_whose_behalf(self) -> None:
         settings = SessionSettings(dialogue=DialogueSettings(language="zh"))
-        agent = FakeAgent("kitchen", settings=settings)
+        agent = Agent("kitchen", settings=settings)
         self.assertEqual(
             call_context(self.opening("s1"), agent),
             CallContext(
@@ -218,7 +213,7 @@ class CallContextTests(SynchronousTestCase):
         self.assertEqual(call_context(self.opening("s1"), agent, "de").language, "de")
 
     def test_a_conversation_outlives_a_session_but_not_a_guest_s(self) -> None:
-        agent = FakeAgent("kitchen")
+        agent = Agent("kitchen")
         of_owner = {call_context(self.opening(s), agent).conversation_id for s in ("s1", "s2")}
         self.assertEqual(len(of_owner), 1)
         of_guests = {

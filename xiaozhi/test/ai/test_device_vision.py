@@ -7,12 +7,13 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from zope.interface import implementer
 
+from xiaozhi.agents.agent import Agent
 from xiaozhi.ai.session.vision import DeviceVision
 from xiaozhi.base.call import CallContext, current_call
 from xiaozhi.base.errors import ProviderError, StoreError
 from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IVisionModel
-from xiaozhi.test.ai.test_agent_services import FakeAgent, Leased, ServicesCase
+from xiaozhi.test.ai.test_agent_services import Leased, ServicesCase
 from xiaozhi.wire.messages import Device
 
 CAT = Picture(b"a cat", "image/png", 1, 1)
@@ -39,15 +40,15 @@ class DeviceVisionTests(ServicesCase):
     def setUp(self) -> None:
         self.seers: dict[str, Seer] = {}
         super().setUp()
-        self.agents: dict[str, Any] = {"aa": FakeAgent("kitchen"), "bb": FakeAgent("garden")}
+        self.agents: dict[str, Any] = {"aa": Agent("kitchen"), "bb": Agent("garden")}
         self.vision = DeviceVision(self.agent_of, self.table)
 
-    def select(self, agent: FakeAgent) -> Leased:
+    def select(self, agent: Agent) -> Leased:
         leased = super().select(agent)
         leased.vlllm = self.seers.setdefault(agent.id, Seer(agent.id))
         return leased
 
-    def agent_of(self, device: Device) -> Deferred[FakeAgent]:
+    def agent_of(self, device: Device) -> Deferred[Agent]:
         found = self.agents[device.device_id]
         return found if isinstance(found, Deferred) else succeed(found)
 
