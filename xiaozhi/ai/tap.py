@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,10 @@ from xiaozhi import __version__
 from xiaozhi.agents.agent import DEFAULT, Agent
 from xiaozhi.agents.needs import needs_of
 from xiaozhi.agents.roles import check_roles
-from xiaozhi.ai.http.registration import BindingRegistrar
 from xiaozhi.ai.http.site import DeviceSite, make_site
 from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.metrics import AiMetrics, AiSources
+from xiaozhi.ai.owners import device_owners
 from xiaozhi.ai.schema import AiSettings
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.services import AgentServicesTable, PhraseVoices
@@ -45,7 +44,6 @@ from xiaozhi.auth import (
     make_tokens,
     read_secret,
 )
-from xiaozhi.base.errors import AuthError, ConfigError, StoreError
 from xiaozhi.bridge.grpc_server import GrpcPort
 from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import server_security
@@ -65,7 +63,7 @@ from xiaozhi.runtime.logs import observer_for
 from xiaozhi.runtime.offload import ThreadOffload
 from xiaozhi.runtime.periodic import PeriodicJob
 from xiaozhi.runtime.service import Program, ServiceOptions, one_line_errors, state_directory
-from xiaozhi.storage import devices_from_url, dialogues_from_url, tool_values_from_url
+from xiaozhi.storage import dialogues_from_url, tool_values_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.tools.runtime import ToolFacilities
 from xiaozhi.tools.sources import ToolSources, choose_sources
@@ -75,9 +73,6 @@ from xiaozhi.web.posting import Posting
 _log = Logger()
 
 Edges = Outside | Nowhere
-
-# Devices noted as seen at the end, at most.
-_LAST_SEEN = 10_000
 
 
 class Options(ServiceOptions):
@@ -114,7 +109,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     :raises ConfigError: the settings cannot be used.
     """
     own = _Identity.of(settings)
-    owners = _owners(settings, own.state, reactor)
+    owners = device_owners(settings, own.state, reactor)
     edges = outside(settings.presence, settings.inbox, reactor, own.node)
     offload = ThreadOffload(reactor, settings.threads)
     files = _files(settings, own, offload)
@@ -402,48 +397,3 @@ def _health(
         "tools": tools.health(),
         "checks": {check: trouble or "ok" for check, trouble in checks.items()},
     }
-
-
-# --- the device registry
-
-
-@dataclass(frozen=True)
-class _Owners:
-    """Whose device ids are, and what is done about it now and then."""
-
-    roster: Roster
-    registrar: BindingRegistrar
-    jobs: tuple[PeriodicJob, ...]
-
-    def start(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._start())
-
-    def stop(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _start(self) -> None:
-        await self.roster.start()
-        for each in self.jobs:
-            each.start()
-
-    async def _stop(self) -> None:
-        for each in self.jobs:
-            each.stop()
-        with suppress(StoreError):
-            await self.registrar.flush(_LAST_SEEN)
-        await self.roster.stop()
-
-
-def _owners(settings: AiSettings, state: Path, reactor: Any) -> _Owners:
-    own = settings.devices
-    registry = devices_from_url(own.address(state), reactor, pool_size=own.pool_size)
-    roster = Roster(registry, reactor, own.poll_interval)
-    try:
-        registrar = BindingRegistrar(
-            settings.http.ota, registry, roster, wall_time(reactor), own.limits, own.unused_ttl
-        )
-    except AuthError as error:
-        raise ConfigError(f"http.ota.listed: {error.message}") from None
-    noting = PeriodicJob("noting which devices were seen", registrar.flush, reactor, interval=30.0)
-    purging = PeriodicJob("purging devices", registrar.purge, reactor, interval=600.0, first=60.0)
-    return _Owners(roster, registrar, (noting, purging))

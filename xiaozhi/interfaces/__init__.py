@@ -46,9 +46,7 @@ from xiaozhi.interfaces.stores import (
     ISessionStore,
     ISpool,
 )
-from xiaozhi.interfaces.tools import (
-    ITool,
-    IToolSource,
+from xiaozhi.interfaces.toolruntime import (
     IToolSourceMaker,
     IToolStore,
     ToolHttp,
@@ -58,6 +56,7 @@ from xiaozhi.interfaces.tools import (
     ToolTimers,
     ToolValues,
 )
+from xiaozhi.interfaces.tools import ITool, IToolSource
 from xiaozhi.interfaces.work import Offload, TimedOffload
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -28,14 +28,27 @@ from xiaozhi.runtime.cancelling import Gate, each_within, late, within
 _WRITTEN_LIMIT = 16
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerVoice:
+    """How a turn speaks; each call may take its time.
+
+    :ivar say: speaks a sentence as the model wrote it.
+    :ivar remark: speaks a text of the catalogue.
+    :ivar conclude: likewise, in place of the model's answer.
+    :ivar play: plays a tool's sound.
+    """
+
+    say: Callable[[str], Awaitable[None]]
+    remark: Callable[[str], Awaitable[None]]
+    conclude: Callable[[str], Awaitable[None]]
+    play: Callable[[ToolSound], Awaitable[None]]
+
+
 class LlmLoop:
     """The thinking of one turn.
 
     :param turn: its number, for the log.
-    :param say: is given each sentence as the model wrote it, and may take its time.
-    :param remark: says a text of the catalogue.
-    :param conclude: likewise, in place of the model's answer.
-    :param play: plays a tool's sound.
+    :param voice: speaks for the turn.
     :param mood: of the person's voice, see :func:`~xiaozhi.ai.llm.mood.mood_of`.
     """
 
@@ -46,19 +59,13 @@ class LlmLoop:
         mind: TurnContext,
         turn: int,
         timeline: Timeline,
-        say: Callable[[str], Awaitable[None]],
-        remark: Callable[[str], Awaitable[None]],
-        conclude: Callable[[str], Awaitable[None]],
-        play: Callable[[ToolSound], Awaitable[None]],
+        voice: AnswerVoice,
         mood: str = "",
     ) -> None:
         self._mind = mind
         self._turn = turn
         self._timeline = timeline
-        self._say = say
-        self._remark = remark
-        self._conclude = conclude
-        self._play = play
+        self._voice = voice
         self._calls = ToolCalls(mind, turn, timeline)
         self._mood = mood
         self._worded = False
@@ -75,7 +82,7 @@ class LlmLoop:
             if not calls:
                 # After a tool nothing more need be said; instead of an answer it must.
                 if not rounds and not self._worded:
-                    await self._conclude("no_answer")
+                    await self._voice.conclude("no_answer")
                 return
             async with self._patience():
                 outcome = await self._calls.run(calls, draft)
@@ -86,7 +93,7 @@ class LlmLoop:
         self._worded = False
         await self._reply(draft, ())
         if not self._worded:
-            await self._conclude("too_many_tools")
+            await self._voice.conclude("too_many_tools")
 
     async def _perform(self, outcome: CallsOutcome, draft: PendingAnswer) -> None:
         """Say and play what tools gave, without the model.
@@ -99,14 +106,14 @@ class LlmLoop:
             for item in outcome.output:
                 self._worded = True
                 if isinstance(item, ToolSound):
-                    await self._play(item)
+                    await self._voice.play(item)
                     continue
                 spoken = SpokenText()
                 for piece in pieces(item):
                     for sentence in spoken.feed(piece):
-                        await self._say(sentence)
+                        await self._voice.say(sentence)
                 for sentence in spoken.finish():
-                    await self._say(sentence)
+                    await self._voice.say(sentence)
             complete = True
         finally:
             if outcome.final or not complete:
@@ -137,7 +144,7 @@ class LlmLoop:
                 remark.cancel()
 
     async def _bridge(self) -> None:
-        await self._remark("checking")
+        await self._voice.remark("checking")
 
     async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
         """Wait for something a turn can do without if it takes too long."""
@@ -243,7 +250,7 @@ class LlmLoop:
         for sentence in sentences:
             self._timeline.sentence()
             self._worded = True
-            await self._say(sentence)
+            await self._voice.say(sentence)
 
 
 def _essence(call: ToolCall) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from xiaozhi.ai.listening.echo import NEVER
 from xiaozhi.ai.llm.context import TurnContext
-from xiaozhi.ai.llm.loop import LlmLoop
+from xiaozhi.ai.llm.loop import AnswerVoice, LlmLoop
 from xiaozhi.ai.llm.mood import mood_of
 from xiaozhi.ai.memory.pending import Cut, PendingAnswer
 from xiaozhi.ai.speech.emotion import emoji_of, take_emotion
@@ -369,16 +369,8 @@ class Turn:
         self._timeline.heard(transcript.text, mood)
         self._speak_in(transcript.language or language_of(transcript.text, self._mind.language))
         self._start(transcript.text)
-        thought = LlmLoop(
-            self._mind,
-            self.number,
-            self._timeline,
-            self._say,
-            self._remark,
-            self._conclude,
-            self._play,
-            mood,
-        )
+        voice = AnswerVoice(self._say, self._remark, self._conclude, self._play)
+        thought = LlmLoop(self._mind, self.number, self._timeline, voice, mood)
         await thought.about(self._asked(transcript.text))
         return True
 

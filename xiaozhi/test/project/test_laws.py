@@ -22,7 +22,7 @@ PENDING_LENGTHS = {
 PENDING_NAMES = {"DeviceState", "Providers"}
 PENDING_CONSTRUCTORS = {
     *("AiMetrics", "Database", "Dialogue", "EdgeSite"),
-    *("Fleet", "Interruption", "Listener", "LlmLoop", "RedisHub"),
+    *("Fleet", "Interruption", "Listener", "RedisHub"),
     *("SoftDevice", "UtteranceListener", "Worker"),
 }
 PENDING_CROWDS = {"xiaozhi/bridge", "xiaozhi/device"}
