@@ -16,12 +16,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xiaozhi.agents.agent import DEFAULT, Agent
 from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.ai.session.shared import SharedServices
-from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
-from xiaozhi.ai.speech.shipped import Shipped
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
@@ -40,6 +39,7 @@ from xiaozhi.im.settings import EdgeSettings
 from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
 from xiaozhi.interfaces import IAuthenticator, ILanguageModel, IRecognizer
 from xiaozhi.runtime.clocks import wall_time
+from xiaozhi.testing.agents import KnownAgents, services_table
 from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.edge import wire_of
@@ -199,6 +199,9 @@ class House:
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
         lists of them as with :func:`scripted`.
     :ivar inbox: of all devices.
+    :ivar agents: which agent serves which device; the default one unless a test says else.
+    :ivar agent_providers: providers by agent id.
+    :ivar services: of the agents.
     """
 
     def __init__(
@@ -221,19 +224,23 @@ class House:
             self.providers = replace(self.providers, asr=recognizer)
         self.history = remembering(self.clock, wall_time(self.clock))
         self.files = MemoryFiles()
-        store = PhraseStore(self.files)
+        self.agents = KnownAgents(Agent(settings=session or SessionSettings()))
+        self.agent_providers = {DEFAULT: self.providers}
+        self.services = services_table(
+            self.agents.default, self.agent_providers, self.files, shipped=shipped
+        )
+        default = self.services.lease(self.agents.default)
         self.assistant = SharedServices(
             providers=self.providers,
             tools=tools or tool_sources(self.clock),
-            settings=session or SessionSettings(),
+            settings=default.settings,
             clock=self.clock,
             seconds=wall_time(self.clock),
             offload=within,
             history=self.history,
             desk=Scheduler(self.clock, self.clock.seconds),
-            # Of several synthesisers the first is called so, see `scripted`.
-            phrases=Phrases(store, "voice", "a", Shipped(within).find if shipped else None),
-            rehearse=lambda _: None,
+            phrases=default.phrases,
+            rehearse=default.prewarm,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
         )
         self.store = memory_store()

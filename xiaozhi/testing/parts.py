@@ -85,6 +85,9 @@ def scripted(clock: Clock, **settings: Doubles) -> ProviderSet:
         vlllm=one("vlllm", doubles.ScriptedVision, FailoverVision),
         vad=one("vad", doubles.EnergyDetector),
         groups=tuple(groups),
+        voice="voice",
+        # Of several synthesisers the first one.
+        speaker="a",
     )
 
 

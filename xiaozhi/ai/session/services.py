@@ -13,7 +13,13 @@ from twisted.logger import Logger
 from xiaozhi.agents.agent import Agent
 from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
-from xiaozhi.ai.speech.prewarming import USUAL, PhrasePrewarming, PrewarmingRuntime
+from xiaozhi.ai.speech.prewarming import (
+    USUAL,
+    NoPrewarming,
+    PhrasePrewarming,
+    Prewarming,
+    PrewarmingRuntime,
+)
 from xiaozhi.ai.speech.shipped import Shipped
 from xiaozhi.base.call import CallContext
 from xiaozhi.base.errors import ConfigError
@@ -68,7 +74,7 @@ class _Shared:
         settings: SessionSettings,
         providers: AgentProviders,
         phrases: Phrases,
-        prewarming: PhrasePrewarming,
+        prewarming: Prewarming,
     ) -> None:
         self.agent = agent
         self.settings = settings
@@ -96,7 +102,7 @@ class AgentServices:
     vlllm: IVisionModel
     vad: IVoiceActivityDetector
     phrases: Phrases
-    _prewarming: PhrasePrewarming = field(repr=False)
+    _prewarming: Prewarming = field(repr=False)
     _release: Callable[[], None] = field(repr=False)
 
     def prewarm(self, downlink: AudioParams) -> None:
@@ -133,10 +139,11 @@ class PhraseVoices:
     """Makes the phrases and the prewarming of each voice.
 
     :param shipped: the phrases that came with the program; None: none are used.
+    :param runtime: None: no phrase is spoken ahead.
     """
 
     def __init__(
-        self, store: PhraseStore, shipped: Shipped | None, runtime: PrewarmingRuntime
+        self, store: PhraseStore, shipped: Shipped | None, runtime: PrewarmingRuntime | None
     ) -> None:
         self._store = store
         self._shipped = None if shipped is None else shipped.find
@@ -154,8 +161,10 @@ class PhraseVoices:
         settings: SessionSettings,
         providers: AgentProviders,
         phrases: Phrases,
-    ) -> PhrasePrewarming:
+    ) -> Prewarming:
         """Make the prewarming of an agent's voice; it goes on where an earlier one ended."""
+        if self._runtime is None:
+            return NoPrewarming()
         done = self._done.setdefault((agent.id, agent.version), set())
         self._done.move_to_end((agent.id, agent.version))
         if len(self._done) > _REMEMBERED:

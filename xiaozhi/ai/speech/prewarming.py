@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -49,6 +49,26 @@ class PrewarmingRuntime:
     offload: TimedOffload
     clock: IReactorTime
     turns: DeferredLock
+
+
+class Prewarming(Protocol):
+    """Speaks the phrases of one voice ahead."""
+
+    def wanted(self, downlink: AudioParams) -> None:
+        """Prewarm the format of a device that has connected."""
+
+    def stop(self) -> None:
+        """Stop. Idempotent."""
+
+
+class NoPrewarming:
+    """Speaks nothing ahead."""
+
+    def wanted(self, downlink: AudioParams) -> None:
+        """See :class:`Prewarming`."""
+
+    def stop(self) -> None:
+        """See :class:`Prewarming`."""
 
 
 class PhrasePrewarming:
