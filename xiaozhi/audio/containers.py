@@ -30,7 +30,7 @@ FORMATS = {
     SoundKind.CAF: "caf",
 }
 
-# A file's first bytes, by which several in one body are told apart.
+# A file's first bytes, which separate several files in one body.
 _STARTS = {SoundKind.FLAC: b"fLaC\x00\x00\x00\x22", SoundKind.AMR: b"#!AMR"}
 
 

@@ -142,7 +142,7 @@ class _MpegDecoding:
         return out
 
     def _rest(self) -> bytes:
-        """What the resampler holds."""
+        """Return the samples that the resampler still holds."""
         if self._resampler is None:
             return b""
         return b"".join(map(samples_of, self._resampler.resample(None)))

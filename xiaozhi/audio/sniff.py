@@ -1,4 +1,4 @@
-"""What a stream of sound is by its bytes, whatever it was asked or announced to be."""
+"""Detection of an audio format by its bytes, whatever was requested or announced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTROL = frozenset({*range(32), 127}) - {9, 10, 13}
 
 
 class SoundKind(Enum):
-    """What can be read, and what cannot but is surely no plain sound."""
+    """Formats that can be decoded, and those that cannot but are surely not raw PCM."""
 
     PCM = "plain samples"
     WAV = "WAV"

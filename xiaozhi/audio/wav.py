@@ -27,7 +27,7 @@ def bad_sound(message: str) -> ProviderError:
 
 @dataclass(frozen=True, slots=True)
 class WavShape:
-    """What a wav header says of its samples.
+    """The sample format that a wav header declares.
 
     :ivar sample_format: as libav names it, once they are :meth:`plain`.
     :ivar width: bytes of a sample of all channels in the file.
@@ -126,7 +126,7 @@ class WavParser:
         return bool(end) or ended or border >= 0
 
     def _behind(self, complete: bool) -> bool:
-        """What follows the promised samples: a chunk, another file, or more samples."""
+        """Read the bytes after the declared samples: a chunk, another file, or more samples."""
         waiting = self._waiting
         if len(waiting) < _HEADER + 1 and (not complete or not waiting):
             return False

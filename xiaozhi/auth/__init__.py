@@ -1,4 +1,4 @@
-"""Who may connect: signed device tokens (JWT) and the keys they are signed with.
+"""Authentication: signed device tokens (JWT) and the keys that sign them.
 
 Both services use this package with the same settings, so both end with the
 same key: the edge checks the tokens that the AI service hands out.

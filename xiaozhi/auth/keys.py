@@ -27,7 +27,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What tokens are signed and checked with.
+    """The keys that sign and verify tokens.
 
     :ivar signing: None where only checking is possible.
     """

@@ -1,4 +1,4 @@
-"""What a process knows of the device registry, in memory: who holds which device id."""
+"""A process's copy of the device registry in memory: the owner of each device id."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Roster:
         return len(self._known)
 
     def get(self, device_id: str) -> Registered | None:
-        """Who holds a device id, as far as this process knows.
+        """Return the owner of a device id, as far as this process knows.
 
         :param device_id: in its one form, see :func:`device_identity`.
         """
@@ -71,7 +71,7 @@ class Roster:
         self._listeners.append(call)
 
     def trouble(self) -> str:
-        """What is wrong, in a few words; empty: nothing."""
+        """Describe the current fault in a few words; empty without one."""
         return self._trouble
 
     def check(self, device_id: str, claims: Mapping[str, Any]) -> None:

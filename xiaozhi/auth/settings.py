@@ -1,4 +1,4 @@
-"""What can be configured about authentication."""
+"""Settings of authentication."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ class OpenAuthenticator:
 def make_tokens(
     settings: AuthSettings, clock: IReactorTime, roster: Roster | None = None
 ) -> JwtTokens | OpenAuthenticator:
-    """What the settings ask for; does both, issuing and deciding.
+    """Issue and verify tokens as the settings require.
 
     :param roster: who holds which device.
     :raises ConfigError: see :func:`load_keys`.

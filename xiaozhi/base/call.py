@@ -17,7 +17,7 @@ from xiaozhi.base import trace
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Who talks with which agent. An empty text: unknown.
+    """The device, person and agent of a call. An empty text means unknown.
 
     :ivar agent_id: id of the agent that serves the device.
     :ivar device_id: of the device, usually its MAC address.

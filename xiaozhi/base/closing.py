@@ -29,7 +29,7 @@ class CloseReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelTerms:
-    """What a transport has settled with a device.
+    """Properties that a transport has negotiated with a device.
 
     :ivar version: the framing the device announced; 0: none.
     :ivar framing: the framing in use, for the log.

@@ -18,7 +18,7 @@ def cut(text: str, most: int) -> str:
 
 
 class _Share:
-    """What one owner has in the queue."""
+    """The items of one owner in the queue."""
 
     __slots__ = ("level", "numbers", "octets")
 

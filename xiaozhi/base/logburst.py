@@ -1,4 +1,4 @@
-"""One line in the log for many alike."""
+"""Log bursts: one log line for many equal events."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ T = TypeVar("T")
 
 
 class Timers(Protocol):
-    """The part of a reactor that is needed here."""
+    """The part of a reactor that a log burst needs."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], /) -> Any: ...
 
 
 class LogBurst(Generic[T]):
-    """Tells of the first at once; of those that follow soon after, only how many.
+    """Reports the first event at once, and of those that follow soon after only their number.
 
-    While more keep coming, that is told every ``window``. A quiet ``window`` ends
-    the burst, and the next one is a first again.
+    While events continue, the number is reported every ``window``. A quiet ``window`` ends
+    the burst; the next event is a first one again.
 
-    :param tell: called with how many there were, and the latest of them.
+    :param tell: called with the number of events and the latest one.
     :param window: seconds.
     """
 
@@ -35,7 +35,7 @@ class LogBurst(Generic[T]):
         self._count = 0
 
     def add(self, what: T) -> None:
-        """One more."""
+        """Count one more event."""
         if self._timer is None:
             self._arm()
             self._tell(1, what)

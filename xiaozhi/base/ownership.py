@@ -1,4 +1,4 @@
-"""Who a device id belongs to: the values and the rule, without any store."""
+"""Ownership of device ids: values and the rule, without any store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hashlib import sha256
 
 
 class DeviceState(Enum):
-    """What the server has decided about a device id."""
+    """The decision about a device id."""
 
     APPROVED = "approved"
     REVOKED = "revoked"
@@ -27,7 +27,7 @@ def fingerprint(secret: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """Who asks for a device id.
+    """A client that asks for a device id.
 
     :ivar client: fingerprint of the client id.
     :ivar serial: fingerprint of the serial number; empty: it sent none.
@@ -93,7 +93,7 @@ class DeviceClaim:
 
 
 class UnknownDevice(Enum):
-    """What becomes of an applicant for a device id that nobody holds."""
+    """The treatment of an applicant for an unowned device id."""
 
     CLAIM = "claim"
     ASK = "ask"

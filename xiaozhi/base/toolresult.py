@@ -38,7 +38,7 @@ class ToolSound:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ToolResult:
-    """What a tool gives back.
+    """The result of a tool.
 
     Without :attr:`say`, :attr:`silent` and :attr:`sounds` the model is asked again and
     answers with what it has read. Otherwise the result is :attr:`final`.

@@ -58,7 +58,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was recognised. An empty text means: nothing was said.
+    """A recognised utterance. An empty text means that nothing was said.
 
     :ivar language: BCP 47, empty if unknown.
     :ivar emotion: of the speaker's voice, named as devices name faces; empty: unknown.
@@ -130,7 +130,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class DialogueEntry:
-    """What was said to or by a device, as it is kept.
+    """A stored utterance of a person or of the assistant.
 
     :ivar id: given by the writer, so that an entry written twice is one.
     :ivar at: aware; entries older than some time are forgotten by it.
@@ -143,7 +143,7 @@ class DialogueEntry:
 
 
 class NoteKind(Enum):
-    """What is known of a device beside its talk."""
+    """A stored fact about a device apart from its dialogue."""
 
     ROLE = "role"
     SUMMARY = "summary"
@@ -168,7 +168,7 @@ class DeviceNote:
 
 @dataclass(frozen=True, slots=True)
 class Recollection:
-    """What a model is told of a talk before the running turn.
+    """The dialogue before the running turn, as a model receives it.
 
     :ivar summary: of what was said before ``said``; may be empty.
     """
@@ -288,7 +288,7 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of something posted to a device.
+    """The outcome of a message posted to a device.
 
     :ivar delivered: the device was sent it. False: it is kept, or if ``expires`` is 0,
         was dropped.

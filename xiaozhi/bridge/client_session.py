@@ -15,7 +15,7 @@ from xiaozhi.wire.messages import Error, SessionClose, SessionOpen
 
 
 class EdgeSessionOwner(Protocol):
-    """Who finds slots for sessions."""
+    """Assigns stream slots to sessions."""
 
     def session_left(self, session: ClientSession) -> None:
         """It is over."""
@@ -60,7 +60,7 @@ class ClientSession(SessionEnd):
     # --- on and off slots
 
     def board(self, slot: StreamSlot) -> None:
-        """Go on on this slot; it is told at its outbox's next ``release``."""
+        """Continue on this slot; it is notified at its outbox's next ``release``."""
         assert slot.outbox is not None
         self._slot = slot
         self.target = slot.target

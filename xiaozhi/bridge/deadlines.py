@@ -39,7 +39,7 @@ class Deadlines(Generic[K]):
         self._watch()
 
     def discard(self, key: K) -> None:
-        """It is none of ours, any more."""
+        """Forget a key and its deadline."""
         self._until.pop(key, None)
 
     def stop(self) -> None:

@@ -45,7 +45,7 @@ _LONGEST_ECHOED = 255
 
 
 class StreamOwner(Protocol):
-    """Who keeps the sessions of all streams.
+    """The table of the sessions of all streams.
 
     :ivar node: and ``boot_id``: who we are.
     :ivar draining: no new sessions are taken.
@@ -70,7 +70,7 @@ class StreamOwner(Protocol):
         """One that is here, on whatever stream or on none."""
 
     def farewell(self, session_id: str) -> SessionClose:
-        """What to say of a session that is not here."""
+        """Return the closing message for an unknown session."""
 
 
 @implementer(IStreamListener)
@@ -209,7 +209,7 @@ class EdgeStream:
         self._dismiss(item, self._bridge.farewell(item.session_id))
 
     def _refuse(self, item: Item, why: str) -> None:
-        """What cannot be read opens no session; its edge is told why."""
+        """Refuse an unreadable item and send its edge the reason."""
         self._refusals.add((self.node, self.remote, item.session_id[:_SHOWN], why))
         if item.WhichOneof("content") == "hello" and len(item.session_id) <= _LONGEST_ECHOED:
             self.dismiss(item.session_id, "", SessionClose("bad_request", why))

@@ -1,6 +1,6 @@
-"""What the gRPC streams of both sides have in common.
+"""The common part of the gRPC streams of both sides.
 
-The only code here that decides anything is how much may be on its way.
+Its only decision is how many items may be in flight.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs do not know it
 
 CHAT_STREAM = "/xiaozhi.v1.AIService/ChatStream"
 
-# Items that may be on their way to gRPC before the writer is told to wait, and
-# how few must be left before it is told to go on. gRPC itself takes one message
+# Items in flight to gRPC at which the writer must pause, and the number at which
+# it resumes. gRPC itself takes one message
 # at a time and stops when the other side's flow control window is full.
 _HIGH = 1024
 _LOW = 256
@@ -266,7 +266,7 @@ class GrpcStream:
 
 
 def one_line(error: grpc.aio.AioRpcError) -> str:
-    """What went wrong with a call and what to do about it, for people."""
+    """Describe a call's failure and the remedy, for people."""
     details = " ".join((error.details() or "").split())
     told = f"{error.code().name}: {details}"[:300]
     advice = next((advice for sign, advice in _ADVICE.items() if re.search(sign, told)), "")

@@ -1,4 +1,4 @@
-"""What came of a session's other direction: once, in order, and with leave."""
+"""Receive side of a session: deduplication, ordering, flow control."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from xiaozhi.bridge.items import receipt
 
 
 class Incoming:
-    """Counts what is received, and knows what the other side is to be told of it.
+    """Counts received messages and the acknowledgements and credit that are due.
 
     :param credit: audio packets the other side may send ahead of what was received.
     :ivar received: the sequence of the last message received.
-    :ivar owes: there is something to tell.
+    :ivar owes: an acknowledgement or a grant is due.
     :ivar paused: no more credit is granted.
     """
 
@@ -23,7 +23,7 @@ class Incoming:
         self._credit = credit
         self._every = max(1, credit // 8)
         self._audio = 0  # packets in all
-        self._owed = 0  # packets since the other side was told
+        self._owed = 0  # packets since the last grant
 
     def begin(self, received: int = 0) -> None:
         """The other side counts anew.
@@ -52,7 +52,7 @@ class Incoming:
             self.received = sequence
 
     def receipt(self) -> bytes:
-        """What was received and what may come, to be said at the end of an item."""
+        """Return acknowledgement and credit, to be appended to an item."""
         self._owed = 0
         self.owes = False
         return receipt(self.received, 0 if self.paused else self._audio + self._credit)

@@ -112,7 +112,7 @@ def acknowledgement(direction: ItemDirection, session_id: str) -> bytes:
 
 
 def receipt(ack: int, credit: int) -> bytes:
-    """What was received and what may come; belongs at the end of an item.
+    """Encode acknowledgement and credit, to be appended to an item.
 
     :param ack: and ``credit``: 0: not said.
     """
@@ -121,7 +121,7 @@ def receipt(ack: int, credit: int) -> bytes:
 
 
 def address(direction: ItemDirection, message_id: str, device_id: str, timestamp: int) -> bytes:
-    """What an item says that travels alone; belongs at its end.
+    """Encode the address of an item that travels alone, to be appended to it.
 
     :param timestamp: ms since the epoch.
     """
@@ -164,7 +164,7 @@ def _bytes(item: Any) -> bytes:
 def batched(
     direction: ItemDirection, items: Sequence[bytes], batching: bool, max_bytes: int
 ) -> Iterator[tuple[bytes, int]]:
-    """What to write for these items, and how many are in each message.
+    """Encode items as messages, with the number of items in each.
 
     :param batching: whether the other side takes batches.
     :param max_bytes: no batch of more than one item is longer than this.

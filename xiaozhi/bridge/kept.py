@@ -1,4 +1,4 @@
-"""What a session has sent and the other side has not acknowledged yet."""
+"""Sent and unacknowledged messages of a session."""
 
 from __future__ import annotations
 

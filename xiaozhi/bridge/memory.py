@@ -65,7 +65,7 @@ class MemoryStream:
     # --- for the network
 
     def stall(self) -> None:
-        """What is written from now on stays on its way."""
+        """Delay everything written from now on."""
         self._stalled = True
 
     def unstall(self) -> None:
@@ -92,7 +92,7 @@ class MemoryStream:
             self._sent[-1], self._sent[-2] = self._sent[-2], self._sent[-1]
 
     def cut(self, reason: str) -> None:
-        """What is on its way is lost."""
+        """Lose everything in flight."""
         self._sent.clear()
         listener, self.listener = self.listener, None
         if listener is not None:

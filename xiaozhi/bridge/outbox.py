@@ -1,4 +1,4 @@
-"""What is about to be written to one stream."""
+"""Items that wait to be written to one stream."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Sender(Protocol):
         """Put all that waits into the outbox."""
 
     def acknowledgement(self) -> bytes | None:
-        """What to tell the other side of what was received, if that is still due."""
+        """Return the acknowledgement that is due, if any."""
 
 
 class Outbox:

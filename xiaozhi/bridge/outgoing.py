@@ -1,4 +1,4 @@
-"""What one end of a session sends: in order, kept until acknowledged, within its credit.
+"""Send side of a session: ordering, retention until acknowledged, credit.
 
 Everything sent gets a place in the session's order and is kept until the other
 side acknowledges it. What cannot be sent now waits (``waiting.Waiting``), without
@@ -34,7 +34,7 @@ _UNLIMITED = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What all session ends of one bridge share.
+    """The shared state of all session ends of one bridge.
 
     :ivar outgoing: and ``incoming``: how items are made and read here.
     :ivar credit: audio packets the other side may send ahead of what was received.
@@ -198,7 +198,7 @@ class Outgoing:
             if self._audio_sent >= self._hold_at:
                 self._hold(True)
         elif type(message) is Playback:
-            outbox.gather(item)  # many are told at once, and none is awaited
+            outbox.gather(item)  # many are sent together, and none is awaited
         else:
             outbox.put(item)
 

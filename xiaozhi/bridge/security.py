@@ -36,7 +36,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class ClientSecurity:
-    """What the edge shows and demands.
+    """Credentials of the edge and its requirements.
 
     :ivar tls: whether the way is encrypted.
     :ivar ca: PEM of the authorities; None: the well-known ones.
@@ -54,7 +54,7 @@ class ClientSecurity:
 
 @dataclass(frozen=True, slots=True)
 class ServerSecurity:
-    """What the AI service shows and demands.
+    """Credentials of the AI service and its requirements.
 
     :ivar pair: None: the way is not encrypted.
     :ivar client_ca: PEM; edges must show a certificate these signed.

@@ -217,7 +217,7 @@ class BridgeServer:
         return self._sessions.get(session_id)
 
     def farewell(self, session_id: str) -> SessionClose:
-        """What to say of a session that is not here: the last word was perhaps lost."""
+        """Return the closing message for an unknown session: the first may have been lost."""
         unknown = SessionClose("unknown_session", "There is no such session.")
         return self._farewells.get(session_id, unknown)
 

@@ -86,7 +86,7 @@ class ServerSession(SessionEnd):
         return self._carrier
 
     def attach(self, carrier: Carrier) -> None:
-        """Go on by this stream; the edge is told at its outbox's next ``release``."""
+        """Continue on this stream; the edge is notified at its outbox's next ``release``."""
         self.detach()
         if not self._out.has_credit:
             self._out.take_credit(carrier.credit)
@@ -106,7 +106,7 @@ class ServerSession(SessionEnd):
             self.backlog(True)
 
     def resumed(self, item: Item) -> None:
-        """What the edge says it has received."""
+        """Process the edge's acknowledgement."""
         self._out.acknowledged(item.ack, item.credit)
 
     # --- for the bridge
@@ -149,7 +149,7 @@ class ServerSession(SessionEnd):
 
 
 class AiSessionOwner(Protocol):
-    """Who keeps the table of sessions."""
+    """The owner of the table of sessions."""
 
     def session_left(self, session: ServerSession) -> None:
         """It is over."""

@@ -239,7 +239,7 @@ class SessionEnd:
             self._tell_closed("bad_message", "The session's count is wrong.", events)
 
     def _failed(self) -> None:
-        """Whom we told fell over: end this session, and only this one."""
+        """The event handler raised; close this session only."""
         self._log.failure(
             "session {session_id}: closed after an error in its own code",
             session_id=self.session_id,

@@ -1,4 +1,4 @@
-"""What can be configured about the bridge. Times are in seconds, sizes in bytes."""
+"""Settings of the bridge. Times are in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MessageBytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What both ends have in common.
+    """Settings that both ends share.
 
     :ivar coalesce: how long audio waits for company; 0: until the reactor's next turn.
     :ivar queue_messages: per session, control messages that may wait for a stream,

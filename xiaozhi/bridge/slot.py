@@ -32,7 +32,7 @@ class SlotState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EdgeEnd:
-    """What every slot of one bridge is made with.
+    """Parameters that all slots of one bridge share.
 
     :ivar random: numbers in [0, 1).
     :ivar node: our name, for people.
@@ -62,7 +62,7 @@ class Peer:
 
 
 class SlotOwner(Protocol):
-    """Is told what becomes of a slot."""
+    """Receives the state changes of a slot."""
 
     def slot_up(self, slot: StreamSlot) -> None:
         """It can carry sessions."""

@@ -39,7 +39,7 @@ class IStream(Interface):
 
 
 class IStreamListener(Interface):
-    """Who is told what happens on a stream."""
+    """Receives the events of a stream."""
 
     def stream_received(items: Sequence[Item]) -> None:
         """Items came, in order, out of their batch."""
@@ -72,7 +72,7 @@ class IDialer(Interface):
 
 
 class IStreamAcceptor(Interface):
-    """Who is told of new streams at the AI service."""
+    """Receives the new streams at the AI service."""
 
     def stream_opened(stream: IStream) -> IStreamListener:
         """An edge dialled in."""

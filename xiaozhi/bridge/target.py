@@ -11,7 +11,7 @@ from xiaozhi.bridge.slot import EdgeEnd, SlotState, StreamSlot
 
 
 class TargetOwner(Protocol):
-    """Is told when sessions need a place or can have one."""
+    """Is notified when sessions need a slot or can have one."""
 
     def slot_up(self, target: Target, slot: StreamSlot) -> None:
         """``slot`` can carry sessions."""

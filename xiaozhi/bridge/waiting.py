@@ -1,4 +1,4 @@
-"""What a session could not send yet."""
+"""Messages that a session could not send yet."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class PresenceBackend(Protocol):
         """All edges as of the last heartbeat, by name."""
 
     def trouble(self) -> str:
-        """What is wrong, in a few words; empty: nothing."""
+        """Describe the current fault in a few words; empty without one."""
 
     def start(self) -> Deferred[None]:
         """:raises StoreError: naming the address."""
@@ -130,7 +130,7 @@ class Outside:
         self._looking.clock = hub.reactor
 
     def trouble(self) -> str:
-        """What is wrong, in a few words; empty: nothing."""
+        """Describe the current fault in a few words; empty without one."""
         return self._hub.trouble()
 
     def start(self) -> Deferred[None]:
@@ -148,7 +148,7 @@ class Outside:
         self._looking.start(self._interval, now=False)
 
     def _look(self) -> Deferred[None]:
-        # What it finds is told by trouble(), and the connection is made again.
+        # trouble() reports the result, and the connection is made again.
         return Deferred.fromCoroutine(self._hub.probe()).addErrback(_expected)
 
 

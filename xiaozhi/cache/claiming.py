@@ -79,7 +79,7 @@ _PROMPT = 250_000
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What Redis says to a claim.
+    """The answer of Redis to a claim.
 
     :ivar stands: False: a newer connection holds the device.
     :ivar held: who held the device before, or does still.
@@ -140,7 +140,7 @@ class ClaimTable:
         await self._hub.script(_RELEASE, keys, [presence.session_id for presence in presences])
 
     async def find(self, device_id: str) -> Presence | None:
-        """Who holds a device.
+        """Return the holder of a device.
 
         :raises StoreError:
         """

@@ -33,7 +33,7 @@ class Claims:
         self._by_device: dict[str, PresenceClaim] = {}
 
     def put(self, claim: PresenceClaim) -> PresenceClaim | None:
-        """:return: another session's claim that stood there; it is not told yet."""
+        """:return: another session's claim that it replaced; the caller notifies that session."""
         previous = self._by_device.get(claim.presence.device_id)
         self._by_device[claim.presence.device_id] = claim
         if previous and previous.presence.session_id != claim.presence.session_id:

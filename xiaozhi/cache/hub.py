@@ -1,4 +1,4 @@
-"""What all parts of a process share of one Redis: connections, channel and clock."""
+"""A process's shared use of one Redis: connections, channel and clock."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RedisHub:
         return ":".join((self._prefix, *parts))
 
     def on(self, kind: str, heard: Callable[[str], None]) -> None:
-        """Who hears what is said to this process of one kind, without that word."""
+        """Register the handler of one kind of message to this process."""
         self._heard_by[kind] = heard
 
     def when_back(self, call: Callable[[], None]) -> None:
@@ -92,7 +92,7 @@ class RedisHub:
         await self._commands.stop()
 
     def trouble(self) -> str:
-        """What is wrong, in a few words; empty: nothing."""
+        """Describe the current fault in a few words; empty without one."""
         if not self._commands.connected:
             return f"{self._address}: not connected"
         if not self._news.connected:

@@ -1,4 +1,4 @@
-"""What waits for devices, as it stands in Redis.
+"""Letters that wait for devices, as stored in Redis.
 
 A device has a list of letter ids; each letter is a key of its own and expires by
 itself. Whoever holds the device's claim may take what is in the list. Taken letters
@@ -46,7 +46,7 @@ return {'put', node or '', string.format('%.0f', now + ttl)}
 """
 
 # KEYS: the device's list, its letters' prefix, who has taken from it, the device's
-# claim. ARGV: session, lease in ms. Answers what came of it, then ids and letters.
+# claim. ARGV: session, lease in ms. Returns the outcome, then ids and letters.
 _TAKE = """
 local taker = redis.call('GET', KEYS[3])
 if redis.call('HGET', KEYS[4], 'session_id') ~= ARGV[1] or taker and taker ~= ARGV[1] then

@@ -98,7 +98,7 @@ class NodeRegistry:
         return self._nodes
 
     def trouble(self) -> str:
-        """What is wrong, in a few words; empty: nothing."""
+        """Describe the current fault in a few words; empty without one."""
         return self._trouble
 
     async def _beat(self) -> None:

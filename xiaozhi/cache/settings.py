@@ -1,4 +1,4 @@
-"""What can be set about what processes share. Times in seconds."""
+"""Settings of the state that processes share. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PresenceSettings(PresenceAddress, frozen=True, kw_only=True, forbid_unknow
 
 
 class InboxSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is posted to devices by ``POST /api/devices/{device_id}/messages``.
+    """Settings of messages posted to devices by ``POST /api/devices/{device_id}/messages``.
 
     :ivar ttl: how long it is kept for a device that is not connected, if the one who
         posts does not say.

@@ -1,4 +1,4 @@
-"""What came back for something said, gathered from the device's events."""
+"""The answer to one input, collected from the device's events."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AnswerReport:
 
     @property
     def text(self) -> str:
-        """What was said back."""
+        """Return the text of the answer."""
         return " ".join(self.sentences)
 
 
@@ -183,7 +183,7 @@ class AnswerBook:
             self._settle()
 
     def _current(self, event: e.Event) -> _Gathering | None:
-        """Whose event this is: the oldest whose speaking has not ended."""
+        """Return the answer an event belongs to: the oldest whose speech has not ended."""
         waiting = [g for g in self._open if not g.over]
         if isinstance(event, e.Heard) and len(waiting) > 1 and waiting[0].starts:
             return waiting[1]

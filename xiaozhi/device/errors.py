@@ -1,4 +1,4 @@
-"""What can go wrong on a device."""
+"""Errors of a software device."""
 
 from __future__ import annotations
 

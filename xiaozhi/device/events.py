@@ -1,4 +1,4 @@
-"""What happens on a device, for whoever watches it."""
+"""Events of a software device, for observers."""
 
 from __future__ import annotations
 

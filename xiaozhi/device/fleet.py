@@ -34,7 +34,7 @@ def stamped(size: int = 150) -> Callable[[float], bytes]:
 
 @dataclass
 class Counts:
-    """What one device or all of them have seen.
+    """Measurements of one device or of a fleet.
 
     :ivar latencies: seconds from sending a stamped packet to its return.
     """

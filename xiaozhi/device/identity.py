@@ -1,4 +1,4 @@
-"""Who a device is."""
+"""The identity of a software device."""
 
 from __future__ import annotations
 

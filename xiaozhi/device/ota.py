@@ -27,7 +27,7 @@ _ROUNDS, _PENDING, _RETRY = 10, 3.0, 10.0
 
 
 class Flavour(Enum):
-    """Whose request it is."""
+    """The identity that a request carries."""
 
     FIRMWARE = "firmware"
     PY_XIAOZHI = "py-xiaozhi"

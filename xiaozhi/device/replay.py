@@ -112,7 +112,7 @@ class Spoken:
 
 
 class Account:
-    """What a server said, turn by turn."""
+    """The answers of a server, turn by turn."""
 
     def __init__(self) -> None:
         self.turns: list[Spoken] = []
@@ -152,7 +152,7 @@ class Account:
 
 
 def account_of(recorded: Recorded) -> Account:
-    """What the server said then."""
+    """Return the server's answers in the recording."""
     account = Account()
     for line in recorded.lines:
         if not line.up and line.what == "text":
@@ -291,7 +291,7 @@ class Replay:
 
 
 def _answers(recorded: Recorded) -> defaultdict[str, deque[dict[str, Any]]]:
-    """What the device answered, by what it was asked."""
+    """The device's answers in the recording, by request."""
     asked: dict[str, str] = {}
     answers: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
     for line in recorded.lines:

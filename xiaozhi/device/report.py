@@ -1,4 +1,4 @@
-"""What the command line prints: for people, or one JSON object a line."""
+"""Output of the command line: for people, or one JSON object a line."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MAX_MESSAGE = 1 << 20
 
 
 class SocketUser(Protocol):
-    """Who is told what comes over the socket."""
+    """Receives the messages of a socket."""
 
     def text_received(self, text: str) -> None: ...
 

@@ -11,7 +11,7 @@ from xiaozhi.device.mcp import Parameter, SimulatedTool, Value
 
 @dataclass
 class Panel:
-    """What the tools turn and show.
+    """The state that the tools change and report.
 
     :ivar volume: percent, like ``brightness``.
     """

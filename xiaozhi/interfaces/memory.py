@@ -1,4 +1,4 @@
-"""Seam of memory: what a language model is told of earlier turns."""
+"""Seam of memory: the earlier turns that a language model receives."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from xiaozhi.base.values import DeviceNote, DialogueEntry, Recollection, Utteran
 
 
 class IMemory(Interface):
-    """What of a talk a model is told besides the running turn; one for each session."""
+    """Selects the part of a dialogue that a model receives; one for each session."""
 
     capacity = Attribute("Entries of earlier sessions that are worth being loaded; may be 0.")
 
     def recall(entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
-        """What was said in earlier sessions: before all that was noted.
+        """Add the dialogue of earlier sessions, before everything noted so far.
 
-        :param summary: of some of it, or of what was said before.
+        :param summary: of a part of it, or of what came before.
         """
 
     def note(entries: Sequence[DialogueEntry], language: str) -> None:
-        """A turn is over: its question and what came of it, in order.
+        """Note a finished turn: its question and its results, in order.
 
         :param language: BCP 47, that was spoken.
         """
 
     def before(running: Sequence[Utterance]) -> Recollection:
-        """What the model is told before the running turn. It begins with the person's
-        words and has whole tool exchanges, and never grows beyond a bound."""
+        """Return the dialogue before the running turn. It begins with the person's
+        words, contains whole tool exchanges, and is bounded."""
 
     def close() -> None:
-        """The session is over: what is under way ends."""
+        """End running work; the session is over."""

@@ -157,7 +157,7 @@ class IDeviceRegistry(Interface):
 
 
 class IDialogueStore(Interface):
-    """What devices and the assistant said to each other, for as long as a talk may
+    """Stores the dialogues of devices and the assistant, for as long as a talk may
     be continued. Entries are added and removed, never changed: whoever still
     writes for an old session cannot damage what a new one has written."""
 
@@ -172,8 +172,8 @@ class IDialogueStore(Interface):
 
     def append(entries: Sequence[DialogueEntry | DeviceNote]) -> Deferred[None]:
         """Add them behind all there are, all or nothing. An entry added before is
-        skipped, so a batch whose outcome is unknown can be written again. A note takes
-        the place of those of its kind that the device has.
+        skipped, so a batch whose outcome is unknown can be written again. A note
+        replaces the device's notes of its kind.
 
         :raises StoreError: ``store_rejected``: one of them cannot be kept.
         """
@@ -220,7 +220,7 @@ class IFileStore(Interface):
         """A new file that grows; its name tells when it was begun, and nothing else."""
 
     def get(area: str, key: str) -> Deferred[bytes | None]:
-        """What was kept under a key, if it is still there.
+        """Return the bytes kept under a key, if they still exist.
 
         :raises StoreError:
         """
@@ -236,8 +236,8 @@ class IFileWriter(Interface):
         """
 
     def close() -> Deferred[None]:
-        """It is complete: from now on it is there. One that a process has left open is
-        removed by and by.
+        """It is complete: from now on it is there. An abandoned
+        one is removed later.
 
         :raises StoreError:
         """

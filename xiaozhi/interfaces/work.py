@@ -20,8 +20,8 @@ class Offload(Protocol):
 
 
 class TimedOffload(Protocol):
-    """An :class:`Offload` that is told in how many ``seconds`` the result is wanted: what
-    is wanted first has its turn first."""
+    """An :class:`Offload` with a deadline: ``seconds`` until the result is needed. The
+    earliest deadline runs first."""
 
     def __call__(
         self, seconds: float, function: Callable[..., T], /, *args: Any

@@ -1,4 +1,4 @@
-"""What a text's letters tell: its language, where its words end, how many tokens it is."""
+"""Properties of a text by its letters: language, word boundaries, number of tokens."""
 
 from __future__ import annotations
 

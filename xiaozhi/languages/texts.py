@@ -1,4 +1,4 @@
-"""What the server says and writes by itself, in every language it has a catalogue for."""
+"""The server's own texts and phrases, in every language with a catalogue."""
 
 from __future__ import annotations
 

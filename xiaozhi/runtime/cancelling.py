@@ -161,5 +161,5 @@ async def each_within(
 
 
 def late(stage: str) -> Callable[[], ProviderError]:
-    """What to raise when a stage of a turn takes too long: ``STAGE_timeout``."""
+    """Return the error for a stage of a turn that takes too long: ``STAGE_timeout``."""
     return lambda: ProviderError(f"{stage}_timeout", f"{stage}: time is up", retryable=True)

@@ -342,7 +342,7 @@ def _shown(value: Any) -> str:
 
 
 def describe(type_: Any) -> str:
-    """What a type takes, in words: ``an integer >= 0``."""
+    """Describe the values of a type in words: ``an integer >= 0``."""
     return _words(inspect.type_info(type_))
 
 

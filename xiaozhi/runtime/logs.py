@@ -72,7 +72,7 @@ class EdgeLogSettings(LogSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def observer(settings: LogSettings, out: Any) -> ILogObserver:
-    """What writes the log.
+    """Return the observer that writes the log.
 
     :param out: a text file; flushed after each line.
     """

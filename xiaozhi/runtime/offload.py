@@ -72,7 +72,7 @@ class ThreadOffload(Service):
         self._numbers = count()
         self._lock = threading.Lock()
         self._tokens: SimpleQueue[None] = SimpleQueue()
-        # What has ended together is told together: the reactor is woken once.
+        # Results that end together are delivered together: the reactor is woken once.
         self._done: deque[_Job] = deque()
         self._telling = False
 
@@ -138,7 +138,7 @@ class ThreadOffload(Service):
             return heappop(self._jobs)[2]
 
     def _serve(self) -> None:
-        """What each thread does."""
+        """Run calls until the pool stops; the body of each thread."""
         while (job := self._get()) is not None:
             job.run()
             self._done.append(job)

@@ -1,4 +1,4 @@
-"""What both services are built from: start in order, stop in reverse, fail clearly."""
+"""Building blocks of both services: start in order, stop in reverse, fail clearly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between SQLite and PostgreSQL, and nothing else.
+"""The differences between SQLite and PostgreSQL, and nothing else.
 
 Everything that takes a cursor runs in one of the pool's threads.
 """

@@ -240,7 +240,7 @@ class Spool(Database):
             if count:
                 self._log.info("{count} records found in {path}", count=count, path=path)
         except (StoreError, OSError) as error:
-            self._log.warn("{path} was left alone: {error}", path=path, error=str(error))
+            self._log.warn("{path} was not taken over: {error}", path=path, error=str(error))
         finally:
             os.close(lock)
 

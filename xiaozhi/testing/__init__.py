@@ -1,1 +1,1 @@
-"""What tests share: contract suites for interfaces, and the doubles they run with."""
+"""Shared test code: contract suites for interfaces, and the doubles they run with."""

@@ -1,4 +1,4 @@
-"""What tests of whole conversations have in common."""
+"""Shared parts of tests of whole conversations."""
 
 from __future__ import annotations
 

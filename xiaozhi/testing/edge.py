@@ -1,4 +1,4 @@
-"""Little stand-ins for what surrounds a device link: they note what they are told."""
+"""Recording doubles for the surroundings of a device link."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class FakeTransport:
         self.paused = False
 
     def texts(self) -> list[m.ServerText]:
-        """What a device would understand."""
+        """Return the messages as a device parses them."""
         return [parse_server(what)[0] for _, what in self.sent if isinstance(what, str)]
 
     def packets(self) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What was logged during a test."""
+"""Capture of log events during a test."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def within(seconds: float, function: Callable[..., T], /, *args: Any) -> Deferre
 
 @dataclass(frozen=True)
 class Runtime:
-    """What the doubles may use."""
+    """The runtime of the doubles."""
 
     reactor: Any
     offload: Offload
@@ -187,7 +187,7 @@ def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool)
 def conversing(
     clock: Clock, send: Callable[[Downlink], None], *tools: ITool, **settings: Doubles
 ) -> tuple[TurnContext, SpeechOutput]:
-    """What turns need of a session that has just begun, with the doubles as its providers.
+    """The parts of a new session that turns need, with doubles as its providers.
 
     :param settings: as with :func:`scripted`.
     """

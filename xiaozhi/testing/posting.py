@@ -1,4 +1,4 @@
-"""What stands around a :class:`~xiaozhi.web.posting.Posting` in tests."""
+"""The surroundings of a :class:`~xiaozhi.web.posting.Posting` in tests."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ class AcceptingInbox:
 
 
 def posting(inbox: IDeviceInbox | None, max_bytes: int = 300) -> Posting:
-    """What answers ``Bearer admin``; ids are taken in lower case."""
+    """Accepts ``Bearer admin``; ids are lower case."""
     return Posting(inbox, admit, str.lower, ttl=3600, max_ttl=7200, max_bytes=max_bytes)

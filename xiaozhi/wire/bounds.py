@@ -1,4 +1,4 @@
-"""What a peer's messages may hold: checked once, when the AI service reads them.
+"""Bounds of a peer's messages: checked once, when the AI service reads them.
 
 Protobuf guarantees types and UTF-8, nothing else. What is outside these bounds is a
 :class:`~xiaozhi.base.errors.ProtocolError`: of an opening, the session is refused; of any

@@ -176,7 +176,7 @@ class _Fields:
             return kind(text)
         except ValueError:
             allowed = ", ".join(str(member.value) for member in kind)
-            raise self.bad(key, f"is none of: {allowed}") from None
+            raise self.bad(key, f"is not one of: {allowed}") from None
 
     def inner(self, key: str) -> _Fields:
         raw = self._members.get(key)

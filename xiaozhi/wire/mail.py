@@ -1,4 +1,4 @@
-"""What somebody outside a conversation sends to a device: a message, or words to speak."""
+"""Mail for a device from outside a conversation: a message, or words to speak."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _check_type(raw: bytes) -> None:
 
 
 def meant(mail: Mail) -> m.Say | m.ServerText | str:
-    """What the edge makes of a mail.
+    """The messages that the edge makes of a mail.
 
     :return: words for the AI to speak; a message of a type we know, to be put into the
         device's dialect; or the text of any other, to be sent as it is.

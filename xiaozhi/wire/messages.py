@@ -131,7 +131,7 @@ class ServerHello:
 
 @dataclass(frozen=True, slots=True)
 class Stt:
-    """What was understood, shown as the person's words."""
+    """The recognised text, shown as the person's words."""
 
     text: str
     turn: int = 0
@@ -178,7 +178,7 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What was wrong with something the device sent."""
+    """An error in a message that the device sent."""
 
     code: str
     message: str
@@ -259,7 +259,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Who is connected, as authentication established it.
+    """The connected device, as authentication established it.
 
     :ivar guest: nobody holds its device id: it is talked with, but nothing that was
         said or posted before is for it.
@@ -366,7 +366,7 @@ Uplink = (
     | Audio
     | Playback
 )
-"""What the edge sends to a session at the AI service."""
+"""Messages from the edge to a session at the AI service."""
 
 Downlink = (
     Stt
@@ -386,10 +386,10 @@ Downlink = (
     | Pause
     | Language
 )
-"""What a session at the AI service sends to the edge."""
+"""Messages from a session at the AI service to the edge."""
 
 DeviceText = Hello | Listen | Chat | Abort | Image | Vision | Ping | Mcp | Iot | Goodbye | Unknown
-"""What a device sends as JSON."""
+"""Messages from a device as JSON."""
 
 ServerText = (
     ServerHello
@@ -406,4 +406,4 @@ ServerText = (
     | Goodbye
     | Unknown
 )
-"""What a device is sent as JSON."""
+"""Messages to a device as JSON."""

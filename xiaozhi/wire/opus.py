@@ -1,4 +1,4 @@
-"""What an Opus packet says of itself, told without decoding it (RFC 6716, 3.1)."""
+"""Properties of an Opus packet, read without decoding it (RFC 6716, 3.1)."""
 
 from __future__ import annotations
 

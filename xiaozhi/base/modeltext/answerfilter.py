@@ -43,7 +43,7 @@ class WrittenCall:
 
 @dataclass(slots=True)
 class _Region:
-    """What an opening mark has begun."""
+    """The kind of section that an opening mark begins."""
 
     mark: Marker
     tool: str = ""
@@ -403,7 +403,7 @@ class AnswerFilter:
             self._parts.append(WrittenCall(body, region.tool, raw, closed=closed))
 
     def _maybe(self, region: _Region, *, closed: bool) -> None:
-        """What may be a call goes out as one, to be said if it is none."""
+        """Emit a possible call as a call; the caller speaks it if it is not one."""
         raw = "".join(region.raw)
         tool_block = region.mark.kind is MarkerKind.FENCE and region.mark.name != "json"
         if tool_block or region.size <= _HELD_LIMIT:

@@ -15,7 +15,7 @@ from enum import Enum
 
 
 class MarkerKind(Enum):
-    """What a mark is for."""
+    """The purpose of a mark."""
 
     THOUGHT = "thought"
     CALL = "call"

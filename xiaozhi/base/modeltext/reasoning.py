@@ -1,4 +1,4 @@
-"""What a model thinks aloud before it answers: not for the person's ears."""
+"""Removal of a model's reasoning from its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every pair of bridge ends must do, however their streams are carried."""
+"""Contract of every pair of bridge ends, as tests, however their streams are carried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def came(direction: ItemDirection, item: bytes) -> Item:
 
 
 def opening(session_id: str = "s1", device_id: str = "aa:bb:cc:dd:ee:ff") -> m.SessionOpen:
-    """What an edge opens a session with."""
+    """Return the opening of a session."""
     return m.SessionOpen(
         session_id=session_id,
         device=m.Device(device_id, "client", "user"),
@@ -237,7 +237,7 @@ class BridgeContract:
         return self.story(tell())
 
     def test_credit_both_ways(self) -> Any:
-        """Who grants no more hears what was granted, and the rest once it grants again."""
+        """A paused side receives what it granted, and the rest after it grants again."""
 
         async def tell() -> None:
             link, heard, echo = await self.opened()
@@ -391,6 +391,6 @@ class BridgeContract:
         return self.story(tell())
 
     def target_detail(self) -> Any:
-        """What the client says of its one target."""
+        """Return the client's report of its one target."""
         (detail,) = self.client.status().detail["targets"].values()
         return detail

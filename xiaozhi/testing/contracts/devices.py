@@ -1,4 +1,4 @@
-"""What every :class:`~xiaozhi.interfaces.IDeviceRegistry` must do."""
+"""Contract of every :class:`~xiaozhi.interfaces.IDeviceRegistry`, as tests."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ class DeviceRegistryContract(TestCase):
         self.assertEqual([each.device_id for each in await self.store.devices(1)], ["d1"])
 
     async def test_purging(self) -> None:
-        """What never talked is forgotten; what did, or was revoked, is not."""
+        """A device that never talked is forgotten; one that talked or was revoked is not."""
         for device_id in ("used", "unused", "fresh", "bad"):
             await self.claimed(who(device_id=device_id))
         await self.store.seen({"used": True}, later(1))

@@ -1,4 +1,4 @@
-"""What every :class:`~xiaozhi.interfaces.IDialogueStore` must do."""
+"""Contract of every :class:`~xiaozhi.interfaces.IDialogueStore`, as tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every :class:`~xiaozhi.interfaces.IFileStore` does."""
+"""Contract of every :class:`~xiaozhi.interfaces.IFileStore`, as tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every :class:`~xiaozhi.interfaces.IDeviceInbox` with readers must do."""
+"""Contract of every :class:`~xiaozhi.interfaces.IDeviceInbox` with readers, as tests."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class InboxContract(TestCase):
         await self.until(lambda: len(self.got) >= before)
 
     def taker(self, session_id: str, most: int = 100) -> Callable[[Mail], bool]:
-        """What delivers to a session.
+        """Delivers letters to a session.
 
         :param most: letters that it takes before its link breaks.
         """

@@ -1,4 +1,4 @@
-"""What every :class:`~xiaozhi.interfaces.IMemory` must do."""
+"""Contract of every :class:`~xiaozhi.interfaces.IMemory`, as tests."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class MemoryContract(TestCase):
         check()
 
     def test_a_long_talk_costs_no_more(self) -> None:
-        """What is kept does not grow with what was said."""
+        """The memory does not grow with the dialogue."""
         memory = self.memory(DialogueSettings(window=200))
         sizes = []
         for number in range(300):

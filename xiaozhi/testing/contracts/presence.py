@@ -1,4 +1,4 @@
-"""What every :class:`~xiaozhi.interfaces.IPresence` must do."""
+"""Contract of every :class:`~xiaozhi.interfaces.IPresence`, as tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every provider owes its interface, as mixins for test cases.
+"""Contracts of providers, as mixins for test cases.
 
 A test case mixes one in, says how to make the provider and how to wait: with
 the real reactor or on a clock. :meth:`ProviderContract.run` takes a coroutine
@@ -55,7 +55,7 @@ class ProviderContract(_Base):
         raise NotImplementedError
 
     def run_through(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """What the test method is to return: the coroutine's end has to be seen."""
+        """Return the Deferred that a test method returns, so that trial sees the end."""
         raise NotImplementedError
 
     def test_close_twice(self) -> Any:
@@ -93,7 +93,7 @@ class RecognizerContract(ProviderContract):
         return self.run_through(check())
 
     def test_interim(self) -> Any:
-        """What is understood meanwhile, if anything is, each time it is something else."""
+        """Interim results, if any, differ from one to the next."""
 
         async def check() -> None:
             provider = self.provider()

@@ -1,4 +1,4 @@
-"""What every :class:`~xiaozhi.interfaces.ISessionStore` must do."""
+"""Contract of every :class:`~xiaozhi.interfaces.ISessionStore`, as tests."""
 
 from __future__ import annotations
 
