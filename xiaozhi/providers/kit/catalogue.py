@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
+from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from xiaozhi import plugins
@@ -33,6 +34,7 @@ Voice = Mapping[str, str | float]
 # Voice activity is detected every 20 ms: no time to ask a second detector.
 LISTED = frozenset(("asr", "llm", "tts", "vlllm"))
 
+_log = Logger()
 _LABEL = re.compile(r"[A-Za-z0-9_-]+")
 _NO_VOICE: Voice = {}
 
@@ -84,7 +86,7 @@ class Entry:
     def make(self, runtime: ProviderRuntime) -> IProvider:
         """Build the provider.
 
-        :raises ConfigError: naming the key of its section.
+        :raises ConfigError: it cannot be made, for any reason; names the key of its section.
         """
         path = f"providers.{self.kind}.{self.reference}"
         try:
@@ -93,6 +95,12 @@ class Entry:
             if error.message.startswith(path):
                 raise
             raise ConfigError(f"{path}: {error.message}") from error
+        except Exception as error:
+            # Its text may quote a key; the traceback is for the developer.
+            _log.failure("{path}: making the provider failed", path=path)
+            raise ConfigError(
+                f"{path}: the provider cannot be made: {type(error).__name__}; the log has more"
+            ) from error
 
 
 class ProviderCatalogue:

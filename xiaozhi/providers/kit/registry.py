@@ -193,7 +193,7 @@ class ProviderRegistry:
             entry.kind, entry.reference, provider, self._failover, self._clock, entry.capabilities
         )
         if self._prepared:
-            _prepare(provider)
+            self._prepare(candidate)
         return _Instance(entry, candidate)
 
     # --- closing
@@ -233,7 +233,19 @@ class ProviderRegistry:
         :class:`IPreparable`."""
         self._prepared = True
         for each in self._live.values():
-            _prepare(each.candidate.provider)
+            self._prepare(each.candidate)
+
+    def _prepare(self, candidate: Candidate) -> None:
+        if IPreparable.providedBy(candidate.provider):
+            try:
+                candidate.provider.prepare()
+            except Exception:
+                # It may still work: what it lacks is made by its first call.
+                self._log.failure(
+                    "{kind} {name}: preparing failed, its first call begins late",
+                    kind=candidate.kind,
+                    name=candidate.name,
+                )
 
     def close(self) -> Deferred[None]:
         """Close every provider, leased or not; errors are logged. Idempotent."""
@@ -266,8 +278,3 @@ class ProviderRegistry:
 
 def _all(leases: Mapping[str, list[Lease]]) -> Iterator[Lease]:
     return (lease for several in leases.values() for lease in several)
-
-
-def _prepare(provider: Any) -> None:
-    if IPreparable.providedBy(provider):
-        provider.prepare()

@@ -54,10 +54,14 @@ class Echo:
     def make(cls, settings: EchoSettings, runtime: Any) -> Echo:
         if settings.key == "bad":
             raise ConfigError("a bad key")
+        if settings.key == "bug":
+            raise KeyError("sk-secret")
         return cls(settings)
 
     def prepare(self) -> None:
         self.prepared += 1
+        if self.settings.stuck:
+            raise OSError("no more processes")
 
     def close(self) -> Deferred[None]:
         self.closed += 1
@@ -122,6 +126,7 @@ class LeaseCase(SynchronousTestCase):
                 "echo/down": {"fail": True},
                 "echo/stuck": {"stuck": True},
                 "echo/bad": {"key": "bad"},
+                "echo/bug": {"key": "bug"},
             },
             "tts": {"singer": {"api_key": "secret"}},
         }
@@ -190,6 +195,14 @@ class SharingTests(LeaseCase):
     def test_what_cannot_be_made_names_its_key(self) -> None:
         error = self.assertRaises(ConfigError, self.registry.lease, self.entry("echo/bad"))
         self.assertEqual(error.message, "providers.llm.echo/bad: a bad key")
+
+    def test_a_bug_of_a_provider_names_its_key_and_no_secret(self) -> None:
+        error = self.assertRaises(ConfigError, self.registry.lease, self.entry("echo/bug"))
+        self.assertEqual(
+            error.message,
+            "providers.llm.echo/bug: the provider cannot be made: KeyError; the log has more",
+        )
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
     def test_a_set_that_fails_closes_what_it_made(self) -> None:
         kept = self.registry.lease(self.entry())
@@ -281,6 +294,17 @@ class ClosingTests(LeaseCase):
         self.registry.lease(self.entry())
         self.registry.lease(self.entry("echo/b"))
         self.assertEqual([each.prepared for each in Echo.made], [1, 1])
+
+    def test_one_that_cannot_be_prepared_serves_all_the_same(self) -> None:
+        first = self.registry.lease(self.entry("echo/stuck"))
+        second = self.registry.lease(self.entry())
+        self.registry.prepare()
+        self.assertEqual([each.prepared for each in Echo.made], [1, 1])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        for lease in (first, second):
+            lease.release()
+        self.clock.advance(60)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 
 class StateTests(LeaseCase):
