@@ -21,12 +21,16 @@ class ToolPolicy:
     deny: tuple[str, ...] = ()
     confirm: tuple[str, ...] = ()
 
-    def permits(self, source: str, name: str) -> bool:
-        """Whether a tool of a source is offered to the model."""
+    def permits(self, source: str, *names: str) -> bool:
+        """Whether a tool of a source is offered to the model.
+
+        :param names: spellings of the tool's name: as its source has it and as models see it.
+            One that matches is enough, to allow and to deny.
+        """
         return (
             _matches(source, self.sources)
-            and _matches(name, self.allow)
-            and not _matches(name, self.deny)
+            and any(_matches(name, self.allow) for name in names)
+            and not any(_matches(name, self.deny) for name in names)
         )
 
     def confirmed(self, name: str) -> bool:

@@ -100,7 +100,12 @@ class HttpFetcher:
         except (CancelledError, ToolError):
             raise
         except Exception as error:
-            raise ToolError("http_unreachable", f"{host}: {_reason(error)}") from None
+            inner = _inner(error)
+            if isinstance(inner, CancelledError):
+                raise inner from None
+            # Its words may hold the address, and so a key.
+            reason = f"{host} cannot be reached ({type(inner).__name__})"
+            raise ToolError("http_unreachable", reason) from None
         finally:
             self._room.release()
         if collected is None:
@@ -127,11 +132,10 @@ def _address(url: str, query: Mapping[str, str] | None) -> tuple[bytes, str]:
     return encoded, host
 
 
-def _reason(error: Exception) -> str:
-    # The words of an error may hold the address, and so a key.
+def _inner(error: BaseException) -> BaseException:
+    """The cause of an error of Twisted's HTTP client, which wraps it."""
     reasons = getattr(error, "reasons", None)
-    inner = reasons[0].value if reasons else error
-    return f"cannot be reached ({type(inner).__name__})"
+    return reasons[0].value if reasons else error
 
 
 def _collected(response: IResponse, most: int) -> Deferred[bytes | None]:

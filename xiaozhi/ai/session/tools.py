@@ -10,15 +10,17 @@ from twisted.logger import Logger
 
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.vision.pictures import read_picture
+from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.base.toolsource import SourceState, ToolSession
 from xiaozhi.interfaces import ITool, IToolSource, IVisionModel
 from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.tools.device.mcp import DeviceMcp
 from xiaozhi.tools.device.things import DeviceThings
-from xiaozhi.tools.policy import ALL_TOOLS, ToolFilter
+from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import Iot, Mcp, SessionOpen
 
+_ALL = ToolPolicy()
 # Of tools in a log line: names, and characters of each.
 _NAMES_SHOWN, _NAME_SHOWN = 10, 64
 
@@ -29,7 +31,7 @@ class SessionTools:
 
     :param send: sends a message to the device.
     :param end: ends the session after the answer has been played.
-    :param allowed: which tools the session's agent may use.
+    :param policy: which tools the session's agent may use.
     :ivar ready: open once the device's tools are known, or will not be.
     """
 
@@ -41,10 +43,10 @@ class SessionTools:
         send: Callable[[Any], None],
         shared: SharedServices,
         end: Callable[[], None],
-        allowed: ToolFilter = ALL_TOOLS,
+        policy: ToolPolicy = _ALL,
     ) -> None:
         self._session = ToolSession(opening.device, opening.session_id, end=end)
-        self._allowed = allowed
+        self._policy = policy
         self.toolbox = Toolbox()
         speaks_mcp = opening.hello.features.mcp
         self.ready = Gate(is_open=not speaks_mcp)
@@ -66,8 +68,11 @@ class SessionTools:
         :param source: a name that no tool source has; the tools offered under it before are
             replaced.
         """
-        permitted = [tool for tool in tools if self._allowed.allows(source, tool)]
-        self.toolbox.update(source, permitted)
+        self.toolbox.update(source, [tool for tool in tools if self._permits(source, tool)])
+
+    def _permits(self, source: str, tool: ITool) -> bool:
+        title = tool.spec.title or tool.spec.name
+        return self._policy.permits(source, title, safe_name(title))
 
     def received(self, message: Mcp | Iot) -> None:
         """Take a message of the device: an answer, or a description of its things."""
