@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from traceback import format_tb
 from typing import Any
 
 import msgspec
@@ -96,11 +97,12 @@ class Entry:
                 raise
             raise ConfigError(f"{path}: {error.message}") from error
         except Exception as error:
-            # Its text may quote a key; the traceback is for the developer.
-            _log.failure("{path}: making the provider failed", path=path)
+            # Its text may quote a key: neither the log nor the message has it.
+            where = "".join(format_tb(error.__traceback__))
+            _log.error("{path}: making the provider failed\n{where}", path=path, where=where)
             raise ConfigError(
                 f"{path}: the provider cannot be made: {type(error).__name__}; the log has more"
-            ) from error
+            ) from None
 
 
 class ProviderCatalogue:

@@ -207,7 +207,6 @@ class ProviderRegistry:
         instance.closing = self._clock.callLater(self._failover.unused, self._unused, instance)
 
     def _unused(self, instance: _Instance) -> None:
-        instance.closing = None
         if instance.candidate.running:
             self._close_later(instance)
             return

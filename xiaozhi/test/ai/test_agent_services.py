@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.agents.agent import Agent
 from xiaozhi.agents.settings import DialogueSettings, SessionSettings, SpeechSettings, WakeSettings
+from xiaozhi.ai.session import services as services_module
 from xiaozhi.ai.session.services import AgentServicesTable, PhraseVoices, call_context
 from xiaozhi.ai.speech.phrases import Phrase, PhraseStore
 from xiaozhi.ai.speech.prewarming import USUAL, PrewarmingRuntime
@@ -55,7 +56,7 @@ class ServicesCase(SynchronousTestCase):
         self.addCleanup(self.table.stop)
 
     def select(self, agent: Agent) -> Leased:
-        if agent.id == "broken":
+        if agent.id.startswith("broken"):
             raise ConfigError("providers.llm.openai: no such model")
         providers = scripted(
             self.clock, llm=[{}] * len(agent.providers.get("llm", "a")), tts=[{"delay": 0.05}]
@@ -120,6 +121,14 @@ class DefaultTests(ServicesCase):
         told = "agent broken: providers.llm.openai: no such model; the default agent serves"
         self.assertEqual(log.count(told), 1)
 
+    def test_failures_that_are_remembered_are_bounded(self) -> None:
+        self.patch(services_module, "_REMEMBERED", 2)
+        log = LogLines(self)
+        for name in ("broken1", "broken2", "broken1", "broken3", "broken2", "broken1"):
+            self.table.lease(Agent(name))
+        told = [log.count(f"agent broken{number}:") for number in (1, 2, 3)]
+        self.assertEqual(told, [2, 1, 1])
+
     def test_another_version_of_it(self) -> None:
         changed = replace(self.default, version="2")
         self.table.adopt_default(changed)
@@ -161,8 +170,10 @@ class PhraseTests(ServicesCase):
         services.prewarm(USUAL)
         self.run_for(0.12)
         services.release()
-        self.run_for(1)
+        self.run_for(0.01)
         cut = len(self.files.kept)
+        self.run_for(1)
+        self.assertEqual(len(self.files.kept), cut)
         again = self.table.lease(kitchen)
         again.prewarm(USUAL)
         self.run_for(120)
@@ -177,6 +188,24 @@ class PhraseTests(ServicesCase):
         third.prewarm(AudioParams(sample_rate=16000, frame_duration=60))
         self.run_for(120)
         self.assertEqual(len(self.files.kept), 2 * whole)
+
+    def test_the_default_agent_s_are_prewarmed_from_the_start_to_the_end(self) -> None:
+        self.table.start()
+        self.run_for(0.12)
+        self.table.stop()
+        self.run_for(0.01)
+        kept = len(self.files.kept)
+        self.assertGreater(kept, 0)
+        self.run_for(5)
+        self.assertEqual(len(self.files.kept), kept)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_versions_that_are_remembered_are_bounded(self) -> None:
+        """Those used last are."""
+        self.patch(services_module, "_REMEMBERED", 2)
+        for name in ("one", "two", "one", "three"):
+            self.table.lease(Agent(name)).release()
+        self.assertEqual([agent for agent, _ in self.voices._done], ["one", "three"])
 
     def test_one_voice_is_prewarmed_at_a_time(self) -> None:
         first, second = (self.table.lease(Agent(name)) for name in ("first", "second"))

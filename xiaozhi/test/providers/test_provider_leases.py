@@ -55,7 +55,7 @@ class Echo:
         if settings.key == "bad":
             raise ConfigError("a bad key")
         if settings.key == "bug":
-            raise KeyError("sk-secret")
+            raise KeyError(f"{settings.key} is secret")
         return cls(settings)
 
     def prepare(self) -> None:
@@ -177,12 +177,20 @@ class SharingTests(LeaseCase):
             self.assertEqual(self.successResultOf(self.ask(providers)), said)
         (down,) = (each for each in self.registry.status() if each.name == "echo/down")
         self.assertEqual((down.state, dict(down.failed)), ("open", {"unreachable": 2}))
-        self.assertEqual(log.count("Instead: echo, echo/b."), 1)
+        (line,) = (line for line in log.lines if "circuit open" in line)
+        self.assertTrue(line.endswith("Instead: echo, echo/b."), line)
         self.assertEqual(self.successResultOf(self.ask(first)), "one")
         (down,) = (each for each in self.registry.status() if each.name == "echo/down")
         self.assertEqual(
             dict(down.failed), {"unreachable": 2}, "asked although its circuit is open"
         )
+
+    def test_an_agent_without_a_substitute_is_mentioned(self) -> None:
+        log = LogLines(self)
+        alone, helped = self.agent("echo/down"), self.agent("echo/down", "echo")
+        self.failureResultOf(self.ask(alone), ProviderError)
+        self.successResultOf(self.ask(helped))
+        self.assertEqual(log.count("Instead: echo. Some agents have no other."), 1)
 
     def test_agents_that_have_gone_are_no_help(self) -> None:
         log = LogLines(self)
@@ -197,18 +205,24 @@ class SharingTests(LeaseCase):
         self.assertEqual(error.message, "providers.llm.echo/bad: a bad key")
 
     def test_a_bug_of_a_provider_names_its_key_and_no_secret(self) -> None:
+        log = LogLines(self)
         error = self.assertRaises(ConfigError, self.registry.lease, self.entry("echo/bug"))
         self.assertEqual(
             error.message,
             "providers.llm.echo/bug: the provider cannot be made: KeyError; the log has more",
         )
-        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        (line,) = log.lines
+        self.assertIn("in make", line)
+        self.assertNotIn("bug is secret", line)
 
     def test_a_set_that_fails_closes_what_it_made(self) -> None:
         kept = self.registry.lease(self.entry())
         self.assertRaises(ConfigError, self.agent, "echo", "echo/b", "echo/bad")
         self.assertEqual([each.closed for each in Echo.made], [0, 1])
         self.assertIs(kept.candidate.provider, Echo.made[0])
+        kept.release()
+        self.clock.advance(60)
+        self.assertEqual(Echo.made[0].closed, 1)
 
 
 class ClosingTests(LeaseCase):
@@ -277,6 +291,11 @@ class ClosingTests(LeaseCase):
         self.clock.advance(1000)
         self.assertEqual([each.closed for each in Echo.made], [1, 1])
         self.assertRaises(RuntimeError, self.registry.lease, self.entry())
+
+    def test_the_end_leaves_no_timer(self) -> None:
+        self.registry.lease(self.entry()).release()
+        self.successResultOf(self.registry.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_call_at_the_end_fails(self) -> None:
         providers = self.agent("echo")

@@ -79,9 +79,10 @@ def choose(
     failover: FailoverSettings | None = None,
 ) -> tuple[ProviderRegistry, ProviderSet]:
     """Make the providers that the configuration selects, and the registry they live in."""
-    catalogue = ProviderCatalogue(sections, read_section, makers)
-    registry = ProviderRegistry(catalogue, runtime, failover)
-    return registry, registry.select(catalogue.entries(selected))
+    registry = ProviderRegistry(
+        ProviderCatalogue(sections, read_section, makers), runtime, failover
+    )
+    return registry, registry.select(registry.catalogue.entries(selected))
 
 
 def behind(providers: ProviderSet, kind: str) -> list[Any]:
