@@ -23,6 +23,7 @@ from xiaozhi.storage import (
     store_from_url,
     tool_values_from_url,
 )
+from xiaozhi.storage.database import Connections
 from xiaozhi.storage.dialects import Postgresql
 from xiaozhi.storage.schema import MIGRATIONS, Migration
 from xiaozhi.storage.store import SessionStore
@@ -259,7 +260,9 @@ class HangTests(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.url = postgres().create_database()
-        self.store = SessionStore(Postgresql(self.url), reactor, answer_limit=1.5)
+        self.store = SessionStore(
+            Postgresql(self.url), reactor, connections=Connections(answer_limit=1.5)
+        )
         await self.store.start()
         self.addCleanup(self.store.stop)
 

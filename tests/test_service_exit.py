@@ -50,7 +50,7 @@ def makeService(options):
         settings = load_mapping(options.path, options.overrides)
     program = Program(reactor, options)
     program.add(Late(reactor, settings["late"]))
-    program.add(Listener(reactor, "127.0.0.1", settings["port"], Factory()))
+    program.add(Listener(reactor, ("127.0.0.1", settings["port"]), Factory()))
     return program
 """
 

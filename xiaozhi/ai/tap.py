@@ -213,7 +213,7 @@ def _program(
     program.add(Component("reactor lag", lag.start, lag.stop))
     if (separate := settings.metrics.separate) is not None:
         page = MetricsSite(metrics, reactor)
-        program.add(Listener(reactor, *separate, page, "metrics.listen", one_key=True))
+        program.add(Listener(reactor, separate, page, "metrics.listen", one_key=True))
     return program
 
 
@@ -341,7 +341,7 @@ def _bridge(settings: AiSettings, own: _Identity, sessions: Sessions, reactor: A
 
 def _listener(settings: AiSettings, site: DeviceSite, reactor: Any) -> Listener:
     listen = settings.http.listen
-    return Listener(reactor, listen.host, listen.port, site, "http.listen")
+    return Listener(reactor, (listen.host, listen.port), site, "http.listen")
 
 
 def _posting(settings: AiSettings, edges: Edges, management: AdminToken) -> Posting:

@@ -32,7 +32,6 @@ class RedisHub:
         node: str,
         *,
         timeout: float = 3.0,
-        prefix: str = "xiaozhi",
         monotonic: Callable[[], float] = monotonic,
         connection: Callable[..., Any] = RedisConnection,
     ) -> None:
@@ -44,9 +43,8 @@ class RedisHub:
         self.clock = SharedClock(monotonic)
         self.reactor = reactor
         self._address = address
-        self._prefix = prefix
         # Channels, unlike keys, are shared by all databases of a server.
-        self.channels = f"{prefix}:{address.database}:node:"
+        self.channels = f"{PREFIX}:{address.database}:node:"
         self._heard_by: dict[str, Callable[[str], None]] = {}
         self._to_tell: list[Callable[[], None]] = []
         self._commands = connection(address, reactor, timeout, regained=self.restore)
@@ -61,7 +59,7 @@ class RedisHub:
 
     def key(self, *parts: str) -> str:
         """The name of a key."""
-        return ":".join((self._prefix, *parts))
+        return ":".join((PREFIX, *parts))
 
     def on(self, kind: str, heard: Callable[[str], None]) -> None:
         """Register the handler of one kind of message to this process."""
@@ -128,3 +126,7 @@ class RedisHub:
             heard(rest)
         else:
             self._log.warn("another node said {kind}, which is nothing here", kind=kind[:50])
+
+
+# Every key and channel begins with it.
+PREFIX = "xiaozhi"

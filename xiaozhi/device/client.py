@@ -42,6 +42,21 @@ class Opened:
     hello: float
 
 
+@dataclass(frozen=True)
+class DeviceParts:
+    """Replaceable parts of a device.
+
+    :ivar agent: for photos and OTA; default: Twisted's, on the device's reactor.
+    :ivar encode: one frame of 16 kHz s16le to one Opus packet; default: libopus
+        as the firmware sets it.
+    :ivar random: noise of the microphone.
+    """
+
+    agent: IAgent | None = None
+    encode: Encode | None = None
+    random: Random | None = None
+
+
 class SoftDevice:
     """One device in software.
 
@@ -49,10 +64,7 @@ class SoftDevice:
     then ``await close()``. It can be connected again after it was closed.
 
     :param reactor: clock and network; a ``Clock`` is enough with :meth:`attach`.
-    :param agent: for photos and OTA; default: Twisted's, on ``reactor``.
-    :param encode: one frame of 16 kHz s16le to one Opus packet; default: libopus
-        as the firmware sets it.
-    :param watch: told of every event, before any answer it completes.
+    :param watch: receives every event, before any answer it completes.
     :ivar machine: the states, and everything a person can do to a device.
     :ivar panel: what the tools have set.
     """
@@ -63,17 +75,15 @@ class SoftDevice:
         settings: MachineSettings | None = None,
         identity: Identity | None = None,
         *,
-        agent: IAgent | None = None,
-        encode: Encode | None = None,
-        random: Random | None = None,
+        parts: DeviceParts = DeviceParts(),
         tools: Sequence[SimulatedTool] = (),
         watch: e.Watcher | None = None,
     ) -> None:
         self._reactor = reactor
         self.settings = settings or MachineSettings()
         self.identity = identity or Identity()
-        self._agent = agent
-        self._encode = encode
+        self._agent = parts.agent
+        self._encode = parts.encode
         self._watcher = watch
         self._socket: FirmwareSocket | None = None
         self.panel = Panel()
@@ -86,7 +96,7 @@ class SoftDevice:
         )
         self.machine = Machine(reactor, self.settings, self.mcp, self._event)
         self.microphone = Microphone(
-            reactor, self._captured, random or Random(0), self.settings.frame_duration
+            reactor, self._captured, parts.random or Random(0), self.settings.frame_duration
         )
         self.book = AnswerBook(reactor, lambda: self.machine.speaker.playing)
         self._listening: list[Deferred[None]] = []

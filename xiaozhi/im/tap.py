@@ -134,7 +134,7 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
     program.add(Component("reactor lag", lag.start, lag.stop))
     if (separate := settings.metrics.separate) is not None:
         page = MetricsSite(metrics, reactor)
-        program.add(Listener(reactor, *separate, page, "metrics.listen", one_key=True))
+        program.add(Listener(reactor, separate, page, "metrics.listen", one_key=True))
     program.add(_coroutines("device registry", roster.start, roster.stop))
     log.add_to(program)
     if recording is not None:
@@ -326,7 +326,7 @@ def _front(
     site = EdgeSite(gateway, bridge, around, posting, insiders, reactor, metrics=shared)
     port = EdgePortFactory(gateway.entrance, devices, site)
     listen = settings.listen
-    listener = Listener(reactor, listen.host, listen.port, port, reuse_port=listen.reuse_port)
+    listener = Listener(reactor, (listen.host, listen.port), port, reuse_port=listen.reuse_port)
     return _Front(listener, port, site)
 
 

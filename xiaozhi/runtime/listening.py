@@ -104,14 +104,14 @@ class Listener(Service):
     def __init__(
         self,
         reactor: Any,
-        host: str,
-        port: int,
+        address: tuple[str, int],
         factory: IProtocolFactory,
         key: str = "listen",
         *,
         one_key: bool = False,
         reuse_port: bool = False,
     ) -> None:
+        host, port = address
         self.name = f"listener {host}:{port}"
         self.port: IListeningPort | None = None
         self._asked_for = port

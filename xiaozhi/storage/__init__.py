@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import IDeviceRegistry, IDialogueStore, ISessionStore, IToolStore
+from xiaozhi.storage.database import Connections
 from xiaozhi.storage.devices import SqlDeviceRegistry
 from xiaozhi.storage.dialects import Postgresql, SqlDialect, Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
@@ -40,7 +41,7 @@ def store_from_url(url: str, reactor: Any, *, pool_size: int = 4) -> ISessionSto
     :raises StoreError: ``bad_store_url``; the message never repeats the address,
         which may hold a password.
     """
-    return SessionStore(_dialect(url), reactor, pool_size=pool_size)
+    return SessionStore(_dialect(url), reactor, connections=Connections(pool_size))
 
 
 def dialogues_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDialogueStore:
@@ -51,7 +52,9 @@ def dialogues_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDialog
     """
     if url == "memory:":
         return MemoryDialogueStore()
-    return SqlDialogueStore(_dialect(url), reactor, name="dialogue store", pool_size=pool_size)
+    return SqlDialogueStore(
+        _dialect(url), reactor, name="dialogue store", connections=Connections(pool_size)
+    )
 
 
 def tool_values_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IToolStore:
@@ -62,7 +65,9 @@ def tool_values_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> ITool
     """
     if url == "memory:":
         return MemoryToolStore()
-    return SqlToolStore(_dialect(url), reactor, name="store of tools' values", pool_size=pool_size)
+    return SqlToolStore(
+        _dialect(url), reactor, name="store of tools' values", connections=Connections(pool_size)
+    )
 
 
 def devices_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDeviceRegistry:
@@ -72,7 +77,9 @@ def devices_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDeviceRe
     :raises StoreError: as :func:`store_from_url`.
     """
     dialect = _registry_dialect(url)
-    return SqlDeviceRegistry(dialect, reactor, name="device registry", pool_size=pool_size)
+    return SqlDeviceRegistry(
+        dialect, reactor, name="device registry", connections=Connections(pool_size)
+    )
 
 
 def direct_registry(url: str) -> DirectRegistry:

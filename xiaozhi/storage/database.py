@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -76,6 +77,20 @@ class _Deadline:
             self._interrupt(self._connection)
 
 
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How a database is reached.
+
+    :ivar size: connections, where the database takes several.
+    :ivar pool: runs calls in threads, one for each connection.
+    :ivar answer_limit: seconds one call may take.
+    """
+
+    size: int = 4
+    pool: type[Pool] = Pool
+    answer_limit: float = 15.0
+
+
 class Database:
     """SQLite or PostgreSQL with our schema; calls run in threads, a transaction each.
 
@@ -92,23 +107,19 @@ class Database:
         reactor: Any,
         *,
         name: str = "session store",
-        pool_size: int = 4,
-        pool: type[Pool] = Pool,
+        connections: Connections = Connections(),
         migrations: Sequence[Migration] = MIGRATIONS,
-        answer_limit: float = 15.0,
     ) -> None:
         """
-        :param name: what is kept there, for errors and the log.
-        :param pool_size: connections, where the database takes several.
-        :param answer_limit: seconds one call may take.
+        :param name: names the store in errors and the log.
         """
         self._dialect = dialect
         self._name = name
         self._reactor = reactor
-        self._pool_size = dialect.threads or pool_size
-        self._new_pool = pool
+        self._pool_size = dialect.threads or connections.size
+        self._new_pool = connections.pool
         self._migrations = migrations
-        self._answer_limit = answer_limit
+        self._answer_limit = connections.answer_limit
         self._pool: Any = None
         self._running: set[Deferred[Any]] = set()
 

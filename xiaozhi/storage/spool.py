@@ -31,7 +31,7 @@ from xiaozhi.base.values import (
     SessionStarted,
 )
 from xiaozhi.interfaces import ISpool
-from xiaozhi.storage.database import Database, Pool
+from xiaozhi.storage.database import Connections, Database, Pool
 from xiaozhi.storage.dialects import Sqlite
 from xiaozhi.storage.forms import to_json
 from xiaozhi.storage.schema import Migration
@@ -158,7 +158,13 @@ class Spool(Database):
     ) -> None:
         """:param limit: octets of records; beyond, the oldest messages and events go."""
         self._file = _File(directory)
-        super().__init__(self._file, reactor, name="spool", pool=pool, migrations=MIGRATIONS)
+        super().__init__(
+            self._file,
+            reactor,
+            name="spool",
+            connections=Connections(pool=pool),
+            migrations=MIGRATIONS,
+        )
         self._limit = limit
         self.count = 0
         self.octets = 0

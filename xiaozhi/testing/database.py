@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import MemoryReactorClock
 
-from xiaozhi.storage.database import Pool
+from xiaozhi.storage.database import Connections, Pool
 from xiaozhi.storage.devices import SqlDeviceRegistry
 from xiaozhi.storage.dialects import Sqlite
 from xiaozhi.storage.dialogues import SqlDialogueStore
@@ -36,30 +36,33 @@ class InlinePool(Pool):
         self.connections.clear()
 
 
+INLINE = Connections(pool=InlinePool)
+
+
 def memory_store(
     path: str = ":memory:", migrations: Sequence[Migration] = MIGRATIONS
 ) -> SessionStore:
     """A SQLite store whose methods are done when they return; start it first."""
     reactor: Any = MemoryReactorClock  # not annotated
-    return SessionStore(Sqlite(path), reactor(), pool=InlinePool, migrations=migrations)
+    return SessionStore(Sqlite(path), reactor(), connections=INLINE, migrations=migrations)
 
 
 def memory_dialogues(path: str = ":memory:") -> SqlDialogueStore:
     """As :func:`memory_store`, for dialogues."""
     reactor: Any = MemoryReactorClock  # not annotated
-    return SqlDialogueStore(Sqlite(path), reactor(), name="dialogue store", pool=InlinePool)
+    return SqlDialogueStore(Sqlite(path), reactor(), name="dialogue store", connections=INLINE)
 
 
 def memory_tool_values(path: str = ":memory:") -> SqlToolStore:
     """As :func:`memory_store`, for tools' values."""
     reactor: Any = MemoryReactorClock  # not annotated
-    return SqlToolStore(Sqlite(path), reactor(), name="store of tools' values", pool=InlinePool)
+    return SqlToolStore(Sqlite(path), reactor(), name="store of tools' values", connections=INLINE)
 
 
 def memory_devices(path: str = ":memory:") -> SqlDeviceRegistry:
     """As :func:`memory_store`, for the device registry."""
     reactor: Any = MemoryReactorClock  # not annotated
-    return SqlDeviceRegistry(Sqlite(path), reactor(), name="device registry", pool=InlinePool)
+    return SqlDeviceRegistry(Sqlite(path), reactor(), name="device registry", connections=INLINE)
 
 
 def inline_spool(directory: Path, limit: int = 1 << 24) -> Spool:

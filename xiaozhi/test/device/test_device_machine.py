@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.device import events as e
-from xiaozhi.device.client import SoftDevice
+from xiaozhi.device.client import DeviceParts, SoftDevice
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.events import DeviceState
 from xiaozhi.device.machine import MIC_QUEUE, MachineSettings
@@ -57,8 +57,7 @@ class DeviceCase(SynchronousTestCase):
         self.device = SoftDevice(
             self.clock,
             MachineSettings(mode=ListenMode(mode), **settings),
-            encode=lambda pcm: SIXTY + pcm[:4],
-            random=Random(1),
+            parts=DeviceParts(encode=lambda pcm: SIXTY + pcm[:4], random=Random(1)),
             tools=[SimulatedTool("self.slow", "Takes its time.", self.run_slow)],
             watch=self.events.append,
         )

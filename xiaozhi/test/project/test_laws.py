@@ -21,9 +21,8 @@ PENDING_LENGTHS = {
 }
 PENDING_NAMES = {"DeviceState", "Providers"}
 PENDING_CONSTRUCTORS = {
-    *("AiMetrics", "Database", "Dialogue", "EdgeSite"),
-    *("Fleet", "Interruption", "Listener", "RedisHub"),
-    *("SoftDevice", "UtteranceListener", "Worker"),
+    *("AiMetrics", "Dialogue", "EdgeSite", "Fleet", "Interruption"),
+    *("UtteranceListener", "Worker"),
 }
 PENDING_CROWDS = {"xiaozhi/bridge", "xiaozhi/device"}
 PYTHON = ("xiaozhi", "tests", "twisted", "benchmarks")

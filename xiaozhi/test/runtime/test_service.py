@@ -445,7 +445,7 @@ class ListenTests(unittest.SynchronousTestCase):
 
     def test_listener(self) -> None:
         reactor = MemoryReactorClock()
-        listener = Listener(reactor, "127.0.0.1", 8000, Factory())
+        listener = Listener(reactor, ("127.0.0.1", 8000), Factory())
         self.successResultOf(listener.startService())
         self.assertIsNotNone(listener.port)
         port, _, backlog, _ = reactor.tcpServers[0]
@@ -454,7 +454,7 @@ class ListenTests(unittest.SynchronousTestCase):
         self.assertIsNone(listener.port)
 
     def test_listener_that_never_listened(self) -> None:
-        self.successResultOf(Listener(MemoryReactorClock(), "", 1, Factory()).stopService())
+        self.successResultOf(Listener(MemoryReactorClock(), ("", 1), Factory()).stopService())
 
     def test_among_others(self) -> None:
         reactor, port = MemoryReactorClock(), free_port()
