@@ -19,29 +19,41 @@ from xiaozhi.languages.scripts import script_of
 from xiaozhi.wire.messages import Device
 
 _OF_ROLES = tuple(name for name in PLACEHOLDERS if name != "role")
-_KEY = "session.dialogue.prompt"
+_SESSION = "session"
 
 
-def check_roles(settings: SessionSettings) -> None:
-    """:raises ConfigError: a template that cannot be filled in, or a role that is not
-    there, by its key."""
-    prompt = Prompt(settings.dialogue.prompt, _KEY)
+def check_prompt(prompt: str, key: str) -> None:
+    """Check the template of a role.
+
+    :raises ConfigError: it cannot be filled in.
+    """
+    Prompt(prompt, key, _OF_ROLES)
+
+
+def check_roles(settings: SessionSettings, key: str = _SESSION) -> None:
+    """Check the templates and roles of a session.
+
+    :param key: of the section they are from, for errors.
+    :raises ConfigError: a template cannot be filled in, or a role does not exist.
+    """
+    template = f"{key}.dialogue.prompt"
+    prompt = Prompt(settings.dialogue.prompt, template)
     if len(settings.roles) > 1 and "role" not in prompt.names:
-        raise ConfigError(f"{_KEY}: needs {{role}}, or session.roles would change nothing")
+        raise ConfigError(f"{template}: needs {{role}}, or {key}.roles would change nothing")
     called: dict[str, str] = {}
     for name, role in settings.roles.items():
         for each in (name, *role.aliases):
             other = called.setdefault(_bare(each), name)
             if not _bare(each) or other != name:
                 reason = f"{other} is called so, too" if _bare(each) else "is no name"
-                raise ConfigError(f"session.roles.{name}: {each!r}: {reason}")
-        Prompt(role.prompt, f"session.roles.{name}.prompt", _OF_ROLES)
-    wanted = {"session.role": settings.role}
-    wanted |= {f"session.device_roles.{each}": role for each, role in settings.device_roles.items()}
-    for key, name in wanted.items():
+                raise ConfigError(f"{key}.roles.{name}: {each!r}: {reason}")
+        check_prompt(role.prompt, f"{key}.roles.{name}.prompt")
+    wanted = {f"{key}.role": settings.role}
+    wanted |= {f"{key}.device_roles.{each}": role for each, role in settings.device_roles.items()}
+    for where, name in wanted.items():
         if name not in settings.roles:
             there = ", ".join(settings.roles) or "none"
-            raise ConfigError(f"{key}: there is no role {name}; session.roles has {there}")
+            raise ConfigError(f"{where}: there is no role {name}; {key}.roles has {there}")
 
 
 class Roles:
@@ -65,7 +77,7 @@ class Roles:
         self._settings = settings
         self._device = device
         self._seconds = seconds
-        self._prompt = Prompt(settings.dialogue.prompt, _KEY)
+        self._prompt = Prompt(settings.dialogue.prompt, f"{_SESSION}.dialogue.prompt")
         self._own: tuple[str, Prompt] | None = None  # the role's, by its name
 
     @property

@@ -72,6 +72,8 @@ class RegistrySettings(DevicesSettings, frozen=True, kw_only=True, forbid_unknow
     :ivar max_codes: codes that live at a time; beyond, the oldest of those asked for least
         often is void.
     :ivar max_codes_per_device: the same for one device id.
+    :ivar agents: ids of agents by device id or pattern; an id itself comes first, then the
+        first pattern that matches; other devices talk with ``default``.
     """
 
     max_devices: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
@@ -79,6 +81,7 @@ class RegistrySettings(DevicesSettings, frozen=True, kw_only=True, forbid_unknow
     code_ttl: Annotated[float, Meta(ge=60, le=86_400)] = 1800.0
     max_codes: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     max_codes_per_device: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    agents: dict[str, str] = field(default_factory=dict)
 
     @property
     def limits(self) -> ClaimLimits:
@@ -98,6 +101,8 @@ class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         their sessions move to another process all the same.
     :ivar providers: settings by kind and name: ``{"tts": {"espeak": {…}}}``.
     :ivar tools: settings by tool source; false switches one off.
+    :ivar agents: by id: what differs from ``session`` and ``selected``; see
+        :class:`~xiaozhi.agents.sections.AgentSection`.
     """
 
     state_dir: str = "var"
@@ -119,6 +124,7 @@ class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogSettings = field(default_factory=LogSettings)
     providers: dict[str, Any] = {}
     tools: dict[str, Any] = {}
+    agents: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         # Otherwise the last provider of a list would never get its turn.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,22 @@ from uuid import uuid4
 
 import msgspec
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xiaozhi import __version__
-from xiaozhi.agents.agent import DEFAULT, Agent
-from xiaozhi.agents.needs import needs_of
-from xiaozhi.agents.roles import check_roles
+from xiaozhi.ai.assembly import Agents, assemble_agents
 from xiaozhi.ai.http.site import DeviceSite, make_site
 from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.owners import device_owners
 from xiaozhi.ai.schema import AiSettings
 from xiaozhi.ai.session.scheduler import Scheduler
-from xiaozhi.ai.session.services import AgentServicesTable, PhraseVoices
 from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.speech.phrases import AREA as PHRASES
-from xiaozhi.ai.speech.phrases import PhraseStore
-from xiaozhi.ai.speech.prewarming import PrewarmingRuntime
-from xiaozhi.ai.speech.shipped import Shipped
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.ai.vision.store import AREA as PICTURES
-from xiaozhi.ai.vision.store import PictureStore
 from xiaozhi.auth import (
     AdminToken,
     AuthSettings,
@@ -53,11 +46,12 @@ from xiaozhi.cache.backend import Nowhere, Outside
 from xiaozhi.interfaces import Offload
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
-from xiaozhi.providers.kit.catalogue import ProviderCatalogue, names, unmet
-from xiaozhi.providers.kit.registry import ProviderRegistry, ProviderSet
+from xiaozhi.providers.kit.catalogue import names
+from xiaozhi.providers.kit.registry import ProviderRegistry
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
 from xiaozhi.runtime.component import Component
 from xiaozhi.runtime.config import load, read_section
+from xiaozhi.runtime.hangup import HangupHandler
 from xiaozhi.runtime.listening import Listener
 from xiaozhi.runtime.logs import observer_for
 from xiaozhi.runtime.offload import ThreadOffload
@@ -103,8 +97,7 @@ def makeService(options: Options) -> IService:
 def ai_service(settings: AiSettings, reactor: Any, options: Options | None = None) -> Program:
     """Assemble the AI service as one service.
 
-    Parts start with what sessions need and open the ports last; they stop in reverse, so
-    that sessions end before their providers go.
+    Parts start with what sessions need and open the ports last; they stop in reverse.
 
     :raises ConfigError: the settings cannot be used.
     """
@@ -113,8 +106,8 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     edges = outside(settings.presence, settings.inbox, reactor, own.node)
     offload = ThreadOffload(reactor, settings.threads)
     files = _files(settings, own, offload)
-    registry = _registry(settings, Runtime(reactor, offload), options)
-    table = _services(settings, registry, files, offload, reactor)
+    agents = assemble_agents(settings, Runtime(reactor, offload), files, offload, options)
+    registry, table = agents.registry, agents.table
     services = table.lease(table.default)
     history = _history(settings, own, reactor)
     counts = _counts(settings)
@@ -179,7 +172,13 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     program.add(Component("prewarming", table.start, table.stop))
     bridge.add_to(program, settings.drain_timeout)
     program.add(_listener(settings, site, reactor))
+    program.add(_reloading(agents, reactor))
     return program
+
+
+def _reloading(agents: Agents, reactor: Any) -> Component:
+    hangup = HangupHandler(reactor, agents.files.reload)
+    return Component("SIGHUP", hangup.start, hangup.stop)
 
 
 @dataclass(frozen=True)
@@ -229,43 +228,7 @@ def _coroutines(
     )
 
 
-# --- providers and speech
-
-
-def _registry(settings: AiSettings, runtime: Runtime, options: Options | None) -> ProviderRegistry:
-    catalogue = ProviderCatalogue(
-        settings.providers,
-        partial(read_section, path=options.path if options else "configuration"),
-    )
-    return ProviderRegistry(catalogue, runtime, settings.failover)
-
-
-def _services(
-    settings: AiSettings,
-    registry: ProviderRegistry,
-    files: DirectoryFiles,
-    offload: ThreadOffload,
-    reactor: Any,
-) -> AgentServicesTable:
-    """Make the table of agents' services; the default agent's providers are made at once."""
-    check_roles(settings.session)
-    selected = names(msgspec.structs.asdict(settings.selected))
-    for need in unmet(needs_of(settings.session), registry.catalogue.entries(selected)):
-        _log.warn("{need}: it has no effect", need=need)
-
-    def select(agent: Agent) -> ProviderSet:
-        key = "selected" if agent.id == DEFAULT else f"agents.{agent.id}.providers"
-        voice_key = f"agents.{agent.id}.voice"
-        entries = registry.catalogue.entries(agent.providers, key, agent.voice, voice_key)
-        providers = registry.select(entries)
-        if settings.files.pictures.keep:
-            providers = replace(providers, vlllm=PictureStore(providers.vlllm, files))
-        return providers
-
-    runtime = PrewarmingRuntime(offload.within, reactor, DeferredLock())
-    voices = PhraseVoices(PhraseStore(files), Shipped(offload.within), runtime)
-    default = Agent(settings=settings.session, providers=selected)
-    return AgentServicesTable(default, select, voices)
+# --- counters
 
 
 def _counts(settings: AiSettings) -> AiCounts:

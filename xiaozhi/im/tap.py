@@ -52,6 +52,7 @@ from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
 from xiaozhi.runtime.component import Component
 from xiaozhi.runtime.config import load
+from xiaozhi.runtime.hangup import HangupHandler
 from xiaozhi.runtime.listening import Listener
 from xiaozhi.runtime.logs import observer_for
 from xiaozhi.runtime.offload import ThreadOffload
@@ -148,6 +149,8 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
         stop_limit=settings.drain_timeout + 10,
     )
     program.add(front.listener)
+    hangup = HangupHandler(reactor, _nothing_to_read)
+    program.add(Component("SIGHUP", hangup.start, hangup.stop))
     return program
 
 
@@ -171,6 +174,10 @@ class _Identity:
         node = settings.node or f"{socket.gethostname()}-{uuid4().hex[:6]}"
         state = state_directory(settings.state_dir)
         return cls(node, uuid4().hex, state, settings.auth.kept_in(state))
+
+
+def _nothing_to_read() -> None:
+    _log.info("SIGHUP: the edge reads its configuration only at the start")
 
 
 def _warn_of_open_door() -> None:

@@ -137,6 +137,14 @@ class ProviderRegistry:
 
     # --- leasing
 
+    def adopt(self, catalogue: ProviderCatalogue) -> ProviderCatalogue:
+        """Use another catalogue from the next lease on; what is leased stays.
+
+        :return: the former one.
+        """
+        former, self.catalogue = self.catalogue, catalogue
+        return former
+
     def lease(self, entry: Entry) -> Lease:
         """Lease the provider of an entry; it is made if no lease or rest of one is alive.
 

@@ -1,0 +1,83 @@
+"""Sections of the configuration about agents."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from xiaozhi.agents.agent import DEFAULT
+from xiaozhi.agents.settings import RoleSettings
+
+Texts = str | tuple[str, ...]
+Factor = Annotated[float, Meta(ge=0.1, le=10)]
+
+
+class VoiceSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent speaks; what is not set is the synthesiser's own.
+
+    :ivar id: the vendor's name of a voice.
+    :ivar rate: of speech; 1: the voice's own. ``pitch`` and ``volume`` likewise.
+    """
+
+    id: str | UnsetType = UNSET
+    rate: Factor | UnsetType = UNSET
+    pitch: Factor | UnsetType = UNSET
+    volume: Factor | UnsetType = UNSET
+
+
+class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tools an agent may use: see :class:`~xiaozhi.base.toolpolicy.ToolPolicy`."""
+
+    sources: tuple[str, ...] | UnsetType = UNSET
+    allow: tuple[str, ...] | UnsetType = UNSET
+    deny: tuple[str, ...] | UnsetType = UNSET
+    confirm: tuple[str, ...] | UnsetType = UNSET
+
+
+class MemorySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an agent remembers: fields of ``session.dialogue`` under shorter names.
+
+    :ivar kind: ``session.dialogue.memory``; the others are named as there.
+    """
+
+    kind: Literal["none", "window", "summary"] | UnsetType = UNSET
+    window: int | UnsetType = UNSET
+    entries: int | UnsetType = UNSET
+    summary: int | UnsetType = UNSET
+    summary_timeout: float | UnsetType = UNSET
+
+
+class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One agent: what differs from the agent it inherits from.
+
+    :ivar name: for people.
+    :ivar inherits: the id of another agent; ``default`` is ``session`` and ``selected``.
+    :ivar prompt: who the assistant is: fills in ``{role}`` of ``session.dialogue.prompt``.
+    :ivar language: BCP 47, spoken first.
+    :ivar greeting: said to a wake word.
+    :ivar providers: references by kind, in place of those of ``selected``.
+    :ivar listen: fields of ``session.listen``. The sections ``wake``, ``idle``, ``turn``,
+        ``dialogue``, ``mcp``, ``speech`` and ``announce`` likewise.
+    :ivar roles: in place of ``session.roles``; with ``role``, the one it begins with.
+    """
+
+    name: str = ""
+    inherits: str = DEFAULT
+    prompt: str | UnsetType = UNSET
+    language: str | UnsetType = UNSET
+    greeting: Texts | UnsetType = UNSET
+    providers: dict[str, Texts] = {}
+    voice: VoiceSection = VoiceSection()
+    memory: MemorySection = MemorySection()
+    tools: ToolsSection = ToolsSection()
+    roles: dict[str, RoleSettings] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    listen: dict[str, Any] = {}
+    wake: dict[str, Any] = {}
+    idle: dict[str, Any] = {}
+    turn: dict[str, Any] = {}
+    dialogue: dict[str, Any] = {}
+    mcp: dict[str, Any] = {}
+    speech: dict[str, Any] = {}
+    announce: dict[str, Any] = {}

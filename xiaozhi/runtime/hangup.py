@@ -1,0 +1,61 @@
+"""SIGHUP: read the configuration again, or end with a terminal that is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.logger import Logger
+
+
+class HangupHandler:
+    """Calls ``reload`` at each SIGHUP.
+
+    A process in the foreground of a terminal gets the signal, too, when the terminal is
+    closed: then it stops, as without a handler, but in good order.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, reload: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._reload = reload
+        self._former: Any = None
+        self._terminal = False
+
+    def start(self) -> None:
+        """Take the signal over; does nothing outside the main thread."""
+        self._terminal = _has_terminal()
+        with suppress(ValueError):
+            self._former = signal.signal(signal.SIGHUP, self._received)
+
+    def stop(self) -> None:
+        """Give the signal back."""
+        if self._former is not None:
+            with suppress(ValueError):
+                signal.signal(signal.SIGHUP, self._former)
+            self._former = None
+
+    def _received(self, *_: object) -> None:
+        self._reactor.callFromThread(self.hung_up)
+
+    def hung_up(self) -> None:
+        """Act on the signal, on the reactor's thread."""
+        if self._terminal and not _has_terminal():
+            self._log.info("the terminal is gone")
+            self._reactor.stop()
+            return
+        self._reload()
+
+
+def _has_terminal() -> bool:
+    """Whether standard input is a terminal that still exists."""
+    try:
+        os.tcgetpgrp(sys.stdin.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return True
