@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+from twisted.internet import reactor
 from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from xiaozhi import plugins
 from xiaozhi.base.errors import ConfigError
+from xiaozhi.base.toolsource import ToolSession
 from xiaozhi.interfaces import IToolSourceMaker
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.runtime.config import read_section
@@ -19,6 +23,8 @@ from xiaozhi.testing.vendors.octets import whole
 from xiaozhi.testing.vendors.vendor import ScriptedVendor
 from xiaozhi.tools.runtime import ToolFacilities
 from xiaozhi.tools.sources import ToolSources, choose_sources
+from xiaozhi.tools.toolbox import Toolbox
+from xiaozhi.wire.messages import Device
 
 # As docs/tools.md shows it.
 PLUGIN = '''"""The weather, by a vendor that wants a key."""
@@ -62,28 +68,38 @@ async def last_city(context: ToolContext[Settings]):
 '''
 
 
+def install(case: SynchronousTestCase) -> None:
+    """Write the one file where plugins are looked for, until the test is over."""
+    directory = Path(case.mktemp()) / "xiaozhi" / "plugins"
+    directory.mkdir(parents=True)
+    (directory / "acme_weather.py").write_text(PLUGIN)
+    plugins.__path__.append(str(directory))
+
+    def forget() -> None:
+        plugins.__path__.remove(str(directory))
+        sys.modules.pop("xiaozhi.plugins.acme_weather", None)
+
+    case.addCleanup(forget)
+
+
+def configured(clock: Any, **sections: object) -> ToolSources:
+    """The sources of a configuration, started."""
+    store = tool_values_from_url("memory:", clock)
+    facilities = ToolFacilities.of(clock, wall_time(clock), store)
+    sources = choose_sources(sections, facilities, read_section)
+    sources.start()
+    return sources
+
+
 class PluginTests(ConversationCase):
     def setUp(self) -> None:
-        directory = Path(self.mktemp()) / "xiaozhi" / "plugins"
-        directory.mkdir(parents=True)
-        (directory / "acme_weather.py").write_text(PLUGIN)
-        plugins.__path__.append(str(directory))
-
-        def forget() -> None:
-            plugins.__path__.remove(str(directory))
-            sys.modules.pop("xiaozhi.plugins.acme_weather", None)
-
-        self.addCleanup(forget)
+        install(self)
         self.network = Network()
         self.vendor = ScriptedVendor(self.network)
         self.network.listen(8000, self.vendor)
 
     def sources(self, **sections: object) -> ToolSources:
-        store = tool_values_from_url("memory:", self.network)
-        facilities = ToolFacilities.of(self.network, wall_time(self.network), store)
-        sources = choose_sources(sections, facilities, read_section)
-        sources.start()
-        return sources
+        return configured(self.network, **sections)
 
     def test_it_is_found(self) -> None:
         names = {maker.name for maker in getPlugins(IToolSourceMaker, plugins)}
@@ -125,3 +141,22 @@ class PluginTests(ConversationCase):
         visitor = house.connect()
         answer = house.until(visitor.device.text("what is the weather"))
         self.assertEqual(answer.text, "Error: weather.example answered with status 401")
+
+
+class SocketTests(TestCase):
+    """The same file over real sockets."""
+
+    async def test_a_call(self) -> None:
+        install(self)
+        vendor = ScriptedVendor(reactor, whole({"degrees": 7}))
+        port: Any = reactor.listenTCP(0, vendor, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"http://127.0.0.1:{port.getHost().port}/now"
+        sources = configured(reactor, acme_weather={"api_key": "k", "url": url}, time=False)
+        (source,) = sources.all
+        box = Toolbox(source.tools(ToolSession(Device("d", "c", "u"))))
+        result = await box.call("get_weather", '{"city": "Rome"}')
+        self.assertEqual(result.text, '{"degrees": 7}')
+        self.assertEqual(vendor.requests[0].headers["authorization"], "Bearer k")
+        self.assertEqual((await box.call("last_city", "{}")).say, "It was Rome.")
+        await sources.stop()
