@@ -26,6 +26,7 @@ from xiaozhi.interfaces import (
     ProviderRuntime,
 )
 from xiaozhi.metrics.instruments import Tally
+from xiaozhi.providers.kit.bysentence import as_synthesizer
 from xiaozhi.providers.kit.catalogue import Entry, ProviderCatalogue
 from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
 from xiaozhi.providers.kit.failover.candidate import Candidate
@@ -196,7 +197,7 @@ class ProviderRegistry:
         )
 
     def _made(self, entry: Entry) -> _Instance:
-        provider = entry.make(self._runtime)
+        provider = as_synthesizer(entry.make(self._runtime))
         candidate = Candidate(
             entry.kind, entry.reference, provider, self._failover, self._clock, entry.capabilities
         )

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import SentenceMark
+from xiaozhi.interfaces import (
+    IIncrementalSynthesizer,
+    IOfModel,
+    IPreparable,
+    ISpeechStream,
+    ISynthesizer,
+)
 from xiaozhi.providers.doubles.incremental import IncrementalTone, IncrementalToneSettings
+from xiaozhi.providers.kit.bysentence import BySentence, as_synthesizer
+from xiaozhi.providers.kit.catalogue import ProviderCatalogue
+from xiaozhi.providers.kit.maker import ProviderMaker
+from xiaozhi.providers.kit.registry import ProviderRegistry
+from xiaozhi.runtime.config import read_section
 from xiaozhi.test.providers.test_doubles import Virtual
+from xiaozhi.test.providers.test_provider_registry import Runtime
 from xiaozhi.testing.contracts.incremental import IncrementalSynthesizerContract
+from xiaozhi.testing.contracts.providers import SynthesizerContract
 
 
 class IncrementalToneTests(Virtual, IncrementalSynthesizerContract):
@@ -65,3 +82,57 @@ class IncrementalToneTests(Virtual, IncrementalSynthesizerContract):
         ended = Deferred.fromCoroutine(self.said(self.provider(marks=False), "Good."))
         self.clock.pump([0.05] * 20)
         self.assertEqual(self.successResultOf(ended).marks, [])
+
+
+class BySentenceTests(Virtual, SynthesizerContract):
+    def provider(self) -> Any:
+        settings = IncrementalToneSettings(delay=0.05, pause=0.01)
+        return as_synthesizer(IncrementalTone(settings, self.clock))
+
+
+@implementer(IIncrementalSynthesizer, IOfModel, IPreparable)
+class Vendor:
+    """A vendor's adapter that is only incremental."""
+
+    Settings = IncrementalToneSettings
+    model = "stream-1"
+    prepared = 0
+
+    def __init__(self, settings: IncrementalToneSettings, clock: Any) -> None:
+        self._tone = IncrementalTone(settings, clock)
+        self.sound = self._tone.sound
+
+    @classmethod
+    def make(cls, settings: IncrementalToneSettings, runtime: Any) -> Vendor:
+        return cls(settings, runtime.reactor)
+
+    def speech(self, language: str) -> ISpeechStream:
+        return self._tone.speech(language)
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class RegistryTests(SynchronousTestCase):
+    """A vendor that is only incremental can be selected like any other."""
+
+    def test_it_is_leased_as_a_synthesiser(self) -> None:
+        clock = Clock()
+        makers = [ProviderMaker("tts", "stream", "", f"{__name__}:Vendor")]
+        catalogue = ProviderCatalogue({}, read_section, makers)
+        registry = ProviderRegistry(catalogue, Runtime(clock))
+        candidate = registry.lease(catalogue.entry("tts", "stream")).candidate
+        self.assertTrue(ISynthesizer.providedBy(candidate.provider))
+        self.assertEqual(candidate.model, "stream-1")
+        registry.prepare()
+        self.assertEqual(candidate.provider._provider.prepared, 1)
+        self.successResultOf(registry.close())
+
+    def test_others_stay_as_they_are(self) -> None:
+        tone = BySentence(IncrementalTone(IncrementalToneSettings(), Clock()))
+        self.assertFalse(IOfModel.providedBy(tone) or IPreparable.providedBy(tone))
+        self.assertIs(as_synthesizer(tone), tone)
+        self.assertIs(as_synthesizer(self), self)
