@@ -17,6 +17,7 @@ from xiaozhi.interfaces import IToolSourceMaker
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.runtime.config import read_section
 from xiaozhi.storage import tool_values_from_url
+from xiaozhi.test import laws
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.vendors.network import Network
 from xiaozhi.testing.vendors.octets import whole
@@ -89,6 +90,12 @@ def configured(clock: Any, **sections: object) -> ToolSources:
     sources = choose_sources(sections, facilities, read_section)
     sources.start()
     return sources
+
+
+class DocumentTests(SynchronousTestCase):
+    def test_it_is_the_documented_one(self) -> None:
+        text = (Path(laws.__file__).parents[2] / "docs" / "tools.md").read_text("utf-8")
+        self.assertIn(f"```python\n{PLUGIN}```", text)
 
 
 class PluginTests(ConversationCase):
