@@ -10,7 +10,19 @@ from xiaozhi.agents.agent import DEFAULT
 from xiaozhi.agents.settings import RoleSettings
 
 Texts = str | tuple[str, ...]
+Names = str | tuple[str, ...]
 Factor = Annotated[float, Meta(ge=0.1, le=10)]
+
+
+class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The provider of each kind, by name; their settings are under ``providers``. Where
+    several are named, each is asked when those before it fail."""
+
+    asr: Names = "sphinx"
+    llm: Names = "intents"
+    tts: Names = "espeak"
+    vlllm: Names = "stand_in"
+    vad: str = "webrtc"
 
 
 class VoiceSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

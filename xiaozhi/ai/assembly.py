@@ -73,15 +73,6 @@ def assemble_agents(
     return Agents(FileAgents(book, reader, offload), registry, table)
 
 
-def read_book(settings: AiSettings, path: str) -> AgentBook:
-    """Read the agents of a configuration file, without making anything.
-
-    :raises ConfigError: naming the key.
-    """
-    catalogue = ProviderCatalogue(settings.providers, partial(read_section, path=path))
-    return _read(settings, catalogue, path)
-
-
 def _path(options: ServiceOptions | None) -> str:
     return str(options.path) if options else "configuration"
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from xiaozhi.agents.sections import Selected
 from xiaozhi.agents.settings import HistorySettings, SessionSettings
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.auth import AuthSettings, DevicesSettings
@@ -15,19 +16,6 @@ from xiaozhi.cache import InboxSettings, PresenceAddress
 from xiaozhi.metrics.settings import MetricsSettings
 from xiaozhi.providers.kit.failover.settings import FailoverSettings
 from xiaozhi.runtime.logs import LogSettings
-
-Names = str | tuple[str, ...]
-
-
-class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The provider of each kind, by name; their settings are under ``providers``. Where
-    several are named, each is asked when those before it fail."""
-
-    asr: Names = "sphinx"
-    llm: Names = "intents"
-    tts: Names = "espeak"
-    vlllm: Names = "stand_in"
-    vad: str = "webrtc"
 
 
 class AreaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
