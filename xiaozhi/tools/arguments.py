@@ -14,15 +14,15 @@ _FENCE = re.compile(r"^```\w*\s*(.*?)\s*```$", re.S)
 _WHOLE = re.compile(r"[+-]?\d{1,15}(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?\d{1,15}(?:\.\d*)?(?:[eE][+-]?\d{1,2})?")
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-# Texts in texts: one level is a habit, more is none.
+# Levels of JSON text within JSON text; models write one.
 _LEVELS = 3
 
 
 def read_arguments(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Understand the arguments of a call.
+    """Read the arguments of a call, as tolerantly as their meaning is certain.
 
-    Models write ``null`` for none, members that are null or that the tool does not have, a
-    number as text, the object within a text, a list or another object.
+    Models write ``null`` for no arguments, members that are null or unknown to the tool, numbers
+    as text, and the object within a text, a list or another object.
 
     :param schema: of the tool's parameters.
     :raises ValueError: they are no JSON, or no object; the message says which.
@@ -37,15 +37,15 @@ def read_arguments(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     for name in properties:
         by_spelling.setdefault(_plain(name), []).append(name)
     fitting: dict[str, Any] = {}
-    for told, value in values.items():
-        same = [told] if told in properties else by_spelling.get(_plain(told), [])
+    for given, value in values.items():
+        same = [given] if given in properties else by_spelling.get(_plain(given), [])
         if len(same) != 1:
             if others:
-                fitting[told] = value
+                fitting[given] = value
             continue
         (name,) = same
-        if value is None or (name != told and name in values):
-            # Left out, as it would be without null.
+        if value is None or (name != given and name in values):
+            # Null means that the argument is left out.
             continue
         fitting[name] = _converted(value, properties[name])
     return fitting
@@ -62,12 +62,12 @@ def _object(text: str) -> dict[str, Any]:
         if value.lower() in _NOTHING:
             return {}
         try:
-            # Strictly: what is no JSON to a device must not be sent to one.
+            # Strictly: devices do not accept everything that Python reads as JSON.
             value = msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise ValueError("the arguments are not JSON") from None
     if isinstance(value, list) and len(value) < 2:
-        # Of PHP, an empty object; of others, the object in a list.
+        # PHP writes an empty object so; others put the object into a list.
         value = value[0] if value else {}
     if value is None:
         return {}
@@ -91,7 +91,7 @@ def _unwrapped(values: dict[str, Any], properties: Mapping[str, Any]) -> dict[st
 
 
 def _converted(value: Any, schema: Any) -> Any:
-    """A value as its schema wants it, if it can only mean that."""
+    """Convert a value to its schema's type if no other meaning is possible."""
     schema = schema if isinstance(schema, Mapping) else {}
     kind = schema.get("type")
     if isinstance(value, str):

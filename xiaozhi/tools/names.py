@@ -1,7 +1,7 @@
 """Names of tools: as language models accept them, and as models spell them back.
 
-Vendors take ``[A-Za-z0-9_-]{1,64}``. Devices name tools in any script, with dots, at any
-length; each gets a name of its own that stays the same over sessions.
+Vendors accept ``[A-Za-z0-9_-]{1,64}``. Devices name tools in any script, with dots, at any
+length; each tool gets a unique name that is the same in every session.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ NAME_LIMIT = 64
 _BREAKERS = re.compile(r"[^A-Za-z0-9_-]")
 _LOSSLESS = re.compile(r"[A-Za-z0-9_.-]+")
 _RUNS = re.compile(r"_{2,}")
-# What models and servers put around a name.
+# Models and servers put such things around a name.
 _AROUND = re.compile(r"[<(\[{].*", re.S)
 _SPACES = ("functions", "function", "tools", "tool", "namespace", "defaultapi", "mcp", "call")
-# Shorter than this, an end of a name says nothing.
+# A shorter end of a name is ambiguous.
 _ENDING = 4
 
 
@@ -32,10 +32,12 @@ def safe_name(name: str) -> str:
 
 
 def distinct_name(title: str, source: str, taken: Container[str]) -> str:
-    """Return a name for a tool that no other has.
+    """Return a unique name for a tool.
 
-    :param title: the tool's name where it comes from.
-    :param source: where that is: another source's tool of the same title is another tool.
+    :param title: the name that its source gives it.
+    :param source: name of the source; a tool of another source with the same title is another
+        tool.
+    :param taken: names of other tools.
     """
     lossless = _LOSSLESS.fullmatch(title) is not None and len(title) <= NAME_LIMIT
     name = safe_name(title) if lossless else _RUNS.sub("_", safe_name(title)).strip("_-")
@@ -49,11 +51,11 @@ def distinct_name(title: str, source: str, taken: Container[str]) -> str:
         distinct = name[: NAME_LIMIT - len(tail)] + tail
         if distinct not in taken:
             return distinct
-    raise ValueError("the name cannot be told from others")
+    raise ValueError("no unique name can be made")
 
 
 def is_telling(name: str, title: str) -> bool:
-    """Whether a model can read from the name what the title says."""
+    """Whether the name shows a model as much as the title does."""
     whole = len(title) <= NAME_LIMIT and _LOSSLESS.fullmatch(title) is not None
     return whole and safe_name(title) in name
 
@@ -71,7 +73,10 @@ class NameIndex:
                 self._known.setdefault(_plain(spelling), set()).add(name)
 
     def find(self, spelled: str) -> set[str]:
-        """:return: the names that may be meant; a single one is meant."""
+        """Find the names that a spelling may mean.
+
+        :return: several if it is ambiguous, none if it is unknown.
+        """
         plain = _plain(_AROUND.sub("", spelled.strip().strip("\"'`")))
         found = self._known.get(plain) or self._known.get(_without_space(spelled))
         if found:

@@ -158,7 +158,7 @@ class SourceRuntime:
 
 @dataclass(frozen=True, slots=True)
 class ToolFacilities:
-    """What the process has for all tool sources."""
+    """The facilities of the process for all tool sources."""
 
     clock: IReactorTime
     seconds: Callable[[], float]

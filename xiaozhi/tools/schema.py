@@ -1,7 +1,7 @@
 """JSON schemas of tools' parameters, as vendors take them.
 
-One malformed schema, and a vendor refuses every question of the session. What a device calls a
-schema is mended where its meaning can be guessed.
+Vendors refuse every question of a session for one malformed schema. A device's schema is repaired
+where its meaning can be guessed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Far more than any tool has.
+# Far above any real tool.
 _DEPTH, _NODES = 8, 300
 _TEXT_LIMIT = 1024
 
@@ -30,30 +30,31 @@ _TEXTS = ("description", "title", "pattern", "format")
 
 
 class UnusableSchema(ValueError):
-    """It is too large or too deep to be anything a tool needs."""
+    """A schema is too large or too deep for any tool."""
 
 
-def mended(schema: Any) -> tuple[dict[str, Any], bool]:
-    """Return a schema of type object that vendors take, and whether anything had to be mended.
+def repaired(schema: Any) -> tuple[dict[str, Any], bool]:
+    """Repair a schema so that vendors accept it.
 
-    :raises UnusableSchema: nothing sensible can be made of it.
+    :return: a schema of type object, and whether anything had to be changed.
+    :raises UnusableSchema: it cannot be repaired.
     """
-    mender = _Mender(schema)
+    repair = _Repair(schema)
     try:
-        whole = mender.top(schema)
+        whole = repair.top(schema)
     except RecursionError:
         raise UnusableSchema("nested too deeply") from None
-    return whole, mender.changed
+    return whole, repair.changed
 
 
-class _Mender:
+class _Repair:
     def __init__(self, root: Any) -> None:
         self._root = root
         self._nodes = 0
         self.changed = False
 
     def top(self, schema: Any) -> dict[str, Any]:
-        """The parameters themselves."""
+        """Repair the schema of all parameters."""
         if not isinstance(schema, dict):
             self.changed = self.changed or schema is not None
             schema = {}
@@ -93,7 +94,7 @@ class _Mender:
         return sound
 
     def _followed(self, node: dict[str, Any], depth: int) -> dict[str, Any]:
-        """A local reference's target in its place."""
+        """Replace a local reference by its target."""
         for _ in range(_DEPTH):
             reference = node.get("$ref")
             if reference is None:
@@ -112,17 +113,17 @@ class _Mender:
         if not isinstance(value, list) or not value:
             self.changed = True
             return []
-        # Null is what is left out.
-        told = [each for each in value if not (isinstance(each, dict) and _is_null(each))]
-        return [self._node(each, depth + 1) for each in told]
+        # A null stands for an optional value, which is left out instead.
+        options = [each for each in value if not (isinstance(each, dict) and _is_null(each))]
+        return [self._node(each, depth + 1) for each in options]
 
     def _kind(self, node: dict[str, Any], sound: dict[str, Any]) -> str:
-        told = node.get("type")
-        if isinstance(told, list):
+        given = node.get("type")
+        if isinstance(given, list):
             self.changed = True
-            told = next((each for each in told if _type(each)), None)
-        kind = _type(told)
-        if kind and kind != told:
+            given = next((each for each in given if _type(each)), None)
+        kind = _type(given)
+        if kind and kind != given:
             self.changed = True
         if not kind:
             if any(key in sound for key in _UNIONS):
@@ -143,10 +144,10 @@ class _Mender:
         return self._node(items, depth + 1)
 
     def _members(self, node: dict[str, Any], sound: dict[str, Any], depth: int) -> None:
-        told = node.get("properties")
-        if "properties" in node and not isinstance(told, dict):
+        given = node.get("properties")
+        if "properties" in node and not isinstance(given, dict):
             self.changed = True
-        properties = told if isinstance(told, dict) else {}
+        properties = given if isinstance(given, dict) else {}
         if len(properties) > _NODES:
             raise UnusableSchema("too large")
         required = node.get("required")
@@ -154,10 +155,10 @@ class _Mender:
         needed = [name for name in names if isinstance(name, str) and name in properties]
         self.changed = self.changed or ("required" in node and needed != required)
         for name, member in properties.items():
-            # A member that says of itself that it is needed: an old draft.
+            # An old draft of JSON Schema marks the member itself as required.
             if isinstance(member, dict) and member.get("required") is True and name not in needed:
                 needed.append(name)
-        if told is not None or depth == 0:
+        if given is not None or depth == 0:
             sound["properties"] = {
                 name: self._node(member, depth + 1) for name, member in properties.items() if name
             }
@@ -170,7 +171,7 @@ class _Mender:
             sound["additionalProperties"] = self._node(others, depth + 1)
 
     def _plain_members(self, node: dict[str, Any]) -> dict[str, Any]:
-        """What needs no other member to be sound."""
+        """Take over the members that can be judged alone."""
         sound: dict[str, Any] = {}
         for key in _TEXTS:
             if isinstance(node.get(key), str):
@@ -200,8 +201,8 @@ class _Mender:
         return sound
 
 
-def _type(told: Any) -> str:
-    return _TYPES.get(told.strip().lower(), "") if isinstance(told, str) else ""
+def _type(name: Any) -> str:
+    return _TYPES.get(name.strip().lower(), "") if isinstance(name, str) else ""
 
 
 def _is_null(node: Mapping[str, Any]) -> bool:

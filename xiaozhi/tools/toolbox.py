@@ -80,7 +80,7 @@ class Toolbox:
 
     @property
     def specs(self) -> list[ToolSpec]:
-        """What the model is offered."""
+        """The tools as the model is offered them."""
         return [entry.spec for entry in self._entries.values()]
 
     def resolve(self, name: str) -> str:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CallsOutcome:
-    """What the calls of one reply came to.
+    """The result of one reply's calls.
 
     :ivar output: words to say and sounds to play, in the order of the calls.
     :ivar final: every call has a final result: the model is not asked again.

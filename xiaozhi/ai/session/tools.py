@@ -112,17 +112,17 @@ class SessionTools:
                 session_id=self._session.session_id,
                 error=status.reason,
             )
-        self._tell_malformed()
+        self._report_malformed()
         self.ready.open()
 
-    def _tell_malformed(self) -> None:
-        mended, left_out = self._mcp.mended, self._mcp.left_out
-        if mended or left_out:
+    def _report_malformed(self) -> None:
+        repaired, left_out = self._mcp.repaired, self._mcp.left_out
+        if repaired or left_out:
             self._log.info(
-                "{session_id}: malformed schemas of the device's tools; mended: {mended}; tools"
+                "{session_id}: malformed schemas of the device's tools; repaired: {repaired}; tools"
                 " left out: {left_out}",
                 session_id=self._session.session_id,
-                mended=_listed(mended),
+                repaired=_listed(repaired),
                 left_out=_listed(left_out),
             )
 

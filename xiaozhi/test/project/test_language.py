@@ -80,7 +80,6 @@ PENDING: set[str] = {
     "xiaozhi/providers/offline/intents",
     "xiaozhi/providers/openai",
     "xiaozhi/testing/contracts",
-    "xiaozhi/tools",
     "xiaozhi/web",
 }
 # They list the retired terms.

@@ -19,7 +19,7 @@ from xiaozhi.tools.builtin.time import functions
 from xiaozhi.tools.device.mcp import DeviceMcp
 from xiaozhi.tools.device.mcpresult import text_of
 from xiaozhi.tools.device.things import DeviceThings
-from xiaozhi.tools.schema import UnusableSchema, mended
+from xiaozhi.tools.schema import UnusableSchema, repaired
 from xiaozhi.tools.settings import McpSettings
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import Iot, Mcp
@@ -279,18 +279,18 @@ class SchemaTests(SynchronousTestCase):
 
     def test_parameters(self) -> None:
         for told, meant in self.PARAMETERS:
-            schema, changed = mended(one(told))
+            schema, changed = repaired(one(told))
             self.assertEqual(schema, one(meant), repr(told))
             if told != {"description": "x"} and told != {"properties": {"a": {}}}:
                 self.assertTrue(changed, repr(told))
 
     def test_sound_ones_stay(self) -> None:
         for sound in self.SOUND:
-            self.assertEqual(mended(one(sound)), (one(sound), False))
+            self.assertEqual(repaired(one(sound)), (one(sound), False))
 
     def test_whole_schemas(self) -> None:
         for told, meant in self.WHOLE:
-            schema, _ = mended(told)
+            schema, _ = repaired(told)
             self.assertEqual(schema, {"type": "object", "properties": {}, **meant}, repr(told))
 
     def test_too_much(self) -> None:
@@ -304,7 +304,7 @@ class SchemaTests(SynchronousTestCase):
             {**ring, "properties": {"a": {"$ref": "#/$defs/A"}}},
             {"properties": wide},
         ):
-            self.assertRaises(UnusableSchema, mended, told)
+            self.assertRaises(UnusableSchema, repaired, told)
 
     def test_others_stay(self) -> None:
         """With one log line a session; see test_conversation_vendors."""
@@ -327,7 +327,7 @@ class SchemaTests(SynchronousTestCase):
             mcp.received(Mcp(json.dumps(payload).encode()))
         titles = [tool.spec.title for tool in self.successResultOf(found)]
         self.assertEqual(titles, ["good", "odd", "打开灯"])
-        self.assertEqual((mcp.mended, mcp.left_out), (["odd"], ["bad"]))
+        self.assertEqual((mcp.repaired, mcp.left_out), (["odd"], ["bad"]))
 
 
 class ArgumentTests(SynchronousTestCase):

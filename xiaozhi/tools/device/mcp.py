@@ -19,7 +19,7 @@ from xiaozhi.interfaces import ITool, IToolSource
 from xiaozhi.tools.device.mcpresult import result_of, text_of
 from xiaozhi.tools.jsonrpc import JsonRpcClient, JsonRpcError
 from xiaozhi.tools.names import safe_name
-from xiaozhi.tools.schema import UnusableSchema, mended
+from xiaozhi.tools.schema import UnusableSchema, repaired
 from xiaozhi.tools.settings import McpSettings
 from xiaozhi.tools.source import SourceBase
 from xiaozhi.wire.messages import Mcp
@@ -42,7 +42,7 @@ class DeviceMcp(SourceBase):
     :param send: sends a message to the device.
     :param vision: where the device uploads photos, and its token for that; an empty address:
         nowhere.
-    :ivar mended: names of tools whose schema was malformed and has been mended.
+    :ivar repaired: names of tools whose malformed schema has been repaired.
     :ivar left_out: names of tools whose schema cannot be used.
     """
 
@@ -61,7 +61,7 @@ class DeviceMcp(SourceBase):
         self._tools: list[ITool] = []
         self._starting: Deferred[None] | None = None
         self._rpc = JsonRpcClient(lambda data: send(Mcp(data)), clock)
-        self.mended: list[str] = []
+        self.repaired: list[str] = []
         self.left_out: list[str] = []
 
     def start(self) -> Deferred[None]:
@@ -139,12 +139,12 @@ class DeviceMcp(SourceBase):
             if not isinstance(name, str) or not name:
                 continue
             try:
-                parameters, changed = mended(entry.get("inputSchema"))
+                parameters, changed = repaired(entry.get("inputSchema"))
             except UnusableSchema:
                 self.left_out.append(name)
                 continue
             if changed:
-                self.mended.append(name)
+                self.repaired.append(name)
             description = str(entry.get("description") or name)
             spec = ToolSpec(safe_name(name), description, parameters, name)
             tools.append(DeviceTool(self, name, spec))
