@@ -27,9 +27,9 @@ from xiaozhi.device import events as e
 from xiaozhi.device.answer import AnswerReport
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.errors import DeviceError
+from xiaozhi.device.firmware.machine import MachineSettings
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.machine import MachineSettings
-from xiaozhi.device.voice import Voice, thread_offload
+from xiaozhi.device.sound.voice import Voice, thread_offload
 
 _PATIENCE = 90.0  # seconds for one answer
 

@@ -15,8 +15,8 @@ from tests.rawsocket import RawSocket, firmware_head
 from tests.services import DOUBLES, Pair
 from xiaozhi.device import events as e
 from xiaozhi.device.client import SoftDevice
+from xiaozhi.device.firmware.machine import MachineSettings
 from xiaozhi.device.identity import Identity, numbered
-from xiaozhi.device.machine import MachineSettings
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import DeviceEndpoint
+from xiaozhi.device.network.ota import DeviceEndpoint
 from xiaozhi.runtime.listening import free_port
 from xiaozhi.wire.messages import Device
 

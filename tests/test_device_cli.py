@@ -22,11 +22,11 @@ from twisted.web.server import Site
 
 from xiaozhi.audio import OpusEncoder, read_wav, write_wav
 from xiaozhi.device import cli, client
-from xiaozhi.device.camera import PICTURE
 from xiaozhi.device.client import SoftDevice
-from xiaozhi.device.fleet import Fleet, stamped
-from xiaozhi.device.machine import MachineSettings
-from xiaozhi.device.ota import DeviceEndpoint
+from xiaozhi.device.firmware.camera import PICTURE
+from xiaozhi.device.firmware.machine import MachineSettings
+from xiaozhi.device.fleet import Fleet, FleetSettings, stamped
+from xiaozhi.device.network.ota import DeviceEndpoint
 from xiaozhi.wire.frames import codec
 from xiaozhi.wire.messages import Audio, ListenMode
 
@@ -389,7 +389,7 @@ class CommandLineTests(TestCase):
 
     async def test_fleet(self) -> None:
         self.factory.echo = True
-        fleet = Fleet(reactor, DeviceEndpoint(self.url), 5, stamped(), frame_ms=20)
+        fleet = Fleet(reactor, DeviceEndpoint(self.url), FleetSettings(5, stamped(), frame_ms=20))
         await fleet.connect()
         fleet.start()
         while fleet.total().sent < 40:

@@ -24,7 +24,7 @@ from tests.services import DOUBLES, ROOT, Pair
 from xiaozhi.auth import admin_token
 from xiaozhi.device import events as e
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import Boot, Flavour
+from xiaozhi.device.network.ota import Boot, Flavour
 
 AI_SETS = (*DOUBLES, "providers.llm.scripted.recall=what did I say")
 SOON = ("devices.poll_interval=0.2",)

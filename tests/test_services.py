@@ -18,8 +18,8 @@ from tests.services import (
     shared,
 )
 from xiaozhi.device import events as e
-from xiaozhi.device.ota import Flavour
-from xiaozhi.device.voice import Voice, thread_offload
+from xiaozhi.device.network.ota import Flavour
+from xiaozhi.device.sound.voice import Voice, thread_offload
 from xiaozhi.testing.house import SPEECH
 from xiaozhi.wire.jsontext import JsonDialect
 from xiaozhi.wire.messages import ListenMode
@@ -59,7 +59,7 @@ class TalkTests(ServiceCase, TestCase):
             self.assertEqual((answer.dropped, answer.errors), (0, ()))
             self.assertTrue(200 <= answer.audio_ms <= 500, answer.audio_ms)
         manual = mode is ListenMode.MANUAL
-        state = e.DeviceState.IDLE if manual else e.DeviceState.LISTENING
+        state = e.TalkState.IDLE if manual else e.TalkState.LISTENING
         self.assertEqual(guest.device.machine.state, state)
         self.assertEqual(len(guest.seen(e.ListeningStarted)), listens)
         self.assertEqual(guest.device.book.strays, 0)

@@ -24,8 +24,8 @@ from tests.faults.ledger import Ledger
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity, numbered
-from xiaozhi.device.ota import DeviceEndpoint
-from xiaozhi.device.socket import FirmwareSocket, open_socket
+from xiaozhi.device.network.ota import DeviceEndpoint
+from xiaozhi.device.network.socket import FirmwareSocket, open_socket
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import JsonDialect, parse_server, render
 

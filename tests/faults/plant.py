@@ -9,7 +9,7 @@ from tests.faults.crowd import BRAIN_SETS
 from tests.faults.proxy import Proxy
 from tests.services import Pair, ServiceProcess
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import DeviceEndpoint
+from xiaozhi.device.network.ota import DeviceEndpoint
 from xiaozhi.runtime.listening import free_port
 
 # Everything the services wait for is short, so that tests are; nothing in a test

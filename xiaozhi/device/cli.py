@@ -14,14 +14,14 @@ from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.device.answer import AnswerReport
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.errors import DeviceError
+from xiaozhi.device.firmware.machine import MachineSettings
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.machine import MachineSettings
-from xiaozhi.device.microphone import SAMPLE_RATE
-from xiaozhi.device.ota import DeviceEndpoint, Flavour
+from xiaozhi.device.network.ota import DeviceEndpoint, Flavour
+from xiaozhi.device.network.socket import open_socket
 from xiaozhi.device.replay import Replay, account_of, read_recording
 from xiaozhi.device.report import HumanReport, JsonReport, TalkReport
-from xiaozhi.device.socket import open_socket
-from xiaozhi.device.voice import Voice, save, thread_offload
+from xiaozhi.device.sound.microphone import SAMPLE_RATE
+from xiaozhi.device.sound.voice import Voice, save, thread_offload
 from xiaozhi.interfaces import Offload
 from xiaozhi.runtime.clocks import use_monotonic_timers
 from xiaozhi.runtime.console import arguments, tolerant

@@ -13,17 +13,17 @@ from twisted.web.iweb import IAgent
 
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.device import events as e
-from xiaozhi.device import ota
 from xiaozhi.device.answer import AnswerBook, AnswerReport
-from xiaozhi.device.camera import upload
 from xiaozhi.device.errors import DeviceError
+from xiaozhi.device.firmware.camera import upload
+from xiaozhi.device.firmware.machine import Machine, MachineSettings, Wire
+from xiaozhi.device.firmware.mcp import McpServer, SimulatedTool
+from xiaozhi.device.firmware.tools import Panel, device_tools
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.machine import Machine, MachineSettings, Wire
-from xiaozhi.device.mcp import McpServer, SimulatedTool
-from xiaozhi.device.microphone import SAMPLE_RATE, Microphone
-from xiaozhi.device.ota import Boot, DeviceEndpoint, Flavour
-from xiaozhi.device.socket import FirmwareSocket, open_socket
-from xiaozhi.device.tools import Panel, device_tools
+from xiaozhi.device.network import ota
+from xiaozhi.device.network.ota import Boot, DeviceEndpoint, Flavour
+from xiaozhi.device.network.socket import FirmwareSocket, open_socket
+from xiaozhi.device.sound.microphone import SAMPLE_RATE, Microphone
 from xiaozhi.runtime.connecting import http_agent
 from xiaozhi.wire.messages import ListenMode
 
@@ -221,7 +221,7 @@ class SoftDevice:
 
     async def _type(self, text: str) -> AnswerReport:
         self._need_connection()
-        if self.machine.state is e.DeviceState.SPEAKING:
+        if self.machine.state is e.TalkState.SPEAKING:
             self.book.interrupted(left=False)
         answer, ended = self.book.expect()
         self.machine.type_text(text)
@@ -240,7 +240,7 @@ class SoftDevice:
 
     def listen(self) -> Deferred[None]:
         """Press the button if need be. :return: fires when the microphone is heard."""
-        if self.machine.state is e.DeviceState.IDLE or self.settings.mode is ListenMode.MANUAL:
+        if self.machine.state is e.TalkState.IDLE or self.settings.mode is ListenMode.MANUAL:
             self.machine.listen()
         done: Deferred[None] = Deferred(lambda d: self._listening.remove(d))
         if self.machine.capturing:

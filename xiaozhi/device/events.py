@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class DeviceState(Enum):
+class TalkState(Enum):
     """The states of a talk (§4.3)."""
 
     IDLE = "idle"
@@ -17,19 +17,17 @@ class DeviceState(Enum):
 
 
 # Anything else is refused and logged (§4.3).
-ALLOWED: dict[DeviceState, frozenset[DeviceState]] = {
-    DeviceState.IDLE: frozenset(
-        {DeviceState.CONNECTING, DeviceState.LISTENING, DeviceState.SPEAKING}
-    ),
-    DeviceState.CONNECTING: frozenset({DeviceState.LISTENING, DeviceState.IDLE}),
-    DeviceState.LISTENING: frozenset({DeviceState.SPEAKING, DeviceState.IDLE}),
-    DeviceState.SPEAKING: frozenset({DeviceState.LISTENING, DeviceState.IDLE}),
+ALLOWED: dict[TalkState, frozenset[TalkState]] = {
+    TalkState.IDLE: frozenset({TalkState.CONNECTING, TalkState.LISTENING, TalkState.SPEAKING}),
+    TalkState.CONNECTING: frozenset({TalkState.LISTENING, TalkState.IDLE}),
+    TalkState.LISTENING: frozenset({TalkState.SPEAKING, TalkState.IDLE}),
+    TalkState.SPEAKING: frozenset({TalkState.LISTENING, TalkState.IDLE}),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    state: DeviceState
+    state: TalkState
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Many cheap devices at once, for load: they send ready-made packets and count what returns."""
+"""Load from many lightweight devices: they send ready-made packets and count the replies."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 
 from xiaozhi.device.identity import Identity, numbered
-from xiaozhi.device.ota import DeviceEndpoint
-from xiaozhi.device.socket import FirmwareSocket, open_socket
+from xiaozhi.device.network.ota import DeviceEndpoint
+from xiaozhi.device.network.socket import FirmwareSocket, open_socket
 from xiaozhi.wire.jsontext import JsonDialect, render
 from xiaozhi.wire.messages import Features, Hello, Listen, ListenMode, ListenState
 
@@ -24,7 +24,7 @@ Packets = Sequence[bytes] | Callable[[float], bytes]
 
 
 def stamped(size: int = 150) -> Callable[[float], bytes]:
-    """Packets that carry the time they were sent, for :attr:`Counts.latencies`.
+    """Make packets that carry the time they were sent, for :attr:`Counts.latencies`.
 
     The first byte is that of an Opus packet of 60 ms.
     """
@@ -48,7 +48,7 @@ class Counts:
 
 
 class FleetDevice:
-    """One of them: hello, ``listen start``, packets; everything that comes is counted."""
+    """One device of a fleet: hello, ``listen start``, packets; it counts every message received."""
 
     def __init__(self, fleet: Fleet, identity: Identity) -> None:
         self._fleet = fleet
@@ -91,49 +91,64 @@ class FleetDevice:
             self.socket.send_binary(packet)
 
 
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """The devices of a fleet and the sound they send.
+
+    :ivar packets: sent in turn, repeatedly; or a function of the time, as :func:`stamped`
+        returns.
+    :ivar frame_ms: ms between two packets of one device.
+    :ivar mode: of the ``listen start`` that each device sends.
+    :ivar first: number of the first device, see :func:`numbered`.
+    """
+
+    count: int
+    packets: Packets
+    frame_ms: int = 60
+    mode: ListenMode = ListenMode.REALTIME
+    first: int = 1
+
+
 class Fleet:
-    """``count`` devices at one address. Binary framing 1.
+    """Many devices at one address. Binary framing 1.
 
     Devices send on one absolute clock, spread evenly over a frame.
 
     :param token_of: each device's token; default: the endpoint's.
-    :param packets: sent in turn, over and over; or made of the time, as by :func:`stamped`.
-    :param on_text: sees every text.
+    :param on_text: receives every text message with its device.
+    :ivar late: packets sent late by more than a frame: the load generator is overloaded.
     """
 
     def __init__(
         self,
         reactor: Any,
         endpoint: DeviceEndpoint,
-        count: int,
-        packets: Packets,
+        settings: FleetSettings,
         *,
         token_of: Callable[[Identity], str] | None = None,
-        frame_ms: int = 60,
-        mode: ListenMode = ListenMode.REALTIME,
-        first: int = 1,
         on_text: Callable[[FleetDevice, str], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
-        self._packets = packets
+        self._packets = settings.packets
         self._token_of = token_of
-        self._frame = frame_ms / 1000
-        self._mode = mode
+        self._frame = settings.frame_ms / 1000
+        self._mode = settings.mode
         self._timer: IDelayedCall | None = None
         self._began = 0.0
         self._next = 0
         self.on_text = on_text
-        self.is_stamped = callable(packets)
-        self.devices = [FleetDevice(self, numbered(first + n)) for n in range(count)]
-        # Sent late by more than a frame: the machine under the fleet is too slow.
+        self.is_stamped = callable(settings.packets)
+        self.devices = [
+            FleetDevice(self, numbered(settings.first + n)) for n in range(settings.count)
+        ]
         self.late = 0
 
     def now(self) -> float:
         return float(self._reactor.seconds())
 
     def connect(self, listen: bool = True) -> Deferred[None]:
-        """Connect all and wait for every hello.
+        """Connect all devices and wait for each server hello.
 
         :param listen: also send ``listen start``.
         """
@@ -153,7 +168,7 @@ class Fleet:
             device.send(Listen(ListenState.START, self._mode))
 
     def start(self) -> None:
-        """Begin to send packets."""
+        """Start sending packets."""
         self._began = self.now()
         self._next = 0
         self._arm()
@@ -165,7 +180,10 @@ class Fleet:
             self._timer = None
 
     def close(self) -> Deferred[None]:
-        """Stop, and drop every connection."""
+        """Stop sending and drop every connection.
+
+        :return: fires when every connection is lost.
+        """
         self.stop()
         lost = []
         for device in self.devices:
@@ -175,17 +193,17 @@ class Fleet:
         return gatherResults(lost).addCallback(lambda _: None)
 
     def total(self) -> Counts:
-        """All devices' counts together."""
-        whole = Counts()
+        """Return the sum of all devices' counts."""
+        total = Counts()
         for device in self.devices:
             counts = device.counts
-            whole.sent += counts.sent
-            whole.binaries += counts.binaries
-            whole.binary_bytes += counts.binary_bytes
-            whole.texts += counts.texts
-            whole.closed += counts.closed
-            whole.latencies += counts.latencies
-        return whole
+            total.sent += counts.sent
+            total.binaries += counts.binaries
+            total.binary_bytes += counts.binary_bytes
+            total.texts += counts.texts
+            total.closed += counts.closed
+            total.latencies += counts.latencies
+        return total
 
     def _arm(self) -> None:
         due = self._began + self._next * self._frame / len(self.devices)

@@ -13,7 +13,7 @@ from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.device import events as e
 from xiaozhi.device.answer import AnswerReport
 from xiaozhi.device.client import Opened
-from xiaozhi.device.ota import Boot, DeviceEndpoint
+from xiaozhi.device.network.ota import Boot, DeviceEndpoint
 from xiaozhi.device.replay import Account, told
 from xiaozhi.runtime.console import is_unicode
 

@@ -28,9 +28,9 @@ from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings, presence_backend
 from xiaozhi.device.client import SoftDevice
 from xiaozhi.device.events import Event
+from xiaozhi.device.firmware.machine import MachineSettings as DeviceSettings
+from xiaozhi.device.firmware.mcp import SimulatedTool
 from xiaozhi.device.identity import numbered
-from xiaozhi.device.machine import MachineSettings as DeviceSettings
-from xiaozhi.device.mcp import SimulatedTool
 from xiaozhi.im.ingress.gateway import EdgeServices, Gateway
 from xiaozhi.im.session.arrival import Arrival
 from xiaozhi.im.session.link import DeviceLink

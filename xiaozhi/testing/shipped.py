@@ -13,7 +13,7 @@ from twisted.internet.task import react
 import xiaozhi.ai.speech
 from xiaozhi.ai.speech.shipped import KEYS, digest_of, file_of
 from xiaozhi.audio import resample
-from xiaozhi.device.voice import Voice, thread_offload
+from xiaozhi.device.sound.voice import Voice, thread_offload
 from xiaozhi.languages.texts import CATALOGUES, text
 
 _RATE = 24000

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from xiaozhi.ai.session.tools import SessionTools
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.base.toolresult import ToolResult, said
-from xiaozhi.device.mcp import SimulatedTool
+from xiaozhi.device.firmware.mcp import SimulatedTool
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import DeviceEnd, House
 from xiaozhi.testing.parts import tool_sources

@@ -19,7 +19,7 @@ from xiaozhi.ai.http.site import make_site
 from xiaozhi.auth import AuthSettings, JwtTokens, OpenAuthenticator, Roster, load_keys
 from xiaozhi.base.errors import AuthError, StoreError
 from xiaozhi.base.ownership import Applicant, ClaimLimits, DeviceState, Registered, fingerprint
-from xiaozhi.device import ota
+from xiaozhi.device.network import ota
 from xiaozhi.testing.database import memory_devices
 from xiaozhi.testing.posting import AcceptingInbox, posting
 from xiaozhi.testing.vendors.httpwire import Reply, Wire, request

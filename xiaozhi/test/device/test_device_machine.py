@@ -1,4 +1,4 @@
-"""The device's states and manners: :mod:`xiaozhi.device.machine` and the device around it."""
+"""States and protocol of the device: :mod:`xiaozhi.device.firmware.machine`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.device import events as e
 from xiaozhi.device.client import DeviceParts, SoftDevice
 from xiaozhi.device.errors import DeviceError
-from xiaozhi.device.events import DeviceState
-from xiaozhi.device.machine import MIC_QUEUE, MachineSettings
-from xiaozhi.device.mainloop import MAX_WAITING
-from xiaozhi.device.mcp import SimulatedTool, Value
+from xiaozhi.device.events import TalkState
+from xiaozhi.device.firmware.machine import MIC_QUEUE, MachineSettings
+from xiaozhi.device.firmware.mainloop import MAX_WAITING
+from xiaozhi.device.firmware.mcp import SimulatedTool, Value
 from xiaozhi.wire.frames import codec
 from xiaozhi.wire.jsontext import JsonDialect
 from xiaozhi.wire.messages import Audio, ListenMode
@@ -99,7 +99,7 @@ class DeviceCase(SynchronousTestCase):
     def troubles(self) -> list[str]:
         return [event.code for event in self.events if isinstance(event, e.Trouble)]
 
-    def assert_state(self, state: DeviceState) -> None:
+    def assert_state(self, state: TalkState) -> None:
         self.assertIs(self.machine.state, state)
 
 
@@ -123,10 +123,10 @@ class HelloTests(DeviceCase):
                 }
             ],
         )
-        self.assert_state(DeviceState.CONNECTING)
+        self.assert_state(TalkState.CONNECTING)
         self.hello()
         self.successResultOf(self.greeted)
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
         self.device.text("hi")
         self.assertEqual(self.wire.texts[-1]["session_id"], "s-1")
 
@@ -137,7 +137,7 @@ class HelloTests(DeviceCase):
         self.clock.advance(0.2)
         error = self.failureResultOf(self.greeted, DeviceError).value
         self.assertEqual(error.code, "no_hello")
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
         # The socket is left open.
         self.assertFalse(self.wire.dropped)
 
@@ -204,7 +204,7 @@ class AutoTests(DeviceCase):
         # The microphone is off while the device speaks.
         self.assertEqual(len(self.wire.binaries), sent)
         self.tts("stop")
-        self.assert_state(DeviceState.LISTENING)
+        self.assert_state(TalkState.LISTENING)
         # It plays out what it has before it listens again.
         self.assertEqual(self.wire.order, ["listen start", "audio"])
         self.assertNoResult(answer)
@@ -301,9 +301,9 @@ class AutoTests(DeviceCase):
         self.device.abort()
         self.assertEqual(self.wire.order[-1], "abort")
         self.assertNotIn("reason", self.wire.texts[-1])
-        self.assert_state(DeviceState.SPEAKING)
+        self.assert_state(TalkState.SPEAKING)
         self.tts("stop")
-        self.assert_state(DeviceState.LISTENING)
+        self.assert_state(TalkState.LISTENING)
         self.wait(0.3)
         self.assertTrue(self.successResultOf(answer).interrupted)
 
@@ -312,7 +312,7 @@ class AutoTests(DeviceCase):
         self.answer_one()
         self.device.abort("wake_word_detected")
         self.assertEqual(self.wire.texts[-1]["reason"], "wake_word_detected")
-        self.assert_state(DeviceState.LISTENING)
+        self.assert_state(TalkState.LISTENING)
         self.tts("stop")  # too late for this device: no effect
         self.assertIn(e.SpeechStopped(stray=True), self.events)
         self.assertEqual(self.device.book.strays, 1)
@@ -322,17 +322,17 @@ class AutoTests(DeviceCase):
 
     def test_stray_stop_and_double_start(self) -> None:
         self.tts("stop")
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
         self.tts("start")
         self.tts("start")
-        self.assert_state(DeviceState.SPEAKING)
+        self.assert_state(TalkState.SPEAKING)
         self.assertEqual(self.troubles(), ["ignored"])
 
     def test_server_speaks_first(self) -> None:
         self.tts("start")
-        self.assert_state(DeviceState.SPEAKING)
+        self.assert_state(TalkState.SPEAKING)
         self.tts("stop")
-        self.assert_state(DeviceState.LISTENING)
+        self.assert_state(TalkState.LISTENING)
         self.assertEqual(self.wire.order, ["listen start"])
 
     def test_wake_word_upload(self) -> None:
@@ -351,7 +351,7 @@ class AutoTests(DeviceCase):
         self.assertIn(e.Alerted("S", "M", "sad"), self.events)
         self.assertIn(e.ServerError("bad_field", "no"), self.events)
         self.assertEqual(self.troubles(), ["ignored", "ignored", "ignored", "bad_text"])
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
 
     def test_reboot_drops_the_connection(self) -> None:
         self.send(type="system", command="reboot")
@@ -363,7 +363,7 @@ class AutoTests(DeviceCase):
         gone = self.device.gone()
         self.answer_one()
         self.machine.closed(1001, "going away")
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
         self.successResultOf(gone)
         self.assertEqual(len(self.successResultOf(heard).packets), 3)
         self.assertEqual(self.failureResultOf(unheard, DeviceError).value.code, "closed")
@@ -373,7 +373,7 @@ class AutoTests(DeviceCase):
         self.device.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.connect()
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
 
     def test_timeout(self) -> None:
         answer = self.device.say(SPEECH, timeout=5)
@@ -393,19 +393,19 @@ class AutoTests(DeviceCase):
         self.machine.listen()
         self.assertEqual(self.wire.order, [])
         self.assertEqual(self.troubles(), ["refused_state"] * 2)
-        self.assert_state(DeviceState.SPEAKING)
+        self.assert_state(TalkState.SPEAKING)
 
     def test_a_text_too_long_to_send(self) -> None:
         self.machine.listen()
         self.machine.type_text("x" * 65536)
         self.assertEqual(self.wire.order, ["listen start"])
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
 
     def test_not_connected(self) -> None:
         self.device.close()
         for answer in (self.device.say(SPEECH), self.device.text("hi")):
             self.assertEqual(self.failureResultOf(answer, DeviceError).value.code, "bad_state")
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
 
     def test_giving_up_ends_the_speech(self) -> None:
         answer = self.device.say(SPEECH * 20, timeout=0.3)
@@ -430,12 +430,12 @@ class ManualTests(DeviceCase):
         self.wait(0.4)
         self.assertEqual(self.wire.order, ["listen start", "audio", "listen stop"])
         self.assertEqual(len(self.wire.binaries), 5)
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
         self.tts("start")
         self.wait(0.1)
         self.audio(2)
         self.tts("stop")
-        self.assert_state(DeviceState.IDLE)
+        self.assert_state(TalkState.IDLE)
         self.wait(0.2)
         self.assertEqual(len(self.successResultOf(answer).packets), 2)
         self.assertEqual(len(self.wire.binaries), 5)
@@ -544,10 +544,10 @@ class MainLoopTests(DeviceCase):
         self.call("self.get_device_status", 6)
         self.tts("stop")
         self.audio()
-        self.assert_state(DeviceState.SPEAKING)
+        self.assert_state(TalkState.SPEAKING)
         self.assertIsInstance(self.events[-1], e.PacketPlayed)
         self.slow.callback("done")
-        self.assert_state(DeviceState.LISTENING)
+        self.assert_state(TalkState.LISTENING)
         replies = [t["payload"]["id"] for t in self.wire.texts if t["type"] == "mcp"]
         self.assertEqual(replies, [5, 6])
 

@@ -1,4 +1,4 @@
-"""The device's MCP server: :mod:`xiaozhi.device.mcp` and its tools."""
+"""The device's MCP server: :mod:`xiaozhi.device.firmware.mcp` and its tools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.events import ToolCalled
-from xiaozhi.device.mcp import McpServer, Parameter, SimulatedTool, Value, VisionTarget
-from xiaozhi.device.tools import Panel, device_tools
+from xiaozhi.device.firmware.mcp import McpServer, Parameter, SimulatedTool, Value, VisionTarget
+from xiaozhi.device.firmware.tools import Panel, device_tools
 from xiaozhi.testing.wire import json_values
 
 

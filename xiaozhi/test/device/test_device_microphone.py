@@ -1,4 +1,4 @@
-"""Frames on an absolute clock: :mod:`xiaozhi.device.microphone`."""
+"""Frames on an absolute clock: :mod:`xiaozhi.device.sound.microphone`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.device.microphone import AUDIBLE, MAX_BEHIND, Microphone, voiced_length
+from xiaozhi.device.sound.microphone import AUDIBLE, MAX_BEHIND, Microphone, voiced_length
 
 FRAME = 1920  # bytes of 60 ms
 

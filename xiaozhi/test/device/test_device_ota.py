@@ -1,4 +1,4 @@
-"""Configuration and photos over HTTP: :mod:`xiaozhi.device.ota`, ``camera``, ``http``."""
+"""Configuration and photos over HTTP: :mod:`xiaozhi.device.network.ota`, ``camera``, ``http``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer
 from zope.interface import implementer
 
-from xiaozhi.device import camera, ota
 from xiaozhi.device.errors import DeviceError
+from xiaozhi.device.firmware import camera
+from xiaozhi.device.firmware.mcp import VisionTarget
 from xiaozhi.device.identity import Identity, numbered
-from xiaozhi.device.mcp import VisionTarget
-from xiaozhi.device.ota import Boot, DeviceEndpoint, Flavour
+from xiaozhi.device.network import ota
+from xiaozhi.device.network.ota import Boot, DeviceEndpoint, Flavour
 
 ME = Identity("02:00:00:00:00:09", "c-9")
 GOOD = {"websocket": {"url": "wss://example.org:443/xiaozhi/v1/", "token": "t", "version": 2}}

@@ -1,4 +1,4 @@
-"""The upgrade request: :mod:`xiaozhi.device.socket`."""
+"""The upgrade request: :mod:`xiaozhi.device.network.socket`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import DeviceEndpoint
-from xiaozhi.device.socket import FirmwareSocketFactory, open_socket
+from xiaozhi.device.network.ota import DeviceEndpoint
+from xiaozhi.device.network.socket import FirmwareSocketFactory, open_socket
 
 ME = Identity("02:00:00:00:00:09", "c-9")
 

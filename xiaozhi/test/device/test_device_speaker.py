@@ -1,11 +1,11 @@
-"""The play clock: :mod:`xiaozhi.device.speaker`."""
+"""The play clock: :mod:`xiaozhi.device.sound.speaker`."""
 
 from __future__ import annotations
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.device.speaker import DECODED, UNDECODED, Speaker
+from xiaozhi.device.sound.speaker import DECODED, UNDECODED, Speaker
 
 
 class SpeakerTests(SynchronousTestCase):

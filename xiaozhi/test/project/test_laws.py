@@ -19,12 +19,12 @@ PENDING_ROOMS: set[str] = set()
 PENDING_LENGTHS = {
     "xiaozhi/ai/session/session.py",
 }
-PENDING_NAMES = {"DeviceState", "Providers"}
+PENDING_NAMES = {"Providers"}
 PENDING_CONSTRUCTORS = {
-    *("AiMetrics", "Dialogue", "EdgeSite", "Fleet", "Interruption"),
+    *("AiMetrics", "Dialogue", "EdgeSite", "Interruption"),
     *("UtteranceListener", "Worker"),
 }
-PENDING_CROWDS = {"xiaozhi/bridge", "xiaozhi/device"}
+PENDING_CROWDS = {"xiaozhi/bridge"}
 PYTHON = ("xiaozhi", "tests", "twisted", "benchmarks")
 
 

@@ -43,7 +43,7 @@ class BridgedWaitTests(ConversationCase):
         since = house.clock.seconds()
         house.run(30)
         self.assert_paired(visitor)
-        self.assertIsNot(visitor.device.machine.state, e.DeviceState.SPEAKING)
+        self.assertIsNot(visitor.device.machine.state, e.TalkState.SPEAKING)
         self.flushLoggedErrors()
         return visitor, since
 

@@ -11,8 +11,8 @@ from xiaozhi.agents.settings import SessionSettings, TurnSettings
 from xiaozhi.audio import OpusDecoder, OpusEncoder, rms
 from xiaozhi.base.values import LogDirection, Receipt, Role
 from xiaozhi.device import events as e
+from xiaozhi.device.firmware.mcp import SimulatedTool
 from xiaozhi.device.identity import numbered
-from xiaozhi.device.mcp import SimulatedTool
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.edge import wire_of
@@ -60,7 +60,7 @@ class TalkTests(ConversationCase):
         for _ in range(2):
             answer = house.until(visitor.device.say(SPEECH))
             self.assertEqual(answer.heard, "hello")
-            self.assertEqual(visitor.device.machine.state, e.DeviceState.IDLE)
+            self.assertEqual(visitor.device.machine.state, e.TalkState.IDLE)
             # No end of speech to listen for: only the gap the device needs (§3.3).
             assert answer.first_audio_latency is not None
             self.assertLess(answer.first_audio_latency, 0.15)
@@ -110,7 +110,7 @@ class TalkTests(ConversationCase):
         visitor.device.microphone.say(SPEECH)
         house.run(4)
         self.assertEqual(visitor.seen(e.SpeechStarted), [])
-        self.assertEqual(visitor.device.machine.state, e.DeviceState.LISTENING)
+        self.assertEqual(visitor.device.machine.state, e.TalkState.LISTENING)
 
     def test_long_answer_is_paced_and_complete(self) -> None:
         """§9.4, §9.5: never more than the lead ahead, and nothing is lost."""

@@ -106,7 +106,7 @@ class Story:
 
     def aborts(self) -> None:
         visitor = self.someone()
-        if visitor.device.machine.state is e.DeviceState.SPEAKING:
+        if visitor.device.machine.state is e.TalkState.SPEAKING:
             self.goes_on(visitor, hush=True)
             visitor.device.abort()
 
@@ -162,7 +162,7 @@ class StoryTests(SynchronousTestCase):
         for visitor in story.visitors:
             starts, stops = visitor.seen(e.SpeechStarted), visitor.seen(e.SpeechStopped)
             self.assertEqual(len(stops), len(starts))
-            self.assertIsNot(visitor.device.machine.state, e.DeviceState.SPEAKING)
+            self.assertIsNot(visitor.device.machine.state, e.TalkState.SPEAKING)
             self.assertIsNone(visitor.cable.closed)
         for asked in story.asked:
             self.check_answered(asked)

@@ -50,7 +50,7 @@ class InterruptionTests(ConversationCase):
         visitor = house.connect(mode=ListenMode.REALTIME)
         first = visitor.device.say(SPEECH)
         house.run(5)
-        self.assertEqual(visitor.device.machine.state, e.DeviceState.SPEAKING)
+        self.assertEqual(visitor.device.machine.state, e.TalkState.SPEAKING)
         second = house.until(visitor.device.say(SPEECH))
         self.assertEqual((second.heard, second.text), ("stop", "Okay."))
         self.assertLess(house.until(first).audio_ms, 6_000)
@@ -271,7 +271,7 @@ class InterruptionTests(ConversationCase):
         house.run(2)
         visitor.device.machine.listen()
         house.run(0.5)
-        self.assertEqual(visitor.device.machine.state, e.DeviceState.LISTENING)
+        self.assertEqual(visitor.device.machine.state, e.TalkState.LISTENING)
         self.assert_paired(visitor)
 
     def test_the_edge_silences_by_itself(self) -> None:
@@ -361,7 +361,7 @@ class IdleTests(ConversationCase):
         visitor = house.connect(mode=ListenMode.REALTIME)
         house.until(visitor.device.say(SPEECH))
         house.run(20.2)
-        self.assertEqual(visitor.device.machine.state, e.DeviceState.SPEAKING)
+        self.assertEqual(visitor.device.machine.state, e.TalkState.SPEAKING)
         visitor.device.microphone.say(SPEECH)
         house.run(10)
         self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello", "wait"])
@@ -425,7 +425,7 @@ class WakeWordTests(ConversationCase):
         visitor.device.machine.wake("你好小智", (b"\x18" + bytes(99),) * 20)
         house.run(3)
         self.assertEqual(visitor.seen(e.Heard), [])
-        self.assertEqual(visitor.device.machine.state, e.DeviceState.LISTENING)
+        self.assertEqual(visitor.device.machine.state, e.TalkState.LISTENING)
         self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
 
     def test_its_end_is_not_answered(self) -> None:

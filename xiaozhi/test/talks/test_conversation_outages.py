@@ -39,7 +39,7 @@ class TroubleTests(ConversationCase):
             house.run(25)
             self.assertEqual([alert.status for alert in visitor.seen(e.Alerted)], ["Error"])
             self.assert_paired(visitor)
-            self.assertNotEqual(visitor.device.machine.state, e.DeviceState.SPEAKING)
+            self.assertNotEqual(visitor.device.machine.state, e.TalkState.SPEAKING)
 
     def test_synthesizer_fails_in_chinese(self) -> None:
         house = self.house(llm={"fail": "vendor_down"}, asr={"language": "zh"})
@@ -165,7 +165,7 @@ class OutageTests(ConversationCase):
         house.kill_ai()
         house.start_ai()
         house.run(3)
-        self.assertEqual(visitor.device.machine.state, e.DeviceState.SPEAKING)
+        self.assertEqual(visitor.device.machine.state, e.TalkState.SPEAKING)
         began = house.clock.seconds()
         house.until(visitor.device.say(SPEECH))
         stops = [at - began for at, event in visitor.events if isinstance(event, e.SpeechStopped)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from xiaozhi.agents.settings import SessionSettings, TurnSettings
 from xiaozhi.device import events as e
-from xiaozhi.device.mcp import Parameter, SimulatedTool
+from xiaozhi.device.firmware.mcp import Parameter, SimulatedTool
 from xiaozhi.providers.openai.chat import ChatSettings, OpenAIChat
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import House

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from xiaozhi.device.mcp import Parameter, SimulatedTool, Value
+from xiaozhi.device.firmware.mcp import Parameter, SimulatedTool, Value
 
 
 @dataclass

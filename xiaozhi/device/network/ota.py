@@ -14,8 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.web.iweb import IAgent
 
 from xiaozhi.device.errors import DeviceError
-from xiaozhi.device.http import Pieces, post, post_for_status
 from xiaozhi.device.identity import Identity
+from xiaozhi.device.network.http import Pieces, post, post_for_status
 
 FIRMWARE = "2.4.2"
 _BOARD = "bread-compact-wifi"

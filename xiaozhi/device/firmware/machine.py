@@ -13,13 +13,13 @@ from twisted.python.failure import Failure
 
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.device import events as e
-from xiaozhi.device.downlink import Downlink
 from xiaozhi.device.errors import DeviceError
-from xiaozhi.device.events import DeviceState
-from xiaozhi.device.greeting import Greeting
-from xiaozhi.device.mainloop import MainLoop
-from xiaozhi.device.mcp import McpServer
-from xiaozhi.device.speaker import Speaker
+from xiaozhi.device.events import TalkState
+from xiaozhi.device.firmware.downlink import Downlink
+from xiaozhi.device.firmware.greeting import Greeting
+from xiaozhi.device.firmware.mainloop import MainLoop
+from xiaozhi.device.firmware.mcp import McpServer
+from xiaozhi.device.sound.speaker import Speaker
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.frames import codec
@@ -88,14 +88,14 @@ class Machine:
         self._loop = MainLoop(self._send_mic_queue, self._tool_failed)
         self.speaker = Speaker(clock, self._drained)
         self._downlink = Downlink(settings.framing, self.speaker)
-        self.state = DeviceState.IDLE
+        self.state = TalkState.IDLE
         self.session_id = ""
 
     # --- the connection -----------------------------------------------------------
 
     def connecting(self) -> bool:
         """A connection is being made. :return: False if refused."""
-        return self._enter(DeviceState.CONNECTING)
+        return self._enter(TalkState.CONNECTING)
 
     def opened(self, wire: Wire) -> Deferred[None]:
         """The upgrade succeeded: say hello.
@@ -114,7 +114,7 @@ class Machine:
 
     def closed(self, code: int = 1006, reason: str = "") -> None:
         """The socket is gone or will carry nothing more. What is queued plays on (§1.1)."""
-        if self._wire is None and self.state is DeviceState.IDLE:
+        if self._wire is None and self.state is TalkState.IDLE:
             return
         self._wire = None
         self._start_when_drained = False
@@ -122,7 +122,7 @@ class Machine:
         self._cancel_flush()
         self._loop.stop()
         self._finish_hello(DeviceError("closed", f"the server closed: {code} {reason}".rstrip()))
-        self._enter(DeviceState.IDLE)
+        self._enter(TalkState.IDLE)
         self._watch(e.Disconnected(code, reason))
 
     def drop(self) -> None:
@@ -143,26 +143,26 @@ class Machine:
     def listen(self) -> None:
         """Click in idle, or press-to-talk: start to listen (§4.4)."""
         manual = self._settings.mode is m.ListenMode.MANUAL
-        if self.state is DeviceState.SPEAKING and manual:
+        if self.state is TalkState.SPEAKING and manual:
             self._send(m.Abort())
-        elif self.state is not DeviceState.IDLE:
-            if self.state is not DeviceState.LISTENING:
+        elif self.state is not TalkState.IDLE:
+            if self.state is not TalkState.LISTENING:
                 self._trouble("refused_state", f"cannot listen while {self.state.value}")
             return
         self._to_listening()
 
     def release(self) -> None:
         """Press-to-talk was let go. Nothing is sent where listening is over already."""
-        if self.state is DeviceState.LISTENING and self._settings.mode is m.ListenMode.MANUAL:
+        if self.state is TalkState.LISTENING and self._settings.mode is m.ListenMode.MANUAL:
             self._send(m.Listen(m.ListenState.STOP))
-            self._enter(DeviceState.IDLE)
+            self._enter(TalkState.IDLE)
 
     def abort(self, reason: str = "") -> None:
         """Interrupt the answer (§4.6).
 
         :param reason: ``wake_word_detected``: the device listens again at once.
         """
-        if self.state is DeviceState.SPEAKING or (reason and self.state is DeviceState.LISTENING):
+        if self.state is TalkState.SPEAKING or (reason and self.state is TalkState.LISTENING):
             self._send(m.Abort(reason))
             if reason:
                 if self._settings.mode is m.ListenMode.REALTIME:
@@ -173,7 +173,7 @@ class Machine:
 
     def wake(self, word: str, packets: tuple[bytes, ...] = ()) -> None:
         """The wake word, on a chip that uploads it: its sound in one burst first."""
-        if self.state is not DeviceState.IDLE:
+        if self.state is not TalkState.IDLE:
             self._trouble("refused_state", f"wake word while {self.state.value}")
             return
         for packet in packets:
@@ -183,7 +183,7 @@ class Machine:
 
     def type_text(self, text: str) -> None:
         """Typed text, sent as ``listen detect`` after an ``abort`` where needed (§10)."""
-        if self.state is DeviceState.SPEAKING:
+        if self.state is TalkState.SPEAKING:
             self._send(m.Abort())
         self._send(m.Listen(m.ListenState.DETECT, text=text))
 
@@ -211,7 +211,7 @@ class Machine:
     # --- the server ---------------------------------------------------------------
 
     def binary_received(self, data: bytes) -> None:
-        if self.state is not DeviceState.SPEAKING:
+        if self.state is not TalkState.SPEAKING:
             self._trouble("audio_dropped", f"audio while {self.state.value}")
         else:
             self._watch(self._downlink.take(data))
@@ -242,12 +242,12 @@ class Machine:
         self._watch(
             e.Connected(self.session_id, hello.audio.sample_rate, hello.audio.frame_duration)
         )
-        self._enter(DeviceState.IDLE)
+        self._enter(TalkState.IDLE)
         self._finish_hello(None)
 
     def _no_hello(self) -> None:
         # The socket stays open, as on the firmware.
-        self._enter(DeviceState.IDLE)
+        self._enter(TalkState.IDLE)
         self._greeting = None
         self._loop.unblock()
 
@@ -287,21 +287,21 @@ class Machine:
         if tts.state is m.TtsState.SENTENCE_START:
             self._watch(e.Sentence(tts.text))
         elif tts.state is m.TtsState.START:
-            if self.state is DeviceState.SPEAKING:
+            if self.state is TalkState.SPEAKING:
                 self._trouble("ignored", "tts start while speaking")
-            elif self._enter(DeviceState.SPEAKING):
+            elif self._enter(TalkState.SPEAKING):
                 # One turn of the main loop later the queue is cleared: what came
                 # in the same burst is lost (§3.3).
                 self.speaker.begin()
                 self._flush_call = self._clock.callLater(0, self._flush)
                 self._watch(e.SpeechStarted())
         else:
-            stray = self.state is not DeviceState.SPEAKING
+            stray = self.state is not TalkState.SPEAKING
             if not stray:
                 if self._settings.mode is m.ListenMode.MANUAL:
-                    self._enter(DeviceState.IDLE)
+                    self._enter(TalkState.IDLE)
                 elif self._settings.mode is m.ListenMode.REALTIME and self._capturing:
-                    self._enter(DeviceState.LISTENING)
+                    self._enter(TalkState.LISTENING)
                 else:
                     self._to_listening()
             self._watch(e.SpeechStopped(stray))
@@ -319,26 +319,26 @@ class Machine:
 
     # --- inside -------------------------------------------------------------------
 
-    def _enter(self, state: DeviceState) -> bool:
+    def _enter(self, state: TalkState) -> bool:
         if state is self.state:
             return True
         if state not in e.ALLOWED[self.state]:
             self._trouble("refused_state", f"{self.state.value} to {state.value}")
             return False
         self.state = state
-        if state is DeviceState.SPEAKING:
+        if state is TalkState.SPEAKING:
             self._capturing &= self._settings.mode is m.ListenMode.REALTIME
             self._start_when_drained = False
-        elif state is not DeviceState.LISTENING:
+        elif state is not TalkState.LISTENING:
             self._capturing = False
             self._start_when_drained = False
-        if state is not DeviceState.SPEAKING:
+        if state is not TalkState.SPEAKING:
             self._cancel_flush()
         self._watch(e.StateChanged(state))
         return True
 
     def _to_listening(self) -> None:
-        if not self._enter(DeviceState.LISTENING):
+        if not self._enter(TalkState.LISTENING):
             return
         # In auto mode the device plays out what it has before it listens (§4.4).
         if self._settings.mode is m.ListenMode.AUTO and self.speaker.playing:
@@ -384,7 +384,7 @@ class Machine:
         text = render(message, self._settings.dialect, session_id, now_ms)
         if len(text.encode()) > MAX_TEXT:
             self._trouble("ignored", f"a text of {len(text)} characters is too long to send")
-            self._enter(DeviceState.IDLE)
+            self._enter(TalkState.IDLE)
             return
         self._wire.send_text(text)
 

@@ -8,9 +8,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent
 
 from xiaozhi.device.errors import DeviceError
-from xiaozhi.device.http import Pieces, post
+from xiaozhi.device.firmware.mcp import VisionTarget
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.mcp import VisionTarget
+from xiaozhi.device.network.http import Pieces, post
 
 BOUNDARY = "----ESP32_CAMERA_BOUNDARY"
 _PIECE = 512

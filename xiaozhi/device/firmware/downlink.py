@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.device import events as e
-from xiaozhi.device.speaker import Speaker
+from xiaozhi.device.sound.speaker import Speaker
 from xiaozhi.wire.frames import codec
 from xiaozhi.wire.messages import AudioParams
 from xiaozhi.wire.opus import SAMPLE_RATES, packet_ms

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.identity import Identity
-from xiaozhi.device.ota import DeviceEndpoint
+from xiaozhi.device.network.ota import DeviceEndpoint
 from xiaozhi.runtime.connecting import host_endpoint
 
 # What we accept from a server at once; the firmware has no limit but its memory.

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from xiaozhi.audio import OpusDecoder, read_wav, resample, write_wav
 from xiaozhi.base.errors import ProtocolError, ProviderError
 from xiaozhi.device.errors import DeviceError
-from xiaozhi.device.microphone import SAMPLE_RATE
+from xiaozhi.device.sound.microphone import SAMPLE_RATE
 from xiaozhi.interfaces import ISynthesizer, Offload
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""The firmware's behaviour: state machine, main loop, MCP server, tools and camera."""

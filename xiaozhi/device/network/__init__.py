@@ -1,0 +1,1 @@
+"""Network clients of a device: configuration over HTTP and the WebSocket connection."""

@@ -1,0 +1,1 @@
+"""Sound of a software device: microphone, loudspeaker and the voice that speaks the inputs."""
