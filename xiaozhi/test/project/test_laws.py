@@ -19,9 +19,9 @@ PENDING_ROOMS: set[str] = set()
 PENDING_LENGTHS = {
     "xiaozhi/ai/session/session.py",
 }
-PENDING_NAMES = {"Providers"}
+PENDING_NAMES: set[str] = set()
 PENDING_CONSTRUCTORS = {
-    *("AiMetrics", "Dialogue", "EdgeSite", "Interruption"),
+    *("Dialogue", "EdgeSite", "Interruption"),
     *("UtteranceListener", "Worker"),
 }
 PENDING_CROWDS = {"xiaozhi/bridge"}
