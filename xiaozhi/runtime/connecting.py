@@ -54,17 +54,27 @@ def ascii_host(host: str) -> str:
 
 
 def host_endpoint(
-    reactor: Any, host: str, port: int, *, tls: bool = False, timeout: float = 30.0
+    reactor: Any,
+    host: str,
+    port: int,
+    *,
+    tls: bool = False,
+    verify: bool = True,
+    timeout: float = 30.0,
 ) -> IStreamClientEndpoint:
     """Return an endpoint that tries the addresses of a host, with TLS if wanted.
 
     :param host: as :func:`ascii_host` takes it.
+    :param verify: whether the certificate must be valid for the host.
     :param timeout: seconds to connect, without the TLS handshake.
     :raises ValueError: as :func:`ascii_host`.
     """
     host = ascii_host(host)
     endpoint: IStreamClientEndpoint = _AnyName(reactor, host, port, timeout=timeout)
-    return wrapClientTLS(_tls(host), endpoint) if tls else endpoint
+    if not tls:
+        return endpoint
+    creator = _tls(host) if verify else _UnverifiedTLS(host)
+    return wrapClientTLS(creator, endpoint)
 
 
 def http_agent(
@@ -131,3 +141,20 @@ class _AnyNameTLS:
         except (CertificateError, VerificationError, ValueError):
             return False
         return True
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _UnverifiedTLS:
+    """TLS with any certificate."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        options = CertificateOptions(verify=False)
+        self._context: SSL.Context = options.getContext()
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """See ``IOpenSSLClientConnectionCreator``."""
+        connection = SSL.Connection(self._context, None)
+        if not isIPAddress(self._host) and not isIPv6Address(self._host):
+            connection.set_tlsext_host_name(self._host.encode())
+        return connection
