@@ -27,6 +27,7 @@ from xiaozhi.ai.tap import Options as AiOptions
 from xiaozhi.auth import read_secret
 from xiaozhi.base.ownership import Applicant, ClaimLimits, DeviceClaim, UnknownDevice
 from xiaozhi.bridge.security import client_security, server_security
+from xiaozhi.cli.agents import arguments as agents_arguments
 from xiaozhi.device.cli import parser as device_parser
 from xiaozhi.im.schema import ImSettings
 from xiaozhi.im.tap import Options as ImOptions
@@ -222,6 +223,14 @@ class CommandTests(unittest.TestCase):
             self.assertRegex(out, r"(?m)^valid +yes$")
             self.assertIn("aa:bb:cc:dd:ee:ff", out)
 
+    def check_xiaozhi_agents(self, words: list[str]) -> None:
+        """It takes the arguments, and finds no fault in the file."""
+        parsed = agents_arguments().parse_args(words)
+        self.assertEqual(parsed.config, "etc/ai.yaml")
+        if words[0] == "check":
+            status, out = run(str(SCRIPTS / "xiaozhi-agents"), *words)
+            self.assertEqual(status, 0, out)
+
     def waiting(self, place: Path) -> str:
         """A registry in which the device of the samples waits. :return: its code."""
         registry = memory_devices(str(place / "var" / "devices.sqlite3"))
@@ -248,7 +257,7 @@ class TextTests(unittest.TestCase):
             path.write_text(sample, "utf-8")
             load(
                 path,
-                AiSettings if re.search("providers:|grpc:", sample) else ImSettings,
+                AiSettings if re.search("providers:|grpc:|agents:", sample) else ImSettings,
                 environment=secrets,
             )
 
