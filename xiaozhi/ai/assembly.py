@@ -17,6 +17,7 @@ from xiaozhi.agents.files import FileAgents, FileReading
 from xiaozhi.agents.needs import needs_of
 from xiaozhi.ai.schema import AiSettings
 from xiaozhi.ai.session.services import AgentServicesTable, PhraseVoices
+from xiaozhi.ai.session.vision import DeviceVision
 from xiaozhi.ai.speech.phrases import PhraseStore
 from xiaozhi.ai.speech.prewarming import PrewarmingRuntime
 from xiaozhi.ai.speech.shipped import Shipped
@@ -37,11 +38,15 @@ _READ_AGAIN = frozenset(("agents", "session", "selected", "providers"))
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """The agents of the process, and what serves them."""
+    """The agents of the process, their providers and services.
+
+    :ivar vision: looks at pictures that come over HTTP.
+    """
 
     files: FileAgents
     registry: ProviderRegistry
     table: AgentServicesTable
+    vision: DeviceVision
 
 
 def assemble_agents(
@@ -70,7 +75,8 @@ def assemble_agents(
     voices = PhraseVoices(PhraseStore(files), Shipped(offload.within), prewarming)
     table = AgentServicesTable(book.default, select, voices)
     reader = _reader(settings, registry, table, options)
-    return Agents(FileAgents(book, reader, offload), registry, table)
+    agents = FileAgents(book, reader, offload)
+    return Agents(agents, registry, table, DeviceVision(agents.for_device, table))
 
 
 def _path(options: ServiceOptions | None) -> str:

@@ -124,7 +124,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     site, vision = make_site(
         settings.http,
         make_tokens(own.auth, reactor, owners.roster),
-        lambda: services.vlllm,
+        lambda: agents.vision,
         health,
         _posting(settings, edges, management),
         _insiders(settings, management),

@@ -23,6 +23,7 @@ from xiaozhi.ai.http.headers import header, header_or_query
 from xiaozhi.ai.http.multipart import read_form
 from xiaozhi.ai.http.settings import VisionHttpSettings
 from xiaozhi.ai.vision.pictures import read_picture
+from xiaozhi.base.call import CallContext, calling
 from xiaozhi.base.errors import AuthError, ProtocolError, XiaozhiError
 from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
@@ -70,18 +71,18 @@ class VisionEndpoint(Endpoint):
             return refusal(error)
         return None
 
-    def _authorize(self, request: Request) -> None:
+    def _authorize(self, request: Request) -> Device:
         """A vision token, or the device's own where it was given no other."""
         token, device_id = (
             header_or_query(request, "Authorization"),
             header_or_query(request, "Device-Id"),
         )
         try:
-            self._tokens.verify(token, device_id, "vision")
+            return self._tokens.verify(token, device_id, "vision")
         except AuthError as error:
             if error.code != "wrong_scope":
                 raise
-            self._tokens.verify(token, device_id, "device")
+            return self._tokens.verify(token, device_id, "device")
 
     async def _explain(self, request: Request) -> HttpAnswer:
         state = "a vision model is set up" if self._model() else "no vision model is set up"
@@ -95,7 +96,7 @@ class VisionEndpoint(Endpoint):
         kind = header(request, "Content-Type")
         try:
             question, picture = self._read(kind, request.content.read())
-            return _success(await self._ask(picture, question))
+            return _success(await self._ask(self._authorize(request), picture, question))
         except XiaozhiError as error:
             self._log.info("no words about a picture: {code}", code=error.code)
             return failure(error.code, error.message, 200)
@@ -109,7 +110,7 @@ class VisionEndpoint(Endpoint):
         picture = read_picture(data, self._settings.max_pixels)
         return question[: self._settings.max_question] or _NO_QUESTION, picture
 
-    async def _ask(self, picture: Picture, question: str) -> str:
+    async def _ask(self, device: Device, picture: Picture, question: str) -> str:
         model = self._model()
         if model is None:
             raise ProtocolError("no_vision_model", "no vision model is set up on this server")
@@ -117,7 +118,11 @@ class VisionEndpoint(Endpoint):
             raise ProtocolError("busy", "too many pictures at once, try again in a moment")
         self._running += 1
         try:
-            words = model.describe(picture, question)
+            call = CallContext(
+                device_id=device.device_id, client_id=device.client_id, user_id=device.user_id
+            )
+            with calling(call):
+                words = model.describe(picture, question)
             return await words.addTimeout(self._settings.timeout, self._clock)
         except DeferredTimeout:
             raise ProtocolError("vision_timeout", "the vision model took too long") from None

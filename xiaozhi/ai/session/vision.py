@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from xiaozhi.agents.agent import Agent
 from xiaozhi.ai.session.services import AgentServicesTable
-from xiaozhi.base.call import CallContext, calling
+from xiaozhi.base.call import calling, current_call
 from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.base.values import Picture
+from xiaozhi.interfaces import IVisionModel
 from xiaozhi.wire.messages import Device
 
 
+@implementer(IVisionModel)
 class DeviceVision:
-    """Describes pictures with the vision model of each device's own agent.
+    """Vision model that hands each picture to the one of its device's own agent.
+
+    The call context names the device. Without a device, or if its agent cannot be found,
+    the default agent's model looks at the picture.
 
     :param agent_of: finds the agent that serves a device.
     """
@@ -29,36 +36,42 @@ class DeviceVision:
         self._agent_of = agent_of
         self._table = table
 
-    def describe(self, device: Device, picture: Picture, question: str) -> Deferred[str]:
-        """Answer a question about a picture.
+    def describe(self, picture: Picture, question: str) -> Deferred[str]:
+        """See :class:`~xiaozhi.interfaces.IVisionModel`. Cancelling it ends the vendor's
+        request."""
+        return Deferred.fromCoroutine(self._describe(picture, question))
 
-        If the device's agent cannot be found, the default agent looks at it.
-
-        :raises ProviderError: through the Deferred. Cancelling it ends the vendor's request.
-        """
-        return Deferred.fromCoroutine(self._describe(device, picture, question))
-
-    async def _describe(self, device: Device, picture: Picture, question: str) -> str:
-        try:
-            agent = await self._agent_of(device)
-        except XiaozhiError as error:
-            self._log.warn(
-                "device {device}: no agent found, the default one looks at its picture: {error}",
-                device=device.device_id,
-                error=error,
-            )
-            agent = self._table.default
-        services = self._table.lease(agent)
-        call = CallContext(
-            agent_id=services.agent.id,
-            device_id=device.device_id,
-            client_id=device.client_id,
-            user_id=device.user_id,
+    async def _describe(self, picture: Picture, question: str) -> str:
+        call = current_call()
+        services = self._table.lease(
+            await self._agent(Device(call.device_id, call.client_id, call.user_id))
+        )
+        agent = services.agent
+        call = replace(
+            call,
+            agent_id=agent.id,
             language=services.settings.dialogue.language,
-            voice=str(services.agent.voice.get("id", "")),
+            voice=str(agent.voice.get("id", "")),
         )
         try:
             with calling(call):
                 return str(await services.vlllm.describe(picture, question))
         finally:
             services.release()
+
+    async def _agent(self, device: Device) -> Agent:
+        if not device.device_id:
+            return self._table.default
+        try:
+            return await self._agent_of(device)
+        except XiaozhiError as error:
+            self._log.warn(
+                "device {device}: no agent found, the default one looks at its picture: {error}",
+                device=device.device_id,
+                error=error,
+            )
+            return self._table.default
+
+    def close(self) -> Deferred[None]:
+        """Nothing to release: models are leased for each picture."""
+        return succeed(None)

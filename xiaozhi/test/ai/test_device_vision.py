@@ -6,10 +6,11 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from xiaozhi.agents.agent import Agent
 from xiaozhi.ai.session.vision import DeviceVision
-from xiaozhi.base.call import CallContext, current_call
+from xiaozhi.base.call import CallContext, calling, current_call
 from xiaozhi.base.errors import ProviderError, StoreError
 from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IVisionModel
@@ -53,7 +54,8 @@ class DeviceVisionTests(ServicesCase):
         return found if isinstance(found, Deferred) else succeed(found)
 
     def look(self, device_id: str) -> Deferred[str]:
-        return self.vision.describe(Device(device_id, "uuid", "somebody"), CAT, "What is this?")
+        with calling(CallContext(device_id=device_id, client_id="uuid", user_id="somebody")):
+            return self.vision.describe(CAT, "What is this?")
 
     def test_each_device_s_own_agent_looks(self) -> None:
         for device_id, name in (("aa", "kitchen"), ("bb", "garden")):
@@ -66,6 +68,14 @@ class DeviceVisionTests(ServicesCase):
     def test_an_agent_that_cannot_be_found(self) -> None:
         self.agents["aa"] = fail(StoreError("agents_unavailable", "no database"))
         self.assertEqual(self.successResultOf(self.look("aa")), "default sees a cat")
+
+    def test_interface(self) -> None:
+        self.assertTrue(verifyObject(IVisionModel, self.vision))
+        self.successResultOf(self.vision.close())
+
+    def test_without_a_device(self) -> None:
+        words = self.vision.describe(CAT, "What is this?")
+        self.assertEqual(self.successResultOf(words), "default sees a cat")
 
     def test_released_after_an_error(self) -> None:
         self.successResultOf(self.look("aa"))

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from xiaozhi.ai.http.settings import HttpSettings
 from xiaozhi.ai.http.site import make_site
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys, make_tokens
+from xiaozhi.base.call import CallContext, current_call
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
@@ -33,14 +34,16 @@ BOUNDARY = "multipart/form-data; boundary=----ESP32_CAMERA_BOUNDARY"
 
 @implementer(IVisionModel)
 class ScriptedVision:
-    """Answers what it is told to; remembers what it was asked."""
+    """Answers what it is told to; remembers what it was asked, and on whose behalf."""
 
     def __init__(self) -> None:
+        self.calls: list[CallContext] = []
         self.asked: list[tuple[Picture, str]] = []
         self.answer: Deferred[str] = succeed("a cat")
 
     def describe(self, picture: Picture, question: str) -> Deferred[str]:
         self.asked.append((picture, question))
+        self.calls.append(current_call())
         return self.answer
 
     def close(self) -> Deferred[None]:
@@ -137,6 +140,13 @@ class UploadTests(VisionCase):
         reply = self.exchange(*[sent[at : at + step] for at in range(0, len(sent), step)])
         self.assertEqual(reply.status, 200)
         self.assertEqual(self.asked.pop()[0].data, photo)
+
+    def test_the_model_knows_on_whose_behalf(self) -> None:
+        """So each device's own agent looks at its pictures."""
+        self.upload()
+        assert self.model is not None
+        (call,) = self.model.calls
+        self.assertEqual((call.device_id, call.client_id, call.user_id), (MAC, "c", "u"))
 
     def test_with_length_and_as_browsers_do(self) -> None:
         self.assertTrue(self.upload().json["success"])
