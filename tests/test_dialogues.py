@@ -57,7 +57,7 @@ class Play:
     def _answered(self, step: Step) -> list[str]:
         house, device = self.house, self.visitor.device
         alerts = len(self.visitor.seen(e.Alerted))
-        known = len(house.assistant.counts.recent)
+        known = len(house.shared.counts.recent)
         if step.say:
             doing = device.say(SPEECH)
         elif step.type:
@@ -82,7 +82,7 @@ class Play:
                 problems += self._compared(step.interrupt.expect, answer, alerts, None)
         answer = house.until(doing, 120)
         house.run(0.5)
-        recent = list(house.assistant.counts.recent)[known:]
+        recent = list(house.shared.counts.recent)[known:]
         tools = tuple(tool.name for record in recent for tool in record.tools)
         return problems + self._compared(step.expect, answer, alerts, tools)
 

@@ -38,7 +38,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.im.session.turngate": ("im.test_turncontrol",),
     "xiaozhi.im.session.departure": ("im.test_departure",),
     "xiaozhi.im.session.delivery": ("im.test_im_delivery", "im.test_im_link", "im.test_im_limits"),
-    "xiaozhi.ai.session.session": (
+    "xiaozhi.ai.session.states": ("ai.test_session_states",),
+    "xiaozhi.ai.session.conversation": (
         "ai.test_ai_session",
         "im.test_turncontrol",
         "talks.test_interruptions",

@@ -22,9 +22,10 @@ from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.owners import device_owners
 from xiaozhi.ai.schema import AiSettings
+from xiaozhi.ai.session.leases import AgentLeases
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.sessions import Sessions
-from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.session.shared import SessionRuntime, SharedServices
 from xiaozhi.ai.speech.phrases import AREA as PHRASES
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.ai.vision.store import AREA as PICTURES
@@ -134,20 +135,15 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
         owners.registrar,
     )
     shared = SharedServices(
-        providers=services,
+        agent=services,
         tools=tools,
-        settings=services.settings,
-        clock=reactor,
-        seconds=wall_time(reactor),
-        offload=offload.within,
+        runtime=SessionRuntime(reactor, wall_time(reactor), offload.within, Scheduler(reactor)),
         history=history,
-        desk=Scheduler(reactor),
-        phrases=services.phrases,
-        rehearse=services.prewarm,
         vision=vision,
         counts=counts,
     )
-    sessions = Sessions(shared, owners.roster.get, owners.registrar.met)
+    leases = AgentLeases(agents.files, table)
+    sessions = Sessions(shared, leases, owners.roster.get, owners.registrar.met)
     owners.roster.when_changed(sessions.owner_changed)
     bridge = _bridge(settings, own, sessions, reactor)
     sources = AiSources(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from zope.interface import Attribute, Interface
 
+from xiaozhi.agents.settings import DialogueSettings
 from xiaozhi.base.values import DeviceNote, DialogueEntry, Recollection, Utterance
+from xiaozhi.interfaces.providers import ILanguageModel
 
 
 class IMemory(Interface):
@@ -29,6 +31,9 @@ class IMemory(Interface):
     def before(running: Sequence[Utterance]) -> Recollection:
         """Return the dialogue before the running turn. It begins with the person's
         words, contains whole tool exchanges, and is bounded."""
+
+    def adopt(model: ILanguageModel, settings: DialogueSettings) -> None:
+        """Use another model and other bounds from now on; what is kept stays."""
 
     def close() -> None:
         """End running work; the session is over."""

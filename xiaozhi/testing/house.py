@@ -18,9 +18,10 @@ from zope.interface import implementer
 
 from xiaozhi.agents.agent import DEFAULT, Agent
 from xiaozhi.agents.settings import SessionSettings
+from xiaozhi.ai.session.leases import AgentLeases
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.sessions import Sessions
-from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.session.shared import SessionRuntime, SharedServices
 from xiaozhi.bridge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.server import BridgeServer
@@ -229,18 +230,16 @@ class House:
         self.services = services_table(
             self.agents.default, self.agent_providers, self.files, shipped=shipped
         )
-        default = self.services.lease(self.agents.default)
-        self.assistant = SharedServices(
-            providers=self.providers,
+        self.shared = SharedServices(
+            agent=self.services.lease(self.agents.default),
             tools=tools or tool_sources(self.clock),
-            settings=default.settings,
-            clock=self.clock,
-            seconds=wall_time(self.clock),
-            offload=within,
+            runtime=SessionRuntime(
+                self.clock,
+                wall_time(self.clock),
+                within,
+                Scheduler(self.clock, self.clock.seconds),
+            ),
             history=self.history,
-            desk=Scheduler(self.clock, self.clock.seconds),
-            phrases=default.phrases,
-            rehearse=default.prewarm,
             vision=lambda device, host: ("http://ai.example/mcp/vision/explain", "token"),
         )
         self.store = memory_store()
@@ -268,12 +267,20 @@ class House:
         self.bridge.start()
         self.run(0.1)
 
-    def start_ai(self, make_sessions: Callable[[SharedServices], Sessions] = Sessions) -> None:
-        """Start an AI process that knows nothing of an earlier one."""
+    def start_ai(self, make_sessions: Callable[[SharedServices], Sessions] | None = None) -> None:
+        """Start an AI process that knows nothing of an earlier one.
+
+        :param make_sessions: e.g. ``Sessions``: all have the agent of ``shared``, whatever
+            ``agents`` says.
+        """
         self._boots += 1
+        if make_sessions is None:
+            sessions = Sessions(self.shared, AgentLeases(self.agents, self.services))
+        else:
+            sessions = make_sessions(self.shared)
         self.ai = BridgeServer(
             self.network.port(AI),
-            make_sessions(self.assistant),
+            sessions,
             ServerSettings(listen=AI),
             self.clock,
             "ai",

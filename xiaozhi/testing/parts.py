@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 
 from xiaozhi.agents.roles import Roles
 from xiaozhi.agents.settings import HistorySettings, SessionSettings, SpeechSettings, TurnSettings
+from xiaozhi.ai.listening.echo import EchoGuard
 from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.memory.dialogue import Dialogue
 from xiaozhi.ai.memory.history import History
@@ -146,8 +147,7 @@ def talk(
     settings = session.dialogue
     roles = Roles(session, Device(device_id, "client", "somebody"), seconds)
     memory = WindowMemory(settings)
-    patience, language = settings.heard_timeout, settings.language
-    return Dialogue(device_id, memory, roles, history, clock, patience, language)
+    return Dialogue(device_id, memory, roles, history, clock, settings)
 
 
 def mouth(
@@ -181,6 +181,7 @@ def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool)
         language="en",
         clock=clock,
         limits=TurnSettings(),
+        echo=EchoGuard(clock, TurnSettings().echo),
     )
 
 

@@ -72,7 +72,7 @@ class Endpointer:
     def reset(self) -> None:
         """Forget what was heard."""
         self.in_speech = False
-        self._voiced = self._silent = self._length = 0
+        self.voiced_ms = self._silent = self._length = 0
         self._window.clear()
         self._recent.clear()
         self._rest = b""
@@ -81,10 +81,6 @@ class Endpointer:
         """What has been understood of the open utterance so far."""
         if self.in_speech:
             self._detector.understood(text)
-
-    @property
-    def voiced_ms(self) -> int:
-        return self._voiced * FRAME_MS
 
     def feed(self, pcm: bytes) -> Iterator[Event]:
         """:param pcm: s16le mono at 16 kHz, any length."""
@@ -113,13 +109,13 @@ class Endpointer:
             return self._before(frame, voiced)
         self._length += 1
         if voiced:
-            self._voiced += 1
+            self.voiced_ms += FRAME_MS
             self._silent = 0
         else:
             self._silent += 1
         over = self._silent and self._detector.over(self._silent * FRAME_MS / 1000)
         if over or self._length >= self._max_utterance:
-            noise = self._voiced < self._min_speech
+            noise = self.voiced_ms < self._min_speech * FRAME_MS
             self.reset_utterance()
             return SpeechEnded(noise)
         return None
@@ -131,7 +127,7 @@ class Endpointer:
             return None
         self.in_speech = True
         self._detector.begin()
-        self._voiced = sum(self._window)
+        self.voiced_ms = sum(self._window) * FRAME_MS
         self._silent = 0
         self._length = len(self._recent)
         pcm = b"".join(self._recent)
@@ -142,4 +138,4 @@ class Endpointer:
     def reset_utterance(self) -> None:
         """Close the open utterance; the next frame begins anew."""
         self.in_speech = False
-        self._voiced = self._silent = self._length = 0
+        self.voiced_ms = self._silent = self._length = 0

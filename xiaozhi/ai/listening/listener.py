@@ -1,8 +1,8 @@
-"""A session's hearing: Opus packets in, utterances being recognised out."""
+"""Listen to a device: Opus packets in, utterances that are being recognised out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -23,20 +23,31 @@ from xiaozhi.base.errors import ProtocolError
 from xiaozhi.interfaces import IRecognition, IRecognizer, IVoiceActivity
 
 
+class UtteranceEvents(Protocol):
+    """Observes an :class:`UtteranceListener`."""
+
+    def utterance_ended(self, recognition: IRecognition) -> None:
+        """Take an utterance whose end was heard; the recogniser has all its sound."""
+
+    def voice_heard(self, milliseconds: int) -> None:
+        """Note how much voice the open utterance has so far, whenever there is more."""
+
+    def noise_heard(self) -> None:
+        """Note that what was open was too short to be speech; it was dropped."""
+
+    def words_heard(self, text: str) -> None:
+        """Note what the recogniser has understood of the open utterance so far."""
+
+
 class UtteranceListener:
     """Cuts a device's sound into utterances and feeds each to a recogniser.
 
     Sound reaches the recogniser while the person still speaks.
 
-    :ivar began: when the newest utterance began, on the clock; of one by a button:
-        ``NEVER``.
-    :param uttered: called with an utterance whose end was heard.
-    :param voiced: called with the voiced sound, in ms, of the utterance that is
-        open, whenever there is more.
-    :param worded: called with what has been understood of it so far, if the recogniser
-        tells.
-    :param hushed: called when what was open turns out to be a noise.
-    :ivar packets: that came since the last :meth:`listen`.
+    :ivar began: when the newest utterance began, in seconds of the clock; ``NEVER`` for one
+        by a button.
+    :ivar packets: received since the last :meth:`listen`.
+    :ivar bad_packets: received that could not be decoded.
     """
 
     _log = Logger()
@@ -47,21 +58,11 @@ class UtteranceListener:
         activity: IVoiceActivity,
         settings: ListenSettings,
         clock: IReactorTime,
-        uttered: Callable[[IRecognition], None],
-        voiced: Callable[[int], None],
-        hushed: Callable[[], None],
-        worded: Callable[[str], None],
+        events: UtteranceEvents,
     ) -> None:
-        self._recognizer = recognizer
-        self._endpointer = Endpointer(activity, detector(settings), settings)
         self._decoder = OpusDecoder(SAMPLE_RATE)
-        self._settings = settings
         self._clock = clock
-        self._uttered = uttered
-        self._voiced = voiced
-        self._hushed = hushed
-        self._worded = worded
-        self._press = Press(activity, settings)
+        self._events = events
         self._pressed = False
         self._recognition: IRecognition | None = None
         self._stall: IDelayedCall | None = None
@@ -70,22 +71,42 @@ class UtteranceListener:
         self.packets = 0
         self.bad_packets = 0
         self.began = clock.seconds()
+        self._equip(recognizer, activity, settings)
+        self._next: tuple[IRecognizer, IVoiceActivity, ListenSettings] | None = None
+
+    def adopt(
+        self, recognizer: IRecognizer, activity: IVoiceActivity, settings: ListenSettings
+    ) -> None:
+        """Use other providers and settings from the next utterance on."""
+        self._next = recognizer, activity, settings
+        if not self.busy:
+            self.forget()
+
+    def _equip(
+        self, recognizer: IRecognizer, activity: IVoiceActivity, settings: ListenSettings
+    ) -> None:
+        self._recognizer = recognizer
+        self._settings = settings
+        self._endpointer = Endpointer(activity, detector(settings), settings)
+        self._press = Press(activity, settings)
+        # Bound of a manual utterance, in bytes of sound.
+        self._most = int(settings.max_utterance * SAMPLE_RATE * 2)
 
     def listen(self, *, manual: bool) -> None:
-        """Hear afresh; an open utterance is forgotten.
+        """Listen for a new utterance; an open one is dropped.
 
-        :param manual: no end is listened for: :meth:`take` says where it is (§4.4).
+        :param manual: the device marks the end of the utterance, see :meth:`take` (§4.4).
         """
         self.forget()
         self._pressed = manual
         self.packets = 0
 
     def skip(self, seconds: float) -> None:
-        """So much of the sound that comes next is not listened to."""
+        """Ignore the first seconds of the sound to come."""
         self._skip = int(seconds * SAMPLE_RATE) * 2
 
     def hear(self, packet: bytes) -> None:
-        """:param packet: one Opus packet; a broken one is counted and skipped."""
+        """Take one Opus packet; a broken one is counted and skipped."""
         self.packets += 1
         try:
             pcm = self._decoder.decode(packet)
@@ -111,65 +132,65 @@ class UtteranceListener:
                     self._feed(sound)
                 case SpeechEnded(noise=True):
                     self._drop()
-                    self._hushed()
+                    self._events.noise_heard()
                 case SpeechEnded():
                     self._end()
         if self._endpointer.in_speech:
             self._watch()
-            self._voiced(self._endpointer.voiced_ms)
+            self._events.voice_heard(self._endpointer.voiced_ms)
 
     @property
     def busy(self) -> bool:
-        """Whether somebody is in the middle of an utterance, or presses the button."""
+        """Whether an utterance is open, or the button is pressed."""
         return self._recognition is not None or self._pressed
 
     def take(self) -> IRecognition | None:
-        """The person said so: the utterance is over. None if there was none, or no voice
-        in it."""
+        """End the open utterance, as the device says.
+
+        :return: None: there was no utterance, or no voice in it.
+        """
         recognition, self._recognition = self._recognition, None
         self.forget()
         return recognition
 
     def forget(self) -> None:
-        """Throw an open utterance away."""
+        """Drop an open utterance."""
         self._drop()
         self._pressed = False
+        if self._next is not None:
+            equipment, self._next = self._next, None
+            self._equip(*equipment)
         self._press.begin()
         self._endpointer.reset()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening."""
         self.forget()
-        # It need not wait for the collector as the session does.
+        # The decoder's memory need not wait for the garbage collector.
         self._decoder.reset()
 
     def _begin(self, sound: bytes) -> None:
         self._drop()
-        # A button is held by a person.
+        # A button press is no echo.
         self.began = NEVER if self._pressed else self._clock.seconds()
         self._recognition = self._recognizer.recognition(self._understood)
         self._fed = 0
         self._feed(sound)
 
     def _feed(self, sound: bytes) -> None:
-        # Bound of a manual utterance: what comes after is not recognised.
-        if self._recognition is None or self._fed > self._limit:
+        if self._recognition is None or self._fed > self._most:
             return
         self._fed += len(sound)
         self._recognition.feed(sound)
 
     def _understood(self, text: str) -> None:
         self._endpointer.understood(text)
-        self._worded(text)
-
-    @property
-    def _limit(self) -> int:
-        return int(self._settings.max_utterance * SAMPLE_RATE * 2)
+        self._events.words_heard(text)
 
     def _end(self) -> None:
         recognition = self.take()
         if recognition is not None:
-            self._uttered(recognition)
+            self._events.utterance_ended(recognition)
 
     def _drop(self) -> None:
         self._unwatch()
@@ -178,7 +199,7 @@ class UtteranceListener:
             recognition.cancel()
 
     def _watch(self) -> None:
-        """Sound that stops coming in mid-speech ends the utterance."""
+        """End the utterance if its sound stops coming."""
         if self._stall is not None and self._stall.active():
             self._stall.reset(self._settings.stalled)
         else:

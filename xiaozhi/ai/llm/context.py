@@ -1,4 +1,4 @@
-"""What answering needs of a session."""
+"""Everything that the turns of a session share."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from xiaozhi.agents.settings import TurnSettings
 from xiaozhi.ai.listening.echo import EchoGuard
 from xiaozhi.ai.memory.dialogue import Dialogue
 from xiaozhi.ai.timeline.counts import AiCounts
+from xiaozhi.base.call import CallContext
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.languages.talk import TalkLanguage
 from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.tools.toolbox import Toolbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnContext:
-    """The same for all turns of a session.
+    """The same for all turns of a session that one agent serves.
 
-    :ivar session_id: for the log.
-    :ivar tools_ready: open once the device has said what it can do.
-    :ivar tools_wait: seconds a turn waits for that.
-    :ivar recall_wait: seconds a turn waits for what was said in earlier sessions.
+    :ivar session_id: for log lines.
+    :ivar tools_ready: open once the device's tools are known.
+    :ivar tools_wait: seconds a turn waits for them.
+    :ivar recall_wait: seconds a turn waits for the dialogue of earlier sessions.
     :ivar language: BCP 47, as configured.
-    :ivar talk: the language the talk is in.
-    :ivar echo: tells what a person says from what we have said.
-    :ivar counts: of all sessions together.
+    :ivar echo: tells a person's speech from our own voice.
+    :ivar counts: metrics of all sessions together.
+    :ivar talk: the language of the conversation.
     :ivar describe: has the vision model answer a question about an encoded picture; None:
         there is no vision model.
+    :ivar call: returns the context in which providers are called.
     """
 
     session_id: str
@@ -43,10 +45,8 @@ class TurnContext:
     language: str
     clock: IReactorTime
     limits: TurnSettings
+    echo: EchoGuard
     counts: AiCounts = field(default_factory=AiCounts)
     talk: TalkLanguage = field(default_factory=lambda: TalkLanguage("en"))
     describe: Callable[[bytes, str], Awaitable[str]] | None = None
-    echo: EchoGuard = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "echo", EchoGuard(self.clock, self.limits.echo))
+    call: Callable[[], CallContext] = CallContext

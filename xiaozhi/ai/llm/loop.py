@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -28,27 +29,27 @@ from xiaozhi.runtime.cancelling import Gate, each_within, late, within
 _WRITTEN_LIMIT = 16
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerVoice:
-    """How a turn speaks; each call may take its time.
+class AnswerSpeaker(Protocol):
+    """Speaks the answer of a turn; each call waits while enough is queued."""
 
-    :ivar say: speaks a sentence as the model wrote it.
-    :ivar remark: speaks a text of the catalogue.
-    :ivar conclude: likewise, in place of the model's answer.
-    :ivar play: plays a tool's sound.
-    """
+    async def say(self, sentence: str) -> None:
+        """Say a sentence as the model wrote it."""
 
-    say: Callable[[str], Awaitable[None]]
-    remark: Callable[[str], Awaitable[None]]
-    conclude: Callable[[str], Awaitable[None]]
-    play: Callable[[ToolSound], Awaitable[None]]
+    async def remark(self, key: str) -> None:
+        """Say a text of the catalogue."""
+
+    async def conclude(self, key: str) -> None:
+        """Say a text of the catalogue in place of the model's answer."""
+
+    async def play(self, sound: ToolSound) -> None:
+        """Play a tool's sound."""
 
 
 class LlmLoop:
-    """The thinking of one turn.
+    """Asks the model and runs its tools, for one turn.
 
-    :param turn: its number, for the log.
-    :param voice: speaks for the turn.
+    :param turn: its number, for log lines.
+    :param speaker: speaks the answer.
     :param mood: of the person's voice, see :func:`~xiaozhi.ai.llm.mood.mood_of`.
     """
 
@@ -56,33 +57,33 @@ class LlmLoop:
 
     def __init__(
         self,
-        mind: TurnContext,
+        context: TurnContext,
         turn: int,
         timeline: Timeline,
-        voice: AnswerVoice,
+        speaker: AnswerSpeaker,
         mood: str = "",
     ) -> None:
-        self._mind = mind
+        self._context = context
         self._turn = turn
         self._timeline = timeline
-        self._voice = voice
-        self._calls = ToolCalls(mind, turn, timeline)
+        self._speaker = speaker
+        self._calls = ToolCalls(context, turn, timeline)
         self._mood = mood
         self._worded = False
 
     async def about(self, draft: PendingAnswer) -> None:
         """Answer what the person said."""
-        mind = self._mind
-        await self._ready(mind.tools_ready, mind.tools_wait, "the device's tools")
-        await self._ready(mind.dialogue.recalled, mind.recall_wait, "the dialogue so far")
-        dialogue = mind.dialogue
+        context = self._context
+        await self._ready(context.tools_ready, context.tools_wait, "the device's tools")
+        await self._ready(context.dialogue.recalled, context.recall_wait, "the dialogue so far")
+        dialogue = context.dialogue
         await self._ready(dialogue.settled, dialogue.heard_timeout, "what was heard")
-        for rounds in range(mind.limits.tool_rounds):
-            calls = await self._reply(draft, mind.toolbox.specs)
+        for rounds in range(context.limits.tool_rounds):
+            calls = await self._reply(draft, context.toolbox.specs)
             if not calls:
                 # After a tool nothing more need be said; instead of an answer it must.
                 if not rounds and not self._worded:
-                    await self._voice.conclude("no_answer")
+                    await self._speaker.conclude("no_answer")
                 return
             async with self._patience():
                 outcome = await self._calls.run(calls, draft)
@@ -93,7 +94,7 @@ class LlmLoop:
         self._worded = False
         await self._reply(draft, ())
         if not self._worded:
-            await self._voice.conclude("too_many_tools")
+            await self._speaker.conclude("too_many_tools")
 
     async def _perform(self, outcome: CallsOutcome, draft: PendingAnswer) -> None:
         """Say and play what tools gave, without the model.
@@ -106,14 +107,14 @@ class LlmLoop:
             for item in outcome.output:
                 self._worded = True
                 if isinstance(item, ToolSound):
-                    await self._voice.play(item)
+                    await self._speaker.play(item)
                     continue
                 spoken = SpokenText()
                 for piece in pieces(item):
                     for sentence in spoken.feed(piece):
-                        await self._voice.say(sentence)
+                        await self._speaker.say(sentence)
                 for sentence in spoken.finish():
-                    await self._voice.say(sentence)
+                    await self._speaker.say(sentence)
             complete = True
         finally:
             if outcome.final or not complete:
@@ -123,7 +124,7 @@ class LlmLoop:
     @asynccontextmanager
     async def _patience(self) -> AsyncGenerator[None, None]:
         """Meanwhile, what takes long is bridged by a phrase, if nothing has been said."""
-        mind = self._mind
+        context = self._context
         remarking: list[Deferred[None]] = []
 
         def bridge() -> None:
@@ -133,8 +134,8 @@ class LlmLoop:
                 remark = Deferred.fromCoroutine(self._bridge()).addErrback(lambda _: None)
                 remarking.append(remark)
 
-        seconds = mind.limits.slow_tool
-        bridging = mind.clock.callLater(seconds, bridge) if seconds else None
+        seconds = context.limits.slow_tool
+        bridging = context.clock.callLater(seconds, bridge) if seconds else None
         try:
             yield
         finally:
@@ -144,17 +145,19 @@ class LlmLoop:
                 remark.cancel()
 
     async def _bridge(self) -> None:
-        await self._voice.remark("checking")
+        await self._speaker.remark("checking")
 
     async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
         """Wait for something a turn can do without if it takes too long."""
         if gate.is_open:
             return
         try:
-            await within(seconds, self._mind.clock, gate.passed(), late("ready"))
+            await within(seconds, self._context.clock, gate.passed(), late("ready"))
         except ProviderError:
             self._log.debug(
-                "{session_id}: answers without {what}", session_id=self._mind.session_id, what=what
+                "{session_id}: answers without {what}",
+                session_id=self._context.session_id,
+                what=what,
             )
 
     async def _reply(self, draft: PendingAnswer, tools: Sequence[ToolSpec]) -> tuple[ToolCall, ...]:
@@ -163,7 +166,7 @@ class LlmLoop:
         :param tools: those it may call.
         :return: the calls it wants.
         """
-        mind, limits = self._mind, self._mind.limits
+        context, limits = self._context, self._context.limits
         calls: list[ToolCall] = []
         written: list[ToolCall] = []
         # A provider may have dropped thoughts already; not all do.
@@ -182,16 +185,16 @@ class LlmLoop:
                 for piece in pieces(delta.text):
                     await hear(answer.feed(piece))
             elif tools:
-                calls.append(replace(delta, name=mind.toolbox.resolve(delta.name)))
+                calls.append(replace(delta, name=context.toolbox.resolve(delta.name)))
 
-        dialogue = self._with_mood(mind.dialogue.entries(), draft.language)
+        dialogue = self._with_mood(context.dialogue.entries(), draft.language)
         self._timeline.asked()
-        reply = mind.model.reply(dialogue, tools)
+        reply = context.model.reply(dialogue, tools)
         try:
             await each_within(
                 limits.first_token,
                 limits.next_token,
-                mind.clock,
+                context.clock,
                 self._timeline.streamed("llm", "first_token", reply),
                 take,
                 self._timeline.late("llm"),
@@ -227,7 +230,7 @@ class LlmLoop:
 
         :return: what of it is to be said.
         """
-        toolbox = self._mind.toolbox
+        toolbox = self._context.toolbox
         reading = read(part, toolbox.parameters if tools else lambda _: None)
         room = max(0, _WRITTEN_LIMIT - len(written))
         written += [
@@ -241,7 +244,7 @@ class LlmLoop:
         self._log.info(
             "{session_id}: turn {turn}: the model wrote a tool call into its answer that names"
             " no known tool or cannot be read: dropped",
-            session_id=self._mind.session_id,
+            session_id=self._context.session_id,
             turn=self._turn,
         )
         return reading.rest
@@ -250,7 +253,7 @@ class LlmLoop:
         for sentence in sentences:
             self._timeline.sentence()
             self._worded = True
-            await self._voice.say(sentence)
+            await self._speaker.say(sentence)
 
 
 def _essence(call: ToolCall) -> tuple[str, str]:

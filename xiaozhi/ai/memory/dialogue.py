@@ -8,10 +8,11 @@ from uuid import UUID
 from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.agents.roles import Roles
+from xiaozhi.agents.settings import DialogueSettings
 from xiaozhi.ai.memory.history import Forgetful, History
 from xiaozhi.ai.memory.pending import Cut, PendingAnswer
 from xiaozhi.base.values import DialogueEntry, NoteKind, Role, Utterance
-from xiaozhi.interfaces import IMemory
+from xiaozhi.interfaces import ILanguageModel, IMemory
 from xiaozhi.languages.texts import text
 from xiaozhi.runtime.cancelling import Gate
 
@@ -24,8 +25,8 @@ class Dialogue:
 
     :param memory: decides what of it the model is told.
     :param roles: have the system prompt.
-    :param heard_timeout: see ``session.dialogue.heard_timeout``.
-    :param language: BCP 47, until the person has said something.
+    :param settings: its language holds until the person has said something.
+    :ivar heard_timeout: see ``session.dialogue.heard_timeout``.
     :ivar recalled: open once the history has been asked, whatever it knew.
     :ivar settled: open while no answer but the running one is uncertain.
     """
@@ -37,18 +38,17 @@ class Dialogue:
         roles: Roles,
         history: History | Forgetful,
         clock: IReactorTime,
-        heard_timeout: float,
-        language: str,
+        settings: DialogueSettings,
     ) -> None:
         self.recalled = Gate(is_open=False)
         self.settled = Gate(is_open=True)
-        self.heard_timeout = heard_timeout
+        self.heard_timeout = settings.heard_timeout
         self._device_id = device_id
         self._memory = memory
         self._roles = roles
         self._history = history
         self._clock = clock
-        self._language = language
+        self._language = settings.language
         # The running turn's, and before it those of which the edge has yet to tell what
         # was played. Bound: so many turns as can begin within `heard_timeout`.
         self._drafts: deque[PendingAnswer] = deque()
@@ -56,6 +56,13 @@ class Dialogue:
         self._last: Utterance | None = None
         # What was noted here before the history has been asked.
         self._own: set[UUID] = set()
+
+    def adopt(self, roles: Roles, model: ILanguageModel, settings: DialogueSettings) -> None:
+        """Continue with the roles, the model and the settings of another agent; the dialogue
+        stays as it is."""
+        self._roles = roles
+        self.heard_timeout = settings.heard_timeout
+        self._memory.adopt(model, settings)
 
     async def recall(self) -> None:
         """Put what was said before in front of what has been said meanwhile."""

@@ -84,6 +84,13 @@ class SummaryMemory(WindowMemory):
     def before(self, running: Sequence[Utterance]) -> Recollection:
         return replace(super().before(running), summary=self._summary)
 
+    def adopt(self, model: ILanguageModel, settings: DialogueSettings) -> None:
+        super().adopt(model, settings)
+        self._model, self._settings = model, settings
+        # The former model is released soon: the summary is written again later.
+        if self._writing is not None:
+            self._writing.cancel()
+
     def close(self) -> None:
         self._may_write = False
         if self._writing is not None:

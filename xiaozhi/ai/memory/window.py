@@ -10,7 +10,7 @@ from zope.interface import implementer
 from xiaozhi.agents.settings import DialogueSettings
 from xiaozhi.ai.memory.exchanges import cost, whole
 from xiaozhi.base.values import DeviceNote, DialogueEntry, Recollection, Role, Utterance
-from xiaozhi.interfaces import IMemory
+from xiaozhi.interfaces import ILanguageModel, IMemory
 
 
 @implementer(IMemory)
@@ -28,6 +28,9 @@ class NoMemory:
     def before(self, running: Sequence[Utterance]) -> Recollection:
         return Recollection()
 
+    def adopt(self, model: ILanguageModel, settings: DialogueSettings) -> None:
+        """Nothing depends on them."""
+
     def close(self) -> None:
         """Nothing is under way."""
 
@@ -43,13 +46,21 @@ class WindowMemory:
     """
 
     def __init__(self, settings: DialogueSettings, times: int = 1) -> None:
-        self.capacity = settings.entries * times
-        self._entries = settings.entries
-        self._window = settings.window
-        self._room = settings.window * times
+        self._times = times
+        self._bound(settings)
         # Bound: `capacity`, and of tokens `_room` besides the oldest; beyond, it is forgotten.
         self._kept: deque[tuple[DialogueEntry, int]] = deque()
         self._tokens = 0
+
+    def adopt(self, model: ILanguageModel, settings: DialogueSettings) -> None:
+        self._bound(settings)
+        self._trim()
+
+    def _bound(self, settings: DialogueSettings) -> None:
+        self.capacity = settings.entries * self._times
+        self._entries = settings.entries
+        self._window = settings.window
+        self._room = settings.window * self._times
 
     def recall(self, entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
         self._kept.extendleft((entry, cost(entry.said)) for entry in reversed(entries))

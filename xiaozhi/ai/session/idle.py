@@ -1,4 +1,4 @@
-"""What becomes of a conversation in which nobody says anything any more."""
+"""Idle time: how long a device listens without anybody speaking."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from xiaozhi.agents.settings import IdleSettings
 class Idle:
     """Watches how long a device listens without a word.
 
-    A device that does not listen is none of its business: the edge looks after silent
-    connections.
+    A device that does not listen is not watched: the edge closes silent connections.
 
     :param quiet: called once nobody has spoken for ``idle.no_speech`` seconds.
     """
@@ -21,20 +20,24 @@ class Idle:
     def __init__(
         self, device_id: str, settings: IdleSettings, clock: IReactorTime, quiet: Callable[[], None]
     ) -> None:
-        self._seconds = 0.0 if device_id in settings.keep else settings.no_speech
+        self.adopt(device_id, settings)
         self._clock = clock
         self._quiet = quiet
         self._due: IDelayedCall | None = None
 
+    def adopt(self, device_id: str, settings: IdleSettings) -> None:
+        """Use other settings, from the next time the device listens."""
+        self._seconds = 0.0 if device_id in settings.keep else settings.no_speech
+
     def listening(self) -> None:
-        """The device listens, from now on or anew."""
+        """Start the idle time, or start it again."""
         if self._due is not None and self._due.active():
             self._due.reset(self._seconds)
         elif self._seconds:
             self._due = self._clock.callLater(self._seconds, self._quiet)
 
     def busy(self) -> None:
-        """Somebody speaks, or nobody is listened for."""
+        """Stop the idle time: somebody speaks, or the device does not listen."""
         due, self._due = self._due, None
         if due is not None and due.active():
             due.cancel()

@@ -1,4 +1,4 @@
-"""The sessions that are open: what the bridge opens, and what health reports."""
+"""Open sessions: accepted from the bridge, ended when a device is revoked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.ai.memory.history import Forgetful
+from xiaozhi.ai.session.leases import Leases, OneAgent
 from xiaozhi.ai.session.session import Session
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.base.ownership import DeviceState, Registered
@@ -21,45 +22,49 @@ from xiaozhi.wire.messages import Device, SessionOpen
 class Sessions:
     """Makes a :class:`~xiaozhi.ai.session.session.Session` for each that the edge opens.
 
-    A guest, whose device id nobody holds, is talked with, but neither learns what was
-    said by that id before nor leaves anything behind.
+    A guest, a device whose id has no holder, is served without history: it neither learns
+    what was said before under its id nor leaves anything behind.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        assistant: SharedServices,
+        shared: SharedServices,
+        leases: Leases | None = None,
         holder: Callable[[str], Registered | None] = lambda device_id: None,
         met: Callable[[Device], None] = lambda device: None,
     ) -> None:
         """
-        :param holder: who holds a device id.
-        :param met: told of each device that opens a session.
+        :param leases: finds the agent of a device; None: the agent of ``shared`` serves all.
+        :param holder: returns the registration of a device id.
+        :param met: called for each device that opens a session.
         """
-        self._assistant = assistant
-        self._guests = replace(assistant, history=Forgetful(assistant.seconds))
+        self._shared = shared
+        self._guests = replace(shared, history=Forgetful(shared.runtime.seconds))
+        self._leases = leases or OneAgent(shared.agent)
         self._holder = holder
         self._met = met
         self._open: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
 
     def accept(self, opening: SessionOpen, link: ISessionLink) -> ISessionEvents:
         device = opening.device
-        self._assistant.counts.opened.add("resumed" if opening.resumed else "new")
+        self._shared.counts.opened.add("resumed" if opening.resumed else "new")
         self._log.info(
             "{session_id}: {verb} by device {device_id}{guest}",
             session_id=opening.session_id,
-            verb="taken up again" if opening.resumed else "opened",
+            verb="resumed" if opening.resumed else "opened",
             device_id=device.device_id,
-            guest=", which nobody holds" if device.guest else "",
+            guest=", a guest" if device.guest else "",
         )
-        session = Session(opening, link, self._guests if device.guest else self._assistant)
+        shared = self._guests if device.guest else self._shared
+        session = Session(opening, link, shared, self._leases)
         self._open[session] = device.device_id
         held = self._holder(device.device_id)
         if held is not None and held.state is DeviceState.REVOKED:
-            # Edges refuse such devices; this one knows another registry, or an older state.
-            # Not at once: the bridge has yet to be told whom to deliver to.
-            self._assistant.clock.callLater(0, session.dismiss, "revoked")
+            # Edges refuse such devices; this one has another registry, or an older state.
+            # Later: the bridge does not know the session yet.
+            self._shared.clock.callLater(0, session.end, "revoked")
         else:
             self._met(device)
         return session
@@ -69,4 +74,4 @@ class Sessions:
         if registered.state is DeviceState.REVOKED:
             for session, device_id in [*self._open.items()]:
                 if device_id == registered.device_id:
-                    session.dismiss("revoked")
+                    session.end("revoked")

@@ -53,10 +53,11 @@ class SessionTools:
         vision = shared.vision(opening.device, opening.host) if speaks_mcp else ("", "")
         self._mcp = DeviceMcp(send, shared.clock, shared.settings.mcp, vision)
         self._things = DeviceThings(send, shared.settings.mcp.tools)
-        self._vision: IVisionModel = shared.providers.vlllm
+        self._vision: IVisionModel = shared.agent.vlllm
         self._max_pixels = shared.settings.max_pixels
         self._watches: list[Callable[[], None]] = []
-        for source in (*shared.tools.all, self._mcp, self._things):
+        self._sources: tuple[IToolSource, ...] = (*shared.tools.all, self._mcp, self._things)
+        for source in self._sources:
             self._take(source)
             self._watches.append(source.watch(partial(self._take, source)))
         if speaks_mcp:
@@ -73,6 +74,15 @@ class SessionTools:
     def _permits(self, source: str, tool: ITool) -> bool:
         title = tool.spec.title or tool.spec.name
         return self._policy.permits(source, title, safe_name(title))
+
+    def adopt(self, vision: IVisionModel, max_pixels: int, policy: ToolPolicy) -> None:
+        """Serve another agent: with its vision model, and with the tools it may use.
+
+        What the session offers itself has to be offered again.
+        """
+        self._vision, self._max_pixels, self._policy = vision, max_pixels, policy
+        for source in self._sources:
+            self._take(source)
 
     def received(self, message: Mcp | Iot) -> None:
         """Take a message of the device: an answer, or a description of its things."""

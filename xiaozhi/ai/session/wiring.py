@@ -1,24 +1,29 @@
-"""What a session is given of what all sessions share."""
+"""Build the parts of a conversation from the services of its agent."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from xiaozhi.agents.roles import Roles
-from xiaozhi.ai.listening.listener import UtteranceListener
+from xiaozhi.ai.listening.echo import EchoGuard
+from xiaozhi.ai.listening.listener import UtteranceEvents, UtteranceListener
 from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.memory.dialogue import Dialogue
 from xiaozhi.ai.memory.summary import make_memory
-from xiaozhi.ai.session.announcements import Announcements
+from xiaozhi.ai.session.services import call_context
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.session.tools import SessionTools
 from xiaozhi.ai.speech.output import SpeechOutput
-from xiaozhi.ai.turn.turn import Turn
+from xiaozhi.ai.turn.announcements import Announcements, AnnouncementTurns
+from xiaozhi.base.call import CallContext, calling
 from xiaozhi.base.values import NoteKind, Role, Transcript
-from xiaozhi.interfaces import IRecognition
+from xiaozhi.interfaces import IRecognition, IRecognizer
 from xiaozhi.languages.scripts import language_of
 from xiaozhi.languages.talk import TalkLanguage
 from xiaozhi.languages.texts import text
@@ -26,92 +31,107 @@ from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.wire.messages import Alert, Downlink, Language, SessionOpen
 
 
-def ears_of(
-    assistant: SharedServices,
-    uttered: Callable[[IRecognition], None],
-    voiced: Callable[[int], None],
-    hushed: Callable[[], None],
-    worded: Callable[[str], None],
+class EdgeSide(Protocol):
+    """The session's side towards its edge."""
+
+    @property
+    def gate(self) -> Gate:
+        """Closed while the edge asks to hold audio back."""
+
+    def send(self, message: Downlink) -> None:
+        """Send a message to the edge."""
+
+    def end(self, code: str) -> None:
+        """End the session on both sides."""
+
+
+@implementer(IRecognizer)
+class ContextRecognizer:
+    """A recogniser that is called in the context of a session.
+
+    :param call: returns the context.
+    """
+
+    def __init__(self, recognizer: IRecognizer, call: Callable[[], CallContext]) -> None:
+        self._recognizer = recognizer
+        self._call = call
+
+    def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
+        with calling(self._call()):
+            recognition: IRecognition = self._recognizer.recognition(interim)
+        return recognition
+
+    def close(self) -> Deferred[None]:
+        closed: Deferred[None] = self._recognizer.close()
+        return closed
+
+
+def make_listener(
+    shared: SharedServices, call: Callable[[], CallContext], events: UtteranceEvents
 ) -> UtteranceListener:
-    """What it hears with; the callbacks are those of :class:`UtteranceListener`."""
-    providers, settings = assistant.providers, assistant.settings.listen
-    activity = providers.vad.detector()
-    return UtteranceListener(
-        providers.asr, activity, settings, assistant.clock, uttered, voiced, hushed, worded
-    )
+    """Make the listener of a session."""
+    agent = shared.agent
+    recognizer = ContextRecognizer(agent.asr, call)
+    listen = agent.settings.listen
+    return UtteranceListener(recognizer, agent.vad.detector(), listen, shared.clock, events)
 
 
-def announcements_of(
-    session_id: str,
-    assistant: SharedServices,
-    free: Callable[[], bool],
-    begin: Callable[[Callable[[Turn], Awaitable[bool]]], None],
+def make_announcements(
+    session_id: str, shared: SharedServices, turns: AnnouncementTurns
 ) -> Announcements:
-    """What it is asked to say by others; the callbacks are those of :class:`Announcements`."""
-    settings = assistant.settings
-    most, announce = settings.announcements, settings.announce
-    return Announcements(session_id, most, announce, assistant.clock, free, begin)
+    """Make the queue of announcements of a session."""
+    settings = shared.settings
+    return Announcements(session_id, settings.announcements, settings.announce, shared.clock, turns)
 
 
 async def typed(words: str) -> Transcript:
-    """What a person has typed, as if it had been recognised."""
+    """Return typed words as if they had been recognised."""
     return Transcript(words)
 
 
-def mouth_of(
-    opening: SessionOpen, assistant: SharedServices, send: Callable[[Downlink], None], gate: Gate
-) -> SpeechOutput:
-    """What it speaks with, in the form its device wants.
-
-    :param gate: closed while the edge asks to hold audio back.
-    """
-    assistant.rehearse(opening.downlink)
+def make_output(opening: SessionOpen, shared: SharedServices, end: EdgeSide) -> SpeechOutput:
+    """Make the speech output of a session, in the format of its device."""
+    agent = shared.agent
+    agent.prewarm(opening.downlink)
     return SpeechOutput(
-        synthesizer=assistant.providers.tts,
-        send=send,
-        gate=gate,
+        synthesizer=agent.tts,
+        send=end.send,
+        gate=end.gate,
         downlink=opening.downlink,
-        offload=assistant.offload,
-        clock=assistant.clock,
-        settings=assistant.settings.speech,
-        limits=assistant.settings.turn,
-        phrases=assistant.phrases,
+        offload=shared.runtime.offload,
+        clock=shared.clock,
+        settings=agent.settings.speech,
+        limits=agent.settings.turn,
+        phrases=agent.phrases,
     )
 
 
-def not_heard(language: str) -> Alert:
-    """What the display says when sound was lost on its way."""
+def sound_lost(language: str) -> Alert:
+    """Return the alert that sound of the person was lost on its way."""
     return Alert(text("deaf_title", language), text("deaf", language), "confused")
 
 
-def roles_of(opening: SessionOpen, assistant: SharedServices) -> Roles:
-    """Who the assistant can be for its device."""
-    keep = partial(assistant.history.note_device, opening.device.device_id, NoteKind.ROLE)
-    return Roles(assistant.settings, opening.device, assistant.seconds, keep)
+def make_roles(opening: SessionOpen, shared: SharedServices) -> Roles:
+    """Make the roles that the agent can take for a device."""
+    keep = partial(shared.history.note_device, opening.device.device_id, NoteKind.ROLE)
+    return Roles(shared.settings, opening.device, shared.runtime.seconds, keep)
 
 
-def mind_of(
-    opening: SessionOpen,
-    assistant: SharedServices,
-    abilities: SessionTools,
-    roles: Roles,
-    send: Callable[[Downlink], None],
-) -> TurnContext:
-    """What it thinks with; what was said before is being looked up from now on."""
-    settings = assistant.settings.dialogue
-    device_id = opening.device.device_id
-    model = assistant.providers.llm
-    keep = partial(assistant.history.note_device, device_id, NoteKind.SUMMARY)
+def make_dialogue(
+    opening: SessionOpen, shared: SharedServices, roles: Roles, talk: TalkLanguage
+) -> Dialogue:
+    """Make the dialogue of a session and begin to load what was said in earlier ones."""
+    settings = shared.settings.dialogue
+    keep = partial(shared.history.note_device, opening.device.device_id, NoteKind.SUMMARY)
+    model = shared.agent.llm
     dialogue = Dialogue(
-        device_id,
-        make_memory(settings, model, assistant.clock, opening.session_id, keep),
+        opening.device.device_id,
+        make_memory(settings, model, shared.clock, opening.session_id, keep),
         roles,
-        assistant.history,
-        assistant.clock,
-        settings.heard_timeout,
-        settings.language,
+        shared.history,
+        shared.clock,
+        settings,
     )
-    talk = TalkLanguage(settings.language, lambda language: send(Language(language)))
 
     def recalled(_: None) -> None:
         asked = [entry.text for entry in dialogue.entries() if entry.role is Role.USER]
@@ -119,18 +139,51 @@ def mind_of(
             talk.assume(language_of(asked[-1], settings.language))
 
     Deferred.fromCoroutine(dialogue.recall()).addCallback(recalled)
+    return dialogue
+
+
+def make_context(
+    opening: SessionOpen, shared: SharedServices, tools: SessionTools, roles: Roles, end: EdgeSide
+) -> TurnContext:
+    """Make the context of a session's turns."""
+    settings = shared.settings
+    send = end.send
+    talk = TalkLanguage(settings.dialogue.language, lambda language: send(Language(language)))
     return TurnContext(
         session_id=opening.session_id,
-        model=model,
-        dialogue=dialogue,
-        toolbox=abilities.toolbox,
-        describe=abilities.describe,
-        tools_ready=abilities.ready,
-        tools_wait=assistant.settings.mcp.ready,
-        recall_wait=settings.load_timeout,
-        language=settings.language,
-        clock=assistant.clock,
-        limits=assistant.settings.turn,
-        counts=assistant.counts,
+        model=shared.agent.llm,
+        dialogue=make_dialogue(opening, shared, roles, talk),
+        toolbox=tools.toolbox,
+        tools_ready=tools.ready,
+        tools_wait=settings.mcp.ready,
+        recall_wait=settings.dialogue.load_timeout,
+        language=settings.dialogue.language,
+        clock=shared.clock,
+        limits=settings.turn,
+        counts=shared.counts,
         talk=talk,
+        describe=tools.describe,
+        echo=EchoGuard(shared.clock, settings.turn.echo),
+        call=partial(_call, opening, shared, talk),
+    )
+
+
+def _call(opening: SessionOpen, shared: SharedServices, talk: TalkLanguage) -> CallContext:
+    return call_context(opening, shared.agent.agent, talk.current)
+
+
+def adopted_context(
+    former: TurnContext, opening: SessionOpen, shared: SharedServices
+) -> TurnContext:
+    """Make the context of turns with another agent: the dialogue, the tools of the device,
+    the language and the echo guard stay."""
+    settings = shared.settings
+    return replace(
+        former,
+        model=shared.agent.llm,
+        tools_wait=settings.mcp.ready,
+        recall_wait=settings.dialogue.load_timeout,
+        language=settings.dialogue.language,
+        limits=settings.turn,
+        call=partial(_call, opening, shared, former.talk),
     )

@@ -95,22 +95,22 @@ class Speech:
 
     def __init__(
         self,
-        mouth: SpeechOutput,
+        output: SpeechOutput,
         turn: int,
         language: str,
         timeline: Timeline,
         script: PlaybackMap | None = None,
     ) -> None:
-        self._mouth = mouth
+        self._output = output
         self._turn = turn
         self.language = language
         self._timeline = timeline
         self._script = script or PlaybackMap()
-        self._form = mouth.form
+        self._form = output.form
         self._encoder = self._form.encoder()
         # Bound: `look_ahead` sentences behind the one that is spoken; say() waits beyond.
         self._sentences: deque[_Sentence] = deque()
-        self._room = DeferredSemaphore(mouth.limits.look_ahead)
+        self._room = DeferredSemaphore(output.limits.look_ahead)
         self._more = Gate(is_open=False)
         self._complete = False
         self._failure: BaseException | None = None
@@ -144,16 +144,16 @@ class Speech:
 
     async def play(self, sound: ToolSound) -> None:
         """Queue a tool's sound behind the sentences; waits as :meth:`say`."""
-        mouth = self._mouth
+        output = self._output
 
         def read(take: Callable[[Sound], Awaitable[None]]) -> Awaitable[None]:
-            limits = mouth.limits
+            limits = output.limits
             wait = limits.first_audio, limits.next_audio
-            return each_within(*wait, mouth.clock, sound.pieces(), take, late("tool_sound"))
+            return each_within(*wait, output.clock, sound.pieces(), take, late("tool_sound"))
 
         await self._room.acquire()
         self._raise_failure()
-        source = ReadAhead(read, mouth.settings.ahead_bytes)
+        source = ReadAhead(read, output.settings.ahead_bytes)
         self._add(_Sentence(sound.title or _NOTE, source, None, False, False, sound.format))
 
     def bridge(self, words: str, language: str) -> Deferred[bool]:
@@ -164,12 +164,12 @@ class Speech:
         """
 
         async def interject() -> bool:
-            packets = await self._mouth.phrases.any(Phrase(words, language, self._form))
+            packets = await self._output.phrases.any(Phrase(words, language, self._form))
             if packets is None or self.sent_ms or self._run.called:
                 return False
             self._bridged.close()
             self._timeline.speaks(words)
-            self._mouth.send(Tts(TtsState.SENTENCE_START, words, self._turn, aside=True))
+            self._output.send(Tts(TtsState.SENTENCE_START, words, self._turn, aside=True))
             self._script.begins(words, answer=False)
             await self._put(packets, self._timeline.bridge)
             self._script.ended()
@@ -195,7 +195,7 @@ class Speech:
     ) -> None:
         await self._room.acquire()
         self._raise_failure()
-        sound = ReadAhead(self._synthesized(words, language), self._mouth.settings.ahead_bytes)
+        sound = ReadAhead(self._synthesized(words, language), self._output.settings.ahead_bytes)
         self._add(_Sentence(words, sound, phrase, answer, at_once))
 
     def _add(self, sentence: _Sentence) -> None:
@@ -229,7 +229,7 @@ class Speech:
     def _failed(self, failure: Failure) -> None:
         self._failure = failure.value
         # Whoever waits for room learns of it.
-        for _ in range(self._mouth.limits.look_ahead - self._room.tokens):
+        for _ in range(self._output.limits.look_ahead - self._room.tokens):
             self._room.release()
 
     async def _speak_all(self) -> None:
@@ -250,21 +250,21 @@ class Speech:
 
     def _start_ahead(self) -> None:
         for at, sentence in enumerate(self._sentences):
-            if at > self._mouth.settings.ahead:
+            if at > self._output.settings.ahead:
                 return
             # Of a phrase nothing may be needed.
             if sentence.phrase is None:
                 sentence.sound.start()
 
     def _synthesized(self, words: str, language: str) -> Read:
-        mouth, timeline = self._mouth, self._timeline
+        output, timeline = self._output, self._timeline
 
         def read(take: Callable[[Sound], Awaitable[None]]) -> Awaitable[None]:
-            sound = mouth.synthesizer.synthesize(words, language)
+            sound = output.synthesizer.synthesize(words, language)
             return each_within(
-                mouth.limits.first_audio,
-                mouth.limits.next_audio,
-                mouth.clock,
+                output.limits.first_audio,
+                output.limits.next_audio,
+                output.clock,
                 timeline.streamed("tts", "first_audio", sound),
                 take,
                 timeline.late("tts"),
@@ -281,15 +281,15 @@ class Speech:
         """Its sound comes next."""
         self._silent = None
         self._timeline.speaks(sentence.words)
-        self._mouth.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
+        self._output.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
         self._script.begins(sentence.words, answer=sentence.answer)
 
     async def _give(self, sentence: _Sentence) -> None:
         if sentence.phrase is None:
             await self._synthesize(sentence)
             return
-        mouth = self._mouth
-        phrase, phrases = sentence.phrase, mouth.phrases
+        output = self._output
+        phrase, phrases = sentence.phrase, output.phrases
         packets = await (phrases.any(phrase) if sentence.at_once else phrases.find(phrase))
         if packets is None:
             who = usage.Who()
@@ -311,10 +311,10 @@ class Speech:
         """:param alone: its packets must not depend on what was said before.
         :return: its packets, if so.
         """
-        mouth = self._mouth
+        output = self._output
         encoder = self._form.encoder() if alone else self._encoder
-        sound: SoundFormat = sentence.own or mouth.synthesizer.sound
-        longest = self.sent_ms + mouth.limits.tool_sound * 1000
+        sound: SoundFormat = sentence.own or output.synthesizer.sound
+        longest = self.sent_ms + output.limits.tool_sound * 1000
         maker = PacketMaker(sound, self._form, encoder)
         kept: list[bytes] = []
         waiting = bytearray()
@@ -328,9 +328,9 @@ class Speech:
         async def encode() -> None:
             data = bytes(waiting)
             waiting.clear()
-            await send(await mouth.offload(self._in_hand(), maker.feed, data))
+            await send(await output.offload(self._in_hand(), maker.feed, data))
             while maker.waiting:
-                await send(await mouth.offload(self._in_hand(), maker.more))
+                await send(await output.offload(self._in_hand(), maker.more))
 
         async with aclosing(sentence.sound.pieces()) as pieces:
             async for piece in pieces:
@@ -348,8 +348,8 @@ class Speech:
             # Words on the display and no sound: somebody has to know.
             source = "the synthesiser" if sentence.own is None else "a tool"
             raise ProviderError("no_sound", f"{source} gave no sound", retryable=True)
-        pause = mouth.settings.pause
-        await send(await mouth.offload(self._in_hand(), maker.finish, bytes(waiting), pause))
+        pause = output.settings.pause
+        await send(await output.offload(self._in_hand(), maker.finish, bytes(waiting), pause))
         return tuple(kept)
 
     def _patience(self, source: ReadAhead) -> float:
@@ -372,13 +372,13 @@ class Speech:
     async def _put(
         self, packets: list[bytes] | tuple[bytes, ...], count: Callable[[int], None]
     ) -> None:
-        mouth, duration = self._mouth, self._mouth.downlink.frame_duration
+        output, duration = self._output, self._output.downlink.frame_duration
         in_hand = self._in_hand()
         for packet in packets:
-            if not mouth.gate.is_open:
-                await mouth.gate.passed()
+            if not output.gate.is_open:
+                await output.gate.passed()
                 in_hand = self._in_hand()
-            mouth.send(Audio(packet, 0, self._turn, ahead=in_hand >= _AHEAD))
+            output.send(Audio(packet, 0, self._turn, ahead=in_hand >= _AHEAD))
             count(duration)
             self.sent_ms += duration
             self._script.sent(duration)
@@ -386,7 +386,7 @@ class Speech:
 
     def _in_hand(self) -> float:
         """Seconds of sound that the edge has not played yet, about."""
-        now = self._mouth.clock.seconds()
+        now = self._output.clock.seconds()
         if self._played_from is None:
             self._played_from = now
         # After a pause it is played from then on, and nothing is in hand.

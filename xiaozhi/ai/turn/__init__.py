@@ -1,1 +1,1 @@
-"""Turns: one question of a person and everything that answers it."""
+"""Turns: answers to a person, one at a time, interrupted or announced."""

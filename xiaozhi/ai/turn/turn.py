@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from xiaozhi.ai.listening.echo import NEVER
 from xiaozhi.ai.llm.context import TurnContext
-from xiaozhi.ai.llm.loop import AnswerVoice, LlmLoop
+from xiaozhi.ai.llm.loop import LlmLoop
 from xiaozhi.ai.llm.mood import mood_of
 from xiaozhi.ai.memory.pending import Cut, PendingAnswer
 from xiaozhi.ai.speech.emotion import emoji_of, take_emotion
@@ -44,22 +44,22 @@ class Turn:
 
     _log = Logger()
 
-    def __init__(self, number: int, mind: TurnContext, mouth: SpeechOutput) -> None:
+    def __init__(self, number: int, context: TurnContext, output: SpeechOutput) -> None:
         self.number = number
         self.playing = False
-        self._mind = mind
-        self._mouth = mouth
-        self._language = mind.talk.current
+        self._context = context
+        self._output = output
+        self._language = context.talk.current
         self._speech: Speech | None = None
         self._open = False
         self._felt = False
         self._played: Deferred[Playback] = Deferred()
-        self._limit = Limit(mind.limits.whole, mind.clock, late("turn"))
+        self._limit = Limit(context.limits.whole, context.clock, late("turn"))
         self._began = 0.0
-        self._created = mind.clock.seconds()
+        self._created = context.clock.seconds()
         self._waits = 0.0
         self._playing_out: Limit | None = None
-        self._timeline = Timeline(mind.counts, mind.clock, mind.session_id, number)
+        self._timeline = Timeline(context.counts, context.clock, context.session_id, number)
         self._since: float | None = None  # when the device began to play it
         self._script = PlaybackMap()
         self._draft: PendingAnswer | None = None
@@ -90,7 +90,7 @@ class Turn:
             self._timeline.begun = "spoken"
 
         async def converse() -> bool:
-            echo = self._mind.echo
+            echo = self._context.echo
             try:
                 transcript = await self._recognized(heard)
             except ProviderError:
@@ -107,7 +107,7 @@ class Turn:
         self._timeline.overheard(over)
 
         async def converse() -> bool:
-            self._mind.echo.understood(over.said.text, NEVER)
+            self._context.echo.understood(over.said.text, NEVER)
             return await self._converse(over.said)
 
         return await self._carried_out(converse, asked=True)
@@ -122,21 +122,21 @@ class Turn:
 
         async def recite() -> bool:
             if shown:
-                self._speak_in(language_of(shown, self._mind.language))
+                self._speak_in(language_of(shown, self._context.language))
             self._start(shown)
             said = await self._timeline.awaited(
                 "vlllm",
                 "",
-                within(self._mind.limits.tool, self._mind.clock, words, late("picture")),
+                within(self._context.limits.tool, self._context.clock, words, late("picture")),
             )
             draft, complete = self._asked(shown or "…"), False
             spoken = SpokenText()
             try:
                 for piece in pieces(said):
                     for sentence in spoken.feed(piece):
-                        await self._say(sentence)
+                        await self.say(sentence)
                 for sentence in spoken.finish():
-                    await self._say(sentence)
+                    await self.say(sentence)
                 complete = True
             finally:
                 draft.said(said, complete=complete)
@@ -152,7 +152,7 @@ class Turn:
         self._timeline.begun = "recited"
 
         async def greet() -> bool:
-            language = language_of(greeting, self._mind.language)
+            language = language_of(greeting, self._context.language)
             self._speak_in(language)
             self._start(shown)
             draft = self._asked(shown)
@@ -169,14 +169,14 @@ class Turn:
 
         async def farewell() -> bool:
             self._start("")
-            await self._remark("farewell")
+            await self.remark("farewell")
             return True
 
         return await self._carried_out(farewell)
 
     async def announce(self, words: str) -> bool:
         """Say what nobody has asked for, in the language of its script."""
-        self._speak_in(language_of(words, self._mind.language))
+        self._speak_in(language_of(words, self._context.language))
 
         async def ready() -> str:
             return words
@@ -199,7 +199,7 @@ class Turn:
         self._timeline.playback(report)
         if report.state is PlaybackState.STARTED:
             self.playing = True
-            self._since = self._mind.clock.seconds()
+            self._since = self._context.clock.seconds()
         elif not self._played.called:
             self._open = False
             self._played.callback(report)
@@ -211,8 +211,10 @@ class Turn:
     ) -> bool:
         """:param asked: a person waits for it."""
         result = "interrupted"
-        if asked and self._mind.limits.bridge:
-            self._bridging = self._mind.clock.callLater(self._mind.limits.bridge, self._bridge)
+        if asked and self._context.limits.bridge:
+            self._bridging = self._context.clock.callLater(
+                self._context.limits.bridge, self._bridge
+            )
         try:
             try:
                 spoke = await self._limit.run(body())
@@ -240,24 +242,24 @@ class Turn:
             )
 
     def _asked(self, words: str) -> PendingAnswer:
-        draft = self._draft = self._mind.dialogue.asked(words, self.number, self._language)
+        draft = self._draft = self._context.dialogue.asked(words, self.number, self._language)
         return draft
 
     def _note(self, result: str) -> None:
         """Have the dialogue keep what of the answer was heard."""
-        draft, dialogue = self._draft, self._mind.dialogue
+        draft, dialogue = self._draft, self._context.dialogue
         if draft is None:
             return
         if result == "answered" and not self._timeline.cut:
             dialogue.answered(draft)
             return
         missing = "apology" if result == "failed" else "unheard"
-        playing = 0.0 if self._since is None else self._mind.clock.seconds() - self._since
+        playing = 0.0 if self._since is None else self._context.clock.seconds() - self._since
         played = min(playing * 1000, self._script.sent_ms)
         dialogue.cut(draft, Cut(self._script, played, text(missing, self._language)))
 
     def _report(self, error: Exception) -> None:
-        where: dict[str, Any] = {"session_id": self._mind.session_id, "turn": self.number}
+        where: dict[str, Any] = {"session_id": self._context.session_id, "turn": self.number}
         if isinstance(error, XiaozhiError):
             self._log.error("{session_id}: turn {turn} failed: {error}", error=error, **where)
         else:
@@ -265,7 +267,7 @@ class Turn:
 
     def _speak_in(self, language: str) -> None:
         self._language = language
-        self._mind.talk.adopt(language)
+        self._context.talk.adopt(language)
 
     def _bridge(self) -> None:
         """Nothing of the answer can be heard yet: say that it takes a while."""
@@ -275,13 +277,13 @@ class Turn:
         def said(so: bool) -> None:
             if so:
                 self._bridged = True
-                self._mind.echo.said(words)
+                self._context.echo.said(words)
 
         def failed(failure: Failure) -> None:
             if not failure.check(CancelledError):
                 self._log.warn(
                     "{session_id}: the wait cannot be bridged: {error}",
-                    session_id=self._mind.session_id,
+                    session_id=self._context.session_id,
                     error=failure.getErrorMessage(),
                 )
 
@@ -300,7 +302,7 @@ class Turn:
             self._speech.cancel()
         if self._open:
             self._open = False
-            self._mouth.send(Flush(self.number))
+            self._output.send(Flush(self.number))
 
     def _start(self, shown: str, *, anew: bool = False) -> None:
         """``tts start`` goes out as early as can be: audio right after it is lost (§3.3).
@@ -308,11 +310,11 @@ class Turn:
         :param anew: what has been begun to be said is not gone on with.
         """
         if shown:
-            self._mouth.send(Stt(shown, self.number))
+            self._output.send(Stt(shown, self.number))
         if not self._open:
             self._open = True
-            self._began = self._mind.clock.seconds()
-            self._mouth.send(Tts(TtsState.START, turn=self.number))
+            self._began = self._context.clock.seconds()
+            self._output.send(Tts(TtsState.START, turn=self.number))
         if self._speech is not None and not anew:
             # Perhaps in the middle of a phrase that bridges the wait.
             self._speech.language = self._language
@@ -320,7 +322,7 @@ class Turn:
         if self._speech is not None:
             self._speech.cancel()
         self._speech = Speech(
-            self._mouth, self.number, self._language, self._timeline, self._script
+            self._output, self.number, self._language, self._timeline, self._script
         )
 
     async def _spoken(self) -> None:
@@ -328,37 +330,37 @@ class Turn:
         speech = self._speech
         assert speech is not None
         await speech.finish()
-        self._mouth.send(Tts(TtsState.STOP, turn=self.number))
-        elapsed = self._mind.clock.seconds() - self._began
+        self._output.send(Tts(TtsState.STOP, turn=self.number))
+        elapsed = self._context.clock.seconds() - self._began
         # The sound may not have begun long ago: allow for all of it.
         limit = max(0.0, speech.sent_ms / 1000 - elapsed) + speech.sent_ms / 1000
-        limit += self._mind.limits.playback + self._waits
-        self._playing_out = Limit(limit, self._mind.clock, late("playback"))
+        limit += self._context.limits.playback + self._waits
+        self._playing_out = Limit(limit, self._context.clock, late("playback"))
         try:
             await self._playing_out.run(self._played)
         except ProviderError:
             # The edge owns the stop; it is not ours to doubt that it was sent.
             self._log.warn(
                 "{session_id}: the edge did not report the end of turn {turn}",
-                session_id=self._mind.session_id,
+                session_id=self._context.session_id,
                 turn=self.number,
             )
         self._open = False
 
     async def _apologize(self) -> None:
-        limit, clock = self._mind.limits.bridge, self._mind.clock
+        limit, clock = self._context.limits.bridge, self._context.clock
         waited = self._bridged or (limit and clock.seconds() - self._created >= limit)
         with suppress(XiaozhiError):
             self._start("", anew=True)
             # Nobody is kept waiting longer for a synthesiser that may be down, too.
-            await self._remark("apology", at_once=waited or "tts" in self._timeline.failed)
+            await self.remark("apology", at_once=waited or "tts" in self._timeline.failed)
             await self._spoken()
             if self._speech is not None and self._speech.sent_ms:
                 return
         # No sound was to be had: the display says it, and the device plays its own.
         title, words = (text(key, self._language) for key in ("apology_title", "apology"))
-        self._mouth.send(Alert(title, words, "sad"))
-        self._mind.echo.sounded()
+        self._output.send(Alert(title, words, "sad"))
+        self._context.echo.sounded()
 
     # --- thinking -------------------------------------------------------------------
 
@@ -367,19 +369,18 @@ class Turn:
             return False
         mood = mood_of(transcript.emotion)
         self._timeline.heard(transcript.text, mood)
-        self._speak_in(transcript.language or language_of(transcript.text, self._mind.language))
+        self._speak_in(transcript.language or language_of(transcript.text, self._context.language))
         self._start(transcript.text)
-        voice = AnswerVoice(self._say, self._remark, self._conclude, self._play)
-        thought = LlmLoop(self._mind, self.number, self._timeline, voice, mood)
+        thought = LlmLoop(self._context, self.number, self._timeline, self, mood)
         await thought.about(self._asked(transcript.text))
         return True
 
     async def _recognized(self, heard: Awaitable[Transcript]) -> Transcript:
         stage = "recognise" if self._timeline.begun == "spoken" else ""
-        limited = within(self._mind.limits.recognize, self._mind.clock, heard, late("asr"))
+        limited = within(self._context.limits.recognize, self._context.clock, heard, late("asr"))
         return await self._timeline.awaited("asr", stage, limited)
 
-    async def _remark(self, key: str, *, at_once: bool = False) -> None:
+    async def remark(self, key: str, *, at_once: bool = False) -> None:
         """Say a text of the catalogue.
 
         :param at_once: see :meth:`Speech.pronounce`.
@@ -388,10 +389,10 @@ class Turn:
             return
         language = catalogue_of(self._language)
         words = text(key, language)
-        self._mind.echo.said(words)
+        self._context.echo.said(words)
         await self._pronounce(words, language, at_once=at_once)
 
-    async def _conclude(self, key: str) -> None:
+    async def conclude(self, key: str) -> None:
         """As :meth:`_remark`, where the model has no words of its own."""
         language = catalogue_of(self._language)
         words = text(key, language)
@@ -415,9 +416,9 @@ class Turn:
         if emotion or not self._felt:
             self._felt = True
             emotion = emotion or "neutral"
-            self._mouth.send(Llm(emotion, emoji_of(emotion), self.number))
+            self._output.send(Llm(emotion, emoji_of(emotion), self.number))
 
-    async def _say(self, sentence: str) -> None:
+    async def say(self, sentence: str) -> None:
         words, emotion = take_emotion(sentence)
         words = " ".join(words.split())
         self._show(emotion)
@@ -428,7 +429,7 @@ class Turn:
             # A long answer waits here until enough of it has been played.
             await self._limit.held_up(self._speech.say(words))
 
-    async def _play(self, sound: ToolSound) -> None:
+    async def play(self, sound: ToolSound) -> None:
         """Play a tool's sound behind what was said."""
         self._show("")
         if self._speech is not None:

@@ -29,7 +29,7 @@ class AiMetricsTests(ConversationCase):
         self.metrics = Metrics()
         self.metrics.add(
             AiMetrics(
-                house.assistant.counts,
+                house.shared.counts,
                 AiSources(
                     lambda: house.ai.status(),
                     Crossings(),
@@ -153,7 +153,7 @@ class AiMetricsTests(ConversationCase):
         metrics = Metrics()
         metrics.add(
             AiMetrics(
-                house.assistant.counts,
+                house.shared.counts,
                 AiSources(
                     lambda: house.ai.status(),
                     Crossings(),

@@ -99,9 +99,8 @@ class PressTests(ConversationCase):
 
     def test_only_a_voice_is_recognised(self) -> None:
         for name, packets, voiced in self.TABLE:
-            house = self.house()
             recognizer = Recognizer()
-            object.__setattr__(house.assistant.providers, "asr", recognizer)
+            house = self.house(recognizer=recognizer)
             browser = house.browse()
             browser.say(type="hello", features={})
             self.press(browser, house, packets)

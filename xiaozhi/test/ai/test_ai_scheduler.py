@@ -27,7 +27,25 @@ class Turns(Clock):
             call.func(*call.args, **call.kw)
 
 
-class DeskTests(SynchronousTestCase):
+class Handler:
+    """Notes what it is given; each message takes its time."""
+
+    def __init__(self, case: SchedulerTests, name: str) -> None:
+        self._case = case
+        self._name = name
+
+    def hear(self, audio: Audio, request: trace.TracedMessage | None) -> None:
+        self._note(audio.payload[0])
+
+    def handle(self, message: Uplink, request: trace.TracedMessage | None) -> None:
+        self._note(-1)
+
+    def _note(self, number: int) -> None:
+        self._case.worked += self._case.cost
+        self._case.done.append((self._name, number))
+
+
+class SchedulerTests(SynchronousTestCase):
     """Work is measured by a clock that only work moves."""
 
     cost = SLICE / 4 + 1e-9
@@ -36,14 +54,13 @@ class DeskTests(SynchronousTestCase):
         self.clock = Turns()
         self.worked = 0.0
         self.done: list[tuple[str, int]] = []
-        self.desk = Scheduler(self.clock, lambda: self.worked)
+        self.overflows: list[str] = []
+        self.scheduler = Scheduler(self.clock, lambda: self.worked)
 
-    def tray(self, name: str) -> SessionInbox:
-        def handle(message: Uplink, request: trace.TracedMessage | None) -> None:
-            self.worked += self.cost
-            self.done.append((name, message.payload[0] if isinstance(message, Audio) else -1))
-
-        return self.desk.tray(handle)
+    def inbox(self, name: str) -> SessionInbox:
+        inbox = self.scheduler.inbox(lambda: self.overflows.append(name))
+        inbox.open(Handler(self, name))
+        return inbox
 
     def turn(self) -> int:
         """One turn of the reactor. :return: how much was done in it."""
@@ -52,14 +69,14 @@ class DeskTests(SynchronousTestCase):
         return len(self.done) - before
 
     def test_at_once_where_there_is_time(self) -> None:
-        tray = self.tray("a")
-        tray.put(sound(1))
+        inbox = self.inbox("a")
+        inbox.put(sound(1))
         self.assertEqual(self.done, [("a", 1)])
 
     def test_a_batch_is_cut_into_slices(self) -> None:
-        tray = self.tray("a")
+        inbox = self.inbox("a")
         for number in range(16):
-            tray.put(sound(number))
+            inbox.put(sound(number))
         self.assertEqual(len(self.done), 4)
         self.assertEqual([self.turn() for _ in range(4)], [4, 4, 4, 0])
         self.assertEqual([number for _, number in self.done], list(range(16)))
@@ -68,7 +85,7 @@ class DeskTests(SynchronousTestCase):
 
     def test_in_turns(self) -> None:
         """Who sends much does not hold up who sends little."""
-        many, one = self.tray("many"), self.tray("one")
+        many, one = self.inbox("many"), self.inbox("one")
         for number in range(100):
             many.put(sound(number))
         one.put(sound(1))
@@ -76,36 +93,36 @@ class DeskTests(SynchronousTestCase):
         self.assertIn(("one", 1), self.done)
 
     def test_words_stay_behind_sound(self) -> None:
-        tray = self.tray("a")
+        inbox = self.inbox("a")
         for number in range(6):
-            tray.put(sound(number))
-        tray.put(Abort())
+            inbox.put(sound(number))
+        inbox.put(Abort())
         self.turn()
         self.assertEqual([number for _, number in self.done], [0, 1, 2, 3, 4, 5, -1])
 
     def test_words_alone_do_not_wait(self) -> None:
-        many, other = self.tray("many"), self.tray("other")
+        many, other = self.inbox("many"), self.inbox("other")
         for number in range(100):
             many.put(sound(number))
         other.put(Abort())
         self.assertEqual(self.done[-1], ("other", -1))
 
     def test_bounded(self) -> None:
-        tray = self.tray("a")
+        inbox = self.inbox("a")
         for number in range(4 + 300):
-            tray.put(sound(number % 256))
-        self.assertEqual((tray.waiting, tray.dropped), (256, 44))
+            inbox.put(sound(number % 256))
+        self.assertEqual((inbox.waiting, inbox.dropped), (256, 44))
         while self.turn():
             pass
         # The oldest are missing.
         self.assertEqual([number for _, number in self.done[:5]], [0, 1, 2, 3, 48])
 
     def test_session_that_is_over(self) -> None:
-        tray, other = self.tray("a"), self.tray("b")
+        inbox, other = self.inbox("a"), self.inbox("b")
         for number in range(10):
-            tray.put(sound(number))
+            inbox.put(sound(number))
         other.put(sound(1))
-        tray.clear()
+        inbox.clear()
         self.turn()
         self.assertEqual(self.done[4:], [("b", 1)])
 
@@ -113,11 +130,11 @@ class DeskTests(SynchronousTestCase):
     def test_order(self, steps: list[tuple[str, bool, bool]]) -> None:
         """Each session's messages come in their order, whatever the others do."""
         self.setUp()
-        trays = {name: self.tray(name) for name in "abc"}
+        inboxes = {name: self.inbox(name) for name in "abc"}
         sent: dict[str, list[int]] = {name: [] for name in "abc"}
         for number, (name, word, turn) in enumerate(steps):
             sent[name].append(-1 if word else number % 256)
-            trays[name].put(Abort() if word else sound(number % 256))
+            inboxes[name].put(Abort() if word else sound(number % 256))
             if turn:
                 self.turn()
         while self.turn():

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from xiaozhi.agents.settings import IdleSettings, SessionSettings, WakeSettings
-from xiaozhi.ai.session.session import Session, SessionState
+from xiaozhi.ai.session.leases import OneAgent
+from xiaozhi.ai.session.session import Session
+from xiaozhi.ai.session.states import SessionState
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.testing.conversation import LONG, ConversationCase
@@ -61,7 +63,9 @@ class SessionCase(ConversationCase):
         downlink = m.AudioParams(sample_rate=24000)
         opening = m.SessionOpen("s", DEVICE, m.Hello(), downlink, incarnation=incarnation)
         self.edge = Edge(opening, cast(ISessionEvents, None))
-        self.session = Session(opening, self.edge, self.stage.assistant)
+        self.session = Session(
+            opening, self.edge, self.stage.shared, OneAgent(self.stage.shared.agent)
+        )
         self.edge.hear = self.later
         self.addCleanup(self.session.closed, "", "")
         self.run_for(0.1)
@@ -177,7 +181,7 @@ class StateTests(SessionCase):
 
     def test_counts(self) -> None:
         self.begin()
-        counts = self.stage.assistant.counts
+        counts = self.stage.shared.counts
         before = counts.frames_up
         self.say(m.Ping(), m.Audio(b"\x58opus"), m.Vision("x"))
         self.assertEqual(counts.frames_up - before, 1)
@@ -227,7 +231,7 @@ class EndTests(SessionCase):
 
     def test_dismissed(self) -> None:
         self.begin()
-        self.session.dismiss("revoked")
+        self.session.end("revoked")
         self.assertEqual(self.edge.ended, ("revoked", ""))
 
     # What is going on; whether the session ends at once when our process stops, and when
@@ -352,7 +356,7 @@ class PartsTests(SessionCase):
         self.stage.run(2.5)
         self.hear(m.Ping())
         (pong,) = [each for each in self.edge.sent if isinstance(each, m.Pong)]
-        self.assertEqual(pong.timestamp, int(self.stage.assistant.seconds() * 1000))
+        self.assertEqual(pong.timestamp, int(self.stage.shared.runtime.seconds() * 1000))
 
     # A picture's text and data; what is shown of the question, the sentences, errors.
     PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes([0, 0, 0, 8, 0, 0, 0, 8]) + bytes(9)
@@ -387,14 +391,16 @@ class PartsTests(SessionCase):
 
     def test_a_session_that_is_over_holds_nothing(self) -> None:
         self.begin()
-        counts = self.stage.assistant.counts
+        counts = self.stage.shared.counts
         bad = counts.bad_packets
         self.say(AUTO, m.Audio(b"\xff\xff\xff"), m.Audio(b"\xff\xff\xff"))
+        conversation = self.session._conversation
         self.session.closed("", "")
+        self.assertIsNone(self.session._conversation)
         self.assertEqual(counts.bad_packets - bad, 2)
-        self.assertTrue(hasattr(self.session, "_floor"))
+        self.assertTrue(hasattr(conversation, "_control"))
         self.run_for(0.01)
-        self.assertFalse(hasattr(self.session, "_floor"))
+        self.assertFalse(hasattr(conversation, "_control"))
         self.assertEqual(self.edge.told(), [])
 
     def test_announcements_that_are_cut_are_said_again(self) -> None:

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from xiaozhi.agents.settings import DialogueSettings, RoleSettings, SessionSettings
 from xiaozhi.ai.memory.exchanges import cost, whole
+from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.base.values import Delta, Role, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.testing.conversation import ConversationCase
@@ -52,9 +53,9 @@ class TalkCase(ConversationCase):
     def witnessed(self, **settings: Any) -> tuple[House, Witness]:
         house = self.house(**settings)
         witness = Witness(house.providers.llm)
-        house.assistant = replace(house.assistant, providers=replace(house.providers, llm=witness))
+        house.shared = replace(house.shared, agent=replace(house.shared.agent, llm=witness))
         house.kill_ai()
-        house.start_ai()
+        house.start_ai(Sessions)
         house.run(2)
         return house, witness
 
@@ -129,7 +130,7 @@ class SummaryTests(TalkCase):
         again = house.connect()
         house.kill_ai()
         house.run(1)
-        house.start_ai()
+        house.start_ai(Sessions)
         house.run(12)
         self.ask(house, again, "what do I like")
         self.assertIn("I like bread.", self.prompt(witness), "known after a restart")

@@ -202,7 +202,7 @@ class RecordTests(ConversationCase):
     """From whole conversations."""
 
     def record(self, house: House) -> TurnRecord:
-        return house.assistant.counts.recent[-1]
+        return house.shared.counts.recent[-1]
 
     def test_a_spoken_turn(self) -> None:
         house = self.house(
@@ -270,7 +270,7 @@ class RecordTests(ConversationCase):
         house.until(visitor.device.say(SPEECH))
         played = house.until(first).audio_ms
         house.run(0.5)
-        interrupted, answered = house.assistant.counts.recent
+        interrupted, answered = house.shared.counts.recent
         self.assertEqual((interrupted.result, answered.result), ("interrupted", "answered"))
         self.assertApproximates(interrupted.played_ms, played, 300)
         # Its end of speech was a second before the turn could begin.
@@ -278,7 +278,7 @@ class RecordTests(ConversationCase):
         assert answered.recognised is not None
         self.assertApproximates(answered.recognised, 1.0, 0.05)
         self.assertEqual(answered.providers["asr"], "b")
-        recognised = dict(house.assistant.counts.stages)["recognise", "b"]
+        recognised = dict(house.shared.counts.stages)["recognise", "b"]
         self.assertEqual(recognised.count, 2)
 
     def test_the_line_of_the_log(self) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.session.turncontrol import TurnControl
+from xiaozhi.ai.turn.turncontrol import TurnControl
 from xiaozhi.testing.parts import conversing
 from xiaozhi.wire import messages as m
 

@@ -55,9 +55,7 @@ class SessionToolsTests(ConversationCase):
         hello = m.Hello(features=m.Features(mcp=mcp))
         opening = m.SessionOpen("s", DEVICE, hello, m.AudioParams())
         policies = [policy] if policy is not None else []
-        tools = SessionTools(
-            opening, self.sent.append, self.stage.assistant, lambda: None, *policies
-        )
+        tools = SessionTools(opening, self.sent.append, self.stage.shared, lambda: None, *policies)
         self.addCleanup(tools.close)
         return tools
 
@@ -94,7 +92,7 @@ class SessionToolsTests(ConversationCase):
 
     def test_policy_holds_for_tools_of_the_session(self) -> None:
         tools = self.tools(ToolPolicy(sources=("time",)))
-        source = self.stage.assistant.tools.all[0]
+        source = self.stage.shared.tools.all[0]
         tools.offer("roles", source.tools(tools._session))
         self.assertNotIn("greet", self.names(tools))
 

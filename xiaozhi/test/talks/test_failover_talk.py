@@ -57,7 +57,7 @@ class FailoverTalks(ConversationCase):
                     self.assertEqual(answer.text, "From the second.")
                     self.assertEqual(visitor.seen(Alerted), [])
                     house.run(0.2)
-                    record = house.assistant.counts.recent[-1]
+                    record = house.shared.counts.recent[-1]
                     self.assertEqual((record.result, record.providers[kind]), ("answered", "b"))
                     waited = getattr(LIMITS, kind) if "hang" in first else 0
                     # The person speaks for 0.9 s first.
@@ -150,5 +150,5 @@ class FailoverTalks(ConversationCase):
         self.assertEqual(self.ask(house, visitor)[0], text("apology", "en"))
         house.run(0.2)
         self.assertEqual(len(house.files.kept), 2, "the preferred one has spoken it, too")
-        self.assertEqual(house.assistant.counts.recent[-1].providers["tts"], "a")
+        self.assertEqual(house.shared.counts.recent[-1].providers["tts"], "a")
         self.assertIn(of_substitute, house.files.kept)

@@ -195,8 +195,8 @@ class TalkTests(ConversationCase):
         house.kill_ai()
         house.run(1)
         house.start_ai(
-            lambda assistant: accept(
-                Sessions(assistant, holders.get, lambda device: met.append(device.device_id))
+            lambda shared: accept(
+                Sessions(shared, None, holders.get, lambda device: met.append(device.device_id))
             )
         )
         house.run(5)

@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.base.values import Delta, SoundFormat, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer
-from xiaozhi.providers.kit.registry import ProviderSet
 from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH, Browser, House
 
@@ -96,10 +96,10 @@ class InterruptionTests(SynchronousTestCase):
         )
         doubles = self.house.providers
         self.llm, self.tts = Counted(doubles.llm), Counted(doubles.tts)
-        providers = ProviderSet(doubles.asr, self.llm, self.tts, doubles.vlllm, doubles.vad)
-        self.house.assistant = replace(self.house.assistant, providers=providers)
+        agent = replace(self.house.shared.agent, llm=self.llm, tts=self.tts)
+        self.house.shared = replace(self.house.shared, agent=agent)
         self.house.kill_ai()
-        self.house.start_ai()
+        self.house.start_ai(Sessions)
         self.house.run(1)
         self.client = Client()
         self.house.join(self.client)

@@ -1,12 +1,13 @@
-"""A voice over an answer: a person who wants to speak, or a noise.
+"""Decide whether a voice over an answer is an interruption or a noise.
 
-In realtime the microphone stays open while the device speaks. At a voice the answer is
-paused; words end it, and without words it goes on where it was (§4.6).
+In realtime the microphone stays open while the device speaks. A voice pauses the answer;
+words end it, and without words it resumes where it stopped (§4.6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -14,27 +15,38 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xiaozhi.agents.settings import ListenSettings
-from xiaozhi.ai.session.turncontrol import TurnControl
 from xiaozhi.ai.timeline.timeline import Overheard
+from xiaozhi.ai.turn.turncontrol import TurnControl
 from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import Transcript
 from xiaozhi.interfaces import IRecognition
 from xiaozhi.runtime.cancelling import late, within
 
-# Utterances over one answer that are recognised at a time; with more, the oldest is given up.
+# Utterances over one answer that are recognised at a time; beyond, the oldest is cancelled.
 _MOST = 3
 
 
-class Interruption:
-    """Decides about what is heard during an answer.
+class InterruptionEvents(Protocol):
+    """Acts on the decisions of an :class:`Interruption`."""
 
-    :param recognize: seconds an utterance may take to be recognised.
-    :param speaking: whether somebody is in the middle of an utterance.
-    :param words: called with what was said over the answer.
-    :param settled: called when nothing is being recognised any more, and it had no words.
-    :param silence: called when what is being said has words, or goes on and on: the
-        answer is given up for it.
+    def speaking(self) -> bool:
+        """Return whether a person is in the middle of an utterance."""
+
+    def interrupted_by(self, over: Overheard) -> None:
+        """Answer what was said over the answer."""
+
+    def talked_over(self) -> None:
+        """Give the answer up and listen: the utterance over it has words, or goes on."""
+
+    def undisturbed(self) -> None:
+        """Go on: nothing is being recognised any more, and it had no words."""
+
+
+class Interruption:
+    """Decides about what is said during an answer.
+
+    :param recognize: seconds within which an utterance must be recognised.
     """
 
     _log = Logger()
@@ -42,46 +54,44 @@ class Interruption:
     def __init__(
         self,
         session_id: str,
-        floor: TurnControl,
+        control: TurnControl,
         settings: ListenSettings,
         recognize: float,
         clock: IReactorTime,
-        speaking: Callable[[], bool],
-        words: Callable[[Overheard], None],
-        silence: Callable[[], None],
-        settled: Callable[[], None],
+        events: InterruptionEvents,
     ) -> None:
         self._session_id = session_id
-        self._floor = floor
+        self._control = control
         self._settings = settings
         self._recognize = recognize
         self._clock = clock
-        self._speaking = speaking
-        self._words = words
-        self._silence = silence
-        self._settled = settled
+        self._events = events
         # In the order in which they were said. Bound: _MOST.
         self._candidates: list[Deferred[Overheard | None]] = []
 
+    def adopt(self, settings: ListenSettings, recognize: float) -> None:
+        """Use other settings from now on."""
+        self._settings, self._recognize = settings, recognize
+
     @property
     def deciding(self) -> bool:
-        """Whether something is being recognised, perhaps beyond the end of the answer."""
+        """Whether an utterance is being recognised, perhaps beyond the end of the answer."""
         return bool(self._candidates)
 
-    def voiced(self, milliseconds: int) -> None:
-        """So much of an utterance over the answer is voice."""
+    def voice_heard(self, milliseconds: int) -> None:
+        """Pause the answer once an utterance over it has enough voice."""
         if milliseconds >= self._settings.barge_in * 1000:
-            self._floor.pause(self._settings.pause, self._paused_long)
+            self._control.pause(self._settings.pause, self._paused_long)
 
-    def worded(self, text: str) -> None:
-        """So much of it has been understood while it goes on."""
-        if self._floor.paused and text.strip():
-            self._silence()
+    def words_heard(self, text: str) -> None:
+        """Give the answer up as soon as the open utterance has words."""
+        if self._control.paused and text.strip():
+            self._events.talked_over()
 
-    def uttered(self, recognition: IRecognition) -> None:
-        """It has ended: its words decide, behind those that are still being recognised."""
-        if not (self._floor.paused or self._candidates):
-            # Too short a voice to be anybody's.
+    def utterance_ended(self, recognition: IRecognition) -> None:
+        """Recognise an utterance that has ended; earlier ones decide before it."""
+        if not (self._control.paused or self._candidates):
+            # Too little voice to be speech.
             recognition.cancel()
             return
         if len(self._candidates) >= _MOST:
@@ -92,26 +102,29 @@ class Interruption:
         self._candidates.append(candidate)
         candidate.addBoth(self._decided, candidate)
 
-    def hushed(self) -> None:
-        """What was taken for a voice was none."""
+    def noise_heard(self) -> None:
+        """Resume the answer: the open utterance was a noise."""
         if not self._candidates:
-            self._floor.resume()
+            self._control.resume()
 
     def forget(self) -> None:
-        """The answer is given up, or another one begins: nobody is waited for any more."""
+        """Cancel all decisions: the answer is given up, or another one begins."""
         candidates, self._candidates = self._candidates, []
         for candidate in candidates:
             candidate.cancel()
 
     async def _understood(self, heard: Awaitable[Transcript], who: usage.Who) -> Overheard | None:
-        """:return: None: there are no words in it."""
+        """Recognise one utterance.
+
+        :return: None: it has no words.
+        """
         ended = self._clock.seconds()
         try:
             transcript = await within(self._recognize, self._clock, heard, late("asr"))
         except ProviderError as error:
-            # As good as no words: the answer goes on.
+            # Treated as no words: the answer goes on.
             self._log.warn(
-                "{session_id}: what was said over an answer was not recognised: {error}",
+                "{session_id}: speech over an answer was not recognised, it goes on: {error}",
                 session_id=self._session_id,
                 error=error,
             )
@@ -124,29 +137,29 @@ class Interruption:
     def _decided(
         self, outcome: Overheard | Failure | None, candidate: Deferred[Overheard | None]
     ) -> Failure | None:
-        # One that is forgotten decides nothing.
+        # A cancelled one decides nothing.
         if candidate in self._candidates:
             at = self._candidates.index(candidate)
             before, self._candidates = self._candidates[:at], self._candidates[at + 1 :]
             if isinstance(outcome, Overheard):
                 for older in before:
                     older.cancel()
-                # Those behind it may interrupt what it is answered.
+                # Those behind it may interrupt its own answer.
                 self._log.debug("{session_id}: interrupted by voice", session_id=self._session_id)
-                self._words(outcome)
+                self._events.interrupted_by(outcome)
                 return None
             self._candidates = before + self._candidates
-            if not self._candidates and not self._speaking():
-                self._floor.resume()
-                self._settled()
+            if not self._candidates and not self._events.speaking():
+                self._control.resume()
+                self._events.undisturbed()
         if isinstance(outcome, Failure) and not outcome.check(CancelledError):
             return outcome
         return None
 
     def _paused_long(self) -> None:
-        """Paused for so long: who still speaks means it; words that do not come do not."""
-        if self._speaking():
-            self._silence()
+        """Decide at the limit of a pause: speech that goes on counts, late words do not."""
+        if self._events.speaking():
+            self._events.talked_over()
         else:
             self.forget()
-            self._floor.resume()
+            self._control.resume()

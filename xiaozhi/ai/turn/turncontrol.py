@@ -1,4 +1,4 @@
-"""Who has the floor: the answer that is being given, if any."""
+"""Turn control: at most one turn runs, and it can be paused, resumed or cancelled."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from xiaozhi.base import trace, usage
 from xiaozhi.runtime.cancelling import forget_frames
 from xiaozhi.wire.messages import Pause, Playback, PlaybackState
 
+#: Runs a turn; False: there was nothing to answer.
+Answer = Callable[[Turn], Awaitable[bool]]
+
 
 class TurnControl:
     """Runs one turn at a time.
 
-    :param first: the number of the first turn; each has a higher one.
-    :param over: called with nothing when a turn has come to its own end.
-    :ivar cut: the turn that came to its own end last was cut off at the edge.
-    :ivar paused: the device is to be silent while somebody speaks over the answer.
+    :param first: the number before the first turn's; each turn has a higher one.
+    :param over: called when a turn has ended by itself, not when it was cancelled.
+    :ivar cut: the edge cut off the turn that ended by itself last.
+    :ivar paused: the answer is paused while a person speaks over it.
     """
 
     _log = Logger()
 
     def __init__(
-        self, first: int, mind: TurnContext, mouth: SpeechOutput, over: Callable[[], None]
+        self, first: int, context: TurnContext, output: SpeechOutput, over: Callable[[], None]
     ) -> None:
         self._number = first
-        self._mind = mind
-        self._mouth = mouth
+        self._context = context
+        self._output = output
         self._over = over
         self._turn: Turn | None = None
         self._answer: Deferred[bool] | None = None
@@ -44,12 +47,12 @@ class TurnControl:
 
     @property
     def taken(self) -> bool:
-        """Whether an answer is being given."""
+        """Whether a turn runs."""
         return self._turn is not None
 
     @property
     def started(self) -> bool:
-        """Whether the device has been told of it."""
+        """Whether the device has been sent the start of the running turn."""
         return self._turn is not None and self._turn.started
 
     @property
@@ -57,16 +60,18 @@ class TurnControl:
         """The number of the turn begun last."""
         return self._number
 
-    def begin(
-        self, answer: Callable[[Turn], Awaitable[bool]], request: trace.TracedMessage | None
-    ) -> None:
-        """Start a turn; one that is under way ends first.
+    def adopt(self, context: TurnContext, output: SpeechOutput) -> None:
+        """Use another context and output from the next turn on."""
+        self._context, self._output = context, output
 
-        :param request: what it answers.
+    def begin(self, answer: Answer, request: trace.TracedMessage | None) -> None:
+        """Start a turn; a running one is cancelled first.
+
+        :param request: the message it answers.
         """
         self.cancel()
         self._number += 1
-        turn = self._turn = Turn(self._number, self._mind, self._mouth)
+        turn = self._turn = Turn(self._number, self._context, self._output)
 
         async def run() -> bool:
             return await answer(turn)
@@ -77,44 +82,46 @@ class TurnControl:
         deferred.addBoth(self._ended, turn)
 
     def cancel(self) -> None:
-        """Nobody wants to hear more of it."""
+        """Cancel the running turn."""
         self._unpause()
         answer, self._answer, self._turn = self._answer, None, None
         if answer is not None:
             answer.cancel()
 
     def pause(self, limit: float, late: Callable[[], None]) -> None:
-        """Let the device be silent, until :meth:`resume`, or for ``limit`` seconds: then
-        ``late`` is called, and has to decide."""
+        """Pause the answer until :meth:`resume`.
+
+        :param late: called after ``limit`` seconds of pause; it has to resume or cancel.
+        """
         turn = self._turn
         if turn is None or self.paused:
             return
         self.paused = True
-        self._paused_at = self._mind.clock.seconds()
+        self._paused_at = self._context.clock.seconds()
         turn.wait(limit)
         turn.timeline.pauses()
-        self._mouth.send(Pause(turn.number, paused=True))
-        self._pause_limit = self._mind.clock.callLater(limit, late)
+        self._output.send(Pause(turn.number, paused=True))
+        self._pause_limit = self._context.clock.callLater(limit, late)
 
     def resume(self) -> None:
-        """Go on where it was."""
+        """Resume a paused answer where it stopped."""
         if self.paused and self._turn is not None:
-            self._mouth.send(Pause(self._turn.number, paused=False))
+            self._output.send(Pause(self._turn.number, paused=False))
         self._unpause()
 
     def playback(self, report: Playback) -> None:
-        """The edge says how far the device is."""
+        """Take the edge's report of how far the device has played."""
         if report.state is not PlaybackState.STARTED:
-            # Also of a turn that was cancelled: what was heard of it is kept.
-            self._mind.dialogue.played(report.turn, report.played_ms)
-            self._mind.echo.sounded()
+            # Also of a cancelled turn: the part of it that was played is kept.
+            self._context.dialogue.played(report.turn, report.played_ms)
+            self._context.echo.sounded()
         if self._turn is not None and report.turn == self._turn.number:
             self._turn.playback(report)
 
     def _unpause(self) -> None:
         if self.paused and self._turn is not None:
             self._turn.timeline.goes_on()
-            self._turn.stood(self._mind.clock.seconds() - self._paused_at)
+            self._turn.stood(self._context.clock.seconds() - self._paused_at)
         self.paused = False
         if self._pause_limit is not None and self._pause_limit.active():
             self._pause_limit.cancel()
@@ -123,15 +130,15 @@ class TurnControl:
     def _ended(self, outcome: bool | Failure, turn: Turn) -> None:
         if isinstance(outcome, Failure) and not isinstance(outcome.value, CancelledError):
             self._log.failure(
-                "{session_id}: turn {turn} broke",
+                "{session_id}: turn {turn} raised an exception",
                 outcome,
-                session_id=self._mind.session_id,
+                session_id=self._context.session_id,
                 turn=turn.number,
             )
         if isinstance(outcome, Failure):
             forget_frames(outcome)
         if turn is self._turn:
-            # Or what the edge still has of it would never be heard, nor its end.
+            # Otherwise the edge would never play the rest of it, nor report its end.
             self.resume()
             self._turn = self._answer = None
             self.cut = turn.timeline.cut

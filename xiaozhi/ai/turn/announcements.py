@@ -1,28 +1,40 @@
-"""What a session has been asked to say by somebody outside the talk."""
+"""Announcements: words from outside the conversation, spoken when nobody else speaks."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from xiaozhi.agents.settings import AnnounceSettings
 from xiaozhi.ai.turn.turn import Turn
+from xiaozhi.ai.turn.turncontrol import Answer
 
 
 class _Waiting(NamedTuple):
     words: str
-    begun: int  # how often
+    begun: int  # turns that began to say it
+
+
+class AnnouncementTurns(Protocol):
+    """Gives announcements their turns."""
+
+    def may_announce(self) -> bool:
+        """Return whether a turn may begin now."""
+
+    def announce(self, answer: Answer) -> None:
+        """Begin a turn."""
 
 
 class Announcements:
-    """Words that wait until nobody is speaking; each is then a turn of its own.
+    """Queues words until nobody is speaking; each announcement is a turn of its own.
 
-    One that is cut short is said again: after the next answer, or when nobody has said
-    anything for a while.
+    An announcement that is cut short is repeated: after the next answer, or after a silence.
+
+    :param turns: must call :meth:`offer` whenever :meth:`~AnnouncementTurns.may_announce`
+        has become true.
     """
 
     _log = Logger()
@@ -33,20 +45,14 @@ class Announcements:
         most: int,
         settings: AnnounceSettings,
         clock: IReactorTime,
-        free: Callable[[], bool],
-        begin: Callable[[Callable[[Turn], Awaitable[bool]]], None],
+        turns: AnnouncementTurns,
     ) -> None:
-        """
-        :param most: that may wait.
-        :param free: whether a turn may begin now.
-        :param begin: begins one.
-        """
+        """:param most: announcements that may wait."""
         self._session_id = session_id
         self._most = most
         self._settings = settings
         self._clock = clock
-        self._free = free
-        self._begin = begin
+        self._turns = turns
         self._waiting: deque[_Waiting] = deque()
         self._not_before = 0.0
         self._until_start = False
@@ -54,14 +60,14 @@ class Announcements:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to say."""
+        """Whether there are announcements to make."""
         return bool(self._waiting)
 
     def ask(self, words: str) -> None:
-        """Say this, now or when there is a moment for it."""
+        """Announce this, now or as soon as nobody speaks."""
         if len(self._waiting) >= self._most:
             self._log.warn(
-                "{session_id}: not announced: {most} announcements are waiting already",
+                "{session_id}: announcement dropped: {most} are waiting already",
                 session_id=self._session_id,
                 most=self._most,
             )
@@ -70,8 +76,8 @@ class Announcements:
         self.offer()
 
     def offer(self) -> None:
-        """There may be a moment."""
-        if not self._waiting or not self._free():
+        """Make the next announcement if a turn may begin now."""
+        if not self._waiting or not self._turns.may_announce():
             return
         now = self._clock.seconds()
         if now < self._not_before:
@@ -79,30 +85,34 @@ class Announcements:
                 self._timer = self._clock.callLater(self._not_before - now, self._due)
             return
         waiting = self._waiting.popleft()
-        self._begin(lambda turn: self._said(waiting, turn))
+        self._turns.announce(lambda turn: self._said(waiting, turn))
 
     def answered(self, *, starts: bool) -> None:
-        """An answer is over.
+        """Note the end of an answer.
 
-        :param starts: the device says by a ``listen start`` when it is ready for the next
-            one (§4.4); this is waited for, but not for ever.
+        :param starts: the device sends a ``listen start`` when it is ready for the next
+            answer (§4.4); the next announcement waits for that, up to a limit.
         """
         self._hold(self._settings.ready if starts else 0.0)
         self._until_start = starts
 
     def interrupted(self) -> None:
-        """The person wanted silence: it is their turn now."""
+        """Hold announcements back for a while: the person interrupted an answer."""
         self._hold(self._settings.again)
         self._until_start = False
 
     def started(self) -> None:
-        """The device listens."""
+        """Note that the device listens."""
         if self._until_start:
             self.answered(starts=False)
             self.offer()
 
+    def adopt(self, most: int, settings: AnnounceSettings) -> None:
+        """Use other settings from now on."""
+        self._most, self._settings = most, settings
+
     def forget(self) -> None:
-        """The session is over."""
+        """Drop all announcements: the session is over."""
         self._waiting.clear()
         self._hold(0.0)
 
@@ -131,7 +141,7 @@ class Announcements:
             self._waiting.appendleft(waiting)
         else:
             self._log.info(
-                "{session_id}: an announcement was cut short {tries} times and is given up",
+                "{session_id}: announcement dropped after it was cut short {tries} times",
                 session_id=self._session_id,
                 tries=waiting.begun,
             )
