@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from xiaozhi.base.call import current_call
 from xiaozhi.wire.messages import Device
 
 
@@ -33,8 +34,8 @@ class SourceStatus:
     reason: str = ""
 
 
-def _unknown() -> str:
-    return ""
+def _language() -> str:
+    return current_call().language
 
 
 def _nothing() -> None:
@@ -45,12 +46,12 @@ def _nothing() -> None:
 class ToolSession:
     """The session that tools are offered to.
 
-    :ivar language: gives the language of the talk, BCP 47; empty: unknown yet.
+    :ivar language: gives the language of the running turn, BCP 47; empty: unknown.
     :ivar end: ends the session after the answer has been played.
     """
 
     device: Device
     session_id: str = ""
     agent_id: str = ""
-    language: Callable[[], str] = _unknown
+    language: Callable[[], str] = _language
     end: Callable[[], None] = _nothing

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from xiaozhi.base.call import CallContext, calling
 from xiaozhi.base.errors import ConfigError, StoreError, ToolError
 from xiaozhi.base.toolresult import SILENCE, ToolResult
 from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
@@ -21,7 +22,7 @@ from xiaozhi.storage.toolvalues import MemoryToolStore
 from xiaozhi.testing.parts import function_tools
 from xiaozhi.tools.device.mcp import DeviceMcp
 from xiaozhi.tools.device.things import DeviceThings
-from xiaozhi.tools.functions import FunctionModule, ToolContext
+from xiaozhi.tools.functions import FunctionModule, NoSettings, ToolContext
 from xiaozhi.tools.runtime import (
     KEY_LIMIT,
     VALUE_LIMIT,
@@ -106,6 +107,19 @@ class FunctionSourceTests(Case):
         self.assertIs(self.call(box, "switch", '{"on": true}'), SILENCE)
         # An object becomes JSON.
         self.assertEqual(self.call(box, "where").text, '{"room": "kitchen", "value": "True"}')
+
+    def test_the_language_of_the_turn(self) -> None:
+        module: FunctionModule[NoSettings] = FunctionModule("x", "X.")
+
+        @module.function
+        async def language(context: ToolContext[NoSettings]) -> str:
+            """Say the language."""
+            return context.session.language()
+
+        box = Toolbox(function_tools(module, self.clock))
+        self.assertEqual(self.call(box, "language").text, "")
+        with calling(CallContext(language="fr")):
+            self.assertEqual(self.call(box, "language").text, "fr")
 
     def test_nothing_is_kept_for_a_guest(self) -> None:
         """The id may be another one's device."""
