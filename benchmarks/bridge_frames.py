@@ -21,11 +21,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from xiaozhi.bridge.client import BridgeClient
-from xiaozhi.bridge.grpc_client import GrpcDialer
-from xiaozhi.bridge.grpc_server import GrpcPort
-from xiaozhi.bridge.loop import AsyncioThread
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.edge.client import BridgeClient
+from xiaozhi.bridge.grpc.dialer import GrpcDialer
+from xiaozhi.bridge.grpc.loop import AsyncioThread
+from xiaozhi.bridge.grpc.port import GrpcPort
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.wire import messages as m

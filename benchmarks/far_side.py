@@ -11,9 +11,9 @@ from zope.interface import implementer
 
 from benchmarks.commands import obey
 from benchmarks.frames import FRAME_SECONDS, packet
-from xiaozhi.bridge.grpc_server import GrpcPort
-from xiaozhi.bridge.loop import AsyncioThread
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.grpc.loop import AsyncioThread
+from xiaozhi.bridge.grpc.port import GrpcPort
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import Audio, Listen, ListenState, SessionOpen, Tts, TtsState, Unknown

@@ -20,9 +20,9 @@ from benchmarks.frames import FRAME_SECONDS
 from benchmarks.statistics import summary
 from benchmarks.voice import quiet, voice
 from xiaozhi.audio import OpusEncoder
-from xiaozhi.bridge.client import BridgeClient
-from xiaozhi.bridge.grpc_client import GrpcDialer
-from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.edge.client import BridgeClient
+from xiaozhi.bridge.grpc.dialer import GrpcDialer
+from xiaozhi.bridge.grpc.loop import AsyncioThread
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire import messages as m

@@ -19,11 +19,11 @@ from zope.interface.verify import verifyObject
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi._pb.ai_service_pb2_grpc import AIServiceStub
 from xiaozhi.base.errors import BridgeError
-from xiaozhi.bridge.client import BridgeClient
-from xiaozhi.bridge.grpc_client import GrpcDialer
-from xiaozhi.bridge.grpc_server import GrpcPort
-from xiaozhi.bridge.loop import AsyncioThread
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.edge.client import BridgeClient
+from xiaozhi.bridge.grpc.dialer import GrpcDialer
+from xiaozhi.bridge.grpc.loop import AsyncioThread
+from xiaozhi.bridge.grpc.port import GrpcPort
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.bridge.streams import IDialer, IStreamPort
 from xiaozhi.runtime.listening import free_port

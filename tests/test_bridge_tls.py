@@ -13,13 +13,13 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from xiaozhi.auth import read_secret
 from xiaozhi.base.errors import BridgeError
-from xiaozhi.bridge.client import BridgeClient
-from xiaozhi.bridge.discovery import Discovery, reactor_resolve
-from xiaozhi.bridge.grpc_client import GrpcDialer
-from xiaozhi.bridge.grpc_server import GrpcPort
-from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.edge.client import BridgeClient
+from xiaozhi.bridge.edge.discovery import Discovery, reactor_resolve
+from xiaozhi.bridge.grpc.dialer import GrpcDialer
+from xiaozhi.bridge.grpc.loop import AsyncioThread
+from xiaozhi.bridge.grpc.port import GrpcPort
 from xiaozhi.bridge.security import client_security, server_security
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ClientTls, ServerSettings, ServerTls
 from xiaozhi.testing.certificates import Authority
 from xiaozhi.testing.contracts.bridge import Heard, Sessions, opening

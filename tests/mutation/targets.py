@@ -20,8 +20,8 @@ _CHAT = (
 
 # Module → modules under xiaozhi.test.
 TARGETS: dict[str, tuple[str, ...]] = {
-    "xiaozhi.bridge.incoming": ("bridge.test_bridge_incoming", *_BRIDGE),
-    "xiaozhi.bridge.outgoing": ("bridge.test_bridge_outgoing", *_BRIDGE),
+    "xiaozhi.bridge.delivery.incoming": ("bridge.test_bridge_incoming", *_BRIDGE),
+    "xiaozhi.bridge.delivery.outgoing": ("bridge.test_bridge_outgoing", *_BRIDGE),
     "xiaozhi.im.playout.pacer": ("im.test_im_pacer",),
     "xiaozhi.im.session.link": (
         "im.test_link_account",

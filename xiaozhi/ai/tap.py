@@ -38,10 +38,10 @@ from xiaozhi.auth import (
     make_tokens,
     read_secret,
 )
-from xiaozhi.bridge.grpc_server import GrpcPort
-from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.grpc.loop import AsyncioThread
+from xiaozhi.bridge.grpc.port import GrpcPort
 from xiaozhi.bridge.security import server_security
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.cache import outside
 from xiaozhi.cache.backend import Nowhere, Outside
 from xiaozhi.interfaces import Offload

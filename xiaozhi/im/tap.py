@@ -27,10 +27,10 @@ from xiaozhi.auth import (
     read_secret,
 )
 from xiaozhi.base.errors import StoreError
-from xiaozhi.bridge.client import BridgeClient
-from xiaozhi.bridge.discovery import Discovery, reactor_resolve
-from xiaozhi.bridge.grpc_client import GrpcDialer
-from xiaozhi.bridge.loop import AsyncioThread
+from xiaozhi.bridge.edge.client import BridgeClient
+from xiaozhi.bridge.edge.discovery import Discovery, reactor_resolve
+from xiaozhi.bridge.grpc.dialer import GrpcDialer
+from xiaozhi.bridge.grpc.loop import AsyncioThread
 from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import presence_backend
 from xiaozhi.cache.backend import PresenceBackend

@@ -22,9 +22,9 @@ from xiaozhi.ai.session.leases import AgentLeases
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.ai.session.shared import SessionRuntime, SharedServices
-from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.cache import InboxSettings, PresenceSettings, presence_backend
 from xiaozhi.device.client import SoftDevice

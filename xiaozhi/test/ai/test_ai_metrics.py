@@ -10,7 +10,7 @@ from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.base.values import ProviderStatus
-from xiaozhi.bridge.loop import Crossings
+from xiaozhi.bridge.grpc.loop import Crossings
 from xiaozhi.device.events import PacketPlayed
 from xiaozhi.metrics.page import Metrics
 from xiaozhi.testing.conversation import LONG, ConversationCase

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.bridge.backoff import Backoff
-from xiaozhi.bridge.heartbeat import Heartbeat
+from xiaozhi.bridge.edge.backoff import Backoff
+from xiaozhi.bridge.edge.heartbeat import Heartbeat
 
 
 class BackoffTests(SynchronousTestCase):

@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.items import (
     DOWN,
     HELLO,

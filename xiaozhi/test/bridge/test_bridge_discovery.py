@@ -13,10 +13,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.bridge.client import BridgeClient
-from xiaozhi.bridge.discovery import Discovery, reactor_resolve
+from xiaozhi.bridge.edge.client import BridgeClient
+from xiaozhi.bridge.edge.discovery import Discovery, reactor_resolve
 from xiaozhi.bridge.memory import MemoryNetwork
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.testing.contracts.bridge import Heard, Sessions, opening
 

@@ -14,9 +14,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.testing.contracts.bridge import Heard, opening
@@ -263,7 +263,7 @@ _narrow = st.one_of(
 class NarrowWorld(World):
     """Short queues, short times; sessions are closed from both sides, targets change.
 
-    :ivar ends: whoever was told of anything, at both sides.
+    :ivar ends: the event recorders of all sessions, at both sides.
     """
 
     edge = ClientSettings(

@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.bridge import items
-from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.delivery.incoming import Incoming
 from xiaozhi.bridge.items import DOWN, OPENED, UP
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.test.bridge.test_bridge_server import EdgeHand, NoPort
 from xiaozhi.testing.contracts.bridge import Sessions, came, opening

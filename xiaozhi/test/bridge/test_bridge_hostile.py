@@ -13,10 +13,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi._pb import ai_service_pb2 as pb
-from xiaozhi.bridge.grpc_server import address_of
+from xiaozhi.bridge.grpc.port import address_of
 from xiaozhi.bridge.items import UP
 from xiaozhi.bridge.items import skip as skip_to
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.test.bridge.test_bridge_server import EdgeHand, NoPort
 from xiaozhi.testing.contracts.bridge import Sessions, came, opening

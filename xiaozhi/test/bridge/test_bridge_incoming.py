@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.delivery.incoming import Incoming
 from xiaozhi.bridge.items import receipt
 
 

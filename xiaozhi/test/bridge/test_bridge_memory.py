@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamPort
 from xiaozhi.testing.contracts.bridge import BridgeContract, Heard, Sessions, opening

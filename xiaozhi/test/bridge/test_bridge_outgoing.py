@@ -9,11 +9,11 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.delivery.incoming import Incoming
+from xiaozhi.bridge.delivery.outbox import Outbox
+from xiaozhi.bridge.delivery.outgoing import Outgoing, SharedState
+from xiaozhi.bridge.delivery.pending import Bounds
 from xiaozhi.bridge.items import DOWN, UP
-from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.outgoing import Ends, Outgoing
-from xiaozhi.bridge.waiting import Bounds
 from xiaozhi.wire import messages as m
 
 COALESCE = 0.01
@@ -69,9 +69,9 @@ class OutgoingCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.bounds = Bounds(MESSAGES, AUDIO, 1.0)
-        self.ends = Ends(UP, DOWN, self.bounds, 16, self.clock, Counter())
+        self.shared = SharedState(UP, DOWN, self.bounds, 16, self.clock, Counter())
         self.owner = Owner()
-        self.out = Outgoing(self.ends, "s1", "d1", self.owner, Incoming(16))
+        self.out = Outgoing(self.shared, "s1", "d1", self.owner, Incoming(16))
 
     def stream(self, *, batching: bool = True) -> tuple[Stream, Outbox]:
         stream: Any = Stream(batching=batching)
@@ -212,7 +212,7 @@ class WaitingTests(OutgoingCase):
     def test_alone_an_item_says_everything(self) -> None:
         stream = self.board(batching=False)
         self.clock.advance(12.5)
-        self.assertEqual(self.ends.wall_ms, 12500)
+        self.assertEqual(self.shared.wall_ms, 12500)
         self.texts(1)
         (item,) = (UP.item.FromString(item) for item in stream.written)
         self.assertEqual((item.message_id, item.device_id), ("s1-1", "d1"))
@@ -273,9 +273,9 @@ class EndTests(OutgoingCase):
         self.audio(3)
         self.out.unboard()
         self.texts(2)
-        self.assertGreater(self.bounds.room.octets, 0)
+        self.assertGreater(self.bounds.budget.used, 0)
         self.out.forget()
-        self.assertEqual((self.bounds.room.octets, self.out.last), (0, 3))
+        self.assertEqual((self.bounds.budget.used, self.out.last), (0, 3))
         self.out.free()
         self.assertEqual(self.owner.holds, [True])
         self.assertEqual(self.story(self.board()), "")

@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.testing.contracts.bridge import Heard, Sessions, opening
 from xiaozhi.wire import messages as m

@@ -24,7 +24,7 @@ from xiaozhi.bridge.items import (
     stream_open,
     unbatched,
 )
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamPort
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink

@@ -4,7 +4,7 @@ import time
 
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.values import BridgeStatus, StreamStatus, TargetStatus
-from xiaozhi.bridge.loop import Crossings
+from xiaozhi.bridge.grpc.loop import Crossings
 from xiaozhi.im.metrics import EdgeMetrics, Front
 from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
 from xiaozhi.metrics.page import Metrics

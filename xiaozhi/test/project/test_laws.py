@@ -19,7 +19,7 @@ PENDING_ROOMS: set[str] = set()
 PENDING_LENGTHS: set[str] = set()
 PENDING_NAMES: set[str] = set()
 PENDING_CONSTRUCTORS = {"EdgeSite", "Worker"}
-PENDING_CROWDS = {"xiaozhi/bridge"}
+PENDING_CROWDS: set[str] = set()
 PYTHON = ("xiaozhi", "tests", "twisted", "benchmarks")
 
 
@@ -199,11 +199,14 @@ class LawTests(unittest.SynchronousTestCase):
             ),
             (
                 "xiaozhi/im/tap.py",
-                "from xiaozhi.storage import store\nimport xiaozhi.bridge.client",
+                "from xiaozhi.storage import store\nimport xiaozhi.bridge.edge.client",
             ),
             ("xiaozhi/ai/schema.py", "from xiaozhi.bridge import server"),
             ("xiaozhi/providers/offline/espeak.py", "from xiaozhi.audio import wav"),
-            ("xiaozhi/bridge/client.py", "from xiaozhi.bridge import loop\nimport xiaozhi.metrics"),
+            (
+                "xiaozhi/bridge/memory.py",
+                "from xiaozhi.bridge import items\nimport xiaozhi.metrics",
+            ),
             ("xiaozhi/test/test_tap.py", "from xiaozhi.im import tap"),
         ):
             self.assert_allowed(laws.import_law, path, source)

@@ -12,9 +12,9 @@ from twisted.logger import LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.agents.settings import DialogueSettings, SessionSettings
-from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.test.im.test_im_gateway import FIRMWARE, HELLO, PortCase, Wire, frame
 from xiaozhi.testing.contracts.bridge import Heard, Sessions, opening

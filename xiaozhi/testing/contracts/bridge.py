@@ -9,9 +9,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from xiaozhi.base.errors import BridgeError
-from xiaozhi.bridge.client import BridgeClient
+from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.items import Item, ItemDirection
-from xiaozhi.bridge.server import BridgeServer
+from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.interfaces import IBridge, ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.wire import messages as m
 

@@ -18,9 +18,9 @@ from zope.interface import implementer
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi.base.errors import BridgeError
 from xiaozhi.base.logburst import LogBurst
-from xiaozhi.bridge.grpc_stream import CHAT_STREAM, GrpcStream, channel_options
+from xiaozhi.bridge.grpc.loop import AsyncioThread
+from xiaozhi.bridge.grpc.stream import CHAT_STREAM, GrpcStream, channel_options
 from xiaozhi.bridge.items import DOWN, UP
-from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import ServerSecurity
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStreamAcceptor, IStreamPort

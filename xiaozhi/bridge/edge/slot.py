@@ -11,11 +11,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from xiaozhi.base.values import StreamStatus
-from xiaozhi.bridge.backoff import Backoff
-from xiaozhi.bridge.heartbeat import Heartbeat
+from xiaozhi.bridge.delivery.outbox import Outbox
+from xiaozhi.bridge.delivery.session import OutOfOrder, SessionEnd
+from xiaozhi.bridge.edge.backoff import Backoff
+from xiaozhi.bridge.edge.heartbeat import Heartbeat
 from xiaozhi.bridge.items import BATCH, DRAIN, PROTOCOL_VERSION, UP, Item, heartbeat, stream_open
-from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.session import OutOfOrder, SessionEnd
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.bridge.waiting import Bounds, Room, Waiting
+from xiaozhi.bridge.delivery.pending import Bounds, ByteBudget, PendingQueue
 from xiaozhi.wire import messages as m
 
 MIB = 1 << 20
@@ -12,12 +12,12 @@ MIB = 1 << 20
 
 class RoomTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.room = Room(4 * MIB)
+        self.budget = ByteBudget(4 * MIB)
         self.dropped: list[str] = []
-        self.bounds = Bounds(256, 256, 2.0, self.room)
+        self.bounds = Bounds(256, 256, 2.0, self.budget)
 
-    def waiting(self) -> Waiting:
-        return Waiting(self.bounds, self.dropped.append)
+    def waiting(self) -> PendingQueue:
+        return PendingQueue(self.bounds, self.dropped.append)
 
     def test_whatever_the_message(self) -> None:
         for message in (
@@ -33,7 +33,7 @@ class RoomTests(SynchronousTestCase):
             for _ in range(10):
                 for session in sessions:
                     session.add(message, 0.0)
-                    self.assertLess(self.room.octets, 5 * MIB)
+                    self.assertLess(self.budget.used, 5 * MIB)
             self.assertIn("control_overflow", self.dropped)
             # Ordinary words have room all the same.
             self.assertTrue(self.waiting().add(m.Chat("tea"), 0.0))
@@ -46,7 +46,7 @@ class RoomTests(SynchronousTestCase):
         one.take(one.next(0.0))
         one.take(one.next(0.0))
         two.remove(lambda message: isinstance(message, m.Mcp))
-        self.assertLess(self.room.octets, MIB + 1000)
+        self.assertLess(self.budget.used, MIB + 1000)
         two.take(two.next(0.0))
         three.clear()
-        self.assertEqual(self.room.octets, 0)
+        self.assertEqual(self.budget.used, 0)

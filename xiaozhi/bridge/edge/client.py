@@ -11,15 +11,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.base.values import BridgeStatus
-from xiaozhi.bridge.client_session import ClientSession
 from xiaozhi.bridge.deadlines import Deadlines
+from xiaozhi.bridge.delivery.outgoing import SharedState
+from xiaozhi.bridge.delivery.pending import Bounds, ByteBudget
+from xiaozhi.bridge.edge.client_session import ClientSession
+from xiaozhi.bridge.edge.slot import EdgeEnd, StreamSlot
+from xiaozhi.bridge.edge.target import Target
 from xiaozhi.bridge.items import DOWN, UP
-from xiaozhi.bridge.outgoing import Ends
 from xiaozhi.bridge.settings import ClientSettings
-from xiaozhi.bridge.slot import EdgeEnd, StreamSlot
 from xiaozhi.bridge.streams import IDialer
-from xiaozhi.bridge.target import Target
-from xiaozhi.bridge.waiting import Bounds, Room
 from xiaozhi.interfaces import IBridge, ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import SessionOpen
 
@@ -37,7 +37,7 @@ class BridgeClient:
     another to the same process, and waits for one up to ``resume_timeout``. A process
     is given up when another answers at its address, when that time is over, or when it
     does not answer a dial and another target could do. Then the session is opened
-    anew. Without any slot it waits, and so do its messages (``waiting.Bounds``).
+    anew. Without any slot it waits, and so do its messages (``pending.Bounds``).
 
     :param random: numbers in [0, 1), for the backoff's jitter.
     :param node: our name, for people.
@@ -63,9 +63,9 @@ class BridgeClient:
             settings.queue_messages,
             settings.queue_audio,
             settings.audio_max_age,
-            Room(settings.queue_bytes),
+            ByteBudget(settings.queue_bytes),
         )
-        self._ends = Ends(UP, DOWN, bounds, settings.credit, clock, self._drops)
+        self._shared = SharedState(UP, DOWN, bounds, settings.credit, clock, self._drops)
         self._edge = EdgeEnd(dialer, settings, clock, random, node, boot_id)
         self._targets: dict[str, Target] = {}
         self._running = False
@@ -98,7 +98,7 @@ class BridgeClient:
         for target in self._targets.values():
             target.stop()
         self._stranded.stop()
-        self._ends.unreadable.stop()
+        self._shared.unreadable.stop()
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
@@ -125,7 +125,7 @@ class BridgeClient:
     # --- IBridge
 
     def open(self, opening: SessionOpen, events: ISessionEvents) -> ISessionLink:
-        session = ClientSession(self._ends, opening, events, self)
+        session = ClientSession(self._shared, opening, events, self)
         self._sessions[session] = None
         self._place([session])
         return session

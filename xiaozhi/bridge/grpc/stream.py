@@ -16,8 +16,8 @@ from typing import Any
 import grpc.aio
 from zope.interface import implementer
 
+from xiaozhi.bridge.grpc.loop import AsyncioThread
 from xiaozhi.bridge.items import Item, ItemDirection, batched, unbatched
-from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.settings import Limits
 from xiaozhi.bridge.streams import IStream, IStreamListener
 

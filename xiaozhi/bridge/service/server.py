@@ -12,14 +12,14 @@ from zope.interface import implementer
 from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.base.values import BridgeStatus
 from xiaozhi.bridge.deadlines import Deadlines
-from xiaozhi.bridge.edge_stream import EdgeStream
+from xiaozhi.bridge.delivery.outgoing import SharedState
+from xiaozhi.bridge.delivery.pending import Bounds
 from xiaozhi.bridge.items import DOWN, UP, Item, drain
-from xiaozhi.bridge.outgoing import Ends
-from xiaozhi.bridge.quotas import SessionQuotas
-from xiaozhi.bridge.server_session import ServerSession
+from xiaozhi.bridge.service.edge_stream import EdgeStream
+from xiaozhi.bridge.service.quotas import SessionQuotas
+from xiaozhi.bridge.service.server_session import ServerSession
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamAcceptor, IStreamListener, IStreamPort
-from xiaozhi.bridge.waiting import Bounds
 from xiaozhi.interfaces import ISessionAcceptor
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
@@ -60,7 +60,7 @@ class BridgeServer:
         self._acceptor = acceptor
         self._drops: Counter[str] = Counter()
         bounds = Bounds(settings.queue_messages, settings.queue_audio, settings.audio_max_age)
-        self._ends = Ends(DOWN, UP, bounds, settings.credit, clock, self._drops)
+        self._shared = SharedState(DOWN, UP, bounds, settings.credit, clock, self._drops)
         self._streams: dict[EdgeStream, None] = {}
         self._sessions: dict[str, ServerSession] = {}
         self._orphans: Deadlines[ServerSession] = Deadlines(
@@ -116,7 +116,7 @@ class BridgeServer:
         for session in list(self._sessions.values()):
             session.end("bridge_stopped", "The AI service is stopping.")
         self._orphans.stop()
-        self._ends.unreadable.stop()
+        self._shared.unreadable.stop()
         self._quotas.stop()
         for stream in list(self._streams):
             stream.hang_up()
@@ -184,7 +184,7 @@ class BridgeServer:
             edge.dismiss(session_id, opening.device.device_id, refused)
             return
         # Known before it is accepted: it may be closed from within.
-        session = ServerSession(self._ends, opening, self, sequence)
+        session = ServerSession(self._shared, opening, self, sequence)
         self._sessions[session_id] = session
         self._quotas.opened(session, edge.remote)
         self._farewells.pop(session_id, None)

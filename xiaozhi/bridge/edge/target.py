@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from xiaozhi.base.values import TargetStatus
-from xiaozhi.bridge.slot import EdgeEnd, SlotState, StreamSlot
+from xiaozhi.bridge.edge.slot import EdgeEnd, SlotState, StreamSlot
 
 
 class TargetOwner(Protocol):

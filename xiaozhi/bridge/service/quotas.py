@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from xiaozhi.base.logburst import LogBurst
-from xiaozhi.bridge.server_session import ServerSession
+from xiaozhi.bridge.service.server_session import ServerSession
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.wire.messages import SessionClose
 

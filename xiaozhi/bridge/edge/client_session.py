@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Protocol
 
+from xiaozhi.bridge.delivery.outbox import Outbox
+from xiaozhi.bridge.delivery.outgoing import SharedState
+from xiaozhi.bridge.delivery.session import SessionEnd
+from xiaozhi.bridge.edge.slot import StreamSlot
 from xiaozhi.bridge.items import OPENED, Item, resume
-from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.outgoing import Ends
-from xiaozhi.bridge.session import SessionEnd
-from xiaozhi.bridge.slot import StreamSlot
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire.messages import Error, SessionClose, SessionOpen
 
@@ -44,9 +44,13 @@ class ClientSession(SessionEnd):
     )
 
     def __init__(
-        self, ends: Ends, opening: SessionOpen, events: ISessionEvents, owner: EdgeSessionOwner
+        self,
+        shared: SharedState,
+        opening: SessionOpen,
+        events: ISessionEvents,
+        owner: EdgeSessionOwner,
     ) -> None:
-        super().__init__(ends, opening.session_id, opening.device.device_id)
+        super().__init__(shared, opening.session_id, opening.device.device_id)
         self.events = events
         self.process = self.target = ""
         self._opening = opening
@@ -124,7 +128,7 @@ class ClientSession(SessionEnd):
             self.process = slot.peer.process
             opening = replace(self._opening, incarnation=self._incarnation, restored=restored)
             try:
-                item = self._out.item(outbox, opening, self._out.kept.acknowledged)
+                item = self._out.item(outbox, opening, self._out.unacknowledged.acknowledged)
             except (TypeError, ValueError):  # half a surrogate pair, a number out of range
                 self._log.failure("session {session_id} not opened", session_id=self.session_id)
                 self.end("bad_message", "The hello cannot be carried.")
@@ -157,7 +161,7 @@ class ClientSession(SessionEnd):
     def refused(self, code: str, message: str) -> None:
         super().refused(code, message)
         # Not from within send(): whoever sends may be in the middle of something.
-        self._ends.clock.callLater(0, self._tell, Error(code, message))
+        self._shared.clock.callLater(0, self._tell, Error(code, message))
 
     def _tell(self, error: Error) -> None:
         if not self.over:

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xiaozhi._pb import ai_service_pb2 as pb
-from xiaozhi.bridge.grpc_stream import CHAT_STREAM, GrpcStream, channel_options
+from xiaozhi.bridge.grpc.loop import AsyncioThread
+from xiaozhi.bridge.grpc.stream import CHAT_STREAM, GrpcStream, channel_options
 from xiaozhi.bridge.items import DOWN, UP
-from xiaozhi.bridge.loop import AsyncioThread
 from xiaozhi.bridge.security import ClientSecurity
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener

@@ -9,45 +9,45 @@ from typing import Any
 
 from xiaozhi.wire.messages import Audio, SessionClose
 
-# Bytes for which a session always has room, and those of a message beside its words.
+# Bytes that a session may always queue; the overhead of a message beside its text.
 _SMALL, _MESSAGE = 65_536, 200
 
 
 def octets_of(message: Any) -> int:
-    """How much memory a control message takes, about."""
+    """Estimate the memory of a control message, in bytes."""
     words = (getattr(message, name, "") for name in ("data", "payload", "text"))
     return _MESSAGE + sum(map(len, words))
 
 
 @dataclass(slots=True)
-class Room:
-    """Bytes of control messages that wait, of all sessions together.
+class ByteBudget:
+    """Bytes of pending control messages, shared by all sessions.
 
-    :ivar most: how many there may be; beyond, a session that has more than 64 KiB
-        waiting is refused more.
+    :ivar limit: above it, a session with more than 64 KiB pending may not add more.
+    :ivar used: bytes pending now.
     """
 
-    most: int = 1 << 60
-    octets: int = 0
+    limit: int = 1 << 60
+    used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may wait per session.
+    """Limits of one session's pending messages.
 
     :ivar messages: control messages; a newer one is refused.
     :ivar audio: packets; the oldest is dropped.
     :ivar audio_age: seconds; audio that waited longer is dropped.
-    :ivar room: for the control messages of all sessions.
+    :ivar budget: for the control messages of all sessions.
     """
 
     messages: int
     audio: int
     audio_age: float
-    room: Room = field(default_factory=Room)
+    budget: ByteBudget = field(default_factory=ByteBudget)
 
 
-class Waiting:
+class PendingQueue:
     """A bounded queue of messages in the order they came.
 
     :param dropped: called with a reason for every message that is dropped.
@@ -67,7 +67,10 @@ class Waiting:
         return len(self._control) + len(self._audio)
 
     def add(self, message: Any, now: float) -> bool:
-        """:return: False if the message is refused because too many wait."""
+        """Append a message.
+
+        :return: False: refused, because the queue is full.
+        """
         self._ticket += 1
         if type(message) is Audio:
             self._audio.append((self._ticket, message, now))
@@ -76,9 +79,9 @@ class Waiting:
                 self._audio.popleft()
                 self._dropped("audio_overflow")
             return True
-        size, room = octets_of(message), self._bounds.room
+        size, budget = octets_of(message), self._bounds.budget
         full = len(self._control) >= self._bounds.messages or (
-            room.octets + size > room.most and self._octets + size > _SMALL
+            budget.used + size > budget.limit and self._octets + size > _SMALL
         )
         if full and type(message) is not SessionClose:  # the last; nothing follows it
             self._dropped("control_overflow")
@@ -88,7 +91,7 @@ class Waiting:
         return True
 
     def next(self, now: float) -> Any:
-        """The message to send next, if it is still worth it; None: there is none."""
+        """Return the oldest message, after dropping stale audio; None if the queue is empty."""
         self._expire(now)
         control, audio = self._control, self._audio
         if audio and not (control and control[0][0] < audio[0][0]):
@@ -96,7 +99,7 @@ class Waiting:
         return control[0][1] if control else None
 
     def take(self, message: Any) -> None:
-        """Remove what :meth:`next` has just given."""
+        """Remove the message that :meth:`next` returned."""
         if type(message) is Audio:
             self._audio.popleft()
         else:
@@ -104,7 +107,10 @@ class Waiting:
             self._count(-octets_of(message))
 
     def remove(self, unwanted: Callable[[Any], bool]) -> int:
-        """:return: how many messages were removed."""
+        """Remove messages.
+
+        :return: their number.
+        """
         before = len(self)
         self._control = deque(each for each in self._control if not unwanted(each[1]))
         self._count(sum(octets_of(each[1]) for each in self._control) - self._octets)
@@ -112,14 +118,14 @@ class Waiting:
         return before - len(self)
 
     def clear(self) -> None:
-        """Nothing that waits is to be sent any more."""
+        """Drop all pending messages."""
         self._control.clear()
         self._audio.clear()
         self._count(-self._octets)
 
     def _count(self, octets: int) -> None:
         self._octets += octets
-        self._bounds.room.octets += octets
+        self._bounds.budget.used += octets
 
     def _expire(self, now: float) -> None:
         oldest = now - self._bounds.audio_age

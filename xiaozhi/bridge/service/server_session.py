@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from xiaozhi.base import trace
+from xiaozhi.bridge.delivery.outbox import Outbox
+from xiaozhi.bridge.delivery.outgoing import SharedState
+from xiaozhi.bridge.delivery.session import NOBODY, SessionEnd
 from xiaozhi.bridge.items import Item, opened
-from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.outgoing import Ends
-from xiaozhi.bridge.session import NOBODY, SessionEnd
 from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
@@ -32,7 +32,7 @@ class Carrier(Protocol):
 class ServerSession(SessionEnd):
     """Goes from stream to stream as the edge takes it up again.
 
-    What does not fit on the stream waits (``waiting.Bounds``), and the session is
+    What does not fit on the stream waits (``pending.Bounds``), and the session is
     asked to hold its audio back meanwhile: ``pause_sending`` may be called from
     within its own ``send``.
 
@@ -43,10 +43,14 @@ class ServerSession(SessionEnd):
     __slots__ = ("_carrier", "_owner", "farewell", "incarnation")
 
     def __init__(
-        self, ends: Ends, opening: SessionOpen, owner: AiSessionOwner, sequence: int
+        self,
+        shared: SharedState,
+        opening: SessionOpen,
+        owner: AiSessionOwner,
+        sequence: int,
     ) -> None:
         """:param sequence: of the last message the edge knows to have been received."""
-        super().__init__(ends, opening.session_id, opening.device.device_id)
+        super().__init__(shared, opening.session_id, opening.device.device_id)
         self.events = NOBODY
         self.incarnation = opening.incarnation
         self.farewell: SessionClose | None = None

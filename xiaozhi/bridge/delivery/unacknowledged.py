@@ -8,30 +8,30 @@ from typing import Any
 from xiaozhi.wire.messages import Audio
 
 
-class Kept:
+class UnacknowledgedMessages:
     """Messages in the order of their sequences, which have no gaps.
 
-    Bounded by whoever adds: see ``outgoing.Outgoing.send``.
+    The caller bounds it, see ``outgoing.Outgoing.send``.
 
-    :ivar acknowledged: the highest sequence the other side has said it received.
+    :ivar acknowledged: the highest sequence that the other side acknowledged.
     """
 
     __slots__ = ("_entries", "acknowledged")
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        # A list is the smallest thing there is for the many that keep nothing.
+        # Most sessions keep nothing, and an empty list is smallest.
         self._entries: list[tuple[Any, float]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def add(self, message: Any, now: float) -> None:
-        """It was sent; its sequence is the next."""
+        """Append a sent message; it has the next sequence."""
         self._entries.append((message, now))
 
     def acknowledge(self, sequence: int) -> None:
-        """Let go of everything up to ``sequence``. Older news is ignored."""
+        """Remove everything up to ``sequence``. An older acknowledgement is ignored."""
         count = sequence - self.acknowledged
         if count > 0:
             del self._entries[:count]
@@ -40,7 +40,7 @@ class Kept:
     def expire(self, oldest: float) -> int:
         """Forget the content of audio sent before ``oldest``; its place is kept.
 
-        :return: how much was forgotten now.
+        :return: number of packets forgotten now.
         """
         entries, count = self._entries, 0
         for at, (message, sent_at) in enumerate(entries):
@@ -52,7 +52,7 @@ class Kept:
     def void(self, unwanted: Callable[[Any], bool]) -> int:
         """Forget the content of messages; their places are kept.
 
-        :return: how many were forgotten.
+        :return: number of messages forgotten.
         """
         count = 0
         for at, (message, sent_at) in enumerate(self._entries):
@@ -68,9 +68,9 @@ class Kept:
 
     @property
     def audio(self) -> int:
-        """Audio packets, those whose content was forgotten included."""
+        """Number of audio packets, including those whose content was forgotten."""
         return sum(message is None or type(message) is Audio for message, _ in self._entries)
 
     def clear(self) -> None:
-        """The session is over."""
+        """Remove everything: the session is over."""
         self._entries.clear()

@@ -11,6 +11,8 @@ from zope.interface import implementer
 
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.base.logburst import LogBurst
+from xiaozhi.bridge.delivery.outbox import Outbox
+from xiaozhi.bridge.delivery.session import OutOfOrder
 from xiaozhi.bridge.items import (
     BATCH,
     DOWN,
@@ -23,9 +25,7 @@ from xiaozhi.bridge.items import (
     heartbeat,
     stream_open,
 )
-from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.server_session import ServerSession
-from xiaozhi.bridge.session import OutOfOrder
+from xiaozhi.bridge.service.server_session import ServerSession
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamListener
 from xiaozhi.wire.bounds import is_session_id

@@ -10,10 +10,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.base.errors import ProtocolError
-from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.delivery.incoming import Incoming
+from xiaozhi.bridge.delivery.outbox import Outbox
+from xiaozhi.bridge.delivery.outgoing import Outgoing, SharedState
 from xiaozhi.bridge.items import Item
-from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.outgoing import Ends, Outgoing
 from xiaozhi.interfaces import ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import Audio, SessionClose
 
@@ -67,17 +67,17 @@ class SessionEnd:
     :ivar over: closed by either side; nothing is sent or told any more.
     """
 
-    __slots__ = ("_ends", "_holds", "_in", "_out", "_read", "events", "over", "session_id")
+    __slots__ = ("_holds", "_in", "_out", "_read", "_shared", "events", "over", "session_id")
     _log = Logger()
     events: ISessionEvents
 
-    def __init__(self, ends: Ends, session_id: str, device_id: str) -> None:
+    def __init__(self, shared: SharedState, session_id: str, device_id: str) -> None:
         self.session_id = session_id
         self.over = False
-        self._ends = ends
-        self._read = ends.incoming.read
-        self._in = Incoming(ends.credit)
-        self._out = Outgoing(ends, session_id, device_id, self, self._in)
+        self._shared = shared
+        self._read = shared.incoming.read
+        self._in = Incoming(shared.credit)
+        self._out = Outgoing(shared, session_id, device_id, self, self._in)
         self._holds: frozenset[str] = frozenset()  # why we have to hold our audio back
 
     # --- ISessionLink
@@ -136,7 +136,7 @@ class SessionEnd:
         try:
             message = self._read(item)
         except ProtocolError as error:
-            if item.type == self._ends.incoming.skip:
+            if item.type == self._shared.incoming.skip:
                 incoming.received = sequence - 1
                 self._out_of_turn(item, sequence)
             else:
@@ -210,7 +210,7 @@ class SessionEnd:
     # --- inside
 
     def _out_of_turn(self, item: Item, sequence: int) -> None:
-        if item.type == self._ends.incoming.skip:
+        if item.type == self._shared.incoming.skip:
             if sequence - self._in.received > _LONGEST_GAP:
                 self._broken(f"{sequence} is skipped to from {self._in.received}")
                 return
@@ -220,15 +220,15 @@ class SessionEnd:
             if item.HasField("close"):
                 self._closed(SessionClose(item.close.code, item.close.message))
         elif sequence <= self._in.received:
-            self._ends.drops["duplicate"] += 1
+            self._shared.drops["duplicate"] += 1
             self._out.owe()
         else:
             raise OutOfOrder(f"message {sequence} came after {self._in.received}")
 
     def _unreadable(self, error: ProtocolError) -> None:
         self._out.owe()
-        self._ends.drops["unreadable"] += 1
-        self._ends.unreadable.add((self.session_id, str(error)))
+        self._shared.drops["unreadable"] += 1
+        self._shared.unreadable.add((self.session_id, str(error)))
 
     def _broken(self, why: str) -> None:
         """The other side counts what cannot be: end this session, and only this one."""

@@ -1,7 +1,7 @@
 """Send side of a session: ordering, retention until acknowledged, credit.
 
 Everything sent gets a place in the session's order and is kept until the other
-side acknowledges it. What cannot be sent now waits (``waiting.Waiting``), without
+side acknowledges it. What cannot be sent now waits (``pending.PendingQueue``), without
 a place yet. Audio needs credit: the other side says how many packets it takes.
 When it runs low our side is asked to hold its audio back; without any, messages
 wait.
@@ -18,11 +18,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from xiaozhi.base.logburst import LogBurst
-from xiaozhi.bridge.incoming import Incoming
+from xiaozhi.bridge.delivery.incoming import Incoming
+from xiaozhi.bridge.delivery.outbox import Outbox
+from xiaozhi.bridge.delivery.pending import Bounds, PendingQueue
+from xiaozhi.bridge.delivery.unacknowledged import UnacknowledgedMessages
 from xiaozhi.bridge.items import ItemDirection, acknowledgement, address, skip
-from xiaozhi.bridge.kept import Kept
-from xiaozhi.bridge.outbox import Outbox
-from xiaozhi.bridge.waiting import Bounds, Waiting
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.wire.messages import Audio, Playback, SessionClose
 
@@ -33,7 +33,7 @@ _UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class SharedState:
     """The shared state of all session ends of one bridge.
 
     :ivar outgoing: and ``incoming``: how items are made and read here.
@@ -117,7 +117,7 @@ class Outgoing:
 
     :param incoming: the other direction, acknowledged on what is sent here.
     :ivar sequence: of the last message sent.
-    :ivar kept: what was sent and is not acknowledged.
+    X.
     :ivar drops: what was dropped, by reason; None: nothing was.
     :ivar closing: nothing follows what waits, see :meth:`close`.
     """
@@ -125,37 +125,37 @@ class Outgoing:
     __slots__ = (
         "_audio_sent",
         "_device_id",
-        "_ends",
         "_granted",
         "_hold_at",
         "_holding",
         "_incoming",
         "_introduced",
         "_make",
-        "_most_kept",
         "_outbox",
         "_owner",
+        "_pending",
         "_reserve",
         "_session_id",
+        "_shared",
         "_told",
-        "_waiting",
+        "_unacknowledged_limit",
         "_write_audio",
         "closing",
         "drops",
-        "kept",
         "sequence",
+        "unacknowledged",
     )
 
     def __init__(
-        self, ends: Ends, session_id: str, device_id: str, owner: Owner, incoming: Incoming
+        self, shared: SharedState, session_id: str, device_id: str, owner: Owner, incoming: Incoming
     ) -> None:
         self.sequence = 0
-        self.kept = Kept()
+        self.unacknowledged = UnacknowledgedMessages()
         self.drops: Counter[str] | None = None
         self.closing = False
-        self._ends = ends
-        self._make = ends.outgoing.make
-        self._write_audio = ends.outgoing.audio(session_id)
+        self._shared = shared
+        self._make = shared.outgoing.make
+        self._write_audio = shared.outgoing.audio(session_id)
         self._session_id = session_id
         self._device_id = device_id
         self._owner = owner
@@ -163,13 +163,13 @@ class Outgoing:
         self._outbox: Outbox | None = None
         self._introduced = False  # this stream was told of us
         # Not None: new messages go behind what is there.
-        self._waiting: Waiting | None = Waiting(ends.bounds, self.dropped)
+        self._pending: PendingQueue | None = PendingQueue(shared.bounds, self.dropped)
         self._told = False  # of an overflow, in this outage
         # Audio packets sent and how many may be, since the other side began to count;
         # where to begin to hold back, and whether we do.
         self._audio_sent = self._granted = self._hold_at = 0
         self._holding = False
-        self._reserve = self._most_kept = 0
+        self._reserve = self._unacknowledged_limit = 0
 
     # --- sending
 
@@ -177,13 +177,13 @@ class Outgoing:
     def last(self) -> int:
         """Sequence of the last message given to :meth:`send`; while messages wait, the
         one it will have if none of them is dropped."""
-        return self.sequence + (len(self._waiting) if self._waiting is not None else 0)
+        return self.sequence + (len(self._pending) if self._pending is not None else 0)
 
     def send(self, message: Any) -> None:
         """Send it now, or let it wait."""
         outbox = self._outbox
         if (
-            self._waiting is not None
+            self._pending is not None
             or outbox is None
             or outbox.blocked
             or not self._may_send(message)
@@ -204,9 +204,9 @@ class Outgoing:
 
     def retract(self, unwanted: Callable[[Any], bool]) -> None:
         """Drop messages that wait, and do not send again those that may be lost."""
-        count = self.kept.void(unwanted)
-        if self._waiting is not None:
-            count += self._waiting.remove(unwanted)
+        count = self.unacknowledged.void(unwanted)
+        if self._pending is not None:
+            count += self._pending.remove(unwanted)
         for _ in range(count):
             self.dropped("retracted")
 
@@ -214,20 +214,20 @@ class Outgoing:
         """Send the last message, behind what waits; neither needs credit any more."""
         self.closing = True
         self.send(message)
-        if self._waiting is not None and self._outbox is not None:
+        if self._pending is not None and self._outbox is not None:
             self._outbox.queue_up(self)
             self._outbox.release()
-        if self._waiting is None:
+        if self._pending is None:
             self._owner = _NO_OWNER
 
     def acknowledged(self, ack: int, credit: int) -> None:
         """The other side says what it has received, and how much audio it takes in all."""
-        self.kept.acknowledge(ack)
+        self.unacknowledged.acknowledge(ack)
         if credit > self._granted:
             self._granted = credit
             self._hold_at = credit - self._reserve
         outbox = self._outbox
-        if self._waiting is not None and outbox is not None:
+        if self._pending is not None and outbox is not None:
             outbox.queue_up(self)
             outbox.release()
         if self._holding and self._audio_sent < self._hold_at:
@@ -241,7 +241,7 @@ class Outgoing:
 
     def dropped(self, reason: str) -> None:
         """Count a message that is not sent."""
-        self._ends.drops[reason] += 1
+        self._shared.drops[reason] += 1
         if self.drops is None:
             self.drops = Counter()
         self.drops[reason] += 1
@@ -258,14 +258,14 @@ class Outgoing:
     def unboard(self) -> None:
         """The stream is gone: what is sent from now on waits."""
         self._outbox = None
-        if self._waiting is None:
-            self._waiting = Waiting(self._ends.bounds, self.dropped)
+        if self._pending is None:
+            self._pending = PendingQueue(self._shared.bounds, self.dropped)
 
     def forget(self) -> None:
         """The session is over, and nothing that waits is to be sent any more."""
-        if self._waiting is not None:
-            self._waiting.clear()
-        self._waiting = None
+        if self._pending is not None:
+            self._pending.clear()
+        self._pending = None
         self._owner = _NO_OWNER
 
     def free(self) -> None:
@@ -278,9 +278,9 @@ class Outgoing:
 
         :param credit: 0: it does not count.
         """
-        bounds = self._ends.bounds
-        self._audio_sent = self.kept.audio
-        self._most_kept = bounds.messages + (credit or bounds.audio)
+        bounds = self._shared.bounds
+        self._audio_sent = self.unacknowledged.audio
+        self._unacknowledged_limit = bounds.messages + (credit or bounds.audio)
         # What is left when we ask to hold back is for what is already being said.
         self._reserve = credit // 4
         self._granted = credit or _UNLIMITED
@@ -303,48 +303,48 @@ class Outgoing:
             item = bytes(made.SerializeToString())
         if outbox.stream.batching:
             return item
-        now = self._ends.wall_ms
+        now = self._shared.wall_ms
         message_id = message_id or f"{self._session_id}-{sequence}"
-        return item + address(self._ends.outgoing, message_id, self._device_id, now)
+        return item + address(self._shared.outgoing, message_id, self._device_id, now)
 
     # --- Sender
 
     def send_waiting(self) -> None:
         """Put into the outbox what waited, as far as there is credit; it has room."""
         outbox = self._outbox
-        if self._waiting is None or outbox is None:
+        if self._pending is None or outbox is None:
             return
         if not self._introduced:
             if not self._owner.introduce(outbox):
                 return
             self._introduced = True
             self._resend(outbox)
-        now = self._ends.clock.seconds()
-        while self._waiting is not None and (message := self._waiting.next(now)) is not None:
+        now = self._shared.clock.seconds()
+        while self._pending is not None and (message := self._pending.next(now)) is not None:
             if not self._may_send(message):
                 return  # the next acknowledgement calls again
-            self._waiting.take(message)
+            self._pending.take(message)
             item = self._placed(outbox, message)
             if item is not None:
                 outbox.add(item)
             if self._audio_sent >= self._hold_at:
                 self._hold(True)
-        self._waiting = None
+        self._pending = None
         self._told = False
         self._owner.backlog(False)
         if self.closing:
             self._owner = _NO_OWNER
 
     def acknowledgement(self) -> bytes | None:
-        """See :class:`~xiaozhi.bridge.outbox.Sender`."""
+        """See :class:`~xiaozhi.bridge.delivery.outbox.Sender`."""
         if not self._incoming.owes:
             return None
-        return acknowledgement(self._ends.outgoing, self._session_id) + self._incoming.receipt()
+        return acknowledgement(self._shared.outgoing, self._session_id) + self._incoming.receipt()
 
     # --- inside
 
     def _may_send(self, message: Any) -> bool:
-        if len(self.kept) >= self._most_kept:
+        if len(self.unacknowledged) >= self._unacknowledged_limit:
             return self.closing
         return type(message) is not Audio or self._audio_sent < self._granted or self.closing
 
@@ -365,16 +365,16 @@ class Outgoing:
             self._owner.refused("too_large", "The message is too large.")
             return None
         self.sequence = sequence
-        self.kept.add(message, self._ends.clock.seconds())
+        self.unacknowledged.add(message, self._shared.clock.seconds())
         return item + self._incoming.receipt() if self._incoming.owes else item
 
     def _wait(self, message: Any) -> None:
-        waiting, begins = self._waiting, self._waiting is None
+        waiting, begins = self._pending, self._pending is None
         if waiting is None:
-            waiting = self._waiting = Waiting(self._ends.bounds, self.dropped)
+            waiting = self._pending = PendingQueue(self._shared.bounds, self.dropped)
             if self._outbox is not None:
                 self._outbox.queue_up(self)
-        accepted = waiting.add(message, self._ends.clock.seconds())
+        accepted = waiting.add(message, self._shared.clock.seconds())
         if not accepted and not self._told:
             self._told = True
             self._owner.refused(
@@ -385,21 +385,21 @@ class Outgoing:
 
     def _resend(self, outbox: Outbox) -> None:
         """Once more what was not acknowledged; too old audio becomes a gap."""
-        ends, kept = self._ends, self.kept
-        stale = kept.expire(ends.clock.seconds() - ends.bounds.audio_age)
+        shared, unacknowledged = self._shared, self.unacknowledged
+        stale = unacknowledged.expire(shared.clock.seconds() - shared.bounds.audio_age)
         for _ in range(stale):
             self.dropped("audio_stale")
         void = 0
-        for sequence, message in kept:
+        for sequence, message in unacknowledged:
             if message is None:
                 void = sequence
                 continue
             if void:
-                outbox.add(skip(ends.outgoing, self._session_id, void))
+                outbox.add(skip(shared.outgoing, self._session_id, void))
                 void = 0
             outbox.add(self.item(outbox, message, sequence))
         if void:
-            outbox.add(skip(ends.outgoing, self._session_id, void))
+            outbox.add(skip(shared.outgoing, self._session_id, void))
 
     def _hold(self, on: bool) -> None:
         if on is not self._holding:
