@@ -20,9 +20,11 @@ from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import Encoding, SoundFormat, Transcript
 from xiaozhi.interfaces import IOfModel, IRecognition, IRecognizer, ISynthesizer, ProviderRuntime
 from xiaozhi.providers.kit.errors import error_text
+from xiaozhi.providers.kit.http.answer import VendorAnswer
+from xiaozhi.providers.kit.http.client import VendorClient
 from xiaozhi.providers.kit.json import decode_json
 from xiaozhi.providers.kit.transcripts import language_tag
-from xiaozhi.providers.openai.http import VendorAnswer, VendorClient, VendorSettings
+from xiaozhi.providers.openai.settings import VendorSettings
 
 _RATE = 16000
 _BYTES_PER_SECOND = 2 * _RATE

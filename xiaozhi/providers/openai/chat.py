@@ -18,10 +18,12 @@ from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 from xiaozhi.base.values import Delta, Role, ToolSpec, Utterance
 from xiaozhi.interfaces import IAdaptive, ILanguageModel, IOfModel, ProviderRuntime
+from xiaozhi.providers.kit.http.answer import VendorAnswer
+from xiaozhi.providers.kit.http.client import VendorClient
 from xiaozhi.providers.openai.body import BadBody, ChatBody
 from xiaozhi.providers.openai.completion import Completion, bad_answer
-from xiaozhi.providers.openai.http import VendorAnswer, VendorClient, VendorSettings
 from xiaozhi.providers.openai.offer import USAGE, Offer
+from xiaozhi.providers.openai.settings import VendorSettings
 
 # Ways to ask one question, each without something the vendor has refused.
 _TRIES = 4

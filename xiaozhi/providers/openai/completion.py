@@ -13,9 +13,9 @@ from typing import Any
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 from xiaozhi.base.values import Delta, TextDelta, ToolCall
+from xiaozhi.providers.kit.http.client import VendorClient
 from xiaozhi.providers.openai.body import DONE, BadBody, ChatBody, CutBody
 from xiaozhi.providers.openai.delta import CallAssembly
-from xiaozhi.providers.openai.http import VendorClient
 
 # Seconds in which something may still come: after the end; after a first chunk that says
 # that it is the last; after one of many that say so. A turn that waits for longer bridges that

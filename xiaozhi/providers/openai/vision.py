@@ -12,8 +12,9 @@ from zope.interface import implementer
 
 from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IOfModel, IVisionModel, Offload, ProviderRuntime
+from xiaozhi.providers.kit.http.client import VendorClient
 from xiaozhi.providers.openai.completion import words_of
-from xiaozhi.providers.openai.http import VendorClient, VendorSettings
+from xiaozhi.providers.openai.settings import VendorSettings
 
 _ANSWER_LIMIT = 1 << 20
 

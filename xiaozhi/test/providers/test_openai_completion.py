@@ -10,9 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.modeltext.reasoning import ThoughtFilter
 from xiaozhi.base.values import Delta, TextDelta
+from xiaozhi.providers.kit.http.client import VendorClient
 from xiaozhi.providers.openai.body import DONE, BadBody, CutBody
 from xiaozhi.providers.openai.completion import Completion, bad_answer, words_of
-from xiaozhi.providers.openai.http import VendorClient, VendorSettings
+from xiaozhi.providers.openai.settings import VendorSettings
 from xiaozhi.test.providers.fake_vendor import FakeVendor
 
 
