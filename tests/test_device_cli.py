@@ -303,10 +303,10 @@ class CommandLineTests(TestCase):
         self.factory.mute = True
         argv = ["wav", self.wav(), self.wav(), "--url", self.url]
         self.assertEqual(await self.device(*argv), 1)
-        told = "failed    nothing was heard in it within 0.2 s [not_heard]"
+        told = "failed    the server did not react to the speech within 0.2 s [not_heard]"
         self.assertEqual(self.out.getvalue().count(told), 2)
         self.assertEqual(await self.device("text", "你好小智", "--url", self.url), 1)
-        self.assertIn("no sign of an answer", self.out.getvalue())
+        self.assertIn("no answer to the text", self.out.getvalue())
 
     async def test_nobody_there(self) -> None:
         self.assertEqual(await self.device("text", "x", "--url", "ws://127.0.0.1:1/"), 1)
@@ -315,7 +315,7 @@ class CommandLineTests(TestCase):
 
     async def test_address_without_scheme(self) -> None:
         self.assertEqual(await self.device("text", "x", "--ota", "127.0.0.1:1/xiaozhi/ota/"), 1)
-        self.assertIn("an address begins with http:// or https://", self.out.getvalue())
+        self.assertIn("a URL must begin with http:// or https://", self.out.getvalue())
 
     async def test_refused(self) -> None:
         ota = Ota("ws://nowhere/")

@@ -63,7 +63,7 @@ class Play:
         elif step.type:
             doing = device.text(step.type)
         else:
-            doing, ended = device.book.expect()
+            doing, ended = device.answers.expect()
             device.machine.wake(step.wake)
             ended(house.clock.seconds())
         problems: list[str] = []

@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from tests.guests import AI_SETS, IM_SETS, ServiceCase, new_identity
 from tests.services import Pair
 from xiaozhi.device.cli import run
-from xiaozhi.device.replay import account_of, read_recording
+from xiaozhi.device.replay import answer_log_of, read_recording
 
 
 class RecordTests(ServiceCase, TestCase):
@@ -41,7 +41,7 @@ class RecordTests(ServiceCase, TestCase):
         await self.until(self.recordings, "a recording")
         (path,) = self.recordings()
         recorded = read_recording(str(path))
-        (then,) = account_of(recorded).turns
+        (then,) = answer_log_of(recorded).turns
         self.assertEqual((then.heard, then.sentences), ("hello", ["All right."]))
         self.assertGreater(then.packets, 3)
         self.assertEqual(recorded.missing, 0)

@@ -62,7 +62,7 @@ class TalkTests(ServiceCase, TestCase):
         state = e.TalkState.IDLE if manual else e.TalkState.LISTENING
         self.assertEqual(guest.device.machine.state, state)
         self.assertEqual(len(guest.seen(e.ListeningStarted)), listens)
-        self.assertEqual(guest.device.book.strays, 0)
+        self.assertEqual(guest.device.answers.strays, 0)
         self.assertEqual(guest.seen(e.Trouble), [])
 
     async def test_realtime_barge_in(self) -> None:

@@ -1,4 +1,4 @@
-"""A device in software: it behaves as the firmware does, to the letter of the notes.
+"""A software device that behaves as the firmware does, as docs/protocol-notes.md describes it.
 
 ``python -m xiaozhi.device`` for people, :class:`xiaozhi.device.client.SoftDevice`
 for tests, :class:`xiaozhi.device.fleet.Fleet` for load.

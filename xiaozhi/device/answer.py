@@ -1,4 +1,4 @@
-"""The answer to one input, collected from the device's events."""
+"""Collection of answers: the device's events, sorted by the input they belong to."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.device import events as e
 
-# Packets kept of one answer: ten minutes at 60 ms; more are counted only.
+# Packets kept of one answer: ten minutes at 60 ms. Further packets are only counted.
 MAX_PACKETS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerReport:
-    """The answer to one thing said.
+    """The answer to one input, spoken or typed.
 
-    :ivar heard: what the server understood, its last ``stt``; None if it sent none.
-    :ivar packets: the Opus packets in the order they were played.
-    :ivar audio_ms: how long they sound.
+    :ivar heard: text of the last ``stt``; None if the server sent none.
+    :ivar packets: Opus packets in playing order, at most :data:`MAX_PACKETS`.
+    :ivar audio_ms: duration of all packets.
     :ivar first_audio_latency: seconds from the end of speech to the first packet;
-        negative if the server spoke first, None if no sound came.
-    :ivar gaps: silences in ms inside the answer, longer than a frame.
-    :ivar dropped: packets the device could not use (queue full, outside speaking, …).
-    :ivar tts_starts: ``tts start`` seen, as ``tts_stops``; one of each is right.
-    :ivar interrupted: the device sent ``abort`` while it was being spoken.
-    :ivar moments: when what of it happened, in seconds after the end of speech (or the
-        text that was typed): ``heard``, ``speech_start`` (``tts start``),
-        ``first_sentence``, ``first_packet``, ``last_packet``, ``interrupted``,
-        ``speech_stop``; what did not happen is not in it.
+        negative if the server spoke first, None if no packet arrived.
+    :ivar gaps: silences in ms inside the answer that are longer than a packet.
+    :ivar dropped: packets that the device could not use (queue full, outside speaking, …).
+    :ivar tts_starts: ``tts start`` messages, as ``tts_stops``; one of each is correct.
+    :ivar interrupted: whether the device sent ``abort`` during the answer.
+    :ivar moments: times in seconds after the end of speech or the typed text: ``heard``,
+        ``speech_start`` (``tts start``), ``first_sentence``, ``first_packet``,
+        ``last_packet``, ``interrupted``, ``speech_stop``. A moment that did not occur
+        is absent.
     """
 
     heard: str | None
@@ -52,11 +52,11 @@ class AnswerReport:
 
     @property
     def text(self) -> str:
-        """Return the text of the answer."""
+        """Return the sentences as one text."""
         return " ".join(self.sentences)
 
 
-# What each is called the first time it happens.
+# Events of which the first one is a moment of the answer.
 _MOMENTS = {
     e.Heard: "heard",
     e.SpeechStarted: "speech_start",
@@ -68,8 +68,8 @@ _LOST = frozenset({"audio_dropped", "queue_full", "undecodable", "bad_frame"})
 
 
 @dataclass
-class _Gathering:
-    """An answer while it comes."""
+class _PartialAnswer:
+    """An answer that is not complete yet."""
 
     done: Deferred[AnswerReport]
     ended_at: float | None = None
@@ -89,7 +89,7 @@ class _Gathering:
     over: bool = False
     at: dict[str, float] = field(default_factory=dict)
 
-    def answer(self, sample_rate: int) -> AnswerReport:
+    def report(self, sample_rate: int) -> AnswerReport:
         latency = None
         if self.first_audio_at is not None and self.ended_at is not None:
             latency = self.first_audio_at - self.ended_at
@@ -112,66 +112,67 @@ class _Gathering:
         )
 
 
-class AnswerBook:
-    """Sorts events to the things said, oldest first.
+class AnswerCollector:
+    """Assigns events to inputs, oldest first.
 
-    An answer is complete when the speech it answers is over, ``tts stop`` came
-    and what was there to play has been played.
+    An answer is complete when its input has ended, ``tts stop`` has arrived and the
+    queued packets have been played.
 
-    :param playing: whether the loudspeaker is still at work.
-    :ivar strays: ``tts stop`` that came outside speaking, ever.
+    :param playing: whether the loudspeaker still has something to play.
+    :ivar strays: number of ``tts stop`` messages received outside speaking.
     """
 
     def __init__(self, clock: IReactorTime, playing: Callable[[], bool]) -> None:
         self._clock = clock
         self._playing = playing
-        self._open: deque[_Gathering] = deque()
+        self._open: deque[_PartialAnswer] = deque()
         self._sample_rate = 24000
         self.strays = 0
 
     def expect(self) -> tuple[Deferred[AnswerReport], Callable[[float], None]]:
-        """Something is being said.
+        """Register an input that begins now.
 
-        :return: the answer to come, and what to call with the time its speech ended.
+        :return: the future answer, and a function to call with the time the input ended.
         """
-        gathering = _Gathering(Deferred(lambda _: self._forget(gathering)))
-        self._open.append(gathering)
+        partial = _PartialAnswer(Deferred(lambda _: self._forget(partial)))
+        self._open.append(partial)
 
         def ended(at: float) -> None:
-            gathering.ended_at = at
+            partial.ended_at = at
             self._settle()
 
-        return gathering.done, ended
+        return partial.done, ended
 
-    def unheard(self, answer: Deferred[AnswerReport], error: Exception) -> None:
-        """Fail an answer of which there is no sign yet."""
-        for gathering in list(self._open):
-            if gathering.done is answer and gathering.heard is None and not gathering.starts:
-                self._forget(gathering)
+    def fail_unanswered(self, answer: Deferred[AnswerReport], error: Exception) -> None:
+        """Fail an answer for which the server has sent nothing yet."""
+        for partial in list(self._open):
+            if partial.done is answer and partial.heard is None and not partial.starts:
+                self._forget(partial)
                 answer.errback(error)
 
     def interrupted(self, left: bool) -> None:
-        """The device aborts what is being spoken.
+        """Mark the current answer as interrupted by the device.
 
-        :param left: it does not wait for ``tts stop`` but listens at once.
+        :param left: the device listens at once instead of waiting for ``tts stop``.
         """
-        for gathering in self._open:
-            if gathering.starts and not gathering.over:
-                gathering.interrupted = True
-                gathering.at.setdefault("interrupted", self._clock.seconds())
-                gathering.over = left
+        for partial in self._open:
+            if partial.starts and not partial.over:
+                partial.interrupted = True
+                partial.at.setdefault("interrupted", self._clock.seconds())
+                partial.over = left
         self._settle()
 
     def disconnected(self, error: Exception) -> None:
-        """The connection is gone. What was being spoken counts as answered."""
+        """End all answers. One that had begun is complete; the others fail with ``error``."""
         unanswered, self._open = self._open, deque()
-        for gathering in unanswered:
-            if gathering.starts:
-                gathering.done.callback(gathering.answer(self._sample_rate))
+        for partial in unanswered:
+            if partial.starts:
+                partial.done.callback(partial.report(self._sample_rate))
             else:
-                gathering.done.errback(error)
+                partial.done.errback(error)
 
     def watch(self, event: e.Event) -> None:
+        """Process an event of the device."""
         if isinstance(event, e.Connected):
             self._sample_rate = event.sample_rate
         elif isinstance(event, e.SpeechStopped) and event.stray:
@@ -182,14 +183,14 @@ class AnswerBook:
         if isinstance(event, e.SpeechStopped | e.Drained):
             self._settle()
 
-    def _current(self, event: e.Event) -> _Gathering | None:
-        """Return the answer an event belongs to: the oldest whose speech has not ended."""
+    def _current(self, event: e.Event) -> _PartialAnswer | None:
+        """Return the answer that an event belongs to: the oldest that is not over."""
         waiting = [g for g in self._open if not g.over]
         if isinstance(event, e.Heard) and len(waiting) > 1 and waiting[0].starts:
             return waiting[1]
         return waiting[0] if waiting else None
 
-    def _note(self, current: _Gathering, event: e.Event) -> None:
+    def _note(self, current: _PartialAnswer, event: e.Event) -> None:
         if (moment := _MOMENTS.get(type(event))) is not None:
             current.at.setdefault(moment, self._clock.seconds())
         match event:
@@ -225,12 +226,12 @@ class AnswerBook:
             first = self._open[0]
             if not first.over or first.ended_at is None:
                 return
-            # A later answer may be playing already; then this one is long over.
+            # If a later answer is playing already, this one has been played.
             if self._playing() and not any(g.starts for g in list(self._open)[1:]):
                 return
             self._open.popleft()
-            first.done.callback(first.answer(self._sample_rate))
+            first.done.callback(first.report(self._sample_rate))
 
-    def _forget(self, gathering: _Gathering) -> None:
-        if gathering in self._open:
-            self._open.remove(gathering)
+    def _forget(self, partial: _PartialAnswer) -> None:
+        if partial in self._open:
+            self._open.remove(partial)

@@ -18,7 +18,7 @@ from xiaozhi.device.firmware.machine import MachineSettings
 from xiaozhi.device.identity import Identity
 from xiaozhi.device.network.ota import DeviceEndpoint, Flavour
 from xiaozhi.device.network.socket import open_socket
-from xiaozhi.device.replay import Replay, account_of, read_recording
+from xiaozhi.device.replay import Replay, answer_log_of, read_recording
 from xiaozhi.device.report import HumanReport, JsonReport, TalkReport
 from xiaozhi.device.sound.microphone import SAMPLE_RATE
 from xiaozhi.device.sound.voice import Voice, save, thread_offload
@@ -33,26 +33,33 @@ def parser() -> ArgumentParser:
     own = Identity()
     result = ArgumentParser(
         prog="xiaozhi-device",
-        description="A XiaoZhi device in software. Says each input, waits for its answer, and"
-        " goes on with the next; exit status 0 only if every input was answered.",
+        description="A XiaoZhi device in software. Sends the inputs one after the other and waits"
+        " for each answer. Exits non-zero unless every input was answered.",
     )
     add = result.add_argument
     add(
         "command",
         choices=("say", "wav", "text", "replay"),
-        help="synthesise, play files, type, or play the device's side of recordings again",
+        help="speak texts, play files, type texts, or replay the device's side of recordings",
     )
     add("inputs", nargs="+", metavar="TEXT|FILE")
     where = result.add_mutually_exclusive_group(required=True)
-    where.add_argument("--ota", metavar="URL", help="fetch the configuration here, as devices do")
-    where.add_argument("--url", metavar="WS", help="the WebSocket itself")
-    add("--token", default="", help="with --url")
-    add("--flavour", choices=[f.value for f in Flavour], default="firmware", help="of --ota")
+    where.add_argument(
+        "--ota", metavar="URL", help="fetch the configuration from here, as devices do"
+    )
+    where.add_argument("--url", metavar="WS", help="connect to this WebSocket")
+    add("--token", default="", help="device token; with --url")
+    add(
+        "--flavour",
+        choices=[f.value for f in Flavour],
+        default="firmware",
+        help="client that --ota imitates",
+    )
     add(
         "--device-id",
         default=own.device_id,
         metavar="MAC",
-        help="of two devices with one id a server keeps the newer (default: %(default)s)",
+        help="a server closes the older of two connections with one id (default: %(default)s)",
     )
     add("--client-id", default=own.client_id, metavar="UUID")
     add(
@@ -60,21 +67,26 @@ def parser() -> ArgumentParser:
         type=float,
         default=300.0,
         metavar="SECONDS",
-        help="with --ota: wait so long to be approved (default: %(default)s)",
+        help="with --ota: time to wait for activation (default: %(default)s)",
     )
     add("--mode", choices=[mode.value for mode in ListenMode], default="auto")
-    add("--framing", type=int, choices=(1, 2, 3), help="default: what --ota says, else 1")
+    add("--framing", type=int, choices=(1, 2, 3), help="default: from --ota, else 1")
     add("--dialect", choices=[dialect.value for dialect in JsonDialect], default="flat")
-    add("--language", default="", metavar="TAG", help="of the texts to say; default: by the text")
-    add("--save", metavar="DIR", help="write each answer there as wav")
-    add("--json", action="store_true", help="one event a line")
-    add("--speed", type=float, default=1.0, help="of replay (default: %(default)s)")
-    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each answer")
+    add(
+        "--language",
+        default="",
+        metavar="TAG",
+        help="of the texts to say; default: detected",
+    )
+    add("--save", metavar="DIR", help="directory for the answers as wav files")
+    add("--json", action="store_true", help="print one JSON event per line")
+    add("--speed", type=float, default=1.0, help="speed of replay (default: %(default)s)")
+    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="time limit for each answer")
     return result
 
 
 class Run:
-    """One run of the command line."""
+    """One invocation of the command."""
 
     def __init__(self, reactor: Any, options: Namespace, report: TalkReport) -> None:
         self._reactor = reactor
@@ -84,7 +96,7 @@ class Run:
         self._voice = Voice(reactor, self._offload)
 
     async def run(self) -> int:
-        """:return: the exit status."""
+        """Run the command. :return: the exit status."""
         try:
             return await self._talk()
         except XiaozhiError as error:
@@ -103,7 +115,7 @@ class Run:
             return await self._replay()
         if options.save:
             Path(options.save).mkdir(parents=True, exist_ok=True)
-        # Before connecting: a person has the words ready when the device listens.
+        # Synthesise before connecting, so that no device waits for its speech.
         if options.command != "wav":
             options.inputs = arguments(options.inputs)
         sounds = [await self._sound(text) for text in options.inputs]
@@ -144,7 +156,8 @@ class Run:
             self._report.booted(options.ota, boot)
         else:
             raise DeviceError(
-                "not_activated", f"the device has to be activated first: code {boot.activation}"
+                "not_activated",
+                f"the device is not activated; activate it with code {boot.activation}",
             )
         return boot.endpoint
 
@@ -172,9 +185,9 @@ class Run:
                 socket.user = None
                 socket.drop()
                 await socket.lost
-            then = account_of(recorded)
-            self._report.compared(path, recorded.missing, then, replay.account)
-            same = same and len(then.turns) == len(replay.account.turns)
+            then = answer_log_of(recorded)
+            self._report.compared(path, recorded.missing, then, replay.answer_log)
+            same = same and len(then.turns) == len(replay.answer_log.turns)
         return 0 if same else 1
 
     async def _ask(
@@ -184,7 +197,7 @@ class Run:
             try:
                 answer = await self._answer(device, endpoint, text, pcm)
             except DeviceError as error:
-                # After a farewell the server may close while we begin: begin again.
+                # The server may close after a farewell, just as the next input begins: retry once.
                 if error.code != "closed" or number == 1:
                     raise
                 answer = await self._answer(device, endpoint, text, pcm)
@@ -210,14 +223,18 @@ class Run:
 
 
 def run(reactor: Any, argv: Sequence[str], out: TextIO) -> Deferred[int]:
-    """:raises SystemExit: wrong usage."""
+    """Parse the arguments and run the command.
+
+    :return: the exit status.
+    :raises SystemExit: wrong usage.
+    """
     options = parser().parse_intermixed_args(list(argv))
     report: TalkReport = JsonReport(out, reactor.seconds) if options.json else HumanReport(out)
     return Deferred.fromCoroutine(Run(reactor, options, report).run())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The console script; 130 is the exit status after Ctrl-C."""
+    """Run the console script; it exits with 130 after Ctrl-C."""
     from twisted.internet.task import react
 
     given = sys.argv[1:] if argv is None else argv

@@ -1,4 +1,4 @@
-"""A whole device: what tests and the command line talk to the server with."""
+"""A complete device: socket, state machine, microphone, loudspeaker and tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.web.iweb import IAgent
 
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.device import events as e
-from xiaozhi.device.answer import AnswerBook, AnswerReport
+from xiaozhi.device.answer import AnswerCollector, AnswerReport
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.firmware.camera import upload
 from xiaozhi.device.firmware.machine import Machine, MachineSettings, Wire
@@ -29,14 +29,14 @@ from xiaozhi.wire.messages import ListenMode
 
 Encode = Callable[[bytes], bytes]
 
-# Seconds from the end of speech to a sign that it was heard: more than a server
-# gives its recogniser (session.turn.recognize, 15 s).
+# Seconds from the end of speech to the first sign of an answer: more than a server
+# allows its recogniser (session.turn.recognize, 15 s).
 HEARING_LIMIT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """How long it took to get on: seconds to the 101, and from there to the hello."""
+    """Connection times: seconds to the 101, and from there to the server's hello."""
 
     upgrade: float
     hello: float
@@ -61,12 +61,12 @@ class SoftDevice:
     """One device in software.
 
     ``await connect(endpoint)``, then ``await say(pcm)`` or ``await text("…")``,
-    then ``await close()``. It can be connected again after it was closed.
+    then ``await close()``. A closed device can connect again.
 
     :param reactor: clock and network; a ``Clock`` is enough with :meth:`attach`.
-    :param watch: receives every event, before any answer it completes.
-    :ivar machine: the states, and everything a person can do to a device.
-    :ivar panel: what the tools have set.
+    :param watch: receives every event, before the answer that it completes.
+    :ivar machine: the states, and the buttons that a person can press.
+    :ivar panel: values set by the tools.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SoftDevice:
         self.microphone = Microphone(
             reactor, self._captured, parts.random or Random(0), self.settings.frame_duration
         )
-        self.book = AnswerBook(reactor, lambda: self.machine.speaker.playing)
+        self.answers = AnswerCollector(reactor, lambda: self.machine.speaker.playing)
         self._listening: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
 
@@ -111,7 +111,7 @@ class SoftDevice:
         patience: float = 0.0,
         waiting: Callable[[Boot], None] = lambda boot: None,
     ) -> Deferred[Boot]:
-        """Fetch the configuration, and wait to be activated: see :func:`ota.boot`.
+        """Fetch the configuration and wait for activation, see :func:`ota.boot`.
 
         :return: fails with ``bad_ota``.
         """
@@ -126,7 +126,7 @@ class SoftDevice:
         via: IStreamClientEndpoint | None = None,
         timeout: float = 10.0,
     ) -> Deferred[Opened]:
-        """Open the socket and exchange hellos.
+        """Open the socket and exchange hello messages.
 
         :param timeout: seconds for TCP, TLS and the upgrade.
         :return: fails with :class:`DeviceError`.
@@ -163,18 +163,18 @@ class SoftDevice:
         return Opened(upgraded - began, self._reactor.seconds() - upgraded)
 
     def attach(self, wire: Wire) -> Deferred[None]:
-        """Use an open connection: what comes in goes to :attr:`machine`.
+        """Use an open connection; the caller passes its messages to :attr:`machine`.
 
-        :return: fires when the server has said hello.
+        :return: fires when the server's hello has arrived.
         """
         self.machine.connecting()
         self.microphone.start()
         return self.machine.opened(wire)
 
     def close(self) -> Deferred[None]:
-        """Drop the connection as the firmware does; no timer is left.
+        """Drop the connection as the firmware does, and cancel every timer.
 
-        :return: fires when it is gone.
+        :return: fires when TCP is closed.
         """
         self.microphone.stop()
         self.machine.switch_off()
@@ -183,16 +183,17 @@ class SoftDevice:
     # --- talking ----------------------------------------------------------------------
 
     def say(self, pcm: bytes, timeout: float = 60.0) -> Deferred[AnswerReport]:
-        """Speak, and wait for the answer to have been played.
+        """Speak, and wait until the answer has been played.
 
-        In auto mode the device waits until it listens; in realtime it may speak
-        over an answer; in manual it presses before and releases after.
+        In auto mode the device first waits until it listens; in realtime mode it may
+        speak over an answer; in manual mode it presses the button before and releases
+        it after the speech.
 
         :param pcm: s16le mono at 16 kHz.
-        :param timeout: seconds, all in all.
-        :return: fails with ``not_heard`` if there is no sign of an answer after
-            :data:`HEARING_LIMIT`, ``timeout``, ``closed``, or ``bad_state`` if not
-            connected.
+        :param timeout: seconds for speech and answer together.
+        :return: fails with ``not_heard`` (no sign of an answer within
+            :data:`HEARING_LIMIT`), ``timeout``, ``closed``, or ``bad_state`` (not
+            connected).
         """
         return self._limited(Deferred.fromCoroutine(self._say(pcm)), timeout)
 
@@ -200,38 +201,40 @@ class SoftDevice:
         self._need_connection()
         manual = self.settings.mode is ListenMode.MANUAL
         if manual:
-            self.book.interrupted(left=True)
+            self.answers.interrupted(left=True)
         await self.listen()
-        answer, ended = self.book.expect()
+        answer, ended = self.answers.expect()
         spoken = self.microphone.say(pcm)
         try:
             at = await spoken
             if manual:
                 self.machine.release()
             ended(at)
-            return await self._heard(answer, "nothing was heard in it")
+            return await self._heard(answer, "the server did not react to the speech")
         except Exception:
             answer.addErrback(lambda _: None)
             answer.cancel()
             raise
 
     def text(self, text: str, timeout: float = 60.0) -> Deferred[AnswerReport]:
-        """Type, and wait for the answer to have been played. Errors as :meth:`say`."""
+        """Send a text and wait until the answer has been played. Errors as :meth:`say`."""
         return self._limited(Deferred.fromCoroutine(self._type(text)), timeout)
 
     async def _type(self, text: str) -> AnswerReport:
         self._need_connection()
         if self.machine.state is e.TalkState.SPEAKING:
-            self.book.interrupted(left=False)
-        answer, ended = self.book.expect()
+            self.answers.interrupted(left=False)
+        answer, ended = self.answers.expect()
         self.machine.type_text(text)
         ended(self._reactor.seconds())
-        return await self._heard(answer, "no sign of an answer (a wake word alone gets none)")
+        return await self._heard(answer, "no answer to the text (a wake word alone gets none)")
 
     async def _heard(self, answer: Deferred[AnswerReport], otherwise: str) -> AnswerReport:
-        """The answer, given up early if the server shows no sign of one."""
+        """Wait for the answer, but fail early if the server shows no sign of one."""
         error = DeviceError("not_heard", f"{otherwise} within {HEARING_LIMIT:g} s")
-        giving_up = self._reactor.callLater(HEARING_LIMIT, self.book.unheard, answer, error)
+        giving_up = self._reactor.callLater(
+            HEARING_LIMIT, self.answers.fail_unanswered, answer, error
+        )
         try:
             return await answer
         finally:
@@ -239,7 +242,7 @@ class SoftDevice:
                 giving_up.cancel()
 
     def listen(self) -> Deferred[None]:
-        """Press the button if need be. :return: fires when the microphone is heard."""
+        """Start listening if necessary. :return: fires when the microphone is being sent."""
         if self.machine.state is e.TalkState.IDLE or self.settings.mode is ListenMode.MANUAL:
             self.machine.listen()
         done: Deferred[None] = Deferred(lambda d: self._listening.remove(d))
@@ -251,16 +254,19 @@ class SoftDevice:
 
     @property
     def online(self) -> bool:
-        """Whether there is a connection that can carry something."""
+        """Whether the device is connected."""
         return self.machine.online
 
     def abort(self, reason: str = "") -> None:
-        """Interrupt the answer; the reason is ``wake_word_detected`` or none (§4.6)."""
+        """Interrupt the answer.
+
+        :param reason: ``wake_word_detected`` or empty (§4.6).
+        """
         self.machine.abort(reason)
-        self.book.interrupted(left=bool(reason))
+        self.answers.interrupted(left=bool(reason))
 
     def gone(self) -> Deferred[None]:
-        """Fires when the connection ends."""
+        """Wait for the end of the connection. :return: fires then."""
         done: Deferred[None] = Deferred(lambda d: self._gone.remove(d))
         self._gone.append(done)
         return done
@@ -268,7 +274,7 @@ class SoftDevice:
     # --- inside -----------------------------------------------------------------------
 
     def _drop_socket(self) -> Deferred[None]:
-        # After the server's Close frame the machine has let go; TCP is still up (§1.1).
+        # After the server's Close frame the machine is closed, but TCP is still open (§1.1).
         socket, self._socket = self._socket, None
         if socket is None:
             return succeed(None)
@@ -301,12 +307,12 @@ class SoftDevice:
                 done.callback(None)
         elif isinstance(event, e.Disconnected):
             self._disconnected(event)
-        self.book.watch(event)
+        self.answers.watch(event)
 
     def _disconnected(self, event: e.Disconnected) -> None:
         self.microphone.stop()
         error = DeviceError("closed", f"the connection ended: {event.code} {event.reason}".rstrip())
-        self.book.disconnected(error)
+        self.answers.disconnected(error)
         waiting, self._listening = self._listening, []
         for done in waiting:
             done.errback(error)
@@ -324,7 +330,7 @@ class SoftDevice:
 
 
 def firmware_encoder(frame_ms: int) -> Encode:
-    """Opus at 16 kHz with the firmware's thrift: complexity 0."""
+    """Make an Opus encoder for 16 kHz with the firmware's complexity, 0."""
     encoder = OpusEncoder(SAMPLE_RATE, frame_ms, complexity=0)
 
     def encode(pcm: bytes) -> bytes:

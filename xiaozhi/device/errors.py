@@ -1,4 +1,4 @@
-"""Errors of a software device."""
+"""Errors that the software device raises."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from xiaozhi.base.errors import XiaozhiError
 
 
 class DeviceError(XiaozhiError):
-    """The device could not do what was asked of it.
+    """The device could not carry out a request.
 
     Codes: ``cannot_connect``, ``refused`` (an HTTP status instead of the 101),
-    ``no_hello``, ``closed``, ``timeout``, ``crash`` (what the server sent would
-    have crashed a real device), ``bad_ota``, ``photo_failed``, ``bad_state``.
+    ``no_hello``, ``closed``, ``timeout``, ``crash`` (the server sent a message that
+    crashes real devices), ``bad_ota``, ``photo_failed``, ``bad_state``.
     """

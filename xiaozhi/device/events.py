@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class TalkState(Enum):
-    """The states of a talk (§4.3)."""
+    """States of a device during a conversation (§4.3)."""
 
     IDLE = "idle"
     CONNECTING = "connecting"
@@ -16,7 +16,7 @@ class TalkState(Enum):
     SPEAKING = "speaking"
 
 
-# Anything else is refused and logged (§4.3).
+# Permitted transitions; the firmware refuses and logs all others (§4.3).
 ALLOWED: dict[TalkState, frozenset[TalkState]] = {
     TalkState.IDLE: frozenset({TalkState.CONNECTING, TalkState.LISTENING, TalkState.SPEAKING}),
     TalkState.CONNECTING: frozenset({TalkState.LISTENING, TalkState.IDLE}),
@@ -32,9 +32,9 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The server's hello is here.
+    """The server's hello arrived.
 
-    :ivar sample_rate: Hz of what the server will send.
+    :ivar sample_rate: Hz, of the server's sound.
     """
 
     session_id: str
@@ -44,14 +44,14 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class ListeningStarted:
-    """``listen start`` went out."""
+    """The device sent ``listen start``."""
 
     mode: str
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """``stt``: what the server understood."""
+    """``stt``: the text that the server recognised."""
 
     text: str
 
@@ -70,9 +70,9 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class PacketPlayed:
-    """An Opus packet was accepted for playing.
+    """An Opus packet entered the loudspeaker's queue.
 
-    :ivar gap_ms: silence the listener heard before it; 0 for the first.
+    :ivar gap_ms: silence before it; 0 for the first packet.
     """
 
     payload: bytes
@@ -84,7 +84,7 @@ class PacketPlayed:
 class SpeechStopped:
     """``tts stop``.
 
-    :ivar stray: it came outside speaking and had no effect.
+    :ivar stray: it arrived outside speaking and had no effect.
     """
 
     stray: bool
@@ -92,21 +92,22 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """The last packet that was there has been played out."""
+    """The loudspeaker's queue ran empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """``llm``: the face to show."""
+    """``llm``: the emotion to display."""
 
     emotion: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled:
-    """The server ran a tool of this device.
+    """The server called a tool of this device.
 
-    :ivar result: the result's text, or the error's message.
+    :ivar arguments: JSON.
+    :ivar result: the text of the result, or the error message.
     """
 
     name: str
@@ -117,7 +118,7 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class Alerted:
-    """``alert``, shown with a sound."""
+    """``alert``: a message that the device displays with a sound."""
 
     status: str
     message: str
@@ -126,7 +127,7 @@ class Alerted:
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """The server did not like something we sent."""
+    """``error``: the server rejected a message of the device."""
 
     code: str
     message: str
@@ -134,8 +135,8 @@ class ServerError:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something the firmware would only log: a refused state, a packet that
-    cannot be decoded, audio outside speaking.
+    """An irregularity that the firmware only logs, such as a refused transition, an
+    undecodable packet or audio outside speaking.
 
     :ivar code: ``refused_state``, ``audio_dropped``, ``queue_full``,
         ``flushed``, ``undecodable``, ``bad_frame``, ``bad_text``, ``ignored``,
@@ -148,7 +149,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The socket is gone. ``code`` is 1006 where no Close frame came."""
+    """The connection ended. ``code`` is 1006 if no Close frame arrived."""
 
     code: int
     reason: str

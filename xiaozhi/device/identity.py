@@ -1,4 +1,4 @@
-"""The identity of a software device."""
+"""Device and client ids of software devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The two names every request carries (§1.2).
+    """The two ids that every request carries (§1.2).
 
     :ivar device_id: a MAC, lower case, with colons.
     :ivar client_id: a UUID.
@@ -19,7 +19,10 @@ class Identity:
 
 
 def numbered(number: int) -> Identity:
-    """The identity of device ``number`` of a fleet: always the same, locally administered."""
+    """Return the identity of device ``number`` of a fleet.
+
+    It is always the same, with a locally administered MAC.
+    """
     octets = (0x02_5A_00_00_00_00 | number).to_bytes(6, "big")
     device_id = ":".join(f"{octet:02x}" for octet in octets)
     return Identity(device_id, str(uuid5(NAMESPACE_URL, f"device:{device_id}")))

@@ -1,4 +1,4 @@
-"""Plays a recorded session's device again: what it sent, when it sent it."""
+"""Replay of the device's side of a recorded session, with its original timing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.device.errors import DeviceError
 
-# Seconds without anything from the server, after all was sent, that end a replay; the same
-# while less was answered than in the recording; and the most that it may go on for then.
+# After the last message was sent, a replay ends when the server has been silent for QUIET
+# seconds, or for PATIENCE seconds if it answered fewer turns than in the recording, and after
+# LONGEST seconds in any case.
 QUIET, PATIENCE, LONGEST = 3.0, 30.0, 120.0
 
 
@@ -25,22 +26,22 @@ class Line:
     """One message of a recording.
 
     :ivar at: seconds since the connection.
-    :ivar up: from the device.
-    :ivar what: ``text``, ``sound`` or ``close``.
+    :ivar up: whether the device sent it.
+    :ivar kind: ``text``, ``sound`` or ``close``.
     """
 
     at: float
     up: bool
-    what: str
+    kind: str
     text: str = ""
     data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recording, as :mod:`xiaozhi.im.websocket.recording` describes it.
+    """A recording in the format of :mod:`xiaozhi.im.websocket.recording`.
 
-    :ivar missing: lines that tell of something that is not in it.
+    :ivar missing: number of lines that stand for an unrecorded message.
     """
 
     framing: int
@@ -51,8 +52,10 @@ class Recorded:
 
 
 def read_recording(path: str) -> Recorded:
-    """:raises DeviceError: ``bad_recording``, naming the file and the line.
-    :raises OSError: it cannot be read.
+    """Read a recording.
+
+    :raises DeviceError: ``bad_recording``, naming the file and the line.
+    :raises OSError: the file cannot be read.
     """
     lines: list[Line] = []
     head: dict[str, Any] = {}
@@ -72,7 +75,7 @@ def read_recording(path: str) -> Recorded:
             else:
                 lines.append(line)
     if not head:
-        raise DeviceError("bad_recording", f"{path}: is empty")
+        raise DeviceError("bad_recording", f"{path}: the file is empty")
     return Recorded(
         int(head["framing"] or 1), head["device_id"], head["session_id"], tuple(lines), missing
     )
@@ -80,28 +83,28 @@ def read_recording(path: str) -> Recorded:
 
 def _head(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("version") != 1:
-        raise ValueError("is not the first line of a recording of version 1")
+        raise ValueError("not the first line of a recording of version 1")
     return {"framing": 0, "device_id": "", "session_id": ""} | content
 
 
 def _line(content: Any) -> Line | None:
-    seconds, direction, what, value = content
-    if what == "text":
-        return Line(float(seconds), direction == "up", what, text=str(value))
-    if what == "sound":
-        return Line(float(seconds), direction == "up", what, data=b64decode(value, validate=True))
-    if what == "close":
-        return Line(float(seconds), direction == "up", what, text=f"{value[0]} {value[1]}")
+    seconds, direction, kind, value = content
+    if kind == "text":
+        return Line(float(seconds), direction == "up", kind, text=str(value))
+    if kind == "sound":
+        return Line(float(seconds), direction == "up", kind, data=b64decode(value, validate=True))
+    if kind == "close":
+        return Line(float(seconds), direction == "up", kind, text=f"{value[0]} {value[1]}")
     return None
 
 
 @dataclass(slots=True)
-class Spoken:
-    """One ``tts start`` to its ``stop``, or something understood without an answer.
+class SpokenTurn:
+    """One answer, from ``tts start`` to ``tts stop``.
 
     :ivar heard: the ``stt`` before it.
-    :ivar latency: seconds from that (or the start) to the first packet.
-    :ivar seconds: from the start to the stop; None: there was none.
+    :ivar latency: seconds from that (or from the start) to the first packet.
+    :ivar seconds: from start to stop; None if no stop arrived.
     """
 
     heard: str = ""
@@ -111,28 +114,28 @@ class Spoken:
     seconds: float | None = None
 
 
-class Account:
-    """The answers of a server, turn by turn."""
+class AnswerLog:
+    """A server's answers, turn by turn."""
 
     def __init__(self) -> None:
-        self.turns: list[Spoken] = []
+        self.turns: list[SpokenTurn] = []
         self._heard = ""
         self._since: float | None = None
-        self._open: Spoken | None = None
+        self._open: SpokenTurn | None = None
         self._started = 0.0
 
     def text(self, at: float, text: str) -> None:
-        """A text came."""
+        """Process a text message."""
         message = _object(text)
         if message.get("type") == "stt":
             self._heard, self._since = str(message.get("text", "")), at
         elif message.get("type") == "tts":
-            self._told(at, message)
+            self._speech(at, message)
 
-    def _told(self, at: float, message: dict[str, Any]) -> None:
+    def _speech(self, at: float, message: dict[str, Any]) -> None:
         state = message.get("state")
         if state == "start":
-            self._open = Spoken(self._heard)
+            self._open = SpokenTurn(self._heard)
             self.turns.append(self._open)
             self._started = at
             if self._since is None:
@@ -144,26 +147,26 @@ class Account:
             self._open, self._heard, self._since = None, "", None
 
     def sound(self, at: float) -> None:
-        """A packet came."""
+        """Process an audio packet."""
         if self._open is not None:
             self._open.packets += 1
             if self._open.latency is None and self._since is not None:
                 self._open.latency = at - self._since
 
 
-def account_of(recorded: Recorded) -> Account:
-    """Return the server's answers in the recording."""
-    account = Account()
+def answer_log_of(recorded: Recorded) -> AnswerLog:
+    """Return the server's answers in a recording."""
+    answer_log = AnswerLog()
     for line in recorded.lines:
-        if not line.up and line.what == "text":
-            account.text(line.at, line.text)
-        elif not line.up and line.what == "sound":
-            account.sound(line.at)
-    return account
+        if not line.up and line.kind == "text":
+            answer_log.text(line.at, line.text)
+        elif not line.up and line.kind == "sound":
+            answer_log.sound(line.at)
+    return answer_log
 
 
-class Sending(Protocol):
-    """A socket."""
+class ReplaySocket(Protocol):
+    """The socket that a replay sends to."""
 
     def send_text(self, text: str) -> None: ...
 
@@ -171,13 +174,16 @@ class Sending(Protocol):
 
 
 class Replay:
-    """One device's side, once more. What the server asks of the device's tools is answered
-    as it was then: by method and tool, whatever numbers its requests have now.
+    """Sends a device's recorded messages again.
 
-    :param speed: 2: twice as fast. Servers tell the end of speech by its sound, so that
-        more than 1 is of use for what was typed.
-    :ivar account: what the server says now.
-    :ivar hung_up: code and reason, if it does.
+    MCP requests get the recorded answer to the same method and tool; request ids may
+    differ.
+
+    :param speed: 2 is twice as fast. Servers find the end of speech in the sound, so use
+        more than 1 for typed inputs only.
+    :param watch: receives the time in seconds and each text of the server.
+    :ivar answer_log: the server's answers now.
+    :ivar closed_with: code and reason, if the server closed the connection.
     """
 
     def __init__(
@@ -191,27 +197,27 @@ class Replay:
         self._clock = clock
         self._speed = speed
         self._watch = watch
-        self.account = Account()
-        self.hung_up: tuple[int, str] | None = None
-        self._socket: Sending | None = None
+        self.answer_log = AnswerLog()
+        self.closed_with: tuple[int, str] | None = None
+        self._socket: ReplaySocket | None = None
         self._session_id = ""
         self._began = self._heard_at = 0.0
-        self._lines = deque(line for line in recorded.lines if line.up and line.what != "close")
+        self._lines = deque(line for line in recorded.lines if line.up and line.kind != "close")
         self._answers = _answers(recorded)
-        self._expected = len(account_of(recorded).turns)
+        self._expected = len(answer_log_of(recorded).turns)
         self._done: Deferred[None] = Deferred()
         self._due: Any = None
         self._give_up = 0.0
 
-    def run(self, socket: Sending) -> Deferred[None]:
-        """Play it. :return: fires when the server has said what it has to say."""
+    def run(self, socket: ReplaySocket) -> Deferred[None]:
+        """Start the replay. :return: fires when the server has finished answering."""
         self._socket = socket
         self._began = self._heard_at = self._clock.seconds()
         self._send_due()
         return self._done
 
     def stop(self) -> None:
-        """No timer is left."""
+        """Cancel the timer."""
         if self._due is not None and self._due.active():
             self._due.cancel()
 
@@ -225,15 +231,15 @@ class Replay:
         elif message.get("type") == "mcp":
             self._asked(message)
         self._watch(at - self._began, text)
-        self.account.text(at, text)
+        self.answer_log.text(at, text)
 
     def binary_received(self, data: bytes) -> None:
         self._heard_at = self._clock.seconds()
-        self.account.sound(self._heard_at)
+        self.answer_log.sound(self._heard_at)
 
     def closed(self, code: int = 1006, reason: str = "") -> None:
-        """The server hung up."""
-        self.hung_up = self.hung_up or (code, reason)
+        """End the replay: the server closed the connection."""
+        self.closed_with = self.closed_with or (code, reason)
         self._finish()
 
     # --- the device's side
@@ -250,10 +256,10 @@ class Replay:
 
     def _send(self, line: Line) -> None:
         assert self._socket is not None
-        if line.what == "sound":
+        if line.kind == "sound":
             self._socket.send_binary(line.data)
         elif _object(line.text).get("type") != "mcp":
-            # Answers to the tools' calls are given when they are asked for.
+            # Answers to MCP requests are sent when the server makes the request.
             self._socket.send_text(self._renamed(line.text))
 
     def _renamed(self, text: str) -> str:
@@ -273,9 +279,9 @@ class Replay:
             )
 
     def _wait(self) -> None:
-        """Until the server has been silent for a while, between two answers."""
+        """Check every 100 ms whether the server has finished."""
         now = self._clock.seconds()
-        turns = self.account.turns
+        turns = self.answer_log.turns
         speaking = bool(turns) and turns[-1].seconds is None
         enough = QUIET if len(turns) >= self._expected else PATIENCE
         quiet = now - self._heard_at
@@ -291,11 +297,11 @@ class Replay:
 
 
 def _answers(recorded: Recorded) -> defaultdict[str, deque[dict[str, Any]]]:
-    """The device's answers in the recording, by request."""
+    """Return the device's recorded MCP answers by request."""
     asked: dict[str, str] = {}
     answers: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
     for line in recorded.lines:
-        message = _object(line.text) if line.what == "text" else {}
+        message = _object(line.text) if line.kind == "text" else {}
         payload = message.get("payload")
         if message.get("type") != "mcp" or not isinstance(payload, dict):
             continue
@@ -309,8 +315,8 @@ def _answers(recorded: Recorded) -> defaultdict[str, deque[dict[str, Any]]]:
 
 def _subject(payload: dict[str, Any]) -> str:
     params = payload.get("params")
-    told = params if isinstance(params, dict) else {}
-    return f"{payload.get('method')} {told.get('name', '')} {told.get('cursor', '')}"
+    given = params if isinstance(params, dict) else {}
+    return f"{payload.get('method')} {given.get('name', '')} {given.get('cursor', '')}"
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -321,8 +327,8 @@ def _object(text: str) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def told(turn: Spoken | None) -> str:
-    """A turn, for people."""
+def describe(turn: SpokenTurn | None) -> str:
+    """Return a turn as text for people."""
     if turn is None:
         return "nothing"
     latency = "no sound" if turn.latency is None else f"first sound after {turn.latency:.3f} s"

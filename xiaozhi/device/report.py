@@ -1,4 +1,4 @@
-"""Output of the command line: for people, or one JSON object a line."""
+"""Output of the command: text for people, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xiaozhi.device import events as e
 from xiaozhi.device.answer import AnswerReport
 from xiaozhi.device.client import Opened
 from xiaozhi.device.network.ota import Boot, DeviceEndpoint
-from xiaozhi.device.replay import Account, told
+from xiaozhi.device.replay import AnswerLog, describe
 from xiaozhi.runtime.console import is_unicode
 
 
 class TalkReport(Protocol):
-    """Told what goes on, in order."""
+    """Receives the progress of the command, in order."""
 
     def booted(self, url: str, boot: Boot) -> None: ...
 
@@ -33,7 +33,7 @@ class TalkReport(Protocol):
 
     def replayed(self, at: float, text: str) -> None: ...
 
-    def compared(self, path: str, missing: int, then: Account, now: Account) -> None: ...
+    def compared(self, path: str, missing: int, then: AnswerLog, now: AnswerLog) -> None: ...
 
     def failed(self, error: XiaozhiError) -> None: ...
 
@@ -43,7 +43,7 @@ def ms(seconds: float) -> float:
 
 
 class HumanReport:
-    """One line per fact, in two columns."""
+    """Prints one line per fact, in two columns."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -104,27 +104,27 @@ class HumanReport:
     def replayed(self, at: float, text: str) -> None:
         self._line(f"{at:.3f}", text)
 
-    def compared(self, path: str, missing: int, then: Account, now: Account) -> None:
+    def compared(self, path: str, missing: int, then: AnswerLog, now: AnswerLog) -> None:
         print(f"> {path}", file=self._out, flush=True)
         if missing:
-            self._line("missing", f"{missing} times something was not recorded")
+            self._line("missing", f"{missing} messages are not in the recording")
         for number, (old, new) in enumerate(zip_longest(then.turns, now.turns), 1):
-            self._line(f"turn {number}", told(old))
-            self._line("now", told(new))
+            self._line(f"turn {number}", describe(old))
+            self._line("now", describe(new))
 
     def failed(self, error: XiaozhiError) -> None:
         self._line("failed", str(error))
 
 
 class JsonReport:
-    """One event a line, with ``at`` in seconds since the start.
+    """Prints one JSON event per line, with ``at`` in seconds since the start.
 
-    Packets are left out; their sum is in ``answer``.
+    Packets are not printed; ``answer`` has their number.
     """
 
     def __init__(self, out: TextIO, now: Callable[[], float]) -> None:
         self._out = out
-        # Escapes that a stream makes by itself are not JSON's.
+        # A stream's own escapes for unencodable characters are not valid JSON.
         self._ascii = not is_unicode(out)
         self._now = now
         self._began = now()
@@ -135,7 +135,7 @@ class JsonReport:
         print(json.dumps(whole, ensure_ascii=self._ascii), file=self._out, flush=True)
 
     def booted(self, url: str, boot: Boot) -> None:
-        # The token is nobody's business.
+        # Never print the token.
         endpoint = boot.endpoint
         self._line(
             "boot",
@@ -190,7 +190,7 @@ class JsonReport:
     def replayed(self, at: float, text: str) -> None:
         self._line("received", after=round(at, 4), text=text)
 
-    def compared(self, path: str, missing: int, then: Account, now: Account) -> None:
+    def compared(self, path: str, missing: int, then: AnswerLog, now: AnswerLog) -> None:
         for number, (old, new) in enumerate(zip_longest(then.turns, now.turns), 1):
             self._line(
                 "turn",

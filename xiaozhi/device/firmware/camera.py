@@ -1,4 +1,4 @@
-"""The camera: one small picture, uploaded the way the firmware uploads (§6)."""
+"""The camera: uploads one small picture as the firmware does (§6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xiaozhi.device.network.http import Pieces, post
 BOUNDARY = "----ESP32_CAMERA_BOUNDARY"
 _PIECE = 512
 
-# 16 by 16 dots of one colour.
+# 16 by 16 pixels of one colour.
 PICTURE = b64decode(
     "/9j//gAQTGF2YzYyLjI4LjEwMgD/2wBDAAgEBAQEBAUFBQUFBQYGBgYGBgYGBgYGBgYHBwcICAgHBwcGBgcHCAgI"
     "CAkJCQgICAgJCQoKCgwMCwsODg4RERT/xABLAAEBAAAAAAAAAAAAAAAAAAAABwEBAAAAAAAAAAAAAAAAAAAABhAB"
@@ -32,9 +32,9 @@ async def upload(
     question: str,
     picture: bytes = PICTURE,
 ) -> str:
-    """Send the picture with its question.
+    """Upload a picture with a question.
 
-    :return: the whole body of the answer.
+    :return: the body of the response.
     :raises DeviceError: ``photo_failed``.
     """
     if not vision.url:
@@ -46,7 +46,7 @@ async def upload(
     }
     if vision.token:
         headers["Authorization"] = f"Bearer {vision.token}"
-    # Of unknown length: it leaves as Transfer-Encoding: chunked.
+    # An unknown length makes the request use Transfer-Encoding: chunked.
     body = Pieces(multipart(question, picture), UNKNOWN_LENGTH)
     try:
         data = await post(agent, clock, vision.url, headers, body, code="photo_failed")
@@ -56,7 +56,7 @@ async def upload(
 
 
 def multipart(question: str, picture: bytes) -> list[bytes]:
-    """The body in the pieces the firmware sends as chunks."""
+    """Return the form in the pieces that the firmware sends as chunks."""
     head = (
         f"--{BOUNDARY}\r\n"
         'Content-Disposition: form-data; name="question"\r\n\r\n'

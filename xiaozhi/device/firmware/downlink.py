@@ -1,4 +1,4 @@
-"""Sound from the server, up to the loudspeaker's queue (§3.3)."""
+"""Receive path of sound, from the socket to the loudspeaker's queue (§3.3)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from xiaozhi.wire.opus import SAMPLE_RATES, packet_ms
 
 
 class Downlink:
-    """Takes binary messages apart and hands what can be played to the speaker.
+    """Unpacks binary messages and queues playable packets at the loudspeaker.
 
-    :ivar params: what the server's hello announced; kept between connections (§2.2).
+    :ivar params: sound format of the server's hello; kept between connections (§2.2).
     """
 
     def __init__(self, framing: int, speaker: Speaker) -> None:
@@ -22,7 +22,10 @@ class Downlink:
         self.params = AudioParams(sample_rate=24000)
 
     def take(self, data: bytes) -> e.PacketPlayed | e.Trouble:
-        """:return: what became of it."""
+        """Process a binary message.
+
+        :return: the event to report: played, or why the packet was lost.
+        """
         try:
             payload = self._unpack(data).payload
         except ProtocolError as error:
@@ -37,5 +40,5 @@ class Downlink:
             return e.Trouble("undecodable", f"no decoder for {rate} Hz")
         gap = self._speaker.play(duration)
         if gap is None:
-            return e.Trouble("queue_full", "the decode queue is full; a packet was lost")
+            return e.Trouble("queue_full", "the decode queue is full; the packet was dropped")
         return e.PacketPlayed(payload, duration, gap)

@@ -1,4 +1,4 @@
-"""The device's state machine, without a socket, a sound card or a clock of its own."""
+"""The device's state machine. Socket, sound and clock are parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xiaozhi.device import events as e
 from xiaozhi.device.errors import DeviceError
 from xiaozhi.device.events import TalkState
 from xiaozhi.device.firmware.downlink import Downlink
-from xiaozhi.device.firmware.greeting import Greeting
+from xiaozhi.device.firmware.hello import PendingHello
 from xiaozhi.device.firmware.mainloop import MainLoop
 from xiaozhi.device.firmware.mcp import McpServer
 from xiaozhi.device.sound.speaker import Speaker
@@ -25,30 +25,30 @@ from xiaozhi.wire import messages as m
 from xiaozhi.wire.frames import codec
 from xiaozhi.wire.jsontext import JsonDialect, parse_server, render
 
-# Microphone packets that wait while the main loop is blocked; the oldest go (§3.2).
+# Microphone packets queued while the main loop is blocked; the oldest are dropped (§3.2).
 MIC_QUEUE = 40
 # The largest text frame the firmware can send (§1.5).
 MAX_TEXT = 65535
 
 
 class Wire(Protocol):
-    """The socket, as the machine sees it."""
+    """The socket that the machine sends to."""
 
     def send_text(self, text: str) -> None: ...
 
     def send_binary(self, data: bytes) -> None: ...
 
     def drop(self) -> None:
-        """Close TCP without a word."""
+        """Close TCP without a Close frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineSettings:
-    """How the device is built and used.
+    """Build and configuration of a device.
 
-    :ivar mode: which ``listen start`` it sends; press-to-talk is manual.
+    :ivar mode: of ``listen start``; press-to-talk is manual.
     :ivar framing: of binary messages: 1, 2 or 3.
-    :ivar frame_duration: ms of sound in an uplink packet.
+    :ivar frame_duration: ms of sound per uplink packet.
     :ivar hello_timeout: seconds to wait for the server's hello.
     """
 
@@ -61,11 +61,11 @@ class MachineSettings:
 
 
 class Machine:
-    """Keeps the states of §4.3 and refuses what the firmware refuses.
+    """The states of §4.3; it refuses the same transitions as the firmware.
 
-    Uplink timestamps are always 0: server-side echo cancelling is not built in.
+    Uplink timestamps are always 0: server-side echo cancellation is not built in.
 
-    :param watch: told of everything, in order.
+    :param watch: receives every event, in order.
     :ivar session_id: from the last hello; kept between connections (§2.2).
     """
 
@@ -80,7 +80,7 @@ class Machine:
         self._watch = watch
         self._pack, _ = codec(settings.framing)
         self._wire: Wire | None = None
-        self._greeting: Greeting | None = None
+        self._pending_hello: PendingHello | None = None
         self._flush_call: IDelayedCall | None = None
         self._mic: deque[bytes] = deque()
         self._capturing = False
@@ -94,26 +94,32 @@ class Machine:
     # --- the connection -----------------------------------------------------------
 
     def connecting(self) -> bool:
-        """A connection is being made. :return: False if refused."""
+        """Enter the connecting state. :return: False if refused."""
         return self._enter(TalkState.CONNECTING)
 
     def opened(self, wire: Wire) -> Deferred[None]:
-        """The upgrade succeeded: say hello.
+        """Send hello on a connection that was just upgraded.
 
-        :return: fires when the server has answered; fails with
-            :class:`DeviceError`. Until then the main loop stands still.
+        The main loop is blocked until the server answers.
+
+        :return: fires when the server has answered; fails with :class:`DeviceError`.
         """
         self._wire = wire
         self._loop.block()
-        self._greeting = Greeting(self._clock, self._settings.hello_timeout, self._no_hello)
+        self._pending_hello = PendingHello(
+            self._clock, self._settings.hello_timeout, self._no_hello
+        )
         settings = self._settings
-        greeted = self._greeting.done
+        answered = self._pending_hello.done
         audio = m.AudioParams(frame_duration=settings.frame_duration)
         self._send(m.Hello(settings.framing, settings.features, "websocket", audio))
-        return greeted
+        return answered
 
     def closed(self, code: int = 1006, reason: str = "") -> None:
-        """The socket is gone or will carry nothing more. What is queued plays on (§1.1)."""
+        """End the connection, after a Close frame or the loss of TCP.
+
+        Queued sound is still played (§1.1).
+        """
         if self._wire is None and self.state is TalkState.IDLE:
             return
         self._wire = None
@@ -126,22 +132,22 @@ class Machine:
         self._watch(e.Disconnected(code, reason))
 
     def drop(self) -> None:
-        """Close as the firmware does: TCP, and not a word (§1.1)."""
+        """Close TCP without a Close frame, as the firmware does (§1.1)."""
         wire = self._wire
         if wire is not None:
             self.closed(1006, "dropped by the device")
             wire.drop()
 
     def switch_off(self) -> None:
-        """:meth:`drop`, and no timer is left."""
+        """Drop the connection and cancel every timer."""
         self.drop()
         self._cancel_flush()
         self.speaker.stop()
 
-    # --- the person ---------------------------------------------------------------
+    # --- the user -----------------------------------------------------------------
 
     def listen(self) -> None:
-        """Click in idle, or press-to-talk: start to listen (§4.4)."""
+        """Start listening: a click while idle, or press-to-talk (§4.4)."""
         manual = self._settings.mode is m.ListenMode.MANUAL
         if self.state is TalkState.SPEAKING and manual:
             self._send(m.Abort())
@@ -152,7 +158,7 @@ class Machine:
         self._to_listening()
 
     def release(self) -> None:
-        """Press-to-talk was let go. Nothing is sent where listening is over already."""
+        """Release press-to-talk. Nothing is sent if listening has already ended."""
         if self.state is TalkState.LISTENING and self._settings.mode is m.ListenMode.MANUAL:
             self._send(m.Listen(m.ListenState.STOP))
             self._enter(TalkState.IDLE)
@@ -160,7 +166,7 @@ class Machine:
     def abort(self, reason: str = "") -> None:
         """Interrupt the answer (§4.6).
 
-        :param reason: ``wake_word_detected``: the device listens again at once.
+        :param reason: ``wake_word_detected`` makes the device listen again at once.
         """
         if self.state is TalkState.SPEAKING or (reason and self.state is TalkState.LISTENING):
             self._send(m.Abort(reason))
@@ -172,7 +178,10 @@ class Machine:
             self._trouble("refused_state", f"nothing to abort while {self.state.value}")
 
     def wake(self, word: str, packets: tuple[bytes, ...] = ()) -> None:
-        """The wake word, on a chip that uploads it: its sound in one burst first."""
+        """Detect the wake word, on a chip that uploads its sound.
+
+        :param packets: sound of the wake word, sent at once before ``listen detect``.
+        """
         if self.state is not TalkState.IDLE:
             self._trouble("refused_state", f"wake word while {self.state.value}")
             return
@@ -182,7 +191,7 @@ class Machine:
         self._to_listening()
 
     def type_text(self, text: str) -> None:
-        """Typed text, sent as ``listen detect`` after an ``abort`` where needed (§10)."""
+        """Send typed text as ``listen detect``, after an ``abort`` while speaking (§10)."""
         if self.state is TalkState.SPEAKING:
             self._send(m.Abort())
         self._send(m.Listen(m.ListenState.DETECT, text=text))
@@ -193,17 +202,17 @@ class Machine:
 
     @property
     def capturing(self) -> bool:
-        """Whether what the microphone hears is sent."""
+        """Whether microphone packets are being sent."""
         return self._capturing
 
     def captured(self, packet: bytes) -> None:
-        """The microphone has a packet; it leaves only while capture is on."""
+        """Send a microphone packet, if capture is on."""
         if not self._capturing:
             return
         if self._loop.busy:
             if len(self._mic) >= MIC_QUEUE:
                 self._mic.popleft()
-                self._trouble("mic_dropped", "the main loop is blocked; a packet was lost")
+                self._trouble("mic_dropped", "the main loop is blocked; a packet was dropped")
             self._mic.append(packet)
         else:
             self._send_packet(packet)
@@ -225,7 +234,7 @@ class Machine:
         if isinstance(message, m.ServerHello):
             self._hello(message)
         elif not self._loop.post(lambda: self._act(message)):
-            self._trouble("ignored", "too many messages wait for the main loop")
+            self._trouble("ignored", "the queue of the main loop is full")
 
     def _hello(self, hello: m.ServerHello) -> None:
         if hello.transport != "websocket":
@@ -234,7 +243,7 @@ class Machine:
                 self._finish_hello(DeviceError("crash", "the hello has no transport"))
                 self.drop()
             return
-        if self._greeting is None:
+        if self._pending_hello is None:
             self._trouble("ignored", "a second hello")
             return
         self.session_id = hello.session_id or self.session_id
@@ -246,19 +255,19 @@ class Machine:
         self._finish_hello(None)
 
     def _no_hello(self) -> None:
-        # The socket stays open, as on the firmware.
+        # The socket stays open, as with the firmware.
         self._enter(TalkState.IDLE)
-        self._greeting = None
+        self._pending_hello = None
         self._loop.unblock()
 
     def _finish_hello(self, error: DeviceError | None) -> None:
-        greeting, self._greeting = self._greeting, None
-        if greeting is None:
+        pending, self._pending_hello = self._pending_hello, None
+        if pending is None:
             return
         if error is None:
-            greeting.answered()
+            pending.answered()
         else:
-            greeting.failed(error)
+            pending.failed(error)
         self._loop.unblock()
 
     def _act(self, message: m.ServerText) -> Deferred[None] | None:
@@ -290,8 +299,8 @@ class Machine:
             if self.state is TalkState.SPEAKING:
                 self._trouble("ignored", "tts start while speaking")
             elif self._enter(TalkState.SPEAKING):
-                # One turn of the main loop later the queue is cleared: what came
-                # in the same burst is lost (§3.3).
+                # One iteration of the main loop later the queue is cleared: packets that
+                # arrived together with the start are lost (§3.3).
                 self.speaker.begin()
                 self._flush_call = self._clock.callLater(0, self._flush)
                 self._watch(e.SpeechStarted())
@@ -313,8 +322,8 @@ class Machine:
 
     def _tool_failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
-            return  # the connection went while the tool ran
-        self._log.failure("A tool failed", failure)
+            return  # the connection closed while the tool ran
+        self._log.failure("A device tool failed", failure)
         self._trouble("tool_failed", failure.getErrorMessage())
 
     # --- inside -------------------------------------------------------------------
@@ -340,7 +349,7 @@ class Machine:
     def _to_listening(self) -> None:
         if not self._enter(TalkState.LISTENING):
             return
-        # In auto mode the device plays out what it has before it listens (§4.4).
+        # In auto mode the device plays its queue to the end before it listens (§4.4).
         if self._settings.mode is m.ListenMode.AUTO and self.speaker.playing:
             self._start_when_drained = True
         else:
@@ -361,7 +370,7 @@ class Machine:
         self._flush_call = None
         lost = self.speaker.clear()
         if lost:
-            self._trouble("flushed", f"{lost} packets came too early after tts start")
+            self._trouble("flushed", f"{lost} packets arrived too early after tts start")
 
     def _cancel_flush(self) -> None:
         if self._flush_call is not None:

@@ -1,7 +1,7 @@
-"""The device's main loop: one thing after another, and what takes long holds up the rest.
+"""The device's main loop: it runs one task at a time, and a long task blocks the rest.
 
-A tool runs on it, so while it runs messages wait and no microphone frame leaves
-(§5.2); while the device connects it stands still, too (§1.1).
+Tools run on it: meanwhile messages wait and no microphone packet is sent (§5.2).
+Connecting blocks it, too (§1.1).
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-# Messages that may wait; a server that sends more to a blocked device has lost them.
+# Queued tasks; further messages to a blocked device are dropped.
 MAX_WAITING = 256
 
 Task = Callable[[], "Deferred[Any] | None"]
 
 
 class MainLoop:
-    """Runs tasks in the order they were posted, at once where nothing blocks.
+    """Runs tasks in the order they are posted, immediately unless blocked.
 
-    :param free: called whenever the loop has nothing more to do after having
-        been blocked.
-    :param failed: a task's Deferred failed, which no task's should.
+    :param free: called when the loop is idle again after having been blocked.
+    :param failed: receives the failure of a task's Deferred; no task should fail.
     """
 
     def __init__(self, free: Callable[[], None], failed: Callable[[Failure], None]) -> None:
@@ -40,7 +39,7 @@ class MainLoop:
         return self._blocked > 0
 
     def post(self, task: Task) -> bool:
-        """:return: False if too much waits already and the task was dropped."""
+        """Queue a task. :return: False if the queue is full and the task was dropped."""
         if len(self._waiting) >= MAX_WAITING:
             return False
         self._waiting.append(task)
@@ -48,7 +47,7 @@ class MainLoop:
         return True
 
     def block(self) -> None:
-        """Stand still until :meth:`unblock`."""
+        """Run no task until :meth:`unblock`; calls nest."""
         self._blocked += 1
 
     def unblock(self) -> None:
@@ -59,7 +58,7 @@ class MainLoop:
                 self._free()
 
     def stop(self) -> None:
-        """Forget what waits and cancel what runs."""
+        """Clear the queue and cancel the running task."""
         self._waiting.clear()
         if self._running is not None:
             self._running.cancel()

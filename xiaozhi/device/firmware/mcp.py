@@ -1,7 +1,7 @@
-"""The device's MCP server, with the rules of its parser (§5.1).
+"""The device's MCP server, with the rules of the firmware's parser (§5.1).
 
-They are looser and stranger than JSON-RPC: keys match in any case, what is
-malformed mostly gets no reply at all, errors have no code and are not escaped.
+The rules differ from JSON-RPC: keys match in any case, most malformed requests get
+no reply, and errors have no code and are not escaped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Parameter:
     """An argument of a tool.
 
     :ivar kind: ``boolean``, ``integer`` or ``string``.
-    :ivar default: makes it optional.
+    :ivar default: a value makes the argument optional.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedTool:
-    """Something the device can do.
+    """A tool of the device.
 
-    :ivar run: given every argument; a raised :class:`DeviceError` becomes the
-        error's message.
-    :ivar user_only: listed only with ``withUserTools``, callable regardless.
+    :ivar run: receives every argument; the message of a raised :class:`DeviceError`
+        becomes the error message.
+    :ivar user_only: listed only with ``withUserTools``, but always callable.
     """
 
     name: str
@@ -57,7 +57,7 @@ class SimulatedTool:
     user_only: bool = False
 
     def listed(self) -> str:
-        """The tool as ``tools/list`` shows it: JSON."""
+        """Return the tool's entry in ``tools/list`` as JSON."""
         schema: dict[str, Any] = {
             "type": "object",
             "properties": {p.name: p.schema() for p in self.parameters},
@@ -73,16 +73,17 @@ class SimulatedTool:
 
 @dataclass(frozen=True, slots=True)
 class VisionTarget:
-    """Where photos go, as ``initialize`` said; without a URL there is no upload."""
+    """Upload address for photos, from ``initialize``; empty if there is none."""
 
     url: str = ""
     token: str = ""
 
 
 class McpServer:
-    """Answers JSON-RPC payloads. One at a time: the caller waits for each.
+    """Answers JSON-RPC payloads one at a time; the caller waits for each reply.
 
-    :param called: told of every tool that was run.
+    :param called: receives each tool call when it has ended.
+    :param page: bytes of a page of ``tools/list``.
     :ivar vision: from the last ``initialize``.
     """
 
@@ -103,8 +104,10 @@ class McpServer:
         self.vision = VisionTarget()
 
     async def answer(self, payload: bytes) -> str | None:
-        """:return: the reply as JSON text, which may be broken where a name with
-        quotes went into an error; None where the firmware keeps silent.
+        """Answer a request.
+
+        :return: the reply as JSON, which is malformed if a name with quotes is part of an
+            error; None if the firmware sends no reply.
         """
         try:
             whole = json.loads(payload, object_pairs_hook=_Object)
@@ -194,10 +197,10 @@ class _Refusal(Exception):
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object as the firmware sees it: the first key wins, in any case."""
+    """A JSON object as the firmware reads it: keys match in any case, the first one wins."""
 
     def find(self, name: str, default: Any = None) -> Any:
-        """The member, or the default where there is none."""
+        """Return the member, or the default if it is missing."""
         for key, value in self:
             if key.lower() == name.lower():
                 return value
@@ -213,7 +216,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _int(number: float) -> int:
-    """As the firmware's parser does: cut off, and held within 32 bits."""
+    """Truncate to an integer and clamp to 32 bits, as the firmware's parser does."""
     if number != number:
         return 0
     return int(max(-(2**31), min(2**31 - 1, number)))

@@ -1,4 +1,4 @@
-"""The tools of the software device: those every board with a screen and a camera has (§5.4)."""
+"""Tools of the software device: those of every board with a screen and a camera (§5.4)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ TakePhoto = Callable[[str], Awaitable[str]]
 
 
 def device_tools(panel: Panel, take_photo: TakePhoto, system_info: str) -> list[SimulatedTool]:
-    """:param take_photo: given the question, returns the vision service's answer.
-    :param system_info: the OTA body, for ``self.get_system_info``.
+    """Make the device's tools.
+
+    :param take_photo: takes the question and returns the vision service's answer.
+    :param system_info: body of the OTA request, for ``self.get_system_info``.
     """
 
     async def get_device_status(_: dict[str, Value]) -> str:

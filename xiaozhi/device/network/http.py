@@ -1,4 +1,4 @@
-"""HTTP as the device's small client understands it (§6, §7)."""
+"""HTTP client with the limits of the firmware's (§6, §7)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from zope.interface import implementer
 
 from xiaozhi.device.errors import DeviceError
 
-# About 8 KB hangs the firmware's reader for good; 6 KB is what it is sure of (§6).
+# A response of about 8 KB hangs the firmware's reader forever; 6 KB is safe (§6).
 MAX_BODY = 6 * 1024
 
 
 @implementer(IBodyProducer)
 class Pieces:
-    """A small body, written at once."""
+    """A small request body, written at once."""
 
     def __init__(self, pieces: Sequence[bytes], length: Any = None) -> None:
-        """:param length: default: that of the pieces."""
+        """:param length: in bytes, or ``UNKNOWN_LENGTH``; default: the sum of the pieces."""
         self._pieces = pieces
         self.length = sum(map(len, pieces)) if length is None else length
 
@@ -53,24 +53,25 @@ async def post(
     code: str,
     timeout: float = 30.0,
 ) -> bytes:
-    """POST and read the answer, with the firmware's limits.
+    """Send a POST and read the response, with the firmware's limits.
 
-    :param code: of the error, should there be one.
+    :param code: of the :class:`DeviceError` raised on failure.
     :param timeout: seconds for the status, and again for the body.
-    :raises DeviceError: no connection, a status other than 200, no
-        ``Content-Length``, too long or cut short.
+    :return: the body.
+    :raises DeviceError: no connection, a status other than 200, no ``Content-Length``, or
+        a body that is too long or incomplete.
     """
     response = await _send(agent, clock, url, headers, body, code, timeout)
     if response.code != 200:
         raise DeviceError(code, f"{url} answered {response.code}")
     if response.length is UNKNOWN_LENGTH:
-        raise DeviceError(code, f"{url} answered without Content-Length; devices misread that")
+        raise DeviceError(code, f"{url} answered without Content-Length, which devices misread")
     reader = _Body()
     response.deliverBody(reader)
     try:
         return await reader.done.addTimeout(timeout, clock)
     except defer.TimeoutError:
-        raise DeviceError(code, f"{url}: the answer did not end in {timeout:g} s") from None
+        raise DeviceError(code, f"{url}: incomplete response after {timeout:g} s") from None
     except ConnectionError as error:
         raise DeviceError(code, f"{url}: {error}") from None
 
@@ -85,9 +86,9 @@ async def post_for_status(
     code: str,
     timeout: float = 30.0,
 ) -> int:
-    """POST and look at the status alone, as the firmware does when it activates itself.
+    """Send a POST and return the status alone, as the firmware does for activation.
 
-    :raises DeviceError: no connection, or no answer.
+    :raises DeviceError: no connection, or no response.
     """
     response = await _send(agent, clock, url, headers, body, code, timeout)
     reader = _Body()
@@ -107,13 +108,13 @@ async def _send(
     timeout: float,
 ) -> IResponse:
     if not url.startswith(("http://", "https://")):
-        raise DeviceError(code, f"{url}: an address begins with http:// or https://")
+        raise DeviceError(code, f"{url}: a URL must begin with http:// or https://")
     sent = Headers({name: [value] for name, value in headers.items()})
     try:
         request = agent.request(b"POST", url.encode("ascii"), sent, body)
         response: IResponse = await request.addTimeout(timeout, clock)
     except (defer.TimeoutError, UnicodeError) as error:
-        raise DeviceError(code, f"{url}: no answer: {error}") from None
+        raise DeviceError(code, f"{url}: no response: {error}") from None
     except Exception as error:
         raise DeviceError(code, f"{url}: {_reason(error)}") from error
     return response
@@ -136,7 +137,7 @@ class _Body(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._data += data
         if len(self._data) > MAX_BODY and not self.done.called:
-            self.done.errback(ConnectionError(f"the answer is over {MAX_BODY} bytes"))
+            self.done.errback(ConnectionError(f"the response is longer than {MAX_BODY} bytes"))
             self._abort()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
@@ -145,7 +146,7 @@ class _Body(protocol.Protocol):
         if reason.check(ResponseDone, PotentialDataLoss):
             self.done.callback(bytes(self._data))
         else:
-            self.done.errback(ConnectionError(f"the answer was cut: {reason.getErrorMessage()}"))
+            self.done.errback(ConnectionError(f"incomplete response: {reason.getErrorMessage()}"))
 
     def _abort(self) -> None:
         if self.transport is not None:

@@ -1,4 +1,4 @@
-"""The configuration request every device makes at boot (§7)."""
+"""The configuration request that every device makes at boot, and activation (§7)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FIRMWARE = "2.4.2"
 _BOARD = "bread-compact-wifi"
 _MAX_NAME = 15
 
-# Of the firmware: rounds of asking before the configuration is fetched anew, and seconds
-# between them while the server says 202, and otherwise.
+# The firmware's activation requests before it fetches the configuration again, and the
+# seconds between them after a 202 and after other responses.
 _ROUNDS, _PENDING, _RETRY = 10, 3.0, 10.0
 
 
 class Flavour(Enum):
-    """The identity that a request carries."""
+    """Client whose requests are imitated."""
 
     FIRMWARE = "firmware"
     PY_XIAOZHI = "py-xiaozhi"
@@ -35,10 +35,10 @@ class Flavour(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceEndpoint:
-    """Where to talk, as the configuration says.
+    """WebSocket address of the server.
 
-    :ivar token: empty: none is sent.
-    :ivar version: binary framing.
+    :ivar token: sent as ``Authorization``; empty: not sent.
+    :ivar version: of the binary framing: 1, 2 or 3.
     """
 
     url: str
@@ -47,18 +47,18 @@ class DeviceEndpoint:
 
     @property
     def address(self) -> str:
-        """The URL without its query, which may hold a token: fit to be shown."""
+        """Return the URL for display: without its query, which may hold a token."""
         return self.url.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """The configuration, as the device keeps it.
+    """The configuration that the device received at boot.
 
     :ivar endpoint: None while the device is not activated.
-    :ivar activation: the code to show a person, if there is one.
-    :ivar message: what the display shows with it.
-    :ivar challenge: empty: there is nothing to ask ``/activate`` with.
+    :ivar activation: activation code for the user; may be empty.
+    :ivar message: text to display with the code.
+    :ivar challenge: for ``/activate``; empty: the device cannot ask.
     """
 
     endpoint: DeviceEndpoint | None
@@ -78,9 +78,9 @@ async def fetch(
     flavour: Flavour = Flavour.FIRMWARE,
     timeout: float = 30.0,
 ) -> Boot:
-    """Ask for the configuration.
+    """Request the configuration.
 
-    :raises DeviceError: ``bad_ota``: what it says, no device could use.
+    :raises DeviceError: ``bad_ota``: no device could use the response.
     """
     if flavour is Flavour.FIRMWARE:
         headers, body = firmware_headers(identity), system_info(identity)
@@ -107,12 +107,11 @@ async def boot(
     patience: float = 0.0,
     waiting: Callable[[Boot], None] = lambda boot: None,
 ) -> Boot:
-    """Ask for the configuration as at boot: a device that is not activated shows its code
-    and asks until it is (§7.3).
+    """Request the configuration until the device is activated (§7.3).
 
-    :param patience: seconds that it waits; 0: not at all.
-    :param waiting: told of each answer that has a code.
-    :return: without an endpoint where the patience was over first.
+    :param patience: seconds to wait for activation; 0: do not wait.
+    :param waiting: receives each configuration of a device that is not activated.
+    :return: the configuration; without an endpoint if the wait timed out.
     :raises DeviceError: as :func:`fetch`.
     """
     until = clock.seconds() + patience
@@ -141,9 +140,9 @@ async def activate(
     challenge: str,
     flavour: Flavour = Flavour.FIRMWARE,
 ) -> int:
-    """Ask whether the device has been activated.
+    """Ask the server whether the device is activated.
 
-    :return: the status; 0: no answer.
+    :return: the HTTP status; 0 without a response.
     """
     if flavour is Flavour.FIRMWARE:
         headers, body = firmware_headers(identity), "{}"
@@ -188,7 +187,8 @@ def py_headers(identity: Identity) -> dict[str, str]:
 
 
 def system_info(identity: Identity) -> str:
-    """The firmware's body, which ``self.get_system_info`` returns, too (§5.4)."""
+    """Return the body of the firmware's request, also the result of ``self.get_system_info``
+    (§5.4)."""
     table = [("nvs", 1, 2, 0x9000, 0x4000), ("ota_0", 0, 16, 0x20000, 0x3F0000)]
     names = ("label", "type", "subtype", "address", "size")
     whole = {
@@ -238,9 +238,9 @@ def py_body(identity: Identity) -> str:
 
 
 def read(data: bytes, flavour: Flavour = Flavour.FIRMWARE) -> Boot:
-    """Read the answer as the firmware does; what would break a device is an error.
+    """Parse the response as the firmware does.
 
-    :raises DeviceError: ``bad_ota``, naming the member.
+    :raises DeviceError: ``bad_ota``, naming the member that a device could not use.
     """
     try:
         whole = json.loads(data)
@@ -249,11 +249,11 @@ def read(data: bytes, flavour: Flavour = Flavour.FIRMWARE) -> Boot:
     if not isinstance(whole, dict):
         raise _bad("it is not a JSON object")
     for name in ("mqtt", "websocket", "activation", "firmware", "server_time"):
-        # A mere null breaks py-xiaozhi (§9, 13).
+        # null alone breaks py-xiaozhi (§9, 13).
         if name in whole and not isinstance(whole[name], dict):
-            raise _bad(f"{name} is there but is no object")
+            raise _bad(f"{name} is not an object")
     if flavour is Flavour.FIRMWARE and "mqtt" in whole:
-        raise _bad("mqtt is there: the device would use MQTT and ignore websocket")
+        raise _bad("mqtt is present: the device would use MQTT and ignore websocket")
     clock = whole.get("server_time", {})
     firmware = _text(whole.get("firmware", {}), "firmware", "version")
     _check_version(firmware)
@@ -277,14 +277,14 @@ def _endpoint(members: dict[str, Any] | None) -> DeviceEndpoint:
         raise _bad("websocket is missing: the device would try MQTT")
     for name in members:
         if len(name) > _MAX_NAME:
-            raise _bad(f"websocket.{name}: a name over {_MAX_NAME} characters stops the boot")
+            raise _bad(f"websocket.{name}: a name over {_MAX_NAME} characters makes the boot fail")
     url = _text(members, "websocket", "url")
     if not url.startswith(("ws://", "wss://")):
         raise _bad(f"websocket.url is {url!r}")
-    # The firmware takes the first colon after :// for the port's, wherever it stands (§1.2).
+    # The firmware takes the first colon after :// for the port separator (§1.2).
     _, colon, rest = url.split("://", 1)[1].partition(":")
     if colon and not rest.split("/", 1)[0].isdigit():
-        raise _bad(f"websocket.url {url!r} has a colon that devices take for the port's")
+        raise _bad(f"websocket.url {url!r} has a colon that devices take for the port separator")
     version = members.get("version", 1)
     if isinstance(version, bool) or version not in (1, 2, 3):
         raise _bad(f"websocket.version is {version!r}")
@@ -310,5 +310,5 @@ def _number(members: dict[str, Any], where: str, name: str) -> int:
     return int(value)
 
 
-def _bad(what: str) -> DeviceError:
-    return DeviceError("bad_ota", f"the configuration cannot be used: {what}")
+def _bad(reason: str) -> DeviceError:
+    return DeviceError("bad_ota", f"the configuration cannot be used: {reason}")

@@ -1,4 +1,4 @@
-"""A WebSocket with the firmware's manners (§1): its request, its silence, its way to go."""
+"""WebSocket client with the firmware's upgrade request and close behaviour (§1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xiaozhi.device.identity import Identity
 from xiaozhi.device.network.ota import DeviceEndpoint
 from xiaozhi.runtime.connecting import host_endpoint
 
-# What we accept from a server at once; the firmware has no limit but its memory.
+# Bytes of a message from the server; the firmware is limited by its memory only.
 MAX_MESSAGE = 1 << 20
 
 
@@ -31,11 +31,11 @@ class SocketUser(Protocol):
 
 
 class FirmwareSocket(WebSocketClientProtocol):
-    """Autobahn's client, made to send what the firmware sends.
+    """Autobahn's client, sending the same bytes as the firmware.
 
-    :ivar upgraded: fires with this once the server has answered 101; fails with
+    :ivar upgraded: fires with this socket after the 101; fails with
         :class:`DeviceError` ``refused`` or ``cannot_connect``.
-    :ivar lost: fires when TCP is gone.
+    :ivar lost: fires when TCP is closed.
     """
 
     factory: FirmwareSocketFactory
@@ -46,7 +46,7 @@ class FirmwareSocket(WebSocketClientProtocol):
         self.lost: Deferred[None] = Deferred()
         self.user: SocketUser | None = None
 
-    # --- what we do -------------------------------------------------------------------
+    # --- sending ----------------------------------------------------------------------
 
     def send_text(self, text: str) -> None:
         self.sendMessage(text.encode(), isBinary=False)
@@ -61,7 +61,7 @@ class FirmwareSocket(WebSocketClientProtocol):
     # --- Autobahn's hooks -----------------------------------------------------------
 
     def startHandshake(self) -> None:
-        # Autobahn looks for its key when it checks the answer.
+        # Autobahn checks the response against this attribute.
         self.websocket_key = b64encode(os.urandom(16))
         self.http_request_data = self.factory.request(self.websocket_key)
         self.sendData(self.http_request_data)
@@ -85,7 +85,7 @@ class FirmwareSocket(WebSocketClientProtocol):
             self.user.text_received(payload.decode())
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
-        # Neither echoed nor followed by a close of our own (§1.1).
+        # The firmware neither echoes the frame nor closes TCP by itself (§1.1).
         if self.user is not None:
             self.user.closed(code or 1005, (reasonRaw or b"").decode("utf-8", "replace"))
         return None
@@ -102,7 +102,7 @@ class FirmwareSocket(WebSocketClientProtocol):
 
 
 class FirmwareSocketFactory(WebSocketClientFactory):
-    """Makes sockets to one address for one device.
+    """Makes the sockets of one device to one address.
 
     :param framing: announced as ``Protocol-Version``.
     """
@@ -142,7 +142,7 @@ class FirmwareSocketFactory(WebSocketClientFactory):
         self._upgrade_headers = headers
 
     def request(self, key: bytes) -> bytes:
-        """The upgrade request, byte for byte as in §1.2: Host has no port."""
+        """Return the upgrade request, byte for byte as in §1.2: Host has no port."""
         headers = self._upgrade_headers | {"Sec-WebSocket-Key": key.decode()}
         host = f"[{self.host}]" if ":" in self.host else self.host
         lines = [f"GET {self.resource} HTTP/1.1", f"Host: {host}"]
@@ -161,8 +161,8 @@ def open_socket(
 ) -> Deferred[FirmwareSocket]:
     """Connect and upgrade.
 
-    :param via: instead of the address in the URL.
-    :param timeout: seconds, for both.
+    :param via: endpoint to use instead of the address in the URL.
+    :param timeout: seconds for connection and upgrade together.
     :return: fails with :class:`DeviceError` ``cannot_connect`` or ``refused``.
     """
     opening = Deferred.fromCoroutine(_open(reactor, endpoint, identity, framing, via))
@@ -184,7 +184,7 @@ async def _open(
         factory = FirmwareSocketFactory(reactor, endpoint, identity, framing)
     except DeviceError:
         raise
-    except Exception as error:  # Autobahn raises whatever its URL parser meets
+    except Exception as error:  # Autobahn's URL parser raises many types
         raise DeviceError("cannot_connect", f"{endpoint.url}: {error}") from None
     if via is None:
         via = host_endpoint(reactor, factory.host, factory.port, tls=factory.isSecure)

@@ -1,7 +1,7 @@
-"""The microphone: sound in frames on an absolute clock.
+"""The microphone: PCM frames on an absolute clock.
 
-It never falls silent: between utterances it carries low noise, as a real one
-does. Whether a frame is encoded and sent is not decided here.
+It is never silent: between utterances it produces low noise, as a real microphone
+does. The caller decides whether a frame is encoded and sent.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 SAMPLE_RATE = 16000
 
-# How far the clock may be late before frames are given up rather than made up for.
+# Frames that the clock may be late; more are skipped instead of delivered late.
 MAX_BEHIND = 10
-# A sample louder than this is taken for speech: 1 % of full scale.
+# Samples above this level count as speech: 1 % of full scale.
 AUDIBLE = 328
 _NOISE_LEVEL = 6
 _NOISE_FRAMES = 16
 
 
 def voiced_length(pcm: bytes) -> int:
-    """Bytes of s16le up to the last audible sample: where speech ends."""
+    """Return the length of s16le PCM in bytes up to its last audible sample."""
     samples = array("h", pcm[: len(pcm) // 2 * 2])
     end = len(samples)
     while end and abs(samples[end - 1]) <= AUDIBLE:
@@ -34,11 +34,11 @@ def voiced_length(pcm: bytes) -> int:
 
 
 class Microphone:
-    """Hands out one frame every ``frame_ms``.
+    """Delivers one frame every ``frame_ms``.
 
-    :param deliver: takes each frame: s16le mono at 16 kHz.
-    :param random: for the noise.
-    :ivar skipped: frames given up because the process was too late for them.
+    :param deliver: receives each frame: s16le mono at 16 kHz.
+    :param random: source of the noise.
+    :ivar skipped: frames not delivered because the process was too late.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Microphone:
         self._began = 0.0
         self._timer: IDelayedCall | None = None
         self._on = False
-        self._speech: deque[_Spoken] = deque()
+        self._speech: deque[_Utterance] = deque()
         self.skipped = 0
 
     @property
@@ -65,7 +65,7 @@ class Microphone:
         return self._on
 
     def start(self) -> None:
-        """Switch on; the first frame is complete one frame from now."""
+        """Switch on; the first frame is delivered after one frame duration."""
         if not self._on:
             self._on = True
             self._began = self._clock.seconds()
@@ -73,35 +73,35 @@ class Microphone:
             self._arm()
 
     def stop(self) -> None:
-        """Switch off. What was being said is over: its Deferreds fire."""
+        """Switch off and end all utterances: their Deferreds fire."""
         self._on = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        unsaid, self._speech = self._speech, deque()
-        for spoken in unsaid:
-            spoken.end()
+        queued, self._speech = self._speech, deque()
+        for utterance in queued:
+            utterance.end()
 
     def say(self, pcm: bytes) -> Deferred[float]:
-        """Speak after what is being spoken.
+        """Queue an utterance after those already queued.
 
         :param pcm: s16le mono at 16 kHz.
-        :return: fires when the whole of it was captured, with the time its last
-            audible frame went out: the end of speech as a listener hears it.
-            Cancelling it ends the speech.
+        :return: fires when the utterance was captured completely, with the time of its
+            last audible frame: the end of speech as a listener hears it. Cancel it to
+            end the utterance.
         """
-        spoken = _Spoken(pcm, self._clock, self._forget)
-        self._speech.append(spoken)
-        return spoken.done
+        utterance = _Utterance(pcm, self._clock, self._forget)
+        self._speech.append(utterance)
+        return utterance.done
 
     @property
     def speaking(self) -> bool:
-        """Whether something is being said."""
+        """Whether an utterance is queued or being captured."""
         return bool(self._speech)
 
-    def _forget(self, spoken: _Spoken) -> None:
-        if spoken in self._speech:
-            self._speech.remove(spoken)
+    def _forget(self, utterance: _Utterance) -> None:
+        if utterance in self._speech:
+            self._speech.remove(utterance)
 
     def _arm(self) -> None:
         due = self._began + (self._count + 1) * self._frame
@@ -118,7 +118,7 @@ class Microphone:
             self._count += 1
             self._capture()
             if not self._on or self._timer is not None:
-                return  # a frame brought about that it was switched off, or off and on
+                return  # delivering a frame switched it off, or off and on again
         self._arm()
 
     def _capture(self) -> None:
@@ -133,11 +133,11 @@ class Microphone:
                 self._speech.popleft().end()
 
 
-class _Spoken:
-    """One utterance on its way through the microphone."""
+class _Utterance:
+    """PCM that is being captured."""
 
     def __init__(
-        self, pcm: bytes, clock: IReactorTime, cancelled: Callable[[_Spoken], None]
+        self, pcm: bytes, clock: IReactorTime, cancelled: Callable[[_Utterance], None]
     ) -> None:
         self._pcm = pcm[: len(pcm) // 2 * 2]
         self._voiced = voiced_length(pcm)
@@ -166,7 +166,7 @@ class _Spoken:
 
 
 def _noise(random: Random, size: int) -> list[bytes]:
-    """Some frames of faint noise. Digital silence would not do: after it a voice
-    activity detector takes any sound for speech."""
+    """Make frames of faint noise. After digital silence a voice activity detector would
+    take any sound for speech."""
     levels = range(-_NOISE_LEVEL, _NOISE_LEVEL + 1)
     return [array("h", random.choices(levels, k=size // 2)).tobytes() for _ in range(_NOISE_FRAMES)]

@@ -1,8 +1,7 @@
-"""The loudspeaker: a bounded queue and a clock of what a listener hears.
+"""The loudspeaker: a bounded queue, and the playing times as a listener hears them.
 
-Nothing is decoded here. Playing is arithmetic on the clock: each packet starts
-when the one before it ends, or when it arrives if that is later, and then there
-was a gap.
+Nothing is decoded here. Playing is arithmetic on the clock: a packet starts when the
+previous one ends, or on arrival if that is later, which makes a gap.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-# Packets waiting undecoded: when full, the newest is dropped, as in the
-# firmware; two more are decoded ahead (§3.3).
+# Packets queued undecoded, as in the firmware: a full queue drops the newest. Two more are
+# decoded ahead (§3.3).
 UNDECODED = 40
 DECODED = 2
 
 
 class Speaker:
-    """Plays packets at real pace.
+    """Plays packets in real time.
 
-    :param drained: called when the last packet has been played out.
-    :ivar overflowed: packets dropped because the queue was full, ever.
+    :param drained: called when the queue runs empty.
+    :ivar overflowed: number of packets dropped because the queue was full.
     """
 
     def __init__(self, clock: IReactorTime, drained: Callable[[], None]) -> None:
@@ -40,16 +39,16 @@ class Speaker:
 
     @property
     def waiting(self) -> int:
-        """Packets accepted that have not begun to play."""
+        """Number of queued packets that have not begun to play."""
         self._forget_started()
         return len(self._starts)
 
     def begin(self) -> None:
-        """An answer begins: silence before its first packet is no gap."""
+        """Begin an answer: silence before its first packet is not a gap."""
         self._running = False
 
     def clear(self) -> int:
-        """Throw away what has not begun to play; return how many packets."""
+        """Discard packets that have not begun to play. :return: their number."""
         self._forget_started()
         lost = len(self._starts)
         if lost:
@@ -59,10 +58,10 @@ class Speaker:
         return lost
 
     def play(self, duration_ms: float) -> float | None:
-        """Take a packet.
+        """Queue a packet.
 
-        :return: ms of silence the listener heard before it; None if the queue
-            was full and it was dropped.
+        :return: ms of silence before it; None if the queue was full and the packet was
+            dropped.
         """
         self._forget_started()
         if len(self._starts) >= UNDECODED + DECODED:
@@ -78,7 +77,7 @@ class Speaker:
         return gap
 
     def stop(self) -> None:
-        """Switch off; nothing is called any more."""
+        """Switch off: clear the queue and cancel the timer."""
         self._starts.clear()
         self._until = 0.0
         if self._timer is not None and self._timer.active():
@@ -91,7 +90,7 @@ class Speaker:
             self._starts.popleft()
 
     def _arm(self) -> None:
-        # One timer that looks again when it fires costs less than one a packet.
+        # One timer that rearms itself costs less than one per packet.
         if self._timer is None:
             delay = max(0.0, self._until - self._clock.seconds())
             self._timer = self._clock.callLater(delay, self._look)

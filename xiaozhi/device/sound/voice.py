@@ -1,4 +1,4 @@
-"""Where the device's speech comes from: the offline synthesiser, or wav files."""
+"""Speech for the microphone, from the offline synthesiser or wav files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def thread_offload(reactor: Any) -> Offload:
-    """The reactor's own threads."""
+    """Return an offload to the reactor's thread pool."""
     return cast(Offload, partial(deferToThreadPool, reactor, reactor.getThreadPool()))
 
 
@@ -36,7 +36,7 @@ class _Runtime:
 class Voice:
     """Makes PCM for the microphone: s16le mono at 16 kHz.
 
-    The synthesiser starts with the first text and is a child process.
+    The synthesiser is a child process that starts with the first text.
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class Voice:
         self._synthesizer: ISynthesizer | None = None
 
     async def of_text(self, text: str, language: str = "") -> bytes:
-        """:raises XiaozhiError: the synthesiser is not installed, or failed."""
+        """Synthesise a text.
+
+        :raises XiaozhiError: the synthesiser is not installed, or failed.
+        """
         if self._synthesizer is None:
             self._synthesizer = self._make(self._runtime)
         pieces = []
@@ -62,8 +65,10 @@ class Voice:
         return await self._runtime.offload(resample, b"".join(pieces), rate, SAMPLE_RATE)
 
     async def of_file(self, path: str) -> bytes:
-        """:raises OSError: it cannot be read.
-        :raises XiaozhiError: it is no wav file.
+        """Read a wav file.
+
+        :raises OSError: the file cannot be read.
+        :raises XiaozhiError: it is not a wav file.
         """
         return await self._runtime.offload(_load, path)
 
@@ -75,9 +80,9 @@ class Voice:
 
 
 def save(path: str, packets: tuple[bytes, ...], sample_rate: int) -> None:
-    """Write what was answered as a wav file. Blocks: to be run in a thread.
+    """Write an answer as a wav file, without packets that are not Opus.
 
-    A packet that is no Opus is left out.
+    Blocks: run it in a thread.
     """
     decoder = OpusDecoder(sample_rate)
     pcm = bytearray()

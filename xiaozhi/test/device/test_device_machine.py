@@ -263,7 +263,9 @@ class AutoTests(DeviceCase):
         self.clock.advance(0.001)
         # One was playing already.
         self.assertEqual(self.troubles(), ["flushed"])
-        self.assertIn(e.Trouble("flushed", "3 packets came too early after tts start"), self.events)
+        self.assertIn(
+            e.Trouble("flushed", "3 packets arrived too early after tts start"), self.events
+        )
         self.device.close()
         self.successResultOf(answer)
 
@@ -315,7 +317,7 @@ class AutoTests(DeviceCase):
         self.assert_state(TalkState.LISTENING)
         self.tts("stop")  # too late for this device: no effect
         self.assertIn(e.SpeechStopped(stray=True), self.events)
-        self.assertEqual(self.device.book.strays, 1)
+        self.assertEqual(self.device.answers.strays, 1)
         self.wait(0.3)
         self.assertIn("listen start", self.wire.order)
         self.assertEqual(self.successResultOf(answer).tts_stops, 0)

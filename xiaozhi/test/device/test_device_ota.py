@@ -284,7 +284,7 @@ class LimitTests(HttpCase):
         self.clock.advance(29)
         self.assertNoResult(done)
         self.clock.advance(2)
-        self.assertIn("no answer", self.refused(done).message)
+        self.assertIn("no response", self.refused(done).message)
 
 
 class PhotoTests(HttpCase):

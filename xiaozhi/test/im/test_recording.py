@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.base.errors import StoreError
 from xiaozhi.device import replay
 from xiaozhi.device.errors import DeviceError
-from xiaozhi.device.replay import Replay, account_of, read_recording
+from xiaozhi.device.replay import Replay, answer_log_of, read_recording
 from xiaozhi.device.report import HumanReport, JsonReport
 from xiaozhi.im.websocket.recording import AREA, RecordedChannel, Recorder
 from xiaozhi.interfaces import IFileWriter
@@ -277,8 +277,8 @@ class ReplayTests(RecordingCase):
         )
         for mode in ListenMode:
             path = self.recorded(mode, llm={"calls": calls})
-            then = account_of(read_recording(path))
-            now = self.replayed(self.house(llm={"calls": calls}), path).account
+            then = answer_log_of(read_recording(path))
+            now = self.replayed(self.house(llm={"calls": calls}), path).answer_log
             self.assertEqual(
                 [(turn.heard, turn.sentences, turn.packets) for turn in now.turns],
                 [(turn.heard, turn.sentences, turn.packets) for turn in then.turns],
@@ -289,8 +289,8 @@ class ReplayTests(RecordingCase):
     def test_another_server(self) -> None:
         """What comes now is told beside what came then."""
         path = self.recorded()
-        now = self.replayed(self.house(llm={"answers": ["Something else."]}), path).account
-        then = account_of(read_recording(path))
+        now = self.replayed(self.house(llm={"answers": ["Something else."]}), path).answer_log
+        then = answer_log_of(read_recording(path))
         self.assertEqual(now.turns[0].sentences, ["Something else."])
         self.assertEqual(then.turns[0].sentences, ["All right."])
         out = io.StringIO()
@@ -312,7 +312,7 @@ class ReplayTests(RecordingCase):
         visitor.device.close()
         house.run(1)
         path = self.saved(files)
-        now = self.replayed(self.house(asr={"delay": 2 * replay.QUIET}), path).account
+        now = self.replayed(self.house(asr={"delay": 2 * replay.QUIET}), path).answer_log
         said = ["One moment, please.", "All right."]
         self.assertEqual([turn.sentences for turn in now.turns], [said])
 
@@ -337,14 +337,14 @@ class ReplayTests(RecordingCase):
         again.closed(1008, "rate_limit")
         again.closed(1006, "")
         self.successResultOf(done)
-        self.assertEqual(again.hung_up, (1008, "rate_limit"))
+        self.assertEqual(again.closed_with, (1008, "rate_limit"))
 
     def test_bad_recordings(self) -> None:
         head = '{"version": 1, "session_id": "s", "device_id": "d", "framing": 1}'
         for text, told in (
             ("", "is empty"),
-            ("[]", ":1: is not the first line"),
-            ('{"version": 2}', ":1: is not the first line"),
+            ("[]", ":1: not the first line"),
+            ('{"version": 2}', ":1: not the first line"),
             (f"{head}\n{{", ":2: "),
             (f'{head}\n[1, "up", "sound", "*"]', ":2: "),
             (f'{head}\n["x", "up", "text", "{{}}"]', ":2: could not convert"),

@@ -494,7 +494,7 @@ class WakeWordTests(ConversationCase):
     def test_is_greeted_if_so_configured(self) -> None:
         house = self.house(session=SessionSettings(wake=WakeSettings(greeting="Yes?")))
         visitor = house.connect()
-        answer, ended = visitor.device.book.expect()
+        answer, ended = visitor.device.answers.expect()
         visitor.device.machine.wake("你好，小智！")
         ended(house.clock.seconds())
         self.assertEqual(house.until(answer).text, "Yes?")

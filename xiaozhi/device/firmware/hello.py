@@ -1,4 +1,4 @@
-"""The wait for the server's hello."""
+"""Timeout of the server's hello."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from twisted.internet.interfaces import IReactorTime
 from xiaozhi.device.errors import DeviceError
 
 
-class Greeting:
-    """One hello that was sent and is to be answered.
+class PendingHello:
+    """A hello that the server has not answered yet.
 
-    :param seconds: how long to wait.
-    :param late: called when they are over, before :attr:`done` fails.
-    :ivar done: fires with the answer, or fails with :class:`DeviceError`.
+    :param seconds: the timeout.
+    :param late: called at the timeout, before :attr:`done` fails.
+    :ivar done: fires when the hello is answered; fails with :class:`DeviceError`.
     """
 
     def __init__(self, clock: IReactorTime, seconds: float, late: Callable[[], None]) -> None:
@@ -29,9 +29,11 @@ class Greeting:
         self.done.errback(DeviceError("no_hello", f"no hello within {self._seconds:g} s"))
 
     def answered(self) -> None:
+        """Cancel the timeout and fire :attr:`done`."""
         self._timer.cancel()
         self.done.callback(None)
 
     def failed(self, error: DeviceError) -> None:
+        """Cancel the timeout and fail :attr:`done`."""
         self._timer.cancel()
         self.done.errback(error)
