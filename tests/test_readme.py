@@ -299,6 +299,25 @@ class TextTests(unittest.TestCase):
                     missing.append(f"{document.name}: {path}")
         self.assertEqual(missing, [])
 
+    def test_named_parts_exist(self) -> None:
+        """A module named without the package's name, dotted or as a path, exists."""
+        parts = "|".join(path.name for path in (ROOT / "xiaozhi").iterdir() if path.is_dir())
+        dotted = re.compile(rf"`((?:{parts})(?:\.\w+)+)`")
+        slashed = re.compile(rf"`((?:{parts})/[\w/]+\.py)`")
+        known = {*keys(ImSettings), *keys(AiSettings)}
+        missing, named = [], 0
+        for document in DOCUMENTS:
+            text = document.read_text("utf-8")
+            paths = [f"{each.replace('.', '/')}" for each in dotted.findall(text)
+                     if each not in known and document.name == "protocol-notes.md"]  # fmt: skip
+            for path in (*paths, *(each[:-3] for each in slashed.findall(text))):
+                named += 1
+                place = ROOT / "xiaozhi" / path
+                if not (place.is_dir() or place.with_suffix(".py").is_file()):
+                    missing.append(f"{document.name}: {path}")
+        self.assertGreater(named, 30)
+        self.assertEqual(missing, [])
+
     def test_named_tests_exist(self) -> None:
         found = {
             path.stem for part in ("xiaozhi/test", "tests") for path in (ROOT / part).rglob("*")

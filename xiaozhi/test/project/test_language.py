@@ -64,7 +64,6 @@ PENDING: set[str] = {
     "xiaozhi/ai/listening",
     "xiaozhi/ai/llm",
     "xiaozhi/ai/memory",
-    "xiaozhi/ai/session",
     "xiaozhi/ai/speech",
     "xiaozhi/ai/timeline",
     "xiaozhi/cli",
