@@ -17,7 +17,7 @@ from zope.interface import implementer
 from xiaozhi.base.errors import ConfigError, ProviderError
 from xiaozhi.base.values import Encoding, SoundFormat
 from xiaozhi.interfaces import IPreparable, IProvider, ISynthesizer, ProviderRuntime
-from xiaozhi.providers.kit.process.worker import Worker
+from xiaozhi.providers.kit.process.worker import Worker, WorkerOptions
 
 #: What espeak-ng gives whatever the voice.
 SAMPLE_RATE = 22050
@@ -146,9 +146,8 @@ class EspeakSynthesizer:
         for voice in (settings.voice, *settings.voices.values()):
             if voice.partition("+")[0].lower() not in voices:
                 raise ConfigError(f"espeak-ng has no voice {voice}")
-        worker = Worker(
-            runtime.reactor, "xiaozhi.providers.offline.espeak_child", timeout=settings.timeout
-        )
+        options = WorkerOptions(timeout=settings.timeout)
+        worker = Worker(runtime.reactor, "xiaozhi.providers.offline.espeak_child", options=options)
         return cls(settings, worker, voices)
 
     async def synthesize(self, text: str, language: str) -> AsyncGenerator[bytes, None]:

@@ -17,7 +17,7 @@ from xiaozhi.base.errors import ConfigError
 from xiaozhi.base.values import Transcript
 from xiaozhi.interfaces import IPreparable, IProvider, IRecognition, IRecognizer, ProviderRuntime
 from xiaozhi.providers.kit.process.request import WorkRequest
-from xiaozhi.providers.kit.process.worker import Worker
+from xiaozhi.providers.kit.process.worker import Worker, WorkerOptions
 from xiaozhi.providers.offline.sphinx_child import cut_dictionary, grammar_words
 
 #: Bytes a second of what recognitions are fed.
@@ -78,17 +78,11 @@ class SphinxRecognizer:
                 "threshold": settings.threshold,
             }
         )
+        # Utterances in silence cost nothing, so many may be open in the child.
+        options = WorkerOptions(concurrency=256, waiting=64, timeout=settings.timeout)
+        module = "xiaozhi.providers.offline.sphinx_child"
         workers = [
-            Worker(
-                runtime.reactor,
-                "xiaozhi.providers.offline.sphinx_child",
-                [arguments],
-                # Those in silence cost nothing, so many may be open in the child.
-                concurrency=256,
-                waiting=64,
-                timeout=settings.timeout,
-            )
-            for _ in range(settings.processes)
+            Worker(runtime.reactor, module, [arguments], options) for _ in range(settings.processes)
         ]
         return cls(workers, settings.max_seconds)
 

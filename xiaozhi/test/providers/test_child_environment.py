@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.providers.kit.process.environment import child_environment
-from xiaozhi.providers.kit.process.worker import Worker
+from xiaozhi.providers.kit.process.worker import Worker, WorkerOptions
 
 #: Variables, and whether a child gets them.
 VARIABLES = (
@@ -66,5 +66,5 @@ class ChildEnvironmentTests(SynchronousTestCase):
             (("MORE",), {"PATH": "/bin", "MORE": "1"}),
         ):
             reactor = Starting()
-            Worker(reactor, "some.module", variables=variables).prepare()
+            Worker(reactor, "some.module", options=WorkerOptions(variables=variables)).prepare()
             self.assertEqual(reactor.environments, [expected])

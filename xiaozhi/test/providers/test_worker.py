@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.providers.kit.process import request as request_module
 from xiaozhi.providers.kit.process.request import WorkRequest
-from xiaozhi.providers.kit.process.worker import Worker
+from xiaozhi.providers.kit.process.worker import Worker, WorkerOptions
 from xiaozhi.providers.kit.process.worker_child import (
     CANCEL,
     DATA,
@@ -89,10 +89,7 @@ class WorkerTests(SynchronousTestCase):
             self.reactor,
             "some.module",
             ["argument"],
-            concurrency=2,
-            waiting=2,
-            timeout=5.0,
-            backoff=(1.0, 4.0),
+            WorkerOptions(concurrency=2, waiting=2, timeout=5.0, backoff=(1.0, 4.0)),
         )
 
     @property
@@ -113,6 +110,55 @@ class WorkerTests(SynchronousTestCase):
         request = self.worker.request(payload)
         request.end()
         return request
+
+    def idle(self, seconds: float) -> None:
+        """A worker that unloads its child."""
+        options = WorkerOptions(concurrency=1, timeout=5.0, idle=seconds)
+        self.worker = Worker(self.reactor, "some.module", options=options)
+
+    def test_an_idle_child_is_unloaded_and_started_again(self) -> None:
+        self.idle(60.0)
+        for number in (1, 2):
+            request = self.complete()
+            self.child.answer(request.request_id, DONE)
+            self.reactor.advance(59.9)
+            self.assertFalse(self.child.input_closed)
+            self.reactor.advance(0.2)
+            self.assertTrue(self.child.input_closed)
+            self.assertIsNone(self.worker.pid)
+            self.child.end()
+            self.assertEqual(len(self.reactor.processes), number)
+        # An end that was asked for is no crash.
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_work_keeps_a_child(self) -> None:
+        self.idle(60.0)
+        first = self.complete()
+        self.child.answer(first.request_id, DONE)
+        self.reactor.advance(50)
+        second = self.worker.request(b"")
+        self.reactor.advance(50)
+        self.assertFalse(self.child.input_closed)
+        second.cancel()
+        self.worker.close()
+
+    def test_an_unloaded_child_that_does_not_end_is_killed(self) -> None:
+        self.idle(60.0)
+        request = self.complete()
+        former = self.child
+        former.answer(request.request_id, DONE)
+        self.reactor.advance(60.1)
+        # Work for the next child does not wait for it.
+        self.complete()
+        self.assertEqual(len(self.reactor.processes), 2)
+        self.reactor.advance(2.1)
+        self.assertEqual(former.signals, ["KILL"])
+        closed = self.worker.close()
+        self.assertNoResult(closed)
+        former.end()
+        self.assertNoResult(closed)
+        self.child.end()
+        self.successResultOf(closed)
 
     def test_child_is_started_when_needed_and_once(self) -> None:
         self.assertEqual(self.reactor.processes, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,21 +19,43 @@ from xiaozhi.providers.kit.process.environment import child_environment
 from xiaozhi.providers.kit.process.request import WorkRequest
 from xiaozhi.providers.kit.process.worker_child import CANCEL, DATA, DONE, ERROR, FrameReader, pack
 
-__all__ = ["WorkRequest", "Worker"]
+__all__ = ["WorkRequest", "Worker", "WorkerOptions"]
 
 #: Seconds a closed child may take before it is killed.
 _GRACE = 2.0
 
 
-class Worker:
-    """Runs ``python -m module`` when first needed and again after it died.
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Limits of a worker; times in seconds.
 
-    Requests beyond ``concurrency`` wait; beyond ``waiting`` more they fail at
-    once with ``busy``. If the child dies its running requests fail
-    (``crashed``, retryable) and the next request starts another one: at once
-    after the first crash, later after a growing delay, until one succeeds. A child
-    that does not answer in time, be it to a cancellation, is killed, unless it has
-    answered others meanwhile.
+    :ivar concurrency: requests that the child works on at a time.
+    :ivar waiting: requests that wait beyond these; more fail with ``busy``.
+    :ivar timeout: a complete request may go so long without a sign.
+    :ivar backoff: first and longest delay before a child that crashes is started again.
+    :ivar idle: without a request for so long the child is ended; 0: never.
+    :ivar variables: names of environment variables the child gets besides those of
+        :mod:`xiaozhi.providers.kit.process.environment`.
+    """
+
+    concurrency: int = 1
+    waiting: int = 64
+    timeout: float = 30.0
+    backoff: tuple[float, float] = (0.5, 30.0)
+    idle: float = 0.0
+    variables: Sequence[str] = ()
+
+
+_DEFAULTS = WorkerOptions()
+
+
+class Worker:
+    """Runs ``python -m module`` when first needed, and again after it died or was unloaded.
+
+    If the child dies, its running requests fail (``crashed``, retryable) and the next request
+    starts another one: at once after the first crash, later after a growing delay, until one
+    succeeds. A child that does not answer in time, be it to a cancellation, is killed, unless
+    it has answered others meanwhile.
     """
 
     _log = Logger()
@@ -42,28 +65,14 @@ class Worker:
         reactor: Any,
         module: str,
         arguments: Sequence[str] = (),
-        *,
-        concurrency: int = 1,
-        waiting: int = 64,
-        timeout: float = 30.0,
-        backoff: tuple[float, float] = (0.5, 30.0),
-        variables: Sequence[str] = (),
+        options: WorkerOptions = _DEFAULTS,
     ) -> None:
-        """
-        :param reactor: clock and processes.
-        :param timeout: seconds a complete request may go without a sign.
-        :param backoff: first and longest delay in seconds.
-        :param variables: names of environment variables the child gets besides
-            those of :mod:`xiaozhi.providers.kit.process.environment`.
-        """
+        """:param reactor: clock and processes."""
         self.reactor = reactor
         self._module = module
         self._arguments = tuple(arguments)
-        self._environment = child_environment(variables)
-        self._concurrency = concurrency
-        self._limit = waiting
-        self._timeout = timeout
-        self._backoff = backoff
+        self._environment = child_environment(options.variables)
+        self._options = options
         self._running: dict[int, WorkRequest] = {}
         self._waiting: deque[WorkRequest] = deque()
         # Cancelled requests whose end the child has not confirmed: when it is due.
@@ -78,11 +87,15 @@ class Worker:
         self._closed = False
         self._gone: Deferred[None] | None = None
         self._killer: Any = None
+        # Unloaded children that have not ended, and when each is killed. Bound: one a start.
+        self._leaving: dict[_Child, Any] = {}
+        self._unloading: Any = None
 
     def prepare(self) -> None:
         """Start the child now rather than at the first request."""
         if self._child is None and self._retry is None and not self._closed:
             self._start()
+            self._rest()
 
     def request(
         self,
@@ -96,10 +109,11 @@ class Worker:
         :param told: is given each piece of the answer that comes before its last word.
         """
         self._last_id = self._last_id % 0xFFFFFFFF + 1
-        request = WorkRequest(self, self._last_id, payload, timeout or self._timeout, told)
+        request = WorkRequest(self, self._last_id, payload, timeout or self._options.timeout, told)
+        self._stay()
         if self._closed:
             request.fail(ProviderError("closed", "the provider was closed", retryable=False))
-        elif len(self._waiting) >= self._limit:
+        elif len(self._waiting) >= self._options.waiting:
             request.fail(ProviderError("busy", f"{self._module} is busy", retryable=True))
         else:
             self._waiting.append(request)
@@ -113,12 +127,14 @@ class Worker:
             self._retry.cancel()
         self._fail_all(ProviderError("closed", "the provider was closed", retryable=False))
         self._forgive_all()
-        if self._child is None:
+        self._stay()
+        if self._child is None and not self._leaving:
             return succeed(None)
         if self._gone is None:
             self._gone = Deferred()
-            self._child.end_input()
-            self._killer = self.reactor.callLater(_GRACE, self._child.kill)
+            if self._child is not None:
+                self._child.end_input()
+                self._killer = self.reactor.callLater(_GRACE, self._child.kill)
         waiter: Deferred[None] = Deferred()
         self._gone.chainDeferred(waiter)
         return waiter
@@ -170,7 +186,11 @@ class Worker:
             request.received(kind, payload)
 
     def ended(self, child: _Child, reason: str) -> None:
-        """The child is gone."""
+        """Note that a child is gone."""
+        if child in self._leaving:
+            self._forgive(self._leaving.pop(child))
+            self._check_gone()
+            return
         if child is not self._child:
             return
         self._child = None
@@ -178,8 +198,7 @@ class Worker:
         if self._killer is not None and self._killer.active():
             self._killer.cancel()
         if self._closed:
-            if self._gone is not None and not self._gone.called:
-                self._gone.callback(None)
+            self._check_gone()
             return
         self._crashes += 1
         self._log.warn(
@@ -191,7 +210,7 @@ class Worker:
         running = list(self._running.values())
         self._running.clear()
         if self._crashes > 1:
-            first, longest = self._backoff
+            first, longest = self._options.backoff
             delay = min(longest, first * 2.0 ** min(self._crashes - 2, 30))
             self._retry = self.reactor.callLater(delay, self._advance)
         for request in running:
@@ -200,15 +219,40 @@ class Worker:
             )
         self._advance()
 
+    def _check_gone(self) -> None:
+        none_left = self._child is None and not self._leaving
+        if none_left and self._gone is not None and not self._gone.called:
+            self._gone.callback(None)
+
+    def _stay(self) -> None:
+        """Do not unload the child for now."""
+        unloading, self._unloading = self._unloading, None
+        self._forgive(unloading)
+
+    def _rest(self) -> None:
+        """Unload the child after a while, unless there is work."""
+        at_work = self._running or self._waiting or self._child is None or self._closed
+        if self._options.idle and not at_work and self._unloading is None:
+            self._unloading = self.reactor.callLater(self._options.idle, self._unload)
+
+    def _unload(self) -> None:
+        self._unloading = None
+        child, self._child = self._child, None
+        if child is not None:
+            self._forgive_all()
+            self._leaving[child] = self.reactor.callLater(_GRACE, child.kill)
+            child.end_input()
+
     def _advance(self) -> None:
         """Hand waiting requests to the child as far as it takes them."""
         if self._closed or not self._waiting:
+            self._rest()
             return
         if self._child is None:
             if self._retry is not None and self._retry.active():
                 return
             self._start()
-        while self._waiting and len(self._running) < self._concurrency:
+        while self._waiting and len(self._running) < self._options.concurrency:
             request = self._waiting.popleft()
             self._running[request.request_id] = request
             for frame in request.take_frames():
@@ -227,10 +271,12 @@ class Worker:
 
     @property
     def _hangs(self) -> bool:
-        return bool(self.reactor.seconds() - self._sign >= self._timeout)
+        return bool(self.reactor.seconds() - self._sign >= self._options.timeout)
 
     def _owe(self, request_id: int) -> None:
-        self._owed[request_id] = self.reactor.callLater(self._timeout, self._overdue, request_id)
+        self._owed[request_id] = self.reactor.callLater(
+            self._options.timeout, self._overdue, request_id
+        )
 
     def _overdue(self, request_id: int) -> None:
         if self._hangs:
