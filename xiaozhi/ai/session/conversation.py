@@ -63,9 +63,7 @@ class Conversation:
         self._status = StateMachine()
         self._last_sound = 0.0  # in seconds of the clock
         self._succession = Succession(shared.agent)
-        self._tools = SessionTools(
-            opening, end.send, shared, self._end_after_answer, shared.agent.agent.tools
-        )
+        self._tools = SessionTools(opening, end.send, shared, self._end_after_answer)
         self._roles = wiring.make_roles(opening, shared)
         self._tools.offer("roles", self._roles.tools)
         self._context = wiring.make_context(opening, shared, self._tools, self._roles, end)
@@ -346,7 +344,7 @@ class Conversation:
         roles = wiring.make_roles(self._opening, shared)
         roles.recalled(self._roles.name)
         self._roles = roles
-        self._tools.adopt(services.vlllm, settings.max_pixels, shared.agent.agent.tools)
+        self._tools.adopt(shared)
         self._tools.offer("roles", roles.tools)
         self._context = wiring.adopted_context(self._context, self._opening, shared)
         self._context.dialogue.adopt(roles, services.llm, settings.dialogue)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,6 @@ from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import Iot, Mcp, SessionOpen
 
-_ALL = ToolPolicy()
 # Of tools in a log line: names, and characters of each.
 _NAMES_SHOWN, _NAME_SHOWN = 10, 64
 
@@ -31,7 +31,6 @@ class SessionTools:
 
     :param send: sends a message to the device.
     :param end: ends the session after the answer has been played.
-    :param policy: which tools the session's agent may use.
     :ivar ready: open once the device's tools are known, or will not be.
     """
 
@@ -43,10 +42,10 @@ class SessionTools:
         send: Callable[[Any], None],
         shared: SharedServices,
         end: Callable[[], None],
-        policy: ToolPolicy = _ALL,
     ) -> None:
-        self._session = ToolSession(opening.device, opening.session_id, end=end)
-        self._policy = policy
+        agent = shared.agent.agent
+        self._session = ToolSession(opening.device, opening.session_id, agent.id, end=end)
+        self._policy: ToolPolicy = agent.tools
         self.toolbox = Toolbox()
         speaks_mcp = opening.hello.features.mcp
         self.ready = Gate(is_open=not speaks_mcp)
@@ -75,12 +74,16 @@ class SessionTools:
         title = tool.spec.title or tool.spec.name
         return self._policy.permits(source, title, safe_name(title))
 
-    def adopt(self, vision: IVisionModel, max_pixels: int, policy: ToolPolicy) -> None:
+    def adopt(self, shared: SharedServices) -> None:
         """Serve another agent: with its vision model, and with the tools it may use.
 
-        What the session offers itself has to be offered again.
+        Tools of the session's own have to be offered again.
         """
-        self._vision, self._max_pixels, self._policy = vision, max_pixels, policy
+        agent = shared.agent.agent
+        self._session = replace(self._session, agent_id=agent.id)
+        self._policy = agent.tools
+        self._vision = shared.agent.vlllm
+        self._max_pixels = shared.settings.max_pixels
         for source in self._sources:
             self._take(source)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from struct import pack
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
+from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.session.tools import SessionTools
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.base.toolresult import ToolResult, said
@@ -36,7 +38,7 @@ def late_module(ready: Deferred[None]) -> FunctionModule[NoSettings]:
     @module.function
     async def greet(context: ToolContext[NoSettings]) -> ToolResult:
         """Greet the person."""
-        return said(f"Good day, {context.session.session_id[:1]}.")
+        return said(f"Good day, {context.session.session_id} of {context.session.agent_id}.")
 
     return module
 
@@ -54,10 +56,16 @@ class SessionToolsTests(ConversationCase):
     def tools(self, policy: ToolPolicy | None = None, *, mcp: bool = False) -> SessionTools:
         hello = m.Hello(features=m.Features(mcp=mcp))
         opening = m.SessionOpen("s", DEVICE, hello, m.AudioParams())
-        policies = [policy] if policy is not None else []
-        tools = SessionTools(opening, self.sent.append, self.stage.shared, lambda: None, *policies)
+        shared = self.served(policy or ToolPolicy())
+        tools = SessionTools(opening, self.sent.append, shared, lambda: None)
         self.addCleanup(tools.close)
         return tools
+
+    def served(self, policy: ToolPolicy, agent_id: str = "default") -> SharedServices:
+        """The services with an agent of this policy."""
+        shared = self.stage.shared
+        agent = replace(shared.agent.agent, id=agent_id, tools=policy)
+        return replace(shared, agent=replace(shared.agent, agent=agent))
 
     def names(self, tools: SessionTools) -> list[str]:
         return sorted(spec.name for spec in tools.toolbox.specs)
@@ -95,6 +103,16 @@ class SessionToolsTests(ConversationCase):
         source = self.stage.shared.tools.all[0]
         tools.offer("roles", source.tools(tools._session))
         self.assertNotIn("greet", self.names(tools))
+
+    def test_another_agent(self) -> None:
+        tools = self.tools(ToolPolicy(sources=("time",)))
+        tools.offer("roles", [])
+        tools.adopt(self.served(ToolPolicy(sources=("late",)), "poet"))
+        self.assertEqual(self.names(tools), [])
+        self.ready.callback(None)
+        self.assertEqual(self.names(tools), ["greet"])
+        result = self.successResultOf(Deferred.fromCoroutine(tools.toolbox.call("greet", "{}")))
+        self.assertEqual(result.say, "Good day, s of poet.")
 
     def test_a_picture_is_described(self) -> None:
         tools = self.tools()
