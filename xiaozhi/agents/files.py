@@ -18,7 +18,7 @@ from xiaozhi.wire.messages import Device
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """What a configuration file says now.
+    """The present contents of a configuration file.
 
     :ivar apply: takes the providers' new settings over; raises ConfigError, and then has
         changed nothing.

@@ -96,9 +96,9 @@ def _pieces(template: str, key: str, names: tuple[str, ...]) -> Iterator[str | _
 
 
 def facts(now: datetime, language: str, device: Device, location: str) -> dict[str, str]:
-    """What can be filled in, but the role.
+    """Return the values of all placeholders but the role.
 
-    :param now: in the time zone the person is told of.
+    :param now: in the time zone of the prompt.
     :param language: BCP 47; days and months are named in it, where there is a catalogue.
     """
     catalogue = catalogue_of(language)

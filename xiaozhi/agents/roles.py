@@ -1,4 +1,4 @@
-"""Who the assistant is for one device, and the system prompt that tells it so."""
+"""The role of the assistant for one device, and its system prompt."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def check_roles(settings: SessionSettings, key: str = _SESSION) -> None:
 
 
 class Roles:
-    """Who the assistant is in one session.
+    """The role of the assistant in one session.
 
     :param seconds: wall clock: seconds since the epoch.
-    :param keep: is told the name of the role that somebody has asked for.
+    :param keep: receives the name of a role that somebody has asked for.
     :ivar name: of the role it has.
     """
 
@@ -87,7 +87,7 @@ class Roles:
 
     @property
     def greetings(self) -> tuple[str, ...]:
-        """What it says to a wake word."""
+        """Greetings for a wake word."""
         return self.role.greetings or self._settings.wake.greetings
 
     @property

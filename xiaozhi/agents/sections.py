@@ -48,7 +48,7 @@ class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class MemorySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an agent remembers: fields of ``session.dialogue`` under shorter names.
+    """The memory of an agent: fields of ``session.dialogue`` under shorter names.
 
     :ivar kind: ``session.dialogue.memory``; the others are named as there.
     """

@@ -1,4 +1,4 @@
-"""What can be set about sessions. Times are seconds unless a name says otherwise."""
+"""Settings of sessions. Times are in seconds unless a name says otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pixels = Annotated[int, Meta(ge=1, le=1 << 30)]
 
 
 class Detector(Enum):
-    """How the end of an utterance is told."""
+    """How the end of an utterance is detected."""
 
     DELAY = "delay"
     TEXT = "text"
@@ -83,7 +83,7 @@ class IdleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a ``listen detect`` may carry besides typed text (§4.1).
+    """Texts that a ``listen detect`` may carry besides typed text (§4.1).
 
     :ivar words: texts that are wake words; compared without case, space and
         punctuation. Any other text is answered as if it had been said.
@@ -169,14 +169,14 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the model is told.
+    """The dialogue that the model receives.
 
     :ivar prompt: template of the system prompt, see :mod:`xiaozhi.agents.prompt`.
     :ivar location: where the devices are, for it; empty: nothing is said of it.
-    :ivar memory: what the model is told of the talk. ``none``: the question alone;
+    :ivar memory: the part of the talk that the model receives. ``none``: the question alone;
         ``window``: the newest of it; ``summary``: that, and a summary of what was before,
         which the model is asked for beside the talk.
-    :ivar window: tokens of the dialogue the model is told, the running turn included, by
+    :ivar window: tokens of the dialogue the model receives, the running turn included, by
         the estimate of :func:`xiaozhi.languages.scripts.tokens`.
     :ivar entries: how many entries of it, at most.
     :ivar summary: tokens of the summary, likewise; longer ones are cut.

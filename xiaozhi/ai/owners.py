@@ -23,7 +23,7 @@ _LAST_SEEN = 10_000
 
 @dataclass(frozen=True)
 class DeviceOwners:
-    """Who holds which device id, and the jobs that keep the registry up to date."""
+    """The owners of device ids, and the jobs that keep the registry up to date."""
 
     roster: Roster
     registrar: BindingRegistrar

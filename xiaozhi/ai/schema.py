@@ -31,7 +31,7 @@ class AreaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 class PicturesSettings(AreaSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """:ivar keep: whether pictures that devices send are kept at all. They show people's
-    homes: only where they are told so."""
+    homes: inform the people first."""
 
     keep: bool = False
 

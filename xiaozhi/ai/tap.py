@@ -79,7 +79,7 @@ class Options(ServiceOptions):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What providers may use: an ``interfaces.ProviderRuntime``."""
+    """The facilities that providers may use: an ``interfaces.ProviderRuntime``."""
 
     reactor: Any
     offload: Offload

@@ -66,7 +66,7 @@ def read_units(
 
 
 def _address(settings: object, key: str, host: str, port: int) -> Address:
-    """What a key says; the default where it is absent or the service will refuse it."""
+    """Return the value of a key; the default where it is absent or the service will refuse it."""
     for part in key.split("."):
         settings = settings.get(part) if isinstance(settings, dict) else None
     if isinstance(settings, str):
@@ -261,7 +261,7 @@ def twistd(given: Sequence[str]) -> None:
 
 
 def unwritable(error: OSError) -> str:
-    """What to tell a person who may not write where we must."""
+    """Describe a missing right to write, and the remedy."""
     problem = f"cannot write {error.filename}: {error.strerror}"
     return f"{problem}; change its owner, or move it away"
 

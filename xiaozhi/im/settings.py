@@ -1,4 +1,4 @@
-"""What can be set at the edge, with units, bounds and defaults."""
+"""Settings of the edge, with units, bounds and defaults."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a device may cost before it is closed with 1008 or 1009. Rates and bursts are
+    """Limits of a device; beyond them it is closed with 1008 or 1009. Rates and bursts are
     the device's: connecting anew does not fill them. Every WebSocket frame counts, control
     frames and fragments too.
 
@@ -102,8 +102,8 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar follow_timeout: the same for the start that follows an ``abort`` or ``detect``.
     :ivar reaction_time: how long a turn must have been heard before such a start, if it
         was not expected, interrupts it.
-    :ivar outage_patience: AI away for longer than this: who asks something is
-        told by an alert, once a question.
+    :ivar outage_patience: AI away for longer than this: a device that asks
+        something gets an alert, once a question.
     :ivar outage_status: ``status`` of that alert, for all languages or by language
         (BCP 47); empty: the text of the catalogue.
     :ivar outage_message: ``message`` of that alert, likewise.
@@ -168,8 +168,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar unlimited: networks from which any number may come.
     :ivar trust_loopback: whoever asks from this machine, not through a proxy, may read the
         details of ``/health``; False: only the management token opens them.
-    :ivar log_interval: refusals of one kind within so long after the first are told in
-        one line.
+    :ivar log_interval: refusals of one kind within so long after the first are logged
+        in one line.
     """
 
     paths: tuple[str, ...] = ("/ws", "/xiaozhi/v1/")

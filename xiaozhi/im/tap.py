@@ -362,7 +362,7 @@ def _roster(settings: ImSettings, own: _Identity, reactor: Any) -> Roster:
 
 @dataclass(frozen=True)
 class _Recording:
-    """What is needed to record sessions."""
+    """The parts that record sessions."""
 
     directory: str
     offload: ThreadOffload

@@ -12,7 +12,7 @@ from xiaozhi.wire.messages import SessionOpen
 
 
 class ISessionLink(Interface):
-    """What one holds to talk to the other side of a session."""
+    """The handle for messages to the other side of a session."""
 
     dropped = Attribute("Messages of ours that were dropped so far, by reason.")
     sequence: int = Attribute(
@@ -50,7 +50,7 @@ class ISessionLink(Interface):
 
 
 class ISessionEvents(Interface):
-    """What one is told by the other side of a session, in order, on the reactor."""
+    """Receives the messages of the other side of a session, in order, on the reactor."""
 
     def received(message: Any) -> None:
         """A message came: an ``Uplink`` at the AI service, a ``Downlink`` at the edge."""

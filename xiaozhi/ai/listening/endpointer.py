@@ -78,7 +78,7 @@ class Endpointer:
         self._rest = b""
 
     def understood(self, text: str) -> None:
-        """What has been understood of the open utterance so far."""
+        """Take the interim text of the open utterance."""
         if self.in_speech:
             self._detector.understood(text)
 

@@ -1,4 +1,4 @@
-"""What is known about a turn when it is over: one line of the log, and the figures."""
+"""Record of a finished turn: one line of the log, and its measurements."""
 
 from __future__ import annotations
 

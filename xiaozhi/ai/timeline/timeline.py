@@ -30,7 +30,7 @@ _STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Overheard:
-    """What was said over an answer: it is recognised before there is a turn for it.
+    """Speech over an answer: it is recognised before there is a turn for it.
 
     :ivar ended: when its end was heard, by the clock; ``recognised``: when its text was
         there.
@@ -153,7 +153,7 @@ class Timeline:
                 raise
 
     def late(self, kind: str) -> Callable[[], ProviderError]:
-        """What to raise where a stream of :meth:`streamed` takes too long."""
+        """Return the error for the case that a stream of :meth:`streamed` takes too long."""
 
         def too_late() -> ProviderError:
             error = late(kind)()
@@ -256,7 +256,7 @@ class Timeline:
             self._mark("interrupted")
 
     def pauses(self) -> None:
-        """The device is told to be silent for a while."""
+        """The device is paused for a while."""
         self._paused_since = self._now()
 
     def goes_on(self) -> None:

@@ -1,5 +1,4 @@
-"""What the edge answers over HTTP: how it is, for people and for probes, and what is
-posted to devices."""
+"""HTTP pages of the edge: health for people and for probes, messages posted to devices."""
 
 from __future__ import annotations
 
@@ -35,16 +34,16 @@ Check = Callable[[], str]
 """Says what is wrong, in a few words; empty: nothing."""
 
 Detail = Callable[[], Mapping[str, Any]]
-"""Says how something is, in figures."""
+"""Reports the state of a part, in numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What health tells about besides gateway and bridge.
+    """Parts that health reports besides gateway and bridge.
 
     :ivar vital: checks by name; devices suffer when one of them fails.
     :ivar useful: checks by name; without these connected devices go on undisturbed.
-    :ivar details: further figures, by name.
+    :ivar details: further numbers, by name.
     :ivar nodes: all edges, this one among them.
     """
 

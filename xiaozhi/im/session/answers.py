@@ -168,7 +168,7 @@ class Answers:
 
     @property
     def awaited(self) -> Awaited:
-        """What the device waits for an answer to."""
+        """The question whose answer the device awaits."""
         return self._awaited
 
     @property

@@ -1,4 +1,4 @@
-"""What the device links of one edge process share."""
+"""State that all device links of one edge process share."""
 
 from __future__ import annotations
 

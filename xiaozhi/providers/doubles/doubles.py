@@ -1,4 +1,4 @@
-"""Providers that do as they are told: for tests, demonstrations and load.
+"""Providers with scripted answers: for tests, demonstrations and load.
 
 All delays run on the runtime's reactor, so on virtual time where that is a
 ``Clock``. With ``fail`` every call fails with that code after its delay; with
@@ -48,7 +48,7 @@ _D = TypeVar("_D", bound="_Double")
 
 
 class InjectedFault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What goes wrong with some calls only.
+    """A fault of some calls only.
 
     :ivar when: with those whose text has this in it: what would be heard, what the person
         said last, what is to be spoken, what is asked about a picture.
@@ -84,7 +84,7 @@ class DoubleSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_f
 
 
 class _Double:
-    """What all doubles share."""
+    """The common part of all doubles."""
 
     def __init__(self, settings: Any, clock: Any) -> None:
         self._settings = settings
@@ -137,8 +137,8 @@ class RecognizerSettings(DoubleSettings, kw_only=True, frozen=True, forbid_unkno
     :ivar texts: what is heard, in turn, then from the start again. ``{ms}`` in one is
         filled in: how much sound there was.
     :ivar language: of all of them, BCP 47.
-    :ivar interim: seconds of sound after each of which one word more of a text is told
-        already; 0: none is.
+    :ivar interim: seconds of sound after each of which an interim result has one word
+        more; 0: no interim results.
     """
 
     texts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("hello",)
@@ -158,7 +158,7 @@ class ScriptedRecognizer(_Double):
         return _ScriptedRecognition(self, interim)
 
     def so_far(self, heard_bytes: int) -> str:
-        """What is told of the next text after so much sound."""
+        """Return the interim result after so much sound."""
         if not self._settings.interim:
             return ""
         words = self._text(heard_bytes).split()
@@ -394,7 +394,7 @@ class EnergySettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_f
 
 @implementer(IVoiceActivityDetector, IVoiceActivity, IProvider)
 class EnergyDetector:
-    """Whatever is loud enough is speech. Has no state, so one serves all."""
+    """Takes any loud sound for speech. Has no state, so one serves all."""
 
     Settings: ClassVar[type[msgspec.Struct]] = EnergySettings
 

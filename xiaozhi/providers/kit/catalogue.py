@@ -78,7 +78,7 @@ class Entry:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the maker declares; the defaults if it declares nothing."""
+        """Return the declared capabilities; the defaults without a declaration."""
         if not ICapable.providedBy(self.maker):
             return Capabilities()
         declared: Capabilities = self.maker.capabilities(self.settings)

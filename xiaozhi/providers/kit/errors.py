@@ -1,4 +1,4 @@
-"""What vendors say is wrong: its words, its meaning, and whether another try may mend it.
+"""Errors as vendors report them: words, meaning, and whether to try again.
 
 Vendors report errors by status, or with status 200 in one of many JSON shapes. Each becomes one
 of the codes of :class:`~xiaozhi.base.errors.ProviderError`.
@@ -293,8 +293,8 @@ def _spaced(code: str) -> str:
 
 
 def error_text(body: bytes) -> str:
-    """What a vendor says is wrong, in any of the shapes in use. The rest of an answer stays
-    out of it: that may be what a person said."""
+    """Extract a vendor's error text from any of the shapes in use. The rest of an answer is
+    left out: it may contain the conversation."""
     return _error_words(body)[0]
 
 

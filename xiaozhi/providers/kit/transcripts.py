@@ -1,4 +1,4 @@
-"""What recognisers write besides the words: tags, annotations, names of languages."""
+"""Removal of tags, annotations and language names from a recogniser's text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What looks at pictures while no vision model is configured."""
+"""The stand-in while no vision model is configured."""
 
 from __future__ import annotations
 

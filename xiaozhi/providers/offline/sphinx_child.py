@@ -320,13 +320,13 @@ class Sphinx(Service):
         self._answer(utterance, text if score >= self._threshold else "", score)
 
     def _tell(self, utterance: SphinxUtterance) -> None:
-        """What is understood so far, now and then."""
+        """Send an interim result from time to time."""
         assert utterance.pair is not None
         if len(utterance.pcm) - utterance.looked < _LOOK:
             return
         utterance.looked = len(utterance.pcm)
         text, score = utterance.pair.result()
-        # A grammar finds its words in any noise: only what fits is told.
+        # A grammar finds its words in any noise: only a good match is sent.
         if score >= max(self._threshold, _CONFIDENT) and text != utterance.told:
             utterance.told = text
             self.channel.send(utterance.request_id, DATA, text.encode())

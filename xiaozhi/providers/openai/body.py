@@ -19,7 +19,7 @@ _BLANK = b" \t\r\n\0"
 
 
 class Done(Enum):
-    """What ends a stream: ``[DONE]``."""
+    """The end mark of a stream: ``[DONE]``."""
 
     DONE = "[DONE]"
 

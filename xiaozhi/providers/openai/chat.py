@@ -210,7 +210,7 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
 
 
 async def _events(answer: VendorAnswer) -> AsyncGenerator[Any, None]:
-    """What the answer holds, decoded; a body that is none raises :class:`BadBody`."""
+    """Decode an answer; an invalid body raises :class:`BadBody`."""
     body = ChatBody()
     async with aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:

@@ -32,7 +32,7 @@ _KEPT = 1 << 18
 
 
 class Completion:
-    """What one answer says.
+    """The contents of one answer.
 
     :param new_id: makes an id for a call that has none.
     :param names: of the tools that may be called.
@@ -178,7 +178,7 @@ class Completion:
         return text == self._so_far()
 
     def _news(self, text: str) -> str:
-        """What a message, which is the whole answer, says beyond what has come."""
+        """Return the part of a whole answer that has not come before."""
         if not self._raw or not text:
             return text
         known = self._so_far()

@@ -1,4 +1,4 @@
-"""What a chat vendor is offered, and what it turned out not to take."""
+"""Options offered to a chat vendor, and those that it rejected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DESCRIBED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a model is offered beside the question.
+    """Options that a request offers beside the question.
 
     :ivar usage: to say what an answer costs.
     :ivar tools: any tools at all.
@@ -52,7 +52,7 @@ class Offer:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """What the model goes without though it was wanted, for people."""
+        """Name the rejected options, for people."""
         if not self.tools:
             return ("tools",)
         return tuple(f"tool {name}" for name in sorted(self.left_out))

@@ -84,7 +84,7 @@ class DeviceRegistryContract(TestCase):
         self.assertEqual(await self.store.changes(found.revision, 10), [])
 
     async def test_strangers_change_nothing_for_the_holder(self) -> None:
-        """Whatever another client sends, and however often."""
+        """A stranger is refused, whatever it sends and however often."""
         holder = await self.claimed(who(serial="S"))
         strangers = [
             *(who(f"x{number}") for number in range(20)),

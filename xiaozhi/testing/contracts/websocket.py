@@ -1,4 +1,4 @@
-"""What a vendor's WebSocket must look like to an adapter, over memory and real sockets."""
+"""Contract of a vendor's WebSocket, over memory and real sockets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WebSocketContract(TestCase):
 
     @property
     def reactor(self) -> Any:
-        """What the client runs on."""
+        """Return the reactor of the client."""
         raise NotImplementedError
 
     def options(self, **changes: Any) -> WebSocketOptions:

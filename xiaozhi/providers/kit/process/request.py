@@ -18,7 +18,7 @@ MAX_WAITING_REPLY = 16 << 20
 
 
 class RequestOwner(Protocol):
-    """Who has the child."""
+    """The owner of the child process."""
 
     reactor: Any
 
@@ -79,7 +79,7 @@ class WorkRequest:
             self._timer = self._worker.reactor.callLater(self._timeout, self._timed_out)
 
     def cancel(self) -> None:
-        """Nobody wants the answer; reading it gives ``CancelledError``. Idempotent."""
+        """Cancel the request; reading its answer raises ``CancelledError``. Idempotent."""
         if self.finished:
             return
         self._worker.forget(self, tell=True)
@@ -123,7 +123,7 @@ class WorkRequest:
     # --- for the worker
 
     def take_frames(self) -> list[bytes]:
-        """What was written before the child could take it; later frames go straight."""
+        """Return the frames written before the child was ready; later ones go straight."""
         frames, self._frames = self._frames or [], None
         return frames
 

@@ -117,7 +117,7 @@ class Channel:
 
 
 class Service:
-    """What a child does with the frames; override what is needed.
+    """Handlers of the frames in a child process; override those needed.
 
     ``WorkRefused`` ends the request; any other exception ends the child.
     """

@@ -40,7 +40,7 @@ class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an intent does; see the head of ``actions.yaml``."""
+    """The action of an intent; see the head of ``actions.yaml``."""
 
     tool: str = ""
     needed: bool = True
@@ -50,7 +50,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is said and answered.
+    """The phrases of an intent and its answers.
 
     :ivar answers: variants; those are used whose facts are all known, the
         richest of them by chance.

@@ -15,7 +15,7 @@ _REASON_LIMIT = 120
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """What a tool answered.
+    """The result of a tool.
 
     :ivar value: the JSON it is, or the text itself.
     :ivar asked: what the person said.
@@ -38,7 +38,7 @@ class ToolAnswer:
 
     @property
     def words(self) -> str:
-        """What of it is for a person; may be empty."""
+        """Return the words in it for a person; may be empty."""
         return words_in(self.value, self.asked)
 
     def field(self, path: str) -> Any:
@@ -56,7 +56,7 @@ class ToolAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What the person last said and what tools have answered since.
+    """The person's last words and the tool results since then.
 
     :ivar last_answer: what the assistant said before that.
     :ivar answering: the dialogue ends with a tool's result.

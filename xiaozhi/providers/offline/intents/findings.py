@@ -92,7 +92,7 @@ def _plain(value: str) -> str:
 
 
 def words_in(value: Any, echo: str = "") -> str:
-    """What of a result is for a person; empty if nothing is.
+    """Extract the words for a person from a result; may be empty.
 
     :param echo: what the person asked: a result that repeats it tells nothing.
     """

@@ -44,7 +44,7 @@ class IntentModel:
     """Answers what its phrase books hold, in English and Chinese, offline.
 
     An intent that needs a tool is carried out if the tool is among those
-    offered; otherwise the person is told that the device cannot do it.
+    offered; otherwise it answers that the device cannot do it.
 
     :param random: chooses among the variants of an answer.
     """
@@ -91,7 +91,7 @@ class IntentModel:
         return ToolCall(call_id, name, json.dumps(arguments, ensure_ascii=False))
 
     def name(self, language: Language) -> str:
-        """What the assistant is called."""
+        """Return the name of the assistant."""
         return self._settings.name or ("小智" if language == "zh" else "Xiaozhi")
 
 
