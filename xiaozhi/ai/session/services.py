@@ -194,6 +194,7 @@ class AgentServicesTable:
         self._shared: dict[tuple[str, str], _Shared] = {}
         # Bound: the versions that failed last.
         self._unusable: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._started = False
         self._default = self._leased(default)
 
     @property
@@ -203,6 +204,7 @@ class AgentServicesTable:
 
     def start(self) -> None:
         """Prewarm the default agent's phrases in the usual format."""
+        self._started = True
         self._default.prewarm(USUAL)
 
     def stop(self) -> None:
@@ -217,6 +219,8 @@ class AgentServicesTable:
         """
         former, self._default = self._default, self._leased(agent)
         former.release()
+        if self._started:
+            self.start()
 
     def lease(self, agent: Agent) -> AgentServices:
         """Lease an agent's services. If its providers cannot be made, the log says why once

@@ -200,6 +200,18 @@ class PhraseTests(ServicesCase):
         self.assertEqual(len(self.files.kept), kept)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_so_are_those_of_a_new_default_version(self) -> None:
+        self.table.adopt_default(replace(self.default, version="2"))
+        self.run_for(1)
+        self.assertEqual(len(self.files.kept), 0, "the service has not started")
+        self.table.start()
+        self.run_for(120)
+        kept = len(self.files.kept)
+        greeting = SessionSettings(wake=WakeSettings(greeting="Here I am."))
+        self.table.adopt_default(Agent("default", "3", settings=greeting))
+        self.run_for(120)
+        self.assertEqual(len(self.files.kept), kept + 1)
+
     def test_versions_that_are_remembered_are_bounded(self) -> None:
         """Those used last are."""
         self.patch(services_module, "_REMEMBERED", 2)
