@@ -1,4 +1,4 @@
-"""Things that may take so long and no longer."""
+"""A set of keys that expire."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Deadlines(Generic[K]):
-    """A set whose members are given out again when their time is over; one timer.
+    """Set whose members expire after a fixed time; uses one timer.
 
-    :param seconds: the time each has, from when it is added.
-    :param expired: called with those whose time is over; they are no members any more.
+    :param seconds: lifetime of a member, from its :meth:`add`.
+    :param expired: called with the expired members, after their removal.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Deadlines(Generic[K]):
         return iter(list(self._until))
 
     def add(self, key: K) -> None:
-        """Its time begins now."""
+        """Add a key, or restart its time."""
         self.discard(key)
         self._until[key] = self._clock.seconds() + self._seconds
         self._watch()
@@ -43,7 +43,7 @@ class Deadlines(Generic[K]):
         self._until.pop(key, None)
 
     def stop(self) -> None:
-        """Forget all."""
+        """Remove all keys; call nothing."""
         self._until.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,8 +1,7 @@
 """Items: the protobuf messages on a stream, one by one or in batches. Pure.
 
-What is sent is bytes from the moment it is made: a batch of them is put together
-without touching them again. And more fields can be added at an item's end
-(:func:`receipt`): protobuf reads what is concatenated as one message.
+An item to send is bytes once made, so that a batch only concatenates them. More fields can
+be appended to an item (:func:`receipt`): protobuf reads concatenated messages as one.
 """
 
 from __future__ import annotations
@@ -21,20 +20,19 @@ RESUME = pb.MESSAGE_TYPE_RESUME
 OPENED = pb.RESPONSE_TYPE_OPENED
 DRAIN = pb.RESPONSE_TYPE_DRAIN
 
-# One batch is read in one go on the other side's reactor: 64 audio packets take it
-# half a millisecond.
+# The other side's reactor reads a batch in one go: 64 audio packets take 0.5 ms.
 MAX_BATCH = 64
 
 Item = Any  # as received: pb.ChatRequest going up, pb.ChatResponse coming down
 
 
 class ItemDirection(NamedTuple):
-    """Everything that differs between requests and responses.
+    """The differences between requests and responses.
 
     :ivar make: ``(message, session_id, sequence)`` to a protobuf message.
-    :ivar audio: makes what writes a session's packets.
-    :ivar read: an item to a message; raises ``ProtocolError``. What an edge sends is
-        checked: it passes on what devices say, and may be somebody else's.
+    :ivar audio: makes the function that writes a session's packets.
+    :ivar read: converts an item to a message; raises ``ProtocolError``. An edge's items are
+        checked: they carry devices' input, and the edge may not be ours.
     """
 
     item: type[Any]
@@ -78,9 +76,9 @@ DOWN = ItemDirection(
 def stream_open(
     direction: ItemDirection, node: str, boot_id: str, credit: int, draining: bool = False
 ) -> bytes:
-    """The first item each way: who we are and what we understand.
+    """Make the first item of a stream: our identity and features.
 
-    :param credit: audio packets of each session we take before we grant more.
+    :param credit: audio packets of each session that we accept before we grant more.
     """
     item = direction.item(type=direction.stream_open)
     item.stream.protocol_version = PROTOCOL_VERSION
@@ -99,7 +97,7 @@ def heartbeat(direction: ItemDirection, number: int) -> bytes:
 
 
 def drain() -> bytes:
-    """The AI process takes no new sessions and stops soon."""
+    """Make the item that announces a stop: no new sessions."""
     return _bytes(pb.ChatResponse(type=DRAIN))
 
 
@@ -107,14 +105,14 @@ def drain() -> bytes:
 
 
 def acknowledgement(direction: ItemDirection, session_id: str) -> bytes:
-    """To be completed by a :func:`receipt`."""
+    """Make an empty item, to be completed by a :func:`receipt`."""
     return _bytes(direction.item(type=direction.ack, session_id=session_id))
 
 
 def receipt(ack: int, credit: int) -> bytes:
     """Encode acknowledgement and credit, to be appended to an item.
 
-    :param ack: and ``credit``: 0: not said.
+    :param ack: and ``credit``: 0: absent.
     """
     told = b"\x38" + convert.varint(ack) if ack else b""
     return told + b"\xd8\x01" + convert.varint(credit) if credit else told
@@ -129,26 +127,26 @@ def address(direction: ItemDirection, message_id: str, device_id: str, timestamp
 
 
 def skip(direction: ItemDirection, session_id: str, sequence: int) -> bytes:
-    """Nothing up to this sequence comes any more."""
+    """Make an item that skips everything up to a sequence."""
     return _bytes(direction.item(type=direction.skip, session_id=session_id, sequence=sequence))
 
 
 def resume(session_id: str, device_id: str, incarnation: int) -> bytes:
-    """From the edge: go on with a session on this stream."""
+    """Make the edge's item that resumes a session on this stream."""
     item = pb.ChatRequest(type=RESUME, session_id=session_id, device_id=device_id)
     item.resume.incarnation = incarnation
     return _bytes(item)
 
 
 def opened(session_id: str, incarnation: int) -> bytes:
-    """From the AI service: a HELLO or RESUME was taken."""
+    """Make the AI service's answer to an accepted HELLO or RESUME."""
     item = pb.ChatResponse(type=OPENED, session_id=session_id)
     item.opened.incarnation = incarnation
     return _bytes(item)
 
 
 def closed(session_id: str, device_id: str, code: str, message: str) -> bytes:
-    """From the AI service: the session is not here (any more), and why."""
+    """Make the AI service's item that a session is not here, with the reason."""
     item = pb.ChatResponse(type=pb.RESPONSE_TYPE_CLOSE, session_id=session_id, device_id=device_id)
     item.close.code, item.close.message = code, message
     return _bytes(item)
@@ -166,7 +164,7 @@ def batched(
 ) -> Iterator[tuple[bytes, int]]:
     """Encode items as messages, with the number of items in each.
 
-    :param batching: whether the other side takes batches.
+    :param batching: whether the other side reads batches.
     :param max_bytes: no batch of more than one item is longer than this.
     """
     if not batching:
@@ -195,7 +193,7 @@ def _batch(direction: ItemDirection, pieces: list[bytes], size: int) -> bytes:
 
 
 def unbatched(direction: ItemDirection, item: Item) -> Sequence[Item]:
-    """The items of a message as it was read."""
+    """Return the items of a received message."""
     if item.type == direction.batch:
         return item.batch.items  # type: ignore[no-any-return]
     return (item,)

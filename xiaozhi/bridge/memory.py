@@ -1,9 +1,8 @@
 """Both ends of the bridge in one process, without sockets or threads.
 
-Items really pass through protobuf bytes and through batches, so what works
-here works over gRPC. Everything happens in delayed calls of the clock: with
-``twisted.internet.task.Clock`` a test decides when, and may cut, stall, delay
-or refuse streams; with the reactor it joins two services in one process.
+Items pass through protobuf bytes and batches, as over gRPC. Everything happens in delayed
+calls of the clock: with ``twisted.internet.task.Clock`` a test controls time and may cut,
+stall, delay or refuse streams; with the reactor it joins two services in one process.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class MemoryStream:
         self.peer: MemoryStream
         self._network = network
         self._direction = direction
-        self._sent: deque[bytes] = deque()  # on their way to the peer
+        self._sent: deque[bytes] = deque()  # in flight to the peer
         self._stalled = False
         self._full = False
 
@@ -69,25 +68,25 @@ class MemoryStream:
         self._stalled = True
 
     def unstall(self) -> None:
-        """Deliver what has stayed on its way, and the rest again."""
+        """Deliver the delayed messages, and later ones without delay."""
         self._stalled = False
         for _ in self._sent:
             self._network.clock.callLater(self._network.delay, self._arrive)
 
     def lose(self) -> None:
-        """The message on its way that was sent last is lost, as no real stream does."""
+        """Lose the last message in flight, a fault that real streams do not have."""
         if self._sent:
             self._sent.pop()
 
     def double(self) -> None:
-        """The message sent last arrives twice."""
+        """Deliver the last message in flight twice."""
         if self._sent:
             self._sent.append(self._sent[-1])
             if not self._stalled:
                 self._network.clock.callLater(self._network.delay, self._arrive)
 
     def swap(self) -> None:
-        """The last two messages on their way arrive in the wrong order."""
+        """Swap the last two messages in flight."""
         if len(self._sent) > 1:
             self._sent[-1], self._sent[-2] = self._sent[-2], self._sent[-1]
 
@@ -120,7 +119,7 @@ class MemoryStream:
 
 @implementer(IStreamPort)
 class MemoryPort:
-    """Takes streams in at one address of a :class:`MemoryNetwork`."""
+    """Accepts streams at one address of a :class:`MemoryNetwork`."""
 
     def __init__(self, network: MemoryNetwork, address: str) -> None:
         self.address = address
@@ -142,7 +141,7 @@ class MemoryNetwork:
     """Joins dialled streams to ports by address.
 
     :ivar delay: seconds each message takes, from now on; order is kept.
-    :ivar window: messages on their way that fill a stream.
+    :ivar window: messages in flight that fill a stream.
     :ivar dialled: every address that was dialled, in order.
     """
 
@@ -156,7 +155,7 @@ class MemoryNetwork:
         self._streams: list[tuple[str, MemoryStream]] = []  # the edge's ends
 
     def port(self, address: str) -> MemoryPort:
-        """The port at this address, made at the first call."""
+        """Return the port at this address; the first call makes it."""
         return self._ports.setdefault(address, MemoryPort(self, address))
 
     # --- IDialer
@@ -187,11 +186,11 @@ class MemoryNetwork:
             stream.peer.cut(reason)
 
     def streams(self, address: str) -> list[MemoryStream]:
-        """The edge's ends of the streams to ``address``, oldest first."""
+        """Return the edge's ends of the streams to ``address``, oldest first."""
         return [stream for target, stream in self._streams if target == address]
 
     def forget(self, stream: MemoryStream) -> None:
-        """It is closed."""
+        """Remove a closed stream."""
         self._streams = [s for s in self._streams if s[1] not in (stream, stream.peer)]
 
     def _connect(self, target: str, near: MemoryStream, far: MemoryStream) -> None:

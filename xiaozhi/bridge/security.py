@@ -1,7 +1,7 @@
-"""Certificates and the token for the way between the services, read and checked.
+"""Certificates and token of the bridge, read and checked.
 
-They are read once, when a service is put together. gRPC gets to know of them only
-when it is used: it must not be woken before the process has become a daemon.
+They are read once, when a service is assembled. gRPC receives them only when it starts,
+since it must not start before the process becomes a daemon.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from cryptography.hazmat.primitives import serialization
 from xiaozhi.base.errors import ConfigError
 from xiaozhi.bridge.settings import ClientSettings, Limits, ServerSettings
 
-# Bytes; hard to guess if they are random.
+# Bytes; hard to guess if random.
 _SHORTEST_TOKEN = 32
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 ReadSecret = Callable[[Path, str], bytes]
-"""Reads a file that others should not; the second is the key to blame."""
+"""Reads a secret file; the second argument is the key to name in an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """PEM: a certificate with those that lead to its authority, and its private key."""
+    """PEM of a certificate chain and its private key."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -38,11 +38,11 @@ class KeyPair:
 class ClientSecurity:
     """Credentials of the edge and its requirements.
 
-    :ivar tls: whether the way is encrypted.
+    :ivar tls: whether the connection is encrypted.
     :ivar ca: PEM of the authorities; None: the well-known ones.
-    :ivar pair: shown to who asks for it.
-    :ivar server_name: in place of the target's; empty: the target's.
-    :ivar token: empty: none is shown.
+    :ivar pair: the client certificate; None: no certificate.
+    :ivar server_name: expected name in the certificate; empty: the target's host.
+    :ivar token: empty: no token is sent.
     """
 
     tls: bool = False
@@ -56,9 +56,9 @@ class ClientSecurity:
 class ServerSecurity:
     """Credentials of the AI service and its requirements.
 
-    :ivar pair: None: the way is not encrypted.
-    :ivar client_ca: PEM; edges must show a certificate these signed.
-    :ivar token: demanded; empty: none is.
+    :ivar pair: None: the connection is not encrypted.
+    :ivar client_ca: PEM; edges must present a certificate signed by these.
+    :ivar token: required of edges; empty: no token is required.
     """
 
     pair: KeyPair | None = None
@@ -67,7 +67,7 @@ class ServerSecurity:
 
 
 def client_security(settings: ClientSettings, read_secret: ReadSecret) -> ClientSecurity:
-    """Read what the section ``bridge`` names.
+    """Read the credentials of the section ``bridge``.
 
     :raises ConfigError: names the key and the file.
     """
@@ -84,9 +84,9 @@ def client_security(settings: ClientSettings, read_secret: ReadSecret) -> Client
 
 
 def server_security(settings: ServerSettings, read_secret: ReadSecret) -> ServerSecurity:
-    """Read what the section ``grpc`` names.
+    """Read the credentials of the section ``grpc``.
 
-    :raises ConfigError: names the key and the file; or the port is open to strangers.
+    :raises ConfigError: names the key and the file; or the port needs no credentials.
     """
     tls, token = settings.tls, _token(settings, "grpc", read_secret)
     proven = bool(token) or (tls.enabled and bool(tls.client_ca_file))
@@ -107,7 +107,7 @@ def server_security(settings: ServerSettings, read_secret: ReadSecret) -> Server
 
 
 def _is_loopback(listen: str) -> bool:
-    """Whether ``host:port`` is for this machine alone."""
+    """Whether ``host:port`` is a loopback address."""
     host = listen.rpartition(":")[0].strip("[]")
     if host.lower() == "localhost":
         return True

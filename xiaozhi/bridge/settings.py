@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 Address = Annotated[str, Meta(pattern=r"^.+:\d+$", description="host:port")]
-# An IPv6 address stands in brackets, or nobody could tell where it ends.
+# An IPv6 address needs brackets, or its end would be ambiguous.
 TargetAddress = Annotated[
     str, Meta(pattern=r"^(dns:)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):\d+$", description="host:port")
 ]
@@ -18,21 +18,21 @@ MessageBytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings that both ends share.
 
-    :ivar coalesce: how long audio waits for company; 0: until the reactor's next turn.
-    :ivar queue_messages: per session, control messages that may wait for a stream,
-        and as many again that may wait to be acknowledged.
-    :ivar queue_audio: per session, packets that may wait for a stream; the oldest goes.
+    :ivar coalesce: how long audio waits to share a message; 0: until the reactor's next turn.
+    :ivar queue_messages: per session, control messages that may wait for a stream; the same
+        number may be unacknowledged.
+    :ivar queue_audio: per session, packets that may wait for a stream; the oldest is dropped.
     :ivar audio_max_age: audio that waited longer is dropped.
-    :ivar credit: per session, audio packets the other side may send before we have
-        said that we can take more.
-    :ivar resume_timeout: how long a session whose stream broke waits for another to
-        the same AI process; the AI side keeps it at least that long.
+    :ivar credit: per session, audio packets that the other side may send before we grant
+        more.
+    :ivar resume_timeout: how long a session whose stream broke waits for another to the
+        same AI process; the AI service must keep it at least that long.
     :ivar max_message_bytes: the longest message on a stream; both sides need the same.
     :ivar keepalive: how often gRPC probes a silent connection.
     :ivar keepalive_timeout: how long it waits for the answer.
-    :ivar token: a secret that the edge shows and the AI service demands; wins over
-        ``token_file``; with neither nobody is asked for one.
-    :ivar token_file: holds the token.
+    :ivar token: a secret that the edge sends and the AI service requires; overrides
+        ``token_file``; without both no token is required.
+    :ivar token_file: file with the token.
     """
 
     coalesce: Annotated[float, Meta(ge=0, le=0.1)] = 0.0003
@@ -48,15 +48,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token_file: str = ""
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"  # the token is nobody's business
+        return f"<{type(self).__name__}>"  # keeps the token out of logs
 
 
 class ClientTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """TLS at the edge. All files are PEM.
 
-    :ivar ca_file: who signs the AI service's certificates; empty: the well-known authorities.
-    :ivar certificate_file: to show when the AI service asks for one, with those between it
-        and its authority; empty: none.
+    :ivar ca_file: authority of the AI service's certificates; empty: the well-known ones.
+    :ivar certificate_file: client certificate with its chain; empty: no certificate.
     :ivar key_file: its private key.
     :ivar server_name: the name in the AI service's certificate; empty: the target's host.
     """
@@ -75,9 +74,9 @@ class ClientTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ServerTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """TLS at the AI service. All files are PEM.
 
-    :ivar certificate_file: ours, with those between it and its authority.
+    :ivar certificate_file: our certificate with its chain.
     :ivar key_file: its private key.
-    :ivar client_ca_file: who signs the edges' certificates; then every edge must show one.
+    :ivar client_ca_file: authority of the edges' certificates; if set, every edge must present one.
     """
 
     enabled: bool = False
@@ -93,27 +92,25 @@ class ServerTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The edge's side.
 
-    :ivar targets: AI processes; a new session goes to the least loaded that is up.
+    :ivar targets: AI processes; a new session goes to the least loaded one that is up.
         ``dns:host:port`` stands for all addresses of the name.
     :ivar resolve_interval: how often those names are looked up.
-    :ivar resolve_timeout: a name that takes longer is as good as not found.
-    :ivar sessions_per_stream: one stream is filled up to so many sessions before the
-        next is used, then all by as many again: a stream that carries much does so in
-        larger batches, which are what makes it cheap.
-    :ivar coalesce_busy: how long audio waits for company where it comes often, from many
-        devices: nobody hears it, and fewer messages are what makes them cheap.
-    :ivar queue_bytes: of control messages that wait for a stream, of all sessions together;
-        beyond, a session that has more than 64 KiB waiting is refused more.
+    :ivar resolve_timeout: a name that takes longer counts as not found.
+    :ivar sessions_per_stream: a stream gets this many sessions before the next is used,
+        then all get as many again: a busy stream sends larger batches, which are cheaper.
+    :ivar coalesce_busy: how long audio waits to share a message when packets of many
+        devices arrive often: inaudible, and fewer messages cost less.
+    :ivar queue_bytes: of pending control messages of all sessions; above it, a session with
+        more than 64 KiB pending may not add more.
     :ivar connect_timeout: from dialling until the other side has announced itself.
     :ivar heartbeat_interval: between an answer and the next ping.
     :ivar heartbeat_timeout: how long an answer may take.
-    :ivar heartbeat_misses: so many missing answers in a row and the stream is given up.
+    :ivar heartbeat_misses: missing answers in a row after which the stream is closed.
     :ivar backoff_base: the first retry comes within this time; each later one within
         twice the time of the one before.
     :ivar backoff_cap: retries are never further apart than this.
-    :ivar backoff_jitter: the part of each wait that is left to chance.
-    :ivar backoff_reset: a stream that was up so long counts as healthy: the next
-        retries begin at the base again.
+    :ivar backoff_jitter: the random part of each wait, 0 to 1.
+    :ivar backoff_reset: after a stream was up this long, retries begin at the base again.
     """
 
     targets: Annotated[tuple[TargetAddress, ...], Meta(min_length=1)] = ("127.0.0.1:50051",)
@@ -135,7 +132,7 @@ class ClientSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def given_targets(self) -> tuple[str, ...]:
-        """The addresses among the targets; the others are names to be looked up."""
+        """The addresses among the targets; the others are names to resolve."""
         return tuple(target for target in self.targets if not target.startswith("dns:"))
 
 
@@ -143,15 +140,15 @@ class ServerSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The AI service's side.
 
     :ivar listen: port 0 takes any free one.
-    :ivar idle_timeout: a stream on which nothing came for so long, not even a
-        heartbeat, is given up. Must be longer than the edge's heartbeat interval.
+    :ivar idle_timeout: a stream without any item, even a heartbeat, for this long is
+        closed. Must be longer than the edge's heartbeat interval.
     :ivar stop_grace: how long running streams may take to end when stopping.
-    :ivar allow_unauthenticated: listen on other addresses than loopback without a token
-        or client certificates. Whoever reaches the port can then be any device.
+    :ivar allow_unauthenticated: listen on other addresses than loopback without a token or
+        client certificates. Anyone who reaches the port can then act as any device.
     :ivar max_streams_per_peer: streams from one address; more are refused. Edges behind
         one proxy share its address.
-    :ivar max_sessions_per_stream: more are refused. With a stream broken, one carries
-        the sessions of two.
+    :ivar max_sessions_per_stream: more are refused. When a stream breaks, another may carry
+        the sessions of both.
     :ivar max_sessions_per_peer: sessions from one address; more are refused.
     """
 

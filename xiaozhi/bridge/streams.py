@@ -1,4 +1,4 @@
-"""Between those who decide (reactor, clock) and those who carry (gRPC, memory).
+"""Interfaces between the bridge's decisions (reactor, clock) and its carriers (gRPC, memory).
 
 All calls, both ways, are made on the reactor's thread.
 """
@@ -14,27 +14,27 @@ from xiaozhi.bridge.items import Item
 
 
 class IStream(Interface):
-    """One bidirectional stream, as one end sees it."""
+    """One end of a bidirectional stream."""
 
-    batching: bool = Attribute("Set to True once the other side is known to take batches.")
+    batching: bool = Attribute("Set to True once the other side announced that it reads batches.")
 
     remote: str = Attribute("Address of the other side, without a port; empty: unknown.")
 
-    pending: int = Attribute("Items written and not carried yet.")
+    pending: int = Attribute("Items written and still in flight.")
 
     def write(items: Sequence[bytes]) -> bool:
-        """Send, in order. The stream owns the list from now on.
+        """Send items in order. The stream owns the list from now on.
 
-        Items written while an earlier write is on its way travel together.
+        Items written while an earlier write is in flight travel together.
 
-        :return: False: enough is on its way. More is still taken, but
-            ``stream_writable`` will be called once there is room again.
+        :return: False: the stream is full. It still accepts items, but the caller should
+            wait for ``stream_writable``.
         """
 
     def close() -> None:
-        """Send what was written, if that can be done in a moment, and hang up.
+        """Send the written items, within a short grace time, and close.
 
-        The listener hears nothing more. Idempotent.
+        The listener receives no further events. Idempotent.
         """
 
 
@@ -42,15 +42,15 @@ class IStreamListener(Interface):
     """Receives the events of a stream."""
 
     def stream_received(items: Sequence[Item]) -> None:
-        """Items came, in order, out of their batch."""
+        """Items arrived, in order, already unbatched."""
 
     def stream_writable() -> None:
-        """There is room after a ``write`` that returned False."""
+        """The stream accepts items again, after a ``write`` that returned False."""
 
     def stream_closed(reason: str) -> None:
         """The stream failed or the other side hung up; nothing follows.
 
-        :param reason: one line for people.
+        :param reason: one line, for logs and status.
         """
 
 
@@ -58,14 +58,14 @@ class IDialer(Interface):
     """Makes streams from the edge to AI processes."""
 
     def start() -> Deferred[None]:
-        """Get ready to dial."""
+        """Prepare for dialling."""
 
     def stop() -> Deferred[None]:
-        """Hang up whatever is left. Fires when nothing runs any more."""
+        """Close the remaining streams; fires when all have ended."""
 
     def dial(target: str, listener: IStreamListener) -> IStream:
-        """Returns at once; items may be written at once. A target that cannot be
-        reached shows as ``stream_closed``, never before this has returned.
+        """Dial; returns at once, and items may be written at once. An unreachable target
+        leads to ``stream_closed``, never before this has returned.
 
         :param target: ``host:port``.
         """
@@ -75,11 +75,11 @@ class IStreamAcceptor(Interface):
     """Receives the new streams at the AI service."""
 
     def stream_opened(stream: IStream) -> IStreamListener:
-        """An edge dialled in."""
+        """Accept a new stream of an edge."""
 
 
 class IStreamPort(Interface):
-    """Where the AI service takes streams in."""
+    """The AI service's port for streams of edges."""
 
     address: str = Attribute("``host:port`` as bound; empty before ``start``.")
 
@@ -90,4 +90,4 @@ class IStreamPort(Interface):
         """
 
     def stop() -> Deferred[None]:
-        """End all streams and stop listening. Fires when nothing runs any more."""
+        """Stop listening and end all streams; fires when all have ended."""

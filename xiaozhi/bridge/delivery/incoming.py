@@ -8,7 +8,7 @@ from xiaozhi.bridge.items import receipt
 class Incoming:
     """Counts received messages and the acknowledgements and credit that are due.
 
-    :param credit: audio packets the other side may send ahead of what was received.
+    :param credit: audio packets that the other side may send ahead of those received.
     :ivar received: the sequence of the last message received.
     :ivar owes: an acknowledgement or a grant is due.
     :ivar paused: no more credit is granted.
@@ -26,18 +26,18 @@ class Incoming:
         self._owed = 0  # packets since the last grant
 
     def begin(self, received: int = 0) -> None:
-        """The other side counts anew.
+        """Restart the count: the other side restarted its own.
 
-        :param received: what it has sent is known up to here.
+        :param received: last sequence known to be received.
         """
         self.received = received
         self._audio = self._owed = 0
         self.owes = False
 
     def audio(self) -> bool:
-        """A packet came.
+        """Count a received packet.
 
-        :return: whether the other side should be told soon.
+        :return: whether an acknowledgement or a grant should go out soon.
         """
         self._audio += 1
         self._owed += 1
@@ -45,8 +45,9 @@ class Incoming:
         return self._owed >= self._every
 
     def skipped(self, sequence: int) -> None:
-        """Nothing up to ``sequence`` comes any more. It was audio, and counts as such:
-        its sender cannot know how much of it had come."""
+        """Skip everything up to ``sequence``. It was audio and counts as audio, because its
+        sender cannot know how much of it arrived.
+        """
         if sequence > self.received:
             self._audio += sequence - self.received
             self.received = sequence

@@ -1,4 +1,4 @@
-"""Items that wait to be written to one stream."""
+"""Batching of items for one stream."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from xiaozhi.bridge.items import MAX_BATCH
 from xiaozhi.bridge.streams import IStream
 
-# So many packets need not wait for more: sharing a message among them already
-# makes it cheap, and a busy reactor may come to the timer late.
+# Packets that make a batch cheap enough to send at once; on a busy reactor the timer may be
+# late.
 _ENOUGH = 16
 
-# Where company comes often, so many of them are enough: with few it is worth the wait.
+# The same while packets arrive often: a larger batch is worth the wait.
 _COMPANY = 8
 
-# Seconds that what is in no hurry waits to travel with something else.
+# Seconds that a packet not yet due may wait to share a message.
 _NO_HURRY = 0.05
 
-# While many sessions send what waited, write as soon as so many have gathered.
+# While many sessions send their pending messages, write after this many items.
 _GATHERED = 128
 
 
 class Sender(Protocol):
-    """Has messages waiting for room on a stream."""
+    """A session with pending messages for a stream."""
 
     def send_waiting(self) -> None:
-        """Put all that waits into the outbox."""
+        """Put all pending messages into the outbox."""
 
     def acknowledgement(self) -> bytes | None:
         """Return the acknowledgement that is due, if any."""
@@ -36,17 +36,17 @@ class Sender(Protocol):
 class Outbox:
     """Gathers items for one stream.
 
-    Audio waits a moment for company, and acknowledgements do so, too; anything else goes
-    at once and takes what was gathered along, so order is kept. When the stream is
-    full nothing is gathered here: sessions keep what they have, each within its own
-    bounds, and get their turn in the order they came. So this holds at most what
-    arrives in one ``coalesce``, or what one session kept on top of ``_GATHERED``.
+    Audio and acknowledgements wait briefly to share a message. Anything else is sent at
+    once, with the items gathered before it, so order is kept. While the stream is full
+    nothing is gathered here: sessions queue within their own limits and send in the order
+    they queued. The outbox holds at most the arrivals of one ``coalesce``, or one session's
+    queue on top of ``_GATHERED``.
 
     :param coalesce: seconds.
-    :param busy: seconds, where sound has just been written before: then more is about to
-        come, and a wait for it makes fewer messages; not less than ``coalesce``.
-    :param max_item_bytes: what a single item may measure.
-    :ivar blocked: the stream is full: do not put, :meth:`queue_up`.
+    :param busy: seconds to wait when audio was written just before: more will follow, and
+        fewer messages are cheaper; at least ``coalesce``.
+    :param max_item_bytes: the largest size of an item.
+    :ivar blocked: the stream is full: call :meth:`queue_up` instead of :meth:`put`.
     """
 
     __slots__ = (
@@ -79,21 +79,21 @@ class Outbox:
         self._clock = clock
         self._coalesce = coalesce
         self._busy = max(busy, coalesce)
-        self._written = -self._busy  # when the timer last had something written
+        self._written = -self._busy  # time of the timer's last write
         self._items: list[bytes] = []
         self._timer: IDelayedCall | None = None
-        self._later: IDelayedCall | None = None  # for what is in no hurry
+        self._later: IDelayedCall | None = None  # for packets that are not due yet
         self._queue: dict[Sender, None] = {}  # ordered; a sender at most once
         self._owing: dict[Sender, None] = {}  # likewise
 
     def __len__(self) -> int:
-        """Items on their way: gathered here or not carried yet."""
+        """Number of items gathered here or in flight."""
         return len(self._items) + self.stream.pending
 
     def gather(self, item: bytes, *, hurry: bool = True) -> None:
-        """Send within ``coalesce`` or ``busy``, or once there is company enough.
+        """Send within ``coalesce`` or ``busy``, or once the batch is large enough.
 
-        :param hurry: False: with what is written next, if that comes soon enough.
+        :param hurry: False: may wait longer for the next write.
         """
         self._items.append(item)
         if len(self._items) >= (_ENOUGH if hurry else MAX_BATCH):
@@ -107,17 +107,18 @@ class Outbox:
             self._timer.reset(self._coalesce)
 
     def put(self, item: bytes) -> None:
-        """Send now."""
+        """Send at once, after all gathered items."""
         self._items.append(item)
         self.flush()
 
     def add(self, item: bytes) -> None:
-        """Only from :meth:`Sender.send_waiting`: send when its senders are through."""
+        """Append an item; call only from :meth:`Sender.send_waiting`."""
         self._items.append(item)
 
     def owe(self, sender: Sender, *, soon: bool) -> None:
-        """Ask for its ``acknowledgement`` within ``coalesce``, or with what is written
-        next, if that comes soon enough: a message of its own costs more than it tells."""
+        """Request the sender's ``acknowledgement`` within ``coalesce``, or with the next
+        write if that comes soon: a message of its own is expensive.
+        """
         self._owing[sender] = None
         if soon:
             if self._timer is None:
@@ -126,7 +127,7 @@ class Outbox:
             self._wait()
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write the gathered items."""
         if self._owing and not self.blocked:
             owing, self._owing = self._owing, {}
             for sender in owing:
@@ -139,11 +140,11 @@ class Outbox:
                 self.blocked = True
 
     def queue_up(self, sender: Sender) -> None:
-        """Have ``send_waiting`` called at :meth:`release` or once there is room."""
+        """Call the sender's ``send_waiting`` at :meth:`release` or when the stream is writable."""
         self._queue[sender] = None
 
     def release(self) -> None:
-        """Let those who queue send, as far as there is room."""
+        """Let queued senders send, until the stream is full."""
         while self._queue and not self.blocked:
             sender = next(iter(self._queue))
             del self._queue[sender]
@@ -153,12 +154,12 @@ class Outbox:
         self.flush()
 
     def writable(self) -> None:
-        """The stream has room again."""
+        """Continue: the stream accepts items again."""
         self.blocked = False
         self.release()
 
     def close(self) -> None:
-        """The stream is gone: forget everything."""
+        """Drop everything: the stream is gone."""
         self._items.clear()
         self._queue.clear()
         self._owing.clear()

@@ -1,10 +1,9 @@
 """Send side of a session: ordering, retention until acknowledged, credit.
 
-Everything sent gets a place in the session's order and is kept until the other
-side acknowledges it. What cannot be sent now waits (``pending.PendingQueue``), without
-a place yet. Audio needs credit: the other side says how many packets it takes.
-When it runs low our side is asked to hold its audio back; without any, messages
-wait.
+Each message sent gets the session's next sequence and is kept until the other side
+acknowledges it. A message that cannot be sent now waits in a ``pending.PendingQueue``,
+without a sequence. Audio needs credit, which the other side grants in packets. When credit
+runs low, the owner is asked to hold audio back; without credit, messages wait.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from xiaozhi.wire.messages import Audio, Playback, SessionClose
 
 _log = Logger()
 
-# Credit of a side that announced none: it does without.
+# Credit of a side that announces none and does no flow control.
 _UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class SharedState:
-    """The shared state of all session ends of one bridge.
+    """State that all sessions of one bridge share.
 
-    :ivar outgoing: and ``incoming``: how items are made and read here.
-    :ivar credit: audio packets the other side may send ahead of what was received.
+    :ivar outgoing: and ``incoming``: make and read items, by direction.
+    :ivar credit: audio packets that the other side may send ahead of those received.
     :ivar drops: messages dropped since the start, by reason.
-    :ivar unreadable: session and reason of what was received and could not be read.
+    :ivar unreadable: logs received messages that could not be read.
     """
 
     outgoing: ItemDirection
@@ -56,7 +55,7 @@ class SharedState:
 
     @property
     def wall_ms(self) -> int:
-        """The time, in ms since the epoch."""
+        """Wall-clock time in ms since the epoch."""
         return int(wall_time(self.clock)() * 1000)
 
 
@@ -74,27 +73,28 @@ class Owner(Protocol):
     """The end of the session that sends."""
 
     def introduce(self, outbox: Outbox) -> bool:
-        """Tell a new stream of the session.
+        """Announce the session on a new stream.
 
-        :return: False: it is over, and the other side never heard of it.
+        :return: False: the session is over and was not announced.
         """
 
     def hold(self, reason: str, on: bool) -> None:
-        """Our audio is to be held back for this reason, or for it no longer."""
+        """Hold our audio back for this reason, or release that hold."""
 
     def backlog(self, waiting: bool) -> None:
-        """Messages begin to wait, or none waits any more."""
+        """The first message is pending, or the last one was sent."""
 
     def refused(self, code: str, message: str) -> None:
-        """A message was dropped that should not have been.
+        """A message was lost that the caller must know of.
 
         :param code: ``ai_unavailable``, once per outage; ``too_large``; ``bad_message``.
         """
 
 
 class _NoOwner:
-    """Takes the owner's place at the end: neither refers to the other, and both are gone
-    as soon as nobody needs them."""
+    """Replaces the owner at the end of a session, to break the reference cycle between the
+    two.
+    """
 
     def introduce(self, outbox: Outbox) -> bool:
         return False
@@ -113,13 +113,13 @@ _NO_OWNER: Owner = _NoOwner()
 
 
 class Outgoing:
-    """See the module. A ``Sender`` to its outbox.
+    """Send side of one session; see the module. Acts as ``Sender`` of its outbox.
 
-    :param incoming: the other direction, acknowledged on what is sent here.
+    :param incoming: the receive side, whose acknowledgements travel with our items.
     :ivar sequence: of the last message sent.
-    X.
-    :ivar drops: what was dropped, by reason; None: nothing was.
-    :ivar closing: nothing follows what waits, see :meth:`close`.
+    :ivar unacknowledged: sent messages that the other side did not acknowledge yet.
+    :ivar drops: dropped messages by reason; None: no drops.
+    :ivar closing: the close is queued and nothing may follow it, see :meth:`close`.
     """
 
     __slots__ = (
@@ -161,12 +161,12 @@ class Outgoing:
         self._owner = owner
         self._incoming = incoming
         self._outbox: Outbox | None = None
-        self._introduced = False  # this stream was told of us
-        # Not None: new messages go behind what is there.
+        self._introduced = False  # on this stream
+        # Not None: new messages are appended here.
         self._pending: PendingQueue | None = PendingQueue(shared.bounds, self.dropped)
-        self._told = False  # of an overflow, in this outage
-        # Audio packets sent and how many may be, since the other side began to count;
-        # where to begin to hold back, and whether we do.
+        self._told = False  # the overflow was reported, in this outage
+        # Audio packets sent and granted since the other side began to count; the number at
+        # which we hold back, and whether we do.
         self._audio_sent = self._granted = self._hold_at = 0
         self._holding = False
         self._reserve = self._unacknowledged_limit = 0
@@ -175,12 +175,13 @@ class Outgoing:
 
     @property
     def last(self) -> int:
-        """Sequence of the last message given to :meth:`send`; while messages wait, the
-        one it will have if none of them is dropped."""
+        """Sequence of the last message given to :meth:`send`; if it is pending, the
+        sequence it gets unless an earlier one is dropped.
+        """
         return self.sequence + (len(self._pending) if self._pending is not None else 0)
 
     def send(self, message: Any) -> None:
-        """Send it now, or let it wait."""
+        """Send a message now, or queue it."""
         outbox = self._outbox
         if (
             self._pending is not None
@@ -198,12 +199,12 @@ class Outgoing:
             if self._audio_sent >= self._hold_at:
                 self._hold(True)
         elif type(message) is Playback:
-            outbox.gather(item)  # many are sent together, and none is awaited
+            outbox.gather(item)  # many go together, and none is urgent
         else:
             outbox.put(item)
 
     def retract(self, unwanted: Callable[[Any], bool]) -> None:
-        """Drop messages that wait, and do not send again those that may be lost."""
+        """Drop pending messages, and do not resend unacknowledged ones."""
         count = self.unacknowledged.void(unwanted)
         if self._pending is not None:
             count += self._pending.remove(unwanted)
@@ -211,7 +212,7 @@ class Outgoing:
             self.dropped("retracted")
 
     def close(self, message: SessionClose) -> None:
-        """Send the last message, behind what waits; neither needs credit any more."""
+        """Send the last message after all pending ones; none of them needs credit any more."""
         self.closing = True
         self.send(message)
         if self._pending is not None and self._outbox is not None:
@@ -221,7 +222,7 @@ class Outgoing:
             self._owner = _NO_OWNER
 
     def acknowledged(self, ack: int, credit: int) -> None:
-        """The other side says what it has received, and how much audio it takes in all."""
+        """Process the other side's acknowledgement and its total of granted audio."""
         self.unacknowledged.acknowledge(ack)
         if credit > self._granted:
             self._granted = credit
@@ -234,13 +235,13 @@ class Outgoing:
             self._hold(False)
 
     def owe(self, *, soon: bool = True) -> None:
-        """Have what was received acknowledged soon."""
+        """Schedule an acknowledgement of received messages."""
         self._incoming.owes = True
         if self._outbox is not None:
             self._outbox.owe(self, soon=soon)
 
     def dropped(self, reason: str) -> None:
-        """Count a message that is not sent."""
+        """Count a dropped message."""
         self._shared.drops[reason] += 1
         if self.drops is None:
             self.drops = Counter()
@@ -249,39 +250,38 @@ class Outgoing:
     # --- on and off streams
 
     def board(self, outbox: Outbox) -> None:
-        """Send by this outbox from now on, beginning at its next ``release``."""
+        """Attach to an outbox; sending begins at its next ``release``."""
         self.unboard()
         self._introduced = False
         self._outbox = outbox
         outbox.queue_up(self)
 
     def unboard(self) -> None:
-        """The stream is gone: what is sent from now on waits."""
+        """Detach from a lost stream; messages wait from now on."""
         self._outbox = None
         if self._pending is None:
             self._pending = PendingQueue(self._shared.bounds, self.dropped)
 
     def forget(self) -> None:
-        """The session is over, and nothing that waits is to be sent any more."""
+        """Drop all messages: the session is over."""
         if self._pending is not None:
             self._pending.clear()
         self._pending = None
         self._owner = _NO_OWNER
 
     def free(self) -> None:
-        """Nobody limits our audio at present."""
+        """Lift the credit limit, until :meth:`take_credit`."""
         self._hold(False)
 
     def take_credit(self, credit: int) -> None:
-        """The other side opens its window anew, for what we send from now on and what
-        is still kept.
+        """Start a new credit window, for new messages and the unacknowledged ones.
 
-        :param credit: 0: it does not count.
+        :param credit: packets; 0: the other side does no flow control.
         """
         bounds = self._shared.bounds
         self._audio_sent = self.unacknowledged.audio
         self._unacknowledged_limit = bounds.messages + (credit or bounds.audio)
-        # What is left when we ask to hold back is for what is already being said.
+        # Keep a reserve when asking to hold back, for audio already on its way to us.
         self._reserve = credit // 4
         self._granted = credit or _UNLIMITED
         self._hold_at = self._granted - self._reserve
@@ -293,7 +293,7 @@ class Outgoing:
         return self._granted > 0
 
     def item(self, outbox: Outbox, message: Any, sequence: int) -> bytes:
-        """Make an item with all the address it needs: alone it has to say everything."""
+        """Make an item with its full address, since it may travel alone."""
         message_id = ""
         if type(message) is Audio:
             item = self._write_audio(message, sequence)
@@ -310,7 +310,7 @@ class Outgoing:
     # --- Sender
 
     def send_waiting(self) -> None:
-        """Put into the outbox what waited, as far as there is credit; it has room."""
+        """Put pending messages into the outbox, as far as credit allows."""
         outbox = self._outbox
         if self._pending is None or outbox is None:
             return
@@ -349,7 +349,7 @@ class Outgoing:
         return type(message) is not Audio or self._audio_sent < self._granted or self.closing
 
     def _placed(self, outbox: Outbox, message: Any) -> bytes | None:
-        """Give a message its place, and keep it; None if no stream can carry it."""
+        """Assign the next sequence and keep the message; None if no stream can carry it."""
         sequence = self.sequence + 1
         try:
             item = self.item(outbox, message, sequence)
@@ -384,7 +384,7 @@ class Outgoing:
             self._owner.backlog(True)
 
     def _resend(self, outbox: Outbox) -> None:
-        """Once more what was not acknowledged; too old audio becomes a gap."""
+        """Resend unacknowledged messages; stale audio becomes a gap."""
         shared, unacknowledged = self._shared, self.unacknowledged
         stale = unacknowledged.expire(shared.clock.seconds() - shared.bounds.audio_age)
         for _ in range(stale):

@@ -1,4 +1,4 @@
-"""One end of a session: what the edge's and the AI service's have in common."""
+"""One end of a session: the part that both services share."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from xiaozhi.wire.messages import Audio, SessionClose
 _NONE: Mapping[str, int] = MappingProxyType({})
 
 
-# Packets that can be missing: no credit is larger.
+# The largest gap in packets: no credit is larger.
 _LONGEST_GAP = 100_000
 
 
 class OutOfOrder(Exception):
-    """Something is missing before what came: the stream has lost it."""
+    """A gap in the sequences: the stream lost an item."""
 
 
 @implementer(ISessionEvents)
 class _Nobody:
-    """Stands in before the acceptor has made who is to be told, and after the end: the two
-    ends of a session let go of each other, so that nothing waits for the collector."""
+    """Event handler before the acceptor made one, and after the end. It breaks the
+    reference cycle, so that nothing waits for the garbage collector.
+    """
 
     def received(self, message: Any) -> None:
         pass
@@ -60,11 +61,11 @@ NOBODY: ISessionEvents = _Nobody()
 
 @implementer(ISessionLink)
 class SessionEnd:
-    """Sends (``outgoing.Outgoing``), and tells what comes: once and in order, whatever
-    streams do.
+    """Sends messages (``outgoing.Outgoing``) and delivers received ones to ``events``: once
+    and in order, also when streams break.
 
-    :ivar events: whom to tell.
-    :ivar over: closed by either side; nothing is sent or told any more.
+    :ivar events: the event handler.
+    :ivar over: closed by either side; nothing is sent or delivered any more.
     """
 
     __slots__ = ("_holds", "_in", "_out", "_read", "_shared", "events", "over", "session_id")
@@ -78,7 +79,7 @@ class SessionEnd:
         self._read = shared.incoming.read
         self._in = Incoming(shared.credit)
         self._out = Outgoing(shared, session_id, device_id, self, self._in)
-        self._holds: frozenset[str] = frozenset()  # why we have to hold our audio back
+        self._holds: frozenset[str] = frozenset()  # reasons to hold our audio back
 
     # --- ISessionLink
 
@@ -118,7 +119,7 @@ class SessionEnd:
     # --- the stream
 
     def deliver(self, item: Item) -> None:
-        """An item of this session came.
+        """Process an item of this session.
 
         :raises OutOfOrder: the stream is broken.
         """
@@ -156,12 +157,12 @@ class SessionEnd:
             self._failed()
 
     def settle(self) -> None:
-        """Acknowledge what was received but not worth an answer yet."""
+        """Acknowledge the messages whose acknowledgement was deferred."""
         if self._in.owes:
             self._out.owe()
 
     def end(self, code: str, message: str) -> None:
-        """It is over, and the other side knows: tell, unless it was over before."""
+        """End the session without notifying the other side; report it to ``events`` once."""
         if not self.over:
             self.over = True
             self._out.forget()
@@ -174,7 +175,7 @@ class SessionEnd:
         raise NotImplementedError
 
     def hold(self, reason: str, on: bool) -> None:
-        """Have our audio held back while there is any reason to."""
+        """Hold our audio back while any reason applies."""
         before = self._holds
         self._holds = before | {reason} if on else before - {reason}
         if bool(self._holds) == bool(before) or self.over:
@@ -188,7 +189,7 @@ class SessionEnd:
             self._failed()
 
     def backlog(self, waiting: bool) -> None:
-        """Nothing that anybody must know."""
+        """Ignored here; the AI service's end overrides it."""
 
     def refused(self, code: str, message: str) -> None:
         self._log.warn(
@@ -201,10 +202,10 @@ class SessionEnd:
     # --- for the two sides
 
     def _left(self) -> None:
-        """The session is over: let go of it."""
+        """Release the session: it is over."""
 
     def _closed(self, message: SessionClose) -> None:
-        """The other side closed it."""
+        """Process the other side's close."""
         self.end(message.code, message.message)
 
     # --- inside
@@ -231,7 +232,7 @@ class SessionEnd:
         self._shared.unreadable.add((self.session_id, str(error)))
 
     def _broken(self, why: str) -> None:
-        """The other side counts what cannot be: end this session, and only this one."""
+        """Sequence or credit is impossible: close this session only."""
         self._log.warn("session {session_id}: closed: {why}", session_id=self.session_id, why=why)
         if not self.over:
             events = self.events
@@ -250,7 +251,7 @@ class SessionEnd:
             self._tell_closed("internal_error", "The session failed.", events)
 
     def _tell_closed(self, code: str, message: str, events: ISessionEvents | None = None) -> None:
-        """The last that ``events`` hears."""
+        """Send ``events`` its last event."""
         events = events or self.events
         self.events = NOBODY
         try:

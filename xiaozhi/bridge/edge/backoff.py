@@ -1,4 +1,4 @@
-"""When to try again."""
+"""Exponential backoff with jitter."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 class Backoff:
     """Exponential backoff: the wait's ceiling doubles from ``base`` to ``cap``.
 
-    With jitter, so that many edges that lost one server do not come back in step.
+    Jitter keeps edges that lost the same server from reconnecting at the same time.
 
-    :param jitter: the part of a wait that is left to chance, 0 to 1; 1 is full
-        jitter: anything between nothing and the ceiling.
-    :param reset: a connection that stood this long starts the count anew, in seconds.
-    :param random: a number in [0, 1).
+    :param jitter: the random part of a wait, 0 to 1; with 1 a wait is anything from 0 to
+        the ceiling.
+    :param reset: seconds; a connection that lasted this long resets the ceiling.
+    :param random: returns a number in [0, 1).
     """
 
     def __init__(
@@ -26,9 +26,9 @@ class Backoff:
         self._random = random
 
     def delay(self, up_for: float = 0.0) -> float:
-        """Seconds to wait before the next try.
+        """Return the seconds to wait before the next attempt.
 
-        :param up_for: how long the last try's connection stood; 0 if it never did.
+        :param up_for: seconds that the last connection lasted; 0: it failed.
         """
         if up_for >= self._reset:
             self._ceiling = self._base

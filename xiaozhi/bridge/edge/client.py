@@ -23,24 +23,24 @@ from xiaozhi.bridge.streams import IDialer
 from xiaozhi.interfaces import IBridge, ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import SessionOpen
 
-# Seconds for a target's other slots to come up behind the first, before all that
-# wait are shared among those that are there.
+# Seconds to wait for a target's other slots after the first is up, before waiting sessions
+# are spread over those that are up.
 _TOGETHER = 0.05
 
 
 @implementer(IBridge)
 class BridgeClient:
-    """Places sessions on slots, and places them anew when slots break.
+    """Places sessions on slots, and again when slots break.
 
     A new session goes to the least loaded healthy slot of the least loaded target.
-    There it stays as long as its AI process lives: when its slot breaks it goes on by
-    another to the same process, and waits for one up to ``resume_timeout``. A process
-    is given up when another answers at its address, when that time is over, or when it
-    does not answer a dial and another target could do. Then the session is opened
-    anew. Without any slot it waits, and so do its messages (``pending.Bounds``).
+    It stays with its AI process: when the slot breaks, it resumes on another slot to the
+    same process, and waits up to ``resume_timeout`` for one. The process counts as lost
+    when a different one answers at its address, when that time is over, or when it refuses
+    a dial while another target is available. Then the session is opened again elsewhere.
+    Without any slot the session and its messages wait (``pending.Bounds``).
 
-    :param random: numbers in [0, 1), for the backoff's jitter.
-    :param node: our name, for people.
+    :param random: returns numbers in [0, 1), for the backoff's jitter.
+    :param node: our name, for logs and status.
     :param boot_id: new at every start of the process.
     """
 
@@ -70,8 +70,8 @@ class BridgeClient:
         self._targets: dict[str, Target] = {}
         self._running = False
         self._sessions: dict[ClientSession, None] = {}
-        # Those that wait for any slot, in the order they came, and those that wait for
-        # one to the process they are in.
+        # Sessions that wait for any slot, oldest first; and those that wait for one to
+        # their own process.
         self._homeless: dict[ClientSession, None] = {}
         self._stranded: Deadlines[ClientSession] = Deadlines(
             clock, settings.resume_timeout, self._give_up
@@ -80,7 +80,7 @@ class BridgeClient:
         self.retarget(settings.given_targets)
 
     def start(self) -> Deferred[None]:
-        """Begin to dial. Fires without waiting for a connection."""
+        """Begin to dial; fires without waiting for a connection."""
 
         async def start() -> None:
             await self._dialer.start()
@@ -91,7 +91,7 @@ class BridgeClient:
         return Deferred.fromCoroutine(start())
 
     def stop(self) -> Deferred[None]:
-        """End all sessions, hang up. Fires when nothing runs any more."""
+        """End all sessions and close all streams; fires when both are done."""
         self._running = False
         for session in list(self._sessions):
             session.end("bridge_stopped", "The service is stopping.")
@@ -105,8 +105,9 @@ class BridgeClient:
         return self._dialer.stop()
 
     def retarget(self, addresses: Iterable[str]) -> None:
-        """Use these addresses from now on. An address that is gone keeps the
-        sessions it has until they end, and gets no new ones."""
+        """Replace the addresses. A removed address keeps its sessions until they end, and
+        gets no new ones.
+        """
         wanted = dict.fromkeys(addresses)
         for address in wanted:
             target = self._targets.get(address)
@@ -195,13 +196,13 @@ class BridgeClient:
 
     def session_moves(self, session: ClientSession) -> None:
         self._homeless[session] = None
-        # Not from within the reading of a stream.
+        # Later: the stream's items are being read now.
         self._settle_in(0.0)
 
     # --- inside
 
     def _place(self, sessions: Iterable[ClientSession]) -> None:
-        """Give each a slot, or let it wait for one."""
+        """Place each session on a slot, or let it wait for one."""
         touched: dict[StreamSlot, None] = {}
         for session in sessions:
             slot = self._best_slot()
@@ -230,7 +231,7 @@ class BridgeClient:
             self._settling.reset(seconds)
 
     def _settle(self) -> None:
-        """Share those that wait among the slots there are."""
+        """Spread waiting sessions over the available slots."""
         if self._settling is not None and self._settling.active():
             self._settling.cancel()
         self._settling = None
@@ -251,7 +252,7 @@ class BridgeClient:
         self._place(homeless)
 
     def _give_up(self, sessions: list[ClientSession]) -> None:
-        """The process that had these is lost: open them anew."""
+        """Open these sessions again: their process is lost."""
         for session in sessions:
             self._stranded.discard(session)
             session.forsake(lost=True)
@@ -259,7 +260,7 @@ class BridgeClient:
         self._dismiss_retired()
 
     def _dismiss_retired(self) -> None:
-        """Hang up on targets that are not wanted and have no sessions left."""
+        """Stop retired targets that have no sessions left."""
         for address, target in list(self._targets.items()):
             waited_for = target.retired and any(s.target == address for s in self._stranded)
             if target.retired and not target.sessions and not waited_for:

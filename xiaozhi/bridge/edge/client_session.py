@@ -18,17 +18,17 @@ class EdgeSessionOwner(Protocol):
     """Assigns stream slots to sessions."""
 
     def session_left(self, session: ClientSession) -> None:
-        """It is over."""
+        """The session is over."""
 
     def session_moves(self, session: ClientSession) -> None:
-        """It needs a slot to any process."""
+        """The session needs a slot, to any process."""
 
 
 class ClientSession(SessionEnd):
-    """Goes from slot to slot as they break, and from process to process.
+    """Moves between slots as they break, and between AI processes.
 
-    :ivar process: the boot id of the AI process that has it; empty: none has.
-    :ivar target: the address where that is, or was.
+    :ivar process: boot id of the AI process that holds the session; empty: no process.
+    :ivar target: that process's address, or the last one.
     """
 
     __slots__ = (
@@ -57,9 +57,9 @@ class ClientSession(SessionEnd):
         self._owner = owner
         self._slot: StreamSlot | None = None
         self._incarnation = 0
-        self._confirmed = False  # what comes is of this incarnation
-        self._quiet_at = -1  # our last message when we were last lost
-        self._moving = False  # from a process that stops, to another, and nobody knows
+        self._confirmed = False  # received items are of this incarnation
+        self._quiet_at = -1  # our last sequence at the last loss
+        self._moving = False  # leaving a stopping process, not reported as a loss
 
     # --- on and off slots
 
@@ -73,15 +73,15 @@ class ClientSession(SessionEnd):
         self._out.board(slot.outbox)
 
     def unboard(self) -> None:
-        """The slot broke. What is sent from now on waits."""
+        """Leave a broken slot; messages wait from now on."""
         self._leave_slot()
         self._out.unboard()
 
     def forsake(self, *, lost: bool) -> None:
-        """Have done with the process; the next slot will open the session anew.
+        """Give up the process; the next slot opens the session again.
 
-        :param lost: it went with what it was doing: tell, unless nothing was said
-            since that was told last.
+        :param lost: the process lost the session's state: report an interruption, unless
+            nothing was exchanged since the last report.
         """
         self.unboard()
         self.process = ""
@@ -95,7 +95,7 @@ class ClientSession(SessionEnd):
             self._tell_interrupted()
 
     def stray(self) -> None:
-        """There is no process to move to, for now."""
+        """Report an interruption: there is no process to move to."""
         if self._moving:
             self._moving = False
             self._tell_interrupted()
@@ -109,9 +109,9 @@ class ClientSession(SessionEnd):
             if item.opened.incarnation == self._incarnation:
                 self._confirmed = True
                 self._out.acknowledged(item.ack, item.credit)
-        elif not item.sequence and item.HasField("close"):  # not taken
+        elif not item.sequence and item.HasField("close"):  # refused
             self._closed(SessionClose(item.close.code, item.close.message))
-        # else: of the incarnation before
+        # else: of an earlier incarnation
 
     def introduce(self, outbox: Outbox) -> bool:
         slot = self._slot
@@ -122,7 +122,7 @@ class ClientSession(SessionEnd):
             item = resume(self.session_id, device_id, self._incarnation)
         else:
             restored = self._restored() if self._incarnation else ()
-            if self.over:  # it fell over when it was asked
+            if self.over:  # the handler raised
                 return False
             self._incarnation += 1
             self.process = slot.peer.process
@@ -160,7 +160,7 @@ class ClientSession(SessionEnd):
 
     def refused(self, code: str, message: str) -> None:
         super().refused(code, message)
-        # Not from within send(): whoever sends may be in the middle of something.
+        # Not within send(): its caller may be in the middle of a change.
         self._shared.clock.callLater(0, self._tell, Error(code, message))
 
     def _tell(self, error: Error) -> None:
@@ -173,7 +173,7 @@ class ClientSession(SessionEnd):
     def _left(self) -> None:
         if self._slot is None:
             self._out.forget()
-        # else: what waits, the close at its end, still goes out by the outbox
+        # else: pending messages and the close still go out through the outbox
         self._leave_slot()
         self._owner.session_left(self)
 

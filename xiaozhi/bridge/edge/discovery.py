@@ -1,6 +1,4 @@
-"""Which addresses the AI service has: some are given, some behind a name that is
-looked up again and again.
-"""
+"""Addresses of the AI service: fixed ones, and names that are resolved periodically."""
 
 from __future__ import annotations
 
@@ -22,25 +20,25 @@ from zope.interface import implementer
 
 _DNS = "dns:"
 
-# Names of addresses that are gone are kept so many: who dials one until its sessions
-# have moved checks the certificate against it.
+# Names kept for removed addresses: until their sessions have moved, certificates are
+# checked against these.
 _KNOWN_NAMES = 4096
 
 Resolve = Callable[[str], "Deferred[Sequence[str]]"]
-"""All addresses of a name, without a port; empty or failing: not found."""
+"""Returns all addresses of a name, without a port; empty or failing: not found."""
 
 Retarget = Callable[[Collection[str]], None]
-"""Is given all addresses there are, ``host:port``, whenever they change."""
+"""Receives all addresses, ``host:port``, whenever they change."""
 
 
 class Name:
-    """One name that is looked up, and what was found last.
+    """A resolved name and its latest addresses.
 
     :param entry: ``host:port``.
-    :param timeout: seconds after which a look-up counts as failed. The next one does
-        not begin before it really ended: it may hold a thread.
-    :param found: called whenever it was found.
-    :ivar addresses: ``host:port`` each. What cannot be found keeps those it had.
+    :param timeout: seconds after which a look-up counts as failed. The next one waits for
+        its real end, since it may hold a thread.
+    :param found: called after each successful look-up.
+    :ivar addresses: ``host:port`` each. A failed look-up keeps them.
     """
 
     _log = Logger()
@@ -66,7 +64,7 @@ class Name:
         self._waiting = Deferred[None]()
 
     def look_up(self) -> Deferred[None]:
-        """Fires when that is over or the time is up; never fails."""
+        """Resolve the name; fires at the end or the timeout, and never fails."""
         if self._looking:
             return succeed(None)
         self._looking = True
@@ -76,7 +74,7 @@ class Name:
         return waiting
 
     def stop(self) -> None:
-        """Wait for nothing any more. Idempotent."""
+        """Stop waiting for a look-up. Idempotent."""
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
@@ -99,7 +97,7 @@ class Name:
         self._waiting.callback(None)
 
     def _found(self, hosts: Sequence[str]) -> None:
-        # Sorted: name servers turn the order to spread load.
+        # Sorted: name servers rotate the order to spread load.
         self.addresses = tuple(sorted(f"{_literal(host)}:{self._port}" for host in set(hosts)))
         if self._failing:
             self._failing = False
@@ -110,7 +108,7 @@ class Name:
         if not self._failing:
             self._failing = True
             self._log.warn(
-                "cannot find {name} of bridge.targets: {reason}; going on with {addresses}",
+                "cannot find {name} of bridge.targets: {reason}; continuing with {addresses}",
                 reason=reason,
                 **self._told(),
             )
@@ -120,9 +118,9 @@ class Name:
 
 
 class Discovery:
-    """Knows where the AI service is at any time.
+    """Keeps the AI service's addresses up to date.
 
-    Between look-ups lie ``interval`` seconds, counted from the end of the last.
+    A look-up follows ``interval`` seconds after the end of the one before.
 
     :param entries: ``host:port``, or ``dns:host:port`` for all addresses of a name.
     :param interval: seconds.
@@ -154,7 +152,7 @@ class Discovery:
         self._retarget: Retarget = lambda addresses: None
 
     def start(self, retarget: Retarget) -> None:
-        """Tell what is known by now, look up the rest. Returns at once."""
+        """Report the fixed addresses and begin to resolve names. Returns at once."""
         self._retarget = retarget
         self._running = True
         self._tell()
@@ -162,7 +160,7 @@ class Discovery:
             self._look_up()
 
     def stop(self) -> None:
-        """Look nothing up any more. Idempotent."""
+        """Stop resolving. Idempotent."""
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
@@ -171,7 +169,7 @@ class Discovery:
             name.stop()
 
     def server_name(self, address: str) -> str:
-        """The name an address was found by; its certificate has that. Empty: it was given."""
+        """Return the name behind an address, which its certificate has; empty: a fixed address."""
         return self._server_names.get(address, "")
 
     # --- inside
@@ -190,7 +188,7 @@ class Discovery:
             name.look_up().addCallback(one_ended)
 
     def _tell(self) -> None:
-        """Pass on what is new."""
+        """Report the addresses if they changed."""
         if not self._running:
             return
         found = dict.fromkeys(self._given)
@@ -235,14 +233,14 @@ def _literal(host: str) -> str:
 
 @implementer(IResolutionReceiver)
 class _Receiver:
-    """Gathers what a reactor's resolver finds."""
+    """Collects the results of the reactor's resolver."""
 
     def __init__(self) -> None:
         self.done = Deferred[Sequence[str]]()
         self._found: list[IPv4Address | IPv6Address] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """Nothing to do: it cannot be cancelled."""
+        """Ignored: the look-up cannot be cancelled."""
 
     def addressResolved(self, address: IAddress) -> None:
         assert isinstance(address, IPv4Address | IPv6Address)
@@ -254,10 +252,10 @@ class _Receiver:
 
 
 def reactor_resolve(reactor: IReactorPluggableNameResolver) -> Resolve:
-    """Look names up as the system does, in the reactor's threads.
+    """Resolve names with the system's resolver, in the reactor's threads.
 
-    A name that has both gives its IPv4 addresses alone: a process that has one of
-    each must not count as two.
+    A name with IPv4 and IPv6 addresses gives only the IPv4 ones, so that a process with one
+    of each does not count twice.
     """
 
     def resolve(host: str) -> Deferred[Sequence[str]]:

@@ -1,4 +1,4 @@
-"""Is the other side alive, and how far away?"""
+"""Heartbeats: liveness and round-trip time of a stream."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Heartbeat:
-    """Pings, one at a time: the next comes ``interval`` after an answer, or at once
-    when an answer has not come within ``timeout``.
+    """Sends one ping at a time: the next follows ``interval`` after an answer, or at once
+    after ``timeout`` without one.
 
     :param ping: sends a ping with this number.
-    :param dead: called once, when ``misses`` answers in a row have not come.
+    :param dead: called once, after ``misses`` missing answers in a row.
     :ivar rtt: the last round trip in seconds; None before the first.
-    :ivar missed: answers in a row that have not come.
+    :ivar missed: missing answers in a row.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Heartbeat:
         self.rtt: float | None = None
 
     def start(self) -> None:
-        """Ping now, and go on until :meth:`stop`."""
+        """Ping now and repeat until :meth:`stop`."""
         self._timer = None
         self._number += 1
         self._sent_at = self._clock.seconds()
@@ -47,7 +47,7 @@ class Heartbeat:
         self._ping(self._number)
 
     def answered(self, number: int) -> None:
-        """An answer came. A late one, to an older ping, is a sign of life, not a measure."""
+        """Process an answer. One to an older ping proves liveness but is not measured."""
         self.missed = 0
         if self._timer is None or number != self._number or self._sent_at is None:
             return
@@ -57,7 +57,7 @@ class Heartbeat:
         self._timer = self._clock.callLater(self._interval, self.start)
 
     def stop(self) -> None:
-        """Idempotent."""
+        """Stop pinging. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

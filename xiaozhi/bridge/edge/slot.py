@@ -1,4 +1,4 @@
-"""One stream to a target, kept up."""
+"""One stream to a target, redialled when it breaks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
 
 
 class SlotState(Enum):
-    """``OPENING``: dialled, the other side has not announced itself yet.
-    ``WAITING``: for the next try."""
+    """``OPENING``: dialled, the other side has not announced itself yet. ``WAITING``: until
+    the next attempt.
+    """
 
     STOPPED = "stopped"
     OPENING = "opening"
@@ -34,8 +35,8 @@ class SlotState(Enum):
 class EdgeEnd:
     """Parameters that all slots of one bridge share.
 
-    :ivar random: numbers in [0, 1).
-    :ivar node: our name, for people.
+    :ivar random: returns numbers in [0, 1).
+    :ivar node: our name, for logs and status.
     :ivar boot_id: new at every start of the process.
     """
 
@@ -51,9 +52,9 @@ class EdgeEnd:
 class Peer:
     """The AI process at the other end of a slot, as it announced itself.
 
-    :ivar node: its name, for people.
+    :ivar node: its name, for logs and status.
     :ivar process: its boot id.
-    :ivar credit: audio packets of a new session it takes; 0: it does not count.
+    :ivar credit: audio packets it accepts of a new session; 0: no flow control.
     """
 
     node: str = ""
@@ -65,25 +66,27 @@ class SlotOwner(Protocol):
     """Receives the state changes of a slot."""
 
     def slot_up(self, slot: StreamSlot) -> None:
-        """It can carry sessions."""
+        """The slot can carry sessions."""
 
     def slot_draining(self, slot: StreamSlot) -> None:
-        """The process at its other end has said so."""
+        """The process at the other end announced that it stops."""
 
     def slot_down(self, slot: StreamSlot, reason: str, retry_in: float, *, was_up: bool) -> None:
-        """It failed, or a try did (``was_up`` is False). Its sessions are still on it."""
+        """The stream failed, or an attempt did (``was_up`` is False). Its sessions are
+        still on it.
+        """
 
 
 @implementer(IStreamListener)
 class StreamSlot:
-    """Dials, exchanges STREAM_OPEN, probes, hands items to sessions, dials again.
+    """Dials, exchanges STREAM_OPEN, sends heartbeats, delivers items to sessions, redials.
 
-    :ivar sessions: those on this slot, by id; they put themselves here.
-    :ivar outbox: None unless up.
-    :ivar peer: who is at the other end, or was the last time it was up.
-    :ivar draining: that process stops soon: no new sessions.
-    :ivar reconnects: how often it came up again.
-    :ivar last_error: why it failed last, for people.
+    :ivar sessions: sessions on this slot, by id; they add themselves.
+    :ivar outbox: None while the stream is down.
+    :ivar peer: the process at the other end, or the last one.
+    :ivar draining: that process stops soon and takes no new sessions.
+    :ivar reconnects: number of successful redials.
+    :ivar last_error: reason of the last failure, for status and logs.
     """
 
     def __init__(self, edge: EdgeEnd, target: str, owner: SlotOwner) -> None:
@@ -112,7 +115,7 @@ class StreamSlot:
 
     @property
     def rtt(self) -> float | None:
-        """The last heartbeat's round trip in seconds."""
+        """Round-trip time of the last heartbeat, in seconds."""
         return self._heartbeat.rtt
 
     @property
@@ -121,7 +124,7 @@ class StreamSlot:
         return self._heartbeat.missed > 0
 
     def status(self) -> StreamStatus:
-        """How it is."""
+        """Return the slot's state."""
         outbox = self.outbox
         return StreamStatus(
             state=self.state.value,
@@ -133,7 +136,7 @@ class StreamSlot:
         )
 
     def start(self) -> None:
-        """Dial, and keep at it until :meth:`stop`."""
+        """Dial, and redial until :meth:`stop`."""
         edge, settings = self._edge, self._edge.settings
         self.state = SlotState.OPENING
         self._timer = edge.clock.callLater(settings.connect_timeout, self._too_slow)
@@ -141,12 +144,12 @@ class StreamSlot:
         self._stream.write([stream_open(UP, edge.node, edge.boot_id, settings.credit)])
 
     def stop(self) -> None:
-        """Hang up for good. Idempotent."""
+        """Close the stream for good. Idempotent."""
         self.state = SlotState.STOPPED
         self._hang_up()
 
     def detail(self) -> dict[str, Any]:
-        """:meth:`status` for ``/health``."""
+        """Return :meth:`status` for ``/health``."""
         shown = asdict(self.status())
         rtt = shown.pop("round_trip")
         return {**shown, "rtt_ms": round(rtt * 1000, 3) if rtt is not None else None}
@@ -162,7 +165,7 @@ class StreamSlot:
                     session.deliver(item)
                 elif not item.session_id and self._stream is not None:
                     self._stream_item(item)
-                # else: a session closed here; the other side will know in a moment
+                # else: the session closed here and the other side does not know yet
         except OutOfOrder as error:
             self._failed(f"the stream lost something: {error}")
 

@@ -11,23 +11,23 @@ from xiaozhi.bridge.edge.slot import EdgeEnd, SlotState, StreamSlot
 
 
 class TargetOwner(Protocol):
-    """Is notified when sessions need a slot or can have one."""
+    """Receives the changes of a target's slots."""
 
     def slot_up(self, target: Target, slot: StreamSlot) -> None:
         """``slot`` can carry sessions."""
 
     def slot_lost(self, target: Target, slot: StreamSlot) -> None:
-        """The sessions on ``slot`` need another."""
+        """``slot`` broke; its sessions need another."""
 
     def target_silent(self, target: Target) -> None:
-        """A try to reach it failed, and it has no slot."""
+        """An attempt to connect failed, and no slot is up."""
 
 
 class Target:
-    """Keeps ``streams_per_target`` slots to one address and says so when it changes.
+    """Keeps ``streams_per_target`` slots to one address and reports their changes.
 
     :ivar address: ``host:port``.
-    :ivar retired: the address is not wanted any more.
+    :ivar retired: the address was removed from the targets.
     """
 
     _log = Logger()
@@ -36,8 +36,8 @@ class Target:
         self.address = address
         self.retired = False
         self._owner = owner
-        self._reported = ""  # the state the log last spoke of
-        self._leaving = ""  # the process of which it said that it stops
+        self._reported = ""  # the last state logged
+        self._leaving = ""  # the last process logged as stopping
         self._last_error = ""
         self._full = edge.settings.sessions_per_stream
         self._slots = [
@@ -50,23 +50,23 @@ class Target:
             slot.start()
 
     def stop(self) -> None:
-        """Hang up. Idempotent."""
+        """Close all slots. Idempotent."""
         for slot in self._slots:
             slot.stop()
 
     @property
     def slots(self) -> list[StreamSlot]:
-        """Those that are up."""
+        """The slots that are up."""
         return [slot for slot in self._slots if slot.state is SlotState.UP]
 
     @property
     def complete(self) -> bool:
-        """Every slot is up."""
+        """Whether every slot is up."""
         return all(slot.state is SlotState.UP for slot in self._slots)
 
     @property
     def draining(self) -> bool:
-        """It is up, but takes no new sessions: its process stops soon."""
+        """Whether it is up but takes no new sessions, because its process stops soon."""
         slots = self.slots
         return bool(slots) and all(slot.draining for slot in slots)
 
@@ -83,14 +83,14 @@ class Target:
         return "connecting" if opening else "disconnected"
 
     def slot_for_new(self) -> StreamSlot | None:
-        """The least loaded healthy slot; None: no new sessions for this target."""
+        """Return the least loaded healthy slot; None: no new sessions here."""
         if self.retired:
             return None
         slots = (slot for slot in self.slots if not slot.draining)
         return min(slots, key=self._load, default=None)
 
     def slot_to(self, process: str) -> StreamSlot | None:
-        """The least loaded slot to this very process."""
+        """Return the least loaded slot to this process, by boot id."""
         slots = (slot for slot in self.slots if slot.peer.process == process)
         return min(slots, key=self._load, default=None)
 
@@ -98,12 +98,12 @@ class Target:
         return slot.suspect, len(slot.sessions) // self._full
 
     def status(self) -> TargetStatus:
-        """How each slot is."""
+        """Return the state of each slot."""
         streams = tuple(slot.status() for slot in self._slots)
         return TargetStatus(self.address, streams, self.draining)
 
     def detail(self) -> dict[str, Any]:
-        """For ``/health``. ``rtt_ms`` is that of the slowest slot."""
+        """Return the state for ``/health``. ``rtt_ms`` is that of the slowest slot."""
         up = self.slots
         rtts = [slot.rtt for slot in up if slot.rtt is not None]
         node, process = (up[0].peer.node, up[0].peer.process) if up else ("", "")
@@ -120,7 +120,7 @@ class Target:
             "slots": [slot.detail() for slot in self._slots],
         }
 
-    # --- LaneOwner
+    # --- SlotOwner
 
     def slot_up(self, slot: StreamSlot) -> None:
         if self._reported != "up":

@@ -19,25 +19,25 @@ from xiaozhi.bridge.security import ClientSecurity
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
 
-# Seconds closed streams may take to end when stopping; then they are cancelled.
+# Seconds that closed streams get to end when stopping, before they are cancelled.
 _GRACE = 0.4
 
-# Seconds that the other side gets to say at once whether it takes the call. A write
-# that fails because it did not would hide the reason. Who says nothing is written to.
+# Seconds to wait for the other side to accept or refuse the call: a failing write would
+# hide the reason of a refusal. Without an answer, writing begins.
 _VERDICT = 1.0
 
-# By itself the way is neither encrypted nor asked about.
+# The default: no TLS and no token.
 _OPEN = ClientSecurity()
 
 
 @implementer(IDialer)
 class GrpcDialer:
-    """Every stream has a connection of its own, and gRPC does not reconnect it:
-    when to dial again is decided elsewhere.
+    """Dials streams, each on a connection of its own. gRPC does not reconnect; the slot
+    decides when to dial again.
 
     :param thread: started and stopped with this.
-    :param server_name: the name that a target's certificate must have if it is not
-        the target's host; empty: it is.
+    :param server_name: returns the name that a target's certificate must have; empty: the
+        target's host.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class GrpcDialer:
             chat: Any = channel.stream_stream(CHAT_STREAM, None, pb.ChatResponse.FromString)
             call = chat(metadata=self._metadata)
             try:
-                # The server ends the call when it hears that we are done writing.
+                # The server ends the call when we finish writing.
                 await stream.carry(call.read, call.write, call.done_writing, lambda: _verdict(call))
             finally:
                 call.cancel()

@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread of its own, seen from the reactor."""
+"""An asyncio loop on its own thread, used from the reactor."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class Crossings:
-    """How long things took from one thread to the other, in seconds.
+    """Measures the delay from one thread to the other, in seconds.
 
-    :ivar outward: from the reactor's write until gRPC is given the oldest of a batch.
-    :ivar inward: from gRPC's read until the reactor deals with it.
+    :ivar outward: from the reactor's write of a batch's oldest item until gRPC gets it.
+    :ivar inward: from gRPC's read until the reactor processes it.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class Crossings:
 
 
 class AsyncioThread:
-    """Runs coroutines beside the reactor. Its methods are for the reactor's thread.
+    """Runs coroutines beside the reactor. Call its methods on the reactor's thread.
 
     Start it in ``startService``, after twistd has forked, never earlier.
 
-    :ivar reactor: what results come back on.
-    :ivar crossings: kept by the streams.
+    :ivar reactor: results are delivered on its thread.
+    :ivar crossings: measured by the streams.
     """
 
     def __init__(self, reactor: IReactorFromThreads, name: str = "bridge") -> None:
@@ -51,14 +51,14 @@ class AsyncioThread:
         return self._loop is not None
 
     def start(self) -> Deferred[None]:
-        """Fires when the loop runs. Starting twice is a mistake."""
+        """Start the thread; fires when the loop runs. :raises RuntimeError: it runs already."""
         if self._loop is not None:
             raise RuntimeError(f"the thread {self._name} runs already")
         running: Deferred[None] = Deferred()
         loop = self._loop = asyncio.new_event_loop()
         loop.call_soon(self.reactor.callFromThread, running.callback, None)
         self._stopped = Deferred()
-        # A daemon, so that a process that died elsewhere does not hang on it.
+        # A daemon, so that it cannot keep a failed process from exiting.
         self._thread = threading.Thread(
             target=self._run, args=(loop, self._stopped), name=self._name, daemon=True
         )
@@ -66,7 +66,7 @@ class AsyncioThread:
         return running
 
     def stop(self) -> Deferred[None]:
-        """Cancel what runs; fires when the thread has ended. Idempotent."""
+        """Cancel all tasks; fires when the thread has ended. Idempotent."""
         loop, self._loop = self._loop, None
         if loop is None:
             return succeed(None)
@@ -89,7 +89,7 @@ class AsyncioThread:
         return result
 
     def post(self, function: Callable[..., object], /, *args: Any) -> None:
-        """Call a plain function there, soon, in order. Does nothing once stopped."""
+        """Call a function on the thread, in order. Does nothing once stopped."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(function, *args)
 

@@ -1,4 +1,4 @@
-"""Where the AI service takes streams in, over gRPC."""
+"""The AI service's gRPC port: accepts streams from edges."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from xiaozhi.bridge.security import ServerSecurity
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStreamAcceptor, IStreamPort
 
-# By itself the way is neither encrypted nor asked about.
+# The default: no TLS and no token.
 _OPEN = ServerSecurity()
 
-# Milliseconds for a new connection to become one that gRPC understands, TLS included.
+# Milliseconds for the handshake of a new connection, TLS included.
 _HANDSHAKE_MS = 20_000
 
 
@@ -38,7 +38,7 @@ class GrpcPort:
 
     :param thread: started and stopped with this.
     :ivar port: the port's number as bound; 0 before ``start``.
-    :ivar refused: calls that showed no token or a wrong one, or were too many.
+    :ivar refused: number of calls refused for their token or for a limit.
     """
 
     _log = Logger()
@@ -99,8 +99,8 @@ class GrpcPort:
         options = [
             *channel_options(settings),
             ("grpc.so_reuseport", 0),
-            # Before anybody was asked for a token: who connects and says nothing, or opens
-            # calls without end, costs little and not for long.
+            # These limits apply before the token is checked: idle connections and floods of
+            # calls stay cheap and short.
             ("grpc.max_concurrent_streams", settings.max_streams_per_peer),
             ("grpc.max_connection_idle_ms", int(settings.idle_timeout * 1000)),
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
@@ -140,10 +140,10 @@ class GrpcPort:
 
 
 class _Gate:
-    """Lets in who shows the token, and of one address no more than so many.
+    """Admits calls with the right token, up to a number per address.
 
-    :param most: streams of one address at a time.
-    :param refused: called on the reactor with the peer's address and what was wrong.
+    :param most: the most streams of one address at a time.
+    :param refused: called on the reactor with the peer's address and the reason.
     """
 
     def __init__(
@@ -157,10 +157,10 @@ class _Gate:
 
     @contextlib.asynccontextmanager
     async def admit(self, context: Any) -> AsyncIterator[str]:
-        """Let a call in for as long as it lasts.
+        """Admit a call until it ends.
 
         :return: the address it comes from.
-        :raises grpc.aio.AbortError: it is refused; the call is over.
+        :raises grpc.aio.AbortError: refused; the call is over.
         """
         remote = address_of(context.peer())
         await self._check_token(context)
@@ -197,15 +197,16 @@ _REMEDIES = {"wrong token": _SAME_TOKEN, "no token": _SAME_TOKEN}
 
 
 def address_of(peer: str) -> str:
-    """The address in what gRPC calls a peer: ``ipv4:192.0.2.1:1234``,
+    """Return the address in gRPC's name of a peer: ``ipv4:192.0.2.1:1234``,
     ``ipv6:%5B::1%5D:1234``."""
     kind, _, rest = unquote(peer).partition(":")
     return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else kind
 
 
 class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # at run time it has none
-    """The one RPC. Each call becomes a stream. Not the generated servicer: what we
-    write is bytes already."""
+    """The one RPC; each call becomes a stream. The generated servicer does not fit, because
+    we write bytes.
+    """
 
     def __init__(
         self, thread: AsyncioThread, acceptor: IStreamAcceptor, max_bytes: int, gate: _Gate
@@ -216,16 +217,16 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # at run time
         self._max_bytes = max_bytes
 
     def service(self, handler_call_details: Any) -> Any:
-        """See gRPC."""
+        """Return the handler of a call, see ``grpc.GenericRpcHandler``."""
         if handler_call_details.method != CHAT_STREAM:
             return None
         return grpc.stream_stream_rpc_method_handler(self._chat, pb.ChatRequest.FromString)
 
     async def _chat(self, requests: AsyncIterator[Any], context: Any) -> None:
         async with self._gate.admit(context) as remote:
-            await context.send_initial_metadata(())  # it is taken
+            await context.send_initial_metadata(())  # accepted
             stream = GrpcStream(self._thread, DOWN, UP, self._max_bytes, remote)
-            # Ordered: the listener is there before the first item is delivered.
+            # Ordered: the listener is set before the first item is delivered.
             self._thread.reactor.callFromThread(self._open, stream)
 
             async def hang_up() -> None:

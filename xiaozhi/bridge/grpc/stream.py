@@ -1,6 +1,6 @@
-"""The common part of the gRPC streams of both sides.
+"""gRPC streams: the part that both sides share.
 
-Its only decision is how many items may be in flight.
+It decides only how many items may be in flight.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ CHAT_STREAM = "/xiaozhi.v1.AIService/ChatStream"
 _HIGH = 1024
 _LOW = 256
 
-# Messages read before the reactor must have followed. While it has not, nothing
-# is read, and gRPC's window stops the other side.
+# Messages read ahead of the reactor. Beyond, reading stops, and gRPC's window stops the
+# other side.
 _AHEAD = 32
 
-# Seconds a stream gets to send its last items after it was closed here.
+# Seconds that a stream closed here gets to send its last items.
 _LAST_WORDS = 0.25
 
 
 def channel_options(limits: Limits) -> list[tuple[str, Any]]:
-    """gRPC options for both sides, so that neither finds the other's pings too many."""
+    """Return gRPC options for both sides that permit each other's pings."""
     milliseconds = int(limits.keepalive * 1000)
     return [
         ("grpc.max_send_message_length", limits.max_message_bytes),
@@ -49,7 +49,7 @@ def channel_options(limits: Limits) -> list[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        # Whatever the other side has configured: permit a ping every second.
+        # Permit a ping every second, whatever the other side configured.
         ("grpc.http2.min_ping_interval_without_data_ms", min(1000, milliseconds // 2)),
     ]
 
@@ -60,7 +60,7 @@ async def _at_once() -> None:
 
 @implementer(IStream)
 class GrpcStream:
-    """One end of a stream: the reactor writes here, the asyncio thread carries.
+    """One end of a stream: the reactor writes, the asyncio thread sends and receives.
 
     :param outgoing: and ``incoming``: requests or responses.
     """
@@ -82,16 +82,16 @@ class GrpcStream:
         self._outgoing = outgoing
         self._incoming = incoming
         self._max_bytes = max_bytes
-        # Written in this turn of the reactor, to cross to the other thread together: to wake
-        # it costs more than to carry an item. Bound: _HIGH, of all that is on its way.
+        # Written in this turn of the reactor, to cross to the other thread together: waking
+        # it costs more than an item. Bounded by _HIGH over all items in flight.
         self._fresh: list[bytes] = []
-        # Items; one counted on the reactor, one on the asyncio thread, read on both.
+        # Numbers of items; one counted on the reactor, one on the asyncio thread.
         self._written = 0
         self._sent = 0
-        # What the reactor is to be told, in order; filled on the asyncio thread.
+        # Events for the reactor, in order; filled on the asyncio thread.
         self._news: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._telling = False
-        # The rest is the asyncio thread's.
+        # The rest belongs to the asyncio thread.
         self._queue: list[bytes] = []
         self._since = 0.0  # when the oldest of them was written
         self._wake = asyncio.Event()
@@ -130,8 +130,9 @@ class GrpcStream:
             self._thread.post(self._enqueue, items, since)
 
     def _tell(self) -> None:
-        """Tell one thing, and the next after whatever else is due: a burst of messages
-        must not hold up the clock that devices are spoken to by."""
+        """Deliver one event, then the next in a later turn: a burst of messages must not
+        delay the pacing of sound.
+        """
         if self._news:
             call, args = self._news.popleft()
             call(*args)
@@ -166,9 +167,9 @@ class GrpcStream:
         hang_up: Callable[[], Awaitable[None]],
         ready: Callable[[], Awaitable[object]] = _at_once,
     ) -> None:
-        """Carry both ways until the stream ends; tell the listener why.
+        """Send and receive until the stream ends; report the reason to the listener.
 
-        :param read: gives ``grpc.aio.EOF`` at the end.
+        :param read: returns ``grpc.aio.EOF`` at the end.
         :param hang_up: called after the last write when this side closes.
         :param ready: awaited before the first write.
         """
@@ -182,7 +183,7 @@ class GrpcStream:
             try:
                 await asyncio.gather(self._reader, writer, return_exceptions=True)
             finally:
-                # Also if we are cancelled once more, or the listener would never know.
+                # Also after another cancellation: the listener must be notified.
                 self._report(self._closed, self._reason)
 
     def leave(self) -> None:
@@ -191,7 +192,7 @@ class GrpcStream:
             self._reader.cancel()
 
     async def _read_all(self, read: Callable[[], Awaitable[Any]]) -> None:
-        """Read until the stream ends, and find out why it does."""
+        """Read until the stream ends; return the reason."""
         try:
             ahead = 0
             while (item := await read()) is not _EOF:
@@ -214,7 +215,7 @@ class GrpcStream:
             self._reactor.callFromThread(self._tell)
 
     async def _reactor_follows(self) -> None:
-        """Wait until the reactor has seen all that was read."""
+        """Wait until the reactor has processed everything read."""
         seen = asyncio.Event()
         self._report(self._thread.post, seen.set)
         await seen.wait()
@@ -225,8 +226,8 @@ class GrpcStream:
         hang_up: Callable[[], Awaitable[None]],
         ready: Callable[[], Awaitable[object]],
     ) -> None:
-        """Write what is queued; what comes meanwhile goes along with the next."""
-        # That a stream broke shows in the reader too, and that has the reason.
+        """Write the queued items; items queued meanwhile join the next write."""
+        # The reader notices a broken stream too, and has the reason.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await ready()
             while not self._closing or self._queue:
@@ -266,14 +267,14 @@ class GrpcStream:
 
 
 def one_line(error: grpc.aio.AioRpcError) -> str:
-    """Describe a call's failure and the remedy, for people."""
+    """Describe a call's failure and the remedy in one line."""
     details = " ".join((error.details() or "").split())
     told = f"{error.code().name}: {details}"[:300]
     advice = next((advice for sign, advice in _ADVICE.items() if re.search(sign, told)), "")
     return f"{told}; {advice}" if advice else told
 
 
-# By what stands in gRPC's words; of several, the first counts.
+# By patterns in gRPC's message; the first match counts.
 _ADVICE = {
     "CERTIFICATE_VERIFY_FAILED": "bridge.tls.ca_file must hold the authority that signed the AI"
     " service's certificate, and that must not have expired",

@@ -1,4 +1,4 @@
-"""One stream from an edge, as the AI service sees it."""
+"""One stream from an edge, at the AI service."""
 
 from __future__ import annotations
 
@@ -33,13 +33,12 @@ from xiaozhi.wire.messages import SessionClose, SessionOpen
 
 _log = Logger()
 
-# Sessions a stream remembers having ended, so that what is still on its way to
-# them is dropped in silence. Beyond that the oldest are forgotten, and a
-# straggler is answered with a CLOSE the edge ignores.
+# Ended sessions that a stream remembers, to drop their items in flight silently. Older ones
+# are forgotten; a late item is answered with a CLOSE that the edge ignores.
 _REMEMBERED = 1024
 
-# Characters of what a peer calls itself or a session that are shown in a line of the
-# log, and at most sent back.
+# Characters of a peer's name or session id shown in a log line; and the longest id sent
+# back.
 _SHOWN = 64
 _LONGEST_ECHOED = 255
 
@@ -47,8 +46,8 @@ _LONGEST_ECHOED = 255
 class StreamOwner(Protocol):
     """The table of the sessions of all streams.
 
-    :ivar node: and ``boot_id``: who we are.
-    :ivar draining: no new sessions are taken.
+    :ivar node: and ``boot_id``: our identity.
+    :ivar draining: new sessions are refused.
     """
 
     settings: ServerSettings
@@ -58,16 +57,16 @@ class StreamOwner(Protocol):
     draining: bool
 
     def stream_lost(self, edge: EdgeStream, reason: str) -> None:
-        """``edge`` is gone; its sessions are still on it."""
+        """The stream ``edge`` is gone; its sessions are still on it."""
 
     def open(self, edge: EdgeStream, opening: SessionOpen, sequence: int) -> None:
-        """The edge opens a session; ``sequence``: the last of it known to be received."""
+        """Open a session for the edge; ``sequence``: its last one known to be received."""
 
     def resume(self, edge: EdgeStream, item: Item) -> bool:
-        """The edge goes on with a session by this stream. False: it is not known."""
+        """Resume a session on this stream. False: unknown session."""
 
     def session(self, session_id: str) -> ServerSession | None:
-        """One that is here, on whatever stream or on none."""
+        """Return a session of any stream or without one; None: unknown."""
 
     def farewell(self, session_id: str) -> SessionClose:
         """Return the closing message for an unknown session."""
@@ -77,11 +76,10 @@ class StreamOwner(Protocol):
 class EdgeStream:
     """Hands items to sessions, answers heartbeats.
 
-    An edge that announces nothing is taken as one that knows no batches and does
-    not count credit.
+    An edge that announces nothing gets no batches and no flow control.
 
-    :ivar node: the edge's name, empty until it said.
-    :ivar credit: audio packets of a new session it takes; 0: it does not count.
+    :ivar node: the edge's name, empty until announced.
+    :ivar credit: audio packets it accepts of a new session; 0: no flow control.
     :ivar remote: the edge's address.
     """
 
@@ -98,7 +96,7 @@ class EdgeStream:
         self.remote = stream.remote
         self._bridge = bridge
         self._stream = stream
-        # Without a way back to this: what is over should not wait for the collector.
+        # Without a reference to self: no cycle that waits for the garbage collector.
         self._refusals = LogBurst[_Refused](bridge.clock, _tell_refused)
         self._ended: dict[str, None] = {}
         self._heard = False
@@ -137,13 +135,13 @@ class EdgeStream:
         self._release()
 
     def session_left(self, session: ServerSession) -> None:
-        """It is over: drop what still comes for it."""
+        """Drop later items of a session that is over."""
         if self.sessions.get(session.session_id) is session:
             del self.sessions[session.session_id]
         self._remember(session.session_id)
 
     def dismiss(self, session_id: str, device_id: str, farewell: SessionClose) -> None:
-        """Say that a session is not here, and why."""
+        """Answer that a session is not here, with the reason."""
         self.outbox.put(closed(session_id, device_id, farewell.code, farewell.message))
 
     # --- inside
@@ -173,7 +171,7 @@ class EdgeStream:
         self._log.info("edge {node} opened a stream", node=self.node)
 
     def _sessionless(self, item: Item) -> None:
-        """An item that opens or resumes a session, or of none we have."""
+        """Process an item that opens or resumes a session, or names an unknown one."""
         session_id = item.session_id
         if not is_session_id(session_id):
             self._refuse(item, "the session id has other characters than letters, digits, _ and -")
@@ -190,8 +188,8 @@ class EdgeStream:
         if not isinstance(opening, SessionOpen):
             known = self._bridge.session(session_id)
             if known is not None and known.carrier is None:
-                raise OutOfOrder("a session goes on that was not taken up")
-            # Of one that is on another stream now it comes late, and will come there.
+                raise OutOfOrder("a session continues that was not resumed")
+            # An item of a session that moved to another stream is late, and is resent there.
             if (
                 known is None
                 and session_id not in self._ended

@@ -1,4 +1,4 @@
-"""How many sessions may come by one stream and from one address."""
+"""Limits of sessions per stream and per address."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from xiaozhi.wire.messages import SessionClose
 
 
 class SessionQuotas:
-    """Counts sessions by the address of the edge that has them.
+    """Counts sessions by the address of their edge.
 
-    A session counts until it is over, also while it waits for its edge to come back.
+    A session counts until it is over, also while it waits for its edge to reconnect.
     """
 
     _log = Logger()
@@ -28,7 +28,7 @@ class SessionQuotas:
         self._refusals = LogBurst[tuple[str, str]](clock, self._tell)
 
     def refusal(self, remote: str, on_stream: int) -> SessionClose | None:
-        """Why no further session is taken; None: there is room.
+        """Return why another session is refused; None: it is admitted.
 
         :param remote: the edge's address.
         :param on_stream: sessions its stream carries.
@@ -44,18 +44,18 @@ class SessionQuotas:
         return SessionClose("too_many_sessions", f"There are {limit} sessions already ({key}).")
 
     def opened(self, session: ServerSession, remote: str) -> None:
-        """A session is there; :meth:`left` must follow."""
+        """Count a session; :meth:`left` must follow."""
         self._where[session] = remote
         self._counts[remote] += 1
 
     def moved(self, session: ServerSession, remote: str) -> None:
-        """Its edge goes on from this address."""
+        """Count a session at its edge's new address."""
         if self._where.get(session) not in (None, remote):
             self.left(session)
             self.opened(session, remote)
 
     def left(self, session: ServerSession) -> None:
-        """It is over. Idempotent."""
+        """Uncount a session. Idempotent."""
         remote = self._where.pop(session, None)
         if remote is not None:
             self._counts[remote] -= 1
@@ -63,7 +63,7 @@ class SessionQuotas:
                 del self._counts[remote]
 
     def stop(self) -> None:
-        """Tell what was not told yet."""
+        """Log the refusals not logged yet."""
         self._refusals.stop()
 
     def _tell(self, count: int, latest: tuple[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The AI service's end of the bridge: streams in, sessions out."""
+"""The AI service's end of the bridge: the sessions of all streams."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ from xiaozhi.bridge.streams import IStream, IStreamAcceptor, IStreamListener, IS
 from xiaozhi.interfaces import ISessionAcceptor
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
-# Sessions we closed and remember how, for edges whose stream broke meanwhile; beyond,
-# the oldest are forgotten, and an edge opens such a session anew.
+# Closed sessions whose close is remembered for edges whose stream broke meanwhile. Older
+# ones are forgotten, and an edge opens such a session again.
 _FAREWELLS = 1024
 
 
 @implementer(IStreamAcceptor)
 class BridgeServer:
-    """Takes streams in and makes sessions of what edges open on them.
+    """Accepts streams and holds the sessions that edges open on them.
 
-    A session whose stream breaks waits ``resume_timeout`` for its edge to take it up
-    by another.
+    A session whose stream breaks waits ``resume_timeout`` for its edge to resume it on
+    another.
 
-    :param node: our name, for people.
-    :param boot_id: new at every start of the process; edges tell by it whether
-        they found the same process again.
+    :param node: our name, for logs and status.
+    :param boot_id: new at every start of the process; edges recognise the process by it.
     """
 
     _log = Logger()
@@ -91,12 +90,12 @@ class BridgeServer:
         return Deferred.fromCoroutine(start())
 
     def drain(self, timeout: float) -> Deferred[None]:
-        """Take no new sessions and have those there are move to other processes.
+        """Refuse new sessions and move the existing ones to other processes.
 
-        Each moves when it rests.
+        Each moves when it is idle.
 
-        :param timeout: seconds until the rest is sent away in the middle of what it does.
-        :return: fires when no session is left.
+        :param timeout: seconds until the remaining sessions move, busy or not.
+        :return: fires when no session remains.
         """
         self.draining = True
         for stream in list(self._streams):
@@ -105,13 +104,13 @@ class BridgeServer:
             session.drain()
         if not self._sessions:
             return succeed(None)
-        self._log.info("{count} sessions are to move elsewhere", count=len(self._sessions))
+        self._log.info("moving {count} sessions to other processes", count=len(self._sessions))
         self._drained = Deferred()
         self._hurry = self.clock.callLater(timeout, self._dismiss)
         return self._drained
 
     def stop(self) -> Deferred[None]:
-        """End all sessions and streams. Fires when nothing runs any more."""
+        """End all sessions and streams; fires when both are done."""
         self._listening = False
         for session in list(self._sessions.values()):
             session.end("bridge_stopped", "The AI service is stopping.")
@@ -124,7 +123,7 @@ class BridgeServer:
         return self._port.stop()
 
     def status(self) -> BridgeStatus:
-        """How the bridge is, for ``/health``."""
+        """Return the bridge's state, for ``/health``."""
         edges = Counter(stream.node for stream in self._streams)
         return BridgeStatus(
             state="connected" if edges else "connecting" if self._listening else "disconnected",
@@ -154,7 +153,7 @@ class BridgeServer:
     # --- for streams
 
     def stream_lost(self, edge: EdgeStream, reason: str) -> None:
-        """``edge`` is gone; its sessions may come back by another."""
+        """Keep the sessions of a lost stream for ``resume_timeout``."""
         self._streams.pop(edge, None)
         sessions = list(edge.sessions.values())
         self._log.info(
@@ -168,14 +167,14 @@ class BridgeServer:
             self._orphans.add(session)
 
     def open(self, edge: EdgeStream, opening: SessionOpen, sequence: int) -> None:
-        """An edge opens a session.
+        """Open a session for an edge.
 
-        :param sequence: of the last message of it that the edge knows was received.
+        :param sequence: its last sequence that the edge knows was received.
         """
         session_id = opening.session_id
         former = self._sessions.get(session_id)
         if former is not None and opening.incarnation <= former.incarnation:
-            # Doubled, or come late by a stream that the edge has given up.
+            # A duplicate, or late on a stream that the edge gave up.
             return
         if former is not None:
             former.end("replaced", "The edge opened the session again.")
@@ -183,7 +182,7 @@ class BridgeServer:
             self._drops["too_many_sessions"] += 1
             edge.dismiss(session_id, opening.device.device_id, refused)
             return
-        # Known before it is accepted: it may be closed from within.
+        # Registered before it is accepted, because that may close it.
         session = ServerSession(self._shared, opening, self, sequence)
         self._sessions[session_id] = session
         self._quotas.opened(session, edge.remote)
@@ -197,9 +196,9 @@ class BridgeServer:
         edge.outbox.release()
 
     def resume(self, edge: EdgeStream, item: Item) -> bool:
-        """An edge goes on with a session by this stream.
+        """Resume a session on this stream.
 
-        :return: False: it is not known here.
+        :return: False: unknown session.
         """
         session = self._sessions.get(item.session_id)
         if session is None or session.incarnation != item.resume.incarnation:
@@ -213,7 +212,7 @@ class BridgeServer:
         return True
 
     def session(self, session_id: str) -> ServerSession | None:
-        """One that is here, on whatever stream or on none."""
+        """Return a session of any stream or without one; None: unknown."""
         return self._sessions.get(session_id)
 
     def farewell(self, session_id: str) -> SessionClose:
@@ -224,7 +223,7 @@ class BridgeServer:
     # --- for sessions
 
     def session_left(self, session: ServerSession) -> None:
-        """It is over."""
+        """Forget a session that is over."""
         self._quotas.left(session)
         self._orphans.discard(session)
         if session.farewell is not None:
@@ -237,7 +236,7 @@ class BridgeServer:
             drained, self._drained = self._drained, None
             if self._hurry is not None and self._hurry.active():
                 self._hurry.cancel()
-            # Not from within: the session has something to say yet.
+            # Later: the session still has something to send.
             self.clock.callLater(0, drained.callback, None)
 
     # --- inside
@@ -248,7 +247,7 @@ class BridgeServer:
 
     def _dismiss(self) -> None:
         self._log.warn(
-            "{count} sessions are sent away in the middle of what they do: drain.timeout",
+            "moving {count} busy sessions: drain.timeout",
             count=len(self._sessions),
         )
         for session in list(self._sessions.values()):

@@ -17,8 +17,8 @@ class Carrier(Protocol):
     """A stream as a session sees it.
 
     :ivar outbox: where to write.
-    :ivar sessions: those on it, by id.
-    :ivar credit: audio packets of a new session the edge takes; 0: it does not count.
+    :ivar sessions: sessions on it, by id.
+    :ivar credit: audio packets that the edge accepts of a new session; 0: no flow control.
     """
 
     outbox: Outbox
@@ -26,18 +26,18 @@ class Carrier(Protocol):
     credit: int
 
     def session_left(self, session: ServerSession) -> None:
-        """It is over: drop what still comes for it."""
+        """Drop later items of a session that is over."""
 
 
 class ServerSession(SessionEnd):
-    """Goes from stream to stream as the edge takes it up again.
+    """Moves between streams as the edge resumes it.
 
-    What does not fit on the stream waits (``pending.Bounds``), and the session is
-    asked to hold its audio back meanwhile: ``pause_sending`` may be called from
-    within its own ``send``.
+    Messages that the stream does not accept wait (``pending.Bounds``). Meanwhile the
+    session is asked to hold its audio back: ``pause_sending`` may be called within its own
+    ``send``.
 
     :ivar incarnation: see ``SessionOpen``.
-    :ivar farewell: with what we closed it; None: we did not.
+    :ivar farewell: our close message; None: we did not close it.
     """
 
     __slots__ = ("_carrier", "_owner", "farewell", "incarnation")
@@ -49,7 +49,7 @@ class ServerSession(SessionEnd):
         owner: AiSessionOwner,
         sequence: int,
     ) -> None:
-        """:param sequence: of the last message the edge knows to have been received."""
+        """:param sequence: the last one that the edge knows was received."""
         super().__init__(shared, opening.session_id, opening.device.device_id)
         self.events = NOBODY
         self.incarnation = opening.incarnation
@@ -59,13 +59,13 @@ class ServerSession(SessionEnd):
         self._in.begin(sequence)
 
     def accepted(self, events: ISessionEvents) -> None:
-        """Tell ``events`` from now on."""
+        """Deliver to ``events`` from now on."""
         self.events = events
         if self._holds:
             events.pause_sending()
 
     def restore(self, opening: SessionOpen) -> None:
-        """Tell what the process that had the session before knew."""
+        """Deliver the state that the session's former process had."""
         with trace.working_for(trace.TracedMessage(self.session_id, self._in.received)):
             for message in opening.restored:
                 if not self.over:
@@ -75,7 +75,7 @@ class ServerSession(SessionEnd):
                         self._failed()
 
     def deliver(self, item: Item) -> None:
-        # What is done for this message is known by its id: in logs, to vendors.
+        # Logs and vendors know the work for this message by its id.
         token = trace.enter(trace.TracedMessage(self.session_id, item.sequence))
         try:
             super().deliver(item)
@@ -86,7 +86,7 @@ class ServerSession(SessionEnd):
 
     @property
     def carrier(self) -> Carrier | None:
-        """The stream it is on; None: the edge may take it up by another."""
+        """The session's stream; None: the edge may resume it on another."""
         return self._carrier
 
     def attach(self, carrier: Carrier) -> None:
@@ -101,7 +101,7 @@ class ServerSession(SessionEnd):
             self.backlog(True)
 
     def detach(self) -> None:
-        """The stream broke, or the edge left it."""
+        """Detach from a stream that broke or that the edge left."""
         carrier, self._carrier = self._carrier, None
         if carrier is not None:
             if carrier.sessions.get(self.session_id) is self:
@@ -116,14 +116,14 @@ class ServerSession(SessionEnd):
     # --- for the bridge
 
     def drain(self) -> None:
-        """The process stops soon: the session is to end when it rests."""
+        """Ask the session to end when idle: the process stops soon."""
         try:
             self.events.draining()
         except Exception:
             self._failed()
 
     def dismiss(self) -> None:
-        """The process stops: end what is going on and send the session elsewhere."""
+        """End running work and move the session: the process stops."""
         if not self.over:
             events = self.events
             self.close("moving", "")

@@ -153,7 +153,7 @@ class FailureTests(DiscoveryCase):
 
         self.assertEqual(
             self.logged(burst),
-            ["cannot find ai of bridge.targets: no server; going on with no address"],
+            ["cannot find ai of bridge.targets: no server; continuing with no address"],
         )
         self.clock.advance(10)
         self.assertEqual(
@@ -162,7 +162,7 @@ class FailureTests(DiscoveryCase):
         self.clock.advance(10)
         self.assertEqual(
             self.logged(self.answer),
-            ["cannot find ai of bridge.targets: it has no address; going on with 10.0.0.1:1"],
+            ["cannot find ai of bridge.targets: it has no address; continuing with 10.0.0.1:1"],
         )
 
     def test_a_look_up_that_hangs(self) -> None:
@@ -171,7 +171,7 @@ class FailureTests(DiscoveryCase):
         lines = self.logged(lambda: self.clock.pump([5, 10, 10, 10]))
         self.assertEqual(
             lines,
-            ["cannot find ai of bridge.targets: no answer within 5 s; going on with no address"],
+            ["cannot find ai of bridge.targets: no answer within 5 s; continuing with no address"],
         )
         self.assertEqual(len(self.asked), 1)
         self.answer("10.0.0.1")  # late is better than never
