@@ -83,7 +83,8 @@ class ToolCalls:
         ordered = [results[at] for at in range(len(calls))]
         output: list[str | ToolSound] = []
         for result in ordered:
-            output += [*([result.say] if result.say else ()), *result.sounds]
+            words = result.say[: self._context.limits.tool_result]
+            output += [*([words] if words else ()), *result.sounds]
         return CallsOutcome(tuple(output), all(result.final for result in ordered))
 
     async def _result(self, call: ToolCall, question: str) -> ToolResult:

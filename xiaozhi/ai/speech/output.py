@@ -343,6 +343,7 @@ class Speech:
                 if len(waiting) >= size_of(self._patience(sentence.sound), sound):
                     await encode()
                     if sentence.own is not None and self.sent_ms >= longest:
+                        sentence.sound.cancel()
                         break
         if not heard:
             # Words on the display and no sound: somebody has to know.

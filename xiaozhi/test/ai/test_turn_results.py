@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from xiaozhi.agents.settings import TurnSettings
 from xiaozhi.ai.turn.turn import Turn
 from xiaozhi.base.errors import ProtocolError, ProviderError, ToolError
 from xiaozhi.base.toolresult import SILENCE, ToolResult, ToolSound, said
@@ -160,6 +161,12 @@ class SayTests(ResultCase):
         self.assertNotIn("Second", self.told[-1][1])
         self.failureResultOf(self.done)
 
+    def test_too_many_words_are_cut(self) -> None:
+        limits = TurnSettings(tool_result=30)
+        self.asked(said("It is noon. " * 1000), limits=limits)
+        self.played()
+        self.assertEqual(self.shown, ["It is noon.", "It is noon.", "It is"])
+
     def test_words_beside_a_text_for_the_dialogue(self) -> None:
         self.asked(ToolResult("id 7", say="Your reminder is set."))
         self.played()
@@ -246,7 +253,16 @@ class SoundTests(ResultCase):
         self.model = Asking()
         limits = replace_setting(self.mouth.limits, tool_sound=3.0)
         context, mouth = conversing(self.clock, self.sent.append)
-        tools = [Giving("tool", ToolResult(sounds=(ToolSound.of(tone(30), PCM),)))]
+        closed: list[bool] = []
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            try:
+                while True:
+                    yield tone(0.5)
+            finally:
+                closed.append(True)
+
+        tools = [Giving("tool", ToolResult(sounds=(ToolSound(PCM, pieces),)))]
         context = replace(context, model=self.model, toolbox=Toolbox(tools))
         self.turn = Turn(1, context, replace(mouth, limits=limits))
         self.done = Deferred.fromCoroutine(self.turn.answer(succeed(Transcript("do it"))))
@@ -254,6 +270,7 @@ class SoundTests(ResultCase):
         # A second slice may be on its way when time is up.
         self.assertLess(self.packets, whole / 5)
         self.assertGreaterEqual(self.packets, 3000 // 60)
+        self.assertEqual(closed, [True])
         self.played()
 
     def test_a_source_that_hangs(self) -> None:
