@@ -1,4 +1,4 @@
-"""How figures are named and described: from plain numbers to Prometheus' families."""
+"""Names and descriptions of metrics: from plain numbers to Prometheus' families."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def counters(name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, 
 
 
 def gauge(name: str, says: str, value: float) -> Family:
-    """What goes up and down."""
+    """Make a gauge, which goes up and down."""
     return GaugeMetricFamily(name, says, value=value)
 
 

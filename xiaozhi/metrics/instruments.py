@@ -1,4 +1,4 @@
-"""What counts: plain numbers, cheap enough for the hot path."""
+"""Instruments that count in plain numbers, cheap enough for the hot path."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from twisted.web.server import Request, Site
 from xiaozhi.metrics.families import Collector, Family
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""What :meth:`Metrics.text` is."""
+"""The content type of :meth:`Metrics.text`."""
 
 
 class _Adapter(_RegistryCollector):
@@ -24,13 +24,13 @@ class _Adapter(_RegistryCollector):
 
 
 class Metrics:
-    """The figures of one service."""
+    """The metrics of one service."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
 
     def add(self, collector: Collector) -> None:
-        """Have its figures shown."""
+        """Show the metrics of a collector."""
         self._registry.register(_Adapter(collector))
 
     def families(self) -> list[Family]:

@@ -1,4 +1,4 @@
-"""What there is to know about any process, and how late its reactor is."""
+"""Metrics of any process, and the lag of its reactor."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class LlmLoop:
         def bridge() -> None:
             if not self._worded:
                 self._worded = True
-                # That there is no sound to be had is told by whatever is said next.
+                # A failure of speech shows in whatever is said next.
                 remark = Deferred.fromCoroutine(self._bridge()).addErrback(lambda _: None)
                 remarking.append(remark)
 
@@ -216,8 +216,8 @@ class LlmLoop:
         return tuple(calls)
 
     def _with_mood(self, dialogue: list[Utterance], language: str) -> list[Utterance]:
-        """What the model is given, with the mood at the end of the prompt: many models take a
-        system message nowhere but at the beginning. Nothing of it is remembered."""
+        """Return the dialogue with the mood at the end of the prompt: many models take a
+        system message nowhere but at the beginning. The mood is not remembered."""
         if line := mood_line(self._mood, language):
             prompt = dialogue[0]
             dialogue[0] = replace(prompt, text=f"{prompt.text}\n\n{line}".strip())

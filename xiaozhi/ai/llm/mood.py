@@ -1,4 +1,4 @@
-"""The mood of a person's voice, as the model is told of it."""
+"""The mood of a person's voice, in words for the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from xiaozhi.languages.texts import text
 
-#: Emotions that are told, in the order of the catalogues' ``moods``. Recognisers' other
+#: Emotions that the model receives, in the order of the catalogues' ``moods``. Recognisers' other
 #: emotions, and ``neutral``, say nothing.
 MOODS: Final = (
     *("happy", "sad", "angry", "shocked", "surprised", "confused", "laughing", "crying"),

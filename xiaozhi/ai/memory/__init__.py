@@ -1,1 +1,1 @@
-"""Memory: what was said, and which part of it a model is told again."""
+"""Memory: the dialogue, and the part of it that a model receives again."""

@@ -1,4 +1,4 @@
-"""What has been said, in this session and before, as the model is told it."""
+"""The dialogue of this session and earlier ones, as the model receives it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Dialogue:
     A question is noted in the history as it comes, its answer when it is known what of
     it was heard; the history is where a talk goes on that an earlier session has begun.
 
-    :param memory: decides what of it the model is told.
+    :param memory: selects the part that the model receives.
     :param roles: have the system prompt.
     :param settings: its language holds until the person has said something.
     :ivar heard_timeout: see ``session.dialogue.heard_timeout``.

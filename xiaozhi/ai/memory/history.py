@@ -81,7 +81,7 @@ class History:
         self._pause: Deferred[None] | None = None
         self._trouble = ""
         self._load_failing = False
-        self._upkeep = PeriodicJob(
+        self._purging = PeriodicJob(
             "purging dialogues", self._purge, clock, interval=settings.purge_interval, first=60.0
         )
 
@@ -151,8 +151,8 @@ class History:
         return found[-limit:]
 
     async def notes(self, device_id: str) -> dict[NoteKind, DeviceNote]:
-        """What is known of a device beside what was said; summaries only of what may be
-        gone on from. Never fails."""
+        """Return the stored facts about a device; summaries only of dialogues that may
+        continue. Never fails."""
         unwritten = [n for n in self._unwritten(device_id) if isinstance(n, DeviceNote)]
         found = await self._loaded(device_id, self._store.notes(device_id))
         known = {note.kind: note for note in (*found, *unwritten)}
@@ -200,7 +200,7 @@ class History:
                 raise
             self._failed(error)
         self._state = "started"
-        self._upkeep.start()
+        self._purging.start()
         self._write()
 
     async def stop(self, timeout: float = 5.0) -> None:
@@ -208,7 +208,7 @@ class History:
 
         :param timeout: seconds to wait for a store that does not take it.
         """
-        self._upkeep.stop()
+        self._purging.stop()
         self._state = "stopping"
         if self._pause is not None and not self._pause.called:
             self._pause.callback(None)

@@ -79,7 +79,7 @@ class PendingAnswer:
 
     @property
     def answer(self) -> list[Utterance]:
-        """What follows the question: so far, and once it is settled, to be noted."""
+        """The entries behind the question: those so far, and finally those to be noted."""
         return [line.said for line in self._lines]
 
     def settle(self, heard: Played | None, otherwise: str = "") -> None:

@@ -38,7 +38,7 @@ class SummaryMemory(WindowMemory):
     tried again after a later turn; meanwhile twice the window is kept, and beyond that the
     oldest is forgotten.
 
-    :param keep: is told a new summary, and the id of the last entry that is in it.
+    :param keep: receives a new summary, and the id of the last entry that is in it.
     """
 
     _log = Logger()
@@ -97,7 +97,7 @@ class SummaryMemory(WindowMemory):
             self._writing.cancel()
 
     def _older(self) -> list[DialogueEntry]:
-        """What to sum up now: whole turns, so that half of the window stays."""
+        """Return the turns to summarise now, whole ones, so that half of the window stays."""
         if self._tokens <= self._window and len(self._kept) <= self._entries:
             return []
         tokens, entries = self._tokens, len(self._kept)

@@ -1,4 +1,4 @@
-"""What of a talk a model is told: nothing, the newest of it, or that and a summary."""
+"""The part of a dialogue for a model: nothing, the newest, or that and a summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a model's text is no sentence at all: blocks of code, HTML blocks, raw data.
+"""Removal of text that is not a sentence: blocks of code, HTML blocks, raw data.
 
 These go before the text is cut into sentences, for they reach across them.
 """
@@ -109,7 +109,7 @@ class BlockFilter:
         return name in _NAMES if found[2] else any(each.startswith(name) for each in _NAMES)
 
     def _mark(self, text: str, at: int, said: list[str]) -> int:
-        """What stands at a sign. :return: its length."""
+        """Process the text at a sign. :return: its length."""
         if self._within == _COMMENT:
             if text.startswith(_END, at):
                 self._within = ""

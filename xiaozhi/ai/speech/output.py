@@ -34,7 +34,7 @@ _AHEAD = 0.3
 
 @dataclass(frozen=True, slots=True)
 class SpeechOutput:
-    """What speaking needs of a session, the same for all its turns.
+    """The parts of a session that speech output needs, the same for all its turns.
 
     :ivar gate: closed while the edge asks to hold audio back.
     """

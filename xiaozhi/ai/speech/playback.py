@@ -1,4 +1,4 @@
-"""What of an answer was heard: which words the device had played when it was cut."""
+"""Playback map: the words that the device had played when an answer was cut."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PlaybackMap:
         self._marks[-1].complete = True
 
     def heard(self, played_ms: float) -> Played:
-        """What of the answer's sentences had been played until then; never more."""
+        """Return the part of the answer's sentences played until then; never more."""
         whole = 0
         for mark in self._marks:
             if not mark.answer:

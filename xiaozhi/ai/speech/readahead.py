@@ -41,7 +41,7 @@ class ReadAhead:
             self._reading = Deferred.fromCoroutine(self._read())
 
     def cancel(self) -> None:
-        """Stop reading and close the stream. Idempotent; who fetches is not told."""
+        """Stop reading and close the stream. Idempotent; a reader is not notified."""
         if self._reading is not None:
             self._reading.cancel()
 
@@ -51,7 +51,7 @@ class ReadAhead:
         return bool(self._pieces) or (self._over and self._failure is None)
 
     async def pieces(self) -> AsyncGenerator[Sound, None]:
-        """What has been read and what is being read.
+        """Yield the pieces read so far and those to come.
 
         Raises what the stream has raised, behind what came before that.
         """

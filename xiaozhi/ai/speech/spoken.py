@@ -19,7 +19,7 @@ def pieces(text: str) -> Iterator[str]:
 
 
 class SpokenText:
-    """What comes out depends on the text alone, not on the pieces it comes in.
+    """The output depends on the text alone, not on the pieces it comes in.
 
     Emoji stay in it, for the face the device shows: see
     :func:`~xiaozhi.ai.speech.emotion.take_emotion`.

@@ -59,10 +59,6 @@ CLASSES = {
 # Rooms whose texts are not rewritten yet. Only ever remove from here.
 PENDING: set[str] = {
     "xiaozhi/ai/http",
-    "xiaozhi/ai/llm",
-    "xiaozhi/ai/memory",
-    "xiaozhi/ai/speech",
-    "xiaozhi/metrics",
     "xiaozhi/web",
 }
 # They list the retired terms.
