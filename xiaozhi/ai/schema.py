@@ -89,6 +89,8 @@ class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         their sessions move to another process all the same.
     :ivar providers: settings by kind and name: ``{"tts": {"espeak": {…}}}``.
     :ivar tools: settings by tool source; false switches one off.
+    :ivar agent_timeout: seconds that a new session waits for the agent of its device; then
+        the default agent serves, until the next turn after the other one is found.
     :ivar agents: by id: what differs from ``session`` and ``selected``; see
         :class:`~xiaozhi.agents.sections.AgentSection`.
     """
@@ -97,6 +99,7 @@ class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     node: str = ""
     threads: Annotated[int, Meta(ge=1, le=64)] = 4
     drain_timeout: Annotated[float, Meta(ge=0, le=600)] = 15.0
+    agent_timeout: Annotated[float, Meta(ge=0.05, le=60)] = 3.0
     auth: AuthSettings = field(default_factory=AuthSettings)
     devices: RegistrySettings = field(default_factory=RegistrySettings)
     grpc: ServerSettings = field(default_factory=ServerSettings)

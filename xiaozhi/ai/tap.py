@@ -137,7 +137,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     shared = SharedServices(
         agent=services,
         tools=tools,
-        runtime=SessionRuntime(reactor, wall_time(reactor), offload.within, Scheduler(reactor)),
+        runtime=_session_runtime(settings, offload, reactor),
         history=history,
         vision=vision,
         counts=counts,
@@ -170,6 +170,13 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     program.add(_listener(settings, site, reactor))
     program.add(_reloading(agents, reactor))
     return program
+
+
+def _session_runtime(
+    settings: AiSettings, offload: ThreadOffload, reactor: Any
+) -> SessionRuntime:
+    scheduler, wait = Scheduler(reactor), settings.agent_timeout
+    return SessionRuntime(reactor, wall_time(reactor), offload.within, scheduler, wait)
 
 
 def _reloading(agents: Agents, reactor: Any) -> Component:
