@@ -172,9 +172,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     return program
 
 
-def _session_runtime(
-    settings: AiSettings, offload: ThreadOffload, reactor: Any
-) -> SessionRuntime:
+def _session_runtime(settings: AiSettings, offload: ThreadOffload, reactor: Any) -> SessionRuntime:
     scheduler, wait = Scheduler(reactor), settings.agent_timeout
     return SessionRuntime(reactor, wall_time(reactor), offload.within, scheduler, wait)
 
