@@ -229,6 +229,16 @@ class OpeningTests(AgentCase):
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(self.edge.sentences(), ["Soup."])
 
+    def test_a_search_that_is_overtaken(self) -> None:
+        """It could not be cancelled any more; what it finds is out of date."""
+        self.equip("study", "Read.")
+        self.pending(lambda found: found.callback(self.agent("study")))
+        self.begin()
+        self.stage.agents.assign(DEVICE.device_id, self.agent())
+        self.ask()
+        self.assertEqual(self.edge.sentences(), ["Soup."])
+        self.assertEqual(self.lines.count("from the next turn on"), 0)
+
     def test_resumed_by_another_process(self) -> None:
         """The other process has to find the agent, and messages wait there, too."""
         house = self.stage
