@@ -1,4 +1,4 @@
-"""What a vendor's HTTP must look like to an adapter, over memory and real sockets."""
+"""Contract of the HTTP client: the same over memory and real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract of a vendor's WebSocket, over memory and real sockets."""
+"""Contract of the WebSocket client: the same over memory and real sockets."""
 
 from __future__ import annotations
 
