@@ -44,7 +44,7 @@ class HttpContract(TestCase):
 
     @property
     def reactor(self) -> Any:
-        """What the client runs on."""
+        """Return the reactor of the client."""
         raise NotImplementedError
 
     def client(self, **changes: Any) -> VendorClient:
