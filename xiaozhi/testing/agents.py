@@ -1,4 +1,4 @@
-"""Agents and their services, with doubles as providers."""
+"""Agents that a test assigns, and their services with provider doubles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xiaozhi.ai.speech.phrases import PhraseStore
 from xiaozhi.ai.speech.shipped import Shipped
 from xiaozhi.interfaces import IAgents, IFileStore
 from xiaozhi.providers.kit.registry import ProviderSet
-from xiaozhi.testing.parts import within
+from xiaozhi.testing.parts import inline_timed_offload
 from xiaozhi.wire.messages import Device
 
 
@@ -46,7 +46,7 @@ class KnownAgents:
         return end
 
     def assign(self, device_id: str, agent: Agent | Deferred[Agent]) -> None:
-        """Change the agent of a device, and say so."""
+        """Assign an agent to a device and notify the watchers."""
         self.assigned[device_id] = agent
         for changed in [*self._watchers]:
             changed()
@@ -59,17 +59,19 @@ def services_table(
     *,
     shipped: bool = True,
 ) -> AgentServicesTable:
-    """Make the services of agents; no phrase is spoken ahead.
+    """Make the services of agents, without phrase prewarming.
 
-    :param providers: by agent id, read when an agent is leased; those of ``default`` serve
-        agents that are not named.
-    :param shipped: whether the phrases that come with the program are used.
+    :param providers: by agent id, read when an agent is leased; agents without an entry use
+        those of ``default``.
+    :param shipped: whether the phrases that ship with the program are used.
     """
-    voices = PhraseVoices(PhraseStore(files), Shipped(within) if shipped else None, None)
+    voices = PhraseVoices(
+        PhraseStore(files), Shipped(inline_timed_offload) if shipped else None, None
+    )
 
     def select(agent: Agent) -> ProviderSet:
         found = providers.get(agent.id, providers[default.id])
-        # The limits of turns are those that the test sets, also with lists of providers.
+        # A provider set with groups would replace the turn limits that the test sets.
         own = "voice" if agent.id == default.id else f"voice of {agent.id}"
         return replace(found, voice=own, groups=())
 

@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority of one's own, and what it signs."""
+"""A certificate authority for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 class Authority:
     """Signs certificates and writes them into a directory.
 
-    :ivar path: its own certificate.
+    :ivar path: file of the authority's own certificate.
     """
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
@@ -26,7 +26,9 @@ class Authority:
         self.path = self._written(f"{name}.crt", self._certificate)
 
     def issue(self, name: str, *hosts: str) -> tuple[str, str]:
-        """:param hosts: names and addresses it is good for.
+        """Issue a certificate.
+
+        :param hosts: host names and addresses that it is valid for.
         :return: paths of certificate and key.
         """
         key = ec.generate_private_key(ec.SECP256R1())

@@ -1,17 +1,17 @@
-"""Virtual time with a wall clock beside it, which can be set."""
+"""Virtual time with an adjustable wall clock."""
 
 from __future__ import annotations
 
 from twisted.internet.task import Clock
 
 EPOCH = 1_790_000_000.0
-"""Where the wall clock stands when virtual time begins."""
+"""Wall-clock time at the start of virtual time, seconds since the epoch."""
 
 
 class WallClock(Clock):
     """A monotonic virtual clock; see :func:`xiaozhi.runtime.clocks.wall_time`.
 
-    :ivar ahead: seconds by which the wall clock was set; a test changes it.
+    :ivar ahead: seconds added to the wall clock; a test sets it to step the clock.
     """
 
     def __init__(self) -> None:
@@ -19,5 +19,5 @@ class WallClock(Clock):
         self.ahead = 0.0
 
     def wall_seconds(self) -> float:
-        """Seconds since the epoch."""
+        """Return the wall-clock time in seconds since the epoch."""
         return EPOCH + self.ahead + self.seconds()

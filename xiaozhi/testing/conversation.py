@@ -1,4 +1,4 @@
-"""Shared parts of tests of whole conversations."""
+"""Base class of tests that hold complete conversations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONG = "This is a long answer that takes quite some seconds to say, and then som
 
 
 class ConversationCase(SynchronousTestCase):
-    """Every test ends with a house that leaves nothing behind."""
+    """Makes houses, and checks after each test that they left no timer behind."""
 
     def house(self, **settings: Any) -> House:
         house = House(**settings)

@@ -1,4 +1,4 @@
-"""The real stores, run to completion in the calling thread."""
+"""The SQL stores, executing in the calling thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class InlinePool(Pool):
-    """A pool without threads: every Deferred has fired when it is returned."""
+    """A pool without threads: the Deferreds it returns have already fired."""
 
     def start(self) -> None:
         self.running = True
@@ -42,30 +42,30 @@ INLINE = Connections(pool=InlinePool)
 def memory_store(
     path: str = ":memory:", migrations: Sequence[Migration] = MIGRATIONS
 ) -> SessionStore:
-    """A SQLite store whose methods are done when they return; start it first."""
+    """Make a SQLite session store that works synchronously. Start it before use."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SessionStore(Sqlite(path), reactor(), connections=INLINE, migrations=migrations)
 
 
 def memory_dialogues(path: str = ":memory:") -> SqlDialogueStore:
-    """As :func:`memory_store`, for dialogues."""
+    """Make a dialogue store, as :func:`memory_store`."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SqlDialogueStore(Sqlite(path), reactor(), name="dialogue store", connections=INLINE)
 
 
 def memory_tool_values(path: str = ":memory:") -> SqlToolStore:
-    """As :func:`memory_store`, for tools' values."""
+    """Make a store of tools' values, as :func:`memory_store`."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SqlToolStore(Sqlite(path), reactor(), name="store of tools' values", connections=INLINE)
 
 
 def memory_devices(path: str = ":memory:") -> SqlDeviceRegistry:
-    """As :func:`memory_store`, for the device registry."""
+    """Make a device registry, as :func:`memory_store`."""
     reactor: Any = MemoryReactorClock  # not annotated
     return SqlDeviceRegistry(Sqlite(path), reactor(), name="device registry", connections=INLINE)
 
 
 def inline_spool(directory: Path, limit: int = 1 << 24) -> Spool:
-    """A spool whose methods are done when they return."""
+    """Make a spool that works synchronously."""
     reactor: Any = MemoryReactorClock  # not annotated
     return Spool(directory, reactor(), limit=limit, pool=InlinePool)

@@ -1,4 +1,4 @@
-"""Recording doubles for the surroundings of a device link."""
+"""Recording doubles for the collaborators of a device link."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DEVICE = m.Device("aa:bb:cc:dd:ee:ff", "5f6d3c2e-0000-4000-8000-000000000001", "
 
 @implementer(ISessionLink)
 class FakeSession:
-    """A session at an AI that is played by the test.
+    """A session of an AI service that the test plays.
 
-    :ivar sent: what the edge sent, in order.
-    :ivar retracted: what of it the edge took back.
-    :ivar ended: the code and message it closed with.
+    :ivar sent: messages from the edge, in order.
+    :ivar retracted: those of them that the edge retracted.
+    :ivar ended: code and message of the close.
     """
 
     def __init__(self, opening: m.SessionOpen, events: ISessionEvents) -> None:
@@ -68,13 +68,16 @@ class FakeSession:
         self.paused = False
 
     def playbacks(self) -> list[tuple[int, str, int]]:
-        """Turn, state and played ms of each report."""
+        """Return turn, state and played ms of each playback report."""
         return [(p.turn, p.state.value, p.played_ms) for p in self.sent if type(p) is m.Playback]
 
 
 @implementer(IBridge)
 class FakeBridge:
-    """:ivar sessions: every session opened."""
+    """A bridge without an AI service.
+
+    :ivar sessions: every session opened.
+    """
 
     def __init__(self) -> None:
         self.sessions: list[FakeSession] = []
@@ -94,7 +97,7 @@ class FakeBridge:
 
 
 class FakeLog:
-    """A session log in lists."""
+    """A session log that keeps its entries in lists."""
 
     def __init__(self) -> None:
         self.started: list[tuple[str, m.Device]] = []
@@ -119,17 +122,17 @@ class FakeLog:
         self.events.append((event_type, dict(data)))
 
     def event_data(self, event_type: str) -> dict[str, Any]:
-        """The one event of a type."""
+        """Return the data of the only event of a type."""
         (data,) = [data for kind, data in self.events if kind == event_type]
         return data
 
     def rows(self, direction: LogDirection) -> list[tuple[str, str | None]]:
-        """Type and content of the messages of one direction."""
+        """Return type and content of the messages of one direction."""
         return [(kind, content) for kind, way, content in self.messages if way is direction]
 
 
 class FakeTransport:
-    """A device's WebSocket.
+    """A device's WebSocket that records what the edge does.
 
     :ivar sent: texts and packets with their time, in order.
     """
@@ -161,15 +164,15 @@ class FakeTransport:
         self.paused = False
 
     def texts(self) -> list[m.ServerText]:
-        """Return the messages as a device parses them."""
-        return [parse_server(what)[0] for _, what in self.sent if isinstance(what, str)]
+        """Return the sent texts as a device parses them."""
+        return [parse_server(data)[0] for _, data in self.sent if isinstance(data, str)]
 
     def packets(self) -> list[bytes]:
-        return [what for _, what in self.sent if isinstance(what, bytes)]
+        return [data for _, data in self.sent if isinstance(data, bytes)]
 
 
 class FakeOwner:
-    """Notes which links were greeted and ended."""
+    """Records the links that said hello and those whose session ended."""
 
     def __init__(self) -> None:
         self.hellos: list[DeviceLink] = []
@@ -184,7 +187,10 @@ class FakeOwner:
 
 @implementer(IAuthenticator)
 class FakeAuthenticator:
-    """Takes ``secret``, with or without ``Bearer``; notes what it was asked."""
+    """Accepts the token ``secret``, with or without ``Bearer``.
+
+    :ivar asked: token, device id and client id of each request.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str | None, str, str]] = []
@@ -198,7 +204,10 @@ class FakeAuthenticator:
 
 @implementer(IPresence)
 class FakePresence:
-    """Claims in a list; ``broken`` makes every call fail."""
+    """A presence backend that records its calls.
+
+    :ivar broken: raised by every call, unless None.
+    """
 
     def __init__(self) -> None:
         self.claims: list[tuple[Presence, Callable[[], None]]] = []
@@ -231,7 +240,10 @@ class FakePresence:
 
 @implementer(IInboxReader)
 class FakeInbox:
-    """:ivar readers: who is attached, by device, with what delivers to it."""
+    """An inbox whose mail the test delivers.
+
+    :ivar readers: attached session and its ``deliver`` function, by device id.
+    """
 
     def __init__(self) -> None:
         self.readers: dict[str, tuple[str, Callable[[Mail], bool]]] = {}
@@ -245,14 +257,14 @@ class FakeInbox:
 
 
 def wire_of(link: DeviceLink) -> WebSocketChannel:
-    """The WebSocket side of a link: what its device sends goes in there."""
+    """Return the WebSocket channel of a link, for messages from the device."""
     channel = link.channel
     assert isinstance(channel, WebSocketChannel)
     return channel
 
 
 class EdgeBench:
-    """One edge on virtual time, and links without sockets."""
+    """One edge on virtual time, with links that have no sockets."""
 
     def __init__(self, settings: EdgeSettings | None = None) -> None:
         self.clock = Clock()
@@ -269,7 +281,7 @@ class EdgeBench:
         )
 
     def link(self, framing: int = 0) -> tuple[DeviceLink, FakeTransport]:
-        """A device that has connected but not said hello."""
+        """Connect a device that has not said hello yet."""
         transport = FakeTransport(self.clock)
         channel = WebSocketChannel(transport, framing)
         link = channel.link = DeviceLink(self.context, self.owner, channel, Arrival(DEVICE))
@@ -277,5 +289,5 @@ class EdgeBench:
         return link, transport
 
     def pass_time(self, seconds: float, step: float = 0.01) -> None:
-        """Let time pass in small steps, as it does."""
+        """Advance the clock in small steps."""
         self.clock.pump([step] * round(seconds / step))

@@ -1,4 +1,4 @@
-"""A file store without files."""
+"""A file store in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from xiaozhi.interfaces import IFileStore, IFileWriter
 
 @implementer(IFileStore)
 class MemoryFiles:
-    """:ivar kept: by area and key."""
+    """Keeps files in a dictionary.
+
+    :ivar kept: contents by area and key.
+    """
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], bytes] = {}
@@ -28,7 +31,7 @@ class MemoryFiles:
 
 @implementer(IFileWriter)
 class MemoryWriter:
-    """Writes one of them."""
+    """Writes one file."""
 
     def __init__(self, files: MemoryFiles, area: str) -> None:
         self._files = files

@@ -1,7 +1,6 @@
-"""The whole program in one process on virtual time: devices, edge, bridge, AI.
+"""The whole program in one process on virtual time: devices, edge, bridge, AI service.
 
-Everything is real but the clock, the sockets, the gRPC streams and the
-providers, which are the doubles that ship.
+Only the clock, the sockets, the gRPC streams and the providers are doubles.
 """
 
 from __future__ import annotations
@@ -45,7 +44,13 @@ from xiaozhi.testing.clocks import WallClock
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.parts import Doubles, remembering, scripted, tool_sources, within
+from xiaozhi.testing.parts import (
+    Doubles,
+    inline_timed_offload,
+    memory_history,
+    scripted,
+    tool_sources,
+)
 from xiaozhi.tools.sources import ToolSources
 from xiaozhi.wire.messages import Device
 
@@ -59,17 +64,18 @@ SPEECH = (b"\x00\x10" * 20 + b"\x00\xf0" * 20) * 360
 
 
 @implementer(IAuthenticator)
-class Anyone:
-    """Lets everybody in."""
+class AcceptAll:
+    """Admits every device."""
 
     def authenticate(self, token: str | None, device_id: str, client_id: str) -> Device:
         return Device(device_id, client_id, "somebody")
 
 
 class Cable:
-    """A device's socket without a network; each message takes one turn of the clock.
+    """A device's socket without a network. Messages arrive at the clock's next step.
 
-    :ivar closed: code and reason the server closed it with.
+    :ivar closed: code and reason of the server's close.
+    :ivar cut: the connection is lost; nothing arrives any more.
     """
 
     def __init__(self, clock: Clock, device: SoftDevice) -> None:
@@ -104,14 +110,14 @@ class Cable:
             self._later(self._device.machine.closed, code, reason)
 
     def pause(self) -> None:
-        """Nothing is read from a cable in the first place."""
+        """Do nothing: a cable has no reading to pause."""
 
     def resume(self) -> None:
         """As :meth:`pause`."""
 
 
 class DeviceEnd:
-    """The device's side of a cable: a ``device.machine.Wire``."""
+    """The device's side of a cable: a ``device.firmware.machine.Wire``."""
 
     def __init__(self, cable: Cable) -> None:
         self._cable = cable
@@ -131,11 +137,11 @@ class DeviceEnd:
 
 
 class Browser:
-    """A client that is no firmware: sends what the test says, notes what comes.
+    """A client other than firmware: the test decides what it sends.
 
     :ivar texts: every text received, as JSON objects.
     :ivar packets: every binary message received.
-    :ivar closed: code and reason the server closed with.
+    :ivar closed: code and reason of the server's close.
     """
 
     link: DeviceLink
@@ -146,11 +152,11 @@ class Browser:
         self.closed: tuple[int, str] | None = None
 
     def say(self, **message: Any) -> None:
-        """Send a JSON text."""
+        """Send a message as JSON."""
         wire_of(self.link).text_received(json.dumps(message))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """The texts of one type."""
+        """Return the received texts of one type."""
         return [text for text in self.texts if text["type"] == kind]
 
     def send_text(self, text: str) -> None:
@@ -166,7 +172,7 @@ class Browser:
         self.link.alive(0)
 
     def pause(self) -> None:
-        """Nothing is read from it in the first place."""
+        """Do nothing: there is no reading to pause."""
 
     def resume(self) -> None:
         """As :meth:`pause`."""
@@ -174,9 +180,9 @@ class Browser:
 
 @dataclass
 class Visitor:
-    """A device that has been connected.
+    """A connected device.
 
-    :ivar events: what happened on it, each with its time.
+    :ivar events: the device's events, each with its time.
     """
 
     device: SoftDevice
@@ -184,25 +190,25 @@ class Visitor:
     events: list[tuple[float, Event]] = field(default_factory=list)
 
     def seen(self, kind: type[T]) -> list[T]:
-        """Its events of one kind."""
+        """Return the events of one type."""
         return [event for _, event in self.events if isinstance(event, kind)]
 
 
 class House:
-    """Both services, joined.
+    """Both services, connected.
 
     :param session: settings of AI sessions.
     :param edge: settings of the edge.
     :param clock: e.g. a :class:`~xiaozhi.testing.vendors.network.Network`, for vendors.
-    :param model: instead of a double; ``recognizer``: likewise.
-    :param tools: instead of the standard ones.
-    :param shipped: whether there is a voice without a synthesiser.
+    :param model: replaces the double, as does ``recognizer``.
+    :param tools: replaces the standard sources.
+    :param shipped: whether phrases that ship with the program can be spoken.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
-        lists of them as with :func:`scripted`.
+        or lists of settings, see :func:`scripted`.
     :ivar inbox: of all devices.
-    :ivar agents: which agent serves which device; the default one unless a test says else.
+    :ivar agents: assignment of agents to devices.
     :ivar agent_providers: providers by agent id.
-    :ivar services: of the agents.
+    :ivar services: the services of each agent.
     """
 
     def __init__(
@@ -223,7 +229,7 @@ class House:
             self.providers = replace(self.providers, llm=model)
         if recognizer is not None:
             self.providers = replace(self.providers, asr=recognizer)
-        self.history = remembering(self.clock, wall_time(self.clock))
+        self.history = memory_history(self.clock, wall_time(self.clock))
         self.files = MemoryFiles()
         self.agents = KnownAgents(Agent(settings=session or SessionSettings()))
         self.agent_providers = {DEFAULT: self.providers}
@@ -236,7 +242,7 @@ class House:
             runtime=SessionRuntime(
                 self.clock,
                 wall_time(self.clock),
-                within,
+                inline_timed_offload,
                 Scheduler(self.clock, self.clock.seconds),
             ),
             history=self.history,
@@ -249,12 +255,12 @@ class House:
         self.bridge = BridgeClient(
             self.network, ClientSettings(targets=(AI,)), self.clock, lambda: 0.5, "im", "im-boot"
         )
-        where = presence_backend(
+        backend = presence_backend(
             PresenceSettings(), InboxSettings(), self.clock, "im", "im-boot", dict
         )
-        self.inbox, self.presence = where.inbox, where.presence
+        self.inbox, self.presence = backend.inbox, backend.presence
         self.gateway = Gateway(
-            EdgeServices(self.bridge, self.journal, Anyone(), where.presence, where.inbox),
+            EdgeServices(self.bridge, self.journal, AcceptAll(), backend.presence, backend.inbox),
             self.clock,
             edge or EdgeSettings(),
             "im",
@@ -268,10 +274,10 @@ class House:
         self.run(0.1)
 
     def start_ai(self, make_sessions: Callable[[SharedServices], Sessions] | None = None) -> None:
-        """Start an AI process that knows nothing of an earlier one.
+        """Start an AI service without the state of an earlier one.
 
-        :param make_sessions: e.g. ``Sessions``: all have the agent of ``shared``, whatever
-            ``agents`` says.
+        :param make_sessions: e.g. ``Sessions``: every session then has the agent of
+            ``shared``, regardless of ``agents``.
         """
         self._boots += 1
         if make_sessions is None:
@@ -289,16 +295,16 @@ class House:
         self.ai.start()
 
     def kill_ai(self) -> None:
-        """The AI process is gone without a word."""
+        """Crash the AI service: it closes nothing."""
         self.network.cut(AI)
         self.ai.stop()
 
     def connect(
         self, number: int = 1, tools: Sequence[SimulatedTool] = (), **settings: Any
     ) -> Visitor:
-        """Connect a device and exchange hellos.
+        """Connect a device and exchange hello messages.
 
-        :param tools: that it has besides the usual ones.
+        :param tools: in addition to the usual ones.
         :param settings: of the device, e.g. ``mode=ListenMode.MANUAL``.
         """
         events: list[tuple[float, Event]] = []
@@ -319,16 +325,16 @@ class House:
         return visitor
 
     def browse(self, number: int = 1, guest: bool = False) -> Browser:
-        """Connect a client that speaks as the test has it speak.
+        """Connect a client whose messages the test sends.
 
-        :param guest: nobody holds its device id.
+        :param guest: no client holds its device id.
         """
         browser = Browser()
         self.join(browser, number, guest)
         return browser
 
     def join(self, browser: Browser, number: int = 1, guest: bool = False) -> None:
-        """Connect a client of the test's own making."""
+        """Connect a client that the test has made."""
         identity = numbered(number)
         known = Device(identity.device_id, identity.client_id, "somebody", guest)
         browser.link = self._connect(browser, known, 0)
@@ -341,26 +347,29 @@ class House:
         return link
 
     def run(self, seconds: float) -> None:
-        """Let virtual time pass."""
+        """Advance virtual time."""
         self.clock.pump([STEP] * round(seconds / STEP))
 
     def until(self, waiting: Deferred[T], limit: float = 60.0) -> T:
-        """Let time pass until a Deferred has fired. :raises AssertionError: it did not."""
+        """Advance time until a Deferred fires.
+
+        :raises AssertionError: it did not fire within the limit.
+        """
         results: list[T | Failure] = []
         waiting.addBoth(results.append)
         end = self.clock.seconds() + limit
         while not results and self.clock.seconds() < end:
             self.clock.advance(STEP)
         if not results:
-            raise AssertionError(f"nothing came within {limit:g} s of virtual time")
+            raise AssertionError(f"the Deferred did not fire within {limit:g} s of virtual time")
         if isinstance(results[0], Failure):
             results[0].raiseException()
         return results[0]
 
     def close(self) -> list[Any]:
-        """Stop everything in the order the services do.
+        """Stop everything in the services' order.
 
-        :return: timers that somebody forgot.
+        :return: timers left behind.
         """
         for visitor in self.visitors:
             visitor.device.close()

@@ -1,4 +1,4 @@
-"""A device whose microphone hears its own loudspeaker."""
+"""Acoustic echo: a device whose microphone hears its own loudspeaker."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from xiaozhi.testing.house import House, Visitor
 
 _RATE = 16000
 
-# What firmware plays for an alert: 0.8 s, as loud as it can be.
+# Sound of an alert, as the firmware plays it: 0.8 s at full volume.
 _ALERT = array("h", (30000 if at // 20 % 2 else -30000 for at in range(_RATE * 8 // 10)))
 
 
 class Leak:
-    """Plays what a device plays into its microphone, quieter, with a room's delay.
+    """Feeds the device's loudspeaker into its microphone, attenuated and delayed.
 
-    :param level: part of the sound that arrives, e.g. 0.02.
-    :param delay: seconds, the way over the network included.
+    :param level: amplitude at the microphone relative to the loudspeaker, e.g. 0.02.
+    :param delay: seconds, including the network.
     """
 
     def __init__(self, house: House, visitor: Visitor, level: float, delay: float = 0.1) -> None:
@@ -31,7 +31,7 @@ class Leak:
         self._seen = 0
 
     def run(self, seconds: float) -> None:
-        """Let time pass in steps of a packet."""
+        """Advance time in steps of 20 ms."""
         for _ in range(round(seconds / 0.02)):
             self._house.run(0.02)
             events = self._visitor.events[self._seen :]

@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 
 class LogLines:
-    """Listens from now to the end of the test.
+    """Records log events until the end of the test.
 
-    :ivar lines: the messages, without time and place.
-    :ivar events: the same as they were logged.
+    :ivar lines: the formatted messages, without time and source.
+    :ivar events: the events.
     """
 
     def __init__(self, case: SynchronousTestCase) -> None:
@@ -27,5 +27,5 @@ class LogLines:
         self.events.append(event)
 
     def count(self, words: str) -> int:
-        """How many lines have these words."""
+        """Return the number of lines that contain the words."""
         return sum(words in line for line in self.lines)

@@ -1,4 +1,4 @@
-"""Reading what ``/metrics`` says."""
+"""Parsing of ``/metrics``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Scraped:
-    """One page, read as Prometheus reads it.
+    """One page, parsed as Prometheus does.
 
-    :ivar names: of all metrics, as queries name them, those without a value included.
+    :ivar names: of all metrics, as in queries, including those without a sample.
     """
 
     def __init__(self, text: str) -> None:
@@ -20,11 +20,11 @@ class Scraped:
                 self._samples[sample.name, frozenset(sample.labels.items())] = sample.value
 
     def __call__(self, name: str, /, **labels: str) -> float:
-        """The value of one series. :raises KeyError: it is not there."""
+        """Return the value of a series. :raises KeyError: no such series."""
         return self._samples[name, frozenset(labels.items())]
 
     def total(self, name: str, /, **labels: str) -> float:
-        """The sum of all series of a name that have these labels."""
+        """Return the sum of all series of a name that have these labels."""
         wanted = labels.items()
         return sum(
             value
@@ -33,5 +33,5 @@ class Scraped:
         )
 
     def label_values(self) -> set[str]:
-        """Every value of every label."""
+        """Return every value of every label."""
         return {value for _, labels in self._samples for _, value in labels}

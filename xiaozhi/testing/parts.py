@@ -1,4 +1,4 @@
-"""Parts of an AI session, real but for their providers, each by itself."""
+"""Parts of an AI session for unit tests; only their providers are doubles."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from xiaozhi.wire.messages import AudioParams, Device, Downlink
 T = TypeVar("T")
 
 
-def offload(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
-    """An :class:`~xiaozhi.interfaces.Offload` to nowhere."""
+def inline_offload(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+    """Run a function at once; an :class:`~xiaozhi.interfaces.Offload`."""
     return execute(function, *args)
 
 
-def within(seconds: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
-    """A :class:`~xiaozhi.interfaces.TimedOffload` likewise."""
+def inline_timed_offload(seconds: float, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+    """Run a function at once; a :class:`~xiaozhi.interfaces.TimedOffload`."""
     return execute(function, *args)
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The runtime of the doubles."""
+    """The runtime of provider doubles."""
 
     reactor: Any
     offload: Offload
@@ -64,12 +64,15 @@ Doubles = dict[str, Any] | list[dict[str, Any]]
 
 
 def scripted(clock: Clock, **settings: Doubles) -> ProviderSet:
-    """The doubles, with settings by kind; with a list of settings, as many of them, each
-    asked when those before it fail. These are called ``a``, ``b``, …"""
+    """Make provider doubles.
+
+    :param settings: by kind; a list of settings makes a failover group of as many doubles,
+        named ``a``, ``b``, …
+    """
     groups: list[FailoverGroup] = []
 
     def make(double: Any, own: dict[str, Any]) -> Any:
-        return double.make(msgspec.convert(own, double.Settings), Runtime(clock, offload))
+        return double.make(msgspec.convert(own, double.Settings), Runtime(clock, inline_offload))
 
     def one(kind: str, double: Any, failover: Any = None) -> Any:
         own = settings.get(kind, {})
@@ -87,7 +90,7 @@ def scripted(clock: Clock, **settings: Doubles) -> ProviderSet:
         vad=one("vad", doubles.EnergyDetector),
         groups=tuple(groups),
         voice="voice",
-        # Of several synthesisers the first one.
+        # The first of several synthesisers.
         speaker="a",
     )
 
@@ -95,10 +98,10 @@ def scripted(clock: Clock, **settings: Doubles) -> ProviderSet:
 def tool_sources(
     clock: Clock, sections: dict[str, Any] | None = None, *makers: IToolSourceMaker
 ) -> ToolSources:
-    """The process's tool sources, started; values are kept in memory, and no inbox is there.
+    """Make and start tool sources, with values in memory and without an inbox.
 
     :param sections: settings by source.
-    :param makers: besides the standard sources.
+    :param makers: in addition to the standard sources.
     """
     store = tool_values_from_url("memory:", clock)
     facilities = ToolFacilities.of(clock, wall_time(clock), store)
@@ -127,22 +130,21 @@ def function_tools(
     return list(source.tools(session or ToolSession(device)))
 
 
-def remembering(clock: Clock, seconds: Callable[[], float]) -> History:
-    """A history in memory, started."""
+def memory_history(clock: Clock, seconds: Callable[[], float]) -> History:
+    """Make and start a history that is kept in memory."""
     history = History(dialogues_from_url("memory:", clock), clock, seconds, HistorySettings())
     Deferred.fromCoroutine(history.start())
     return history
 
 
-def talk(
+def make_dialogue(
     history: History,
     clock: Clock,
     seconds: Callable[[], float],
     session: SessionSettings | None = None,
     device_id: str = "d",
 ) -> Dialogue:
-    """A device's dialogue, as a session has it, with the newest of the talk; nothing is
-    recalled."""
+    """Make a device's dialogue with a window memory; nothing is recalled yet."""
     session = session or SessionSettings()
     settings = session.dialogue
     roles = Roles(session, Device(device_id, "client", "somebody"), seconds)
@@ -150,17 +152,17 @@ def talk(
     return Dialogue(device_id, memory, roles, history, clock, settings)
 
 
-def mouth(
+def speech_output(
     clock: Clock, synthesizer: ISynthesizer, send: Callable[[Downlink], None], **parts: Any
 ) -> SpeechOutput:
-    """A session's, with the defaults.
+    """Make the speech output of a session with default settings.
 
-    :param parts: what is to be another.
+    :param parts: arguments that replace the defaults.
     """
     usual = {
         "gate": Gate(is_open=True),
         "downlink": AudioParams(sample_rate=24000),
-        "offload": within,
+        "offload": inline_timed_offload,
         "settings": SpeechSettings(),
         "limits": TurnSettings(),
         "phrases": Phrases(PhraseStore(MemoryFiles()), "voice"),
@@ -168,8 +170,10 @@ def mouth(
     return SpeechOutput(synthesizer=synthesizer, send=send, clock=clock, **{**usual, **parts})
 
 
-def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool) -> TurnContext:
-    """A session's, with the defaults; the device has said what it can do."""
+def turn_context(
+    clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool
+) -> TurnContext:
+    """Make the turn context of a session with default settings and known tools."""
     return TurnContext(
         session_id="s",
         model=model,
@@ -185,15 +189,18 @@ def mind(clock: Clock, model: ILanguageModel, dialogue: Dialogue, *tools: ITool)
     )
 
 
-def conversing(
+def turn_parts(
     clock: Clock, send: Callable[[Downlink], None], *tools: ITool, **settings: Doubles
 ) -> tuple[TurnContext, SpeechOutput]:
-    """The parts of a new session that turns need, with doubles as its providers.
+    """Make the turn context and speech output of a new session with provider doubles.
 
-    :param settings: as with :func:`scripted`.
+    :param settings: see :func:`scripted`.
     """
     providers = scripted(clock, **settings)
-    # Its timers are not the test's.
-    dialogue = talk(remembering(Clock(), clock.seconds), clock, clock.seconds)
+    # A clock of its own: the test advances no timers of the history.
+    dialogue = make_dialogue(memory_history(Clock(), clock.seconds), clock, clock.seconds)
     Deferred.fromCoroutine(dialogue.recall())
-    return mind(clock, providers.llm, dialogue, *tools), mouth(clock, providers.tts, send)
+    return (
+        turn_context(clock, providers.llm, dialogue, *tools),
+        speech_output(clock, providers.tts, send),
+    )

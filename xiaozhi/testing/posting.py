@@ -1,4 +1,4 @@
-"""The surroundings of a :class:`~xiaozhi.web.posting.Posting` in tests."""
+"""Collaborators of a :class:`~xiaozhi.web.posting.Posting` for tests."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from xiaozhi.wire.mail import Mail
 
 
 def admit(authorization: str | None) -> None:
-    """Lets ``Bearer admin`` in."""
+    """Accept ``Bearer admin``. :raises AuthError: any other credentials."""
     if authorization != "Bearer admin":
         raise AuthError("bad_token", "this is not the management token")
 
 
 def insiders() -> Insiders:
-    """Those with ``Bearer admin``, and who asks from loopback."""
+    """Make a guard that admits ``Bearer admin`` and requests from loopback."""
     return Insiders(admit)
 
 
 @implementer(IDeviceInbox)
 class AcceptingInbox:
-    """:ivar posted: device, mail and ttl of everything posted.
-    :ivar receipt: what is answered; None: nothing yet.
-    :ivar broken: what is raised instead.
+    """An inbox whose receipts the test sets.
+
+    :ivar posted: device id, mail and ttl of each post.
+    :ivar receipt: returned by each post; None: the Deferred stays in ``waiting``.
+    :ivar broken: error of each post, unless None.
     """
 
     def __init__(self) -> None:
@@ -48,5 +50,5 @@ class AcceptingInbox:
 
 
 def posting(inbox: IDeviceInbox | None, max_bytes: int = 300) -> Posting:
-    """Accepts ``Bearer admin``; ids are lower case."""
+    """Make a posting that accepts ``Bearer admin`` and lower-cases device ids."""
     return Posting(inbox, admit, str.lower, ttl=3600, max_ttl=7200, max_bytes=max_bytes)

@@ -1,4 +1,4 @@
-"""A Redis in this process for tests on virtual time: fakeredis behind our connections."""
+"""Redis in the test process on virtual time: fakeredis behind our connection class."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from xiaozhi.cache.hub import RedisHub
 
 
 class FakeRedis:
-    """One server.
+    """One Redis server.
 
-    :ivar offset: its clock in seconds, ahead of the virtual one.
-    :ivar away: it does not answer.
+    :ivar offset: seconds by which its clock is ahead of virtual time.
+    :ivar away: whether it is unreachable.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -32,9 +32,9 @@ class FakeRedis:
         self._connections: list[FakeConnection] = []
 
     def hub(self, node: str, skew: float = 0.0) -> RedisHub:
-        """A process's hub, not started.
+        """Make the hub of a process, not started.
 
-        :param skew: seconds that its own clock is ahead of the virtual one.
+        :param skew: seconds by which the process's clock is ahead of virtual time.
         """
         return RedisHub(
             RedisAddress("fake", 6379, 0, "", ""),
@@ -44,25 +44,25 @@ class FakeRedis:
             connection=self._connection,
         )
 
-    def go(self) -> None:
-        """Connections break, and nobody gets a new one."""
+    def fail(self) -> None:
+        """Break all connections and refuse new ones."""
         self.away = True
 
-    def go_after(self, commands: int, *, done: bool = False) -> None:
-        """Go when so many more commands have been run.
+    def fail_after(self, commands: int, *, done: bool = False) -> None:
+        """Fail after this number of further commands.
 
-        :param done: the next one is run, too, and only its answer is lost.
+        :param done: the next command is executed and only its reply is lost.
         """
         self._runs_left = commands
         self._done = done
 
-    def come_back(self, *, forgetful: bool = False) -> None:
-        """Answer again; every connection is made anew.
+    def recover(self, *, empty: bool = False) -> None:
+        """Become reachable again; every connection is re-established.
 
-        :param forgetful: it has lost everything.
+        :param empty: all data is lost.
         """
         self._runs_left = None
-        if forgetful:
+        if empty:
             self.run("FLUSHALL")
         if self.away:
             self.away = False
@@ -71,16 +71,16 @@ class FakeRedis:
                     connection.regained()
 
     def run(self, *command: Any) -> Any:
-        """Run a command; what it publishes is heard in a delayed call."""
+        """Execute a command. Its publications are delivered in a delayed call."""
         if self._runs_left is not None:
             self._runs_left -= 1
             if self._runs_left < 0:
                 self._runs_left = None
                 if self._done:
                     self.run(*command)
-                self.go()
+                self.fail()
                 raise StoreError("presence_unavailable", "connection lost")
-        # Its clock is where it asks for the time: when keys expire, and for TIME.
+        # fakeredis reads this clock for expiry and TIME.
         with patch("time.time", lambda: self.offset + self.clock.seconds()):
             answer = self._client.execute_command(*command)
         for connection in self._connections:
@@ -88,11 +88,11 @@ class FakeRedis:
         return answer
 
     def subscription_lost(self, number: int) -> None:
-        """The next message on one hub's channel is not heard; hubs count from 0."""
-        self._connections[2 * number + 1].deaf = True
+        """Lose the next message on the channel of a hub; hubs count from 0."""
+        self._connections[2 * number + 1].loses_next = True
 
     def subscription(self, channel: str) -> Any:
-        """A subscription of the server's own client."""
+        """Subscribe to a channel directly at the server."""
         subscription = self._client.pubsub(ignore_subscribe_messages=True)
         subscription.subscribe(channel)
         return subscription
@@ -104,7 +104,7 @@ class FakeRedis:
 
 
 class FakeConnection:
-    """Behaves as a :class:`~xiaozhi.cache.connection.RedisConnection`; answers at once."""
+    """Behaves as a :class:`~xiaozhi.cache.connection.RedisConnection` that replies at once."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class FakeConnection:
         self._subscription: Any = None
         self.regained = regained or (lambda: None)
         self.open = False
-        self.deaf = False
+        self.loses_next = False
 
     @property
     def connected(self) -> bool:
@@ -152,12 +152,12 @@ class FakeConnection:
         return self._server.run("EVAL", source, len(keys), *keys, *arguments)
 
     def listen(self) -> None:
-        """Take what was published; while the server is away it is lost."""
+        """Deliver published messages; those published while the server is away are lost."""
         if self._subscription is None:
             return
         while (message := self._subscription.get_message()) is not None:
-            deaf, self.deaf = self.deaf, False
-            if self.connected and not deaf:
+            lost, self.loses_next = self.loses_next, False
+            if self.connected and not lost:
                 self._server.clock.callLater(0.001, self._hear, message["data"])
 
     def _hear(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Makes the phrases that come with the program: ``make phrases``."""
+"""Generates the phrases that ship with the program: ``make phrases``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _BITRATE = 16000
 
 
 def encode(pcm: bytes) -> bytes:
-    """:param pcm: s16le mono at 24 kHz.
-    :return: Ogg/Opus in packets of 60 ms, as devices usually want them.
+    """Encode a phrase.
+
+    :param pcm: s16le mono at 24 kHz.
+    :return: Ogg/Opus in packets of 60 ms, the usual frame duration of devices.
     """
     out = io.BytesIO()
     with av.open(out, "w", format="ogg") as container:
@@ -39,7 +41,7 @@ def encode(pcm: bytes) -> bytes:
 
 
 async def make(reactor: Any) -> None:
-    """Write all of them into the source tree."""
+    """Write all phrases into the source tree."""
     directory = Path(xiaozhi.ai.speech.__file__).parent / "shipped"
     directory.mkdir(exist_ok=True)
     voice = Voice(reactor, thread_offload(reactor))

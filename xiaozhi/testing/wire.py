@@ -1,9 +1,8 @@
 """Hypothesis strategies for every message of the protocol.
 
-What they draw survives every form it can take: numbers within the JSON and
-protobuf ranges, text without lone surrogates. ``device_texts`` and
-``server_texts`` draw only what JSON can say: e.g. no ``mode`` with ``listen
-stop``, no turn.
+The messages survive every encoding: numbers are within the JSON and protobuf
+ranges, texts have no lone surrogates. ``device_texts`` and ``server_texts`` draw
+messages that JSON can express: e.g. no ``mode`` with ``listen stop``, no turn.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ numbers = st.integers(0, 2**31 - 1)
 times_ms = st.integers(0, 2**53 - 1)
 blobs = st.binary(max_size=200)
 
-# Numbers that a float or a 64-bit integer would not give back as they came.
+# Numbers that a float or a 64-bit integer would not preserve.
 _NUMBERS = ("0", "-0", "1.50", "1e400", "-1E-400", "123456789012345678901234567890", "0.1e+1")
 _LITERALS = ("true", "false", "null", '""', '"\\u00e9\\n"', '"{[\\"]}"', '"你好"')
 
@@ -39,13 +38,13 @@ json_values: SearchStrategy[str] = st.recursive(
 """JSON texts without white space."""
 
 json_objects: SearchStrategy[bytes] = _members(json_values).map(str.encode)
-"""JSON objects as bytes; keys start with ``x_`` and so collide with none of ours."""
+"""JSON objects as bytes; keys start with ``x_`` and cannot collide with the protocol's."""
 
 audio_params = st.builds(m.AudioParams, texts, numbers, numbers, numbers)
 features = st.builds(m.Features, st.booleans(), st.booleans(), st.booleans())
 hellos = st.builds(m.Hello, numbers, features, texts, audio_params)
 
-# --- as the services speak ---------------------------------------------------------
+# --- messages between the services --------------------------------------------------
 
 _listens = st.builds(
     m.Listen,
@@ -108,7 +107,7 @@ session_opens = st.builds(
 )
 session_closes = st.builds(m.SessionClose, texts, texts)
 
-# --- as JSON says it ------------------------------------------------------------------
+# --- messages that JSON can express ---------------------------------------------------
 
 _known = frozenset(
     [

@@ -22,7 +22,7 @@ from xiaozhi.base.errors import ConfigError
 from xiaozhi.providers.kit.registry import ProviderSet
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.logs import LogLines
-from xiaozhi.testing.parts import scripted, within
+from xiaozhi.testing.parts import inline_timed_offload, scripted
 from xiaozhi.wire.messages import AudioParams, Device, Hello, SessionOpen
 
 SPEECH = SpeechSettings()
@@ -49,7 +49,7 @@ class ServicesCase(SynchronousTestCase):
         self.clock = Clock()
         self.files = MemoryFiles()
         self.leased: list[tuple[str, Leased]] = []
-        runtime = PrewarmingRuntime(within, self.clock, DeferredLock())
+        runtime = PrewarmingRuntime(inline_timed_offload, self.clock, DeferredLock())
         self.voices = PhraseVoices(PhraseStore(self.files), None, runtime)
         self.default = Agent("default")
         self.table = AgentServicesTable(self.default, self.select, self.voices)

@@ -17,7 +17,7 @@ from xiaozhi.ai.speech.playback import PlaybackMap, Played, beginning
 from xiaozhi.base.values import Role, Utterance
 from xiaozhi.languages.scripts import is_word_border
 from xiaozhi.test.ai.test_ai_history import CALL, HistoryCase
-from xiaozhi.testing.parts import talk
+from xiaozhi.testing.parts import make_dialogue
 
 QUESTION = Utterance(Role.USER, "what time is it")
 
@@ -27,7 +27,7 @@ class DialogueCase(HistoryCase):
 
     def dialogue(self, history: History, **settings: Any) -> Dialogue:
         session = SessionSettings(dialogue=DialogueSettings(**settings))
-        return talk(history, self.clock, self.seconds, session)
+        return make_dialogue(history, self.clock, self.seconds, session)
 
     def recall(self, dialogue: Dialogue) -> None:
         self.successResultOf(Deferred.fromCoroutine(dialogue.recall()))

@@ -26,7 +26,7 @@ from xiaozhi.interfaces import IFileStore, IFileWriter, ISynthesizer
 from xiaozhi.languages.texts import CATALOGUES, SPOKEN, text
 from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.parts import mouth, within
+from xiaozhi.testing.parts import inline_timed_offload, speech_output
 from xiaozhi.wire import messages as m
 
 # 0.1 s
@@ -85,7 +85,7 @@ class SpeechCase(SynchronousTestCase):
         self.phrases = self.kept_by("")
         self.sent: list[tuple[float, Any]] = []
         self.gate = Gate(is_open=True)
-        self.mouth = mouth(
+        self.mouth = speech_output(
             self.clock,
             self.vendor,
             lambda message: self.sent.append((self.clock.seconds(), message)),
@@ -396,7 +396,7 @@ class PhraseTests(SpeechCase):
 
 class PrewarmingTests(SpeechCase):
     def prewarming(self, **settings: Any) -> PhrasePrewarming:
-        runtime = PrewarmingRuntime(within, self.clock, DeferredLock())
+        runtime = PrewarmingRuntime(inline_timed_offload, self.clock, DeferredLock())
         self.done: set[tuple[int, int]] = set()
         return PhrasePrewarming(
             self.phrases, self.vendor, SessionSettings(**settings), runtime, self.done
@@ -605,7 +605,7 @@ class InHandTests(SpeechCase):
             ) -> Deferred[Any]:
                 if args:
                     got.append(len(args[0]) // 48)
-                return within(patience, function, *args)
+                return inline_timed_offload(patience, function, *args)
 
             self.vendor.pieces, self.vendor.pace = 30, pace
             self.vendor.piece = PIECE[: len(PIECE) // 5]

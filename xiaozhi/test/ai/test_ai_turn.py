@@ -20,7 +20,7 @@ from xiaozhi.base.errors import ProviderError, ToolError
 from xiaozhi.base.values import Delta, Role, TextDelta, ToolCall, ToolSpec, Transcript, Utterance
 from xiaozhi.interfaces import ILanguageModel, ITool
 from xiaozhi.languages.texts import text
-from xiaozhi.testing.parts import conversing, scripted
+from xiaozhi.testing.parts import scripted, turn_parts
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire import messages as m
 
@@ -81,7 +81,7 @@ class TurnTests(SynchronousTestCase):
         self.second: Deferred[str] = Deferred()
         calls = ({"name": "first"}, {"name": "second"})
         tools = Tool("first", self.first), Tool("second", self.second)
-        self.mind, self.mouth = conversing(
+        self.mind, self.mouth = turn_parts(
             self.clock, self.sent.append, *tools, llm={"calls": calls}
         )
         self.dialogue = self.mind.dialogue

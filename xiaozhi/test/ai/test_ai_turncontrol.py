@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.turn.turncontrol import TurnControl
-from xiaozhi.testing.parts import conversing
+from xiaozhi.testing.parts import turn_parts
 from xiaozhi.wire import messages as m
 
 
@@ -18,7 +18,7 @@ class FloorTests(SynchronousTestCase):
         self.clock = Clock()
         self.sent: list[Any] = []
         self.over = 0
-        mind, mouth = conversing(self.clock, self.sent.append)
+        mind, mouth = turn_parts(self.clock, self.sent.append)
         self.floor = TurnControl(0, mind, mouth, self.ended)
         self.late = 0
 

@@ -10,13 +10,13 @@ from xiaozhi.ai.speech.shipped import KEYS, Shipped
 from xiaozhi.audio import OpusDecoder, OpusForm, rms
 from xiaozhi.languages.texts import CATALOGUES, text
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.parts import within
+from xiaozhi.testing.parts import inline_timed_offload
 from xiaozhi.wire.opus import packet_ms
 
 
 class ShippedTests(SynchronousTestCase):
     def find(self, words: str, language: str, form: OpusForm) -> tuple[bytes, ...] | None:
-        shipped = Shipped(within)
+        shipped = Shipped(inline_timed_offload)
         found = Deferred.fromCoroutine(shipped.find(Phrase(words, language, form)))
         return self.successResultOf(found)
 
@@ -43,7 +43,9 @@ class ShippedTests(SynchronousTestCase):
     def test_a_voice_that_has_spoken_before_is_preferred(self) -> None:
         form = OpusForm(24000, 60, 5, 24000, "voip")
         phrase = Phrase(text("apology", "en"), "en", form)
-        phrases = Phrases(PhraseStore(MemoryFiles()), "voice", "a", Shipped(within).find)
+        phrases = Phrases(
+            PhraseStore(MemoryFiles()), "voice", "a", Shipped(inline_timed_offload).find
+        )
         shipped = self.successResultOf(Deferred.fromCoroutine(phrases.any(phrase)))
         assert shipped is not None
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(phrases.find(phrase))), None)

@@ -22,7 +22,7 @@ from xiaozhi.base.values import Delta, TextDelta, ToolCall, Transcript
 from xiaozhi.interfaces import ISynthesizer
 from xiaozhi.languages.texts import text
 from xiaozhi.test.ai.test_ai_turn import Hesitant, Tool
-from xiaozhi.testing.parts import conversing, scripted
+from xiaozhi.testing.parts import scripted, turn_parts
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire import messages as m
 
@@ -40,7 +40,7 @@ class TurnCase(SynchronousTestCase):
 
     def answers(self, *deltas: Delta, ends: bool = True, **limits: Any) -> None:
         """Have a turn before us whose model says this."""
-        mind, self.mouth = conversing(self.clock, self.sent.append)
+        mind, self.mouth = turn_parts(self.clock, self.sent.append)
         limited = TurnSettings(**limits)
         self.mind = replace(mind, model=Hesitant(*deltas, ends=ends), limits=limited)
         self.mouth = replace(self.mouth, limits=limited)

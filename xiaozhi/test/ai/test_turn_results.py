@@ -31,7 +31,7 @@ from xiaozhi.base.values import (
 )
 from xiaozhi.interfaces import ILanguageModel, ITool
 from xiaozhi.providers.offline.intents import IntentModel, IntentSettings
-from xiaozhi.testing.parts import conversing
+from xiaozhi.testing.parts import turn_parts
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire import messages as m
 
@@ -101,7 +101,7 @@ class ResultCase(SynchronousTestCase):
         :param changes: of the turn's context.
         """
         tools = [Giving(f"tool{number}", each) for number, each in enumerate(results)]
-        self.context, self.mouth = conversing(self.clock, self.send)
+        self.context, self.mouth = turn_parts(self.clock, self.send)
         self.context = replace(self.context, model=self.model, toolbox=Toolbox(tools), **changes)
         self.turn = Turn(1, self.context, self.mouth)
 
@@ -252,7 +252,7 @@ class SoundTests(ResultCase):
         self.sent.clear()
         self.model = Asking()
         limits = replace_setting(self.mouth.limits, tool_sound=3.0)
-        context, mouth = conversing(self.clock, self.sent.append)
+        context, mouth = turn_parts(self.clock, self.sent.append)
         closed: list[bool] = []
 
         async def pieces() -> AsyncGenerator[bytes, None]:
@@ -298,7 +298,7 @@ class OfflineModelTests(ResultCase):
     """The intents model, which words results by its phrase books."""
 
     def ask(self, words: str, name: str, *results: str | ToolResult) -> None:
-        context, self.mouth = conversing(self.clock, self.send)
+        context, self.mouth = turn_parts(self.clock, self.send)
         model = IntentModel(IntentSettings(), Random(1))
         tool = Giving(name, *results)
         self.context = replace(context, model=model, toolbox=Toolbox([tool]))

@@ -106,9 +106,9 @@ class RedisInboxTests(InboxContract, TestCase):
         """What was sent is not sent again."""
         await self.inbox.post("d1", mail(1), 60)
         await self.inbox.post("d1", mail(2), 60)
-        self.redis.go_after(2)  # claiming and taking work, settling does not
+        self.redis.fail_after(2)  # claiming and taking work, settling does not
         await self.arrive("s1", before=2)
-        self.redis.come_back()
+        self.redis.recover()
         await self.wait(1)
         self.assertEqual(self.got, [("s1", mail(1)), ("s1", mail(2))])
         self.assertEqual(self.redis.run("KEYS", "*letter*"), [])
@@ -126,7 +126,7 @@ class RedisInboxTests(InboxContract, TestCase):
 
     async def test_ours_can_be_reached_without_redis(self) -> None:
         await self.arrive("s1")
-        self.redis.go()
+        self.redis.fail()
         self.assertEqual(await self.inbox.post("d1", mail(1), 60), Receipt(True, "node-a"))
         code = await self.refused(self.inbox.post("d2", mail(2), 60))
         self.assertEqual(code, "presence_unavailable")
@@ -137,8 +137,8 @@ class RedisInboxTests(InboxContract, TestCase):
         self.redis.subscription_lost(0)
         receipt = await self.inbox.post("d1", mail(1), 60)
         self.assertFalse(receipt.delivered)
-        self.redis.go()
-        self.redis.come_back()
+        self.redis.fail()
+        self.redis.recover()
         await self.until(lambda: bool(self.got))
         await self.wait(0.1)
         self.assertEqual(self.got, [("s1", mail(1))])
@@ -146,12 +146,12 @@ class RedisInboxTests(InboxContract, TestCase):
     async def test_a_claim_that_comes_late(self) -> None:
         """Redis was away when the device came."""
         await self.inbox.post("d1", mail(1), 60)
-        self.redis.go()
+        self.redis.fail()
         with contextlib.suppress(StoreError):
             await self.claim("d1", "s1")
         self.inbox.attach("d1", "s1", self.taker("s1"))
         await self.wait(0.1)
-        self.redis.come_back()
+        self.redis.recover()
         await self.until(lambda: bool(self.got))
         self.assertEqual(self.got, [("s1", mail(1))])
 
@@ -212,11 +212,11 @@ class OutsideTests(SynchronousTestCase):
         outside = Outside(redis.hub("outside:ai-1"), 5.0, SETTINGS)
         self.successResultOf(outside.start())
         self.assertEqual(outside.trouble(), "")
-        redis.go_after(0)  # whoever asks next finds it gone
+        redis.fail_after(0)  # whoever asks next finds it gone
         self.assertEqual(outside.trouble(), "")
         clock.pump([1.0] * 5)
         self.assertEqual(outside.trouble(), "redis://fake:6379/0: not connected")
-        redis.come_back()
+        redis.recover()
         clock.pump([1.0] * 10)
         self.assertEqual(outside.trouble(), "")
         self.successResultOf(outside.stop())

@@ -89,7 +89,7 @@ class Fleet:
         return found[0].session_id if found[0] else None
 
     def settle(self) -> None:
-        self.redis.come_back()
+        self.redis.recover()
         self.clock.pump([0.5] * int(REFRESH * 2 / 0.5 + 4))
 
 
@@ -152,22 +152,22 @@ class FencingTests(SynchronousTestCase):
         self.assert_one(fleet)
 
     def test_who_came_while_redis_was_away_loses_to_who_came_after(self) -> None:
-        for forgetful, first in product((False, True), (0, 1)):
+        for empty, first in product((False, True), (0, 1)):
             fleet = Fleet([300.0, -300.0])
-            fleet.redis.go()
+            fleet.redis.fail()
             fleet.connect(first, "d")
             fleet.clock.advance(10)
             fleet.connect(1 - first, "d")
             fleet.clock.advance(10)
             self.assertEqual(len(fleet.live("d")), 2, "connected devices go on undisturbed")
-            fleet.redis.come_back(forgetful=forgetful)
+            fleet.redis.recover(empty=empty)
             fleet.settle()
             self.assert_one(fleet)
 
     def test_who_came_while_redis_was_away_wins_over_who_came_before(self) -> None:
         fleet = Fleet([300.0, -300.0])
         fleet.connect(0, "d")
-        fleet.redis.go()
+        fleet.redis.fail()
         fleet.connect(1, "d")
         fleet.clock.advance(100)
         fleet.settle()
@@ -180,7 +180,7 @@ class FencingTests(SynchronousTestCase):
             st.one_of(
                 *[st.tuples(st.just("connect"), st.integers(0, 2), st.sampled_from("de"))] * 4,
                 st.tuples(st.just("leave"), st.sampled_from("de")),
-                st.tuples(st.sampled_from(["go", "back", "forgetful back", "flush"])),
+                st.tuples(st.sampled_from(["go", "back", "empty back", "flush"])),
                 st.tuples(st.just("wait"), st.floats(0, 120)),
                 st.tuples(st.just("lose"), st.integers(0, 2)),
             ),
@@ -201,11 +201,11 @@ class FencingTests(SynchronousTestCase):
                 case "leave", str(device):
                     fleet.leave(device)
                 case ("go",):
-                    fleet.redis.go()
+                    fleet.redis.fail()
                 case ("back",):
-                    fleet.redis.come_back()
-                case ("forgetful back",):
-                    fleet.redis.come_back(forgetful=True)
+                    fleet.redis.recover()
+                case ("empty back",):
+                    fleet.redis.recover(empty=True)
                 case ("flush",):
                     fleet.redis.run("FLUSHALL")
                 case "wait", float(seconds):

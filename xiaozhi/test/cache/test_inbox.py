@@ -107,7 +107,7 @@ class World:
 
     def settle(self) -> None:
         """All is well again, and the device comes once more."""
-        self.redis.come_back()
+        self.redis.recover()
         self.run(1)
         self.connect(0)
         self.run(70)
@@ -118,10 +118,10 @@ class InboxTests(SynchronousTestCase):
         """Its lease keeps the other edge from sending the letter once more."""
         world = World()
         world.post(0)
-        world.redis.go_after(2)  # claiming and taking work, settling does not
+        world.redis.fail_after(2)  # claiming and taking work, settling does not
         world.connect(0)
         self.assertEqual(world.got, ["1"])
-        world.redis.come_back()
+        world.redis.recover()
         world.connect(1)
         world.settle()
         self.assertEqual(world.got, ["1"])
@@ -153,11 +153,11 @@ class InboxTests(SynchronousTestCase):
                 case "leave", int(node):
                     world.nodes[node].leave()
                 case ("go",):
-                    world.redis.go()
+                    world.redis.fail()
                 case ("back",):
-                    world.redis.come_back()
+                    world.redis.recover()
                 case "break", int(commands), bool(done):
-                    world.redis.go_after(commands, done=done)
+                    world.redis.fail_after(commands, done=done)
                 case "miss", int(node):
                     world.redis.subscription_lost(node)
                 case "wait", float(seconds) | int(seconds):

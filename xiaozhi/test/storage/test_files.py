@@ -14,7 +14,7 @@ from xiaozhi.interfaces import IFileStore
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.testing.contracts.files import AREA, FileStoreContract
 from xiaozhi.testing.files import MemoryFiles
-from xiaozhi.testing.parts import offload
+from xiaozhi.testing.parts import inline_offload
 
 
 class MemoryFilesTests(FileStoreContract, SynchronousTestCase):
@@ -29,7 +29,7 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
     def opened(self, area: Area, now: float = 1000.0) -> DirectoryFiles:
         self.root = Path(self.mktemp())
         self.now = now
-        return DirectoryFiles(self.root, {AREA: area}, offload, lambda: self.now)
+        return DirectoryFiles(self.root, {AREA: area}, inline_offload, lambda: self.now)
 
     def names(self) -> list[str]:
         return sorted(path.name for path in (self.root / AREA).iterdir())
@@ -53,13 +53,13 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         files = self.opened(Area(0, 0, ".jsonl"))
         area = self.root / "deep" / AREA
         area.mkdir(parents=True, mode=0o755)
-        files = DirectoryFiles(self.root / "deep" / "er", {AREA: Area(0, 0)}, offload)
+        files = DirectoryFiles(self.root / "deep" / "er", {AREA: Area(0, 0)}, inline_offload)
         self.successResultOf(files.writer(AREA).write(b"x"))
         for made in (self.root / "deep" / "er" / AREA, self.root / "deep" / "er"):
             self.assertEqual(made.stat().st_mode & 0o777, 0o700)
         # One that was there before, and open to others.
         self.assertEqual(area.stat().st_mode & 0o777, 0o755)
-        files = DirectoryFiles(self.root / "deep", {AREA: Area(0, 0)}, offload)
+        files = DirectoryFiles(self.root / "deep", {AREA: Area(0, 0)}, inline_offload)
         self.successResultOf(files.writer(AREA).write(b"x"))
         self.assertEqual(area.stat().st_mode & 0o777, 0o700)
 

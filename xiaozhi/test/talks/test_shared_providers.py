@@ -21,7 +21,7 @@ from xiaozhi.providers.kit.registry import ProviderRegistry, ProviderSet
 from xiaozhi.runtime.config import read_section
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import SPEECH, House
-from xiaozhi.testing.parts import Runtime, offload
+from xiaozhi.testing.parts import Runtime, inline_offload
 from xiaozhi.wire.messages import ListenMode
 
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -75,7 +75,7 @@ class SharedProviderTalks(ConversationCase):
         house = super().house(**settings)
         catalogue = ProviderCatalogue(SECTIONS, read_section)
         limits = FailoverSettings(llm=1, failures=2, cooldown=30)
-        self.registry = ProviderRegistry(catalogue, Runtime(house.clock, offload), limits)
+        self.registry = ProviderRegistry(catalogue, Runtime(house.clock, inline_offload), limits)
         self.addCleanup(self.registry.close)
         return house
 

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from xiaozhi.ai.turn.turn import Turn
 from xiaozhi.base.values import Delta, Role, TextDelta, ToolCall, ToolSpec, Transcript, Utterance
 from xiaozhi.interfaces import ILanguageModel, ITool
-from xiaozhi.testing.parts import conversing
+from xiaozhi.testing.parts import turn_parts
 from xiaozhi.wire import messages as m
 
 Made = list[dict[str, Any]]
@@ -81,7 +81,7 @@ class WrittenCallTests(SynchronousTestCase):
     def answered(self, deltas: Sequence[Delta]) -> tuple[Made, list[str], list[Utterance]]:
         """:return: the calls made, what was shown, and the dialogue."""
         clock, sent, tool = Clock(), list[Any](), Volume()
-        mind, mouth = conversing(clock, sent.append, tool)
+        mind, mouth = turn_parts(clock, sent.append, tool)
         turn = Turn(1, replace(mind, model=Model(deltas)), mouth)
 
         async def heard() -> Transcript:
