@@ -43,7 +43,7 @@ from xiaozhi.bridge.grpc.port import GrpcPort
 from xiaozhi.bridge.security import server_security
 from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.cache import outside
-from xiaozhi.cache.backend import Nowhere, Outside
+from xiaozhi.cache.backend import NoPoster, RedisPoster
 from xiaozhi.interfaces import Offload
 from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
@@ -67,7 +67,7 @@ from xiaozhi.web.posting import Posting
 
 _log = Logger()
 
-Edges = Outside | Nowhere
+Edges = RedisPoster | NoPoster
 
 
 class Options(ServiceOptions):

@@ -1,5 +1,4 @@
-"""Presence: which device is connected where and what is kept for it, in this process
-or through Redis."""
+"""Presence and inboxes of devices, and the list of edges: in this process or in Redis."""
 
 from xiaozhi.cache.backend import PresenceBackend, outside, presence_backend
 from xiaozhi.cache.settings import InboxSettings, PresenceAddress, PresenceSettings

@@ -1,4 +1,4 @@
-"""Everything about devices that edges share, in one process or through Redis."""
+"""Presence backends: the device state that edges share, in one process or in Redis."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from xiaozhi.cache.registry import NodeRegistry
 from xiaozhi.cache.settings import InboxSettings, PresenceAddress, PresenceSettings
 
 Describe = Callable[[], Mapping[str, Any]]
-"""Says what other nodes are to know of this one."""
+"""Returns the entry that other nodes see of this one."""
 
 
 class PresenceBackend(Protocol):
-    """Where devices are, what is kept for them, and which edges there are.
+    """Presence and inboxes of devices, and the list of edges.
 
     :ivar presence: an :class:`~xiaozhi.interfaces.IPresence`.
     :ivar inbox: an :class:`~xiaozhi.interfaces.IDeviceInbox` and
@@ -35,20 +35,23 @@ class PresenceBackend(Protocol):
     inbox: Any
 
     def nodes(self) -> list[dict[str, Any]]:
-        """All edges as of the last heartbeat, by name."""
+        """Return all edges as of the last heartbeat, by name."""
 
     def trouble(self) -> str:
         """Describe the current fault in a few words; empty without one."""
 
     def start(self) -> Deferred[None]:
-        """:raises StoreError: naming the address."""
+        """Connect.
+
+        :raises StoreError: names the address.
+        """
 
     def stop(self) -> Deferred[None]:
-        """Take back what others know of this process, and disconnect."""
+        """Remove this process's entries, and disconnect."""
 
 
-class Alone:
-    """A single edge."""
+class LocalBackend:
+    """Presence backend of a single edge, in its process."""
 
     def __init__(self, clock: Any, node: str, describe: Describe, inbox: InboxSettings) -> None:
         self.presence = LocalPresence()
@@ -69,8 +72,8 @@ class Alone:
         return self.presence.stop()
 
 
-class Together:
-    """An edge among others on one Redis."""
+class RedisBackend:
+    """Presence backend of an edge that shares Redis with others."""
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class Together:
         presence: PresenceSettings,
         inbox: InboxSettings,
     ) -> None:
-        """:param boot: of this run of the process, unlike any other's."""
+        """:param boot: unique id of this run of the process."""
         self._hub = hub
         self.presence = RedisPresence(
             hub, ttl=presence.claim_ttl, refresh_interval=presence.refresh_interval
@@ -118,11 +121,11 @@ class Together:
         await self._hub.stop()
 
 
-class Outside:
-    """A process that has no devices itself and posts to those of the edges."""
+class RedisPoster:
+    """Posts messages to the edges' devices, from a process without devices."""
 
     def __init__(self, hub: RedisHub, interval: float, inbox: InboxSettings) -> None:
-        """:param interval: seconds between two looks whether Redis lives."""
+        """:param interval: seconds between two checks of Redis."""
         self._hub = hub
         self.inbox = RedisInbox(hub, inbox)
         self._interval = interval
@@ -134,7 +137,10 @@ class Outside:
         return self._hub.trouble()
 
     def start(self) -> Deferred[None]:
-        """:raises StoreError: naming the address."""
+        """Connect.
+
+        :raises StoreError: names the address.
+        """
         return Deferred.fromCoroutine(self._start())
 
     def stop(self) -> Deferred[None]:
@@ -156,21 +162,21 @@ def _expected(failure: Failure) -> None:
     failure.trap(StoreError)
 
 
-class Nowhere:
-    """In the place of :class:`Outside` without Redis: nobody can be reached."""
+class NoPoster:
+    """Replaces :class:`RedisPoster` without Redis: no device can be reached."""
 
     inbox = None
 
     def trouble(self) -> str:
-        """Nothing is."""
+        """Return no fault."""
         return ""
 
     def start(self) -> Deferred[None]:
-        """Nothing to start."""
+        """Do nothing."""
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
-        """Nothing to stop."""
+        """Do nothing."""
         return succeed(None)
 
 
@@ -182,26 +188,30 @@ def presence_backend(
     boot: str,
     describe: Describe,
 ) -> PresenceBackend:
-    """Those of an edge, not started.
+    """Make the presence backend of an edge, not started.
 
-    :param node: name of this edge process, unlike any other's.
-    :param boot: of this run of it.
+    :param node: unique name of this edge process.
+    :param boot: unique id of this run of it.
     :raises StoreError: ``bad_presence_url``; the message never repeats the address,
         which may hold a password.
     """
     if presence.url == "memory:":
-        return Alone(reactor, node, describe, inbox)
-    return Together(_hub(presence, reactor, node), boot, describe, presence, inbox)
+        return LocalBackend(reactor, node, describe, inbox)
+    return RedisBackend(_hub(presence, reactor, node), boot, describe, presence, inbox)
 
 
 def outside(
     presence: PresenceAddress, inbox: InboxSettings, reactor: Any, node: str
-) -> Outside | Nowhere:
-    """Those of a process without devices, not started. Errors as :func:`presence_backend`."""
+) -> RedisPoster | NoPoster:
+    """Make the poster of a process without devices, not started. Errors as
+    :func:`presence_backend`.
+    """
     if presence.url == "memory:":
-        return Nowhere()
+        return NoPoster()
     # An edge may have the same name.
-    return Outside(_hub(presence, reactor, f"outside:{node}"), presence.heartbeat_interval, inbox)
+    return RedisPoster(
+        _hub(presence, reactor, f"outside:{node}"), presence.heartbeat_interval, inbox
+    )
 
 
 def _hub(presence: PresenceAddress, reactor: Any, node: str) -> RedisHub:

@@ -1,13 +1,13 @@
-"""How a device is claimed in Redis: the scripts, and the fencing token they make.
+"""Claims of devices in Redis: the scripts, and the fencing tokens they make.
 
-A token is made by Redis when a connection claims its device: its clock in
-microseconds, but always more than any token before. So tokens are in the order in
-which connections came, whatever the clocks of edges say, and stay so if Redis forgets
-everything: its clock has gone on meanwhile, and edges tell the highest token they know.
-The higher token has the device; a claim that is only refreshed keeps its token.
+Redis makes a token when a connection claims its device: its clock in microseconds, but
+always more than any earlier token. So tokens follow the order of connections, whatever the
+edges' clocks show. The order survives a Redis that lost its data: its clock has advanced,
+and edges send the highest token they know.
+The highest token holds the device; a refreshed claim keeps its token.
 
-A claim that reaches Redis late (it was away) takes the time of its connection, by
-Redis' own clock, for a token: it loses to whoever connected elsewhere after it.
+A claim that reaches Redis late, after an outage, gets the time of its connection by Redis'
+clock as its token: it loses to any later connection elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xiaozhi.cache.claims import PresenceClaim
 from xiaozhi.cache.hub import RedisHub
 
 # KEYS: the fence, then one per device. ARGV: prefix of the nodes' channels, life of a
-# key in ms, our node, the highest token we know, what is prompt in microseconds; then
+# key in ms, our node, the highest token we know, the prompt limit in microseconds; then
 # for every key device, session, since, token (0: none yet), claimed (microseconds).
 # Answers Redis' clock; then for every key whether the claim stands, its token, and
 # session, node, since of who held the device before; 1 for one with a token that stands.
@@ -74,7 +74,7 @@ return 1
 """
 
 _PROMPT = 250_000
-"""Microseconds: claims that take no longer are in the order in which Redis gets them."""
+"""Microseconds: claims that take no longer are ordered by their arrival at Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Ruling:
     """The answer of Redis to a claim.
 
     :ivar stands: False: a newer connection holds the device.
-    :ivar held: who held the device before, or does still.
+    :ivar held: the claim that held the device before, or still does.
     """
 
     stands: bool
@@ -91,7 +91,7 @@ class Ruling:
 
 
 class ClaimTable:
-    """The claims of all processes, as they stand in Redis."""
+    """The claims of all processes, in Redis."""
 
     def __init__(self, hub: RedisHub, ttl: float) -> None:
         """:param ttl: seconds a claim outlives its node."""
@@ -100,11 +100,11 @@ class ClaimTable:
         self._highest = 0
 
     def key(self, device_id: str) -> str:
-        """Where a device's claim is."""
+        """Return the key of a device's claim."""
         return self._hub.key("presence", device_id)
 
     async def put(self, claims: Sequence[PresenceClaim]) -> list[Ruling]:
-        """Claim, or refresh: a key that was lost comes back.
+        """Make or refresh claims; a lost key is written again.
 
         :raises StoreError:
         """
@@ -132,7 +132,7 @@ class ClaimTable:
         return Ruling(bool(stands), int(token), held)
 
     async def remove(self, presences: Sequence[Presence]) -> None:
-        """Take claims back that still stand.
+        """Remove those claims that still stand.
 
         :raises StoreError:
         """

@@ -14,7 +14,7 @@ from xiaozhi.base.values import Presence
 class PresenceClaim:
     """One of this process's claims.
 
-    :ivar token: made by Redis; 0 until it has.
+    :ivar token: the fencing token; 0 until Redis made one.
     :ivar claimed: when, in microseconds on Redis' clock.
     """
 
@@ -51,7 +51,7 @@ class Claims:
         return self._by_device.pop(device_id)
 
     def stands(self, claim: PresenceClaim) -> bool:
-        """Whether this very claim is still there."""
+        """Whether this claim still stands here."""
         return self._by_device.get(claim.presence.device_id) is claim
 
     def all(self) -> list[PresenceClaim]:
@@ -61,7 +61,7 @@ class Claims:
         self._by_device.clear()
 
     def tell(self, claim: PresenceClaim | None) -> None:
-        """Call ``replaced``; its failure is nobody else's."""
+        """Call ``replaced``; an error in it is logged and goes no further."""
         if claim is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""A connection to Redis that comes back by itself, speaking through txredisapi."""
+"""A self-healing connection to Redis, over txredisapi."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from xiaozhi.runtime.connecting import host_endpoint
 
 _FIRST_RETRY = 0.2
 _LONGEST_RETRY = 5.0
-"""Seconds before trying to connect again, doubling, less up to a half at random."""
+"""First and longest wait before reconnecting, in seconds; doubles, less a random part up to
+half.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where a Redis is. Its text is for people and has no password."""
+    """The address of a Redis server. As text it has no password."""
 
     host: str
     port: int
@@ -35,7 +37,10 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
-        """:raises ValueError:"""
+        """Read ``redis://[:password@]host[:port][/db]``.
+
+        :raises ValueError: not such an address.
+        """
         parts = urlsplit(url)
         database = parts.path.removeprefix("/") or "0"
         if parts.scheme != "redis" or not parts.hostname or parts.query or parts.fragment:
@@ -78,8 +83,8 @@ class RedisConnection:
     ) -> None:
         """
         :param timeout: seconds to connect, and for each answer.
-        :param channel: to subscribe to; then nothing but ``ping`` may be called.
-        :param heard: is given each message of the channel.
+        :param channel: channel to subscribe to; then only ``ping`` may be called.
+        :param heard: receives each message of the channel.
         :param regained: called when the connection is back after a loss.
         """
         self._address = address
@@ -94,11 +99,11 @@ class RedisConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether it can be used now."""
+        """Whether commands can be sent now."""
         return self._protocol is not None and bool(self._protocol.connected)
 
     async def start(self) -> None:
-        """Connect; from then on a lost connection is made again, for ever."""
+        """Connect; from then on a lost connection is re-established until :meth:`stop`."""
         self._open = True
         try:
             await self._connect()
@@ -111,7 +116,7 @@ class RedisConnection:
             ) from error
 
     async def stop(self) -> None:
-        """Disconnect and stay so. Idempotent."""
+        """Disconnect for good. Idempotent."""
         self._open = False
         if self._returning is not None:
             self._returning.cancel()
@@ -121,7 +126,7 @@ class RedisConnection:
             await protocol.gone
 
     async def call(self, command: str, *arguments: Any) -> Any:
-        """Give one of txredisapi's commands.
+        """Call one of txredisapi's commands.
 
         :raises StoreError: not connected, no answer in time, or Redis refuses.
         """
@@ -135,7 +140,7 @@ class RedisConnection:
             raise self._failed(_reason(error)) from error
 
     async def script(self, source: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        """Run a Lua script; Redis keeps it, so that its source is sent once."""
+        """Run a Lua script; its source is sent once, and Redis keeps it."""
         return await self.call("eval", source, list(keys), list(arguments))
 
     async def _connect(self) -> None:
@@ -144,7 +149,7 @@ class RedisConnection:
         protocol: Any = await endpoint.connect(self._factory())
         try:
             if address.password:
-                # Not by txredisapi's own login, which gives up for good when refused.
+                # txredisapi's own login gives up for good when refused.
                 await self._ask(protocol, "auth", address.password, address.user or None)
             if self._channel:
                 await self._ask(protocol, "subscribe", self._channel)
@@ -170,7 +175,7 @@ class RedisConnection:
         return factory
 
     def lost(self, protocol: Any) -> None:
-        """Called by a protocol of ours."""
+        """For our protocols: process the event."""
         if self._open and protocol is self._protocol:
             self._returning = Deferred.fromCoroutine(self._return())
             self._returning.addErrback(self._not_returned)
@@ -186,7 +191,7 @@ class RedisConnection:
             except CancelledError:
                 raise
             except Exception as error:
-                if not self._open:  # An endpoint names the cancelling otherwise.
+                if not self._open:  # An endpoint reports its cancellation as another error.
                     raise CancelledError from error
                 self._log.debug(
                     "presence cache {address}: not yet: {error}",
@@ -213,7 +218,7 @@ class RedisConnection:
             raise
 
     def message_received(self, pattern: str | None, channel: str, message: str) -> None:
-        """Called by a protocol of ours."""
+        """For our protocols: process the event."""
         if self._heard is not None:
             self._heard(message)
 
@@ -224,8 +229,9 @@ class RedisConnection:
 
 
 def _connected_to(protocol: Any, connection: RedisConnection) -> Any:
-    """txredisapi knows its protocols' fate only by subclassing; this is lighter than a
-    class that can be made only after the late import."""
+    """txredisapi reports a protocol's events only to subclasses; this avoids a class that
+    could be made only after the late import.
+    """
     protocol.gone = Deferred()
     connection_lost = protocol.connectionLost
 

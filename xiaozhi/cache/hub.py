@@ -14,13 +14,12 @@ from xiaozhi.cache.serverclock import SharedClock
 
 
 class RedisHub:
-    """A connection for commands, and one that listens to this process's own channel.
+    """Two connections: one for commands, one that listens to this process's own channel.
 
-    What is said on a channel begins with its kind, a word; each kind is heard by the
-    part that asked for it.
+    A channel message begins with its kind, one word; its registered handler receives it.
 
-    :ivar node: this process's name, unlike any other's.
-    :ivar clock: Redis' clock, as far as we know it.
+    :ivar node: this process's unique name.
+    :ivar clock: an estimate of Redis' clock.
     """
 
     _log = Logger()
@@ -37,7 +36,7 @@ class RedisHub:
     ) -> None:
         """
         :param timeout: seconds for an answer of Redis; also to connect.
-        :param connection: makes a :class:`RedisConnection`, or what behaves as one.
+        :param connection: makes a :class:`RedisConnection`, or a test's replacement.
         """
         self.node = node
         self.clock = SharedClock(monotonic)
@@ -58,7 +57,7 @@ class RedisHub:
         )
 
     def key(self, *parts: str) -> str:
-        """The name of a key."""
+        """Return the full name of a key."""
         return ":".join((PREFIX, *parts))
 
     def on(self, kind: str, heard: Callable[[str], None]) -> None:
@@ -66,11 +65,11 @@ class RedisHub:
         self._heard_by[kind] = heard
 
     def when_back(self, call: Callable[[], None]) -> None:
-        """Call this whenever Redis is back, or is found to have forgotten us."""
+        """Register a callback for Redis' return, or for its loss of our data."""
         self._to_tell.append(call)
 
     async def start(self) -> None:
-        """Connect; from then on a lost connection is made again, for ever.
+        """Connect; from then on a lost connection is re-established until :meth:`stop`.
 
         :raises StoreError: naming the address.
         """
@@ -106,16 +105,16 @@ class RedisHub:
         return await self._commands.script(source, keys, arguments)
 
     async def probe(self) -> None:
-        """See whether both connections live: one only listens, the other is perhaps not
-        used, and nothing else would show that they are dead.
+        """Check both connections. One only listens and the other may be unused, so nothing
+        else would show that they are dead.
 
-        :raises StoreError: one does not; it is made again.
+        :raises StoreError: one is dead; it is re-established.
         """
         await self._commands.call("ping")
         await self._news.call("ping")
 
     def restore(self) -> None:
-        """Have every part put right what Redis may have lost."""
+        """Let every part restore the data that Redis may have lost."""
         for call in self._to_tell:
             self.reactor.callLater(0, call)
 
@@ -125,7 +124,7 @@ class RedisHub:
         if heard is not None:
             heard(rest)
         else:
-            self._log.warn("another node said {kind}, which is nothing here", kind=kind[:50])
+            self._log.warn("unknown message {kind} from another node", kind=kind[:50])
 
 
 # Every key and channel begins with it.

@@ -1,9 +1,9 @@
-"""Letters that wait for devices, as stored in Redis.
+"""Letters: messages stored in Redis until a device takes them.
 
-A device has a list of letter ids; each letter is a key of its own and expires by
-itself. Whoever holds the device's claim may take what is in the list. Taken letters
-stay there, leased to that session, until it settles those it has sent: so they are
-neither lost with an answer of Redis or with an edge, nor sent by two edges.
+A device has a list of letter ids; each letter is a key of its own and expires by itself.
+The session that holds the device's claim may take them. Taken letters stay, leased to that
+session, until it settles those it sent. So none is lost with an answer of Redis or with an
+edge, and no two edges send the same one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xiaozhi.wire.mail import Mail
 # KEYS: the device's list, its letters' prefix, when each letter of anybody expires, the
 # device's claim. ARGV: device, letter id, letter, ttl in ms, the same for a device that
 # is not connected (0: not at all), most for a device, most in all, prefix of the nodes'
-# channels. Answers what became of it, the node that was told, and when it expires (ms).
+# channels. Returns the outcome, the notified node, and the expiry time (ms).
 _PUT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -64,8 +64,8 @@ if #answer > 1 then redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2]) end
 return answer
 """
 
-# KEYS: as for taking, but last when each letter expires. ARGV: session, our node, then
-# for every letter sent its id and the channel of who waits to hear of it.
+# KEYS: as for taking, but last when each letter expires. ARGV: session, our node, then for
+# every letter sent its id and the channel for its receipt.
 _SETTLE = """
 for i = 3, #ARGV, 2 do
   redis.call('LREM', KEYS[1], 1, ARGV[i])
@@ -78,7 +78,7 @@ return 1
 """
 
 
-# KEYS: devices' lists. Answers the indices of those that are there.
+# KEYS: devices' lists. Returns the indices of those that exist.
 _WAITING = """
 local found = {}
 for i, key in ipairs(KEYS) do
@@ -90,9 +90,9 @@ return found
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A mail on its way.
+    """A stored message for a device.
 
-    :ivar sender: the channel of the process that waits to hear of it.
+    :ivar sender: channel of the process that waits for the receipt.
     """
 
     letter_id: str
@@ -102,8 +102,10 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """:ivar node: who was told to deliver it; empty: nobody.
-    :ivar expires: seconds since the epoch on Redis' clock; 0: it is not kept.
+    """The outcome of posting a letter.
+
+    :ivar node: the node notified to deliver it; empty: no node.
+    :ivar expires: seconds since the epoch on Redis' clock; 0: not stored.
     """
 
     node: str
@@ -129,7 +131,7 @@ class Letters:
         self._letters = hub.key("letter", "")
 
     async def put(self, device_id: str, letter: Letter, ttl: float) -> Posted:
-        """Keep a letter and tell the node that has the device.
+        """Store a letter and notify the node that has the device.
 
         :param ttl: seconds; 0: only if the device is connected.
         :raises StoreError: ``inbox_full``, ``inboxes_full`` or ``presence_unavailable``.
@@ -154,14 +156,14 @@ class Letters:
         if became == "inbox_full":
             raise StoreError(became, f"{device_id} has not read enough of its inbox")
         if became == "inboxes_full":
-            raise StoreError(became, "too much is kept for devices already")
+            raise StoreError(became, "the inboxes of all devices are full")
         return Posted(node, int(expires) / 1000)
 
     async def take(self, device_id: str, session_id: str) -> list[Letter] | None:
-        """Lease what is kept for a device, the oldest first.
+        """Lease a device's letters, oldest first.
 
-        :return: None: the session does not hold the device (yet), or an earlier one
-            still has the lease; ask again.
+        :return: None: the session does not hold the device yet, or an earlier session still
+            has the lease; try again.
         :raises StoreError:
         """
         became, *found = await self._hub.script(
@@ -179,7 +181,9 @@ class Letters:
         return [_letter(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
 
     async def waiting(self, devices: Sequence[str]) -> list[str]:
-        """:return: those for which something is kept.
+        """Find the devices that have letters.
+
+        :return: those devices.
         :raises StoreError:
         """
         lists = [self._list(device_id) for device_id in devices]
@@ -187,7 +191,7 @@ class Letters:
         return [devices[int(index) - 1] for index in found]
 
     async def settle(self, device_id: str, session_id: str, sent: Sequence[Letter]) -> None:
-        """Forget letters that were sent, tell their senders, and end the lease.
+        """Remove sent letters, send their receipts, and end the lease.
 
         :raises StoreError:
         """

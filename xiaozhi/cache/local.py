@@ -14,7 +14,7 @@ from xiaozhi.interfaces import IPresence
 
 @implementer(IPresence)
 class LocalPresence:
-    """Presence of a single process. Everything happens within the call."""
+    """Presence of a single process; every call completes at once."""
 
     def __init__(self) -> None:
         self._claims = Claims()

@@ -27,7 +27,10 @@ class _Reader:
 
 @dataclass(slots=True, eq=False)
 class _Letter:
-    """:ivar mail: None once it was delivered."""
+    """A queued message.
+
+    :ivar mail: None after delivery.
+    """
 
     mail: Mail | None
     expires: float
@@ -35,7 +38,7 @@ class _Letter:
 
 @implementer(IDeviceInbox, IInboxReader)
 class LocalInbox:
-    """Everything happens within the call."""
+    """Inbox of a single process; every call completes at once."""
 
     def __init__(self, clock: IReactorTime, node: str, settings: InboxSettings) -> None:
         self._clock = clock
@@ -43,7 +46,7 @@ class LocalInbox:
         self._settings = settings
         self._readers: dict[str, _Reader] = {}
         self._kept: dict[str, deque[_Letter]] = {}
-        # All letters by when they expire; the number makes ties differ.
+        # All letters by expiry; the number orders ties.
         self._due: list[tuple[float, int, str, _Letter]] = []
         self._count = 0
         self._number = 0
@@ -52,7 +55,7 @@ class LocalInbox:
 
     def post(self, device_id: str, mail: Mail, ttl: float) -> Deferred[Receipt]:
         reader = self._readers.get(device_id)
-        # What is still kept goes first.
+        # Queued letters go first.
         if reader is not None and self._empty(device_id) and reader.deliver(mail):
             return succeed(Receipt(True, self._node))
         if ttl <= 0:
@@ -61,7 +64,7 @@ class LocalInbox:
         if len(self._kept.get(device_id, ())) >= self._settings.per_device:
             return fail(StoreError("inbox_full", f"{device_id} has not read enough of its inbox"))
         if self._count >= self._settings.total:
-            return fail(StoreError("inboxes_full", "too much is kept for devices already"))
+            return fail(StoreError("inboxes_full", "the inboxes of all devices are full"))
         expires = self._clock.seconds() + ttl
         letter = _Letter(mail, expires)
         self._kept.setdefault(device_id, deque()).append(letter)
@@ -82,7 +85,7 @@ class LocalInbox:
             del self._readers[device_id]
 
     def _empty(self, device_id: str) -> bool:
-        """Deliver what is kept. :return: whether nothing is left."""
+        """Deliver queued letters; return whether none is left."""
         self._purge()
         kept = self._kept.get(device_id)
         reader = self._readers[device_id]
@@ -94,7 +97,7 @@ class LocalInbox:
         return True
 
     def _purge(self) -> None:
-        """Forget what has expired, and entries of what was delivered."""
+        """Remove expired letters, and the entries of delivered ones."""
         now = self._clock.seconds()
         while self._due and (self._due[0][0] <= now or self._due[0][3].mail is None):
             _, _, device_id, letter = heapq.heappop(self._due)

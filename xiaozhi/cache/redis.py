@@ -18,21 +18,20 @@ from xiaozhi.cache.hub import RedisHub
 from xiaozhi.interfaces import IPresence
 
 _AT_ONCE = 50
-"""Devices to a script call: bounds how long one holds up Redis and the reactor."""
+"""Devices per script call; bounds how long a call occupies Redis and the reactor."""
 
 
 @implementer(IPresence)
 class RedisPresence:
     """Presence of all processes that share a Redis.
 
-    A device's key says who holds it, with which fencing token (see
-    :mod:`xiaozhi.cache.claiming`), and expires unless its node refreshes it. A node
-    whose claim is replaced by another hears of it on its channel at once, and if
-    that message was lost, at the next refresh.
+    A device's key has its holder and fencing token (see :mod:`xiaozhi.cache.claiming`), and
+    expires unless its node refreshes it. A node whose claim was replaced is notified on its
+    channel at once; if that message is lost, it notices at the next refresh.
 
-    While Redis is away calls fail with ``presence_unavailable``. A claim made then
-    still replaces this process's own older session, is remembered, and reaches Redis
-    when it is back, with the time at which it was made.
+    Without Redis, calls fail with ``presence_unavailable``. A claim made then still
+    replaces an older session of this process. It is kept and reaches Redis on its return,
+    with the time of the claim.
     """
 
     _log = Logger()
@@ -40,7 +39,7 @@ class RedisPresence:
     def __init__(self, hub: RedisHub, *, ttl: float = 90.0, refresh_interval: float = 30.0) -> None:
         """
         :param hub: started before and stopped after this.
-        :param ttl: seconds a key outlives its node.
+        :param ttl: seconds that a key outlives its node.
         :param refresh_interval: seconds; half of ``ttl`` or less.
         """
         self._hub = hub
@@ -84,7 +83,7 @@ class RedisPresence:
                 await self._table.remove(held[at : at + _AT_ONCE])
         except StoreError as error:
             self._log.warn(
-                "presence: keys are left to expire by themselves: {error}", error=str(error)
+                "presence: keys not removed, they will expire: {error}", error=str(error)
             )
 
     async def _claim(self, claim: PresenceClaim) -> Presence | None:
@@ -98,7 +97,7 @@ class RedisPresence:
     async def _refresh(self) -> None:
         held = self._claims.all()
         for at in range(0, len(held), _AT_ONCE):
-            # Sessions may have ended meanwhile; theirs must not come back.
+            # Sessions may have ended meanwhile; do not write theirs again.
             part = [claim for claim in held[at : at + _AT_ONCE] if self._claims.stands(claim)]
             if not part:
                 continue

@@ -23,13 +23,13 @@ from xiaozhi.interfaces import IDeviceInbox, IInboxReader
 from xiaozhi.wire.mail import Mail
 
 _AGAIN = 0.5
-"""Seconds until a device is looked after again whose letters another session has."""
+"""Seconds until the next try for letters that another session has leased."""
 
 _AT_ONCE = 50
-"""Devices to a script call: bounds how long one holds up Redis and the reactor."""
+"""Devices per script call; bounds how long a call occupies Redis and the reactor."""
 
 _UNSETTLED = 1000
-"""Letters sent, of which Redis could not be told; the oldest are forgotten."""
+"""Sent letters that could not be settled in Redis; the oldest are forgotten."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,7 @@ class _Reader:
     """A session at this edge.
 
     :ivar busy: its letters are being fetched or settled.
-    :ivar again: there may be more.
+    :ivar again: more may have arrived.
     """
 
     device_id: str
@@ -50,9 +50,9 @@ class _Reader:
 
 @implementer(IDeviceInbox, IInboxReader)
 class RedisInbox:
-    """Posting puts a letter into Redis and tells the node that has the device, which
-    fetches it and says so. Nothing is handed over in a message that may be lost: a
-    node that was not told finds the letter at the device's next one or next connection.
+    """Inbox in Redis. Posting stores a letter and notifies the device's node, which fetches
+    it and sends a receipt. No letter travels in a notification, which may be lost: the node
+    then finds it with the device's next letter or at its next connection.
     """
 
     _log = Logger()
@@ -70,7 +70,7 @@ class RedisInbox:
         hub.when_back(self._back)
 
     def stop(self) -> None:
-        """No session reads any more. Idempotent."""
+        """Stop reading for all sessions. Idempotent."""
         for reader in list(self._readers.values()):
             self.detach(reader.device_id, reader.session_id)
 
@@ -82,7 +82,7 @@ class RedisInbox:
     async def _post(self, device_id: str, mail: Mail, ttl: float) -> Receipt:
         hub = self._hub
         reader = self._readers.get(device_id)
-        # Without Redis a device of ours can be reached all the same.
+        # Without Redis a device of this edge can still be reached.
         if reader is not None and hub.trouble() and reader.deliver(mail):
             return Receipt(True, hub.node)
         letter = Letter(uuid4().hex, hub.channels + hub.node, mail)
@@ -128,7 +128,7 @@ class RedisInbox:
             self._look(reader)
 
     def _back(self) -> None:
-        """Redis is back: tell it what was sent; what came meanwhile was not heard of."""
+        """Settle sent letters and look for new ones: Redis is back."""
         for letter_id, (reader, letter) in list(self._unsettled.items()):
             del self._unsettled[letter_id]
             Deferred.fromCoroutine(self._settle(reader, [letter])).addErrback(self._broken)
@@ -141,11 +141,11 @@ class RedisInbox:
                 for device_id in await self._letters.waiting(devices[at : at + _AT_ONCE]):
                     self._told(device_id)
         except StoreError as error:
-            # Gone again; it will be back again.
+            # Lost again; this runs again at its return.
             self._log.debug("inboxes: {error}", error=error)
 
     def _look(self, reader: _Reader) -> None:
-        """See whether there is something for a device."""
+        """Fetch and send a device's letters."""
         reader.again = True
         if not reader.busy:
             reader.busy = True
@@ -162,13 +162,16 @@ class RedisInbox:
                     sent = self._send(reader, letters)
                     await self._settle(reader, sent)
         except StoreError as error:
-            # It is looked for again when Redis is back.
+            # Retried when Redis is back.
             self._log.debug("inbox of {device}: {error}", device=reader.device_id, error=error)
         finally:
             reader.busy = False
 
     def _send(self, reader: _Reader, letters: list[Letter]) -> list[Letter]:
-        """:return: those that were sent, now or before, when they could not be settled."""
+        """Send letters.
+
+        :return: those sent now, or earlier but not settled.
+        """
         sent = []
         for letter in letters:
             if self._unsettled.pop(letter.letter_id, None) is None and not (
@@ -199,4 +202,4 @@ class RedisInbox:
             reader.retry = self._hub.reactor.callLater(_AGAIN, again)
 
     def _broken(self, failure: Failure) -> None:
-        self._log.failure("inbox: looking after a device failed", failure)
+        self._log.failure("inbox: delivery to a device failed", failure)

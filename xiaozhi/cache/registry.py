@@ -1,4 +1,4 @@
-"""Which edges there are: each says in Redis, again and again, that it lives."""
+"""The list of edges: each refreshes an entry in Redis."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xiaozhi.base.errors import StoreError
 from xiaozhi.cache.hub import RedisHub
 
 # KEYS: when each node's entry expires; the entries. ARGV: node, its boot id, life of an
-# entry in ms, the entry. Answers Redis' clock in microseconds, the boot id that stood
-# there before, and all entries with their nodes.
+# entry in ms, the entry. Returns Redis' clock in microseconds, the boot id of the former
+# entry, and all entries with their nodes.
 _BEAT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -42,9 +42,9 @@ return 1
 
 
 class NodeRegistry:
-    """Keeps this process's entry alive, and knows those of the others.
+    """Refreshes this process's entry and reads those of the others.
 
-    Its heartbeat also shows that Redis has gone, or has lost what it knew.
+    Its heartbeat also notices that Redis is down or lost its data.
     """
 
     _log = Logger()
@@ -60,9 +60,9 @@ class NodeRegistry:
     ) -> None:
         """
         :param hub: started before and stopped after this.
-        :param boot: of this run of the process, unlike any other's.
-        :param describe: what others are to know of us; anything JSON can hold.
-        :param ttl: seconds an entry outlives its node.
+        :param boot: unique id of this run of the process.
+        :param describe: returns our entry, any JSON value.
+        :param ttl: seconds that an entry outlives its node.
         :param interval: seconds; half of ``ttl`` or less.
         """
         self._hub = hub
@@ -84,17 +84,19 @@ class NodeRegistry:
         self._beating.start(self._interval, now=False)
 
     async def stop(self) -> None:
-        """Take the entry back. Idempotent."""
+        """Remove the entry. Idempotent."""
         if not self._beating.running:
             return
         self._beating.stop()
         try:
             await self._hub.script(_LEAVE, self._keys, [self._hub.node, self._boot])
         except StoreError as error:
-            self._log.warn("node registry: left to expire by itself: {error}", error=str(error))
+            self._log.warn(
+                "node registry: entry not removed, it will expire: {error}", error=str(error)
+            )
 
     def nodes(self) -> list[dict[str, Any]]:
-        """All nodes as of the last heartbeat, by name, this one among them."""
+        """Return all nodes as of the last heartbeat, by name, including this one."""
         return self._nodes
 
     def trouble(self) -> str:
@@ -115,26 +117,29 @@ class NodeRegistry:
         await hub.probe()
 
     def _notice(self, before: str) -> None:
-        """:param before: the boot id that stood in our entry."""
+        """Compare our entry with the one found.
+
+        :param before: the boot id of our former entry.
+        """
         trouble = ""
         if self._known and before and before != self._boot:
-            trouble = f"another process calls itself {self._hub.node}: give each a node of its own"
+            trouble = f"another process calls itself {self._hub.node}: give each its own node"
         elif self._known and not before:
-            self._log.warn("node registry: Redis has forgotten this node; telling it everything")
+            self._log.warn("node registry: Redis lost this node's data; writing it again")
             self._hub.restore()
         self._known = True
         self._turn(trouble)
 
     def _turn(self, trouble: str) -> None:
-        """Told once when it begins and once when it is over."""
+        """Log a fault once when it begins and once when it ends."""
         if trouble and not self._trouble:
             self._log.warn("node registry: {trouble}", trouble=trouble)
         elif self._trouble and not trouble:
-            self._log.info("node registry: well again")
+            self._log.info("node registry: recovered")
         self._trouble = trouble
 
     def _back(self) -> None:
-        # Whatever it has forgotten is being told to it already.
+        # Lost data is being restored already.
         self._known = False
         if self._beating.running:
             self._beat_quietly()
@@ -148,7 +153,7 @@ class NodeRegistry:
 
 
 def _read(node: str, entry: str) -> dict[str, Any]:
-    """A node's entry; what another version wrote may be anything."""
+    """Read a node's entry; another version may have written anything."""
     try:
         described = msgspec.json.decode(entry.partition(" ")[2], type=dict[str, Any])
     except msgspec.DecodeError:

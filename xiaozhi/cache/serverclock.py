@@ -1,31 +1,31 @@
-"""The one clock that all processes share: that of their Redis."""
+"""An estimate of Redis' clock, which all processes share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 _SURE = 0.1
-"""Seconds that an answer may have taken to be a good reading."""
+"""The longest round trip, in seconds, of a usable reading."""
 
 
 class SharedClock:
-    """Tells Redis' time between two readings of it.
+    """Estimates Redis' time between readings.
 
-    The clocks of machines differ and are set; what has passed on one of them since a
-    reading is known well enough. So edges never compare their own clocks.
+    Clocks of machines differ and are changed, but the time elapsed since a reading is known
+    well enough. So edges never compare their own clocks.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        """:param monotonic: seconds on a clock that nobody sets."""
+        """:param monotonic: seconds on a monotonic clock."""
         self._monotonic = monotonic
         self._ahead: float | None = None
 
     def start(self) -> float:
-        """A reading begins. :return: for :meth:`read`."""
+        """Begin a reading; return a value for :meth:`read`."""
         return self._monotonic()
 
     def read(self, started: float, micros: int) -> None:
-        """A reading came.
+        """Process a reading.
 
         :param micros: microseconds since the epoch on Redis' clock.
         """

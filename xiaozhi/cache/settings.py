@@ -11,12 +11,12 @@ Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 
 
 class PresenceAddress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where it is known which device is connected where.
+    """The store of presence: this process or Redis.
 
     :ivar url: ``memory:``: in one process; ``redis://[:password@]host:port/db``: in many.
     :ivar timeout: for an answer of Redis; also to connect.
-    :ivar heartbeat_interval: between two looks whether Redis lives; at an edge also
-        between two refreshings of its own entry.
+    :ivar heartbeat_interval: between two checks of Redis; an edge also refreshes its own
+        entry.
     """
 
     url: str = "memory:"
@@ -24,15 +24,15 @@ class PresenceAddress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     heartbeat_interval: Seconds = 5.0
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(…)"  # the address may hold a password
+        return f"{type(self).__name__}(…)"  # the address may contain a password
 
 
 class PresenceSettings(PresenceAddress, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long an edge and its devices are known; see also :class:`PresenceAddress`.
+    """Lifetimes of an edge's entries; see also :class:`PresenceAddress`.
 
-    :ivar claim_ttl: that a device's entry outlives its edge.
-    :ivar refresh_interval: between two refreshings of the entries.
-    :ivar node_ttl: that an edge's own entry outlives it.
+    :ivar claim_ttl: how long a device's entry outlives its edge.
+    :ivar refresh_interval: between two refreshes of devices' entries.
+    :ivar node_ttl: how long an edge's own entry outlives it.
     """
 
     claim_ttl: Seconds = 90.0
@@ -49,15 +49,14 @@ class PresenceSettings(PresenceAddress, frozen=True, kw_only=True, forbid_unknow
 class InboxSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of messages posted to devices by ``POST /api/devices/{device_id}/messages``.
 
-    :ivar ttl: how long it is kept for a device that is not connected, if the one who
-        posts does not say.
-    :ivar max_ttl: the longest that may be asked for.
-    :ivar per_device: kept for one device; more is refused with 429.
-    :ivar total: kept for all devices; more is refused with 503.
+    :ivar ttl: default lifetime of a message for a device that is not connected.
+    :ivar max_ttl: the longest lifetime that a request may ask for.
+    :ivar per_device: messages kept for one device; more are refused with 429.
+    :ivar total: messages kept for all devices; more are refused with 503.
     :ivar max_bytes: of a request's body.
-    :ivar receipt_timeout: that another edge may take to say that it has delivered.
-    :ivar lease: that an edge which has fetched what is kept may take to send it, before
-        another one may. Longer than ``presence.timeout``.
+    :ivar receipt_timeout: how long to wait for another edge's receipt.
+    :ivar lease: how long an edge that fetched messages may take to send them before another
+        may. Longer than ``presence.timeout``.
     """
 
     ttl: Annotated[float, Meta(ge=0, le=2_592_000)] = 3600.0

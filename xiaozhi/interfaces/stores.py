@@ -127,7 +127,7 @@ class IDeviceRegistry(Interface):
         same while it lives, which changes nothing for the holder.
 
         :return: None: an id that nobody holds was refused.
-        :raises StoreError: ``registry_full``: as many devices are known as may be.
+        :raises StoreError: ``registry_full``: the registry holds its limit of devices.
         """
 
     def approve(code: str, at: datetime) -> Deferred[Registered]:

@@ -32,7 +32,7 @@ _POSTGRESQL = ("postgresql://", "postgres://")
 
 
 def store_from_url(url: str, reactor: Any, *, pool_size: int = 4) -> ISessionStore:
-    """The store at an address, not started.
+    """Make the session store at an address, not started.
 
     :param url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``,
         ``sqlite:///:memory:`` or ``postgresql://user:password@host:port/database``,
@@ -45,7 +45,7 @@ def store_from_url(url: str, reactor: Any, *, pool_size: int = 4) -> ISessionSto
 
 
 def dialogues_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDialogueStore:
-    """Where dialogues are kept, not started.
+    """Make the dialogue store at an address, not started.
 
     :param url: as :func:`store_from_url`, or ``memory:`` for this process alone.
     :raises StoreError: as :func:`store_from_url`.
@@ -58,7 +58,7 @@ def dialogues_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDialog
 
 
 def tool_values_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IToolStore:
-    """Where tools keep values; opened at its first use.
+    """Make the store of tools' values; it opens at its first use.
 
     :param url: as :func:`dialogues_from_url`.
     :raises StoreError: as :func:`store_from_url`.
@@ -71,7 +71,7 @@ def tool_values_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> ITool
 
 
 def devices_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDeviceRegistry:
-    """The device registry, not started.
+    """Make the device registry, not started.
 
     :param url: as :func:`store_from_url`.
     :raises StoreError: as :func:`store_from_url`.
@@ -83,7 +83,7 @@ def devices_from_url(url: str, reactor: Any, *, pool_size: int = 2) -> IDeviceRe
 
 
 def direct_registry(url: str) -> DirectRegistry:
-    """The device registry for a program without a reactor.
+    """Make the device registry for a program without a reactor.
 
     :param url: as :func:`store_from_url`.
     :raises StoreError: as :func:`store_from_url`.

@@ -1,4 +1,4 @@
-"""A database of ours over ``twisted.enterprise.adbapi``."""
+"""Our databases over ``twisted.enterprise.adbapi``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from xiaozhi.storage.upgrade import upgrade
 
 T = TypeVar("T")
 
-# Seconds for an upgrade: less than a part of a service has for its start.
+# Seconds for an upgrade; less than a component's limit for its start.
 _UPGRADE_LIMIT = 50.0
 
 
 class _Connection(adbapi.Connection):
-    """Forgets a lost connection quietly; adbapi's own logs each as an error and
-    keeps it."""
+    """Drops a lost connection quietly; adbapi's own class logs an error and keeps it."""
 
     def rollback(self) -> None:
         connection: Any = self._connection
@@ -37,17 +36,17 @@ class _Connection(adbapi.Connection):
 
 
 class Pool(adbapi.ConnectionPool):
-    """Threads with a connection each."""
+    """A pool of threads, each with a connection."""
 
     connectionFactory = _Connection
 
 
 class _Deadline:
-    """Ends what a thread does once it has taken too long: a server may hang, or a
-    table be locked, for ever, and the thread and the end of this process with it.
+    """Interrupts a thread's call after a time limit. Without it, a hanging server or a
+    locked table would hold the thread, and the end of this process, for ever.
 
     :param seconds: from now.
-    :param interrupt: called with the connection then in use.
+    :param interrupt: called with the connection in use.
     """
 
     def __init__(self, reactor: Any, seconds: float, interrupt: Callable[[Any], None]) -> None:
@@ -58,16 +57,16 @@ class _Deadline:
         self._call = reactor.callLater(seconds, self._pass)
 
     def watch(self, connection: Any) -> None:
-        """In the thread: this connection is used from now on, or None.
+        """Set the connection in use, or None; called in the thread.
 
-        :raises TimeoutError: it has passed.
+        :raises TimeoutError: the deadline has passed.
         """
         self._connection = connection
         if self._passed:
             raise TimeoutError(f"no answer within {self._seconds:g} s")
 
     def cancel(self) -> None:
-        """It was met."""
+        """Cancel the deadline."""
         if self._call.active():
             self._call.cancel()
 
@@ -79,9 +78,9 @@ class _Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How a database is reached.
+    """The connections to a database.
 
-    :ivar size: connections, where the database takes several.
+    :ivar size: number of connections, if the database allows several.
     :ivar pool: runs calls in threads, one for each connection.
     :ivar answer_limit: seconds one call may take.
     """
@@ -94,7 +93,7 @@ class Connections:
 class Database:
     """SQLite or PostgreSQL with our schema; calls run in threads, a transaction each.
 
-    Errors carry one of the codes ``store_unavailable`` (trying again may help),
+    Errors carry one of the codes ``store_unavailable`` (a retry may help),
     ``store_rejected`` (a record cannot be stored) and ``store_closed``; at the
     start also ``schema_too_new`` and ``schema_foreign``.
     """
@@ -134,7 +133,7 @@ class Database:
             self._dialect.prepare()
         except OSError as error:
             raise self._unreachable(error.strerror or str(error)) from error
-        # Here rather than in __init__: a thread started before twistd forks is lost.
+        # Not in __init__: a thread started before twistd forks is lost.
         self._pool = self._new_pool(
             self._dialect.driver,
             cp_min=1,
@@ -176,7 +175,7 @@ class Database:
     async def _in_pool(self, work: Callable[[Any], T], limit: float) -> T:
         if self._pool is None:
             raise StoreError("store_closed", f"the {self._name} is not open")
-        # Cancelling the answer leaves the thread at work, so stop() waits for the work.
+        # Cancelling the Deferred does not stop the thread, so stop() waits for it.
         answer: Deferred[T] = Deferred()
         done: Deferred[None] = Deferred()
         self._running.add(done)
@@ -207,8 +206,8 @@ class Database:
             deadline.watch(None)
             if not self._dialect.lost(connection):
                 raise
-        # The server went away since this connection was last used. Whatever happened
-        # to the transaction, every one of ours can be run again.
+        # The server went away since the last use of this connection. All our transactions
+        # can be repeated, whatever happened to this one.
         connection.reconnect()
         return self._once(connection, work, deadline)
 
@@ -232,6 +231,6 @@ class Database:
 
 
 def _reason(error: BaseException) -> str:
-    # The first line only: the next ones may quote the row, and so what was said.
+    # The first line only: later ones may quote the row, which holds transcripts.
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The device registry in SQLite or PostgreSQL: to whom a device id belongs."""
+"""The device registry in SQLite or PostgreSQL: ownership of device ids."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SqlDeviceRegistry(Database):
 
 
 def changes(cursor: Any, dialect: SqlDialect, after: int, limit: int) -> list[Registered]:
-    """See :class:`IDeviceRegistry`; the functions here run in a transaction of the caller's."""
+    """See :class:`IDeviceRegistry`; runs in the caller's transaction."""
     statement = f"SELECT {_DEVICE} FROM devices WHERE revision > %s ORDER BY revision LIMIT %s"
     cursor.execute(dialect.sql(statement), (after, limit))
     return [_device(dialect, row) for row in cursor.fetchall()]
@@ -109,7 +109,7 @@ def apply(
     at: datetime,
 ) -> Registered | DeviceClaim | None:
     """See :class:`IDeviceRegistry`."""
-    # Taken first, so that two first-comers follow each other.
+    # Locked first, so that two simultaneous claims follow each other.
     revision = _next_revision(cursor, dialect)
     held = _find(cursor, dialect, who.device_id)
     if held is None:
@@ -119,7 +119,7 @@ def apply(
             return _ask(cursor, dialect, who, limits, at)
         cursor.execute("SELECT COUNT(*) FROM devices")
         if int(cursor.fetchone()[0]) >= limits.devices:
-            raise StoreError("registry_full", "as many devices are known as may be")
+            raise StoreError("registry_full", "the registry holds its limit of devices")
         return _bind(cursor, dialect, who, revision, at)
     if not held.belongs_to(who):
         return _ask(cursor, dialect, who, limits, at)
@@ -135,10 +135,10 @@ def approve(cursor: Any, dialect: SqlDialect, code: str, at: datetime) -> Regist
     cursor.execute(dialect.sql(statement), (text(code), dialect.time_to(at)))
     row = cursor.fetchone()
     if row is None:
-        raise StoreError("no_such_code", "no device waits with this code, or no longer")
+        raise StoreError("no_such_code", "no device waits with this code")
     claim = _claim(dialect, row)
     if not claim.client:
-        raise StoreError("no_client_id", "who waits with this code names no client id to bind to")
+        raise StoreError("no_client_id", "the device with this code sent no client id to bind to")
     who = Applicant(claim.device_id, claim.client, claim.serial, claim.about)
     _forget_claims(cursor, dialect, claim.device_id)
     return _bind(cursor, dialect, who, revision, at)
@@ -184,7 +184,7 @@ def _purge(
     )
     cursor.execute(dialect.sql(statement), (dialect.time_to(at), limit))
     removed = int(cursor.rowcount)
-    # One that was revoked stays so.
+    # A revoked device stays revoked.
     statement = (
         "DELETE FROM devices WHERE device_id IN (SELECT device_id FROM devices"
         " WHERE last_seen_at < %s AND NOT used AND state = 'approved' LIMIT %s)"
@@ -194,8 +194,9 @@ def _purge(
 
 
 def _next_revision(cursor: Any, dialect: SqlDialect) -> int:
-    """The row stays locked until the transaction ends: revisions become visible in order,
-    and whoever looks for what is newer than the last one misses none."""
+    """Increment the revision. The row stays locked until the transaction ends, so revisions
+    become visible in order and a reader of newer ones misses none.
+    """
     cursor.execute("UPDATE device_revision SET revision = revision + 1")
     cursor.execute("SELECT revision FROM device_revision")
     return int(cursor.fetchone()[0])
@@ -211,7 +212,7 @@ def _find(cursor: Any, dialect: SqlDialect, device_id: str) -> Registered | None
 def _bind(
     cursor: Any, dialect: SqlDialect, who: Applicant, revision: int, at: datetime
 ) -> Registered:
-    """Bind a device id to an applicant, whoever held it."""
+    """Bind a device id to an applicant, replacing any holder."""
     moment = dialect.time_to(at)
     about = text(who.about)[:255]
     statement = (
@@ -260,8 +261,9 @@ def _ask(
 def _make_room(
     cursor: Any, dialect: SqlDialect, where: str, values: tuple[object, ...], limit: int
 ) -> None:
-    """Those that have asked least often go first: a device asks again, who makes up
-    client ids does not come back with one."""
+    """Drop claims with the fewest attempts first: a real device asks again, an invented
+    client id does not return.
+    """
     cursor.execute(dialect.sql(f"SELECT COUNT(*) FROM device_claims{where}"), values)
     excess = int(cursor.fetchone()[0]) - limit + 1
     if excess > 0:

@@ -1,6 +1,6 @@
-"""The differences between SQLite and PostgreSQL, and nothing else.
+"""The differences between SQLite and PostgreSQL.
 
-Everything that takes a cursor runs in one of the pool's threads.
+Functions that take a cursor run in one of the pool's threads.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _UPGRADE_LOCK = 0x7869616F7A6869
 class SqlDialect(Protocol):
     """One kind of database, with the address of one.
 
-    :ivar address: as people may see it, without a password.
-    :ivar advice: what to do when it cannot be reached.
+    :ivar address: without a password, for logs.
+    :ivar advice: remedy when it cannot be reached.
     :ivar driver: the DB-API module's import name.
-    :ivar threads: the most connections that make sense; None: as configured.
+    :ivar threads: the most useful connections; None: as configured.
     :ivar failures: the root of the driver's exceptions.
-    :ivar rejections: those of them that are the fault of a record.
+    :ivar rejections: those caused by a record.
     """
 
     address: str
@@ -44,10 +44,13 @@ class SqlDialect(Protocol):
     rejections: tuple[type[Exception], ...]
 
     def prepare(self) -> None:
-        """Before the first connection. :raises OSError:"""
+        """Prepare for the first connection.
+
+        :raises OSError: the place cannot be made or used.
+        """
 
     def connect_arguments(self) -> dict[str, Any]:
-        """For the driver's ``connect``."""
+        """Return the arguments of the driver's ``connect``."""
 
     def opened(self, connection: Any) -> None:
         """Set up a new connection."""
@@ -56,26 +59,26 @@ class SqlDialect(Protocol):
         """Whether a connection is of no further use."""
 
     def interrupt(self, connection: Any) -> None:
-        """Make what waits on a connection in another thread fail now."""
+        """Make a call that blocks on a connection in another thread fail now."""
 
     def lock_schema(self, cursor: Any) -> None:
-        """Begin a transaction that no other upgrade runs beside."""
+        """Begin a transaction that excludes other upgrades."""
 
     def alone(self, cursor: Any, job: str) -> bool:
-        """Whether no other transaction does this job; none will until this one ends."""
+        """Take a job's lock until the transaction ends; return False if another has it."""
 
     def has_table(self, cursor: Any, name: str) -> bool: ...
 
     def ddl(self, statement: str) -> str:
-        """A schema statement in this dialect."""
+        """Translate a schema statement to this dialect."""
 
     def sql(self, statement: str) -> str:
-        """A statement with ``%s`` for parameters in this dialect."""
+        """Translate a statement with ``%s`` for parameters to this dialect."""
 
     def insert(
         self, cursor: Any, table: str, columns: str, rows: Sequence[Sequence[object]]
     ) -> None:
-        """Insert rows, skipping those whose key is there already."""
+        """Insert rows, skipping those whose key exists."""
 
     def execute_each(self, cursor: Any, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute one statement for every row, in order."""
@@ -89,7 +92,7 @@ class Sqlite:
     """A SQLite file, or ``:memory:``."""
 
     driver = "sqlite3"
-    threads: int | None = 1  # one writer at a time is all SQLite does
+    threads: int | None = 1  # SQLite allows one writer at a time
     advice = "Check that the directory exists and that this user may write there."
     failures: type[Exception] = sqlite3.Error
     rejections: tuple[type[Exception], ...] = (
@@ -108,11 +111,11 @@ class Sqlite:
         if self.path == ":memory:":
             return
         os.makedirs(os.path.dirname(os.path.abspath(self.path)), mode=0o700, exist_ok=True)
-        # What people said is in there: for the owner's eyes.
+        # It holds transcripts: readable by the owner only.
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
 
     def connect_arguments(self) -> dict[str, Any]:
-        # The pool's thread uses it, the reactor's closes it after that thread ended.
+        # The pool's thread uses it; the reactor's thread closes it after that thread ended.
         return {
             "database": self.path,
             "timeout": self._busy_timeout,
@@ -125,8 +128,9 @@ class Sqlite:
         connection.execute("PRAGMA synchronous = NORMAL")
 
     def _write_ahead(self, connection: Any) -> None:
-        """Turn WAL on. Where that changes a file, as in a new one, SQLite fails at once
-        while another process uses it; only a transaction waits for that one."""
+        """Turn WAL on. If that changes the file, as for a new one, SQLite fails at once
+        while another process uses it; only a transaction waits.
+        """
         until = monotonic() + self._busy_timeout
         while True:
             try:
@@ -187,8 +191,8 @@ class Postgresql:
     failures: type[Exception] = psycopg2.Error
     rejections: tuple[type[Exception], ...] = (psycopg2.IntegrityError, psycopg2.DataError)
 
-    # Without these a server that vanished holds a thread for hours. The address may
-    # set its own.
+    # Without these a vanished server holds a thread for hours. The address may override
+    # them.
     _defaults: Mapping[str, str] = {
         "connect_timeout": "5",
         "keepalives_idle": "10",
@@ -199,7 +203,7 @@ class Postgresql:
     }
 
     def __init__(self, url: str) -> None:
-        """:raises StoreError: the address cannot be read; the error does not repeat it."""
+        """:raises StoreError: invalid address; the error does not repeat it."""
         try:
             given = psycopg2.extensions.parse_dsn(url)
         except psycopg2.Error:
@@ -226,7 +230,7 @@ class Postgresql:
         return bool(connection.closed)
 
     def interrupt(self, connection: Any) -> None:
-        # Not cancel(): that asks the server, which may be what hangs.
+        # Not cancel(): it asks the server, which may hang.
         with (
             suppress(psycopg2.Error, OSError),
             socket.socket(fileno=os.dup(connection.fileno())) as line,

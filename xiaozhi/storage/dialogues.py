@@ -24,8 +24,9 @@ _NOTE_COLUMNS = "id, device_id, kind, content, upto, created_at"
 
 @implementer(IDialogueStore)
 class SqlDialogueStore(Database):
-    """The tables ``dialogue_entries`` and ``device_notes``. Their numbers are given by the
-    database: order does not depend on the clocks of several writers."""
+    """The tables ``dialogue_entries`` and ``device_notes``. The database assigns their
+    numbers, so order does not depend on the writers' clocks.
+    """
 
     def append(self, entries: Sequence[DialogueEntry | DeviceNote]) -> Deferred[None]:
         return self._run(partial(_write, dialect=self._dialect, entries=tuple(entries)))
@@ -66,7 +67,7 @@ def _write_note(cursor: Any, dialect: SqlDialect, note: DeviceNote) -> None:
 def _read_notes(cursor: Any, dialect: SqlDialect, device_id: str) -> list[DeviceNote]:
     statement = f"SELECT {_NOTE_COLUMNS} FROM device_notes WHERE device_id = %s ORDER BY number"
     cursor.execute(dialect.sql(statement), (text(device_id),))
-    # Two who write at once leave two of a kind.
+    # Two simultaneous writers leave two notes of a kind.
     found: dict[NoteKind, DeviceNote] = {}
     for note_id, owner, kind, words, upto, at in cursor.fetchall():
         reach = None if upto is None else UUID(str(upto))
@@ -93,7 +94,7 @@ def _forget(cursor: Any, dialect: SqlDialect, device_id: str) -> None:
 
 
 def _purge(cursor: Any, dialect: SqlDialect, before: datetime, limit: int) -> int:
-    # Two that purge at once would wait for each other's rows.
+    # Two simultaneous purges would wait for each other's rows.
     if not dialect.alone(cursor, "dialogue_entries"):
         return 0
     removed = 0

@@ -18,30 +18,30 @@ T = TypeVar("T")
 
 
 class DirectRegistry:
-    """Reads and changes the registry beside the running services, which hear of it within
+    """Reads and changes the registry beside running services, which notice a change within
     their ``devices.poll_interval``.
 
-    All methods block and raise StoreError: ``store_unavailable``, and what
-    :class:`~xiaozhi.interfaces.IDeviceRegistry` says.
+    All methods block. They raise StoreError: ``store_unavailable``, and the errors of
+    :class:`~xiaozhi.interfaces.IDeviceRegistry`.
     """
 
     def __init__(self, dialect: SqlDialect) -> None:
         self._dialect = dialect
 
     def devices(self, limit: int) -> list[Registered]:
-        """The devices seen last, newest first."""
+        """Return the devices seen last, newest first."""
         return self._once(lambda cursor: devices.devices(cursor, self._dialect, limit))
 
     def claims(self, at: datetime, limit: int) -> list[DeviceClaim]:
-        """The claims that live, newest first."""
+        """Return the claims that have not expired, newest first."""
         return self._once(lambda cursor: devices.claims(cursor, self._dialect, at, limit))
 
     def approve(self, code: str, at: datetime) -> Registered:
-        """Give a device id to the claim with this code."""
+        """Approve the claim with this code."""
         return self._once(lambda cursor: devices.approve(cursor, self._dialect, code, at))
 
     def revoke(self, device_id: str, at: datetime) -> Registered:
-        """Take a device id away from whoever holds it."""
+        """Revoke a device id from its holder."""
         return self._once(lambda cursor: devices.revoke(cursor, self._dialect, device_id, at))
 
     def _once(self, work: Callable[[Any], T]) -> T:

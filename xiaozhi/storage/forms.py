@@ -1,4 +1,4 @@
-"""Values in the form that every database takes."""
+"""Conversion of values to forms that every database accepts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ _UNSTORABLE = re.compile("[\\0\\ud800-\\udfff]")
 
 
 def aware(at: datetime) -> datetime:
-    """:raises ValueError: it does not say in which time zone it is."""
+    """Check that a time has a time zone.
+
+    :raises ValueError: it has none.
+    """
     if at.tzinfo is None:
         raise ValueError("a time without a time zone")
     return at
 
 
 def text(value: str) -> str:
-    """PostgreSQL takes neither NUL nor half of a surrogate pair; devices may send both."""
+    """Replace NUL and lone surrogates, which PostgreSQL refuses and devices may send."""
     return _UNSTORABLE.sub("\ufffd", value)
 
 
 def to_json(value: Any) -> str:
-    """:raises ValueError: NaN or an infinity.
-    :raises TypeError: something that is no JSON."""
+    """Render a value as JSON.
+
+    :raises ValueError: NaN or an infinity.
+    :raises TypeError: not a JSON value.
+    """
     return json.dumps(_storable(value), ensure_ascii=False, allow_nan=False)
 
 

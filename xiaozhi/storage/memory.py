@@ -1,4 +1,4 @@
-"""Dialogues kept in the process: they outlive sessions, not the process."""
+"""Dialogues in memory: they outlive sessions, not the process."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _Kept = DialogueEntry | DeviceNote
 
 @implementer(IDialogueStore)
 class MemoryDialogueStore:
-    """:param capacity: entries of all devices, and notes; beyond, the oldest are forgotten."""
+    """Dialogues of all devices in memory.
+
+    :param capacity: entries of all devices, and notes; beyond, the oldest are forgotten.
+    """
 
     def __init__(self, capacity: int = 20_000) -> None:
         self._capacity = capacity
         self._entries: OrderedDict[UUID, DialogueEntry] = OrderedDict()
-        # The same by device, so that a session's opening does not look at everybody's.
+        # The same by device, so that opening a session does not scan all devices.
         self._talks: dict[str, dict[UUID, DialogueEntry]] = {}
         self._notes: OrderedDict[tuple[str, NoteKind], DeviceNote] = OrderedDict()
         self._open = False
@@ -86,7 +89,7 @@ class MemoryDialogueStore:
         return self._remove(kept).addCallback(lambda _: None)
 
     def purge(self, before: datetime, limit: int) -> Deferred[int]:
-        # They were added as time went on: behind the first that is newer all are.
+        # In order of time: after the first newer one all are newer.
         entries = takewhile(lambda each: each.at < before, self._entries.values())
         notes = takewhile(lambda each: each.at < before, self._notes.values())
         summaries = (note for note in notes if note.kind is NoteKind.SUMMARY)

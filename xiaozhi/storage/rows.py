@@ -1,4 +1,4 @@
-"""Between log records and rows. All SQL of the log itself is here."""
+"""Conversion between log records and rows; all SQL of the log."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _EVENT = "id, session_id, event_type, created_at, event_data"
 def write(cursor: Any, dialect: SqlDialect, records: Sequence[LogRecord]) -> None:
     """Write a batch.
 
-    Kind by kind, as few statements as possible: sessions first, for the others
-    refer to them; changes last, in order, so that the latest one stands.
+    It uses one statement a kind where possible: sessions first, since the others refer to
+    them; changes last and in order, so that the latest one wins.
     """
     sessions: list[tuple[object, ...]] = []
     messages: list[tuple[object, ...]] = []
@@ -83,7 +83,7 @@ def write(cursor: Any, dialect: SqlDialect, records: Sequence[LogRecord]) -> Non
     if changes:
         dialect.execute_each(
             cursor,
-            # What is written again after a crash must not undo what came after it.
+            # A record written again after a crash must not undo a later one.
             "UPDATE device_sessions SET status = %s, last_active_at = %s, updated_at = %s"
             " WHERE session_id = %s AND (last_active_at <= %s OR %s)",
             changes,
@@ -129,9 +129,9 @@ def read_events(cursor: Any, dialect: SqlDialect, session_id: str, limit: int) -
 
 
 def purge(cursor: Any, dialect: SqlDialect, before: datetime, limit: int) -> int:
-    """Messages and events first, then sessions nothing refers to any more.
+    """Delete old messages and events, then sessions that nothing refers to.
 
-    :return: how many rows are gone.
+    :return: number of rows deleted.
     """
     if not dialect.alone(cursor, "purge"):
         return 0
@@ -164,7 +164,7 @@ def close_left(
     silent_since: datetime,
     limit: int,
 ) -> int:
-    """Say of sessions that no process has any more that they are over."""
+    """Mark sessions without a living process as disconnected."""
     if not dialect.alone(cursor, "close_left"):
         return 0
     statement = (

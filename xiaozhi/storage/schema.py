@@ -1,9 +1,8 @@
-"""The schema of the session store: the one place its tables are written down.
+"""The database schema, as a list of migrations.
 
 The statements are PostgreSQL's. ``schema.sql`` at the top of the repository is
 rendered from them by :func:`render`, and SQLite's form is translated from them.
-A migration that has been released is never edited; a change of the schema is a
-new one at the end.
+A released migration is never edited; append a new one to change the schema.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ CREATE TABLE device_revision (
     only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
     revision BIGINT NOT NULL
 )""",
-            # Above all revisions of an earlier registry whose tokens may still live.
+            # Above all revisions of an earlier registry whose tokens may still be valid.
             "INSERT INTO device_revision (revision) SELECT EXTRACT(EPOCH FROM NOW())",
             """\
 CREATE TABLE devices (
@@ -200,28 +199,29 @@ _RANDOM_UUID = (
 _TO_SQLITE: tuple[tuple[re.Pattern[str], str], ...] = (
     # SQLite ignores the length of a VARCHAR; PostgreSQL does not.
     (re.compile(r"(\w+) VARCHAR\((\d+)\)"), r"\1 TEXT CHECK (length(\1) <= \2)"),
-    # Never a number again, also of a row that is gone.
+    # Never reuse a number, even of a deleted row.
     (re.compile(r"\bBIGSERIAL PRIMARY KEY"), "INTEGER PRIMARY KEY AUTOINCREMENT"),
     (re.compile(r"\bTIMESTAMPTZ\b"), "TEXT"),
     (re.compile(r"\bJSONB\b"), "TEXT"),
     (re.compile(r"\bUUID\b"), "TEXT"),
     (re.compile(r"EXTRACT\(EPOCH FROM NOW\(\)\)"), "CAST(strftime('%s', 'now') AS INTEGER)"),
-    # As wide as what the store writes, so that texts sort as times do.
+    # The same width as the store writes, so that texts sort like times.
     (re.compile(r"\bNOW\(\)"), "(strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))"),
     (re.compile(r"\bgen_random_uuid\(\)"), _RANDOM_UUID),
 )
 
 
 def sqlite_form(statement: str) -> str:
-    """The same statement for SQLite: times as ISO 8601 texts in UTC, JSON and
-    UUIDs as texts; constraints, keys and indexes are kept."""
+    """Translate a statement for SQLite: times become ISO 8601 texts in UTC, JSON and UUIDs
+    texts; constraints, keys and indexes are kept.
+    """
     for pattern, replacement in _TO_SQLITE:
         statement = pattern.sub(replacement, statement)
     return statement
 
 
 def render(migrations: Sequence[Migration] = MIGRATIONS) -> str:
-    """The text of ``schema.sql``."""
+    """Return the text of ``schema.sql``."""
     parts = [_HEADER, "BEGIN;\n", VERSION_TABLE + ";\n"]
     for version, migration in enumerate(migrations, 1):
         parts.append(f"-- {version}: {migration.description}\n")

@@ -1,8 +1,7 @@
 """Log records on disk while the session store is away.
 
-A SQLite file of its own in the state directory, of which one process at a time is
-the owner. A transaction is safe from the end of this process; from that of the
-machine the last ones may be lost (WAL, ``synchronous = NORMAL``).
+Each process owns a SQLite file in the state directory. A transaction survives a crash of
+the process; a crash of the machine may lose the last ones (WAL, ``synchronous = NORMAL``).
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ from xiaozhi.storage.schema import Migration
 
 # Processes that may share a state directory.
 _SLOTS = 256
-# Octets of a row beside its record, about.
+# Approximate overhead of a row in octets.
 _ROW = 60
-# Rows dropped at a time when there is no room: of a device, and of sessions.
+# Rows dropped at a time when full: of a device, and of sessions.
 _SHED_OF_ONE, _SHED = 50, 500
 
 _KINDS: dict[str, Any] = {
@@ -106,7 +105,7 @@ END""",
 
 
 class _File(Sqlite):
-    """The first file of a directory that no living process has."""
+    """The first file of a directory that no living process owns."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(str(directory / "spool.sqlite3"))
@@ -128,7 +127,7 @@ class _File(Sqlite):
         super().prepare()
 
     def release(self) -> None:
-        """Another process may have it now."""
+        """Release the file for other processes."""
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
@@ -138,7 +137,7 @@ class _File(Sqlite):
         connection.execute("PRAGMA journal_size_limit = 1048576")
 
     def others(self) -> list[Path]:
-        """Files of this directory that are not ours."""
+        """Return the directory's files that are not ours."""
         return [
             path
             for path in sorted(self._directory.glob("spool-*.sqlite3"))
@@ -149,14 +148,15 @@ class _File(Sqlite):
 @implementer(ISpool)
 class Spool(Database):
     """See :class:`~xiaozhi.interfaces.ISpool`; its errors are those of a database, and
-    ``spool_broken``: the file is none any more."""
+    ``spool_broken``: the file is damaged.
+    """
 
     _log = Logger()
 
     def __init__(
         self, directory: Path, reactor: Any, *, limit: int, pool: type[Pool] = Pool
     ) -> None:
-        """:param limit: octets of records; beyond, the oldest messages and events go."""
+        """:param limit: octets of records; beyond, the oldest messages and events are dropped."""
         self._file = _File(directory)
         super().__init__(
             self._file,
@@ -207,12 +207,12 @@ class Spool(Database):
     async def _discard(self, through: int) -> None:
         await self._counted(partial(_discard, through=through))
         if not self.count:
-            # Give the disk its room back; what fails now is done the next time.
+            # Return free pages to the file system; a failure is retried the next time.
             with suppress(StoreError):
                 await self._run(_shrink)
 
     async def _counted(self, work: Any) -> Any:
-        """Do something and look at what there is then."""
+        """Run a change, then update the counts."""
         try:
             result, self.count, self.octets, self.oldest = await self._run(partial(_also, work))
         except StoreError as error:
@@ -229,14 +229,14 @@ class Spool(Database):
             os.replace(path, path + ".broken")
         _remove(path, "-wal", "-shm")
         self._log.error(
-            "{path} is broken and was put aside as {path}.broken; a new one is begun", path=path
+            "{path} is damaged: renamed to {path}.broken, and a new one was made", path=path
         )
         await super()._start()
         await self._counted(_nothing)
         return lost
 
     async def _adopt(self, path: Path) -> None:
-        """Take over what a process has left that is no more."""
+        """Take over the records of a process that has ended."""
         lock = _locked(path)
         if lock is None:
             return
@@ -252,7 +252,7 @@ class Spool(Database):
 
 
 def _locked(path: Path) -> int | None:
-    """A lock on a file, held until it is closed; None: another process has it."""
+    """Lock a file until it is closed; None: another process holds it."""
     lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -300,7 +300,7 @@ def _put(cursor: Any, records: Sequence[LogRecord], after: int, limit: int) -> i
 
 
 def _row(record: LogRecord) -> tuple[str, str, int, str] | None:
-    """None: the store would not take it either."""
+    """Convert a record to a row; None: the store would reject it too."""
     try:
         text = to_json(msgspec.to_builtins(record))
     except (TypeError, ValueError):
@@ -310,8 +310,9 @@ def _row(record: LogRecord) -> tuple[str, str, int, str] | None:
 
 
 def _shed(cursor: Any, after: int, limit: int) -> int:
-    """Make room: the oldest messages and events of the device that has most of them
-    first, sessions' rows only when there is nothing else. :return: how many went."""
+    """Drop the oldest messages and events of the device that has most, and sessions' rows
+    only if nothing else is left. Return the number dropped.
+    """
     cursor.execute("SELECT octets FROM totals")
     (octets,) = cursor.fetchone()
     gone = 0
@@ -335,7 +336,7 @@ def _shed(cursor: Any, after: int, limit: int) -> int:
 
 
 def _heaviest(cursor: Any, after: int) -> list[tuple[int, int]]:
-    """Some of the oldest rows of the device that has most, but none up to ``after``."""
+    """Return some of the oldest rows of the device that has most, after number ``after``."""
     cursor.execute("SELECT owner FROM shares ORDER BY octets DESC LIMIT 1")
     for (owner,) in cursor.fetchall():
         cursor.execute(
@@ -345,7 +346,7 @@ def _heaviest(cursor: Any, after: int) -> list[tuple[int, int]]:
         )
         if found := cursor.fetchall():
             return list(found)
-    # All it has is being written: whoever is next in order.
+    # All its rows are being written: take the next in order.
     cursor.execute(
         "SELECT number, octets FROM spool WHERE kind IN ('message', 'event') AND number > ?"
         " ORDER BY number LIMIT ?",
@@ -377,7 +378,7 @@ def _shrink(cursor: Any) -> None:
 
 def _copy(cursor: Any, path: Path) -> int:
     with closing(sqlite3.connect(path)) as other:
-        # One of an earlier version does not say whose they are.
+        # A file of an earlier version has no owners.
         columns = [name for _, name, *_ in other.execute("PRAGMA table_info(spool)")]
         owner = "owner" if "owner" in columns else "''"
         rows = other.execute(f"SELECT kind, record, octets, {owner} FROM spool ORDER BY number")

@@ -1,4 +1,4 @@
-"""The session log as a store: what is written and read, on a :class:`Database`."""
+"""The session store: reads and writes the log, on a :class:`Database`."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def _full(source: str) -> StoreError:
 class SqlToolStore(Database):
     """The table ``tool_values``.
 
-    The database is opened when it is first needed: most installations have no tool that keeps
-    anything, and one that is away must not keep the service from starting.
+    The database opens at its first use: most installations have no tool that stores values,
+    and an unreachable database must not keep the service from starting.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -45,7 +45,7 @@ class SqlToolStore(Database):
         self._closed = False
 
     def start(self) -> Deferred[None]:
-        """Nothing is opened yet."""
+        """Do nothing: the first use opens the database."""
         self._closed = False
         return succeed(None)
 
@@ -119,7 +119,7 @@ def _forget(cursor: Any, dialect: SqlDialect, owner: str) -> None:
 class MemoryToolStore:
     """Values kept in the process.
 
-    :param owners: places (a source's owner) at most; beyond, the one written longest ago is
+    :param owners: the most pairs of source and owner; beyond, the least recently written is
         forgotten.
     """
 

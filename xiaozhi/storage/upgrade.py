@@ -1,4 +1,4 @@
-"""Brings a database to the schema this program knows."""
+"""Upgrade of a database to the current schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xiaozhi.storage.schema import MIGRATIONS, VERSION_TABLE, Migration
 
 
 def upgrade(cursor: Any, dialect: SqlDialect, migrations: Sequence[Migration] = MIGRATIONS) -> int:
-    """Apply what is missing, all in the caller's transaction.
+    """Apply the missing migrations in the caller's transaction.
 
     Processes that start together take turns: the later finds the work done.
 

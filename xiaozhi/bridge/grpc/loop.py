@@ -51,7 +51,10 @@ class AsyncioThread:
         return self._loop is not None
 
     def start(self) -> Deferred[None]:
-        """Start the thread; fires when the loop runs. :raises RuntimeError: it runs already."""
+        """Start the thread; fires when the loop runs.
+
+        :raises RuntimeError: it runs already.
+        """
         if self._loop is not None:
             raise RuntimeError(f"the thread {self._name} runs already")
         running: Deferred[None] = Deferred()

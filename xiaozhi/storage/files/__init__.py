@@ -1,4 +1,4 @@
-"""Files that are kept for a while, in a directory, by age and total size."""
+"""Files in a directory, with a maximum age and total size."""
 
 from xiaozhi.storage.files.directory import Area, DirectoryFiles
 

@@ -1,4 +1,4 @@
-"""Files that are kept for a while, in a directory."""
+"""Directories of files with a maximum age and total size."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from xiaozhi.base.errors import StoreError
 from xiaozhi.interfaces import IFileStore, IFileWriter, Offload
 from xiaozhi.storage.files.growing import GrowingFile, private_directory
 
-# Being written; what a process that was killed has left of one is removed later.
+# Being written; the remains of a killed process's file are removed later.
 _PART = ".part"
 _PART_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """How long files are kept; what has not been used for longest goes first.
+    """Retention of one area of files; the least recently used are removed first.
 
-    :ivar max_age: seconds since a file was written or read last; 0: any.
-    :ivar max_bytes: of all files together; 0: any.
+    :ivar max_age: seconds since a file's last write or read; 0: no limit.
+    :ivar max_bytes: total size; 0: no limit.
     :ivar suffix: of their names: ``.jpg``.
     """
 
@@ -40,11 +40,11 @@ class Area:
 
 @implementer(IFileStore)
 class DirectoryFiles:
-    """A directory per area, readable by its owner alone, that processes may share.
+    """A directory per area, readable by its owner only, that processes may share.
 
-    A file is written beside its place and moved there, so it is whole or not there. It is
-    not forced to the disk: a power cut may lose the last ones, or leave them empty. A name
-    is the digest of the key: nothing from outside gets into it.
+    A file is written beside its place and renamed, so it is complete or absent. It is not
+    synced: a power cut may lose or empty the last ones. A name is the digest of the key, so
+    it contains no outside input.
 
     :ivar removed: files that retention has removed.
     """
@@ -80,15 +80,15 @@ class DirectoryFiles:
         return GrowingFile(part, directory / f"{stem}{suffix}", self._offload)
 
     def purge(self, most: int) -> Deferred[int]:
-        """Remove what is too old or too much, and what was never finished.
+        """Remove files that are too old or too many, and unfinished ones.
 
         :param most: files at one go.
-        :return: how many; fewer: there are no more.
+        :return: number removed; less than ``most``: none is left to remove.
         """
         return self._offload(self._purge, most)
 
     def _name(self, area: str, key: str) -> str:
-        # An unknown area is a mistake in the program.
+        # An unknown area is a programming error.
         return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40] + (
             self._areas[area].suffix
         )
@@ -125,7 +125,7 @@ class DirectoryFiles:
                 "files_unavailable", f"{path.parent}: cannot read a file: {error.strerror}"
             ) from error
         now = self._seconds()
-        # Read-only, or just removed: it will only be taken for older than it is.
+        # Read-only, or just removed: it only counts as older than it is.
         with suppress(OSError):
             os.utime(path, (now, now))
         return data
@@ -141,7 +141,7 @@ class DirectoryFiles:
                     gone += 1
                     self.removed += 1
                 except FileNotFoundError:
-                    # Another process was quicker.
+                    # Another process removed it first.
                     continue
                 except OSError as error:
                     raise StoreError(

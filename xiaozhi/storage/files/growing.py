@@ -1,4 +1,4 @@
-"""A file that grows, and is there under its name once it is complete."""
+"""A file written in parts that gets its name once complete."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from xiaozhi.interfaces import IFileWriter, Offload
 
 
 def private_directory(path: Path) -> None:
-    """Make a directory and what is missing above it, for their owner alone.
+    """Make a directory and its missing parents, accessible by the owner only.
 
-    :raises OSError: it cannot be made. One that is there and somebody else's is left
-        as it is.
+    :raises OSError: it cannot be made. An existing directory of another user is not
+        changed.
     """
-    # Of Path.mkdir's mode the parents have nothing.
+    # Path.mkdir does not apply its mode to parents.
     for each in (*reversed(path.parents), path):
         if not each.is_dir():
             each.mkdir(mode=0o700, exist_ok=True)
@@ -34,7 +34,7 @@ class GrowingFile:
     """See :class:`~xiaozhi.interfaces.IFileWriter`. Made with the first write."""
 
     def __init__(self, part: Path, path: Path, offload: Offload) -> None:
-        """:param part: where it grows; ``path``: where it is in the end, beside it."""
+        """:param part: path while it is written; ``path``: final path, in the same directory."""
         self._part = part
         self._path = path
         self._offload = offload

@@ -22,7 +22,7 @@ from xiaozhi.cache import (
     outside,
     presence_backend,
 )
-from xiaozhi.cache.backend import Nowhere, Outside, PresenceBackend
+from xiaozhi.cache.backend import NoPoster, PresenceBackend, RedisPoster
 from xiaozhi.cache.connection import RedisAddress
 from xiaozhi.cache.hub import RedisHub
 from xiaozhi.cache.local import LocalPresence
@@ -194,7 +194,7 @@ class AddressTests(SynchronousTestCase):
     def test_what_is_made(self) -> None:
         self.assertIsInstance(edge("memory:").presence, LocalPresence)
         self.assertIsInstance(edge("redis://h").presence, RedisPresence)
-        for url, kind in (("memory:", Nowhere), ("redis://h", Outside)):
+        for url, kind in (("memory:", NoPoster), ("redis://h", RedisPoster)):
             made = outside(PresenceAddress(url=url), InboxSettings(), Clock(), "ai-1")
             self.assertIsInstance(made, kind)
 
@@ -209,7 +209,7 @@ class OutsideTests(SynchronousTestCase):
     def test_it_looks_whether_redis_lives(self) -> None:
         clock = Clock()
         redis = FakeRedis(clock)
-        outside = Outside(redis.hub("outside:ai-1"), 5.0, SETTINGS)
+        outside = RedisPoster(redis.hub("outside:ai-1"), 5.0, SETTINGS)
         self.successResultOf(outside.start())
         self.assertEqual(outside.trouble(), "")
         redis.fail_after(0)  # whoever asks next finds it gone
@@ -223,7 +223,7 @@ class OutsideTests(SynchronousTestCase):
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_without_redis_nobody_is_reached(self) -> None:
-        nowhere = Nowhere()
+        nowhere = NoPoster()
         self.successResultOf(nowhere.start())
         self.assertEqual((nowhere.inbox, nowhere.trouble()), (None, ""))
         self.successResultOf(nowhere.stop())

@@ -213,7 +213,7 @@ class BrokenTests(SpoolCase):
         spool = self.spool()
         self.assertEqual(spool.count, 0)
         self.assertEqual(self.files(".broken"), ["spool-1.sqlite3.broken"])
-        self.assertEqual(self.log.count("is broken and was put aside"), 1)
+        self.assertEqual(self.log.count("is damaged: renamed to"), 1)
         self.successResultOf(spool.put([message(1)]))
         self.assertEqual(self.taken(spool), [message(1)])
 
