@@ -33,6 +33,10 @@ PHRASES = {
 RETIRED = {
     "figures": "metrics or measurements",
     "vigil": "watchdog",
+    "desk": "scheduler",
+    "mouth": "speech output",
+    "album": "picture store",
+    "bargein": "interruption",
     "whereabouts": "presence backend",
     "upkeep": "periodic job",
     "rehearsal": "phrase prewarming",
