@@ -130,7 +130,7 @@ class LanguageTests(unittest.SynchronousTestCase):
             "# The edge is\n    # told at once.",
             "What came\nof it",
             "self._figures = 1",
-            "class Mouth:",
+            "class Lane:",
             "class _Ears(Object):",
             '"""What a device sends."""',
         ):
