@@ -19,13 +19,16 @@ from zope.interface import implementer
 
 from xiaozhi.ai.http.edge import EdgeCheck
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.ai.http.site import DeviceSite, HealthEndpoint, make_site
+from xiaozhi.ai.http.site import SiteParts, make_site, site_of
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IVisionModel
 from xiaozhi.test.ai.test_pictures import jpeg
 from xiaozhi.testing.posting import insiders, posting
 from xiaozhi.testing.vendors.httpwire import chunk, form, request
+from xiaozhi.web.limits.visitors import Visitors
+from xiaozhi.web.pages import health_page
+from xiaozhi.web.routes import Routes
 from xiaozhi.wire.messages import Device
 
 MAC = "aa:bb:cc:dd:ee:ff"
@@ -89,15 +92,14 @@ class LiveTests(TestCase):
         self.looker = Looker()
         chosen = msgspec.convert({"linger": LINGER, "ota": {"edge_check": ""}}, HttpSettings)
         health = {"status": "healthy"}
-        self.site, _ = make_site(
-            chosen,
-            self.tokens,
-            lambda: self.looker,
-            lambda: health,
-            posting(None),
-            insiders(),
-            reactor,
+        parts = SiteParts(
+            tokens=self.tokens,
+            model=lambda: self.looker,
+            health=lambda: health,
+            posting=posting(None),
+            insiders=insiders(),
         )
+        self.site = make_site(chosen, parts, reactor).site
         port = clock.listenTCP(0, self.site, interface="127.0.0.1")
         self.port: int = port.getHost().port
         self.addCleanup(port.stopListening)
@@ -144,9 +146,9 @@ class LiveTests(TestCase):
             HttpSettings,
         )
         clock: Any = reactor
-        site = DeviceSite(
-            {"/health": HealthEndpoint(lambda: {"status": "healthy"}, insiders())}, chosen, clock
-        )
+        routes = Routes()
+        routes.get("/health", health_page(lambda: {"status": "healthy"}, insiders()))
+        site = site_of(routes, chosen, Visitors(chosen, clock), clock)
         port = clock.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         endpoint = HostnameEndpoint(reactor, "127.0.0.1", port.getHost().port)

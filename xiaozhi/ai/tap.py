@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from xiaozhi import __version__
 from xiaozhi.ai.assembly import Agents, assemble_agents
-from xiaozhi.ai.http.site import DeviceSite, make_site
+from xiaozhi.ai.http.site import SiteParts, make_site
 from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.owners import device_owners
@@ -45,8 +45,8 @@ from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.cache import outside
 from xiaozhi.cache.backend import NoPoster, RedisPoster
 from xiaozhi.interfaces import Offload
-from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
+from xiaozhi.metrics.registry import Metrics
 from xiaozhi.providers.kit.catalogue import names
 from xiaozhi.providers.kit.registry import ProviderRegistry
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
@@ -62,8 +62,10 @@ from xiaozhi.storage import dialogues_from_url, tool_values_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.tools.runtime import ToolFacilities
 from xiaozhi.tools.sources import ToolSources, choose_sources
-from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.guards import Insiders
+from xiaozhi.web.pages import metrics_site
 from xiaozhi.web.posting import Posting
+from xiaozhi.web.site import WebSite
 
 _log = Logger()
 
@@ -117,29 +119,29 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     def health() -> dict[str, Any]:
         told = _health(settings, bridge.server, registry, history, edges, owners.roster, tools)
         told["bridge"]["refused"] = bridge.port.refused
-        told["http"] = {"connections": site.connections, "refused": site.visitors.refusals.counts}
+        refused = web.visitors.refusals.counts
+        told["http"] = {"connections": web.site.connections, "refused": refused}
         return told
 
     metrics = Metrics()
     management = AdminToken(admin_token(own.auth))
-    site, vision = make_site(
-        settings.http,
-        make_tokens(own.auth, reactor, owners.roster),
-        lambda: agents.vision,
-        health,
-        _posting(settings, edges, management),
-        _insiders(settings, management),
-        reactor,
-        counts.requests,
-        metrics if settings.metrics.shared else None,
-        owners.registrar,
+    parts = SiteParts(
+        tokens=make_tokens(own.auth, reactor, owners.roster),
+        model=lambda: agents.vision,
+        health=health,
+        posting=_posting(settings, edges, management),
+        insiders=_insiders(settings, management),
+        requests=counts.requests,
+        metrics=metrics if settings.metrics.shared else None,
+        registrar=owners.registrar,
     )
+    web = make_site(settings.http, parts, reactor)
     shared = SharedServices(
         agent=services,
         tools=tools,
         runtime=_session_runtime(settings, offload, reactor),
         history=history,
-        vision=vision,
+        vision=web.offer,
         counts=counts,
     )
     leases = AgentLeases(agents.files, table)
@@ -151,7 +153,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
         crossings=bridge.thread.crossings,
         history=history,
         threads=lambda: offload.unfinished,
-        http_connections=lambda: site.connections,
+        http_connections=lambda: web.site.connections,
         refused=lambda: bridge.port.refused,
         presence=edges.trouble,
         providers=registry.status,
@@ -167,7 +169,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     program.add(_purging(settings, files, reactor))
     program.add(Component("prewarming", table.start, table.stop))
     bridge.add_to(program, settings.drain_timeout)
-    program.add(_listener(settings, site, reactor))
+    program.add(_listener(settings, web.site, reactor))
     program.add(_reloading(agents, reactor))
     return program
 
@@ -212,7 +214,7 @@ def _program(
     program = Program(reactor, options, log=log)
     program.add(Component("reactor lag", lag.start, lag.stop))
     if (separate := settings.metrics.separate) is not None:
-        page = MetricsSite(metrics, reactor)
+        page = metrics_site(metrics, reactor)
         program.add(Listener(reactor, separate, page, "metrics.listen", one_key=True))
     return program
 
@@ -303,7 +305,7 @@ def _bridge(settings: AiSettings, own: _Identity, sessions: Sessions, reactor: A
 # --- HTTP
 
 
-def _listener(settings: AiSettings, site: DeviceSite, reactor: Any) -> Listener:
+def _listener(settings: AiSettings, site: WebSite, reactor: Any) -> Listener:
     listen = settings.http.listen
     return Listener(reactor, (listen.host, listen.port), site, "http.listen")
 

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from xiaozhi.base.values import BridgeStatus, StreamStatus
 from xiaozhi.im.ingress.gateway import Gateway
-from xiaozhi.im.ingress.pages import EdgeSite
 from xiaozhi.im.ingress.port import EdgePortFactory
 from xiaozhi.interfaces import IBridge
 from xiaozhi.metrics.families import (
@@ -25,6 +24,7 @@ from xiaozhi.metrics.families import (
     histograms,
 )
 from xiaozhi.metrics.sources import CrossingTimes, WriteQueue
+from xiaozhi.web.site import WebSite
 
 
 class JournalQueue(WriteQueue, Protocol):
@@ -52,7 +52,7 @@ class Front:
     """The edge's port and the pages behind it."""
 
     port: EdgePortFactory
-    site: EdgeSite
+    site: WebSite
 
 
 class EdgeMetrics:
@@ -99,7 +99,9 @@ class EdgeMetrics:
             self._front.port.waiting,
         )
         yield gauge(
-            "xiaozhi_im_http_connections", "Connections to the HTTP pages.", self._front.site.visits
+            "xiaozhi_im_http_connections",
+            "Connections to the HTTP pages.",
+            self._front.site.connections,
         )
         yield gauge(
             "xiaozhi_im_draining", "1 while nobody new is let in.", float(self._gateway.draining)

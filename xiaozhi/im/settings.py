@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from xiaozhi.web.origins import Origins
+from xiaozhi.web.limits.origins import Origins
 
 Seconds = Annotated[float, Meta(ge=0.01, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -162,7 +162,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar device_rate: connections a second of one device that is let in, sustained.
     :ivar device_burst: connections of one device that may come at once.
     :ivar origins: web pages whose ``Origin`` may connect and read answers; devices send
-        none and are always let in: see :class:`~xiaozhi.web.origins.Origins`.
+        none and are always let in: see :class:`~xiaozhi.web.limits.origins.Origins`.
     :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a connection
         really comes from; they themselves are not counted.
     :ivar unlimited: networks from which any number may come.

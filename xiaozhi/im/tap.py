@@ -35,7 +35,7 @@ from xiaozhi.bridge.security import client_security
 from xiaozhi.cache import presence_backend
 from xiaozhi.cache.backend import PresenceBackend
 from xiaozhi.im.ingress.gateway import EdgeServices, Gateway
-from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
+from xiaozhi.im.ingress.pages import EdgePages, Surroundings, edge_site
 from xiaozhi.im.ingress.port import EdgePortFactory
 from xiaozhi.im.metrics import EdgeMetrics, Front
 from xiaozhi.im.schema import ImSettings
@@ -47,8 +47,8 @@ from xiaozhi.im.websocket.protocol import DeviceFactory
 from xiaozhi.im.websocket.recording import AREA as RECORDINGS
 from xiaozhi.im.websocket.recording import RecordedChannel, Recorder
 from xiaozhi.interfaces import IDeviceInbox, ISessionStore, ISpool
-from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
+from xiaozhi.metrics.registry import Metrics
 from xiaozhi.runtime.clocks import use_monotonic_timers, wall_time
 from xiaozhi.runtime.component import Component
 from xiaozhi.runtime.config import load
@@ -60,8 +60,10 @@ from xiaozhi.runtime.periodic import PeriodicJob
 from xiaozhi.runtime.service import Program, ServiceOptions, one_line_errors, state_directory
 from xiaozhi.storage import Spool, devices_from_url, store_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
-from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.guards import Insiders
+from xiaozhi.web.pages import metrics_site
 from xiaozhi.web.posting import Posting
+from xiaozhi.web.site import WebSite
 
 _log = Logger()
 
@@ -134,7 +136,7 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
         program.add(Component("notice", _warn_of_open_door))
     program.add(Component("reactor lag", lag.start, lag.stop))
     if (separate := settings.metrics.separate) is not None:
-        page = MetricsSite(metrics, reactor)
+        page = metrics_site(metrics, reactor)
         program.add(Listener(reactor, separate, page, "metrics.listen", one_key=True))
     program.add(_coroutines("device registry", roster.start, roster.stop))
     log.add_to(program)
@@ -304,7 +306,7 @@ class _Front:
 
     listener: Listener
     port: EdgePortFactory
-    site: EdgeSite
+    site: WebSite
 
 
 def _front(
@@ -329,9 +331,16 @@ def _front(
         max_bytes=settings.inbox.max_bytes,
     )
     shared = metrics if settings.metrics.shared else None
-    gateway = devices.gateway
-    site = EdgeSite(gateway, bridge, around, posting, insiders, reactor, metrics=shared)
-    port = EdgePortFactory(gateway.entrance, devices, site)
+    pages = EdgePages(
+        gateway=devices.gateway,
+        bridge=bridge,
+        around=around,
+        posting=posting,
+        insiders=insiders,
+        metrics=shared,
+    )
+    site = edge_site(pages, reactor)
+    port = EdgePortFactory(devices.gateway.entrance, devices, site)
     listen = settings.listen
     listener = Listener(reactor, (listen.host, listen.port), port, reuse_port=listen.reuse_port)
     return _Front(listener, port, site)

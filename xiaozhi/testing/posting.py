@@ -8,7 +8,7 @@ from zope.interface import implementer
 from xiaozhi.base.errors import AuthError
 from xiaozhi.base.values import Receipt
 from xiaozhi.interfaces import IDeviceInbox
-from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.guards import Insiders
 from xiaozhi.web.posting import Posting
 from xiaozhi.wire.mail import Mail
 

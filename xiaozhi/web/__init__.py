@@ -1,11 +1,21 @@
-"""What both services do with those who connect: limits by address, refusals told in bursts,
-clean request heads, and who may read details.
+"""One HTTP kit for every port that speaks HTTP: routes, guards, limits, errors, common pages.
+
+Adding a route is one function and one line; :mod:`xiaozhi.web.routes` says what a function
+may ask for.
 
 ==============  =============================================================
-``peers``       connections by address, also behind trusted proxies
-``buckets``     how often something may happen, for each of many
-``refusals``    who is not served: counted, told once a burst
-``heads``       bytes that no request head may hold
-``insiders``    who may read more of ``/health`` than its status
+``routes``      method and path to function: typed parameters, typed JSON bodies
+``request``     a request as a frozen value
+``replies``     replies as values, and the JSON forms of errors
+``guards``      management token, device token, this machine's own users
+``site``        a port, with its routes
+``options``     limits and style of a site
+``channel``     a connection: clean heads, deadlines, an orderly end
+``exchange``    one request: bounded body, dispatch, reply
+``streaming``   a reply piece by piece
+``multipart``   forms with files
+``pages``       health and metrics
+``posting``     messages posted to devices
+``limits``      a room: clients by address, rates, refusals, origins, request heads
 ==============  =============================================================
 """

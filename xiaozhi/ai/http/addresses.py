@@ -1,4 +1,4 @@
-"""The addresses devices are told: where the edge is, and where pictures go.
+"""The addresses that devices get: the edge's, and the upload address for pictures.
 
 A device's parser takes the first ``:`` after ``://`` for the port (§1.2), so an
 address has an explicit port, a path, and no other colon.
@@ -10,25 +10,23 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from twisted.internet.address import IPv4Address
-from twisted.web.server import Request
-
-from xiaozhi.ai.http.headers import header
 from xiaozhi.ai.http.settings import OtaSettings
 from xiaozhi.base.errors import ConfigError, ProtocolError
+from xiaozhi.web.request import WebRequest
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_IPV4 = re.compile(r"[0-9.]+")
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """How a client reached us.
+class ServiceAddress:
+    """The address at which a client reached this service.
 
     :ivar host: without port.
     :ivar port: None: the client did not say; firmware leaves it out (§1.2).
-    :ivar secure: by TLS, at a proxy that is trusted.
-    :ivar proxied: a trusted proxy spoke.
+    :ivar secure: the client spoke TLS to a trusted proxy.
+    :ivar proxied: a trusted proxy passed the request on.
     """
 
     host: str
@@ -38,7 +36,7 @@ class Asked:
 
 
 def device_url(url: str, key: str, schemes: tuple[str, str], path: str = "/") -> str:
-    """An address as every device can read it, with its port.
+    """Bring an address into the form that every device can read, with its port.
 
     :param path: for an address that has none.
     :raises ConfigError: naming ``key`` and what devices would stumble over.
@@ -60,29 +58,28 @@ def device_url(url: str, key: str, schemes: tuple[str, str], path: str = "/") ->
     return f"{parts.scheme}://{host}:{port or _PORTS[parts.scheme]}{rest}"
 
 
-def asked(request: Request, trust_proxy: bool) -> Asked:
-    """By which name the client knows this service.
+def service_address(request: WebRequest, trust_proxy: bool) -> ServiceAddress:
+    """The address at which the client reached this service.
 
-    :raises ProtocolError: ``bad_host``: it gave none that a device could use.
+    :raises ProtocolError: ``bad_host``: the request names none that a device could use.
     """
-    forwarded = header(request, "X-Forwarded-Host") if trust_proxy else ""
-    named = _split_host(forwarded or header(request, "Host"))
+    forwarded = request.header("X-Forwarded-Host") if trust_proxy else ""
+    named = _split_host(forwarded or request.header("Host"))
     if named is None:
-        local = request.getHost()
-        if not isinstance(local, IPv4Address):
+        if not _IPV4.fullmatch(request.server):
             raise ProtocolError("bad_host", "the Host header names no host a device could reach")
-        named = (local.host, None)
+        named = (request.server, None)
     host, port = named
     if not trust_proxy:
-        return Asked(host, port)
-    scheme, outer = header(request, "X-Forwarded-Proto"), header(request, "X-Forwarded-Port")
+        return ServiceAddress(host, port)
+    scheme, outer = request.header("X-Forwarded-Proto"), request.header("X-Forwarded-Port")
     if port is None and outer.isascii() and outer.isdigit() and 0 < int(outer[:6]) < 65536:
         port = int(outer)
-    return Asked(host, port, scheme.lower() == "https", bool(scheme or forwarded))
+    return ServiceAddress(host, port, scheme.lower() == "https", bool(scheme or forwarded))
 
 
-def edge_url(settings: OtaSettings, client: Asked) -> str:
-    """Where the device finds the edge."""
+def edge_url(settings: OtaSettings, client: ServiceAddress) -> str:
+    """The edge's WebSocket address for a device."""
     if settings.websocket_url:
         return device_url(
             settings.websocket_url, "http.ota.websocket_url", ("ws", "wss"), settings.edge_path
@@ -92,13 +89,12 @@ def edge_url(settings: OtaSettings, client: Asked) -> str:
     return f"ws://{client.host}:{settings.edge_port}{settings.edge_path}"
 
 
-def service_url(request: Request, client: Asked, path: str) -> str:
-    """Something of this service, as the client would reach it."""
+def service_url(request: WebRequest, client: ServiceAddress, path: str) -> str:
+    """The address of a path of this service, as the client would reach it."""
     if client.proxied:
         scheme = "https" if client.secure else "http"
         return f"{scheme}://{client.host}:{client.port or _PORTS[scheme]}{path}"
-    port = getattr(request.getHost(), "port", 80)
-    return f"http://{client.host}:{client.port or port}{path}"
+    return f"http://{client.host}:{client.port or request.server_port or 80}{path}"
 
 
 def _split_host(text: str) -> tuple[str, int | None] | None:

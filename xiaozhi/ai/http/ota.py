@@ -12,30 +12,28 @@ from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.server import Request
 
-from xiaozhi.ai.http.addresses import Asked, asked, edge_url, service_url
-from xiaozhi.ai.http.answers import DEVICE_BODY, HttpAnswer, json_answer, refusal, text_answer
-from xiaozhi.ai.http.endpoint import Endpoint, Responder
-from xiaozhi.ai.http.headers import header, header_or_query
+from xiaozhi.ai.http.addresses import ServiceAddress, edge_url, service_address, service_url
 from xiaozhi.ai.http.registration import PendingRegistration, Registrar, Visit
 from xiaozhi.ai.http.settings import OtaSettings
-from xiaozhi.base.errors import AuthError, ProtocolError, XiaozhiError
+from xiaozhi.base.errors import AuthError, ProtocolError
 from xiaozhi.interfaces import IDeviceTokens
 from xiaozhi.runtime.clocks import wall_time
+from xiaozhi.web.replies import Reply, json_reply, text_reply
+from xiaozhi.web.request import WebRequest
+from xiaozhi.web.routes import Routes
 
 #: Firmware reads the parts with ``stoi``, which throws on anything else (§7.2).
 _VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,5}")
 _NO_VERSION = "0.0.0"
+#: Bytes of a body that a device reads safely; at about 8 KB it hangs for good (§6).
+DEVICE_BODY = 6000
 
 EdgeCheck = Callable[[], Awaitable[str]]
 
 
-class OtaEndpoint(Endpoint):
-    """``POST``: the configuration. ``GET``: a diagnosis for people.
-
-    :param edge_check: one line on whether the edge answers.
-    """
+class OtaHandlers:
+    """``POST``: the configuration. ``GET``: a diagnosis for people. ``POST …/activate``."""
 
     def __init__(
         self,
@@ -43,26 +41,27 @@ class OtaEndpoint(Endpoint):
         tokens: IDeviceTokens,
         registrar: Registrar,
         clock: IReactorTime,
-        body_limit: int = 65536,
         edge_check: EdgeCheck | None = None,
     ) -> None:
-        super().__init__(body_limit)
+        """:param edge_check: gives one line on whether the edge answers."""
         self._settings = settings
         self._tokens = tokens
         self._registrar = registrar
         self._wall = wall_time(clock)
         self._edge_check = edge_check
         if settings.websocket_url:  # refuse it at the start, not at the first device
-            edge_url(settings, Asked("", None))
+            edge_url(settings, ServiceAddress("", None))
 
-    def responders(self) -> dict[bytes, Responder]:
-        """See :class:`Endpoint`."""
-        return {b"GET": self._diagnose, b"POST": self._configure}
+    def add_to(self, routes: Routes, path: str) -> None:
+        """Add the routes of a path."""
+        routes.get(path, self.diagnose)
+        routes.post(path, self.configure)
+        routes.post(f"{path}/activate", self.activate)
 
-    async def _configure(self, request: Request) -> HttpAnswer:
-        assert request.content is not None
-        report = read_report(request.content.read())
-        client = asked(request, self._settings.trust_proxy)
+    async def configure(self, request: WebRequest) -> Reply:
+        """Give a device its configuration."""
+        report = read_report(request.body)
+        client = service_address(request, self._settings.trust_proxy)
         registered = await self._registrar.register(visit_of(request, report))
         websocket = {"url": edge_url(self._settings, client), "version": self._settings.framing}
         told: dict[str, Any] = {
@@ -71,11 +70,11 @@ class OtaEndpoint(Endpoint):
             "firmware": {"version": report.version, "url": ""},
         }
         if isinstance(registered, PendingRegistration):
-            told["activation"] = activation(registered.code, header(request, "Accept-Language"))
+            told["activation"] = activation(registered.code, request.header("Accept-Language"))
         else:
             ttl = self._settings.token_ttl
             websocket["token"] = self._tokens.issue(registered, "device", ttl)
-        answer = json_answer(told)
+        answer = json_reply(told)
         if len(answer.body) > DEVICE_BODY:
             raise ProtocolError("too_large", "the ids make an answer that no device can read")
         return answer
@@ -89,18 +88,16 @@ class OtaEndpoint(Endpoint):
             return self._settings.timezone_offset
         return time.localtime(now).tm_gmtoff // 60
 
-    async def _diagnose(self, request: Request) -> HttpAnswer:
+    async def diagnose(self, request: WebRequest) -> Reply:
+        """Tell a person what devices get here, and whether the edge answers."""
         now = self._wall()
         offset = self._offset(now)
-        try:
-            client = asked(request, self._settings.trust_proxy)
-            where = edge_url(self._settings, client)
-            ours = service_url(request, client, request.path.decode("latin-1"))
-        except XiaozhiError as error:
-            return refusal(error)
+        client = service_address(request, self._settings.trust_proxy)
+        where = edge_url(self._settings, client)
+        ours = service_url(request, client, request.path)
         edge = await self._edge_check() if self._edge_check is not None else "not checked"
         local = datetime.fromtimestamp(now + offset * 60, UTC)
-        return text_answer(
+        return text_reply(
             "XiaoZhi OTA: devices ask here for their configuration.\n\n"
             f"WebSocket URL devices are given: {where} (framing {self._settings.framing})\n"
             f"The edge: {edge}\n"
@@ -114,31 +111,20 @@ class OtaEndpoint(Endpoint):
             "they are not the ones to use.\n"
         )
 
+    def activate(self, request: WebRequest) -> Reply:
+        """Tell a device whether it has been approved meanwhile (§7.3).
 
-class ActivationEndpoint(Endpoint):
-    """``POST <ota>/activate``: whether a device has been approved meanwhile (§7.3).
-
-    What the body has is not looked at: the key to the chip's HMAC is known to nobody here.
-    The device goes by the status: 200 it asks OTA again, 202 it waits and comes back.
-    """
-
-    def __init__(self, registrar: Registrar, body_limit: int) -> None:
-        super().__init__(body_limit)
-        self._registrar = registrar
-
-    def responders(self) -> dict[bytes, Responder]:
-        """See :class:`Endpoint`."""
-        return {b"POST": self._activate}
-
-    async def _activate(self, request: Request) -> HttpAnswer:
+        The body is not looked at: nobody here knows the key of the chip's HMAC. The device goes
+        by the status: with 200 it asks OTA again, with 202 it waits and comes back.
+        """
         if self._registrar.is_approved(visit_of(request)):
-            return json_answer({"success": True, "message": "this device is active"})
-        return json_answer({"success": False, "message": "waits for approval"}, 202)
+            return json_reply({"success": True, "message": "this device is active"})
+        return json_reply({"success": False, "message": "waits for approval"}, 202)
 
 
 @dataclass(frozen=True, slots=True)
 class OtaReport:
-    """What a device says of itself that we use; empty where it does not.
+    """The part of a device's report that is used; empty where it says nothing.
 
     :ivar version: of its firmware; ``0.0.0`` where the device could not compare its own.
     """
@@ -170,20 +156,20 @@ def read_report(body: bytes) -> OtaReport:
     )
 
 
-def visit_of(request: Request, report: OtaReport | None = None) -> Visit:
-    """Who asks, by headers, query or body.
+def visit_of(request: WebRequest, report: OtaReport | None = None) -> Visit:
+    """Identify the device by headers, query or body.
 
-    :raises AuthError: 400, it does not say.
+    :raises AuthError: 400, it names no device id.
     """
     report = report or OtaReport()
-    device_id = header_or_query(request, "Device-Id") or report.mac
+    device_id = request.header_or_query("Device-Id") or report.mac
     if not device_id:
         raise AuthError("missing_device_id", "the header Device-Id is missing", 400)
-    about = header(request, "User-Agent")[:100]
+    about = request.header("User-Agent")[:100]
     return Visit(
         device_id,
-        header_or_query(request, "Client-Id") or report.client_id,
-        header(request, "Serial-Number"),
+        request.header_or_query("Client-Id") or report.client_id,
+        request.header("Serial-Number"),
         "".join(c if " " <= c <= "~" else "?" for c in about),
     )
 

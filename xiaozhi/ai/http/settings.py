@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from xiaozhi.web.origins import Origins
+from xiaozhi.web.limits.origins import Origins
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -91,7 +91,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         requests are answered 503.
     :ivar max_connections: further ones are closed at once.
     :ivar origins: web pages whose ``Origin`` may read answers; devices send none: see
-        :class:`~xiaozhi.web.origins.Origins`.
+        :class:`~xiaozhi.web.limits.origins.Origins`.
     :ivar max_per_address: connections at once from one address (IPv6: one network), behind
         which may be a whole building; further ones are closed at once.
     :ivar max_waiting_per_address: of these, connections that have not sent a head yet.

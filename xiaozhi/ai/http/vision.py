@@ -7,41 +7,38 @@ from collections.abc import Callable
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.server import Request
+from twisted.logger import Logger
 
 from xiaozhi.ai.http.addresses import device_url
-from xiaozhi.ai.http.answers import (
-    DEVICE_BODY,
-    HttpAnswer,
-    failure,
-    json_answer,
-    refusal,
-    text_answer,
-)
-from xiaozhi.ai.http.endpoint import Endpoint, Responder
-from xiaozhi.ai.http.headers import header, header_or_query
-from xiaozhi.ai.http.multipart import read_form
+from xiaozhi.ai.http.ota import DEVICE_BODY
 from xiaozhi.ai.http.settings import VisionHttpSettings
 from xiaozhi.ai.vision.pictures import read_picture
 from xiaozhi.base.call import CallContext, calling
-from xiaozhi.base.errors import AuthError, ProtocolError, XiaozhiError
+from xiaozhi.base.errors import ProtocolError, XiaozhiError
 from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
+from xiaozhi.web.guards import device_guard, verified_device
+from xiaozhi.web.multipart import read_form
+from xiaozhi.web.replies import DEVICE_ERRORS, HttpError, Reply, json_reply, text_reply
+from xiaozhi.web.request import WebRequest
+from xiaozhi.web.routes import Routes
 from xiaozhi.wire.messages import Device
 
 _PATH = "/api/vision"
+# Tokens that may upload a picture.
+_SCOPES = ("vision", "device")
 _NO_QUESTION = "What is in this picture?"
 _CUT = " … (cut)"
 
 
-class VisionEndpoint(Endpoint):
-    """``POST``: question and picture in, words out. ``GET``: what this is.
+class VisionHandlers:
+    """``POST``: question and picture in, words out. ``GET``: an explanation for people.
 
-    What goes wrong with the picture or the model is answered with 200: only
-    then does the device pass the words on to the language model.
-
-    :param model: gives the vision model in use, None if there is none.
+    Failures of the picture or the model are answered with 200: only then does the device pass
+    the words on to its language model.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -50,56 +47,41 @@ class VisionEndpoint(Endpoint):
         model: Callable[[], IVisionModel | None],
         clock: IReactorTime,
     ) -> None:
-        super().__init__(settings.max_bytes)
+        """:param model: gives the vision model in use, None if there is none."""
         self._settings = settings
         self._tokens = tokens
         self._model = model
         self._clock = clock
         self._running = 0
 
-    def responders(self) -> dict[bytes, Responder]:
-        """See :class:`Endpoint`."""
-        return {b"GET": self._explain, b"POST": self._describe}
+    def add_to(self, routes: Routes, path: str) -> None:
+        """Add the routes of a path. The token is checked before the picture is read.
 
-    def admit(self, request: Request) -> HttpAnswer | None:
-        """Look at the token before the picture."""
-        if request.method != b"POST":
-            return None
-        try:
-            self._authorize(request)
-        except AuthError as error:
-            return refusal(error)
-        return None
+        A device shows a vision token, or its own where it was given no other.
+        """
+        guard = device_guard(self._tokens, *_SCOPES)
+        routes.get(path, self.explain)
+        routes.post(path, self.describe, guard=guard, max_body=self._settings.max_bytes)
 
-    def _authorize(self, request: Request) -> Device:
-        """A vision token, or the device's own where it was given no other."""
-        token, device_id = (
-            header_or_query(request, "Authorization"),
-            header_or_query(request, "Device-Id"),
-        )
-        try:
-            return self._tokens.verify(token, device_id, "vision")
-        except AuthError as error:
-            if error.code != "wrong_scope":
-                raise
-            return self._tokens.verify(token, device_id, "device")
-
-    async def _explain(self, request: Request) -> HttpAnswer:
+    def explain(self) -> Reply:
+        """Tell a person what this path is for."""
         state = "a vision model is set up" if self._model() else "no vision model is set up"
-        return text_answer(
+        return text_reply(
             "XiaoZhi vision: devices post a question and a picture here as"
             f" multipart/form-data.\nHere {state}.\n"
         )
 
-    async def _describe(self, request: Request) -> HttpAnswer:
-        assert request.content is not None
-        kind = header(request, "Content-Type")
+    async def describe(self, request: WebRequest) -> Reply:
+        """Describe an uploaded picture."""
         try:
-            question, picture = self._read(kind, request.content.read())
-            return _success(await self._ask(self._authorize(request), picture, question))
+            question, picture = self._read(request.header("Content-Type"), request.body)
+            device = verified_device(request, self._tokens, *_SCOPES)
+            return _success(await self._ask(device, picture, question))
         except XiaozhiError as error:
-            self._log.info("no words about a picture: {code}", code=error.code)
-            return failure(error.code, error.message, 200)
+            self._log.info(
+                "request {id}: no words about a picture: {code}", id=request.id, code=error.code
+            )
+            return DEVICE_ERRORS.reply(HttpError(200, error.code, error.message))
 
     def _read(self, content_type: str, body: bytes) -> tuple[str, Picture]:
         form = read_form(content_type, body)
@@ -135,7 +117,7 @@ class VisionEndpoint(Endpoint):
             self._running -= 1
 
 
-def _success(words: str) -> HttpAnswer:
+def _success(words: str) -> Reply:
     """The words under each name that a known reader looks for, cut so that the
     whole is short enough for a device."""
     kept = words[:DEVICE_BODY].encode("utf-8", "replace").decode()
@@ -148,8 +130,8 @@ def _success(words: str) -> HttpAnswer:
     return answer
 
 
-def _wrapped(words: str) -> HttpAnswer:
-    return json_answer(
+def _wrapped(words: str) -> Reply:
+    return json_reply(
         {
             "success": True,
             "action": "RESPONSE",

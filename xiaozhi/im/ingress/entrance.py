@@ -5,8 +5,8 @@ from __future__ import annotations
 from xiaozhi.im.counts import EdgeCounts
 from xiaozhi.im.session.context import EdgeTimers
 from xiaozhi.im.settings import EdgeSettings
-from xiaozhi.web.peers import Peers
-from xiaozhi.web.refusals import Refusals
+from xiaozhi.web.limits.peers import Peers
+from xiaozhi.web.limits.refusals import Refusals
 
 
 class Entrance:

@@ -30,7 +30,7 @@ from xiaozhi.interfaces import (
     IPresence,
     IPresentDevice,
 )
-from xiaozhi.web.buckets import Buckets
+from xiaozhi.web.limits.buckets import Buckets
 from xiaozhi.wire.messages import Device
 
 

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 
 from xiaozhi.im.ingress.admission import http_error
 from xiaozhi.im.ingress.entrance import Entrance
-from xiaozhi.web import heads
-from xiaozhi.web.refusals import Refused
+from xiaozhi.web.limits import heads
+from xiaozhi.web.limits.refusals import Refused
 
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*websocket", re.IGNORECASE)

@@ -27,8 +27,8 @@ from xiaozhi.im.websocket import closecodes
 from xiaozhi.im.websocket.channel import Socket, WebSocketChannel
 from xiaozhi.im.websocket.packets import packet_at
 from xiaozhi.im.websocket.sendqueue import write_now
-from xiaozhi.web.origins import Origins
-from xiaozhi.web.refusals import Refused
+from xiaozhi.web.limits.origins import Origins
+from xiaozhi.web.limits.refusals import Refused
 
 _TEXT, _BINARY = b"\x81", b"\x82"
 # Bytes of a Close frame's reason; the protocol allows 123.

@@ -5,14 +5,14 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.ai.http.site import make_site
+from xiaozhi.ai.http.site import SiteParts, make_site
 from xiaozhi.ai.metrics import AiMetrics, AiSources
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.base.values import ProviderStatus
 from xiaozhi.bridge.grpc.loop import Crossings
 from xiaozhi.device.events import PacketPlayed
-from xiaozhi.metrics.page import Metrics
+from xiaozhi.metrics.registry import Metrics
 from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.house import SPEECH, House
 from xiaozhi.testing.metrics import Scraped
@@ -192,18 +192,16 @@ class PageTests(ConversationCase):
         auth = AuthSettings(key="k" * 40)
         tokens = JwtTokens(load_keys(auth), auth, clock)
         self.counts = AiCounts()
-        site, _ = make_site(
-            HttpSettings(),
-            tokens,
-            lambda: None,
-            lambda: {"status": "healthy"},
-            posting(None),
-            insiders(),
-            clock,
-            self.counts.requests,
-            metrics,
+        parts = SiteParts(
+            tokens=tokens,
+            model=lambda: None,
+            health=lambda: {"status": "healthy"},
+            posting=posting(None),
+            insiders=insiders(),
+            requests=self.counts.requests,
+            metrics=metrics,
         )
-        return site
+        return make_site(HttpSettings(), parts, clock).site
 
     def get(self, site: Any, path: str) -> Any:
         wire = Wire(site)

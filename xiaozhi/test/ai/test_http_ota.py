@@ -15,14 +15,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.http.addresses import device_url
 from xiaozhi.ai.http.edge import EdgeCheck
-from xiaozhi.ai.http.ota import OtaEndpoint, OtaReport, read_report
+from xiaozhi.ai.http.ota import OtaHandlers, OtaReport, read_report
 from xiaozhi.ai.http.registration import OpenRegistrar
 from xiaozhi.ai.http.settings import HttpSettings, OtaSettings
-from xiaozhi.ai.http.site import DeviceSite, HealthEndpoint, make_site
+from xiaozhi.ai.http.site import SiteParts, make_site, site_of
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys
 from xiaozhi.base.errors import ConfigError
 from xiaozhi.testing.posting import AcceptingInbox, insiders, posting
 from xiaozhi.testing.vendors.httpwire import Reply, Wire, chunk, chunked_request, request
+from xiaozhi.web.limits.visitors import Visitors
+from xiaozhi.web.pages import health_page
+from xiaozhi.web.routes import Routes
 from xiaozhi.wire.mail import Mail
 from xiaozhi.wire.messages import Device
 
@@ -53,22 +56,28 @@ class SiteCase(SynchronousTestCase):
 
     def build(self, ota: dict[str, Any] | None = None, **http: Any) -> None:
         chosen = msgspec.convert({"ota": {"edge_check": "", **(ota or {})}, **http}, HttpSettings)
-        self.site, self.offer = make_site(
-            chosen,
-            self.tokens,
-            lambda: None,
-            lambda: self.health,
-            posting(self.inbox),
-            self.insiders,
-            self.clock,
+        parts = SiteParts(
+            tokens=self.tokens,
+            model=lambda: None,
+            health=lambda: self.health,
+            posting=posting(self.inbox),
+            insiders=self.insiders,
         )
+        built = make_site(chosen, parts, self.clock)
+        self.site, self.visitors, self.offer = built.site, built.visitors, built.offer
+
+    def serve(self, routes: Routes) -> None:
+        """Serve other routes under the same limits."""
+        settings = HttpSettings()
+        self.visitors = Visitors(settings, self.clock)
+        self.site = site_of(routes, settings, self.visitors, self.clock)
 
     def exchange(self, *pieces: bytes) -> Reply:
         wire = Wire(self.site)
         wire.send(*pieces)
         reply = wire.reply()
         wire.disconnect()
-        self.site.visitors.stop()
+        self.visitors.stop()
         self.assertEqual((self.site.held, self.site.connections), (0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
         return reply
@@ -229,8 +238,10 @@ class DiagnosisTests(SiteCase):
         async def check() -> str:
             return "answers"
 
-        ota = OtaEndpoint(OtaSettings(), self.tokens, OpenRegistrar(), self.clock, edge_check=check)
-        self.site = DeviceSite({"/o": ota}, HttpSettings(), self.clock)
+        ota = OtaHandlers(OtaSettings(), self.tokens, OpenRegistrar(), self.clock, check)
+        routes = Routes()
+        ota.add_to(routes, "/o")
+        self.serve(routes)
         self.assertIn(b"The edge: answers\n", self.exchange(request("GET", "/o")).body)
 
     def test_an_edge_that_hangs(self) -> None:
@@ -268,7 +279,7 @@ class SiteTests(SiteCase):
         self.assertEqual((reply.status, reply.json["code"]), (404, "not_found"))
         reply = self.exchange(request("PUT", "/api/ota/", {}, b"x"))
         self.assertEqual((reply.status, reply.json["code"]), (405, "method_not_allowed"))
-        self.assertEqual(reply.headers["allow"], "GET, POST, OPTIONS")
+        self.assertEqual(reply.headers["allow"], "GET, HEAD, POST, OPTIONS")
 
     def test_browsers(self) -> None:
         self.build(origins=["http://x"])
@@ -331,7 +342,7 @@ class SiteTests(SiteCase):
         wire.send(chunk(b"x" * 100))
         self.assertEqual(self.site.held, 100)
         wire.disconnect()
-        self.site.visitors.stop()
+        self.visitors.stop()
         self.assertEqual((self.site.held, self.site.connections), (0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -346,7 +357,7 @@ class SiteTests(SiteCase):
         self.clock.advance(1)
         self.assertTrue(wire.closed)
         wire.disconnect()
-        self.site.visitors.stop()
+        self.visitors.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_connections_are_bounded(self) -> None:
@@ -360,9 +371,9 @@ class SiteTests(SiteCase):
         def broken() -> dict[str, Any]:
             raise ZeroDivisionError("secret")
 
-        self.site = DeviceSite(
-            {"/health": HealthEndpoint(broken, insiders())}, HttpSettings(), self.clock
-        )
+        routes = Routes()
+        routes.get("/health", health_page(broken, insiders()))
+        self.serve(routes)
         reply = self.exchange(request("GET", "/health"))
         self.assertEqual((reply.status, reply.json["code"]), (500, "internal_error"))
         self.assertNotIn(b"secret", reply.body)
@@ -411,7 +422,7 @@ class PostTests(SiteCase):
     def test_refused(self) -> None:
         for reply, status, code in (
             (self.post(b'{"say": "Tea"}', "secret"), 401, "bad_token"),
-            (self.post(b" " * 301, "secret"), 413, "too_large"),
+            (self.post(b" " * 301, "secret"), 401, "bad_token"),
             (self.post(b" " * 301), 413, "too_large"),
             (self.post(b"{}"), 400, "bad_field"),
             (self.post(b"{}", path="/api/devices/x"), 404, "not_found"),

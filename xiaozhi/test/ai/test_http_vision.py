@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.ai.http.site import make_site
+from xiaozhi.ai.http.site import SiteParts, make_site
 from xiaozhi.auth import AuthSettings, JwtTokens, load_keys, make_tokens
 from xiaozhi.base.call import CallContext, current_call
 from xiaozhi.base.errors import ProviderError
@@ -62,15 +62,15 @@ class VisionCase(SynchronousTestCase):
 
     def build(self, tokens: IDeviceTokens | None = None, **vision: Any) -> None:
         chosen = msgspec.convert({"vision": vision}, HttpSettings)
-        self.site, _ = make_site(
-            chosen,
-            tokens or self.tokens,
-            lambda: self.model,
-            dict,
-            posting(None),
-            insiders(),
-            self.clock,
+        parts = SiteParts(
+            tokens=tokens or self.tokens,
+            model=lambda: self.model,
+            health=dict,
+            posting=posting(None),
+            insiders=insiders(),
         )
+        built = make_site(chosen, parts, self.clock)
+        self.site, self.visitors = built.site, built.visitors
 
     def headers(self, **more: str) -> dict[str, str]:
         """As the firmware sends them."""
@@ -94,7 +94,7 @@ class VisionCase(SynchronousTestCase):
         wire.send(*pieces)
         reply = wire.reply()
         wire.disconnect()
-        self.site.visitors.stop()
+        self.visitors.stop()
         self.assertEqual((self.site.held, self.clock.getDelayedCalls()), (0, []))
         self.assertNotIn("transfer-encoding", reply.headers)
         self.assertLess(len(reply.body), 6100)

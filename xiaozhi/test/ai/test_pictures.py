@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.ai.http.multipart import read_form, split_form
 from xiaozhi.ai.vision.pictures import media_type_of, read_picture
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.testing.vendors.httpwire import form
+from xiaozhi.web.multipart import read_form, split_form
 
 LIMIT = 40_000_000
 

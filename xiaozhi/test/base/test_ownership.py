@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.http.registration import BindingRegistrar
 from xiaozhi.ai.http.settings import HttpSettings
-from xiaozhi.ai.http.site import make_site
+from xiaozhi.ai.http.site import SiteParts, make_site
 from xiaozhi.auth import AuthSettings, JwtTokens, OpenAuthenticator, Roster, load_keys
 from xiaozhi.base.errors import AuthError, StoreError
 from xiaozhi.base.ownership import Applicant, ClaimLimits, DeviceState, Registered, fingerprint
@@ -23,7 +23,7 @@ from xiaozhi.device.network import ota
 from xiaozhi.testing.database import memory_devices
 from xiaozhi.testing.posting import AcceptingInbox, posting
 from xiaozhi.testing.vendors.httpwire import Reply, Wire, request
-from xiaozhi.web.insiders import Insiders
+from xiaozhi.web.guards import Insiders
 from xiaozhi.wire.messages import Device
 
 NOW = 1_790_000_000.25
@@ -83,16 +83,16 @@ class OwnerCase(SynchronousTestCase):
         self.registrar = BindingRegistrar(
             chosen.ota, self.registry, self.roster, self.clock.seconds, limits
         )
-        self.site, _ = make_site(
-            chosen,
-            self.tokens,
-            lambda: None,
-            dict,
-            posting(AcceptingInbox()),
-            Insiders(lambda _: None, ()),
-            self.clock,
+        parts = SiteParts(
+            tokens=self.tokens,
+            model=lambda: None,
+            health=dict,
+            posting=posting(AcceptingInbox()),
+            insiders=Insiders(lambda _: None, ()),
             registrar=self.registrar,
         )
+        built = make_site(chosen, parts, self.clock)
+        self.site, self.visitors = built.site, built.visitors
 
     def ask(
         self, body: Any = REPORT, path: str = "/xiaozhi/ota/", /, **change: str | None
@@ -107,7 +107,7 @@ class OwnerCase(SynchronousTestCase):
         wire.send(data)
         reply = wire.reply()
         wire.disconnect()
-        self.site.visitors.stop()
+        self.visitors.stop()
         return reply
 
     def now(self) -> datetime:

@@ -13,11 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.values import BridgeStatus
 from xiaozhi.im.ingress.gateway import EdgeServices, Gateway, new_session_id
-from xiaozhi.im.ingress.pages import EdgeSite, Surroundings
+from xiaozhi.im.ingress.pages import EdgePages, Surroundings, edge_site
 from xiaozhi.im.ingress.port import EdgePort, EdgePortFactory
 from xiaozhi.im.settings import EdgeSettings, GatewaySettings, LimitSettings
 from xiaozhi.im.websocket.protocol import DeviceFactory, DeviceProtocol
-from xiaozhi.metrics.page import Metrics
+from xiaozhi.metrics.registry import Metrics
 from xiaozhi.testing.edge import (
     FakeAuthenticator,
     FakeBridge,
@@ -26,6 +26,7 @@ from xiaozhi.testing.edge import (
     FakePresence,
 )
 from xiaozhi.testing.posting import AcceptingInbox, insiders, posting
+from xiaozhi.web.site import WebSite
 from xiaozhi.wire.messages import Audio, Stt
 
 MAC = "aa:bb:cc:dd:ee:ff"
@@ -147,13 +148,18 @@ class PortCase(SynchronousTestCase):
         sockets.doStart()
         self.door = EdgePortFactory(self.gateway.entrance, sockets, site)
 
-    def site_with(self, metrics: Metrics | None = None) -> EdgeSite:
+    def site_with(self, metrics: Metrics | None = None) -> WebSite:
         """The site, over what this case has."""
         around = Surroundings(self.checks, self.useful, nodes=lambda: self.nodes)
-        posts = posting(self.posted)
-        return EdgeSite(
-            self.gateway, self.bridge, around, posts, self.insiders, self.clock, metrics=metrics
+        pages = EdgePages(
+            gateway=self.gateway,
+            bridge=self.bridge,
+            around=around,
+            posting=posting(self.posted),
+            insiders=self.insiders,
+            metrics=metrics,
         )
+        return edge_site(pages, self.clock)
 
     def dial(self, host: str = "") -> Wire:
         address = IPv4Address("TCP", host, 4711) if host else None

@@ -7,7 +7,7 @@ from xiaozhi.base.values import BridgeStatus, StreamStatus, TargetStatus
 from xiaozhi.bridge.grpc.loop import Crossings
 from xiaozhi.im.metrics import EdgeMetrics, Front
 from xiaozhi.im.sessionlog.journal import Journal, JournalSettings
-from xiaozhi.metrics.page import Metrics
+from xiaozhi.metrics.registry import Metrics
 from xiaozhi.test.im.test_im_gateway import FIRMWARE, PortCase, frame
 from xiaozhi.testing.database import memory_store
 from xiaozhi.testing.edge import EdgeBench

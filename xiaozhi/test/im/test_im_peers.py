@@ -12,9 +12,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.im.settings import GatewaySettings
-from xiaozhi.web.buckets import Buckets
-from xiaozhi.web.peers import Peers
-from xiaozhi.web.refusals import Refusals, Refused
+from xiaozhi.web.limits.buckets import Buckets
+from xiaozhi.web.limits.peers import Peers
+from xiaozhi.web.limits.refusals import Refusals, Refused
 
 
 class BucketsTests(SynchronousTestCase):

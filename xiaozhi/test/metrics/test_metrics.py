@@ -9,11 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.base.errors import ConfigError
 from xiaozhi.metrics.families import Family, counter, counters, gauge, histogram, histograms
 from xiaozhi.metrics.instruments import Histogram, Histograms, Tally
-from xiaozhi.metrics.page import Metrics, MetricsSite
 from xiaozhi.metrics.process import ProcessMetrics, ReactorLag
+from xiaozhi.metrics.registry import Metrics
 from xiaozhi.metrics.settings import MetricsSettings
 from xiaozhi.runtime.config import read_section
 from xiaozhi.testing.metrics import Scraped
+from xiaozhi.web.pages import metrics_site
 
 
 class FigureTests(SynchronousTestCase):
@@ -105,7 +106,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(len(self.metrics.families()), len(other.families()))
 
     def ask(self, request: bytes) -> tuple[bytes, bytes]:
-        site = MetricsSite(self.metrics, Clock())
+        site = metrics_site(self.metrics, Clock())
         site.doStart()
         self.addCleanup(site.doStop)
         channel = site.buildProtocol(None)

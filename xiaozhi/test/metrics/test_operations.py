@@ -16,7 +16,7 @@ from xiaozhi.ai.tap import ai_service
 from xiaozhi.im.schema import ImSettings
 from xiaozhi.im.tap import edge_service
 from xiaozhi.metrics.families import name_of
-from xiaozhi.metrics.page import Metrics
+from xiaozhi.metrics.registry import Metrics
 from xiaozhi.runtime.config import read_section
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -18,7 +18,7 @@ ROOT = Path(laws.__file__).resolve().parents[2]
 PENDING_ROOMS: set[str] = set()
 PENDING_LENGTHS: set[str] = set()
 PENDING_NAMES: set[str] = set()
-PENDING_CONSTRUCTORS = {"EdgeSite"}
+PENDING_CONSTRUCTORS: set[str] = set()
 PENDING_CROWDS: set[str] = set()
 PYTHON = ("xiaozhi", "tests", "twisted", "benchmarks")
 

@@ -16,7 +16,7 @@ V6, SAME_NETWORK, OTHER_NETWORK = "2001:db8::1", "2001:db8::2", "2001:db8:ffff::
 
 class VisitorCase(SiteCase):
     def tearDown(self) -> None:
-        self.site.visitors.stop()
+        self.visitors.stop()
 
     def dial(self, peer: str = STRANGER) -> Wire | None:
         """A connection, None where it is closed at once."""
@@ -30,7 +30,7 @@ class VisitorCase(SiteCase):
         return wire.reply()
 
     def refused(self) -> dict[str, int]:
-        return dict(self.site.visitors.refusals.counts)
+        return dict(self.visitors.refusals.counts)
 
 
 class AddressTests(VisitorCase):
@@ -53,7 +53,7 @@ class AddressTests(VisitorCase):
             self.assertIsNotNone(self.dial(peers[0]))  # there is room again
             if taken < len(peers):
                 self.assertEqual(self.refused(), {"address_full": len(peers) - taken})
-            self.site.visitors.stop()
+            self.visitors.stop()
 
     def test_all_networks_of_one_site(self) -> None:
         """Who has an IPv6 /48 has 65 536 networks."""
@@ -175,9 +175,9 @@ class AddressTests(VisitorCase):
                 assert wire is not None
                 wire.send(*pieces)
                 wire.disconnect()
-        self.assertEqual(self.site.visitors.addresses, 0)
+        self.assertEqual(self.visitors.addresses, 0)
         self.assertEqual(self.site.connections, 0)
-        self.site.visitors.stop()
+        self.visitors.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_settings_are_checked(self) -> None:
@@ -220,7 +220,7 @@ class SlowTests(VisitorCase):
                 self.assertEqual(wire.reply().status, status, name)
             wire.disconnect()
             self.assertEqual(sum(self.refused().values()), 1, name)
-            self.site.visitors.stop()
+            self.visitors.stop()
             self.assertEqual(self.clock.getDelayedCalls(), [], name)
 
     def test_the_next_request_of_a_connection(self) -> None:

@@ -11,7 +11,7 @@ from xiaozhi.runtime.config import read_section
 from xiaozhi.test.ai.test_http_ota import SiteCase
 from xiaozhi.test.im.test_im_gateway import FIRMWARE, MAC, PortCase
 from xiaozhi.testing.vendors.httpwire import request
-from xiaozhi.web.origins import Origins
+from xiaozhi.web.limits.origins import Origins
 
 # What is listed, what a browser sends (None: no header), whether it is let in.
 TABLE: tuple[tuple[tuple[str, ...], str | None, bool], ...] = (

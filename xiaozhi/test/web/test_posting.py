@@ -7,18 +7,23 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.auth import AdminToken, device_identity
 from xiaozhi.base.errors import AuthError, ProtocolError, StoreError
 from xiaozhi.base.values import Receipt
 from xiaozhi.testing.posting import AcceptingInbox, admit
-from xiaozhi.web.posting import Posting, Reply
+from xiaozhi.testing.vendors.httpwire import Reply, Wire, request
+from xiaozhi.web.limits.visitors import BoundedVisitors
+from xiaozhi.web.options import SiteLimits, SiteStyle
+from xiaozhi.web.posting import Posting
+from xiaozhi.web.routes import Routes
+from xiaozhi.web.site import WebSite
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.mail import Mail, meant, read_mail
 
-PATH = b"/api/devices/aa:bb:cc:dd:ee:ff/messages"
+PATH = "/api/devices/aa:bb:cc:dd:ee:ff/messages"
 
 
 class ReadingTests(SynchronousTestCase):
@@ -118,7 +123,7 @@ class AnswerTests(SynchronousTestCase):
         self,
         body: Any = None,
         *,
-        path: bytes = PATH,
+        path: str = PATH,
         token: str | None = "Bearer admin",
         inbox: bool = True,
     ) -> Reply:
@@ -130,36 +135,47 @@ class AnswerTests(SynchronousTestCase):
             max_ttl=7200,
             max_bytes=100,
         )
+        routes = Routes()
+        posting.add_to(routes, "messages")
+        site = WebSite(routes, BoundedVisitors(1), Clock(), SiteLimits(), SiteStyle())
+        wire = Wire(site)
         data = json.dumps({"say": "Tea."} if body is None else body).encode()
-        return self.successResultOf(Deferred.fromCoroutine(posting.answer(path, token, data)))
+        wire.send(request("POST", path, {"Authorization": token} if token else {}, data))
+        reply = wire.reply()
+        wire.disconnect()
+        return reply
+
+    def expect(self, reply: Reply, status: int, body: dict[str, Any]) -> None:
+        self.assertEqual((reply.status, reply.json), (status, body))
 
     def test_delivered(self) -> None:
-        self.assertEqual(self.ask(), Reply(200, {"delivered": True, "node": "im-1"}))
+        self.expect(self.ask(), 200, {"delivered": True, "node": "im-1"})
         self.assertEqual(self.inbox.posted, [("aa:bb:cc:dd:ee:ff", Mail(say="Tea."), 3600)])
 
     def test_kept(self) -> None:
         self.inbox.receipt = Receipt(False, expires=1790000000.12345)
-        self.assertEqual(
+        self.expect(
             self.ask({"say": "Tea.", "ttl": 7200}),
-            Reply(202, {"delivered": False, "kept": True, "expires": 1790000000.123}),
+            202,
+            {"delivered": False, "kept": True, "expires": 1790000000.123},
         )
 
     def test_neither(self) -> None:
         self.inbox.receipt = Receipt(False)
         reply = self.ask({"say": "Tea.", "ttl": 0})
-        self.assertEqual((reply.status, reply.body["error"]), (404, "not_connected"))
+        self.assertEqual((reply.status, reply.json["error"]), (404, "not_connected"))
 
     def test_the_device(self) -> None:
         for name, device in (
-            (b"AA%3abb:cc:dd:ee:FF", "aa:bb:cc:dd:ee:ff"),
-            (b"a%2Fb", "a/b"),
-            (b"x/messages", None),
-            (b"%20", None),
-            (b"caf%C3%A9", None),
-            (b"%00", None),
-            (b"x" * 256, None),
+            ("AA%3abb:cc:dd:ee:FF", "aa:bb:cc:dd:ee:ff"),
+            ("a%2Fb", "a/b"),
+            ("x/messages", None),
+            ("%20", None),
+            ("caf%C3%A9", None),
+            ("%00", None),
+            ("x" * 256, None),
         ):
-            reply = self.ask(path=b"/api/devices/" + name + b"/messages")
+            reply = self.ask(path="/api/devices/" + name + "/messages")
             if device is None:
                 self.assertIn(reply.status, (400, 404), name)
             else:
@@ -174,7 +190,7 @@ class AnswerTests(SynchronousTestCase):
             ({"say": "x" * 100}, 413, "too_large"),
         ):
             reply = self.ask(body)
-            self.assertEqual((reply.status, reply.body["error"]), (status, code))
+            self.assertEqual((reply.status, reply.json["error"]), (status, code))
 
     def test_not_taken(self) -> None:
         for code, status in (
@@ -184,17 +200,17 @@ class AnswerTests(SynchronousTestCase):
         ):
             self.inbox.broken = StoreError(code, "no")
             reply = self.ask()
-            self.assertEqual((reply.status, reply.body["error"]), (status, code))
+            self.assertEqual((reply.status, reply.json["error"]), (status, code))
 
     def test_the_token_before_all_else(self) -> None:
-        for path in (PATH, b"/api/devices/x"):
+        for path in (PATH, "/api/devices/x"):
             for token in (None, "Bearer wrong"):
                 self.assertEqual(self.ask({"bad": 1}, path=path, token=token).status, 401)
 
     def test_where_nobody_can_be_reached(self) -> None:
         reply = self.ask(inbox=False)
-        self.assertEqual((reply.status, reply.body["error"]), (501, "no_presence"))
-        self.assertIn("presence.url", reply.body["message"])
+        self.assertEqual((reply.status, reply.json["error"]), (501, "no_presence"))
+        self.assertIn("presence.url", reply.json["message"])
 
 
 class AdminTokenTests(SynchronousTestCase):

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.test.ai.test_http_ota import SiteCase
 from xiaozhi.test.im.test_im_gateway import FIRMWARE, PortCase
 from xiaozhi.testing.vendors.httpwire import Wire as HttpWire
-from xiaozhi.web.heads import is_clean_head, is_clean_line
+from xiaozhi.web.limits.heads import is_clean_head, is_clean_line
 
 #: Lines of a head, without their ends.
 BAD = (
@@ -103,9 +103,9 @@ class AiHeadTests(SiteCase):
                 self.assertTrue(wire.closed)
                 wire.disconnect()
         self.assertEqual(self.site.connections, 0)
-        counted = self.site.visitors.refusals.counts["bad_head"]
+        counted = self.visitors.refusals.counts["bad_head"]
         self.assertEqual(counted, 2 * len((*BAD, *BAD_TARGETS)))
-        self.site.visitors.stop()
+        self.visitors.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_what_is_unusual_and_allowed(self) -> None:

@@ -10,7 +10,7 @@ from xiaozhi.test.ai.test_http_ota import SiteCase
 from xiaozhi.test.im.test_im_gateway import PortCase
 from xiaozhi.testing.posting import admit
 from xiaozhi.testing.vendors.httpwire import Wire, request
-from xiaozhi.web.insiders import FOR_ALL, Insiders
+from xiaozhi.web.guards import FOR_ALL, Insiders
 
 ADMIN = {"Authorization": "Bearer admin"}
 WRONG = {"Authorization": "Bearer wrong"}
@@ -103,7 +103,7 @@ class AiHealthTests(SiteCase):
             expected = self.health if details else {name: self.health[name] for name in FOR_ALL}
             self.assertEqual(reply.json, expected, (host, headers))
             wire.disconnect()
-        self.site.visitors.stop()
+        self.visitors.stop()
 
     def test_who_reads_details(self) -> None:
         self.check(CASES)

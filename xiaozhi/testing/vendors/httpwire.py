@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.web.server import Site
+from twisted.web.http import HTTPFactory
 
 CRLF = b"\r\n"
 
@@ -34,13 +34,14 @@ class Wire:
     """A connection to a site."""
 
     def __init__(
-        self, site: Site, host: str = "192.0.2.1", port: int = 8080, peer: str = "192.0.2.99"
+        self, site: HTTPFactory, host: str = "192.0.2.1", port: int = 8080, peer: str = "192.0.2.99"
     ) -> None:
         self.transport = StringTransport(
             hostAddress=IPv4Address("TCP", host, port),
             peerAddress=IPv4Address("TCP", peer, 40000),
         )
-        self.protocol: Any = site.buildProtocol(self.transport.getPeer())
+        protocol: Any = site.buildProtocol(self.transport.getPeer())
+        self.protocol = protocol
         self.protocol.makeConnection(self.transport)
 
     def send(self, *pieces: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from xiaozhi.web.buckets import Buckets
+from xiaozhi.web.limits.buckets import Buckets
 
 
 class AddressLimits(Protocol):

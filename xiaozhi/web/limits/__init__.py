@@ -1,0 +1,1 @@
+"""Limits of clients: by address, by rate, by origin, and bytes no request head may hold."""

@@ -1,0 +1,129 @@
+"""Replies as handlers return them, and the JSON forms of errors.
+
+A reply is a value; :mod:`xiaozhi.web.exchange` sends it. Devices need ``Content-Length``, no
+chunks, no redirects and less than 6 KB (protocol notes, §6): they get a :class:`Reply`, never
+a :class:`StreamReply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from xiaozhi.base.errors import AuthError, BridgeError, ProviderError, StoreError, XiaozhiError
+
+JSON = "application/json"
+_LONGEST_MESSAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply.
+
+    :ivar headers: further ones; ``Cache-Control`` is ``no-store`` unless given.
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReply:
+    """A reply whose body is produced while it is sent, for files and event streams.
+
+    The site asks for the next chunk when the connection takes more, and closes the iterator
+    when the client leaves.
+
+    :ivar length: bytes in all; None: unknown, so the body is sent in chunks.
+    """
+
+    status: int
+    chunks: AsyncIterator[bytes]
+    content_type: str
+    length: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class HttpError(XiaozhiError):
+    """A request that cannot be served, with its status.
+
+    :ivar headers: to send along, such as ``Allow`` or ``Retry-After``.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(code, message)
+        self.status = status
+        self.headers = headers or {}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """The JSON form of errors.
+
+    :ivar render: gives the members of a code and a message.
+    :ivar fault: code of a fault of our own, status 500.
+    """
+
+    render: Callable[[str, str], Mapping[str, Any]]
+    fault: str
+
+    def reply(self, error: XiaozhiError) -> Reply:
+        """An error as a reply, with the status that fits it."""
+        headers = dict(error.headers) if isinstance(error, HttpError) else {}
+        status = status_of(error)
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        members = self.render(error.code, error.message[:_LONGEST_MESSAGE])
+        return replace(json_reply(members, status), headers=headers)
+
+
+API_ERRORS = ErrorForm(lambda code, message: {"error": code, "message": message}, "internal")
+"""The form of the edge and of ``/api/devices``."""
+
+DEVICE_ERRORS = ErrorForm(
+    lambda code, message: {"success": False, "code": code, "message": message}, "internal_error"
+)
+"""The form that devices pass on to their language model (protocol notes, §6)."""
+
+_STATUSES: tuple[tuple[type[XiaozhiError], int], ...] = (
+    (StoreError, 503),
+    (BridgeError, 503),
+    (ProviderError, 502),
+)
+
+
+def status_of(error: XiaozhiError) -> int:
+    """The HTTP status of an error: its own, one for its kind, else 400."""
+    if isinstance(error, (AuthError, HttpError)):
+        return error.status
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 400)
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    """:param value: anything ``msgspec`` can encode."""
+    return Reply(status, msgspec.json.encode(value), JSON)
+
+
+def text_reply(text: str, status: int = 200) -> Reply:
+    """Plain text for people."""
+    return Reply(status, text.encode(), "text/plain; charset=utf-8")
+
+
+def closing(reply: Reply) -> bytes:
+    """A reply as bytes that end their connection, for a request that could not be read."""
+    head = (
+        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n"
+        f"Content-Type: {reply.content_type}\r\n"
+        f"Content-Length: {len(reply.body)}\r\n"
+        "Cache-Control: no-store\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + reply.body
