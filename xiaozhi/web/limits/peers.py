@@ -102,7 +102,7 @@ class Peers:
         return parsed(host) in self._proxies
 
     def key(self, host: str) -> str:
-        """What a peer counts as; empty: it is not counted.
+        """Return the key a peer is counted under; empty: it is not counted.
 
         :param host: its address.
         """
@@ -110,7 +110,7 @@ class Peers:
         return "" if address in self._proxies else self._key(address)
 
     def forwarded(self, head: bytes) -> str:
-        """What a connection by a trusted proxy counts as, see :meth:`key`.
+        """Return the key of a connection by a trusted proxy, see :meth:`key`.
 
         The last address that is not a proxy of ours: all before it may be invented.
 

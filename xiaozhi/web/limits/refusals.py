@@ -1,4 +1,4 @@
-"""Who is refused: counted each time, logged once a burst."""
+"""Refusals: counted each time, logged once a burst."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Refusals:
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, window: float) -> None:
-        """:param window: seconds that are told of in one line, for each reason."""
+        """:param window: seconds that one log line covers, for each reason."""
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._window = window
