@@ -1,4 +1,4 @@
-"""Keeps the assistant from answering itself."""
+"""Echo guard: keeps the assistant from answering its own voice."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class EchoGuard:
         self._said = ""
 
     def sounded(self) -> None:
-        """The device has made a sound until now."""
+        """Note that the device has made a sound until now."""
         self._sounded = self._clock.seconds()
 
     def said(self, words: str) -> None:
-        """We say this by ourselves."""
+        """Note words that the server says by itself."""
         self._said = _bare(words)
 
     def after(self, began: float) -> float:
@@ -47,7 +47,7 @@ class EchoGuard:
         return began - self._sounded
 
     def failed(self, after: float) -> bool:
-        """An utterance was not recognised.
+        """Note an utterance that was not recognised.
 
         :param after: see :meth:`after`.
         :return: whether to say so aloud.

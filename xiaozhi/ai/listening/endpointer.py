@@ -1,4 +1,4 @@
-"""Where an utterance begins and ends in a stream of sound.
+"""Endpointer: finds the beginning and the end of utterances in a stream of sound.
 
 Time is counted in sound, not by the clock: a packet that comes late is still
 60 ms of silence or speech, and 1-byte DTX packets keep time (§3.2).
@@ -34,7 +34,7 @@ class SpeechWent:
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """:ivar noise: too short to have been speech: throw it away."""
+    """:ivar noise: it was too short to be speech, and is to be dropped."""
 
     noise: bool
 
@@ -70,7 +70,7 @@ class Endpointer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was heard."""
+        """Start afresh."""
         self.in_speech = False
         self.voiced_ms = self._silent = self._length = 0
         self._window.clear()
@@ -83,7 +83,10 @@ class Endpointer:
             self._detector.understood(text)
 
     def feed(self, pcm: bytes) -> Iterator[Event]:
-        """:param pcm: s16le mono at 16 kHz, any length."""
+        """Take sound and yield what it begins, continues or ends.
+
+        :param pcm: s16le mono at 16 kHz, any length.
+        """
         data = self._rest + pcm
         whole = len(data) - len(data) % FRAME_BYTES
         self._rest = data[whole:]

@@ -28,7 +28,7 @@ class Press:
         self.begin()
 
     def begin(self) -> None:
-        """The button is pressed, or what was said is not wanted any more."""
+        """Start afresh: the button is pressed, or the utterance is dropped."""
         self.voiced = False
         self._voiced = 0
         self._rest = b""

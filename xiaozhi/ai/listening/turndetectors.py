@@ -1,4 +1,4 @@
-"""When an utterance is over."""
+"""Turn detectors: decide when an utterance is over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xiaozhi.interfaces import ITurnDetector
 
 @implementer(ITurnDetector)
 class DelayDetector:
-    """After ``listen.end_silence``, whatever was said."""
+    """Ends an utterance after ``listen.end_silence``."""
 
     def __init__(self, settings: ListenSettings) -> None:
         self._silence = settings.end_silence
@@ -20,7 +20,7 @@ class DelayDetector:
         """See :class:`~xiaozhi.interfaces.ITurnDetector`."""
 
     def understood(self, text: str) -> None:
-        """It does not matter."""
+        """Ignore the words."""
 
     def over(self, silence: float) -> bool:
         """See :class:`~xiaozhi.interfaces.ITurnDetector`."""
@@ -56,5 +56,5 @@ class TextDetector:
 
 
 def detector(settings: ListenSettings) -> ITurnDetector:
-    """A new one of the configured kind, for one session."""
+    """Make the configured turn detector for a session."""
     return TextDetector(settings) if settings.detector is Detector.TEXT else DelayDetector(settings)

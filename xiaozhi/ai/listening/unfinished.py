@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# Nobody stops behind one of these who has no more to say.
+# An utterance that ends with one of these is not finished.
 _GOING_ON: Final[dict[str, str]] = {
     "en": (
         "and or but because so if when while which who with without to of for from at by as than "
@@ -43,7 +43,7 @@ _CLOSING = "\"'”’」』)）"
 
 
 def sounds_unfinished(text: str) -> bool:
-    """Whether more is to be expected behind it."""
+    """Return whether a text sounds unfinished."""
     text = text.rstrip().rstrip(_CLOSING)
     if not text or text.endswith(("...", "…")) or text[-1] in _OPEN:
         return True

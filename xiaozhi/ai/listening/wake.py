@@ -10,6 +10,6 @@ def _bare(text: str) -> str:
 
 
 def is_wake_word(text: str, words: Iterable[str]) -> bool:
-    """Whether a ``detect`` text is one of these, but for case, space and punctuation."""
+    """Return whether a ``detect`` text is a wake word, ignoring case, space, punctuation."""
     bare = _bare(text)
     return bool(bare) and any(bare == _bare(word) for word in words)

@@ -1,4 +1,4 @@
-"""From a question to sentences: the model and its tools, until nothing more is to be said."""
+"""The loop of model and tools, from a question to the sentences of its answer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class LlmLoop:
         self._worded = False
 
     async def about(self, draft: PendingAnswer) -> None:
-        """Answer what the person said."""
+        """Answer a question."""
         context = self._context
         await self._ready(context.tools_ready, context.tools_wait, "the device's tools")
         await self._ready(context.dialogue.recalled, context.recall_wait, "the dialogue so far")
@@ -81,7 +81,7 @@ class LlmLoop:
         for rounds in range(context.limits.tool_rounds):
             calls = await self._reply(draft, context.toolbox.specs)
             if not calls:
-                # After a tool nothing more need be said; instead of an answer it must.
+                # After a tool no words are needed; without one there has to be an answer.
                 if not rounds and not self._worded:
                     await self._speaker.conclude("no_answer")
                 return
@@ -90,7 +90,7 @@ class LlmLoop:
             await self._perform(outcome, draft)
             if outcome.final:
                 return
-        # Enough of tools: now it must answer with what it knows.
+        # No more tools: the model has to answer with what it knows.
         self._worded = False
         await self._reply(draft, ())
         if not self._worded:
@@ -123,14 +123,14 @@ class LlmLoop:
 
     @asynccontextmanager
     async def _patience(self) -> AsyncGenerator[None, None]:
-        """Meanwhile, what takes long is bridged by a phrase, if nothing has been said."""
+        """Bridge a wait with a phrase if the answer has no words yet."""
         context = self._context
         remarking: list[Deferred[None]] = []
 
         def bridge() -> None:
             if not self._worded:
                 self._worded = True
-                # A failure of speech shows in whatever is said next.
+                # A failure of speech shows at the next sentence.
                 remark = Deferred.fromCoroutine(self._bridge()).addErrback(lambda _: None)
                 remarking.append(remark)
 
@@ -148,7 +148,7 @@ class LlmLoop:
         await self._speaker.remark("checking")
 
     async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
-        """Wait for something a turn can do without if it takes too long."""
+        """Wait for something, up to a limit; the turn goes on without it."""
         if gate.is_open:
             return
         try:
@@ -169,7 +169,7 @@ class LlmLoop:
         context, limits = self._context, self._context.limits
         calls: list[ToolCall] = []
         written: list[ToolCall] = []
-        # A provider may have dropped thoughts already; not all do.
+        # Not every provider drops reasoning itself.
         answer, spoken = AnswerFilter(), SpokenText()
         said, complete = "", False
 
@@ -201,12 +201,12 @@ class LlmLoop:
             )
             await hear(answer.finish())
             await self._say_all(spoken.finish())
-            # Some servers hand a call over, and leave it in the text, too.
+            # Some servers return a call and leave it in the text, too.
             known = {_essence(call) for call in calls}
             calls += [call for call in written if _essence(call) not in known]
             complete = True
         except BaseException:
-            # Nobody will run them, and models refuse a call without its result.
+            # They will not run, and models refuse a call without its result.
             calls.clear()
             raise
         finally:
@@ -257,7 +257,7 @@ class LlmLoop:
 
 
 def _essence(call: ToolCall) -> tuple[str, str]:
-    """By this the same call, written twice, is known."""
+    """Return a key by which two spellings of one call are equal."""
     try:
         arguments = json.dumps(json.loads(call.arguments or "{}"), sort_keys=True)
     except (ValueError, RecursionError):

@@ -115,7 +115,10 @@ class _Reader:
         return Reading(tuple(self._found), rest, self._refused and not self._found)
 
     def _spelled(self, body: str) -> str:
-        """Notations that begin with a name or a tag. :return: the rest."""
+        """Read notations that begin with a name or a tag.
+
+        :return: the rest.
+        """
         for tag in _XML.finditer(body):
             self._add(tag[1], self._members(tag[1], tag[2]))
         elements = None if self._found else _ELEMENTS.search(body)
@@ -139,7 +142,7 @@ class _Reader:
         return ""
 
     def _value(self, value: Any) -> None:
-        """A JSON value: a call, or several."""
+        """Read a JSON value: a call, or several."""
         if isinstance(value, list):
             for entry in value[:_CALLS_LIMIT]:
                 self._value(entry)
@@ -178,7 +181,7 @@ class _Reader:
         self._found.append((name, json.dumps(arguments, ensure_ascii=False)))
 
     def _members(self, name: str, body: str) -> dict[str, Any]:
-        """The arguments within tags, or as JSON."""
+        """Read arguments within tags, or as JSON."""
         if body.strip()[:1] in ("{", "["):
             values, _ = _values(body.strip(), one=True)
             value = values[0] if values else None
@@ -219,7 +222,7 @@ class _Reader:
 
 
 def _tagged(body: str) -> Iterator[tuple[str, str, str]]:
-    """Name, attributes and text of each parameter."""
+    """Return name, attributes and text of each parameter."""
     found = [(m[1], m[2], m[3]) for m in _PARAMETER.finditer(body)]
     found = found or [(m[1], "", m[2]) for m in _PAIR.finditer(body)]
     found = found or [(m[1], "", m[2]) for m in _ELEMENT.finditer(body)]
@@ -227,7 +230,7 @@ def _tagged(body: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _typed(text: str, schema: Any, words: bool) -> Any:
-    """A parameter's text as what its schema says."""
+    """Convert a parameter's text to the type in its schema."""
     if words or (isinstance(schema, Mapping) and schema.get("type") == "string"):
         return text
     try:
@@ -237,7 +240,7 @@ def _typed(text: str, schema: Any, words: bool) -> Any:
 
 
 def _values(text: str, *, one: bool = False) -> tuple[list[Any], int]:
-    """JSON values in a row, and the place behind them."""
+    """Return consecutive JSON values, and the place behind them."""
     values: list[Any] = []
     at = 0
     while len(values) < _CALLS_LIMIT:

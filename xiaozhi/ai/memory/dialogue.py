@@ -18,7 +18,7 @@ from xiaozhi.runtime.cancelling import Gate
 
 
 class Dialogue:
-    """A device's talk, headed by the system prompt.
+    """The dialogue with a device, headed by the system prompt.
 
     A question is noted in the history as it comes, its answer when it is known what of
     it was heard; the history is where a talk goes on that an earlier session has begun.
@@ -65,7 +65,7 @@ class Dialogue:
         self._memory.adopt(model, settings)
 
     async def recall(self) -> None:
-        """Put what was said before in front of what has been said meanwhile."""
+        """Load the dialogue of earlier sessions, and put it before this session's."""
         older: list[DialogueEntry] = []
         for entry in await self._history.recall(self._device_id, self._memory.capacity):
             # A turn that was cut is asked again; the model need not see it twice.
@@ -86,7 +86,7 @@ class Dialogue:
     # --- a turn -----------------------------------------------------------------------
 
     def asked(self, words: str, turn: int, language: str) -> PendingAnswer:
-        """The person said something; what is answered goes into the draft.
+        """Begin a turn with the person's words.
 
         :param language: BCP 47, of their words.
         """
@@ -100,7 +100,7 @@ class Dialogue:
         return draft
 
     def answered(self, draft: PendingAnswer) -> None:
-        """All of it was heard."""
+        """End a turn whose answer was played to its end."""
         draft.settle(None)
         self._note_settled()
 
@@ -114,7 +114,7 @@ class Dialogue:
             draft.timer = self._clock.callLater(self.heard_timeout, self._settle, draft)
 
     def played(self, turn: int, milliseconds: int) -> None:
-        """The edge says how much of a turn was played, which is over there."""
+        """Take the edge's report of how much of a finished turn was played."""
         for draft in self._drafts:
             if draft.turn == turn and not draft.settled:
                 draft.played_ms = milliseconds
@@ -123,8 +123,8 @@ class Dialogue:
                 return
 
     def close(self) -> None:
-        """The session is over. A question of which no answer was heard stays open: it is
-        asked again where the session goes on."""
+        """End the session. A question without an answer stays open: it is asked again when
+        the session resumes."""
         self._memory.close()
         for draft in [*self._drafts]:
             if draft.cut is not None and not draft.settled:
@@ -149,10 +149,10 @@ class Dialogue:
         if len(self._drafts) <= 1:
             self.settled.open()
 
-    # --- what is kept -----------------------------------------------------------------
+    # --- for the model -----------------------------------------------------------------
 
     def entries(self) -> list[Utterance]:
-        """The prompt and what follows, beginning with the person's words."""
+        """Return the prompt and the dialogue, which begins with the person's words."""
         running = [each for draft in self._drafts for each in (draft.question, *draft.answer)]
         known = self._memory.before(running)
         said = list(known.said)

@@ -1,4 +1,4 @@
-"""Parts of a talk that models take as they are: whole tool exchanges, and their cost."""
+"""Whole tool exchanges of a dialogue, and the cost of its entries."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def _answer(results: Sequence[Utterance], calls: Sequence[ToolCall]) -> bool:
 
 
 def cost(said: Utterance) -> int:
-    """About how many tokens an entry is to a model."""
+    """Return about how many tokens an entry costs."""
     calls = (tokens(call.name) + tokens(call.arguments) + _FRAME for call in said.calls)
     return _FRAME + tokens(said.text) + sum(calls)

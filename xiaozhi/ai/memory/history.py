@@ -1,4 +1,4 @@
-"""Dialogues that outlive their sessions.
+"""History: dialogues that outlive their sessions.
 
 What is said is noted here at once and written behind: a turn waits for no
 database, and a process that is killed loses what its last write had not reached.
@@ -36,7 +36,7 @@ _RECENT = 60.0
 
 
 def octets_of(entry: _Entry) -> int:
-    """How much memory an entry takes, about."""
+    """Return about how many bytes of memory an entry takes."""
     if isinstance(entry, DeviceNote):
         return _ENTRY + 4 * len(entry.text)
     calls = sum(len(call.name) + len(call.arguments) for call in entry.said.calls)
@@ -91,7 +91,7 @@ class History:
         return len(self._batch) + len(self._waiting)
 
     def loss(self) -> str:
-        """That entries have been lost in the last minute; empty: none have."""
+        """A report of entries lost in the last minute; empty: none."""
         if self._lost_at is None or self._clock.seconds() - self._lost_at > _RECENT:
             return ""
         return f"entries are being lost, {self.dropped} since the start; see the log"
@@ -107,7 +107,7 @@ class History:
     # --- for dialogues ------------------------------------------------------------
 
     def note(self, device_id: str, said: Utterance) -> DialogueEntry:
-        """Keep what was said. Never blocks, never raises."""
+        """Keep an entry. Never blocks, never raises."""
         text = cut(said.text, self._settings.max_entry_bytes)
         if text is not said.text:
             said = replace(said, text=text)
@@ -184,7 +184,7 @@ class History:
             self._load_failing = True
         return found
 
-    # --- life ----------------------------------------------------------------------
+    # --- start and stop ----------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the store. One that cannot be reached is no reason not to talk: it is

@@ -1,4 +1,4 @@
-"""The assistant's part of one turn, until it is known what of it was heard."""
+"""Pending answer: the assistant's part of a turn until its playback is known."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ class PendingAnswer:
     _sentences: list[str] = field(default_factory=list)
 
     def spoke(self, sentence: str) -> None:
-        """A sentence of the reply under way was given to be spoken."""
+        """Note a sentence that is to be spoken."""
         self._sentences.append(sentence)
 
     def said(self, words: str, calls: tuple[ToolCall, ...] = (), *, complete: bool = True) -> None:
-        """The reply is over; nothing without words and calls."""
+        """Add a reply of the model, unless it has neither words nor calls."""
         if words or calls:
             said = Utterance(Role.ASSISTANT, words, calls)
             self._lines.append(_Line(said, tuple(self._sentences), complete))
         self._sentences.clear()
 
     def tool_said(self, call: ToolCall, result: str) -> None:
-        """A tool was run."""
+        """Add the result of a tool."""
         self._lines.append(_Line(Utterance(Role.TOOL, result, call_id=call.call_id)))
 
     @property
@@ -83,7 +83,7 @@ class PendingAnswer:
         return [line.said for line in self._lines]
 
     def settle(self, heard: Played | None, otherwise: str = "") -> None:
-        """It is over.
+        """End the answer.
 
         :param heard: None: all of it was.
         :param otherwise: what stands where nothing was.
@@ -130,7 +130,7 @@ class PendingAnswer:
 
 
 def joined(sentences: Sequence[str]) -> str:
-    """Sentences as one text, with spaces where the script has them."""
+    """Join sentences, with spaces where the script has them."""
     found = ""
     for sentence in sentences:
         wide = bool(found) and unicodedata.east_asian_width(found[-1]) in ("W", "F")

@@ -1,4 +1,4 @@
-"""A memory that has the model sum up what falls out of its window."""
+"""Summary memory: the model summarises the dialogue before the window."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xiaozhi.languages.scripts import is_word_border, tokens
 from xiaozhi.languages.texts import text
 from xiaozhi.runtime.cancelling import late, within
 
-# Tokens of one entry that are summed up: a tool's result may be long.
+# Tokens of one entry that are summarised: a tool's result may be long.
 _LONGEST = 300
 
 
@@ -137,7 +137,7 @@ class SummaryMemory(WindowMemory):
             async for delta in deltas:
                 if isinstance(delta, TextDelta):
                     words += thoughts.feed(delta.text)
-                # One that does not come to an end is long enough.
+                # A summary without end is cut off.
                 if len(words) > most * 8:
                     break
         return cut(" ".join((words + thoughts.finish()).split()), most)
@@ -149,12 +149,14 @@ class SummaryMemory(WindowMemory):
             self._failing = False
         elif not failure.check(CancelledError, XiaozhiError):
             self._log.failure(
-                "{session_id}: summing up broke", failure, session_id=self._session_id
+                "{session_id}: the summary raised an exception",
+                failure,
+                session_id=self._session_id,
             )
         elif not failure.check(CancelledError) and not self._failing:
             self._failing = True
             self._log.warn(
-                "{session_id}: the talk was not summed up, will try again: {error}",
+                "{session_id}: the dialogue was not summarised, retry after a later turn: {error}",
                 session_id=self._session_id,
                 error=failure.getErrorMessage(),
             )
@@ -165,7 +167,7 @@ def _line(words: str) -> str:
 
 
 def cut(words: str, most: int) -> str:
-    """So much of a text as is about so many tokens."""
+    """Cut a text to about ``most`` tokens."""
     if tokens(words) <= most:
         return words
     words = words[: most * 4]
@@ -184,7 +186,7 @@ def make_memory(
     session_id: str,
     keep: Callable[[str, UUID], None],
 ) -> IMemory:
-    """The one that ``session.dialogue.memory`` names."""
+    """Make the memory that ``session.dialogue.memory`` names."""
     if settings.memory == "summary":
         return SummaryMemory(settings, model, clock, session_id, keep)
     return NoMemory() if settings.memory == "none" else WindowMemory(settings)

@@ -1,4 +1,4 @@
-"""Sentences of one answer → sound at the edge, in order, while more are thought of."""
+"""Speech output: sentences of one answer in, packets for the edge out, in order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
 # Shown while a sound without a title plays.
 _NOTE = "♪"
 
-# Seconds by which sound is so much earlier than it is played that it need not hurry.
+# Seconds of sound ahead of playback from which on packets may wait a moment.
 _AHEAD = 0.3
 
 
@@ -51,7 +51,7 @@ class SpeechOutput:
 
     @property
     def form(self) -> OpusForm:
-        """How the device wants its packets."""
+        """The format of the device's packets."""
         downlink, settings = self.downlink, self.settings
         return OpusForm(
             downlink.sample_rate,
@@ -80,7 +80,7 @@ class _Sentence:
 
 
 class Speech:
-    """Speaks the sentences it is given, one after the other.
+    """Speaks sentences, one after the other.
 
     While one is sent, and waits to be played, the synthesiser works on the next
     ``speech.ahead``; an interruption wastes no more than that.
@@ -89,7 +89,7 @@ class Speech:
     kept phrase can be said before it: see :meth:`bridge`.
 
     :param script: of its turn, where what is sent is written down.
-    :ivar language: of the sentences that are given from now on.
+    :ivar language: of the sentences to come.
     :ivar sent_ms: sound sent so far.
     """
 
@@ -134,7 +134,7 @@ class Speech:
     async def pronounce(
         self, words: str, language: str, *, answer: bool = False, at_once: bool = False
     ) -> None:
-        """As :meth:`say`, for what is said again and again, and is kept.
+        """Queue a phrase whose sound is kept; waits as :meth:`say`.
 
         :param answer: see :meth:`PlaybackMap.begins`.
         :param at_once: in any voice that is kept, rather than ask the synthesiser.
@@ -157,7 +157,7 @@ class Speech:
         self._add(_Sentence(sound.title or _NOTE, source, None, False, False, sound.format))
 
     def bridge(self, words: str, language: str) -> Deferred[bool]:
-        """Say a kept phrase now, before the sentence whose sound has not come yet.
+        """Say a kept phrase now, before the sentence that has no sound yet.
 
         :return: whether it is said: not if there is sound already, or no such phrase.
             It is cancelled with the speech.
@@ -176,7 +176,7 @@ class Speech:
             return True
 
         def over(result: bool | Failure) -> bool | Failure:
-            # Once cancelled, whoever waits here is on the way out, perhaps this moment.
+            # After a cancellation a caller that waits here is leaving, perhaps at this moment.
             if not self._cancelled:
                 self._bridged.open()
             return result
@@ -216,7 +216,7 @@ class Speech:
         self._raise_failure()
 
     def cancel(self) -> None:
-        """Be silent. Idempotent."""
+        """Stop speaking. Idempotent."""
         self._cancelled = True
         self._run.cancel()
         if self._bridging is not None:
@@ -228,7 +228,7 @@ class Speech:
 
     def _failed(self, failure: Failure) -> None:
         self._failure = failure.value
-        # Whoever waits for room learns of it.
+        # Callers that wait for room receive the error.
         for _ in range(self._output.limits.look_ahead - self._room.tokens):
             self._room.release()
 
@@ -252,7 +252,7 @@ class Speech:
         for at, sentence in enumerate(self._sentences):
             if at > self._output.settings.ahead:
                 return
-            # Of a phrase nothing may be needed.
+            # A phrase may be kept: then the synthesiser is not needed.
             if sentence.phrase is None:
                 sentence.sound.start()
 
@@ -278,7 +278,7 @@ class Speech:
         self._script.ended()
 
     def _show(self, sentence: _Sentence) -> None:
-        """Its sound comes next."""
+        """Begin the sound of a sentence."""
         self._silent = None
         self._timeline.speaks(sentence.words)
         self._output.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
@@ -346,7 +346,7 @@ class Speech:
                         sentence.sound.cancel()
                         break
         if not heard:
-            # Words on the display and no sound: somebody has to know.
+            # The display shows words without sound: log it.
             source = "the synthesiser" if sentence.own is None else "a tool"
             raise ProviderError("no_sound", f"{source} gave no sound", retryable=True)
         pause = output.settings.pause
@@ -354,7 +354,7 @@ class Speech:
         return tuple(kept)
 
     def _patience(self, source: ReadAhead) -> float:
-        """Seconds of sound that are worth a call to a thread: fewer calls do the same."""
+        """Seconds of sound for one call to a thread: few calls are cheaper than many."""
         in_hand = self._in_hand()
         if in_hand and source.ready:
             return SLICE_SECONDS

@@ -36,7 +36,7 @@ class _Mark:
 
 
 class PlaybackMap:
-    """Which words of a turn were sent when, in ms of its sound.
+    """Maps the sound of a turn, in ms, to its words.
 
     :ivar sent_ms: sound sent in this turn.
     """
@@ -47,9 +47,9 @@ class PlaybackMap:
         self._marks: list[_Mark] = []
 
     def begins(self, words: str, *, answer: bool) -> None:
-        """A sentence's sound comes next.
+        """Begin a sentence.
 
-        :param answer: it is the model's, not something the server says by itself.
+        :param answer: it is part of the model's answer, not a phrase of the server.
         """
         if self._marks and self._marks[-1].end is None:
             # It broke off; what comes now is something else.
@@ -57,11 +57,11 @@ class PlaybackMap:
         self._marks.append(_Mark(words, answer, self.sent_ms))
 
     def sent(self, ms: int) -> None:
-        """Some of it."""
+        """Add sound of the sentence."""
         self.sent_ms += ms
 
     def ended(self) -> None:
-        """All of it."""
+        """End the sentence."""
         self._marks[-1].end = self.sent_ms
         self._marks[-1].complete = True
 
@@ -84,7 +84,7 @@ class PlaybackMap:
 
 
 def beginning(words: str, share: float) -> str:
-    """So much of the words as a share of their sound is, cut where a word ends."""
+    """Return the words in a share of their sound, cut at the end of a word."""
     at = int(len(words) * min(1.0, max(0.0, share)))
     while not is_word_border(words, at):
         at -= 1

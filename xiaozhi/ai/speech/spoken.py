@@ -13,7 +13,7 @@ _PIECE = 200
 
 
 def pieces(text: str) -> Iterator[str]:
-    """A text in pieces that hold nobody up: some models give all of it at once."""
+    """Yield a text in pieces of bounded work: some models give all of it at once."""
     for at in range(0, len(text), _PIECE):
         yield text[at : at + _PIECE]
 
@@ -34,7 +34,10 @@ class SpokenText:
         return self._plain(self._splitter.feed(self._blocks.feed(text)))
 
     def finish(self) -> list[str]:
-        """The text is over. :return: what was left."""
+        """End the text.
+
+        :return: the remaining sentences.
+        """
         rest = self._splitter.feed(self._blocks.finish())
         return self._plain(rest + self._splitter.flush())
 

@@ -41,7 +41,7 @@ class TurnRecord:
     :ivar providers: by kind, those who worked for it last; of a list the one that answered.
     :ivar models: by kind, the vendor's name of what answered, if there is one.
     :ivar tokens_in: what the model was given, in all its rounds; ``tokens_out``: what it gave.
-    :ivar tokens_estimated: no vendor told some of them.
+    :ivar tokens_estimated: some were estimated, as the vendor does not report them.
     :ivar heard: characters of what the person said; ``said``: of what the model said;
         ``spoken``: of the sentences whose turn to be heard came.
     :ivar mood: of the person's voice, one of :data:`xiaozhi.ai.llm.mood.MOODS`; empty:
@@ -78,7 +78,7 @@ class TurnRecord:
     frames: int = 0
 
     def logged(self) -> dict[str, str | int | float | bool]:
-        """Fields of a line of the log; what did not happen is not among them."""
+        """Return the fields of a log line, without steps that did not happen."""
         line: dict[str, str | int | float | bool] = {}
         for each in fields(self):
             value = getattr(self, each.name)

@@ -1,4 +1,4 @@
-"""When what of one turn happened."""
+"""Timeline: the times of one turn's steps."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ class Timeline:
         return self._clock.seconds() - self._start
 
     def _mark(self, what: str) -> bool:
-        """It happens now. :return: for the first time."""
+        """Note the time of a step.
+
+        :return: whether it happens for the first time.
+        """
         if what in self._at:
             return False
         self._at[what] = self._now()
@@ -112,7 +115,7 @@ class Timeline:
         self._counts.spent(self._providers.get("llm", ""), tokens_in, tokens_out, how)
 
     def overheard(self, over: Overheard) -> None:
-        """The turn answers this."""
+        """Take the times of an utterance over the previous answer."""
         self.begun = "spoken"
         self._start = over.ended
         if over.provider:
@@ -174,7 +177,7 @@ class Timeline:
     # --- words ----------------------------------------------------------------------
 
     def heard(self, words: str, mood: str = "") -> None:
-        """It is known what the person said.
+        """Note the person's words.
 
         :param mood: of their voice; empty: nothing is known of it.
         """
@@ -183,20 +186,20 @@ class Timeline:
         self._counts.characters.add("heard", count=len(words))
 
     def asked(self) -> None:
-        """The model is asked."""
+        """Note a request to the model."""
         self._asked = self._clock.seconds()
         self._wordless = True
         self._told = False
         self._wanted_tools = False
 
     def sentence(self) -> None:
-        """A sentence of its reply is whole."""
+        """Note a complete sentence of the reply."""
         if self._wordless:
             self._wordless = False
             self._stage("llm", "first_sentence", self._asked)
 
     def replied(self, dialogue: Sequence[Utterance], said: str) -> None:
-        """It has answered, or was interrupted while it did.
+        """Note the end of a reply, complete or interrupted.
 
         :param dialogue: what it was given.
         """
@@ -209,7 +212,7 @@ class Timeline:
         self._spent(tokens(given), tokens(said), "estimated")
 
     def tool(self, result: str, name: str = "", since: float | None = None) -> None:
-        """A tool was called: ``done`` or an error's code.
+        """Note the result of a tool's call: ``done`` or an error's code.
 
         :param since: when, on the clock.
         """
@@ -223,12 +226,12 @@ class Timeline:
     # --- sound ----------------------------------------------------------------------
 
     def speaks(self, words: str) -> None:
-        """The sound of a sentence is to be sent."""
+        """Note that the sound of a sentence begins."""
         self._spoken += len(words)
         self._counts.characters.add("spoken", count=len(words))
 
     def packet(self, milliseconds: int) -> None:
-        """A packet is sent."""
+        """Note a packet."""
         self._counts.frames_down += 1
         self._frames += 1
         self._sent_ms += milliseconds
@@ -237,14 +240,14 @@ class Timeline:
             self._counts.response.observe(self._at["first_frame"], self.begun)
 
     def bridge(self, milliseconds: int) -> None:
-        """A packet of a phrase that bridges the wait for the answer is sent."""
+        """Note a packet of a phrase that bridges the wait for the answer."""
         self._counts.frames_down += 1
         self._frames += 1
         self._sent_ms += milliseconds
         self._first += 1
 
     def playback(self, report: Playback) -> None:
-        """The edge says how far the device is."""
+        """Take the edge's report of how far the device has played."""
         if report.state is PlaybackState.STARTED:
             if self._mark("first_played"):
                 self._counts.played.observe(self._at["first_played"], self.begun)
@@ -256,11 +259,11 @@ class Timeline:
             self._mark("interrupted")
 
     def pauses(self) -> None:
-        """The device is paused for a while."""
+        """Note that the answer is paused."""
         self._paused_since = self._now()
 
     def goes_on(self) -> None:
-        """That is over, with the answer's sound or with the answer."""
+        """Note that the pause is over."""
         if self._paused_since is not None:
             self._paused += self._now() - self._paused_since
             self._paused_since = None
@@ -268,7 +271,7 @@ class Timeline:
     # --- the end --------------------------------------------------------------------
 
     def ended(self, result: str) -> TurnRecord:
-        """The turn is over.
+        """End the turn.
 
         :param result: see :meth:`AiCounts.turn_ended`.
         """
@@ -301,7 +304,7 @@ class Timeline:
         return record
 
     def _played(self) -> int:
-        """As the edge said it; where it has not, as long as it may have been."""
+        """Return the ms played, as the edge reported; without a report, an estimate."""
         if self._played_ms is not None:
             return self._played_ms
         if (began := self._at.get("first_played")) is None:

@@ -1,4 +1,4 @@
-"""One answer, as one straight coroutine: recognise → think → tools → speak → played.
+"""One turn as one coroutine: recognise → model → tools → speech → playback.
 
 Cancelling it reaches the call that is pending, runs every ``finally`` and ends
 with the edge told to be silent: whatever happens, a ``tts start`` gets its one
@@ -36,7 +36,7 @@ from xiaozhi.wire.messages import Alert, Flush, Llm, Playback, PlaybackState, St
 
 
 class Turn:
-    """One answer.
+    """The answer to one utterance, text or event.
 
     :ivar number: counts up within the session; every message of the turn has it.
     :ivar playing: whether the device has begun to play it.
@@ -65,22 +65,22 @@ class Turn:
         self._draft: PendingAnswer | None = None
         self._bridging: IDelayedCall | None = None
         self._bridged = False  # the wait for its first sound
-        self._hushed = False  # it failed, and is not to be heard of
+        self._hushed = False  # it failed, and the failure is not spoken
 
     @property
     def timeline(self) -> Timeline:
-        """When what of it happened."""
+        """The times of its steps."""
         return self._timeline
 
     @property
     def started(self) -> bool:
-        """Whether the device has been told of it."""
+        """Whether the device has been sent its start."""
         return self._speech is not None
 
     async def answer(
         self, heard: Awaitable[Transcript], *, spoken: bool = False, after: float = NEVER
     ) -> bool:
-        """Answer what was said.
+        """Answer an utterance or a typed text.
 
         :param spoken: it is being recognised; otherwise it was typed.
         :param after: see :meth:`EchoGuard.after`.
@@ -103,7 +103,7 @@ class Turn:
         return await self._carried_out(converse, asked=True)
 
     async def answer_overheard(self, over: Overheard) -> bool:
-        """Answer what was said over the answer before."""
+        """Answer an utterance over the previous answer."""
         self._timeline.overheard(over)
 
         async def converse() -> bool:
@@ -113,7 +113,7 @@ class Turn:
         return await self._carried_out(converse, asked=True)
 
     async def recite(self, shown: str, words: Awaitable[str]) -> bool:
-        """Say something that needs no thinking: a greeting, what a picture shows.
+        """Say words that need no dialogue: the description of a picture, an announcement.
 
         :param shown: what the person said, for the display; may be empty.
         """
@@ -145,7 +145,7 @@ class Turn:
         return await self._carried_out(recite, asked=bool(shown))
 
     async def greet(self, shown: str, greeting: str) -> bool:
-        """Say a greeting, which is kept once it has been spoken.
+        """Say a greeting; its sound is kept for the next time.
 
         :param shown: as with :meth:`recite`.
         """
@@ -175,7 +175,7 @@ class Turn:
         return await self._carried_out(farewell)
 
     async def announce(self, words: str) -> bool:
-        """Say what nobody has asked for, in the language of its script."""
+        """Say an announcement, in the language of its script."""
         self._speak_in(language_of(words, self._context.language))
 
         async def ready() -> str:
@@ -184,18 +184,18 @@ class Turn:
         return await self.recite("", ready())
 
     def wait(self, seconds: float) -> None:
-        """It is paused for up to so long: the edge reports its end later."""
+        """Extend the wait for playback: the turn is paused for up to ``seconds``."""
         self._waits += seconds
         if self._playing_out is not None:
             self._playing_out.extend(seconds)
 
     def stood(self, seconds: float) -> None:
-        """It was paused for so long."""
+        """Note that the turn was paused for ``seconds``."""
         if self._since is not None:
             self._since += seconds
 
     def playback(self, report: Playback) -> None:
-        """The edge says how far the device is with this turn."""
+        """Take the edge's report of how far the device has played this turn."""
         self._timeline.playback(report)
         if report.state is PlaybackState.STARTED:
             self.playing = True
@@ -204,12 +204,15 @@ class Turn:
             self._open = False
             self._played.callback(report)
 
-    # --- the frame around every kind of answer -----------------------------------
+    # --- common to all kinds of turns ---------------------------------------------
 
     async def _carried_out(
         self, body: Callable[[], Awaitable[bool]], *, asked: bool = False
     ) -> bool:
-        """:param asked: a person waits for it."""
+        """Run a turn to its end, its apology and its record included.
+
+        :param asked: a person waits for it.
+        """
         result = "interrupted"
         if asked and self._context.limits.bridge:
             self._bridging = self._context.clock.callLater(
@@ -246,7 +249,7 @@ class Turn:
         return draft
 
     def _note(self, result: str) -> None:
-        """Have the dialogue keep what of the answer was heard."""
+        """Have the dialogue keep the part of the answer that was played."""
         draft, dialogue = self._draft, self._context.dialogue
         if draft is None:
             return
@@ -263,14 +266,16 @@ class Turn:
         if isinstance(error, XiaozhiError):
             self._log.error("{session_id}: turn {turn} failed: {error}", error=error, **where)
         else:
-            self._log.failure("{session_id}: turn {turn} broke", Failure(error), **where)
+            self._log.failure(
+                "{session_id}: turn {turn} raised an exception", Failure(error), **where
+            )
 
     def _speak_in(self, language: str) -> None:
         self._language = language
         self._context.talk.adopt(language)
 
     def _bridge(self) -> None:
-        """Nothing of the answer can be heard yet: say that it takes a while."""
+        """Say that the answer takes a while."""
         language = catalogue_of(self._language)
         words = text("waiting", language)
 
@@ -282,7 +287,7 @@ class Turn:
         def failed(failure: Failure) -> None:
             if not failure.check(CancelledError):
                 self._log.warn(
-                    "{session_id}: the wait cannot be bridged: {error}",
+                    "{session_id}: no phrase could bridge the wait: {error}",
                     session_id=self._context.session_id,
                     error=failure.getErrorMessage(),
                 )
@@ -305,9 +310,9 @@ class Turn:
             self._output.send(Flush(self.number))
 
     def _start(self, shown: str, *, anew: bool = False) -> None:
-        """``tts start`` goes out as early as can be: audio right after it is lost (§3.3).
+        """Send ``tts start`` as early as possible: audio right after it is lost (§3.3).
 
-        :param anew: what has been begun to be said is not gone on with.
+        :param anew: drop the speech begun so far.
         """
         if shown:
             self._output.send(Stt(shown, self.number))
@@ -339,7 +344,7 @@ class Turn:
         try:
             await self._playing_out.run(self._played)
         except ProviderError:
-            # The edge owns the stop; it is not ours to doubt that it was sent.
+            # The edge is responsible for the stop.
             self._log.warn(
                 "{session_id}: the edge did not report the end of turn {turn}",
                 session_id=self._context.session_id,
@@ -352,17 +357,17 @@ class Turn:
         waited = self._bridged or (limit and clock.seconds() - self._created >= limit)
         with suppress(XiaozhiError):
             self._start("", anew=True)
-            # Nobody is kept waiting longer for a synthesiser that may be down, too.
+            # Do not wait longer for a synthesiser that may be down, too.
             await self.remark("apology", at_once=waited or "tts" in self._timeline.failed)
             await self._spoken()
             if self._speech is not None and self._speech.sent_ms:
                 return
-        # No sound was to be had: the display says it, and the device plays its own.
+        # Without a voice the display shows it, and the device plays a sound of its own.
         title, words = (text(key, self._language) for key in ("apology_title", "apology"))
         self._output.send(Alert(title, words, "sad"))
         self._context.echo.sounded()
 
-    # --- thinking -------------------------------------------------------------------
+    # --- recognition, model, speech ---------------------------------------------------
 
     async def _converse(self, transcript: Transcript) -> bool:
         if not transcript.text.strip():
@@ -393,7 +398,7 @@ class Turn:
         await self._pronounce(words, language, at_once=at_once)
 
     async def conclude(self, key: str) -> None:
-        """As :meth:`_remark`, where the model has no words of its own."""
+        """Say a text of the catalogue in place of the model's answer."""
         language = catalogue_of(self._language)
         words = text(key, language)
         if self._draft is not None:
@@ -404,7 +409,7 @@ class Turn:
     async def _pronounce(
         self, phrase: str, language: str, *, answer: bool = False, at_once: bool = False
     ) -> None:
-        """Say something that is said again and again."""
+        """Say a phrase whose sound is kept."""
         self._show("")
         if self._speech is not None:
             await self._limit.held_up(
@@ -412,7 +417,7 @@ class Turn:
             )
 
     def _show(self, emotion: str) -> None:
-        """The face; a turn has one from its first sentence on."""
+        """Show an emotion; a turn has one from its first sentence on."""
         if emotion or not self._felt:
             self._felt = True
             emotion = emotion or "neutral"
@@ -422,7 +427,7 @@ class Turn:
         words, emotion = take_emotion(sentence)
         words = " ".join(words.split())
         self._show(emotion)
-        # Nothing to say in punctuation alone.
+        # Punctuation alone is not spoken.
         if self._speech is not None and any(char.isalnum() for char in words):
             if self._draft is not None:
                 self._draft.spoke(words)
@@ -430,7 +435,7 @@ class Turn:
             await self._limit.held_up(self._speech.say(words))
 
     async def play(self, sound: ToolSound) -> None:
-        """Play a tool's sound behind what was said."""
+        """Play a tool's sound behind the sentences so far."""
         self._show("")
         if self._speech is not None:
             await self._limit.held_up(self._speech.play(sound))

@@ -191,7 +191,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         memory = self.small()
         self.turns(memory, 0, 9)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.log.count("not summed up"), 1)
+        self.assertEqual(self.log.count("not summarised"), 1)
         self.assertEqual(memory.before([]).summary, "")
         self.assertEqual(len(self.told(memory)), 5)
         self.turns(memory, 9, 10)
