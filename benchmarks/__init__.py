@@ -1,7 +1,7 @@
-"""What this program costs and how fast it is: ``python -m benchmarks --help``.
+"""Benchmarks of cost and latency: ``python -m benchmarks --help``.
 
 Every benchmark runs the real services as processes on the loopback interface and
-measures, in turns with them, a *floor*: a bare Autobahn server that does as little
-as can be done with the same frames from the same load generator. Figures of one
-machine say little to another; ratios do.
+measures, in turns with them, a *floor*: a bare Autobahn server that does the least
+possible with the same frames from the same load generator. Compare ratios between
+machines, not absolute values.
 """

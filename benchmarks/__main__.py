@@ -25,7 +25,7 @@ from benchmarks import (
 from benchmarks.process import Broken, Stolen
 from benchmarks.result import Result, table
 
-# A socket for each connection at both ends, and some.
+# A socket at both ends of each connection, and some reserve.
 _FILES = 16_384
 
 Bench = Callable[[], Iterable[Result]]
@@ -33,18 +33,18 @@ Bench = Callable[[], Iterable[Result]]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured.
+    """Size of the measurements.
 
-    :ivar many: devices where it is to be a load; ``some`` and ``few`` where less,
-        ``crowd`` where more.
-    :ivar seconds: of one round; ``rounds`` of them on each side.
-    :ivar connections: that do nothing; ``per_second`` of them come each second.
-    :ivar talking: devices that talk where they are few; ``turns`` of each of them.
-    :ivar odd: devices whose providers are in trouble, among ``some``.
+    :ivar many: number of devices for load; ``some`` and ``few`` are smaller numbers,
+        ``crowd`` is a larger one.
+    :ivar seconds: duration of a round; each side has ``rounds`` of them.
+    :ivar connections: idle connections; ``per_second`` of them arrive each second.
+    :ivar talking: devices in benchmarks of turns, with ``turns`` each.
+    :ivar odd: devices among ``some`` whose providers fail.
     :ivar core: devices that talk to the AI service alone.
-    :ivar session_turns: of one session, and ``sessions`` that come and go, while memory
-        is watched.
-    :ivar soak: seconds of talk, while memory is watched.
+    :ivar session_turns: turns of one session, and ``sessions`` short sessions, in the
+        benchmark of memory growth.
+    :ivar soak: seconds of conversation in the soak.
     """
 
     many: int = 300
@@ -93,7 +93,7 @@ TINY = Size(
 
 
 def benches(size: Size) -> dict[str, Bench]:
-    """What can be run, by name."""
+    """Return the benchmarks by name."""
     seconds, rounds = size.seconds, size.rounds
     return {
         "frame_cpu_up": lambda: uplink.run(size.many, seconds, rounds),
@@ -120,7 +120,7 @@ def benches(size: Size) -> dict[str, Bench]:
 
 
 def more_files() -> None:
-    """Raise the limit of open files, as far as it goes without privilege."""
+    """Raise the limit of open files as far as possible without privileges."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft < wanted:
@@ -128,7 +128,7 @@ def more_files() -> None:
 
 
 def carry_out(chosen: dict[str, Bench]) -> Iterator[Result | Broken]:
-    """Run one after the other; what cannot be run does not stop the rest."""
+    """Run benchmarks one after the other; continue after one that cannot run."""
     for name, bench in chosen.items():
         try:
             yield from bench()
@@ -137,17 +137,20 @@ def carry_out(chosen: dict[str, Bench]) -> Iterator[Result | Broken]:
 
 
 def main() -> int:
-    """:return: 0, or 1 if a benchmark could not be run."""
+    """Run the command. :return: 0, or 1 if a benchmark could not run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     known = benches(WHOLE)
     parser.set_defaults(size=WHOLE)
-    for option, size, told in (
+    for option, size, text in (
         ("--quick", QUICK, "about a minute, less exact"),
-        ("--tiny", TINY, "a handful of devices, only to see that it runs"),
+        ("--tiny", TINY, "a handful of devices, to check that everything runs"),
     ):
-        parser.add_argument(option, dest="size", action="store_const", const=size, help=told)
+        parser.add_argument(option, dest="size", action="store_const", const=size, help=text)
     parser.add_argument(
-        "--soak", type=float, metavar="SECONDS", help=f"how long; {WHOLE.soak:g} by default"
+        "--soak",
+        type=float,
+        metavar="SECONDS",
+        help=f"of the soak; default: {WHOLE.soak:g}",
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join(known))
     options = parser.parse_args()
@@ -161,7 +164,7 @@ def main() -> int:
     size = options.size if options.soak is None else replace(options.size, soak=options.soak)
     every = benches(size)
     if options.size is QUICK and not options.names:
-        del every["pacing"]  # frame_cpu_down tells the pace, too
+        del every["pacing"]  # frame_cpu_down reports the pace, too
     for one in carry_out({name: every[name] for name in options.names or every}):
         if isinstance(one, Broken):
             print(one, file=sys.stderr)

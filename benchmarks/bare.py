@@ -1,4 +1,4 @@
-"""The floor: a bare Autobahn server that counts, echoes or plays, and nothing else."""
+"""The floor: a bare Autobahn server that only counts, echoes or plays packets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _HELLO = b'{"type":"hello","transport":"websocket","session_id":"0123456789abcde
 _START = b'{"type":"tts","state":"start","session_id":"0123456789abcdef01234567"}'
 _STOP = b'{"type":"tts","state":"stop","session_id":"0123456789abcdef01234567"}'
 
-# The edge's pacing wheel has the same.
+# As in the edge's pacer.
 _TICK = 0.01
 
 
 class BareProtocol(WebSocketServerProtocol):
-    """One connection, all options as Autobahn has them."""
+    """One connection, with Autobahn's default options."""
 
     factory: BareFactory
 
@@ -42,7 +42,10 @@ class BareProtocol(WebSocketServerProtocol):
 
 
 class BareFactory(WebSocketServerFactory):
-    """:ivar frames: packets received so far."""
+    """Counts packets, and echoes or plays them on command.
+
+    :ivar frames: packets received so far.
+    """
 
     noisy = False
     protocol: Any = BareProtocol
@@ -55,14 +58,14 @@ class BareFactory(WebSocketServerFactory):
         self.echoing = False
 
     def echo(self, on: bool) -> None:
-        """Send back what comes, from now on, or no longer."""
+        """Switch the echo on or off."""
         self.echoing = on
 
     def speak(self, frames: int) -> Deferred[None]:
-        """Send so many packets to every device at the times the edge sends them:
-        three at once, then one each 60 ms, on ticks of 10 ms."""
+        """Send packets to every device with the edge's timing: three at once, then one
+        every 60 ms, on ticks of 10 ms."""
         connections = list(self.connections)
-        # By tick: whom to send a packet, and how many it has had after that.
+        # By tick: the device that gets a packet, and its number of packets afterwards.
         slots = round(FRAME_SECONDS / _TICK)
         due: list[list[BareProtocol]] = [[] for _ in range(slots)]
         for number, connection in enumerate(connections):

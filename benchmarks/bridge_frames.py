@@ -1,9 +1,9 @@
 """CPU per audio frame through the bridge: edge → gRPC → AI service → back.
 
-Two processes on the loopback: this one has the edge's end, a child has a
-server that echoes. Prints one JSON line. ``python benchmarks/bridge_frames.py
+Two processes on the loopback: this one has the edge's end, a child runs an
+echoing server. Prints one JSON line. ``python benchmarks/bridge_frames.py
 [devices] [seconds] [streams]``; each device sends a frame every 60 ms, at its own phase.
-The floor is how long this process takes for the same without a bridge.
+The floor is the CPU time of this process for the same work without a bridge.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from xiaozhi.bridge.settings import ClientSettings, ServerSettings
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.wire import messages as m
 
-reactor: Any = _reactor  # it has more interfaces than its stub says
+reactor: Any = _reactor  # its stub lacks interfaces
 
 FRAME = 0.06
 PAYLOAD = random.randbytes(150)
 
 
 def cpu() -> float:
-    """Seconds of CPU this process has used."""
+    """Return the CPU seconds of this process so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
@@ -71,7 +71,7 @@ class Acceptor:
 
 
 def serve() -> None:
-    """The child: say the address, then on any input the CPU used so far."""
+    """Run the child: print the address, then its CPU seconds on each input."""
     settings = ServerSettings(listen="127.0.0.1:0")
     server = BridgeServer(
         GrpcPort(AsyncioThread(reactor), settings), Acceptor(), settings, reactor, "ai", "boot"
@@ -94,7 +94,7 @@ def serve() -> None:
 
 @implementer(ISessionEvents)
 class Device:
-    """Sends a frame every 60 ms and notes how long its echo took."""
+    """Sends a frame every 60 ms and records the latency of its echo."""
 
     def __init__(self, latencies: list[float]) -> None:
         self.link: Any = None

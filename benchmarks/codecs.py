@@ -1,12 +1,12 @@
-"""The floor of the AI service's work with sound: the bare codec, and nothing else.
+"""The floor of the AI service's work with sound: the bare codec.
 
-PyAV decodes what devices send and resamples it to 16 kHz, and encodes answers with the
-settings the service has. As many streams as there are devices, a packet of each in turn.
-The answers are what the service says, tone by tone: of two sounds one may cost libopus
-half as much again as the other. (English from a synthesiser costs it what they do.)
+PyAV decodes packets of devices and resamples them to 16 kHz, and encodes answers with
+the service's settings. There is one stream per device, and each gets a packet in turn.
+The answers are the same tones as the service's, because libopus needs half as much CPU
+again for some sounds as for others. (Synthesised English costs as much as these tones.)
 
-``python -m benchmarks.codecs`` obeys ``decode`` and ``encode``; both tell the seconds of
-CPU a second of sound costs.
+``python -m benchmarks.codecs`` has the commands ``decode`` and ``encode``; both return
+the CPU seconds per second of sound.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ def _cost(codecs: Sequence[Callable[[T], object]], sound: Sequence[T]) -> float:
 
 
 def decode(streams: int, seconds: float) -> float:
-    """What a second of a device's speech costs."""
+    """Return the CPU seconds per second of a device's speech."""
     sound = [one.payload for one in packets(voice(seconds, _UP))]
     return _cost([_decoder() for _ in range(streams)], sound)
 
 
 def encode(streams: int, words: str, speech: dict[str, Any]) -> Deferred[float]:
-    """What a second of an answer costs.
+    """Return the CPU seconds per second of an answer.
 
-    :param speech: the service's settings, as far as they are not the defaults.
+    :param speech: the service's settings that differ from the defaults.
     """
     settings = SpeechSettings(**speech)
 
@@ -99,9 +99,9 @@ def encode(streams: int, words: str, speech: dict[str, Any]) -> Deferred[float]:
 
 
 async def _spoken(words: str, seconds: float) -> bytes:
-    """As the service has it said by the double, and a pause behind each sentence."""
+    """Synthesise an answer with the double, with a pause after each sentence."""
     tone = ToneSynthesizer(ToneSettings(sample_rate=_DOWN), None)
-    # Not digital silence, with which libopus takes three times as long.
+    # Not digital silence, which takes libopus three times as long.
     pause = quiet(seconds, _DOWN)
     splitter = SentenceSplitter()
     said = [

@@ -1,4 +1,4 @@
-"""How the helper processes are told what to do: a JSON object a line, an answer each."""
+"""Commands for helper processes: one JSON object per line, and one reply to each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CommandLine(LineReceiver):
         self.sendLine(json.dumps({"error": failure.getErrorMessage()}).encode())
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008
-        """Whoever commanded us is gone."""
+        """Stop: the benchmark has ended."""
         if self._reactor.running:
             self._reactor.stop()
 

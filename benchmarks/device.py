@@ -23,9 +23,9 @@ FRAMES = [binary_frame(packet(number)) for number in range(NUMBERS)]
 class LoadDevice:
     """One device.
 
-    :ivar began: when it began to connect.
+    :ivar began: start of the connection.
     :ivar hello: seconds from then to the server's hello.
-    :ivar since: packets sent before this time are not counted.
+    :ivar since: packets sent earlier are not counted.
     :ivar latencies: seconds from sending a numbered packet to its return.
     :ivar text_latencies: the same for texts.
     :ivar gaps: seconds between two packets of a turn.
@@ -61,7 +61,7 @@ class LoadDevice:
     def expect_speech(self) -> None:
         self.received = self.turns_ended = 0
         self.gaps.clear()
-        self.socket.on_binary, self.socket.on_text = self._heard, self._told
+        self.socket.on_binary, self.socket.on_text = self._heard, self._speech_text
 
     def _open(self) -> None:
         self.socket.send(_HELLO)
@@ -96,7 +96,7 @@ class LoadDevice:
             self.gaps.append(now - self._last)
         self._last = now
 
-    def _told(self, text: bytes) -> None:
+    def _speech_text(self, text: bytes) -> None:
         if b'"tts"' in text:
             self._last = 0.0
             self.turns_ended += b'"stop"' in text

@@ -1,10 +1,10 @@
-"""CPU for each packet to a device, and whether packets keep their pace.
+"""CPU per packet to a device, and the accuracy of pacing.
 
 The far side of the bridge pushes turns of speech as the AI service does, faster
-than they are played; xiaozhi-im paces them. The floor sends the same packets at
-the times the edge does, out of its own memory. A gap is late when two packets of
-a turn reach the load generator more than 65 ms apart: it includes what the load
-generator and the machine add, and the floor says how much that is.
+than real time; xiaozhi-im paces them. The floor sends the same packets from memory,
+with the edge's timing. A gap is late when two packets of a turn reach the load
+generator more than 65 ms apart. This includes delays of the load generator and the
+machine, which the floor shows.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class _Heard:
 
     @property
     def each(self) -> float:
-        """µs a packet."""
+        """Return µs per packet."""
         return round(self.cpu / self.frames * 1e6, 1)
 
     @property
     def share(self) -> float:
-        """Late gaps in percent."""
+        """Return the percentage of late gaps."""
         return round(self.late / self.gaps * 100, 3) if self.gaps else 0.0
 
 
@@ -49,10 +49,10 @@ def _speak(side: Side, devices: int, seconds: float, heard: _Heard) -> None:
     def play() -> dict[str, Any]:
         side.peer.ask("speak", frames=frames)
         until = time.monotonic() + seconds + 10.0
-        # What was pushed is still being played.
+        # The edge is still playing what was pushed.
         while (came := side.load.ask("heard", late=_LATE))["turns"] < devices:
             if time.monotonic() > until:
-                raise Broken(f"downlink: {came['turns']} of {devices} turns came to their end")
+                raise Broken(f"downlink: {came['turns']} of {devices} turns ended")
             time.sleep(0.3)
         return dict(came)
 
@@ -93,7 +93,7 @@ def _pacing(devices: int, edge: _Heard, floor: _Heard) -> Result:
 
 
 def run_cpu(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
-    """CPU, and the pace of the same packets.
+    """Measure CPU, and the pacing of the same packets.
 
     :param seconds: of sound in one turn.
     """
@@ -109,5 +109,5 @@ def run_cpu(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
 
 
 def run_pacing(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
-    """The pace alone."""
+    """Measure pacing alone."""
     yield _pacing(devices, *_measure(devices, seconds, rounds))

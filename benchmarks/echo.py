@@ -1,22 +1,22 @@
-"""How long a packet takes from a device through xiaozhi-im to the AI side and back.
+"""Round-trip time of a packet from a device through xiaozhi-im to the AI side and back.
 
 Every device sends a numbered packet each 60 ms and, with every sixty-fourth, a text;
-the far side of the bridge returns both. What is measured:
+the far side of the bridge returns both. Results:
 
 * ``echo_N``: packets. They come back within one endless turn (the edge passes
   audio only in a turn) and so through the pacer as it is configured by default.
-  It delays only what comes early: a packet that arrives each 60 ms may leave at
-  once, with 120 ms of lead in hand, so the figure is transport: two bridge
-  crossings with their coalescing of 2 ms, twice the edge, once the far side.
-  The first second, in which ``start_gap`` passes, is not counted.
-* ``echo_text_N``: texts of a type the edge does not know and passes on. They
-  meet no pacer, and on the bridge they do not wait for company.
+  It delays only early packets: one that arrives every 60 ms may leave at once, with
+  a lead of 120 ms, so the result is transport: two bridge crossings with their
+  coalescing of 2 ms, twice the edge, once the far side. The first second, with
+  ``start_gap``, is not counted.
+* ``echo_text_N``: texts of a type that the edge does not know and forwards. They
+  bypass the pacer, and the bridge does not coalesce them.
 
-At 1000 devices two edges share the port: one has one core, and that is too little.
+With 1000 devices two edges share the port, because one core is too little.
 
-The floor is a bare Autobahn server that returns what it gets. The load generator's
-own delay is in all of them. ``others_cores`` says what else was running: where all
-cores are in use, every wait for one is in the p99.
+The floor is a bare Autobahn server that echoes. All results include the load
+generator's own delay. ``others_cores`` is the CPU use of other processes: if all
+cores are busy, the p99 includes waiting for a core.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from benchmarks.stage import Stage
 _P50 = {300: 3.0}
 _P99 = {300: 10.0, 1000: 50.0}
 
-# So many devices that all speak at once are more than one edge process can serve:
-# two share the port (``listen.reuse_port``).
+# One edge process cannot serve this many devices that all speak at once: two share the
+# port (``listen.reuse_port``).
 _TOO_MANY = 800
 
 _SETTLE = 2.0
@@ -58,8 +58,8 @@ def _middle(echoes: list[dict[str, Any]], kind: str, name: str) -> float:
 
 
 def run(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
-    """Of several rounds the middle one counts: a machine shared with others has
-    bad moments. ``rounds`` has them all.
+    """Measure several rounds and report the median one, since a shared machine has
+    outliers. ``rounds`` has them all.
 
     :param seconds: of one round on one side.
     """
@@ -70,7 +70,7 @@ def run(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
         both.connect(devices)
         for side in both.sides:
             side.load.ask("listen")
-        # They all say so at once, and what that delays would stay delayed (see above).
+        # All devices start at once, and a delay at the start would persist (see above).
         time.sleep(_SETTLE)
         edge: list[dict[str, Any]] = []
         floor: list[dict[str, Any]] = []

@@ -1,5 +1,5 @@
-"""What stands for the AI service: its end of the bridge, and sessions that count,
-echo or push ready-made speech."""
+"""Stand-in for the AI service: its end of the bridge, and sessions that count, echo or
+push ready-made speech."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
 from xiaozhi.wire.messages import Audio, Listen, ListenState, SessionOpen, Tts, TtsState, Unknown
 
-# Speech is pushed as the AI service does: in slices, faster than it is played,
-# until the edge says that it has enough.
+# Push speech as the AI service does: in slices, faster than real time, until the edge
+# pauses the session.
 _SLICE = 4
 _AHEAD = 0.5
 _FASTER = 2
@@ -52,7 +52,7 @@ class FarSession:
             self._start()
 
     def speak(self, frames: int, after: float) -> Deferred[None]:
-        """Push a turn of so many packets; fires when all have been sent."""
+        """Push a turn of packets. :return: fires when all have been sent."""
         self._left, self._next = frames, 0
         self._done = Deferred()
         self._far.reactor.callLater(after, self._begin)
@@ -90,14 +90,14 @@ class FarSession:
         self._held = False
 
     def interrupted(self) -> None:
-        """Only the edge is told that."""
+        """Do nothing: only the edge gets this event."""
 
     def restored(self) -> tuple[Any, ...]:
-        """Only the edge is asked that."""
+        """Do nothing: only the edge is asked to restore."""
         return ()
 
     def draining(self) -> None:
-        """It runs as long as the measurement does."""
+        """Do nothing: sessions last as long as the measurement."""
 
     def closed(self, code: str, message: str) -> None:
         self._far.sessions.pop(self, None)
@@ -106,7 +106,10 @@ class FarSession:
 
 @implementer(ISessionAcceptor)
 class FarSide:
-    """:ivar frames: packets received so far."""
+    """Accepts sessions and runs the commands of a benchmark.
+
+    :ivar frames: packets received so far.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -120,11 +123,11 @@ class FarSide:
         return session
 
     def echo(self, on: bool) -> None:
-        """Send back what comes, in sessions that listen from now on."""
+        """Switch the echo on or off, for sessions that start listening from now on."""
         self.echoing = on
 
     def speak(self, frames: int) -> Deferred[None]:
-        """Push a turn to every device, spread evenly over one frame."""
+        """Push a turn to every device, spread evenly over one frame duration."""
         sessions = list(self.sessions)
         apart = FRAME_SECONDS / max(1, len(sessions))
         turns = [session.speak(frames, number * apart) for number, session in enumerate(sessions)]

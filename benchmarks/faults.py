@@ -1,13 +1,12 @@
-"""What a provider that hangs, crawls or fails for ten devices does to the ninety others.
+"""Effect of providers that hang, crawl or fail for ten devices on ninety others.
 
-All hundred talk by button without a pause. The doubles of a recogniser, a model and a
-synthesiser misbehave for a question of a certain length, and the ten odd devices ask
-questions of such lengths: four of them have trouble with the recogniser, three with the
-model, three with the synthesiser. Rounds in which they have the same trouble alternate
-with rounds in which nobody has any; those are the floor.
+All hundred devices talk by button without a pause. The doubles of recogniser, model and
+synthesiser misbehave for questions of certain lengths, which the ten odd devices ask:
+four get a faulty recogniser, three a faulty model, three a faulty synthesiser. Rounds
+with a fault alternate with rounds without one; those are the floor.
 
-The figure is the 99th percentile of what turns of the ninety take beyond the doubles'
-delays, of each round; of the rounds of a kind the median.
+The result is the 99th percentile of the ninety's turn times beyond the doubles'
+delays in each round, and the median over the rounds of a kind.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from benchmarks.result import Aim, Result
 from benchmarks.stage import Stage
 from benchmarks.statistics import summary
 
-_DELAY = 0.08  # each of the three
+_DELAY = 0.08  # of each of the three
 _SPEECH = 0.3
-# The odd ones' questions where nothing is wrong, and the first of those where something is.
+# Length of the odd devices' questions without a fault, and of the first with one.
 _ODD_SPEECH = 0.36
 _FRAME = 0.06
-_PATIENCE = 2.0  # seconds that a turn waits for a provider here
+_PATIENCE = 2.0  # seconds that a turn waits for a provider
 _CRAWL = 1.0
 _KINDS = ("asr", "llm", "tts")
 _TROUBLE: dict[str, dict[str, Any]] = {
@@ -39,13 +38,13 @@ _MOST = 1.2
 
 
 def _seconds(trouble: str, kind: str) -> float:
-    """How long a question is that has this trouble with this kind of provider."""
+    """Return the length of a question that triggers this fault in this kind of provider."""
     number = list(_TROUBLE).index(trouble) * len(_KINDS) + _KINDS.index(kind) + 1
     return round(_ODD_SPEECH + number * _FRAME, 2)
 
 
 def _double(kind: str) -> dict[str, Any]:
-    """What is common to the three doubles: the delay, and when there is trouble."""
+    """Return the settings common to the three doubles: the delay, and when to misbehave."""
     troubles = [
         {"when": f"{_seconds(name, kind) * 1000:.0f} milliseconds", **trouble}
         for name, trouble in _TROUBLE.items()
@@ -80,9 +79,11 @@ def _settings() -> dict[str, Any]:
 
 
 def run(devices: int, odd: int, turns: int, rounds: int) -> Iterator[Result]:
-    """:param odd: how many of them have trouble.
+    """Run the benchmark.
+
+    :param odd: number of devices with faulty providers.
     :param turns: of each device in each round.
-    :param rounds: with each kind of trouble, and as many without.
+    :param rounds: with each kind of fault, and as many without.
     """
     heard: dict[str, list[dict[str, Any]]] = {name: [] for name in ("", *_TROUBLE)}
     with Stage() as stage:
@@ -90,12 +91,12 @@ def run(devices: int, odd: int, turns: int, rounds: int) -> Iterator[Result]:
         _, grpc = stage.brain(_settings())
         _, port = stage.edge(grpc)
         load.ask("connect", port=port, count=devices)
-        # For what is made once.
+        # Warm up.
         load.ask("talk", turns=1, seconds=_SPEECH)
         order = list(heard)
         for _ in range(rounds):
             for trouble in order:
-                told = load.ask(
+                measured = load.ask(
                     "talk",
                     turns=turns,
                     seconds=_SPEECH,
@@ -103,9 +104,11 @@ def run(devices: int, odd: int, turns: int, rounds: int) -> Iterator[Result]:
                     expected=_EXPECTED,
                     wait=60.0 + 5 * turns,
                 )
-                if trouble in ("hang", "fail") and told["odd_answered"]:
-                    raise Broken(f"provider_faults: {told['odd_answered']} turns did not {trouble}")
-                heard[trouble].append(told)
+                if trouble in ("hang", "fail") and measured["odd_answered"]:
+                    raise Broken(
+                        f"provider_faults: {measured['odd_answered']} turns did not {trouble}"
+                    )
+                heard[trouble].append(measured)
             order.reverse()
     calm = heard.pop("")
     floor, without = _beyond(calm), _each(calm)
@@ -135,11 +138,11 @@ def _odd(trouble: str, count: int) -> list[float]:
 
 
 def _each(rounds: Sequence[dict[str, Any]]) -> list[float]:
-    """The p99 of each round. Of one round it is two or three turns, and a moment in which
-    the machine does something else decides it: so it is the median that counts."""
+    """Return the p99 of each round. In one round it depends on two or three turns and on
+    brief load of the machine, so only the median counts."""
     return [round(one["p99"] - 3000 * _DELAY, 2) for one in rounds]
 
 
 def _beyond(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """All rounds together, less what the doubles take."""
-    return summary([one - 3 * _DELAY for told in rounds for one in told["seconds"]])
+    """Summarise all rounds, without the doubles' delays."""
+    return summary([one - 3 * _DELAY for measured in rounds for one in measured["seconds"]])

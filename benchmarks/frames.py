@@ -1,4 +1,4 @@
-"""Packets like those of devices: 150 bytes, 60 ms of sound by their first byte."""
+"""Packets like those of devices: 150 bytes, and a first byte that says 60 ms of sound."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import cache
 FRAME_SECONDS = 0.06
 FRAME_BYTES = 150
 
-# Numbers of packets come round after so many: half a minute of sound.
+# Packet numbers wrap after half a minute of sound.
 NUMBERS = 512
 
-# An Opus packet of one frame of 60 ms (RFC 6716, 3.1); the rest is not looked at.
+# An Opus packet of one frame of 60 ms (RFC 6716, 3.1); nothing reads the rest.
 _TOC = 0x18
 
 
 @cache
 def packet(number: int) -> bytes:
-    """Packet ``number``, which :func:`number_of` reads again."""
+    """Return packet ``number``, which :func:`number_of` decodes."""
     return bytes((_TOC,)) + (number % NUMBERS).to_bytes(2, "big") + bytes(FRAME_BYTES - 3)
 
 

@@ -1,12 +1,12 @@
-"""Whether a session grows with its turns, or a service with the sessions it has had.
+"""Memory growth of a session with its turns, and of a service with its past sessions.
 
-One device asks by button thousands of times in one session. Then devices come, ask once,
-and go. After every part, when all is quiet, the objects of both services are counted and
-their resident memory is read; what is there after a warm-up of the same kind is where
-growth begins.
+One device asks by button thousands of times in one session. Then devices connect, ask
+once and leave. After every part, when the services are idle, the benchmark counts the
+objects of both services and reads their resident memory. Growth is relative to the
+state after a warm-up of the same kind.
 
-So that it does not take an hour nothing is played at its time here: a question is two
-packets at once, an answer one packet, and the edge's pacer waits for nothing.
+To keep it short, nothing is played in real time: a question is two packets at once, an
+answer one packet, and the edge's pacer does not wait.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ from benchmarks.watched import ask, grown
 
 _QUESTION = 0.12
 _PARTS = 4
-# For sessions to end, the log to be written and the allocator to rest.
+# Seconds for sessions to end, the log to be written and the allocator to settle.
 _SETTLE = 2.0
 _TOGETHER = 20
 _EDGE = {
     "link": {"downlink_frame_duration": 20},
     "pacer": {"start_gap": 0.0, "stop_margin": 0.0},
 }
-# What may be there or not: the reactor keeps timers that were cancelled, and what they
-# hold, until they are more than half of all. It is a leak of one object in ten turns.
+# Tolerance: the reactor keeps cancelled timers, and the objects they refer to, until they
+# are more than half of all timers. It equals a leak of one object in ten turns.
 _OBJECTS = 200.0
 _KILOBYTES = 1024.0
-# Warm-ups, in parts of what follows. Each turn adds 0.6 KB to SQLite's page cache until
-# that has its 2 MB: it takes thousands.
+# Warm-ups, as parts of the measurement. Each turn adds 0.6 KB to SQLite's page cache up to
+# 2 MB, which takes thousands of turns.
 _FILL, _BEGIN = 2.0, 0.5
 
 
 @dataclass
 class _Service:
-    """:ivar seen: objects and KB after each part.
-    :ivar garbage: what only a full collection found, likewise.
+    """Measurements of one service.
+
+    :ivar seen: objects and KB after each part.
+    :ivar garbage: objects that only a full collection found, after each part.
     """
 
     name: str
@@ -61,7 +63,7 @@ class _Service:
         self.garbage.append(counted["garbage"])
 
     def results(self, what: str, more: dict[str, Any]) -> Iterator[Result]:
-        """What has grown from the first look to the last."""
+        """Return the growth from the first measurement to the last."""
         objects, memory = zip(*self.seen, strict=True)
         name = f"growth_{what}_{self.name}"
         yield Result(
@@ -88,13 +90,15 @@ class _Service:
 
 
 def run(turns: int, sessions: int) -> Iterator[Result]:
-    """:param turns: on one session.
-    :param sessions: that come and go.
+    """Run the benchmark.
+
+    :param turns: on one session.
+    :param sessions: of one turn each.
     """
     settings = talkative()
     settings["providers"]["tts"] = {"tone": {"milliseconds": 1}}
     settings["session"]["speech"] = {"pause": 0.01}
-    # A question is shorter than what is taken for speech elsewhere.
+    # A question is shorter than the default minimum of speech.
     settings["session"]["listen"] = {"min_speech": 0.02}
     with Stage(watched=True) as stage:
         load = stage.load()
@@ -127,9 +131,9 @@ def run(turns: int, sessions: int) -> Iterator[Result]:
 
 
 def _grow(services: list[_Service], do: Callable[[int], None], count: int, before: float) -> None:
-    """Do it so many times, in parts.
+    """Repeat an action in parts, and measure after each.
 
-    :param before: how much of that is done before, as a warm-up.
+    :param before: part of the repetitions that is the warm-up.
     """
     for part in range(_PARTS + 1):
         do(max(1, count // _PARTS if part else round(count * before)))

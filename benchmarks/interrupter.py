@@ -1,4 +1,4 @@
-"""A device that asks for a long answer and does not want to hear it."""
+"""A device that asks for long answers and interrupts them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from benchmarks.talk import ABORT
 from benchmarks.websocket import Socket, text_frame
 
 _ASK = text_frame('{"type":"listen","state":"detect","text":"tell me everything"}')
-# Seconds of the answer that it listens to, and that what is late may take.
+# Seconds of the answer that it listens to, and that late packets may take.
 _LISTEN = (0.2, 2.0)
 _LATE = 0.4
 _WITHIN = 20.0
 
 
 class Interrupter:
-    """Asks, listens for a while, sends ``abort``; over and over.
+    """Repeatedly asks, listens for a while and sends ``abort``.
 
-    :ivar latencies: seconds from ``abort`` to the last packet that came after it; 0 if
-        none did.
-    :ivar stops: how many ``tts stop`` came in each turn.
-    :ivar stale: packets that came after a ``tts stop``.
+    :ivar latencies: seconds from ``abort`` to the last packet after it; 0 if there was
+        none.
+    :ivar stops: number of ``tts stop`` messages of each turn.
+    :ivar stale: packets received after a ``tts stop``.
     """
 
     def __init__(self, socket: Socket, reactor: Any, chance: random.Random) -> None:
@@ -39,7 +39,7 @@ class Interrupter:
         self.latencies: list[float] = []
         self.stops: list[int] = []
         self.stale = 0
-        socket.on_binary, socket.on_text = self._heard, self._told
+        socket.on_binary, socket.on_text = self._heard, self._speech_text
 
     def interrupt(self, turns: int) -> Deferred[None]:
         async def interrupt() -> None:
@@ -66,7 +66,7 @@ class Interrupter:
         if not self._began.called:
             self._began.callback(None)
 
-    def _told(self, text: bytes) -> None:
+    def _speech_text(self, text: bytes) -> None:
         if b'"tts"' in text and b'"stop"' in text:
             self._stops += 1
             if not self._stopped.called:

@@ -1,6 +1,6 @@
-"""The load generator: many devices in one process, the same before edge and floor.
+"""The load generator: many devices in one process, the same for edge and floor.
 
-``python -m benchmarks.load KEY`` obeys the commands of :class:`Load`'s and
+``python -m benchmarks.load KEY`` has the commands of :class:`Load`'s and
 :class:`benchmarks.talks.Talks`' methods.
 """
 
@@ -28,13 +28,13 @@ from xiaozhi.wire.messages import Device
 
 _OPENING = 32
 _CONNECT_WITHIN = 20.0
-_LATE_ONES = 50  # tenths of a second that they are waited for
-_TEXT_EVERY = 64  # packets to one text
+_LATE_ONES = 50  # tenths of a second to wait for late echoes
+_TEXT_EVERY = 64  # packets per text
 _LISTEN = text_frame('{"type":"listen","state":"start","mode":"realtime"}')
 
 
 class Load:
-    """The devices of this process, and what they can be told to do together."""
+    """The devices of this process, and the commands that they carry out together."""
 
     def __init__(self, reactor: Any, key: str) -> None:
         self._reactor = reactor
@@ -45,7 +45,7 @@ class Load:
         self.talks = Talks(reactor, self._devices)
 
     def connect(self, port: int, count: int) -> Deferred[Any]:
-        """Connect so many more devices and wait for every hello."""
+        """Connect more devices and wait for every hello."""
         gate = DeferredSemaphore(_OPENING)
         opening = [
             gate.run(Deferred.fromCoroutine, self._open(device, port))
@@ -54,9 +54,9 @@ class Load:
         return gatherResults(opening, consumeErrors=True).addCallback(len)
 
     def arrive(self, port: int, count: int, per_second: int) -> Deferred[dict[str, Any]]:
-        """Connect so many more devices at an even rate, however long each takes.
+        """Connect more devices at an even rate, regardless of how long each takes.
 
-        :return: from the first SYN to the server's hello; ``refused``, who was not let in;
+        :return: times from the first SYN to the server's hello; number of ``refused`` devices;
             ``late_ms`` as :meth:`stream`.
         """
         new = self._newcomers(count)
@@ -98,7 +98,7 @@ class Load:
         self._devices.clear()
 
     def listen(self) -> None:
-        """Every device begins to listen."""
+        """Make every device listen."""
         for device in self._devices:
             device.socket.send(_LISTEN)
 
@@ -129,19 +129,19 @@ class Load:
     def stream(
         self, seconds: float, burst: int = 1, texts: bool = False
     ) -> Deferred[dict[str, Any]]:
-        """Every device sends a packet each 60 ms, spread evenly over that time.
+        """Make every device send a packet every 60 ms, spread evenly over that time.
 
-        :param burst: so many packets at once, so much less often.
-        :param texts: also a text with every sixty-fourth packet.
-        :return: ``sent`` packets; ``late_ms``, how far behind its times this
-            process was at worst: where it is large, the machine was busy.
+        :param burst: packets sent at once, at an accordingly lower rate.
+        :param texts: also send a text with every sixty-fourth packet.
+        :return: ``sent`` packets; ``late_ms``, the largest delay of this process: if it is
+            large, the machine was busy.
         """
         return Deferred.fromCoroutine(self._stream(seconds, burst, texts))
 
     def echo(self, seconds: float, warm_up: float, texts: bool = True) -> Deferred[dict[str, Any]]:
-        """Stream packets and texts that come back, and time them.
+        """Stream packets and texts that the server echoes, and time them.
 
-        :param warm_up: seconds streamed before, not counted.
+        :param warm_up: seconds streamed before the measurement.
         """
 
         async def echo() -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Load:
                 device.since = perf_counter()
                 device.expect_echo()
             streamed = await self._stream(seconds, 1, texts)
-            # Late ones count: they are what a percentile is about.
+            # Late echoes count: the percentiles need them.
             for _ in range(_LATE_ONES):
                 await deferLater(self._reactor, 0.1)
                 if sum(len(device.latencies) for device in self._devices) >= streamed["sent"]:
@@ -165,14 +165,14 @@ class Load:
         return Deferred.fromCoroutine(echo())
 
     def expect_speech(self) -> None:
-        """Count and time what comes from now on."""
+        """Reset, and count and time packets from now on."""
         for device in self._devices:
             device.expect_speech()
 
     def heard(self, late: float) -> dict[str, Any]:
-        """What has come since :meth:`expect_speech`.
+        """Return the counts since :meth:`expect_speech`.
 
-        :param late: seconds beyond which a gap between two packets counts as one.
+        :param late: seconds beyond which a gap between two packets is late.
         """
         gaps = [gap for device in self._devices for gap in device.gaps]
         return {
@@ -198,7 +198,7 @@ class Load:
 def main() -> None:
     from twisted.internet import reactor
 
-    # Its own pauses would be in every figure; nothing here makes circles.
+    # Pauses of the collector would be in every result, and nothing here makes reference cycles.
     gc.disable()
     load = Load(reactor, sys.argv[1])
     names = ["connect", "arrive", "close", "listen", "stream", "echo", "expect_speech", "heard"]

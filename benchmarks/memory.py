@@ -1,10 +1,10 @@
-"""Connections that do nothing: what each costs, and how soon they are greeted.
+"""Idle connections: memory of each, and the time to the server's hello.
 
-They arrive at an even rate and stay. Memory is the growth of resident memory over all
-of them, after the hello, their sessions open; some were there before, so that what is
-loaded and made once does not count. A hello is timed from the beginning of the TCP
-connection to the server's answer, upgrade and token included. The floor is a bare
-Autobahn server, which checks nobody's token and opens nobody's session.
+Connections arrive at an even rate and stay. Memory is the growth of resident memory
+over all of them, after hello and with open sessions; some connect before, so that
+one-time allocations do not count. The hello time runs from the start of the TCP
+connection to the server's answer and includes upgrade and token. The floor is a bare
+Autobahn server, which checks no token and opens no session.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from benchmarks.result import Aim, Result
 from benchmarks.stage import Stage
 
 _BEFORE = 50
-# For the log to be written and the allocator to rest.
+# Seconds for the log to be written and the allocator to settle.
 _SETTLE = 1.5
 
 
 def _arrive(side: Side, connections: int, per_second: int) -> tuple[float, dict[str, Any]]:
-    """:return: KB a connection, and how soon they were greeted."""
+    """Connect devices. :return: KB per connection, and the hello times."""
     side.connect(_BEFORE)
     time.sleep(_SETTLE)
     before = side.server.memory()
@@ -38,7 +38,10 @@ def _arrive(side: Side, connections: int, per_second: int) -> tuple[float, dict[
 
 
 def run(connections: int, per_second: int) -> Iterator[Result]:
-    """:param per_second: how many connect each second."""
+    """Run the benchmark.
+
+    :param per_second: connections per second.
+    """
     with Stage() as stage:
         both = pair(stage)
         edge, hellos = _arrive(both.edge, connections, per_second)

@@ -1,6 +1,6 @@
-"""What stands for the edge: its end of the bridge, and devices that talk without a socket.
+"""Stand-in for the edge: its end of the bridge, and devices that talk without a socket.
 
-``python -m benchmarks.near_side`` obeys the commands of :class:`NearSide`'s methods.
+``python -m benchmarks.near_side`` has the commands of :class:`NearSide`'s methods.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _ANSWER_WITHIN = 60.0
 
 
 def packets(pcm: bytes) -> list[m.Audio]:
-    """As a device encodes them."""
+    """Encode sound as a device does."""
     encoder = OpusEncoder(_UP, round(FRAME_SECONDS * 1000), 5, 20_000)
     return [m.Audio(one) for one in encoder.encode(pcm)]
 
 
 @implementer(ISessionEvents)
 class NearDevice:
-    """Plays what it hears at its pace and tells of it, as the edge does for a device.
+    """Plays answers in real time and reports the playback, as the edge does.
 
-    :ivar heard: packets, since it was made.
+    :ivar heard: number of packets received.
     :ivar latencies: seconds from the last packet of a question, see :meth:`asked`, to the
-        answer's first.
+        first packet of the answer.
     """
 
     def __init__(self, reactor: Any, pace: float) -> None:
-        """:param pace: how much faster than at its time sound is played; 0: at once."""
+        """:param pace: playing speed relative to real time; 0: at once."""
         self.link: Any = None
         self.heard = 0
         self.latencies: list[float] = []
@@ -60,7 +60,7 @@ class NearDevice:
         self._frames = 0
 
     def asked(self) -> Deferred[None]:
-        """The question ends now. Fires when the answer has been played."""
+        """End the question. :return: fires when the answer has been played."""
         self._asked = perf_counter()
         self.answered = Deferred()
         return self.answered.addTimeout(_ANSWER_WITHIN, self._reactor)
@@ -83,7 +83,7 @@ class NearDevice:
             self._over()
 
     def _play_out(self, turn: int) -> None:
-        """The rest of it takes its time."""
+        """Report the playback when the rest has been played."""
         seconds = self._frames * FRAME_SECONDS
 
         def played() -> None:
@@ -99,19 +99,19 @@ class NearDevice:
             self.answered.callback(None)
 
     def pause_sending(self) -> None:
-        """What is sent here is within the credit."""
+        """Do nothing: the messages sent here are within the credit."""
 
     def resume_sending(self) -> None:
-        """See above."""
+        """As :meth:`pause_sending`."""
 
     def interrupted(self) -> None:
-        """Nothing is lost here."""
+        """Do nothing: the streams do not break here."""
 
     def restored(self) -> tuple[Any, ...]:
         return ()
 
     def draining(self) -> None:
-        """It runs as long as the measurement does."""
+        """Do nothing: sessions last as long as the measurement."""
 
     def closed(self, code: str, message: str) -> None:
         if not self.answered.called:
@@ -119,7 +119,7 @@ class NearDevice:
 
 
 class NearSide:
-    """The devices, and what they can be told to do together."""
+    """The devices, and the commands that they carry out together."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -127,7 +127,7 @@ class NearSide:
         self._bridge: BridgeClient | None = None
 
     def connect(self, port: int, count: int, pace: float = 1.0) -> Deferred[None]:
-        """So many devices have said hello; they listen in realtime mode."""
+        """Open sessions of devices that listen in realtime mode."""
 
         async def connect() -> None:
             settings = ClientSettings(targets=(f"127.0.0.1:{port}",))
@@ -151,11 +151,11 @@ class NearSide:
         return Deferred.fromCoroutine(connect())
 
     def stop(self) -> Deferred[None] | None:
-        """Hang up."""
+        """Close the sessions."""
         return self._bridge.stop() if self._bridge is not None else None
 
     def speak(self, seconds: float) -> Deferred[int]:
-        """Every device speaks without a pause, each 60 ms a packet, spread evenly.
+        """Make every device speak without a pause: a packet every 60 ms, spread evenly.
 
         :return: packets sent.
         """
@@ -163,14 +163,14 @@ class NearSide:
 
         async def speak() -> int:
             await gatherResults([self._say(number, said) for number in range(len(self._devices))])
-            for device in self._devices:  # forget it: nobody is to answer
+            for device in self._devices:  # forget the device: the close needs no reply
                 device.link.send(m.Listen(m.ListenState.START, m.ListenMode.REALTIME))
             return len(said) * len(self._devices)
 
         return Deferred.fromCoroutine(speak())
 
     def ask(self, words: str, turns: int = 1) -> Deferred[int]:
-        """Every device has something typed and hears the answer.
+        """Send a typed text from every device and wait for the answers.
 
         :return: packets heard.
         """
@@ -185,12 +185,12 @@ class NearSide:
         return gatherResults(asking).addCallback(lambda _: self._heard() - before)
 
     def talk(self, seconds: float, turns: int) -> Deferred[dict[str, Any]]:
-        """Every device asks by voice and hears the answer, over and over. Its microphone
-        is open all the time.
+        """Make every device ask by voice repeatedly and wait for each answer. The microphones
+        stay open.
 
         :param seconds: of speech in a question.
-        :return: from the last packet with speech to the answer's first, the silence that
-            ends a question included; packets ``sent`` and ``heard``.
+        :return: times from the last packet with speech to the answer's first packet,
+            including the silence that ends a question; packets ``sent`` and ``heard``.
         """
         question, silence = packets(voice(seconds, _UP)), packets(quiet(3.0, _UP))
         before = self._heard()
@@ -221,7 +221,7 @@ class NearSide:
         return Deferred.fromCoroutine(talk_all())
 
     def _say(self, number: int, what: list[m.Audio]) -> Deferred[None]:
-        """Packets at their pace, on a clock that does not drift."""
+        """Send packets in real time, on a clock that does not drift."""
         link = self._devices[number].link
 
         async def say() -> None:

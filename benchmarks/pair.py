@@ -1,4 +1,4 @@
-"""The edge and the floor side by side, each with a load generator of its own."""
+"""The edge and the floor side by side, each with its own load generator."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from benchmarks.stage import Stage
 
 T = TypeVar("T")
 
-# What is still on its way, and the accounting of what it costs.
+# Seconds for packets on their way, and for the accounting of their CPU.
 _SETTLE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two.
+    """The edge or the floor.
 
-    :ivar server: whose CPU and memory are measured.
+    :ivar server: the process whose CPU and memory are measured.
     :ivar others: servers that share its port.
-    :ivar peer: who counts packets, echoes and speaks: the far side of the bridge,
-        or the bare server itself.
+    :ivar peer: the process that counts packets, echoes and speaks: the far side of the
+        bridge, or the bare server itself.
     """
 
     server: Process
@@ -36,7 +36,7 @@ class Side:
         self.load.ask("connect", port=self.port, count=devices)
 
     def cpu_of(self, play: Callable[[], T]) -> tuple[float, T]:
-        """Seconds of the server's CPU while ``play`` runs, and its result."""
+        """Return the server's CPU seconds while ``play`` runs, and its result."""
         before = self.server.cpu()
         result = play()
         time.sleep(_SETTLE)
@@ -45,7 +45,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Both. The machine is noisy: measure them in turns, in the same minute."""
+    """Edge and floor. Measure them in turns within a minute, since machines are noisy."""
 
     edge: Side
     floor: Side
@@ -55,21 +55,21 @@ class Pair:
         return self.edge, self.floor
 
     def connect(self, devices: int) -> None:
-        """Connect so many devices to each."""
+        """Connect devices to each side."""
         for side in self.sides:
             side.load.begin("connect", port=side.port, count=devices)
         for side in self.sides:
             side.load.answer()
-        # A device is greeted before its session has reached the far side.
+        # The server's hello can precede the session's arrival at the far side.
         time.sleep(_SETTLE)
 
 
 def pair(stage: Stage, edges: int = 1) -> Pair:
-    """Start everything.
+    """Start all processes.
 
-    :param edges: that share the port.
+    :param edges: number of edges that share the port.
     """
-    # First, for they need the longest to be ready and nobody's port to begin.
+    # First: they take longest to start and need no port of another process.
     edge_load, bare_load = stage.load(), stage.load()
     far, far_port = stage.far_side()
     edge, edge_port = stage.edge(far_port)
@@ -81,9 +81,9 @@ def pair(stage: Stage, edges: int = 1) -> Pair:
 
 
 def lost(what: str, sent: int, came: int) -> None:
-    """Complain unless everything came.
+    """Check that no packet was lost.
 
-    :raises Broken: a figure per packet would be wrong.
+    :raises Broken: packets were lost, so results per packet would be wrong.
     """
     if came != sent:
         raise Broken(f"{what}: {came} of {sent} packets came through")

@@ -1,4 +1,4 @@
-"""Child processes: started, asked, accounted for and ended by their id."""
+"""Child processes: start, commands, CPU accounting and end by process id."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _GONE_WITHIN = 10.0
 
 
 class Broken(Exception):
-    """A benchmark cannot run; the message says why."""
+    """A benchmark cannot run; the message has the reason."""
 
 
 def busy() -> float:
-    """Seconds of CPU used on this machine by anybody, since it was started."""
+    """Return the CPU seconds used on this machine since boot, by all processes."""
     fields = Path("/proc/stat").read_text().split(maxsplit=8)[1:8]
     user, nice, system, _idle, _wait, interrupt, soft = map(int, fields)
     return (user + nice + system + interrupt + soft) / _TICK
 
 
 class Stolen:
-    """The part of its CPU time that a virtual machine did not get: the host gave it to others.
+    """Steal time: the part of a virtual machine's CPU time that the host gave to others.
 
-    Where it is more than a hundredth or so, times of this run tell of the host.
+    Above one percent or so, the times of a run depend on the host.
     """
 
     def __init__(self) -> None:
         self._share, self._since = 0.0, self._read()
 
     def lately(self) -> float:
-        """Since the last call; where that was less than a second of CPU ago, what it said."""
+        """Return the share since the last call, or the last result after less than a CPU second."""
         (before, all_before), now = self._since, self._read()
         if now[1] - all_before >= 1.0:
             self._since = now
@@ -50,13 +50,13 @@ class Stolen:
 
 
 class Process:
-    """One child.
+    """One child process.
 
     :ivar pid: its process id.
     """
 
     def __init__(self, name: str, command: list[str], log: Path, **options: Any) -> None:
-        """:param log: where its errors go."""
+        """:param log: file for its standard error."""
         self._name = name
         self._log = log
         with log.open("ab") as errors:
@@ -64,11 +64,11 @@ class Process:
         self.pid = self._child.pid
 
     def cpu(self) -> float:
-        """Seconds of CPU it has used, all threads, by the kernel's count (10 ms steps)."""
+        """Return its CPU seconds over all threads, as the kernel counts (10 ms steps)."""
         return self._cpu(f"/proc/{self.pid}/stat")
 
     def main_cpu(self) -> float:
-        """The same of its main thread alone, which is the reactor's."""
+        """Return the CPU seconds of its main thread, which runs the reactor."""
         return self._cpu(f"/proc/{self.pid}/task/{self.pid}/stat")
 
     def _cpu(self, path: str) -> float:
@@ -80,7 +80,7 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / _TICK
 
     def memory(self) -> int:
-        """Resident memory in KB."""
+        """Return its resident memory in KB."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
@@ -90,17 +90,17 @@ class Process:
         return self._child.poll() is None
 
     def broken(self, what: str) -> Broken:
-        """An error about it, with the last lines of its log."""
+        """Make an error with the last lines of its log."""
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
         return Broken(f"{self._name} {what}\n{tail}".rstrip())
 
     def terminate(self) -> None:
-        """Tell it to go; :meth:`stop` must follow."""
+        """Send SIGTERM; :meth:`stop` must follow."""
         if self.running():
             self._child.terminate()
 
     def stop(self) -> None:
-        """End it, at once if it does not go by itself."""
+        """End it, by SIGKILL if it does not exit after SIGTERM."""
         self.terminate()
         if self.running():
             try:
@@ -114,7 +114,7 @@ class Process:
 
 
 class Helper(Process):
-    """A child of this package that takes commands: see :mod:`benchmarks.commands`."""
+    """A child process that takes commands, see :mod:`benchmarks.commands`."""
 
     def __init__(self, module: str, log: Path, *arguments: str) -> None:
         command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
@@ -125,12 +125,12 @@ class Helper(Process):
         self._rest = b""
 
     def ask(self, do: str, wait: float = 60.0, **arguments: Any) -> Any:
-        """Have a command carried out and wait for its answer."""
+        """Run a command and return its result."""
         self.begin(do, **arguments)
         return self.answer(wait)
 
     def begin(self, do: str, **arguments: Any) -> None:
-        """Have a command carried out; :meth:`answer` must follow."""
+        """Start a command; :meth:`answer` must follow."""
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
@@ -138,7 +138,7 @@ class Helper(Process):
             raise self.broken("is gone") from None
 
     def answer(self, wait: float = 60.0) -> Any:
-        """The answer to what was begun."""
+        """Return the result of the command that was started."""
         assert self._child.stdout is not None
         descriptor = self._child.stdout.fileno()
         until = time.monotonic() + wait

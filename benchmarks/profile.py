@@ -1,9 +1,9 @@
-"""Where a service spends its time: ``python -m benchmarks.profile im|ai``, ``make profile``.
+"""Profile of a service: ``python -m benchmarks.profile im|ai``, ``make profile``.
 
-py-spy samples the process from outside while devices send a packet each 60 ms that
-comes back (``im``), or talk by button (``ai``). What it saw goes to a file that
-https://speedscope.app shows, and the functions that were running most often are printed,
-by thread: their own time, and with what they called.
+py-spy samples the process from outside while devices send a packet every 60 ms that is
+echoed (``im``), or talk by button (``ai``). It writes a file for https://speedscope.app
+and prints the functions with the most samples by thread: their own time, and including
+their callees.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IDLE = 0.05
 
 
 def _record(process: Process, load: Helper, seconds: float, do: str, **arguments: Any) -> str:
-    """:return: stacks with their counts, as ``py-spy --format raw`` writes them."""
+    """Sample a process. :return: stacks with their counts, as ``py-spy --format raw`` writes them."""
     spy = Path(sys.executable).parent / "py-spy"
     tool = str(spy) if spy.exists() else shutil.which("py-spy")
     if tool is None:
@@ -46,7 +46,7 @@ def _record(process: Process, load: Helper, seconds: float, do: str, **arguments
 
 
 def table(stacks: str) -> Iterator[str]:
-    """The functions seen most, by thread."""
+    """Return the functions with the most samples, by thread."""
     own: defaultdict[str, Counter[str]] = defaultdict(Counter)
     whole: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for line in stacks.splitlines():
@@ -72,7 +72,7 @@ def table(stacks: str) -> Iterator[str]:
 
 
 def _short(call: str) -> str:
-    """Without the line: ``send (twisted/internet/tcp.py)``."""
+    """Remove the line number: ``send (twisted/internet/tcp.py)``."""
     name, _, place = call.partition(" (")
     return f"{name} ({place.rpartition(':')[0] or place.rstrip(')')})" if place else name
 
@@ -96,7 +96,7 @@ def _brain(devices: int, seconds: float) -> str:
 
 
 def main() -> int:
-    """:return: 0, or 1 if it could not be done."""
+    """Run the command. :return: 0, or 1 on failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile")
     parser.add_argument("service", choices=("im", "ai"))
     parser.add_argument("--devices", type=int, default=0, help="300 for im, 50 for ai")

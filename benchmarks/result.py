@@ -1,4 +1,4 @@
-"""What a benchmark says."""
+"""Results of benchmarks, their aims, and their output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """:ivar of: ``figure`` or ``ratio``: what must not be more than ``most``."""
+    """An upper limit of a result.
+
+    :ivar of: ``figure`` or ``ratio``, the value that must not exceed ``most``.
+    """
 
     of: str
     most: float
@@ -21,9 +24,9 @@ class Aim:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure, its floor measured in the same run, and what we aim at.
+    """A measured value, its floor from the same run, and the aim.
 
-    :ivar more: what else was seen.
+    :ivar more: further measurements.
     """
 
     bench: str
@@ -35,19 +38,19 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """Figure to floor."""
+        """Return the figure divided by the floor."""
         return round(self.figure / self.floor, 2) if self.floor else None
 
     @property
     def met(self) -> bool | None:
-        """Whether the aim is met; None without one."""
+        """Whether the aim is met; None without an aim."""
         if self.aim is None:
             return None
         value = self.figure if self.aim.of == "figure" else self.ratio
         return value is not None and value <= self.aim.most
 
     def line(self) -> str:
-        """As a JSON object."""
+        """Return the result as a JSON object."""
         whole = {
             "bench": self.bench,
             "figure": self.figure,
@@ -62,12 +65,12 @@ class Result:
 
 
 def per_core(each: float) -> int | None:
-    """Packets a second on one core at ``each`` µs; None if that was too little to see."""
+    """Return packets per second on one core at ``each`` µs; None if too small to measure."""
     return round(1e6 / each) if each else None
 
 
 def table(results: Iterable[Result]) -> Iterator[str]:
-    """The lines of a table for people."""
+    """Yield the lines of a table for people."""
     yield f"{'':<24}{'figure':>9}  {'unit':<14}{'floor':>9}{'ratio':>8}  aim"
     for one in results:
         floor = "" if one.floor is None else f"{one.floor:g}"

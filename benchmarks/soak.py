@@ -1,12 +1,12 @@
-"""Whether anything grows while devices come, talk and go, over and over.
+"""Leaks of objects, queued items and memory over many sessions.
 
-Both services run. In each leg devices connect, ask by button without a pause and hear
-the answers, and go. After it, when all is quiet, the objects of both processes are
-counted, and what lies in their queues. The first two legs are for what is made once;
-what is there after them is the floor of what is there after the last.
+Both services run. In each leg devices connect, ask by button without a pause, hear the
+answers and leave. After each leg, when the services are idle, the benchmark counts the
+objects of both processes and the items in their queues. The first two legs are a
+warm-up; the counts after them are the floor of those after the last leg.
 
-Resident memory is read each second; its slope is that of the line of least squares
-through the second half of the time: KB a minute. It is noisy in a short soak.
+Resident memory is read every second; its slope is that of the line of least squares
+through the second half of the time, in KB per minute. It is noisy in a short soak.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from benchmarks.watched import ask, grown
 _LEGS = 6
 _WARM = 2
 _SPEAK = 0.3
-# For sessions to end, the log to be written and the allocator to rest; no longer than a leg.
+# Seconds for sessions to end, the log to be written and the allocator to settle, at most
+# those of a leg.
 _SETTLE = 3.0
-# A turn that was begun comes to its end.
+# A turn that has begun runs to its end.
 _LAST_TURN = 30.0
-# Beyond the floor: caches that fill, and what a thread happens to hold.
+# Tolerance above the floor: caches that fill, and objects that a thread holds.
 _MOST = 1.02
 
 
 @dataclass
 class Watched:
-    """One of the services.
+    """Measurements of one service.
 
     :ivar memory: seconds and KB.
-    :ivar counts: one census after each leg.
+    :ivar counts: a census after each leg.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Watched:
 
 
 def talkative() -> dict[str, Any]:
-    """An AI service that answers at once and in few words."""
+    """Return settings of an AI service that answers at once and briefly."""
     return {
         "selected": {
             "asr": "scripted",
@@ -87,7 +88,7 @@ def talkative() -> dict[str, Any]:
             "asr": {"scripted": {"texts": ["is it so"]}},
             "llm": {"scripted": {"answers": ["Yes."]}},
         },
-        # The memory of a talk is bounded; let it reach its bound in the first leg.
+        # A dialogue's memory is bounded; let it reach the bound in the first leg.
         "session": {"dialogue": {"entries": 4}},
     }
 
@@ -109,7 +110,10 @@ def _leg(load: Helper, port: int, devices: int, seconds: float, services: list[W
 
 
 def run(devices: int, seconds: float) -> Iterator[Result]:
-    """:param seconds: of talk in all."""
+    """Run the benchmark.
+
+    :param seconds: of conversation in total.
+    """
     with Stage(watched=True) as stage:
         load = stage.load()
         brain, grpc = stage.brain(talkative())

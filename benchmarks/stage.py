@@ -1,4 +1,4 @@
-"""What a benchmark is played on: services, helpers, and their end."""
+"""Processes of a benchmark: services and helpers, their start and end."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ _READY_WITHIN = 20.0
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
-# The load generator sends bursts no device sends: let them in. The work is the same.
+# The load generator sends larger bursts than devices: raise the limits. The work is the
+# same.
 _OPEN_LIMITS = {"messages_per_second": 1_000_000, "message_burst": 1_000_000}
 _OPEN_LIMITS |= {"bytes_per_second": 10_000_000, "byte_burst": 10_000_000}
 
 
 class Stage:
-    """Starts processes in a directory of its own; ends them all at the ``with``'s end.
+    """Starts processes in a directory of its own; a context manager that ends them.
 
-    :ivar key: what device tokens are signed with.
+    :ivar key: signing key of device tokens.
     """
 
     def __init__(self, watched: bool = False) -> None:
-        """:param watched: services tell :func:`benchmarks.watched.ask` of their objects."""
+        """:param watched: run services so that :func:`benchmarks.watched.ask` can count their
+        objects."""
         self._watched = watched
         self._sockets: dict[Process, Path] = {}
         self.key = secrets.token_urlsafe(48)
@@ -47,7 +49,7 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Load generators before servers, or these would see their devices off.
+        # End load generators before servers, which would otherwise say goodbye to each device.
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -55,34 +57,34 @@ class Stage:
         self._directory.cleanup()
 
     def load(self) -> Helper:
-        """A load generator."""
+        """Start a load generator."""
         return self._helper("load", self.key)
 
     def bare(self) -> tuple[Helper, int]:
-        """The floor: a bare Autobahn server and its port."""
+        """Start the floor, a bare Autobahn server. :return: it and its port."""
         helper = self._helper("bare")
         return helper, int(helper.ask("port"))
 
     def far_side(self) -> tuple[Helper, int]:
-        """What stands for the AI service: the bridge's end and no more; its port."""
+        """Start a stand-in for the AI service: its end of the bridge. :return: it and its port."""
         helper = self._helper("far_side")
         return helper, int(helper.ask("port"))
 
     def near_side(self) -> Helper:
-        """What stands for the edge: the bridge's other end, and devices on it."""
+        """Start a stand-in for the edge: its end of the bridge, with devices."""
         return self._helper("near_side")
 
     def codecs(self) -> Helper:
-        """The floor of what sound costs."""
+        """Start the floor of the work with sound."""
         return self._helper("codecs")
 
     def edge(
         self, ai_port: int, beside: int = 0, settings: Mapping[str, Any] = _DEFAULTS
     ) -> tuple[Process, int]:
-        """xiaozhi-im, connected to an AI service; its port.
+        """Start xiaozhi-im, connected to an AI service. :return: it and its port.
 
-        :param beside: the port of another edge, to be shared with it.
-        :param settings: what else is not to be as in the defaults.
+        :param beside: port of another edge to share.
+        :param settings: that differ from the defaults.
         """
         port = beside or free_port()
         settings = {
@@ -94,9 +96,9 @@ class Stage:
         return self._service("xiaozhi-im", settings, f"http://127.0.0.1:{port}/health"), port
 
     def brain(self, settings: dict[str, Any]) -> tuple[Process, int]:
-        """xiaozhi-ai; the port of its bridge.
+        """Start xiaozhi-ai. :return: it and the port of its bridge.
 
-        :param settings: what is not to be as in the defaults.
+        :param settings: that differ from the defaults.
         """
         http, grpc = free_port(), free_port()
         settings = {
@@ -107,7 +109,7 @@ class Stage:
         return self._service("xiaozhi-ai", settings, f"http://127.0.0.1:{http}/health"), grpc
 
     def socket_of(self, service: Process) -> Path:
-        """Where a watched service tells of itself."""
+        """Return the Unix socket of a watched service."""
         return self._sockets[service]
 
     def _helper(self, module: str, *arguments: str) -> Helper:
@@ -154,9 +156,9 @@ class Stage:
 
 
 def _answers(url: str) -> bool:
-    """Whether somebody listens there and is not waiting for the bridge.
+    """Whether a service is up and does not wait for the bridge.
 
-    An AI service without edges calls itself healthy, an edge without AI does not.
+    An AI service without edges is healthy; an edge without an AI service is not.
     """
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own http URL

@@ -1,4 +1,4 @@
-"""Seconds measured, as a few numbers."""
+"""Summaries of measured times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def summary(seconds: Sequence[float]) -> dict[str, Any]:
-    """Count, and median, 99th percentile and maximum in ms (None where there is nothing)."""
+    """Return count, and median, 99th percentile and maximum in ms (None without values)."""
     if not seconds:
         return {"count": 0, "p50": None, "p99": None, "max": None}
     ordered = sorted(seconds)
@@ -21,7 +21,7 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of the line of least squares through these; 0 where there is no line."""
+    """Return the slope of the line of least squares; 0 if there is no line."""
     count = len(points)
     if count < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""A device that asks by button and times the answer."""
+"""A device that asks by button and measures the time to the answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABORT = text_frame('{"type":"abort"}')
 
 
 def speech(seconds: float) -> list[bytes]:
-    """Frames with sound in them; the server decodes what it hears."""
+    """Make frames of real sound, since the server decodes them."""
     sound = array(
         "h",
         (
@@ -36,14 +36,14 @@ def speech(seconds: float) -> list[bytes]:
 
 
 class Talker:
-    """One device's turns, one after the other.
+    """Turns of one device, one after the other.
 
-    :param frames: what it says.
-    :param apart: seconds between two of them.
-    :param expected: stands in the answer's text, if it is one and no apology.
+    :param frames: the question.
+    :param apart: seconds between two frames.
+    :param expected: part of the text of every answer that is not an apology.
     :ivar latencies: seconds from ``listen stop`` to the answer's first packet.
-    :ivar turns: that ended.
-    :ivar answered: of these, those that were answered as expected.
+    :ivar turns: number of ended turns.
+    :ivar answered: number of turns with the expected answer.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Talker:
         self._saying_it = self._as_expected = False
         self.latencies: list[float] = []
         self.turns = self.answered = 0
-        socket.on_binary, socket.on_text = self._heard, self._told
+        socket.on_binary, socket.on_text = self._heard, self._speech_text
 
     async def _turn(self) -> None:
         self._socket.send(_START)
@@ -81,7 +81,7 @@ class Talker:
         self.answered += self._as_expected
 
     def talk(self, turns: int) -> Deferred[None]:
-        """So many turns; the first is not counted."""
+        """Run turns; the first is not counted."""
 
         async def talk() -> None:
             for _ in range(turns + 1):
@@ -91,7 +91,7 @@ class Talker:
         return Deferred.fromCoroutine(talk())
 
     def talk_until(self, time: float) -> Deferred[None]:
-        """As many turns as fit before this time by ``perf_counter``."""
+        """Run turns until this time of ``perf_counter``."""
 
         async def talk() -> None:
             while perf_counter() < time:
@@ -100,7 +100,7 @@ class Talker:
         return Deferred.fromCoroutine(talk())
 
     def talk_on(self) -> Deferred[None]:
-        """Turn after turn, answered or not, until it is cancelled; then all is silent."""
+        """Run turns, answered or not, until cancelled."""
 
         async def talk() -> None:
             try:
@@ -120,7 +120,7 @@ class Talker:
             self._asked = 0.0
         self._as_expected = self._as_expected or self._saying_it
 
-    def _told(self, text: bytes) -> None:
+    def _speech_text(self, text: bytes) -> None:
         if b'"tts"' not in text:
             return
         if b'"sentence_start"' in text:

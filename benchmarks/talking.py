@@ -1,23 +1,23 @@
-"""How many talking devices a core of the AI service carries, and what a second of speech costs.
+"""Talking devices per core of the AI service, and the CPU per second of speech.
 
-The service runs alone, with doubles for its vendors and everything else as it is shipped:
-Opus is decoded, voice activity finds where a question ends, answers come in pieces of
-0.1 s at twice the pace of speech and are encoded. What stands for the edge keeps
-microphones open (realtime mode), plays answers at their pace and reports it.
+The service runs alone, with doubles for its vendors and its default settings: it decodes
+Opus, voice activity finds the end of a question, and answers arrive in pieces of 0.1 s at
+twice real time and are encoded. The stand-in for the edge keeps microphones open
+(realtime mode), plays answers in real time and reports the playback.
 
 ``speech_in`` is the service's CPU for a second of sound from a device that speaks without
 a pause, ``speech_out`` for a second of an answer. The floor of each is the bare codec: PyAV
 decoding and resampling the same packets, and encoding the same answers with the same
-settings. It is measured in turns with them, on two cores at a time: the service has
-both busy, and virtual machines are slower then. ``speech`` is both together.
+settings. It is measured in turns with them, on two cores at a time: the service keeps
+both busy, and virtual machines are slower then. ``speech`` is the sum of both.
 
-``speech_voip`` is the same with answers encoded with SILK, which costs three times as much:
-then there is more codec beside the same work of the service.
+``speech_voip`` is the same with answers encoded with SILK, which takes three times the CPU:
+the codec's share grows while the service's work stays the same.
 
 ``talking_per_core`` counts devices that ask by voice and listen to the answer, without
-a pause: so many of them would use all of one core. ``codecs`` is the part of the CPU that
-their sound costs at the floor; ``per_reactor`` is how many would fill the reactor's thread,
-which no second core relieves.
+a pause: this number would use all of one core. ``codecs`` is the share of CPU that their
+sound takes at the floor; ``per_reactor`` is the number that would saturate the reactor's
+thread, which a second core does not relieve.
 """
 
 from __future__ import annotations
@@ -65,12 +65,14 @@ class _Meter:
 
     @property
     def each(self) -> float:
-        """ms of CPU for a second of sound."""
+        """Return ms of CPU per second of sound."""
         return self._cpu / self._seconds * 1000
 
 
 def run(devices: int, seconds: float, turns: int, rounds: int) -> Iterator[Result]:
-    """:param seconds: of speech without a pause, in each round.
+    """Run the benchmark.
+
+    :param seconds: of speech without a pause, in each round.
     :param turns: of each device that talks.
     """
     yield from _with({}, devices, seconds, turns, rounds)
@@ -80,8 +82,10 @@ def run(devices: int, seconds: float, turns: int, rounds: int) -> Iterator[Resul
 def _with(
     speech: dict[str, Any], devices: int, seconds: float, turns: int, rounds: int
 ) -> Iterator[Result]:
-    """:param speech: settings that are not the defaults.
-    :param turns: 0: no talks.
+    """Measure with speech settings.
+
+    :param speech: settings that differ from the defaults.
+    :param turns: 0: no conversations.
     """
     settings = talkative()
     settings["session"]["speech"] = speech
@@ -92,7 +96,7 @@ def _with(
         codecs, near = [stage.codecs() for _ in range(_CORES)], stage.near_side()
         brain, port = stage.brain(settings)
         near.ask("connect", port=port, count=devices)
-        # For what is made once.
+        # Warm up.
         near.ask("talk", seconds=_QUESTION, turns=1)
         decoding: list[float] = []
         encoding: list[float] = []
@@ -114,26 +118,26 @@ def _with(
         yield _cost("speech_out", down.each, floor_out, None, more)
         yield _cost("speech", both, floor, Aim("ratio", _MOST), more)
         began, cpu, reactor = time.monotonic(), brain.cpu(), brain.main_cpu()
-        told = near.ask("talk", seconds=_QUESTION, turns=turns, wait=60.0 + 20 * turns)
+        measured = near.ask("talk", seconds=_QUESTION, turns=turns, wait=60.0 + 20 * turns)
         lasted = time.monotonic() - began
         cpu, reactor = brain.cpu() - cpu, brain.main_cpu() - reactor
-    if not told["heard"] or not cpu:
+    if not measured["heard"] or not cpu:
         raise Broken("talking_per_core: nothing was heard")
-    bare = (told["sent"] * floor_in + told["heard"] * floor_out) * FRAME_SECONDS / 1000
+    bare = (measured["sent"] * floor_in + measured["heard"] * floor_out) * FRAME_SECONDS / 1000
     more = {
         "devices": devices,
-        "turns": told["count"],
+        "turns": measured["count"],
         "cores": round(cpu / lasted, 2),
         "codecs": round(bare / cpu, 2),
         "per_reactor": round(devices * lasted / reactor) if reactor else None,
-        "p50_ms": round(told["p50"] - _END_SILENCE, 1),
-        "p99_ms": round(told["p99"] - _END_SILENCE, 1),
+        "p50_ms": round(measured["p50"] - _END_SILENCE, 1),
+        "p99_ms": round(measured["p99"] - _END_SILENCE, 1),
     }
     yield Result("talking_per_core", round(devices * lasted / cpu), "devices", more=more)
 
 
 def _bare(codecs: list[Helper], do: str, **arguments: Any) -> float:
-    """What the codec costs where each of them works at the same time."""
+    """Measure the bare codec, in as many processes at a time as there are."""
     for one in codecs:
         one.begin(do, **arguments)
     return float(mean(one.answer() for one in codecs))

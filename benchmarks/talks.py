@@ -1,4 +1,4 @@
-"""What the load generator's devices say to an AI service, all of them at once."""
+"""Conversations of the load generator's devices with an AI service, all at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from benchmarks.interrupter import Interrupter
 from benchmarks.statistics import summary
 from benchmarks.talk import Talker, speech
 
-# Devices do not all begin at the same moment, but within a second.
+# Devices start spread over a second.
 _SPREAD = 1.0
 
 
 class Talks:
-    """:param devices: those that are connected, now and later."""
+    """Commands that hold conversations.
+
+    :param devices: the connected devices; more may be added later.
+    """
 
     def __init__(self, reactor: Any, devices: list[LoadDevice]) -> None:
         self._reactor = reactor
@@ -30,14 +33,14 @@ class Talks:
     def talk(
         self, turns: int, seconds: float, odd: Sequence[float] = (), expected: str = ""
     ) -> Deferred[dict[str, Any]]:
-        """Every device says ``seconds`` of speech by button and waits for the
-        answer's end, over and over.
+        """Make every device repeatedly speak for ``seconds`` by button and wait for the end
+        of the answer.
 
-        :param odd: seconds of speech of the last devices: they talk on until all others
-            are done, whether they are answered or not, and do not count.
-        :param expected: stands in every proper answer.
-        :return: from ``listen stop`` to the answer's first packet; ``seconds``, all of
-            them one by one; ``unanswered`` turns; the same of those who are odd.
+        :param odd: seconds of speech of the last devices: they talk until all others are
+            done, answered or not, and do not count.
+        :param expected: part of every proper answer.
+        :return: times from ``listen stop`` to the answer's first packet; ``seconds``, each
+            of them; ``unanswered`` turns; the same for the odd devices.
         """
         plain = self._devices[: len(self._devices) - len(odd)]
         talkers = [self._talker(device, seconds, expected) for device in plain]
@@ -71,7 +74,7 @@ class Talks:
     def chat(
         self, speak: float, seconds: float = 0.0, turns: int = 0, apart: float = FRAME_SECONDS
     ) -> Deferred[dict[str, Any]]:
-        """Every device asks by button, over and over, until time is up or for some turns.
+        """Make every device ask by button repeatedly, for a time or a number of turns.
 
         :param speak: seconds of speech in a question.
         :param apart: seconds between two packets of it; 0: all at once.
@@ -90,11 +93,11 @@ class Talks:
         return Deferred.fromCoroutine(chat_all())
 
     def interrupt(self, turns: int) -> Deferred[dict[str, Any]]:
-        """Every device asks for a long answer and interrupts it, over and over.
+        """Make every device repeatedly ask for a long answer and interrupt it.
 
-        :return: from ``abort`` to the last packet after it; ``silent``, how often none
-            came; ``wrong_stops``, turns with another number of ``tts stop`` than one;
-            ``stale`` packets, that came after one.
+        :return: times from ``abort`` to the last packet after it; ``silent``, turns
+            without one; ``wrong_stops``, turns without exactly one ``tts stop``; ``stale``
+            packets, received after it.
         """
         chance = random.Random(1)
         devices = [Interrupter(one.socket, self._reactor, chance) for one in self._devices]

@@ -1,8 +1,8 @@
-"""CPU for each packet from a device, through xiaozhi-im to the far side of its bridge.
+"""CPU per packet from a device, through xiaozhi-im to the far side of its bridge.
 
-The floor receives the same packets and counts them. At pace each packet is a read
-of its own; in bursts sixteen come in one read, which no device does, but which
-shows what is left when the system calls are shared.
+The floor receives the same packets and counts them. In real time each packet is a read
+of its own; in bursts sixteen arrive in one read. No device does that, but it shows the
+cost without most of the system calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Spent:
 
     @property
     def each(self) -> float:
-        """µs a packet."""
+        """Return µs per packet."""
         return round(self.cpu / self.frames * 1e6, 1)
 
 
@@ -39,7 +39,10 @@ def _stream(side: Side, seconds: float, burst: int, spent: _Spent) -> None:
 
 
 def run(devices: int, seconds: float, rounds: int) -> Iterator[Result]:
-    """:param seconds: of one round on one side."""
+    """Run the benchmark.
+
+    :param seconds: of one round on one side.
+    """
     with Stage() as stage:
         both = pair(stage)
         both.connect(devices)

@@ -1,4 +1,4 @@
-"""Sound that costs a codec and a detector what a voice does, made by arithmetic."""
+"""Synthetic sound that takes a codec and a detector as much CPU as a voice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from array import array
 _PITCH = 120.0
 _FORMANTS = ((500.0, 1.0), (1500.0, 0.5), (2500.0, 0.25))
 _WIDTH = 300.0
-_SYLLABLES = 4.0  # a second
+_SYLLABLES = 4.0  # per second
 _LOUD = 6000.0
 _NOISE = 10.0
 
 
 def voice(seconds: float, rate: int) -> bytes:
-    """A voice that says nothing: s16, its pitch and its loudness going up and down."""
+    """Make a voice without words: s16, with varying pitch and loudness."""
     chance = random.Random(1)
     harmonics = [
         (number, sum(part / (1 + ((number * _PITCH - at) / _WIDTH) ** 2) for at, part in _FORMANTS))
@@ -33,7 +33,7 @@ def voice(seconds: float, rate: int) -> bytes:
 
 
 def quiet(seconds: float, rate: int) -> bytes:
-    """What a microphone hears where nobody speaks."""
+    """Make the noise of a microphone without speech."""
     chance = random.Random(2)
     return array(
         "h", (round(chance.gauss(0.0, _NOISE)) for _ in range(int(seconds * rate)))

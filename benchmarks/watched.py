@@ -1,8 +1,8 @@
-"""``twistd`` whose objects can be counted from outside.
+"""``twistd`` whose objects can be counted from another process.
 
-``python -m benchmarks.watched SOCKET ARGUMENTS…`` runs ``twistd ARGUMENTS…``. Whoever
-connects to the Unix socket is sent one JSON object: what the garbage collector knows of,
-by type, and how much lies in queues. Counting stops the process for a moment.
+``python -m benchmarks.watched SOCKET ARGUMENTS…`` runs ``twistd ARGUMENTS…``. Each
+connection to the Unix socket receives one JSON object: the garbage collector's objects by
+type, and the number of queued items. Counting stops the process for a moment.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _SHOWN = 12
 
 def census() -> dict[str, Any]:
     """
-    :return: ``objects``, those that the collector tracks; ``garbage``, how many it has just
-        found to be in the way; ``queued``, items in all deques; ``longest``, those in the
-        longest one; ``types``, how many of each.
+    :return: ``objects``, the number that the collector tracks; ``garbage``, the number that it
+        has just collected; ``queued``, items in all deques; ``longest``, items in the
+        longest one; ``types``, the number of each type.
     """
-    # A running service has frozen what was there at its start.
+    # A running service has frozen the objects of its start.
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     garbage = gc.collect()
     everything = gc.get_objects()
     if frozen:
         gc.freeze()
-    # By type, for isinstance() would wake up what imports modules when it is looked at.
+    # By type: isinstance() would make lazy modules import.
     queues = [len(one) for one in everything if type(one) is deque]
     kinds = Counter(type(one).__qualname__ for one in everything)
     return {
@@ -46,19 +46,19 @@ def census() -> dict[str, Any]:
 
 
 def ask(path: Path) -> dict[str, Any]:
-    """The census of the process behind a socket."""
+    """Return the census of the process behind a socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30.0)
         connection.connect(str(path))
-        told = b""
+        received = b""
         while piece := connection.recv(65536):
-            told += piece
-    counted: dict[str, Any] = json.loads(told)
+            received += piece
+    counted: dict[str, Any] = json.loads(received)
     return counted
 
 
 def grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """The types of which there are more than before, those that grew most first."""
+    """Return the types with more objects than before, largest growth first."""
     more = Counter(after)
     more.subtract(before)
     return {kind: count for kind, count in more.most_common(_SHOWN) if count > 0}

@@ -1,7 +1,7 @@
-"""The least WebSocket client there can be, so that the load generator costs little.
+"""A minimal WebSocket client, to keep the load generator cheap.
 
-It sends frames made beforehand and reads whole, unmasked, unfragmented frames,
-which is what both servers send.
+It sends prepared frames and reads complete, unmasked, unfragmented frames, the only
+kind that both servers send.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TEXT, _BINARY = 1, 2
 
 
 def masked(opcode: int, payload: bytes) -> bytes:
-    """A client's frame of up to 65535 bytes."""
+    """Make a client's frame of up to 65535 bytes."""
     size = len(payload)
     head = bytes((0x80 | opcode,))
     if size < 126:
@@ -40,8 +40,8 @@ class Socket(Protocol):
     """One connection.
 
     :param request: the upgrade request.
-    :param on_text: and ``on_binary``: told what comes; may be replaced.
-    :param on_end: told why the connection is of no use any more, at most once.
+    :param on_text: receives texts, as ``on_binary`` receives packets; replaceable.
+    :param on_end: receives the reason when the connection fails or ends, at most once.
     """
 
     transport: Any
