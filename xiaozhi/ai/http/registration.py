@@ -1,4 +1,4 @@
-"""Who a device that asks for its configuration is registered as."""
+"""Registration of devices that ask for their configuration."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from xiaozhi.base.ownership import (
 from xiaozhi.interfaces import IDeviceRegistry
 from xiaozhi.wire.messages import Device
 
-# Applicants that wait for the registry; more are told to come again.
+# Applicants that wait for the registry; more get 503 and retry.
 _AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a device says of itself when it asks for its configuration.
+    """A device's description of itself when it asks for its configuration.
 
     :ivar client_id: empty: it has none.
     :ivar serial: of its chip; empty: it has none, or does not tell.

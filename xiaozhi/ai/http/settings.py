@@ -1,4 +1,4 @@
-"""What can be set about the AI service's HTTP side. Times in seconds, sizes in bytes."""
+"""Settings of the AI service's HTTP side. Times in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Size = Annotated[int, Meta(ge=1024, le=1 << 30)]
 
 
 class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a device is told when it boots (§7).
+    """The configuration that a device receives when it boots (§7).
 
     :ivar websocket_url: ``ws://`` or ``wss://``; empty: the host the device
         asked, with ``edge_port`` and ``edge_path``.
@@ -24,7 +24,7 @@ class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     :ivar edge_path: its WebSocket path.
     :ivar trust_proxy: believe ``X-Forwarded-Proto``, ``-Host`` and ``-Port``;
         only behind a proxy that sets them.
-    :ivar framing: binary framing devices are told to use (§3.1).
+    :ivar framing: binary framing that devices must use (§3.1).
     :ivar token_ttl: how long the token a device gets lives.
     :ivar timezone_offset: minutes east of UTC; absent: the machine's.
     :ivar registration: who may have a device id that nobody holds. ``open``: the first
@@ -50,14 +50,14 @@ class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class VisionHttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Photos that devices upload with a question (§6).
 
-    :ivar url: what devices are told; empty: the host of their own WebSocket, with our
+    :ivar url: the address for devices; empty: the host of their own WebSocket, with our
         port. Behind a proxy it must be set.
     :ivar token_ttl: how long the token for it lives; as long as a connection may.
     :ivar max_bytes: of a request.
     :ivar max_pixels: width × height, read from the picture's header.
     :ivar max_question: characters; the rest is cut.
     :ivar timeout: for the model; a device waits 30 s and is deaf meanwhile.
-    :ivar concurrent: pictures being described at a time; more are told to wait.
+    :ivar concurrent: pictures being described at a time; more get a busy answer.
     """
 
     url: str = ""
@@ -108,7 +108,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar trust_loopback: whoever asks from this machine, not through a proxy, may read
         the details of ``/health``; False: only the management token opens them.
     :ivar log_interval: refusals of one kind, and requests beyond a few a second, within
-        so long after the first are told in one line.
+        so long after the first are logged in one line.
     :ivar linger: how long a client that said ``Connection: close`` has to
         close first (§13); 0: we close.
     :ivar max_lingering: connections doing so at a time; beyond, we close.

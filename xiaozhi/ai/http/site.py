@@ -122,7 +122,7 @@ def _warn_of_plain_uploads(settings: HttpSettings) -> None:
         settings.ota.trust_proxy or settings.ota.websocket_url.startswith("wss:")
     ):
         _log.warn(
-            "http.vision.url is empty: devices are told to upload photos by plain HTTP to port"
+            "http.vision.url is empty: devices upload photos by plain HTTP to port"
             " {port} of the host their WebSocket is at; set it to the proxy's address",
             port=settings.listen.port,
         )

@@ -61,10 +61,7 @@ CLASSES = {
     "Upkeep": "PeriodicJob",
 }
 # Rooms whose texts are not rewritten yet. Only ever remove from here.
-PENDING: set[str] = {
-    "xiaozhi/ai/http",
-    "xiaozhi/web",
-}
+PENDING: set[str] = set()
 # They list the retired terms.
 EXEMPT = ("docs/glossary.md", "xiaozhi/test/project/test_language.py")
 
