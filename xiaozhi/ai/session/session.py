@@ -62,7 +62,18 @@ class Session:
     def serve(self, services: AgentServices) -> None:
         """Open the session with its first agent: what has come meanwhile is handled."""
         shared = replace(self._shared, agent=services)
-        conversation = self._conversation = Conversation(self._opening, shared, self)
+        try:
+            conversation = self._conversation = Conversation(self._opening, shared, self)
+        except Exception:
+            self._log.failure(
+                "{session_id}: no conversation with agent {agent}; the session ends",
+                session_id=self._opening.session_id,
+                agent=services.agent.id,
+            )
+            services.release()
+            # Later: the bridge may not know the session yet.
+            self._shared.clock.callLater(0, self.end, "internal_error")
+            return
         self._inbox.open(conversation)
         if self._draining:
             conversation.draining()

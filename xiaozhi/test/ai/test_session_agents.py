@@ -163,6 +163,18 @@ class OpeningTests(AgentCase):
         self.assertEqual(self.edge.sentences(), ["Yes.", "Soup."])
         self.assertEqual(self.leases.held, ["kitchen"])
 
+    def test_an_agent_that_cannot_be_used_ends_the_session(self) -> None:
+        """Messages would wait without end."""
+        doubles = self.stage.agent_providers["kitchen"]
+        self.stage.agent_providers["kitchen"] = replace(doubles, vad=cast(Any, None))
+        self.stage.agents.assigned[DEVICE.device_id] = self.agent()
+        self.begin()
+        self.session.received(GO)
+        self.stage.run(0.1)
+        self.assertEqual(self.edge.ended, ("internal_error", ""))
+        self.assertEqual(self.leases.held, [])
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+
     def test_a_closed_session_cancels(self) -> None:
         cancelled: list[Deferred[Agent]] = []
         self.pending(cancelled.append)
