@@ -1,7 +1,8 @@
 """Time until a device that sent ``abort`` receives no more sound.
 
 Devices ask for a long answer, listen to it for a while, and interrupt it. The result is
-the time from sending ``abort`` to the last packet of sound after it, 0 without one. Each turn must end with one ``tts stop``, and nothing may follow it.
+the time from sending ``abort`` to the last packet of sound after it, 0 without one. Each
+turn must end with one ``tts stop``, and nothing may follow it.
 """
 
 from __future__ import annotations

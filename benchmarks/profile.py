@@ -29,7 +29,7 @@ _IDLE = 0.05
 
 
 def _record(process: Process, load: Helper, seconds: float, do: str, **arguments: Any) -> str:
-    """Sample a process. :return: stacks with their counts, as ``py-spy --format raw`` writes them."""
+    """Sample a process. :return: stacks and counts, as ``py-spy --format raw`` writes them."""
     spy = Path(sys.executable).parent / "py-spy"
     tool = str(spy) if spy.exists() else shutil.which("py-spy")
     if tool is None:
