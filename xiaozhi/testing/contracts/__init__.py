@@ -1,1 +1,1 @@
-"""Contract suites: what every implementation of an interface must pass."""
+"""Contract suites: tests that every implementation of an interface must pass."""

@@ -33,7 +33,7 @@ def opening(session_id: str = "s1", device_id: str = "aa:bb:cc:dd:ee:ff") -> m.S
 
 @implementer(ISessionEvents)
 class Heard:
-    """Remembers what it was told, as tuples and messages in one list."""
+    """Records events and messages in one list."""
 
     def __init__(self) -> None:
         self.all: list[Any] = []
@@ -73,7 +73,7 @@ class Heard:
 
 
 class Echo(Heard):
-    """Answers typed text and audio with itself; falls over at the text ``fail``."""
+    """Echoes typed text and audio; raises at the text ``fail``."""
 
     def received(self, message: Any) -> None:
         super().received(message)
@@ -87,7 +87,7 @@ class Echo(Heard):
 
 @implementer(ISessionAcceptor)
 class Sessions:
-    """Accepts every session as an :class:`Echo`, but ``refused`` and ``broken``."""
+    """Accepts every session as an :class:`Echo`, except ``refused`` and ``broken``."""
 
     def __init__(self) -> None:
         self.accepted: list[Echo] = []
@@ -114,14 +114,14 @@ class BridgeContract:
     server: BridgeServer
     sessions: Sessions
 
-    # --- for the one who mixes this in
+    # --- implemented by the test case
 
     def story(self, tell: Coroutine[Any, Any, None]) -> Any:
-        """Run a coroutine to its end; give trial what it needs to wait."""
+        """Run a coroutine to its end. :return: a Deferred for trial to wait for, or None."""
         raise NotImplementedError
 
     async def until(self, true: Callable[[], object]) -> None:
-        """Let time pass until it is."""
+        """Let time pass until a condition holds."""
         raise NotImplementedError
 
     async def let_pass(self, seconds: float) -> None:
@@ -133,15 +133,15 @@ class BridgeContract:
         raise NotImplementedError
 
     async def lose_server(self) -> None:
-        """The AI service goes away, without a word, as far as that can be done."""
+        """Crash the AI service, as far as the transport allows."""
         raise NotImplementedError
 
     async def regain_server(self) -> None:
-        """It comes back at the same address, with ``sessions`` again."""
+        """Restart the AI service at the same address, with ``sessions``."""
         raise NotImplementedError
 
     def logged_errors(self, kind: type[Exception]) -> int:
-        """How many errors of a kind were logged; they are forgiven."""
+        """Flush logged errors of a type. :return: their number."""
         return len(self.flushLoggedErrors(kind))  # type: ignore[attr-defined]
 
     # --- helpers
@@ -150,7 +150,7 @@ class BridgeContract:
         await self.until(lambda: self.client.status().state == "connected")
 
     async def opened(self, session_id: str = "s1") -> tuple[Any, Heard, Echo]:
-        """A session that stands: link and what was heard at the edge, and its echo."""
+        """Open a session. :return: link and events at the edge, and its echo."""
         heard = Heard()
         before = len(self.sessions.accepted)
         link = self.client.open(opening(session_id), heard)
@@ -237,7 +237,7 @@ class BridgeContract:
         return self.story(tell())
 
     def test_credit_both_ways(self) -> Any:
-        """A paused side receives what it granted, and the rest after it grants again."""
+        """A paused side receives messages up to its credit, and the rest after resuming."""
 
         async def tell() -> None:
             link, heard, echo = await self.opened()
@@ -341,7 +341,7 @@ class BridgeContract:
         return self.story(tell())
 
     def test_draining(self) -> Any:
-        """A session leaves when it rests; with nowhere to go it waits."""
+        """An idle session moves away; without another service it stays."""
 
         async def tell() -> None:
             link, heard, echo = await self.opened()

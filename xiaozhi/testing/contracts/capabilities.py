@@ -37,7 +37,7 @@ def declared_by(provider: Any, settings: Any) -> Capabilities:
 
 
 async def _at_once(told: list[str]) -> None:
-    """Interim results come while the sound is fed."""
+    """Wait for nothing: interim results arrive while sound is fed."""
 
 
 async def gives_interim(
@@ -61,7 +61,7 @@ async def gives_interim(
 
 
 async def calls_tools(provider: Any, question: str, tool: ToolSpec) -> bool:
-    """Ask for something that the tool does."""
+    """Ask a question that needs the tool."""
     dialogue = [Utterance(Role.USER, question)]
     async with aclosing(provider.reply(dialogue, [tool])) as deltas:
         return any([isinstance(delta, ToolCall) async for delta in deltas])
@@ -78,7 +78,7 @@ async def sample_rates(provider: Any, text: str) -> set[int]:
 
 
 async def sees(provider: Any, one: Picture, other: Picture) -> bool:
-    """Ask about two pictures of the same size and format; one that sees tells them apart."""
+    """Ask about two pictures of the same size and format; compare the answers."""
     first, second = [
         str(await provider.describe(picture, "What is this?")) for picture in (one, other)
     ]

@@ -145,7 +145,7 @@ class DeviceRegistryContract(TestCase):
         )
 
     async def test_nothing_is_bound_to_no_client(self) -> None:
-        """Or everybody without a client id would hold it."""
+        """Otherwise every client without an id would hold the device."""
         held = await self.claimed(who())
         claim = await self.asked(who("", serial="S"))
         refusal = await self.refusal(self.store.approve(claim.code, AT))
@@ -169,7 +169,7 @@ class DeviceRegistryContract(TestCase):
         self.assertGreater(back.revision, gone.revision)
 
     async def test_an_id_nobody_holds_can_be_revoked(self) -> None:
-        """Somebody may have a token for it that was made by hand."""
+        """A device may have a token that was made by hand."""
         gone = await self.store.revoke("d9", AT)
         self.assertEqual((gone.state, gone.client), (DeviceState.REVOKED, ""))
         await self.asked(who(device_id="d9"))
@@ -245,7 +245,7 @@ class DeviceRegistryContract(TestCase):
             self.assertLessEqual(len((await self.claimed(applicant)).about), 255)
 
     async def test_first_comers_at_once(self) -> None:
-        """One of them is the first, whatever the others are."""
+        """Exactly one of them is the first."""
         calls: Sequence[Deferred[Any]] = [
             self.store.apply(who(f"c{number}"), UnknownDevice.CLAIM, LIMITS, AT)
             for number in range(5)

@@ -145,7 +145,7 @@ class DialogueStoreContract(TestCase):
         self.assertEqual(await self.notes("d2"), [])
 
     async def test_the_newest_note_of_a_kind_counts(self) -> None:
-        """That which came last, whatever its writer's clock says; of one device."""
+        """The last one written, regardless of the writer's clock, and per device."""
         role, other = note(1, "pirate", NoteKind.ROLE), note(2, "theirs", device_id="d2")
         await self.store.append([role, other, note(5, "first"), note(4, "second")])
         await self.store.append([note(3, "third")])

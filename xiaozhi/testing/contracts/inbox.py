@@ -22,7 +22,7 @@ SETTINGS = InboxSettings(per_device=3, total=5, receipt_timeout=0.5)
 
 
 def mail(number: int) -> Mail:
-    """One of some."""
+    """Make a mail."""
     return Mail(message=f'{{"number":{number}}}')
 
 
@@ -50,7 +50,7 @@ class InboxContract(TestCase):
     async def arrive(
         self, session_id: str, device_id: str = "d1", *, most: int = 100, before: int = 0
     ) -> None:
-        """A session can be spoken to.
+        """Attach a session.
 
         :param most: letters that it takes before its link breaks.
         :param before: letters that are to have come in all when this returns.
@@ -61,7 +61,7 @@ class InboxContract(TestCase):
         await self.until(lambda: len(self.got) >= before)
 
     def taker(self, session_id: str, most: int = 100) -> Callable[[Mail], bool]:
-        """Delivers letters to a session.
+        """Delivers mail to a session.
 
         :param most: letters that it takes before its link breaks.
         """
@@ -77,7 +77,7 @@ class InboxContract(TestCase):
         return deliver
 
     async def until(self, true: Callable[[], bool]) -> None:
-        """Wait until something holds, for long enough."""
+        """Let time pass until a condition holds."""
         for _ in range(300):
             if true():
                 return
@@ -148,7 +148,7 @@ class InboxContract(TestCase):
         self.assertEqual(await self.refused(self.inbox.post("d3", mail(9), 60)), "inboxes_full")
         await self.wait(0.1)
         await self.inbox.post("d3", mail(5), 60)
-        # What is delivered makes room.
+        # Delivery frees capacity.
         await self.arrive("s1", before=3)
         await self.wait(0.05)
         self.inbox.detach("d1", "s1")

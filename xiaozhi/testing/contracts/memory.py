@@ -36,7 +36,7 @@ def answered(words: str) -> Utterance:
 
 
 def entries(*said: Utterance) -> list[DialogueEntry]:
-    """As they are noted."""
+    """Make entries as sessions note them."""
     return [DialogueEntry(UUID(int=next(_numbers)), "d", AT, each) for each in said]
 
 
@@ -63,7 +63,7 @@ class MemoryContract(TestCase):
     """Mix into a ``SynchronousTestCase`` that makes memories."""
 
     def memory(self, settings: DialogueSettings) -> IMemory:
-        """A new one."""
+        """Make an empty memory."""
         raise NotImplementedError
 
     def test_provides_the_interface(self) -> None:
@@ -113,6 +113,6 @@ class MemoryContract(TestCase):
         self.assertEqual(max(sizes[:100]), max(sizes))
 
     def kept(self, memory: IMemory) -> int:
-        """How many entries it holds."""
+        """Return the number of entries that the memory holds."""
         held: Sequence[object] = getattr(memory, "_kept", ())
         return len(held)

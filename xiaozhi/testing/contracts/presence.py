@@ -26,7 +26,7 @@ class PresenceContract(TestCase):
         self.told: list[str] = []
 
     def by(self, name: str) -> Callable[[], None]:
-        """A ``replaced`` that notes who was told."""
+        """Make a ``replaced`` callback that records its session."""
         return lambda: self.told.append(name)
 
     def at(self, session_id: str, since: float, device_id: str = "d1") -> Presence:

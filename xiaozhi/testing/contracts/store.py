@@ -156,7 +156,7 @@ class StoreContract(TestCase):
         self.assertEqual((found["mine"].last_active_at, found["mine"].node), (at(10), "n1"))
 
     async def test_one_that_was_thought_dead_comes_back(self) -> None:
-        """Its node was only cut off from the store."""
+        """The node was only cut off from the store."""
         await self.store.append([started()])
         await self.store.close_left("n", AT, at(5), 9)
         await self.store.append([SessionChanged("s1", SessionStatus.ACTIVE, at(9))])
