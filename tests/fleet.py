@@ -26,7 +26,7 @@ SHARED = (
 
 
 def until(true: Callable[[], bool], what: str, within: float = 10.0) -> None:
-    """Wait until something holds; what cannot be asked does not hold. It blocks."""
+    """Wait until a condition holds, ignoring connection errors. Blocks."""
     began = time.monotonic()
     while True:
         try:
@@ -71,7 +71,7 @@ class Visit:
         return self.ask("POST", f"/api/devices/{device_id}/messages", body, **more)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
 
@@ -102,7 +102,7 @@ class Fleet:
         return self
 
     def end(self) -> None:
-        """Leave nothing of it."""
+        """End all processes and remove their files."""
         self.pair.end()
         self.redis.stop()
 

@@ -45,12 +45,12 @@ _numbers = iter(range(1, 1 << 16))
 
 
 def new_identity() -> Identity:
-    """A device nobody was before in this run."""
+    """Return an identity that this run has not used yet."""
     return numbered(next(_numbers))
 
 
 class Guest:
-    """A software device and what has happened to it.
+    """A software device and its events.
 
     :ivar events: all of them, in order.
     """
@@ -81,7 +81,7 @@ class ServiceCase(TestCase):
     timeout = 60
 
     async def guest(self, pair: Pair, *, port: int = 0, **settings: Any) -> Guest:
-        """A device that is connected."""
+        """Connect a device."""
         guest = Guest(new_identity(), **settings)
         self.addCleanup(guest.device.close)
         framing = guest.device.settings.framing
@@ -99,7 +99,7 @@ class ServiceCase(TestCase):
         return socket
 
     async def until(self, condition: Callable[[], object], what: str, within: float = 15) -> None:
-        """Wait until something holds."""
+        """Wait until a condition holds."""
         deadline = time.monotonic() + within
         while not condition():
             if time.monotonic() > deadline:
@@ -107,6 +107,6 @@ class ServiceCase(TestCase):
             await deferLater(reactor, 0.02)
 
     def assert_clean(self, pair: Pair) -> None:
-        """Nothing was logged that somebody should look at."""
+        """Check that the services logged no error."""
         found = complaints(pair.output)
         self.assertFalse(found, found)

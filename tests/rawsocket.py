@@ -57,7 +57,7 @@ class Refused:
 
 
 def firmware_head(host: str, path: str, headers: Mapping[str, str]) -> bytes:
-    """The request of the firmware: headers in the order of their names (§1.2)."""
+    """Return the firmware's request, with headers sorted by name (§1.2)."""
     fixed = {
         "Connection": "Upgrade",
         "Protocol-Version": "1",
@@ -161,7 +161,7 @@ class RawSocket:
                 return frame
 
     def until_text(self, type_: str, **fields: Any) -> dict[str, Any]:
-        """The next text of this type and with these fields."""
+        """Return the next text of this type with these fields."""
         wanted = {"type": type_, **fields}
 
         def fits(frame: Frame) -> bool:
@@ -179,7 +179,7 @@ class RawSocket:
         raise AssertionError("something came after the Close frame")
 
     def for_a_while(self, seconds: float) -> list[Frame]:
-        """All frames of so long a time."""
+        """Return all frames received within a time."""
         until, frames = time.monotonic() + seconds, []
         try:
             while True:
@@ -188,5 +188,5 @@ class RawSocket:
             return frames
 
     def close(self) -> None:
-        """TCP, without a word, as devices do (§1.1)."""
+        """Close TCP without a Close frame, as devices do (§1.1)."""
         self._socket.close()

@@ -77,7 +77,7 @@ class _Server:
         atexit.unregister(self._at_exit)
 
     def kill(self) -> None:
-        """End it as a crash would; the data stays."""
+        """Kill the process; the data stays."""
         self._signal(self._kill_signal)
 
     def restart(self) -> None:
@@ -91,7 +91,7 @@ class _Server:
         self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Take :meth:`freeze` back."""
+        """Undo :meth:`freeze`."""
         self._send(signal.SIGCONT)
 
     def _prepare(self, directory: Path) -> None:

@@ -128,7 +128,7 @@ class ServiceProcess:
 
     @property
     def output(self) -> str:
-        """Everything it has printed so far."""
+        """Return its output so far."""
         return self.log.read_text() if self.log.exists() else ""
 
     def start(self) -> None:
@@ -203,7 +203,7 @@ class ServiceProcess:
         return found
 
     def end(self) -> None:
-        """Leave nothing of it behind, however it is. Idempotent."""
+        """Kill the process group and remove its files. Idempotent."""
         guard, self._guard = self._guard, None
         if guard is not None:
             guard.kill()
@@ -285,7 +285,7 @@ class Pair:
         return second
 
     def end(self) -> None:
-        """Kill what runs, and remove its state. Idempotent."""
+        """Kill running processes and remove their state. Idempotent."""
         for service in (*self._edges, self.ai):
             service.end()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -293,7 +293,7 @@ class Pair:
 
     @property
     def output(self) -> str:
-        """What the services have printed."""
+        """Return the output of both services."""
         return "".join(service.output for service in (*self._edges, self.ai))
 
     @property
