@@ -108,6 +108,7 @@ class ServiceProcess:
 
     :ivar port: where it answers ``/health``.
     :ivar sets: KEY=VALUE, each for a ``--set``.
+    :ivar config: its configuration file.
     """
 
     def __init__(self, name: str, port: int, sets: Sequence[str], log: Path) -> None:
@@ -118,6 +119,7 @@ class ServiceProcess:
         self.port = port
         self.log = log
         self.sets = tuple(sets)
+        self.config = f"etc/{name}.yaml"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -136,7 +138,7 @@ class ServiceProcess:
         self.end()
         atexit.register(self.end)
         command = twistd("-n", "--pidfile=", f"xiaozhi-{self.name}")
-        command += ["--config", f"etc/{self.name}.yaml", *assignments(self.sets)]
+        command += ["--config", self.config, *assignments(self.sets)]
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,

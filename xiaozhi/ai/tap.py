@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from xiaozhi import __version__
 from xiaozhi.ai.assembly import Agents, assemble_agents
+from xiaozhi.ai.http.agents import AgentHandlers
 from xiaozhi.ai.http.site import SiteParts, make_site
 from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.metrics import AiMetrics, AiSources
@@ -62,7 +63,7 @@ from xiaozhi.storage import dialogues_from_url, tool_values_from_url
 from xiaozhi.storage.files import Area, DirectoryFiles
 from xiaozhi.tools.runtime import ToolFacilities
 from xiaozhi.tools.sources import ToolSources, choose_sources
-from xiaozhi.web.guards import Insiders
+from xiaozhi.web.guards import Insiders, management_guard
 from xiaozhi.web.pages import metrics_site
 from xiaozhi.web.posting import Posting
 from xiaozhi.web.site import WebSite
@@ -134,6 +135,7 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
         requests=counts.requests,
         metrics=metrics if settings.metrics.shared else None,
         registrar=owners.registrar,
+        agents=AgentHandlers(agents.files.reload, management_guard(management.check)),
     )
     web = make_site(settings.http, parts, reactor)
     shared = SharedServices(

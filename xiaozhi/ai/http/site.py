@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from xiaozhi.ai.http.agents import AgentHandlers
 from xiaozhi.ai.http.edge import EdgeCheck
 from xiaozhi.ai.http.ota import OtaHandlers
 from xiaozhi.ai.http.registration import OpenRegistrar, Registrar
@@ -40,6 +41,7 @@ class SiteParts:
     :ivar insiders: may read the details of health.
     :ivar requests: counts requests by page and status.
     :ivar metrics: shown at ``/metrics``; None: there is no such page here.
+    :ivar agents: handlers about agents; None: there are no such routes here.
     :ivar registrar: decides whose device ids are; by default every device is let in.
     """
 
@@ -51,6 +53,7 @@ class SiteParts:
     requests: Tally = field(default_factory=Tally)
     metrics: Metrics | None = None
     registrar: Registrar = field(default_factory=OpenRegistrar)
+    agents: AgentHandlers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ def _routes(settings: HttpSettings, parts: SiteParts, reactor: Any) -> Routes:
     if parts.metrics is not None:
         routes.get("/metrics", metrics_page(parts.metrics))
     parts.posting.add_to(routes, page="other")
+    if parts.agents is not None:
+        parts.agents.add_to(routes)
     return routes
 
 
