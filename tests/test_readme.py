@@ -214,7 +214,7 @@ class CommandTests(unittest.TestCase):
         status, out = run(program, *issue, cwd=place)
         self.assertEqual(status, 0, out)
         *notices, token = out.splitlines()
-        self.assertEqual(notices, ["xiaozhi-token: made a new key: var/jwt.key"])
+        self.assertEqual(notices, ["xiaozhi-token: generated a new key: var/jwt.key"])
         meant = {"TOKEN": token, "123456": self.waiting(place)}
         given = [meant.get(word, word) for word in words]
         status, out = run(program, *given, cwd=place)

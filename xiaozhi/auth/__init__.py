@@ -1,7 +1,7 @@
 """Authentication: signed device tokens (JWT) and the keys that sign them.
 
-Both services use this package with the same settings, so both end with the
-same key: the edge checks the tokens that the AI service hands out.
+Both services use the same settings and so the same key: the edge checks the tokens that the
+AI service issues.
 """
 
 from xiaozhi.auth.admin import AdminToken, admin_token

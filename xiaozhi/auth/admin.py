@@ -1,4 +1,4 @@
-"""The token of those who manage devices: given, or made and kept in a file."""
+"""The management token: configured, or generated and kept in a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHORTEST = 16
 
 
 class AdminToken:
-    """Decides about requests to the management API."""
+    """Checks requests to the management API."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -31,13 +31,13 @@ class AdminToken:
             raise AuthError(
                 "missing_token", "the management token is needed: Authorization: Bearer TOKEN"
             )
-        # Takes as long whatever is wrong.
+        # Constant time, wherever the difference is.
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self._token):
             raise AuthError("bad_token", "this is not the management token")
 
 
 def admin_token(settings: AuthSettings) -> str:
-    """The management token the settings name, made if it is to be made.
+    """Return the configured management token, or generate it.
 
     :raises ConfigError: too short, or the file cannot be read or made.
     """

@@ -1,4 +1,4 @@
-"""The keys tokens are signed and checked with, and where they are kept."""
+"""Keys that sign and verify tokens, and their files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 class Keys:
     """The keys that sign and verify tokens.
 
-    :ivar signing: None where only checking is possible.
+    :ivar signing: None: tokens can only be verified.
     """
 
     algorithm: str
@@ -38,10 +38,10 @@ class Keys:
 
 
 class KeyFile:
-    """A secret in a file that two services starting at once agree on.
+    """A secret in a file, on which two services that start at once agree.
 
     :param path: the file.
-    :param key: the configuration key to blame in errors.
+    :param key: the configuration key to name in errors.
     """
 
     _log = Logger()
@@ -51,7 +51,7 @@ class KeyFile:
         self._key = key
 
     def secret(self) -> str:
-        """The HS256 secret; made on first use.
+        """Return the HS256 secret; generated at first use.
 
         :raises ConfigError: unreadable, unwritable, or too short.
         """
@@ -63,16 +63,16 @@ class KeyFile:
         if len(text.encode()) < _SHORTEST_SECRET:
             raise ConfigError(
                 f"{self._key}: {self.path} holds fewer than {_SHORTEST_SECRET} bytes;"
-                " remove it to have a new key made"
+                " remove it to generate a new key"
             )
         return text
 
     def private_key(self, algorithm: str) -> PrivateKey:
-        """The private key; a pair is made on first use, the public half in
-        ``<name>.pub`` for those who only check.
+        """Return the private key; a pair is generated at first use, with the public key in
+        ``<name>.pub`` for processes that only verify.
         """
         key = _parse_private(self.read_or_make(lambda: _new_pem(algorithm)), self._key, self.path)
-        with suppress(ConfigError):  # a convenience: nothing reads it unless configured
+        with suppress(ConfigError):  # for convenience: read only if configured
             KeyFile(self.path.with_name(self.path.name + ".pub"), self._key).read_or_make(
                 lambda: key.public_key().public_bytes(
                     serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -103,10 +103,9 @@ class KeyFile:
         return data
 
     def read_or_make(self, make: Callable[[], bytes]) -> bytes:
-        """Read the file; if there is none, write what ``make()`` gives, 0600.
-
-        The name appears only with the whole content behind it, and whoever
-        comes second takes what the first one wrote.
+        """Read the file; if it is missing, write the result of ``make()``, mode 0600. The
+        file appears with its whole content, and a second process reads what the first one
+        wrote.
         """
         if not os.path.lexists(self.path):
             try:
@@ -130,16 +129,16 @@ class KeyFile:
                 file.flush()
                 os.fsync(file.fileno())
             try:
-                os.link(temporary, self.path)  # unlike a rename, never replaces
+                os.link(temporary, self.path)  # unlike a rename, never overwrites
             except FileExistsError:
                 return
-            self._log.info("made a new key: {path}", path=str(self.path))
+            self._log.info("generated a new key: {path}", path=str(self.path))
         finally:
             os.unlink(temporary)
 
 
 def _make_private_directories(directory: Path) -> None:
-    """Like ``makedirs`` with 0700 for each directory that was missing."""
+    """Make the missing directories of a path, each with mode 0700."""
     missing = []
     while not directory.exists():
         missing.append(directory)
@@ -195,18 +194,18 @@ def _check_kind(key: PrivateKey | PublicKey, algorithm: str, where: str) -> None
 
 
 def read_secret(path: Path, key: str) -> bytes:
-    """A secret from a file; who else can read it is warned about.
+    """Read a secret from a file; warn if other users can read it.
 
-    :param key: the configuration key to blame in errors.
+    :param key: the configuration key to name in errors.
     :raises ConfigError: it cannot be read.
     """
     return KeyFile(path, key).read()
 
 
 def load_keys(settings: AuthSettings) -> Keys:
-    """The keys the settings name, made if they are to be made.
+    """Return the configured keys; generate those that are missing.
 
-    :raises ConfigError: naming the setting and the file.
+    :raises ConfigError: names the setting and the file.
     """
     settings = settings.kept_in(Path("var"))
     if settings.algorithm == "HS256":

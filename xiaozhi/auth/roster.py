@@ -16,19 +16,19 @@ from xiaozhi.interfaces import IDeviceRegistry
 
 _PORTION = 1000
 
-# Seconds between two readings of all there is: what was purged is forgotten here, too.
+# Seconds between two full reads, which also drop purged devices.
 _ANEW = 3600.0
 
 Changed = Callable[[Registered], None]
 
 
 class Roster:
-    """Follows the registry: asks every ``interval`` seconds for what has changed.
+    """Follows the registry: reads its changes every ``interval`` seconds.
 
-    Admission decides on this copy, so it waits for no database and goes on while that is
-    away, with what was known last. Bounded by ``devices.max_devices``.
+    Admission uses this copy, so it never waits for the database and continues without it on
+    the last known state. Bounded by ``devices.max_devices``.
 
-    :ivar loaded: whether all of the registry has been read once.
+    :ivar loaded: whether the whole registry was read once.
     """
 
     _log = Logger()
@@ -53,12 +53,12 @@ class Roster:
     def get(self, device_id: str) -> Registered | None:
         """Return the owner of a device id, as far as this process knows.
 
-        :param device_id: in its one form, see :func:`device_identity`.
+        :param device_id: normalised, see :func:`device_identity`.
         """
         return self._known.get(device_id)
 
     def put(self, registered: Registered) -> None:
-        """Take in what this process has learnt itself; what is older than known is ignored."""
+        """Store a change that this process made; an older revision is ignored."""
         known = self._known.get(registered.device_id)
         if known is not None and known.revision >= registered.revision:
             return
@@ -67,7 +67,7 @@ class Roster:
             each(registered)
 
     def when_changed(self, call: Changed) -> None:
-        """Call this whenever a device is bound or revoked."""
+        """Register a callback for every device bound or revoked."""
         self._listeners.append(call)
 
     def trouble(self) -> str:
@@ -75,11 +75,10 @@ class Roster:
         return self._trouble
 
     def check(self, device_id: str, claims: Mapping[str, Any]) -> None:
-        """Decide about a token whose signature and times hold.
+        """Check the owner of a token whose signature and times are valid.
 
-        A token made by OTA tells the revision of its device at which it was made: it is
-        void once that has changed. One made by hand tells none and is good until its
-        device is revoked.
+        A token from OTA names its device's revision and is void once that changed. A token
+        issued by hand names none and is valid until its device is revoked.
 
         :raises AuthError: 403 ``revoked``, ``token_revoked`` or ``wrong_client``.
         """
@@ -92,13 +91,13 @@ class Roster:
         newer = revision is not None and revision > entry.revision
         if entry.state is DeviceState.REVOKED:
             if newer and _number(claims.get("iat")) > entry.revoked_at:
-                return  # approved since, which this copy does not know yet
-            raise AuthError("revoked", "this device was revoked; it must be approved anew", 403)
+                return  # approved since, and not in this copy yet
+            raise AuthError("revoked", "this device was revoked; it must be approved again", 403)
         if newer:
             return  # this copy is older than the token
         if revision is not None:
             if revision < entry.revision:
-                raise AuthError("token_revoked", "the device was given away or revoked since", 403)
+                raise AuthError("token_revoked", "the device was reassigned or revoked since", 403)
             return
         if _number(claims.get("iat")) <= entry.revoked_at:
             raise AuthError("token_revoked", "the token is older than the revocation", 403)
@@ -109,16 +108,16 @@ class Roster:
             raise AuthError("wrong_client", "the device belongs to another client", 403)
 
     def knows(self, device_id: str, client_id: str) -> bool:
-        """Decide about a device that shows no token but names itself.
+        """Check a device that sends its id without a token.
 
-        :return: whether it names the client that holds the device id; False: nobody does.
-        :raises AuthError: 403; somebody else does, or the device was revoked.
+        :return: whether its client holds the device id; False: the id is unowned.
+        :raises AuthError: 403; another client holds it, or the device was revoked.
         """
         entry = self._known.get(device_id)
         if entry is None:
             return False
         if entry.state is DeviceState.REVOKED:
-            raise AuthError("revoked", "this device was revoked; it must be approved anew", 403)
+            raise AuthError("revoked", "this device was revoked; it must be approved again", 403)
         if not client_id or fingerprint(client_id) != entry.client:
             raise AuthError("wrong_client", "the device belongs to another client", 403)
         return True
@@ -126,10 +125,9 @@ class Roster:
     # --- life ----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the registry and read it. One that cannot be reached is read as soon as it
-        can be.
+        """Open the registry and read it. An unreachable one is read as soon as possible.
 
-        :raises StoreError: it can be reached but not be used.
+        :raises StoreError: it is reachable but unusable.
         """
         try:
             await self._follow()
@@ -158,7 +156,7 @@ class Roster:
                 self._failed(error)
             else:
                 if self._trouble:
-                    self._log.info("device registry: read again")
+                    self._log.info("device registry: reachable again")
                 self._trouble = ""
 
     async def _follow(self) -> None:
@@ -178,7 +176,7 @@ class Roster:
                 after = each.revision
             if len(found) < _PORTION:
                 break
-        # Not what was put meanwhile.
+        # Keep entries that were put meanwhile.
         for gone in known - there:
             del self._known[gone]
         self._read = after
@@ -189,7 +187,7 @@ class Roster:
     def _failed(self, error: Exception) -> None:
         if not self._trouble:
             self._log.warn(
-                "device registry: cannot be read, what was known last counts until it can: {error}",
+                "device registry: cannot be read, using the last known state: {error}",
                 error=str(error),
             )
         self._trouble = error.message if isinstance(error, StoreError) else type(error).__name__

@@ -11,20 +11,20 @@ import msgspec
 class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section ``auth``, the same for both services.
 
-    :ivar required: False lets every device in that names itself; for a lab only.
-    :ivar key: the HS256 secret itself, at least 32 bytes; wins over ``key_file``.
-    :ivar key_file: where the secret is kept; made at first start; empty:
+    :ivar required: False admits every device that sends an id; for a lab only.
+    :ivar key: the HS256 secret itself, at least 32 bytes; overrides ``key_file``.
+    :ivar key_file: file of the secret, generated at first start; empty:
         ``jwt.key`` in the state directory.
-    :ivar private_key_file: PEM for RS256/ES256; may be absent where tokens are
-        only checked. With neither file given a pair is made beside ``key_file``.
-    :ivar public_key_file: PEM; absent: derived from the private key.
+    :ivar private_key_file: PEM for RS256/ES256; may be absent where tokens are only
+        verified. Without both files a pair is generated beside ``key_file``.
+    :ivar public_key_file: PEM; empty: derived from the private key.
     :ivar leeway: seconds by which clocks may differ.
-    :ivar ttl: seconds a device token lives.
-    :ivar admin_token: what those who manage devices must show, at least 16 characters;
-        wins over ``admin_token_file``.
-    :ivar admin_token_file: where it is kept; made at first start; empty:
+    :ivar ttl: lifetime of a device token in seconds.
+    :ivar admin_token: the management token, at least 16 characters; overrides
+        ``admin_token_file``.
+    :ivar admin_token_file: its file, generated at first start; empty:
         ``admin.token`` in the state directory.
-    :ivar issuer: put into tokens and demanded of them, if not empty.
+    :ivar issuer: set in tokens and required of them, if not empty.
     """
 
     required: bool = True
@@ -40,7 +40,7 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     admin_token_file: str = ""
 
     def kept_in(self, state: Path) -> AuthSettings:
-        """These settings, with the places of the secrets decided.
+        """Return these settings with the paths of the secrets filled in.
 
         :param state: the state directory.
         """
@@ -55,14 +55,13 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class DevicesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The device registry: which client holds which device id. All processes share one.
+    """The device registry, which maps device ids to clients. All processes share one.
 
     :ivar url: ``sqlite:///path``, which processes of one machine may share, or
         ``postgresql://user:password@host:port/database``; empty: ``devices.sqlite3`` in the
         state directory.
     :ivar pool_size: connections to PostgreSQL.
-    :ivar poll_interval: seconds between two looks at what has changed: so soon a
-        revocation is acted on.
+    :ivar poll_interval: seconds between two reads of changes; the delay of a revocation.
     """
 
     url: str = ""
@@ -70,11 +69,11 @@ class DevicesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     poll_interval: Annotated[float, msgspec.Meta(ge=0.05, le=60)] = 2.0
 
     def address(self, state: Path) -> str:
-        """The URL in use.
+        """Return the URL in use.
 
         :param state: the state directory.
         """
         return self.url or f"sqlite:///{state / 'devices.sqlite3'}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(…)"  # the address may hold a password
+        return f"{type(self).__name__}(…)"  # the address may contain a password

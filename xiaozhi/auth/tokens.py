@@ -1,4 +1,4 @@
-"""Device tokens: JWTs that name a device, its user and what they are good for."""
+"""Device tokens: JWTs that name a device, its user and the token's scope."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ DEVICE_SCOPE = "device"
 VISION_SCOPE = "vision"
 
 _LONGEST_TOKEN = 4096  # characters; ours have 300 to 1500
-# The end of the year 9999, in seconds since the epoch. A time beyond it is a mistake
-# (milliseconds, for instance) or an attempt at a token that never expires.
+# The end of the year 9999, in seconds since the epoch. A later time is an error, such as
+# milliseconds, or an attempt at a token that never expires.
 _LATEST = 253_402_300_799
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,255}")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
@@ -33,8 +33,8 @@ _NO_TOKEN = frozenset({"", "none", "null", "undefined", "bearer"})
 
 
 def device_identity(text: str) -> str:
-    """A device id in its one form: a MAC address in lower case, since tokens
-    and log-ins must agree on it; anything else as it is.
+    """Normalise a device id: a MAC address becomes lower case, so that tokens and
+    connections agree; anything else is unchanged.
 
     :raises AuthError: 400; missing, longer than 255 or not printable ASCII.
     """
@@ -47,7 +47,7 @@ def device_identity(text: str) -> str:
 
 
 def client_identity(text: str) -> str:
-    """A client id, which may be empty.
+    """Check a client id, which may be empty.
 
     :raises AuthError: 400; longer than 255 or not printable ASCII.
     """
@@ -58,13 +58,13 @@ def client_identity(text: str) -> str:
 
 
 def open_user(device_id: str) -> str:
-    """The user of a device nobody has claimed. Fits ``user_id VARCHAR(255)``."""
+    """Return the user of an unclaimed device. Fits ``user_id VARCHAR(255)``."""
     return f"open:{device_id.lower()}"[:255]
 
 
 def bare_token(token: str | None) -> str:
-    """The token without ``Bearer``; empty where a client has none to send,
-    which some spell ``Bearer None`` (§10).
+    """Return the token without ``Bearer``; empty if there is none, which some clients spell
+    ``Bearer None`` (§10).
     """
     text = (token or "").strip()
     scheme, _, rest = text.partition(" ")
@@ -75,9 +75,9 @@ def bare_token(token: str | None) -> str:
 
 @implementer(IDeviceTokens, IAuthenticator)
 class JwtTokens:
-    """Makes and checks device tokens.
+    """Issues and verifies device tokens.
 
-    :param clock: times in tokens are those of its wall clock.
+    :param clock: its wall clock gives the times in tokens.
     """
 
     def __init__(
@@ -87,8 +87,9 @@ class JwtTokens:
         clock: IReactorTime,
         roster: Roster | None = None,
     ) -> None:
-        """:param roster: who holds which device; None: tokens alone decide, and those made
-        here count as made by hand."""
+        """:param roster: owners of devices; None: tokens alone decide, and those issued
+        here count as issued by hand.
+        """
         self._keys = keys
         self._settings = settings
         self._wall = wall_time(clock)
@@ -140,7 +141,7 @@ class JwtTokens:
             raise AuthError("bad_token", "the token names no user")
         client = claims.get("client_id") or ""
         if not isinstance(client, str) or (client and not _IDENTIFIER.fullmatch(client)):
-            raise AuthError("bad_token", "the token's client_id cannot be used")
+            raise AuthError("bad_token", "the token's client_id is invalid")
         if self._roster is not None:
             self._roster.check(device_id, claims)
         guest = claims.get("guest") is True
@@ -161,7 +162,7 @@ class JwtTokens:
         )
 
     def claims(self, token: str) -> Mapping[str, Any]:
-        """The claims of a bare token whose signature and times hold.
+        """Return the claims of a bare token with valid signature and times.
 
         :raises AuthError: 401 ``bad_token``, ``token_expired`` or
             ``token_not_yet_valid``.
@@ -169,7 +170,7 @@ class JwtTokens:
         if len(token) > _LONGEST_TOKEN or not token.isascii():
             raise AuthError("bad_token", "this is not a token")
         try:
-            # Times are checked below, on our clock; the algorithm is never the header's.
+            # Times are checked below, on our clock; never trust the header's algorithm.
             claims = jwt.decode(
                 token,
                 self._keys.checking,
@@ -214,7 +215,7 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        # JSON has integers that no float can hold. NaN fails, too.
+        # JSON allows integers too large for a float. NaN fails, too.
         or not -_LATEST <= value <= _LATEST
     ):
         raise AuthError("bad_token", f"the token's {name} is not a time")
@@ -223,20 +224,19 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
 
 @implementer(IDeviceTokens, IAuthenticator)
 class OpenAuthenticator:
-    """Lets every device in that says who it is: ``auth.required: false``.
+    """Admits every device that sends its id: ``auth.required: false``.
 
-    A token that is given and valid says whose device it is; any other token
-    is as good as none. A device id that a client holds is for that client alone; one
-    that nobody holds is a guest's.
+    A valid token names the device's user; an invalid one is ignored. An owned device id is
+    for its client only; an unowned one makes a guest.
     """
 
     def __init__(self, tokens: JwtTokens, roster: Roster | None = None) -> None:
-        """:param roster: who holds which device; None: whoever names it."""
+        """:param roster: owners of devices; None: any client that sends the id."""
         self._tokens = tokens
         self._roster = roster
 
     def issue(self, device: Device, scope: str, ttl: float) -> str:
-        """A real token: it goes on working when authentication is switched on."""
+        """Issue a real token, which stays valid when authentication is switched on."""
         return self._tokens.issue(device, scope, ttl)
 
     def verify(self, token: str | None, device_id: str, scope: str) -> Device:
@@ -256,13 +256,13 @@ class OpenAuthenticator:
     def _refuse_revoked(self, device_id: str) -> None:
         held = None if self._roster is None else self._roster.get(device_id)
         if held is not None and held.state is DeviceState.REVOKED:
-            raise AuthError("revoked", "this device was revoked; it must be approved anew", 403)
+            raise AuthError("revoked", "this device was revoked; it must be approved again", 403)
 
     def authenticate(self, token: str | None, device_id: str, client_id: str) -> Device:
         """See :class:`IAuthenticator`.
 
-        :raises AuthError: 400; an id that cannot be used. 403; the device is another
-            client's, or was revoked.
+        :raises AuthError: 400; an invalid id. 403; another client owns the device, or it
+            was revoked.
         """
         client_id = client_identity(client_id)
         device_id = device_identity(device_id)
@@ -284,7 +284,7 @@ def make_tokens(
 ) -> JwtTokens | OpenAuthenticator:
     """Issue and verify tokens as the settings require.
 
-    :param roster: who holds which device.
+    :param roster: owners of devices.
     :raises ConfigError: see :func:`load_keys`.
     """
     tokens = JwtTokens(load_keys(settings), settings, clock, roster)

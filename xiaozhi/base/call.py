@@ -1,6 +1,6 @@
-"""On whose behalf a provider is called: agent, device, user, talk.
+"""The context of a provider call: agent, device, user, conversation.
 
-A session enters a :class:`CallContext` around what it starts. Coroutines started within
+A session enters a :class:`CallContext` around the work that it starts. Coroutines started within
 inherit it, as they do :mod:`xiaozhi.base.trace`, so adapters read it with
 :func:`current_call` wherever they run and no provider's signature has to carry it.
 """
@@ -24,7 +24,7 @@ class CallContext:
     :ivar client_id: the UUID of the device's installation.
     :ivar user_id: the user named in the device's token.
     :ivar session_id: one connection of the device.
-    :ivar conversation_id: stable for a talk that goes on across sessions; dialogue
+    :ivar conversation_id: stable for a conversation across sessions; dialogue
         platforms keep their history under it.
     :ivar language: BCP 47, of the person.
     :ivar voice: id of the voice that speaks.
@@ -60,8 +60,7 @@ def current_call() -> CallContext:
 
 @contextmanager
 def calling(call: CallContext) -> Iterator[None]:
-    """Start work on behalf of ``call``: coroutines started within inherit it, also
-    afterwards."""
+    """Set the context for the coroutines started within; they keep it afterwards."""
     token = _call.set(call)
     try:
         yield

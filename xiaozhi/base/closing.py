@@ -1,4 +1,4 @@
-"""How a device's connection begins and ends, in terms of no transport."""
+"""The begin and end of a device's connection, independent of the transport."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class CloseReason(Enum):
     """Why the edge closes a device's connection."""
 
     FINISHED = "finished"
-    """The talk is over; clients do not take it for a fault."""
+    """The conversation is over; clients do not treat it as a fault."""
 
     STOPPING = "stopping"
-    """This process stops; connect again."""
+    """The process stops; the device should reconnect."""
 
     LIMIT = "limit"
     """A limit, a timeout or a withdrawn permission; the detail names it."""
 
     FAULT = "fault"
-    """Our fault, or a device that stopped answering."""
+    """An internal error, or a device that stopped answering."""
 
     REPLACED = "replaced"
-    """The same device has connected anew."""
+    """The same device has connected again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Ending:
     """How a connection ended without us.
 
     :ivar code: the transport's own number.
-    :ivar reason: as the peer gave it; may be empty.
-    :ivar counted: the label it is counted under.
+    :ivar reason: the peer's reason; may be empty.
+    :ivar counted: its label in metrics.
     """
 
     code: int

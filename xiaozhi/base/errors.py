@@ -1,10 +1,10 @@
-"""One tree of errors. ``code`` is stable: devices, logs and tests rely on it."""
+"""The tree of errors. ``code`` is stable: devices, logs and tests rely on it."""
 
 from __future__ import annotations
 
 
 class XiaozhiError(Exception):
-    """Something went wrong that we can name.
+    """Base class of our errors.
 
     :ivar code: short, stable, ``snake_case``; safe to show to a device.
     :ivar message: one sentence for a person; never holds a secret.
@@ -17,13 +17,13 @@ class XiaozhiError(Exception):
 
 
 class ProtocolError(XiaozhiError):
-    """A peer sent something the wire format does not allow."""
+    """A peer violated the wire format."""
 
 
 class AuthError(XiaozhiError):
     """A connection or request is refused.
 
-    :ivar status: the HTTP status that says so: 400, 401 or 403.
+    :ivar status: the HTTP status of the refusal: 400, 401 or 403.
     """
 
     def __init__(self, code: str, message: str, status: int = 401) -> None:
@@ -32,7 +32,7 @@ class AuthError(XiaozhiError):
 
 
 class StoreError(XiaozhiError):
-    """The session store or the presence cache could not do its work."""
+    """The session store or the presence cache failed."""
 
 
 class BridgeError(XiaozhiError):

@@ -1,4 +1,4 @@
-"""A queue with bounds in bytes, in which each owner has a share."""
+"""A queue bounded in bytes, with a fair share for each owner."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def cut(text: str, most: int) -> str:
-    """Text of at most ``most`` bytes in UTF-8, cut between characters."""
+    """Cut a text to at most ``most`` bytes of UTF-8, between characters."""
     if len(text) * 4 <= most:
         return text
     data = text.encode("utf-8", "replace")
@@ -29,13 +29,12 @@ class _Share:
 
 
 class FairQueue(Generic[T]):
-    """First in, first out. What is dropped for want of room is the oldest of an owner that
-    has most, up to a factor of two; so nobody pushes out the others. All calls take the
-    same time however much there is.
+    """First in, first out. When full, it drops the oldest item of an owner that has most,
+    up to a factor of two, so no owner displaces the others. All calls take constant time.
 
-    The bounds are for whoever uses it to keep, with :meth:`drop`.
+    The caller keeps the limit, with :meth:`drop`.
 
-    :ivar octets: of all items together, as they were said to be.
+    :ivar octets: of all items together, as declared.
     """
 
     __slots__ = ("_first", "_items", "_last", "_levels", "_shares", "octets")
@@ -43,7 +42,7 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self.octets = 0
         self._first = self._last = 0
-        # By number, in order. Not a dict: removing from its front takes ever longer.
+        # By number, in order. Not a dict: removal from its front gets slower and slower.
         self._items: OrderedDict[int, tuple[T, str, int]] = OrderedDict()
         self._shares: dict[str, _Share] = {}
         # Owners by the number of binary digits of their octets.
@@ -56,7 +55,7 @@ class FairQueue(Generic[T]):
         return (item for item, _, _ in self._items.values())
 
     def append(self, item: T, owner: str, octets: int) -> None:
-        """Add the newest."""
+        """Append the newest item."""
         self._last += 1
         self._items[self._last] = (item, owner, octets)
         share = self._shares.get(owner) or self._shares.setdefault(owner, _Share())
@@ -64,7 +63,7 @@ class FairQueue(Generic[T]):
         self._weigh(owner, share, octets)
 
     def appendleft(self, item: T, owner: str, octets: int) -> None:
-        """Put back the oldest."""
+        """Put an item back as the oldest."""
         self._first -= 1
         self._items[self._first] = (item, owner, octets)
         self._items.move_to_end(self._first, last=False)
@@ -73,16 +72,16 @@ class FairQueue(Generic[T]):
         self._weigh(owner, share, octets)
 
     def oldest(self) -> T:
-        """The oldest item.
+        """Return the oldest item.
 
-        :raises StopIteration: there is none.
+        :raises StopIteration: the queue is empty.
         """
         return next(iter(self))
 
     def popleft(self) -> T:
-        """Take out the oldest.
+        """Remove and return the oldest item.
 
-        :raises KeyError: there is none.
+        :raises KeyError: the queue is empty.
         """
         _, (item, owner, octets) = self._items.popitem(last=False)
         share = self._shares[owner]
@@ -92,9 +91,9 @@ class FairQueue(Generic[T]):
         return item
 
     def drop(self) -> T:
-        """Take out the oldest of an owner that has most.
+        """Remove and return the oldest item of an owner that has most.
 
-        :raises ValueError: there is none.
+        :raises ValueError: the queue is empty.
         """
         owner = next(iter(self._levels[max(self._levels)]))
         share = self._shares[owner]
@@ -103,7 +102,7 @@ class FairQueue(Generic[T]):
         return item
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all items."""
         self.octets = 0
         for each in (self._items, self._shares, self._levels):
             each.clear()

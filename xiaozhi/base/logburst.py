@@ -15,7 +15,7 @@ class Timers(Protocol):
 
 
 class LogBurst(Generic[T]):
-    """Reports the first event at once, and of those that follow soon after only their number.
+    """Reports the first event at once, and only the number of those that follow soon after.
 
     While events continue, the number is reported every ``window``. A quiet ``window`` ends
     the burst; the next event is a first one again.
@@ -44,7 +44,7 @@ class LogBurst(Generic[T]):
             self._untold = [what]
 
     def stop(self) -> None:
-        """Tell what was not told yet. Idempotent."""
+        """Report the events not reported yet. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

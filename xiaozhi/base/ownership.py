@@ -16,7 +16,7 @@ class DeviceState(Enum):
 
 
 def fingerprint(secret: str) -> str:
-    """Digest a client id or serial number: only that is kept.
+    """Digest a client id or serial number; only the digest is stored.
 
     :return: SHA-256 in hex, of the text in lower case, since clients differ in
         spelling; empty for an empty text.
@@ -31,7 +31,7 @@ class Applicant:
 
     :ivar client: fingerprint of the client id.
     :ivar serial: fingerprint of the serial number; empty: it sent none.
-    :ivar about: board and firmware, as it calls itself; for people.
+    :ivar about: board and firmware, as the device states them; for display.
     """
 
     device_id: str
@@ -42,12 +42,12 @@ class Applicant:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A device id that somebody holds, or nobody may.
+    """A device id with an owner, or revoked.
 
-    :ivar client: fingerprint of the client id it is bound to; empty: to none.
-    :ivar serial: fingerprint of its serial number; empty: none is known.
-    :ivar revision: grows over all devices with every change of whom a device
-        belongs to; a token made at an earlier revision of its device is void.
+    :ivar client: fingerprint of the client id it is bound to; empty: unbound.
+    :ivar serial: fingerprint of its serial number; empty: unknown.
+    :ivar revision: increases over all devices with every change of an owner; a token issued
+        at an earlier revision of its device is void.
     :ivar revoked_at: seconds since the epoch of the last revocation; 0: never.
     :ivar used: whether it has ever opened a session.
     """
@@ -64,7 +64,7 @@ class Registered:
     last_seen: datetime
 
     def belongs_to(self, who: Applicant) -> bool:
-        """Whether an applicant is who holds it. A serial number counts once it is known."""
+        """Whether an applicant is its owner. A serial number counts once it is known."""
         return (
             self.state is DeviceState.APPROVED
             and bool(who.client)
@@ -75,10 +75,10 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class DeviceClaim:
-    """Somebody who asks for a device id and waits for a person's approval.
+    """A request for a device id that waits for a person's approval.
 
-    :ivar code: six digits, unique among living claims.
-    :ivar attempts: how often it has asked.
+    :ivar code: six digits, unique among valid claims.
+    :ivar attempts: number of requests.
     """
 
     code: str
@@ -102,13 +102,13 @@ class UnknownDevice(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimLimits:
-    """Bounds of what applicants may leave behind.
+    """Limits of the records that applicants may create.
 
-    :ivar devices: known device ids; beyond, no new one is taken in.
-    :ivar claims: that live at a time, of all devices; beyond, those that have asked
-        least often and are oldest give way.
+    :ivar devices: known device ids; beyond, new ones are refused.
+    :ivar claims: valid claims of all devices; beyond, those with the fewest attempts, then
+        the oldest, are dropped.
     :ivar claims_per_device: the same for one device id.
-    :ivar ttl: seconds that a claim and its code live.
+    :ivar ttl: lifetime of a claim and its code in seconds.
     """
 
     devices: int = 100_000

@@ -13,7 +13,7 @@ from xiaozhi.wire.messages import Device
 class SourceState(Enum):
     """Whether a tool source can be used.
 
-    ``WAITING``: it failed and tries again by itself; ``FAILED``: it does not.
+    ``WAITING``: it failed and will retry; ``FAILED``: it will not.
     """
 
     STARTING = "starting"
@@ -46,7 +46,7 @@ def _nothing() -> None:
 class ToolSession:
     """The session that tools are offered to.
 
-    :ivar language: gives the language of the running turn, BCP 47; empty: unknown.
+    :ivar language: returns the language of the running turn, BCP 47; empty: unknown.
     :ivar end: ends the session after the answer has been played.
     """
 

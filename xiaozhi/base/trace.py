@@ -1,4 +1,4 @@
-"""The message of a device that the running code works for.
+"""The device message that the running code works for.
 
 A message has the same id at the edge, on the bridge and at the AI service. There the id
 follows the work that the message starts: into coroutines and worker threads, into log
@@ -37,18 +37,18 @@ def current() -> TracedMessage | None:
 
 
 def enter(request: TracedMessage | None) -> Token[TracedMessage | None]:
-    """Begin to work for it, until :func:`leave`: cheaper than :func:`working_for`."""
+    """Set the current message until :func:`leave`; cheaper than :func:`working_for`."""
     return _current.set(request)
 
 
 def leave(token: Token[TracedMessage | None]) -> None:
-    """Take :func:`enter` back."""
+    """Undo :func:`enter`."""
     _current.reset(token)
 
 
 @contextmanager
 def working_for(request: TracedMessage | None) -> Iterator[None]:
-    """Coroutines that are started within work for it, too, also afterwards."""
+    """Set the current message for coroutines started within, which keep it."""
     token = enter(request)
     try:
         yield

@@ -1,7 +1,7 @@
 """Provider usage: which provider answered a call, and at what cost.
 
-:func:`noting` collects the notes of the coroutines that are started within; they inherit it,
-as they do :mod:`xiaozhi.base.trace`. Without a collector, notes go nowhere.
+:func:`noting` collects the notes of coroutines started within; they inherit it like
+    :mod:`xiaozhi.base.trace`. Without a collector, notes are dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Notes(Protocol):
     """Collector of notes."""
 
     def by(self, kind: str, provider: str, model: str) -> None:
-        """A provider is asked; it is the one that answers unless another is asked later.
+        """Note a call of a provider; the last one called is the one that answers.
 
         :param kind: ``asr``, ``llm``, ``tts`` or ``vlllm``.
         :param provider: its reference in the configuration.
@@ -24,7 +24,7 @@ class Notes(Protocol):
         """
 
     def used(self, tokens_in: int, tokens_out: int) -> None:
-        """Tokens of one call, as the vendor of a language model reports them."""
+        """Note the tokens of one call, as the vendor reports them."""
 
 
 _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
@@ -32,7 +32,7 @@ _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 @contextmanager
 def noting(notes: Notes | None) -> Iterator[None]:
-    """Collect the notes of coroutines that are started within, also afterwards."""
+    """Collect the notes of coroutines started within, also their later ones."""
     token = _notes.set(notes)
     try:
         yield
@@ -41,8 +41,8 @@ def noting(notes: Notes | None) -> Iterator[None]:
 
 
 class Who:
-    """Collector that keeps the provider asked last, and passes notes on to the collector
-    around it.
+    """Collector that keeps the last provider called, and passes notes on to the outer
+    collector.
 
     :ivar provider: and ``model``: as in :meth:`Notes.by`; empty before any call.
     """
@@ -65,7 +65,7 @@ class Who:
 
 
 def by(kind: str, provider: str, model: str) -> None:
-    """Note that a provider is asked."""
+    """Note a call of a provider."""
     if (notes := _notes.get()) is not None:
         notes.by(kind, provider, model)
 

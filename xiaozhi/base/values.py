@@ -1,4 +1,4 @@
-"""Values that providers, stores and sessions hand each other."""
+"""Values that providers, stores and sessions exchange."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 
 
 class Encoding(Enum):
-    """How bytes of sound are to be read."""
+    """Encoding of sound bytes."""
 
     PCM = "pcm_s16le"
     WAV = "wav"
@@ -25,7 +25,7 @@ class Encoding(Enum):
 class SoundFormat:
     """Format of a synthesiser's output.
 
-    :ivar sample_rate: Hz; only needed for PCM, containers say it themselves.
+    :ivar sample_rate: Hz; needed only for PCM, containers state it.
     """
 
     encoding: Encoding = Encoding.PCM
@@ -37,7 +37,7 @@ class SoundFormat:
 class SentenceMark:
     """The next pieces of an incremental synthesiser's sound speak this text.
 
-    :ivar text: as it was fed; empty: the vendor does not say it.
+    :ivar text: as it was fed; empty: unknown.
     """
 
     text: str = ""
@@ -58,7 +58,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A recognised utterance. An empty text means that nothing was said.
+    """A recognised utterance. An empty text means no speech.
 
     :ivar language: BCP 47, empty if unknown.
     :ivar emotion: of the speaker's voice, named as devices name faces; empty: unknown.
@@ -71,12 +71,12 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a language model is offered it.
+    """A tool as offered to a language model.
 
     :ivar name: ``[A-Za-z0-9_-]{1,64}``; device names have had their dots
         replaced.
     :ivar parameters: a JSON schema of type object.
-    :ivar title: the tool's name where it comes from; empty: the same.
+    :ivar title: the tool's name at its source; empty: the same.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model wants a tool run.
+    """A model's request to run a tool.
 
     :ivar arguments: a JSON object as text, as the model wrote it.
     """
@@ -132,8 +132,8 @@ class Utterance:
 class DialogueEntry:
     """A stored utterance of a person or of the assistant.
 
-    :ivar id: given by the writer, so that an entry written twice is one.
-    :ivar at: aware; entries older than some time are forgotten by it.
+    :ivar id: from the writer, so that an entry written twice is stored once.
+    :ivar at: aware; retention removes old entries by it.
     """
 
     id: UUID
@@ -151,11 +151,11 @@ class NoteKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceNote:
-    """Something to know of a device; the newest of its kind counts.
+    """A fact about a device; the newest of its kind counts.
 
-    :ivar id: given by the writer, as an entry's.
-    :ivar at: aware; summaries older than some time are forgotten by it.
-    :ivar upto: with a summary, the last dialogue entry that is in it.
+    :ivar id: from the writer, as for an entry.
+    :ivar at: aware; retention removes old summaries by it.
+    :ivar upto: for a summary, the last dialogue entry it covers.
     """
 
     id: UUID
@@ -170,7 +170,7 @@ class DeviceNote:
 class Recollection:
     """The dialogue before the running turn, as a model receives it.
 
-    :ivar summary: of what was said before ``said``; may be empty.
+    :ivar summary: of the dialogue before ``said``; may be empty.
     """
 
     said: tuple[Utterance, ...] = ()
@@ -187,7 +187,7 @@ class SessionStatus(Enum):
 
 
 class LogDirection(Enum):
-    """Seen from the server: inbound comes from the device."""
+    """Direction seen from the server: inbound is from the device."""
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
@@ -197,7 +197,7 @@ class LogDirection(Enum):
 class SessionStarted:
     """A row of ``device_sessions``. ``at`` is aware, in UTC, like every time here.
 
-    :ivar node: the edge process that has it.
+    :ivar node: the edge process that holds it.
     """
 
     session_id: str
@@ -211,8 +211,9 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True)
 class SessionChanged:
-    """A later state of a session: ``status`` and ``last_active_at``. One that is older
-    than what the row says changes nothing, unless it is the end of the session."""
+    """A later state of a session: ``status`` and ``last_active_at``. A record older than
+    the row changes nothing, unless it ends the session.
+    """
 
     session_id: str
     status: SessionStatus
@@ -221,11 +222,11 @@ class SessionChanged:
 
 @dataclass(frozen=True, slots=True)
 class MessageLogged:
-    """A row of ``message_logs``. ``id`` is given by the writer, so that a
-    record written twice is one row.
+    """A row of ``message_logs``. ``id`` comes from the writer, so that a record written
+    twice is one row.
 
-    :ivar content: None where transcripts are not to be kept.
-    :ivar device_id: whose share of the room for waiting records it takes; not in the row.
+    :ivar content: None if transcripts are not stored.
+    :ivar device_id: the device whose share of the queue it uses; not in the row.
     """
 
     id: UUID
@@ -255,7 +256,7 @@ LogRecord = SessionStarted | SessionChanged | MessageLogged | EventLogged
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """``device_sessions`` as it stands."""
+    """A stored row of ``device_sessions``."""
 
     session_id: str
     device_id: str
@@ -273,11 +274,11 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Where a device is connected.
+    """The connection of a device.
 
     :ivar node: name of the edge process.
-    :ivar since: seconds since the epoch on that process's clock: for people; who is
-        the newest is not decided by it.
+    :ivar since: seconds since the epoch on that process's clock; for display only, never
+        compared.
     """
 
     device_id: str
@@ -290,11 +291,11 @@ class Presence:
 class Receipt:
     """The outcome of a message posted to a device.
 
-    :ivar delivered: the device was sent it. False: it is kept, or if ``expires`` is 0,
+    :ivar delivered: it was sent to the device. False: it is stored or, if ``expires`` is 0,
         was dropped.
-    :ivar node: the edge that has the device; empty: none.
-    :ivar expires: until when it is kept for the device's next connection, seconds since
-        the epoch.
+    :ivar node: the edge that holds the device; empty: none.
+    :ivar expires: end of its storage for the device's next connection, in seconds since the
+        epoch.
     """
 
     delivered: bool
@@ -309,15 +310,15 @@ class Receipt:
 class ProviderStatus:
     """State of one provider.
 
-    :ivar name: the reference that the configuration names it by.
+    :ivar name: its reference in the configuration.
     :ivar model: the vendor's name for the model that answers; may be empty.
-    :ivar state: of its circuit breaker: ``closed``: in use; ``open``: not asked after
+    :ivar state: of its circuit breaker: ``closed``: in use; ``open``: not called after
         failures; ``half_open``: the next call decides.
     :ivar failures: in a row.
-    :ivar wait: seconds until it is tried again.
-    :ivar trouble: its last failure, for people; empty while it works.
+    :ivar wait: seconds until the next attempt.
+    :ivar trouble: its last failure, for display; empty while it works.
     :ivar failed: attempts that failed since the start, by code.
-    :ivar refused: features its vendor refused and it does without: ``tools``.
+    :ivar refused: features that the vendor refused and it no longer uses: ``tools``.
     :ivar capabilities: the abilities to show, see
         :meth:`~xiaozhi.base.capabilities.Capabilities.summary`.
     """
@@ -338,11 +339,11 @@ class ProviderStatus:
 class StreamStatus:
     """One stream of the bridge.
 
-    :ivar state: ``up``, ``opening``, ``waiting`` for the next try, or ``stopped``.
-    :ivar round_trip: seconds, of the last heartbeat; None: there was none yet.
-    :ivar outbox: items on their way to the network.
-    :ivar reconnects: how often it came up again.
-    :ivar last_error: why it failed last, for people.
+    :ivar state: ``up``, ``opening``, ``waiting`` for the next attempt, or ``stopped``.
+    :ivar round_trip: seconds, of the last heartbeat; None: none yet.
+    :ivar outbox: items in flight to the network.
+    :ivar reconnects: number of successful redials.
+    :ivar last_error: reason of the last failure, for display.
     """
 
     state: str
@@ -362,8 +363,8 @@ class TargetStatus:
     """One AI process, as the edge sees it.
 
     :ivar address: ``host:port``.
-    :ivar streams: each in a place of its own, whether it is up or not.
-    :ivar draining: it is about to stop and takes no new sessions.
+    :ivar streams: one per slot, whether it is up or not.
+    :ivar draining: it will stop and refuses new sessions.
     """
 
     address: str
@@ -375,14 +376,14 @@ class TargetStatus:
 class BridgeStatus:
     """The bridge, for ``/health`` and metrics.
 
-    :ivar state: ``connected``: new sessions find a place; ``connecting`` or ``disconnected``.
+    :ivar state: ``connected``: new sessions are accepted; ``connecting`` or ``disconnected``.
     :ivar streams: streams that are up.
     :ivar detail: per target, for ``/health``.
     :ivar waiting: sessions without a stream.
-    :ivar outbox: items on their way to the network, of all streams.
-    :ivar dropped: messages that were not carried, by reason.
-    :ivar targets: at the edge, the AI processes it knows of.
-    :ivar draining: at the AI service, it is about to stop.
+    :ivar outbox: items in flight to the network, of all streams.
+    :ivar dropped: dropped messages by reason.
+    :ivar targets: at the edge, the known AI processes.
+    :ivar draining: at the AI service, whether it will stop.
     """
 
     state: str

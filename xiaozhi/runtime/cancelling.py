@@ -1,4 +1,4 @@
-"""Waiting with a time limit, and waiting for something to be so."""
+"""Time limits, gates and cancellation for coroutines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Gate:
-    """Open or closed; many may wait for it to open."""
+    """A gate, open or closed, that many coroutines may wait for."""
 
     def __init__(self, *, is_open: bool) -> None:
         self._is_open = is_open
@@ -34,11 +34,11 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody would wait."""
+        """Whether the gate is open."""
         return self._is_open
 
     def passed(self) -> Deferred[None]:
-        """Fires when the gate is open. May be cancelled."""
+        """Wait for the gate to open; can be cancelled."""
         deferred: Deferred[None] = Deferred(self._waiting.remove)
         if self._is_open:
             deferred.callback(None)
@@ -48,18 +48,19 @@ class Gate:
 
 
 def forget_frames(failure: Failure) -> Failure:
-    """Let a cancellation go without the frames it came through: they refer to it, and hold
-    the session and all that was being done, until the garbage collector comes."""
+    """Drop the frames of a cancellation's traceback: they form a cycle with it and would
+    keep the session alive until the garbage collector runs.
+    """
     if failure.check(CancelledError):
         failure.cleanFailure()
     return failure
 
 
 class Limit:
-    """A time limit for one thing, which others may hold up at no cost.
+    """A time limit for one awaitable that can be paused.
 
-    :param seconds: for all of it; and for each time that it is held up.
-    :param late: the error to raise when time is up.
+    :param seconds: in total without pauses; and for each pause.
+    :param late: returns the error to raise at the limit.
     """
 
     def __init__(self, seconds: float, clock: IReactorTime, late: Callable[[], Exception]) -> None:
@@ -69,12 +70,12 @@ class Limit:
         self._due: IDelayedCall | None = None
 
     async def run(self, awaitable: Awaitable[T]) -> T:
-        """Await it; cancel it when time is up."""
+        """Await it; cancel it at the limit."""
 
         async def wait() -> T:
             return await awaitable
 
-        # Before it begins: it may be held up at once.
+        # Before it begins: it may pause at once.
         due = self._due = self._clock.callLater(self._seconds, lambda: waiting.cancel())
         waiting = Deferred.fromCoroutine(wait())
         waiting.addErrback(forget_frames)
@@ -86,12 +87,12 @@ class Limit:
             due.cancel()
 
     def extend(self, seconds: float) -> None:
-        """Allow for so much more, if it is not over."""
+        """Extend the limit, unless it has passed."""
         if self._due is not None and self._due.active():
             self._due.delay(seconds)
 
     async def held_up(self, awaitable: Awaitable[T]) -> T:
-        """From within :meth:`run`: await something that costs none of its time."""
+        """Pause the limit while awaiting something; call within :meth:`run`."""
         due = self._due
         if due is None or not due.active():
             return await awaitable
@@ -107,7 +108,7 @@ class Limit:
 async def within(
     limit: float, clock: IReactorTime, awaitable: Awaitable[T], late: Callable[[], Exception]
 ) -> T:
-    """Await, but no longer than ``limit`` seconds; then cancel it and raise ``late()``."""
+    """Await for at most ``limit`` seconds; then cancel and raise ``late()``."""
     return await Limit(limit, clock, late).run(awaitable)
 
 
@@ -119,23 +120,22 @@ async def each_within(
     handle: Callable[[T], Awaitable[None]],
     late: Callable[[], Exception],
 ) -> None:
-    """Have each item of a stream handled, and close it.
+    """Handle each item of a stream, then close it.
 
-    :param first: the limit of the wait for the first item, and ``between`` that for each
-        one more, in seconds; beyond, the wait is cancelled and ``late()`` raised.
-    :param handle: is done with an item before the next one is waited for.
+    :param first: limit in seconds of the wait for the first item, and ``between`` for each
+        later one; beyond, the wait is cancelled and ``late()`` raised.
+    :param handle: completes for one item before the wait for the next.
     """
     waits, is_late = True, False
 
     def give_up() -> None:
         nonlocal is_late
-        # While an item is still worked on nobody waits, and nothing is late.
+        # The limit does not run while an item is handled.
         if waits:
             is_late = True
             reading.cancel()
 
-    # One timer and one Deferred for all: a stream has some hundred items, and is nearly
-    # never late.
+    # One timer and one Deferred for all items: a stream has hundreds, and is rarely late.
     due = clock.callLater(first, give_up)
 
     async def read() -> None:
@@ -161,5 +161,5 @@ async def each_within(
 
 
 def late(stage: str) -> Callable[[], ProviderError]:
-    """Return the error for a stage of a turn that takes too long: ``STAGE_timeout``."""
+    """Return the error of a turn's stage that takes too long: ``STAGE_timeout``."""
     return lambda: ProviderError(f"{stage}_timeout", f"{stage}: time is up", retryable=True)

@@ -1,10 +1,9 @@
 """Two kinds of time: a monotonic clock for timers, the wall clock for dates.
 
-Twisted's reactors measure delays by ``time.time``. NTP, an operator or a virtual machine
-that wakes up sets that clock: back by 30 s, and nothing due happens for 30 s; forward by
-a day, and every timeout of the process has passed. So both services move the reactor to
-``time.monotonic`` before anything is scheduled, and what is a date (in a token, a message,
-a row) asks :func:`wall_time`.
+Twisted's reactors measure delays by ``time.time``. NTP, an operator or a resumed virtual
+machine changes that clock: set back by 30 s, no timer fires for 30 s; set forward by a day,
+every timeout passes. So both services switch the reactor to ``time.monotonic`` before
+anything is scheduled, and dates (in tokens, messages, rows) come from :func:`wall_time`.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ _WALL = "wall_seconds"
 
 
 def use_monotonic_timers(reactor: Any) -> None:
-    """Make a reactor's ``seconds`` monotonic: of ``callLater``, of all that is built on it.
+    """Make a reactor's ``seconds`` monotonic, and with it ``callLater``.
 
-    ``reactor.seconds()`` is no date from then on. Calls that are scheduled already keep
-    the delay they have left. A second time changes nothing.
+    From then on ``reactor.seconds()`` is not a date. Scheduled calls keep their remaining
+    delay. Idempotent.
     """
     if hasattr(reactor, _WALL):
         return

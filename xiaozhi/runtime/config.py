@@ -36,12 +36,11 @@ def load(
 ) -> T:
     """Read a configuration file.
 
-    ``${NAME}`` and ``${NAME:-default}`` inside string values are taken from the
-    environment.
+    ``${NAME}`` and ``${NAME:-default}`` in string values are replaced from the environment.
 
-    :param type_: a ``msgspec.Struct``; keys it does not have are refused.
-    :param overrides: ``a.b.c=value``, the value in YAML; they win over the file.
-    :param environment: by default that of the process.
+    :param type_: a ``msgspec.Struct``; unknown keys are refused.
+    :param overrides: ``a.b.c=value``, the value in YAML; they override the file.
+    :param environment: default: the process's own.
     :raises ConfigError:
     """
     source = _Source.open(path, overrides, environment)
@@ -53,7 +52,7 @@ def load_mapping(
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Like :func:`load`, without a type: for whoever needs only a few of the keys.
+    """Read a configuration file without a type, for a program that needs only a few keys.
 
     :raises ConfigError:
     """
@@ -63,10 +62,10 @@ def load_mapping(
 def read_section(
     value: Any, type_: type[T], key: str, path: str | os.PathLike[str] = "configuration"
 ) -> T:
-    """Read a part of a loaded configuration whose type was not known before.
+    """Read a section of a loaded configuration whose type became known later.
 
-    :param key: where the part stands, for errors: ``providers.openai``.
-    :param path: the file it came from, for errors.
+    :param key: its full path, for errors: ``providers.openai``.
+    :param path: the file, for errors.
     :raises ConfigError:
     """
     return typing.cast(T, _Source(os.fspath(path), {}, {}).convert(value, type_, key))
@@ -76,7 +75,7 @@ def read_section(
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML by the 1.2 core schema, which refuses a key given twice."""
+    """Safe YAML of the 1.2 core schema; refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -129,8 +128,9 @@ def _parse(text: str, name: str) -> Any:
 
 
 class _Given(str):
-    """A string some of which came from the environment: never shown, and read
-    as a number or a truth value where one is expected."""
+    """A string with parts from the environment: never shown in errors, and read as a number
+    or a boolean where one is expected.
+    """
 
     __slots__ = ()
 
@@ -139,7 +139,7 @@ class _Given(str):
 
 
 class _Source:
-    """A configuration's content and where its parts came from."""
+    """A configuration's content and the origin of its parts."""
 
     def __init__(self, name: str, content: dict[str, Any], overridden: dict[str, str]) -> None:
         self._name = name
@@ -213,7 +213,7 @@ class _Source:
         return _Given(_REFERENCE.sub(replace, value))
 
     def error(self, key: str, problem: str) -> ConfigError:
-        """An error about one key."""
+        """Return an error about one key."""
         name = self._name
         for overridden, source in self._overridden.items():
             if key == overridden or key.startswith((overridden + ".", overridden + "[")):
@@ -222,7 +222,7 @@ class _Source:
         return ConfigError(f"{name}: {where}{problem}")
 
     def convert(self, value: Any, type_: Any, key: str) -> Any:
-        """Read a plain value as a type."""
+        """Convert a plain value to a type."""
         bare = get_args(type_)[0] if get_origin(type_) is Annotated else type_
         origin, arguments = get_origin(bare), get_args(bare)
         if origin in (Union, types.UnionType):
@@ -270,7 +270,7 @@ class _Source:
         try:
             return type_(**given)
         except (ValueError, TypeError) as error:
-            # A check of the whole may name the field that it is about.
+            # A check of the whole struct may name the field at fault.
             name, colon, told = str(error).partition(": ")
             if colon and name in fields:
                 raise self.error(_join(key, name), told) from None
@@ -295,7 +295,7 @@ class _Source:
 
 
 def _item_types(arguments: tuple[Any, ...]) -> Iterator[Any]:
-    """The type of each item of a list or tuple; without end for open ones."""
+    """Return the type of each item of a list or tuple; infinite for open ones."""
     if (len(arguments) == 2 and arguments[1] is Ellipsis) or len(arguments) == 1:
         while True:
             yield arguments[0]
@@ -317,9 +317,9 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
 
 
 def _told(value: Any, key: str) -> str:
-    """A refused value in words; none that may be a secret."""
+    """Describe a refused value, without possible secrets."""
     if isinstance(value, _Given):
-        return "what the environment gives"
+        return "the value from the environment"
     if _PRIVATE.search(key) and isinstance(value, str):
         return "this string"
     return _shown(value)

@@ -1,7 +1,8 @@
-"""Outgoing connections to hosts by any name that the machine can look up.
+"""Outgoing connections to hosts by any name that the machine can resolve.
 
-Twisted accepts a host name only if IDNA 2008 allows it in a registered domain. Names
-that Docker, Kubernetes, ``/etc/hosts`` and local DNS hand out need not: ``my_host``, ``r3--a``.
+Twisted accepts a host name only if IDNA 2008 allows it in a registered domain. Names from
+Docker, Kubernetes, ``/etc/hosts`` and local DNS may break that rule: ``my_host``,
+``r3--a``.
 IPv6 addresses are accepted bare and in brackets.
 """
 
@@ -29,9 +30,9 @@ _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 def ascii_host(host: str) -> str:
-    """Normalise a host as a person wrote it: lower case, without brackets, IDNA-encoded.
+    """Normalise a configured host: lower case, without brackets, IDNA-encoded.
 
-    :raises ValueError: neither an address nor a name that could be looked up.
+    :raises ValueError: neither an address nor a resolvable form of name.
     """
     host = host.strip()
     bracketed = host.startswith("[") and host.endswith("]")
@@ -101,7 +102,7 @@ class _Endpoints:
 
 
 class _AnyName(HostnameEndpoint):
-    """Looks up a name without asking IDNA whether it is allowed."""
+    """Resolves a name without an IDNA check."""
 
     @staticmethod
     def _hostAsBytesAndText(host: bytes | str) -> tuple[bool, bytes, str]:

@@ -1,7 +1,7 @@
 """Standard streams and arguments on machines whose locale is not UTF-8.
 
 Containers, cron and systemd often run programs with ``LC_ALL=C`` or an ASCII standard
-output, while people and devices speak any language.
+output, but texts may be in any language.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def tolerant(*streams: Any) -> None:
-    """Make text streams write as escapes what their encoding lacks, instead of failing.
+    """Make text streams escape characters that their encoding lacks, instead of failing.
 
-    :param streams: what has no ``reconfigure``, such as ``StringIO``, is left as it is.
+    :param streams: one without ``reconfigure``, such as ``StringIO``, is unchanged.
     """
     for stream in streams:
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
@@ -31,16 +31,16 @@ def is_unicode(stream: Any) -> bool:
 
 
 def argument(text: str) -> str:
-    """Read an argument as the UTF-8 that a terminal sends, whatever the locale says.
+    """Decode an argument as UTF-8, as terminals send it, whatever the locale.
 
-    What is not UTF-8 keeps the surrogates by which Python holds its bytes.
+    Invalid UTF-8 keeps the surrogates by which Python represents its bytes.
     """
     try:
         return text.encode("ascii", "surrogateescape").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return text  # it was read as UTF-8, or another encoding knew better
+        return text  # already UTF-8, or another encoding that fits
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """:func:`argument` of each."""
+    """Apply :func:`argument` to each."""
     return [argument(text) for text in given]

@@ -1,4 +1,4 @@
-"""When the garbage collector may work in a process that serves devices."""
+"""Garbage collection in a process that serves devices."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import gc
 from time import perf_counter
 from typing import Any
 
-# Seconds at least between two full collections, and how many times as long as the last
-# one took: so they have a ten-thousandth of the time. But never longer than the last one
-# says: what refers to itself must not stay for half an hour where many are connected.
+# Seconds between two full collections: the least; the multiple of the last one's duration,
+# so that they take a ten-thousandth of the time; and the most, so that cycles do not stay
+# for half an hour in a busy process.
 _AT_LEAST = 60.0
 _TIMES = 10_000
 _AT_MOST = 300.0
 
 
 class GcPolicy:
-    """Has the collector rest, and look at everything only now and then.
+    """Runs full garbage collections rarely, on a timer.
 
-    A full collection looks at all that lives, every connection included, and nothing
-    else happens meanwhile: with 10 000 connections a quarter of a second. What is there
-    at the start is not looked at again, young objects always are. What has lived for
-    a while and refers to itself is only found by a full one, which by itself would come
-    after many millions of objects. Sessions, connections and streams that are over do not
-    wait for it: they are taken apart at their end (``test_letting_go``).
+    A full collection scans all objects, every connection included, and blocks the process:
+    with 10 000 connections a quarter of a second. Objects that exist at the start are
+    frozen; young objects are collected as usual. Only a full collection finds older cycles;
+    Python itself would run one after many millions of objects. Sessions, connections and
+    streams do not depend on it: they break their cycles at their end (``test_letting_go``).
 
     :param clock: an ``IReactorTime``.
     """
@@ -32,14 +31,14 @@ class GcPolicy:
         self._next: Any = None
 
     def start(self) -> None:
-        """Once everything that stays is there."""
+        """Start; call when all long-lived objects exist."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(2_000, 10, 1_000)
         self._next = self._clock.callLater(_AT_LEAST, self._collect)
 
     def stop(self) -> None:
-        """Leave the collector to itself. Idempotent."""
+        """Restore Python's own policy. Idempotent."""
         if self._next is not None:
             self._next.cancel()
             self._next = None

@@ -1,4 +1,4 @@
-"""SIGHUP: read the configuration again, or end with a terminal that is gone."""
+"""SIGHUP: reload the configuration, or stop after the terminal closed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from twisted.logger import Logger
 class HangupHandler:
     """Calls ``reload`` at each SIGHUP.
 
-    A process in the foreground of a terminal gets the signal, too, when the terminal is
-    closed: then it stops, as without a handler, but in good order.
+    A foreground process also receives the signal when its terminal closes: then it stops,
+    as without a handler, but cleanly.
     """
 
     _log = Logger()
@@ -28,13 +28,13 @@ class HangupHandler:
         self._terminal = False
 
     def start(self) -> None:
-        """Take the signal over; does nothing outside the main thread."""
+        """Install the handler; does nothing outside the main thread."""
         self._terminal = _has_terminal()
         with suppress(ValueError):
             self._former = signal.signal(signal.SIGHUP, self._received)
 
     def stop(self) -> None:
-        """Give the signal back."""
+        """Restore the former handler."""
         if self._former is not None:
             with suppress(ValueError):
                 signal.signal(signal.SIGHUP, self._former)

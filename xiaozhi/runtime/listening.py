@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from xiaozhi.base.errors import XiaozhiError
 
 _BACKLOG = 1024
-"""Connections that may wait to be accepted; the system may have a lower limit."""
+"""Length of the accept queue; the system may have a lower limit."""
 
 
 def listen(
@@ -34,10 +34,10 @@ def listen(
 
     :param host: an address of this machine; empty: all.
     :param key: the section of the configuration with ``host`` and ``port``.
-    :param one_key: ``key`` is no section but itself says ``host:port``.
-    :param reuse_port: other processes that say the same may have the port, too; the
-        kernel gives each its share of connections.
-    :raises XiaozhiError: through the Deferred; its line names address and key.
+    :param one_key: ``key`` is not a section but has the value ``host:port``.
+    :param reuse_port: processes that set it share the port; the kernel distributes
+        connections.
+    :raises XiaozhiError: through the Deferred; the message names address and key.
     """
     keys = (key, key) if one_key else (f"{key}.host", f"{key}.port")
     way = _listen_among_others if reuse_port else _listen
@@ -64,7 +64,7 @@ def _listen_among_others(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as ours:
         try:
-            # Twisted's listenTCP leaves no moment to set the second one.
+            # Twisted's listenTCP offers no way to set the second one.
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             ours.bind((host, port))
@@ -73,13 +73,13 @@ def _listen_among_others(
         except OSError as error:
             reason = CannotListenError(host, port, error)
             raise XiaozhiError("cannot_listen", refusal(reason, host, port, keys)) from None
-        # It takes a duplicate.
+        # It duplicates the socket.
         listening: IListeningPort = reactor.adoptStreamPort(ours.fileno(), family, factory)
     return listening
 
 
 def refusal(error: CannotListenError, host: str, port: int, keys: tuple[str, str]) -> str:
-    """Why a port cannot be had and what to do, in one line.
+    """Describe in one line why a port cannot be bound, and the remedy.
 
     :param keys: of the configuration, for the host and for the port.
     """
@@ -95,7 +95,7 @@ def refusal(error: CannotListenError, host: str, port: int, keys: tuple[str, str
 
 
 class Listener(Service):
-    """Listens on TCP while it runs.
+    """A service that listens on TCP while it runs.
 
     :param key: and ``one_key``, ``reuse_port``: as for :func:`listen`.
     :ivar port: the listening port, once started: with port 0 its number.
@@ -121,7 +121,7 @@ class Listener(Service):
 
     @property
     def number(self) -> int:
-        """The number of the port; with port 0, once started."""
+        """The port's number; for port 0, known once started."""
         return int(self.port.getHost().port) if self.port else self._asked_for  # type: ignore[attr-defined]
 
     def startService(self) -> Deferred[None]:
@@ -141,10 +141,10 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 for a server that will be started; none twice.
+    """Return an unused TCP port of 127.0.0.1 for a server to be started; never the same twice.
 
-    None of those that the system gives to outgoing connections and to whoever asks
-    for any: until the server listens, one of those might take it.
+    It is outside the system's range for outgoing connections and port 0, which could take
+    it before the server listens.
     """
     while True:
         port = 10_000 + secrets.randbelow(22_000)

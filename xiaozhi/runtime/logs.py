@@ -1,8 +1,8 @@
-"""How the log is written: for people, or one JSON object a line for programs.
+"""Log output: text for people, or one JSON object a line for programs.
 
-An object has ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, the fields
-the line was made of, and ``failure``, a traceback as one string. A line that was written
-while working for a device's message has ``request_id`` and ``session_id``.
+An object has ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, the fields of
+the line, and ``failure``, a traceback as one string. A line written while working for a
+device's message has ``request_id`` and ``session_id``.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from xiaozhi.runtime.console import tolerant
 Level = Literal["debug", "info", "warn", "error", "critical"]
 
 _RESERVED = frozenset(("time", "level", "logger", "message", "failure"))
-# What Twisted's older log puts into events beside the new.
+# Keys that Twisted's legacy log adds to events.
 _LEGACY = frozenset(("format", "isError", "system", "time"))
 # Characters of one field, of a whole line and of a traceback.
 _FIELD, _LINE, _TRACEBACK = 1000, 4000, 16_000
-# Control characters, line and paragraph separators, what turns the direction of writing,
-# halves of surrogate pairs.
+# Control characters, line and paragraph separators, bidirectional controls, lone
+# surrogates.
 _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -54,7 +54,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The section ``log``.
 
     :ivar format: ``text`` for people, ``json`` for programs.
-    :ivar level: lines of less weight are not written.
+    :ivar level: less severe lines are not written.
     """
 
     format: Literal["text", "json"] = "text"
@@ -64,8 +64,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class EdgeLogSettings(LogSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section ``log`` of the edge.
 
-    :ivar messages: a line for each message of a device: its id, type and size, never
-        what is in it.
+    :ivar messages: log each message of a device: its id, type and size, never its content.
     """
 
     messages: bool = False
@@ -84,9 +83,9 @@ def observer(settings: LogSettings, out: Any) -> ILogObserver:
 
 
 def observer_for(settings: LogSettings, command: Mapping[str, Any] | None) -> ILogObserver | None:
-    """As :func:`observer`, to where ``twistd`` was told to write its log.
+    """Return an :func:`observer` that writes where ``twistd`` would write its log.
 
-    :param command: the options of ``twistd``; None: there is no ``twistd``.
+    :param command: the options of ``twistd``; None: not run by ``twistd``.
     :return: None if the command line asks for another log: ``--logger``, ``--syslog``.
     """
     if command is None or command.get("logger") or command.get("syslog"):
@@ -95,7 +94,7 @@ def observer_for(settings: LogSettings, command: Mapping[str, Any] | None) -> IL
 
 
 def _opened(command: Mapping[str, Any]) -> Any:
-    """The log's file, as ``twistd`` itself would open it."""
+    """Open the log's file as ``twistd`` itself would."""
     path, in_front = command.get("logfile"), command.get("nodaemon")
     if in_front and path in (None, "", "-"):
         tolerant(sys.stdout)
@@ -111,15 +110,17 @@ def _opened(command: Mapping[str, Any]) -> Any:
 
 
 def _make_private(path: str) -> None:
-    """A log names devices and their addresses: for its owner alone. Files that follow
-    it when it is rotated are given the same mode. One that is there and that others may
-    read is closed to them; 0640, say, was somebody's choice."""
+    """Restrict the log to its owner, since it names devices and addresses.
+
+    Rotated files get the same mode. An existing world-readable file loses that
+    permission; a mode like 0640 was chosen and stays.
+    """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode) and mode & 0o007:
-            with suppress(PermissionError):  # somebody else's, who has let us write
+            with suppress(PermissionError):  # another user's file that we may write
                 os.chmod(path, 0o600)
 
 
@@ -130,7 +131,7 @@ def _rotate(file: LogFile, number: int, frame: object) -> None:
 
 
 def as_text(event: LogEvent) -> str:
-    """One line for an event, for people; a traceback in indented lines below it."""
+    """Render an event as one line of text; a traceback follows in indented lines."""
     event = _bounded(event)
     line = clean(eventAsText(event, includeTraceback=False), _LINE)
     if (failure := event.get("log_failure")) is not None:
@@ -139,12 +140,12 @@ def as_text(event: LogEvent) -> str:
 
 
 def clean(text: str, most: int) -> str:
-    """Text in which a peer may have a hand, as it stands in a line of the log.
+    """Escape and shorten text of a peer for a log line.
 
-    Characters that could end the line, steer a terminal or turn the direction of
-    writing are escaped as in Python.
+    Characters that could end the line, control a terminal or change the text direction are
+    escaped as in Python.
 
-    :param most: characters that are kept.
+    :param most: the most characters to keep.
     """
     if len(text) > most:
         text = f"{text[:most]}… ({len(text)} characters)"
@@ -156,7 +157,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _bounded(event: LogEvent) -> LogEvent:
-    """With fields that leave each other room in the line."""
+    """Limit the fields so that all fit in the line."""
     return {
         key: value[:_FIELD] + "…"
         if isinstance(value, str) and len(value) > _FIELD and not key.startswith("log_")
@@ -166,7 +167,7 @@ def _bounded(event: LogEvent) -> LogEvent:
 
 
 def _traceback(failure: Any) -> str:
-    """Its end says what happened, so that is kept."""
+    """Render a traceback; a long one keeps its end, which names the error."""
     text: str = failure.getTraceback()
     if len(text) > _TRACEBACK:
         text = f"{text[: _TRACEBACK // 2]}\n…\n{text[-_TRACEBACK // 2 :]}"
@@ -174,7 +175,7 @@ def _traceback(failure: Any) -> str:
 
 
 def as_json(event: LogEvent) -> str:
-    """One line for an event, for programs."""
+    """Render an event as one line of JSON."""
     event = _bounded(event)
     line: dict[str, Any] = {
         "time": _time(event.get("log_time")),
@@ -195,7 +196,7 @@ def as_json(event: LogEvent) -> str:
     try:
         return msgspec.json.encode(line).decode() + "\n"
     except (ValueError, TypeError, msgspec.MsgspecError):
-        # Half a surrogate pair, a number beyond 64 bits.
+        # A lone surrogate, a number beyond 64 bits.
         return json.dumps(line, default=str) + "\n"
 
 

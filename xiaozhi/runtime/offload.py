@@ -1,4 +1,4 @@
-"""Threads for what would hold up the reactor."""
+"""Worker threads for work that would block the reactor."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 class _Job:
-    """One call, made on the reactor's thread, run on another, told on the first."""
+    """One call: made on the reactor's thread, run on a worker, answered on the reactor's thread."""
 
     __slots__ = ("_call", "_context", "_result", "done")
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self.done: Deferred[Any] = Deferred()
         self._call = call
-        # For whom it works is known in the thread, too.
+        # The thread inherits the context: trace and call context.
         self._context = copy_context()
         self._result: Any = None
 
@@ -48,14 +48,14 @@ class _Job:
 
 
 class ThreadOffload(Service):
-    """Threads for work that would hold up the reactor: an ``interfaces.Offload``.
+    """Worker threads for work that would block the reactor; an ``interfaces.Offload``.
 
-    While all threads are busy calls wait, at most ``waiting_limit`` of them: a call beyond
-    fails at once with the code ``busy``. What is wanted first has its turn first. A call
-    cancelled before its turn does not run; one that runs is left to end, its result
-    unused. Work that hangs does not keep the process alive.
+    While all threads are busy, at most ``waiting_limit`` calls wait; another one fails at
+    once with the code ``busy``. The call with the earliest deadline runs first. A call
+    cancelled before its turn does not run; a running one ends, and its result is dropped.
+    Hanging work does not keep the process alive.
 
-    :param threads: at most so many run at a time.
+    :param threads: the most threads.
     """
 
     def __init__(self, reactor: Any, threads: int, *, waiting_limit: int = 1000) -> None:
@@ -65,20 +65,20 @@ class ThreadOffload(Service):
         self._unfinished = 0
         self._count = threads
         self._threads: Sequence[threading.Thread] = ()
-        # A heap, by when they are wanted, then in the order they came; None: the thread is
-        # to end. A token for each is what threads wait for: with a `PriorityQueue`, which is
-        # written in Python, a call costs more. Bound of these: `waiting_limit`.
+        # A heap by deadline, then by arrival; None: the thread ends. Threads wait for a
+        # token per entry: a `PriorityQueue`, written in Python, would cost more. Bounded by
+        # `waiting_limit`.
         self._jobs: list[tuple[float, int, _Job | None]] = []
         self._numbers = count()
         self._lock = threading.Lock()
         self._tokens: SimpleQueue[None] = SimpleQueue()
-        # Results that end together are delivered together: the reactor is woken once.
+        # Results that end together are delivered together, waking the reactor once.
         self._done: deque[_Job] = deque()
         self._telling = False
 
     @property
     def unfinished(self) -> int:
-        """Calls that wait or run."""
+        """Number of calls that wait or run."""
         return self._unfinished
 
     def startService(self) -> None:
@@ -91,7 +91,7 @@ class ThreadOffload(Service):
             thread.start()
 
     def stopService(self) -> Deferred[None]:
-        """:return: fires when what was asked for has ended; later calls fail."""
+        """:return: fires when all calls have ended; later calls fail."""
         super().stopService()
         threads, self._threads = self._threads, ()
         if not threads:
@@ -109,7 +109,7 @@ class ThreadOffload(Service):
             if not done.called:
                 done.callback(None)
 
-        # Joining them blocks, so it gets a thread of its own.
+        # Joining blocks, so it runs on a thread of its own.
         threading.Thread(target=join, name="offload-join", daemon=True).start()
         return done
 
@@ -145,10 +145,10 @@ class ThreadOffload(Service):
             if not self._telling:
                 self._telling = True
                 self._reactor.callFromThread(self._tell)
-            del job  # what it gave is not kept until the next one comes
+            del job  # do not keep the result until the next call
 
     def _tell(self) -> None:
-        # First: what is done from now on is either seen below or told anew.
+        # First: a later result is either seen below or announced again.
         self._telling = False
         while self._done:
             self._unfinished -= 1

@@ -1,4 +1,4 @@
-"""A small job that is done again and again."""
+"""Periodic jobs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 _PAUSE = 0.1
-"""Seconds between two portions, for whoever else wants the database."""
+"""Seconds between two portions, so that others can use the database."""
 
 
 class PeriodicJob:
-    """Does a job in portions on a clock, until there is nothing left, and later again.
+    """Runs a job at an interval, in portions until nothing is left to do.
 
-    A failure is logged once in a row; the job is tried again at the next interval.
+    Repeated failures are logged once; the job is retried at the next interval.
 
     :ivar name: for the log: ``purging dialogues``.
-    :ivar done: how much has been done since the start.
+    :ivar done: units done since the start.
     """
 
     _log = Logger()
@@ -34,7 +34,7 @@ class PeriodicJob:
         first: float | None = None,
     ) -> None:
         """
-        :param portion: does at most so much and says how much it was.
+        :param portion: does at most the given number of units and returns the number done.
         :param interval: seconds from the end of one round to the next.
         :param size: of a portion.
         :param first: seconds until the first round; None: ``interval``.
@@ -50,12 +50,12 @@ class PeriodicJob:
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin to wait for the first round."""
+        """Schedule the first round."""
         self._running = Deferred.fromCoroutine(self._run())
         self._running.addErrback(lambda failure: failure.trap(CancelledError))
 
     def stop(self) -> None:
-        """No further portion is begun."""
+        """Begin no further portion."""
         running, self._running = self._running, None
         if running is not None:
             running.cancel()

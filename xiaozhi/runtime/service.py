@@ -28,17 +28,16 @@ T = TypeVar("T")
 
 
 class OrderedService(MultiService):
-    """Children start one after the other and stop in reverse.
+    """A service whose children start one after the other and stop in reverse.
 
-    What a child's ``startService`` or ``stopService`` returns is awaited before
-    the next one's turn. If a start fails, is cancelled or takes too long, the
-    children already started are stopped again and the failure is passed on; the
-    child that failed cleans up after itself.
+    The result of a child's ``startService`` or ``stopService`` is awaited before the next
+    one. If a start fails, is cancelled or takes too long, the started children are stopped
+    and the failure is passed on; the failed child cleans up after itself.
 
     :param clock: for the limits.
-    :param start_limit: seconds each child may take to start.
-    :param stop_limit: seconds each child may take to stop; after that it is
-        left behind, with an error in the log.
+    :param start_limit: seconds that each child may take to start.
+    :param stop_limit: seconds that each child may take to stop; then it is abandoned, with
+        an error in the log.
     """
 
     _log = Logger()
@@ -72,7 +71,7 @@ class OrderedService(MultiService):
         child.setServiceParent(self)
 
     def startService(self) -> Deferred[None]:
-        """:return: fires when every child has started, fails with what stopped it."""
+        """:return: fires when every child has started; fails with the first failure."""
         Service.startService(self)
         self._stopping, self._undoing = None, False
         done: Deferred[None] = Deferred(lambda _: starting.cancel())
@@ -153,12 +152,12 @@ def _name(child: IService) -> str:
 class Program(OrderedService):
     """The outermost service of a process.
 
-    If its start fails, one critical line says why, the reactor is stopped and
-    the process exits with status 1. Under a daemonising ``twistd`` the command
+    If its start fails, one critical line gives the reason, the reactor stops and the
+    process exits with status 1. Under a daemonising ``twistd`` the command
     returns only when the start is over, with its status and message. SIGTERM stops
     it; the exit status is 0 then.
 
-    :param options: those ``twistd`` parsed; in a test ``None``.
+    :param options: as ``twistd`` parsed them; in a test ``None``.
     :param log: writes the log, in place of ``twistd``'s own way.
     """
 
@@ -187,7 +186,7 @@ class Program(OrderedService):
         super().setServiceParent(parent)
 
     def startService(self) -> Deferred[None]:
-        """:return: fires when the start is over, one way or the other; never fails."""
+        """:return: fires when the start has succeeded or failed; never fails."""
         command = _WaitingCommand.of(self._options)
         if self._options is not None:
             self._reactor.callWhenRunning(self._take_sigterm)
@@ -200,8 +199,8 @@ class Program(OrderedService):
         return super().stopService()
 
     def _take_sigterm(self) -> None:
-        # The reactor's own handler makes ``twistd`` end by the signal, as if it had
-        # been killed. Who was told to stop and did has not failed.
+        # The reactor's own handler makes ``twistd`` end by the signal, as if killed. A
+        # requested stop is not a failure.
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._stop_reactor))
 
     def _running(self, _: None) -> str:
@@ -234,8 +233,8 @@ class Program(OrderedService):
 class _WaitingCommand:
     """The ``twistd`` command that waits for its daemon to start.
 
-    ``twistd`` itself reports success as soon as ``startService`` has returned;
-    taking its status pipe lets the command wait for the real end of the start.
+    ``twistd`` itself reports success as soon as ``startService`` returns; taking over its
+    status pipe lets the command wait for the real end of the start.
     """
 
     def __init__(self, pipe: int | None) -> None:
@@ -250,7 +249,7 @@ class _WaitingCommand:
         return cls(pipe)
 
     def tell(self, problem: str) -> None:
-        """:param problem: empty: all is well."""
+        """:param problem: empty: success."""
         if self._pipe is None:
             return
         # The command reads 100 bytes and shows what follows the "1 ".
@@ -259,7 +258,7 @@ class _WaitingCommand:
             os.write(self._pipe, text.encode("ascii", "backslashreplace")[:100])
             os.close(self._pipe)
         except OSError:
-            pass  # the command was killed meanwhile
+            pass  # the command was killed
         self._pipe = None
 
 
@@ -269,8 +268,8 @@ _exit_failed = False
 def _fail_at_exit() -> None:
     """Make this process exit with status 1 though ``twistd`` ends normally.
 
-    ``twistd`` has no way to say so and removes its pid file after the reactor
-    stopped, so the status is set when the interpreter exits.
+    ``twistd`` offers no way to do so and removes its pid file after the reactor stopped, so
+    the status is set when the interpreter exits.
     """
     global _exit_failed
     if not _exit_failed:
@@ -307,8 +306,9 @@ class ServiceOptions(Options):
         self.overrides.append(argument(assignment))
 
     def postOptions(self) -> None:
-        """Give the two commands pid and log files of their own where none were
-        named, so that both can be started in one directory."""
+        """Give each command its own default pid and log file, so that both can start in one
+        directory.
+        """
         parent: Any = self.parent
         if parent is None:
             return
@@ -319,7 +319,7 @@ class ServiceOptions(Options):
 
     @property
     def path(self) -> str:
-        """The configuration file.
+        """Return the path of the configuration file.
 
         :raises ConfigError: not given.
         """
@@ -331,11 +331,11 @@ class ServiceOptions(Options):
 
 @contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-    """Around the body of a ``makeService``: ends the process with status 1 and
-    one line on standard error when the configuration cannot be used.
+    """Wrap the body of a ``makeService``: an unusable configuration ends the process with
+    status 1 and one line on standard error.
 
-    ``usage.UsageError`` would do so only while options are parsed, and under
-    the whole help text.
+    ``usage.UsageError`` would work only while options are parsed, and prints the whole help
+    text.
     """
     try:
         yield
@@ -344,9 +344,9 @@ def one_line_errors(command: str) -> Iterator[None]:
 
 
 def state_directory(path: str | os.PathLike[str], key: str = "state_dir") -> Path:
-    """Make a directory for state, readable by us alone, if it is not there.
+    """Make a directory for state, accessible by its owner only, if it is missing.
 
-    :param key: the configuration key it came from, for the error.
+    :param key: its configuration key, for the error.
     :raises ConfigError: it cannot be made or written to.
     """
     directory = Path(path)

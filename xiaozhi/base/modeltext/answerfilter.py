@@ -1,6 +1,6 @@
-"""A model's text taken apart: what it says, and the tool calls it has written into it.
+"""Separation of a model's text into its answer and the tool calls written into it.
 
-Everything else that is no answer is dropped: thoughts, other roles' messages, tokens.
+Everything else is dropped: reasoning, other roles' messages, tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xiaozhi.base.modeltext.markers import (
     next_start,
 )
 
-# Characters of a call; and of what is held because it may turn out to be one.
+# Characters of a call; and of text held back because it may become one.
 _CALL_LIMIT = 32_768
 _HELD_LIMIT = 4_000
 # Harmony whose tokens were lost on the way: "analysisWe need to…assistantfinalHello."
@@ -25,13 +25,13 @@ _SQUASHED, _FINAL = "analysis", "assistantfinal"
 
 @dataclass(frozen=True, slots=True)
 class WrittenCall:
-    """A tool call, or several, in the words of the model.
+    """One or more tool calls, as the model wrote them.
 
     :ivar body: without the marks around it; empty if it was too long.
-    :ivar tool: named outside of the body; else empty.
+    :ivar tool: the tool named outside the body; else empty.
     :ivar raw: as it was written.
-    :ivar closed: its end was marked; otherwise an answer may follow in the body.
-    :ivar marked: it can be nothing else; otherwise ``raw`` is said if it is no call.
+    :ivar closed: it had an end mark; otherwise an answer may follow in the body.
+    :ivar marked: it is certainly a call; otherwise ``raw`` is spoken if it is none.
     """
 
     body: str
@@ -64,7 +64,7 @@ class _Region:
 
     @property
     def words(self) -> str:
-        """Its text; empty if it is too long to be a call."""
+        """Return its text; empty if it is too long for a call."""
         return "".join(self.body) if self.size <= _CALL_LIMIT else ""
 
 
@@ -78,7 +78,7 @@ class _Balance:
         self._escaped = False
 
     def end(self, text: str) -> int:
-        """The place behind the value; 0: it goes on."""
+        """Return the index after the value; 0: it continues."""
         for at, char in enumerate(text):
             if self._escaped:
                 self._escaped = False
@@ -100,33 +100,33 @@ class _Balance:
 
 
 class AnswerFilter:
-    """Takes a text apart, however it is cut into pieces.
+    """Separates a text that arrives in arbitrary pieces.
 
-    What is never closed reaches to the end; what closes nothing is dropped. Words are not
-    glued where something between them was dropped.
+    An unclosed section reaches to the end; a closing mark without an opening one is
+    dropped. Words are not joined where text between them was dropped.
 
-    :param begun: it begins with a thought whose first mark is not in the text.
-    :param squashed: tokens of harmony may have been lost on the way; "a" is held then.
+    :param begun: the text begins within reasoning whose opening mark is missing.
+    :param squashed: harmony tokens may be missing; an initial "a" is held back then.
     """
 
     def __init__(self, *, begun: bool = False, squashed: bool = True) -> None:
         self._held = ""
         thought = Marker(MarkerKind.THOUGHT, "think", "<", "")
         self._region: _Region | None = _Region(thought) if begun else None
-        self._fresh = squashed and not begun  # nothing has come yet
-        self._begun = begun  # and if the mark comes after all, it is that of this thought
-        self._trim = False  # the blank lines after a thought belong to it
+        self._fresh = squashed and not begun  # no text yet
+        self._begun = begun  # a later opening mark belongs to this reasoning
+        self._trim = False  # blank lines after reasoning belong to it
         self._gap = False  # something was dropped here
         self._last = " "
         self._blank = True  # the line, so far
         self._parts: list[str | WrittenCall] = []
 
     def feed(self, text: str) -> list[str | WrittenCall]:
-        """:return: what may be said already, and the calls, in their order."""
+        """:return: the text that is safe to speak, and the calls, in order."""
         return self._taken_apart(text, over=False)
 
     def finish(self) -> list[str | WrittenCall]:
-        """The text ended: what looked like the start of a mark was none. :return: the rest."""
+        """End the text: a possible start of a mark is plain text. Return the rest."""
         self._taken_apart("", over=True)
         region, self._region = self._region, None
         if region is not None:
@@ -191,7 +191,7 @@ class AnswerFilter:
         return parts
 
     def _begins(self, text: str, over: bool) -> int:
-        """At the beginning of all. :return: where to go on; -1: more has to be seen."""
+        """Process the beginning of the text. Return where to continue; -1: more text is needed."""
         bare = text.lstrip()
         if _SQUASHED.startswith(bare) and not over:
             return -1
@@ -254,7 +254,7 @@ class AnswerFilter:
             self._leave()
             self._open(mark)
         elif mark.kind is MarkerKind.TURN and mark.form == "|" and region.mark.form == "|":
-            # The end of that message; what follows may be ours again, with a header or not.
+            # The end of that message; the assistant's text may follow, with a header or without.
             self._leave()
 
     def _ends_foreign(self, region: _Region, mark: Marker) -> bool:
@@ -264,7 +264,7 @@ class AnswerFilter:
         return ours or (mark.form == "✿" and mark.kind is MarkerKind.CALL)
 
     def _open(self, mark: Marker) -> None:
-        """In plain text."""
+        """Process an opening mark in plain text."""
         kind = mark.kind
         if kind is MarkerKind.TURN and mark.form == "`":
             self._say(mark.text)
@@ -346,7 +346,7 @@ class AnswerFilter:
         if mark.kind in (MarkerKind.CALL, MarkerKind.TURN):
             region.raw.append("" if again else mark.text)
         else:
-            # That mark begins something else; who reads it again must see an end.
+            # That mark begins something else; a second read must see an end here.
             region.raw.append("<|im_end|>")
         self._region = None
         self._call(region, closed=not again or opened.form != "<")
@@ -368,7 +368,7 @@ class AnswerFilter:
             self._open(mark)
 
     def _headed(self, region: _Region) -> None:
-        """A header is complete: whose message it is, and in which channel."""
+        """Process a complete header: role and channel of the message."""
         words = region.words.lower().split()
         self._leave()
         to = next((word[3:] for word in words if word.startswith("to=")), "")
@@ -414,7 +414,7 @@ class AnswerFilter:
             self._say(raw)
 
     def _end_sentence(self) -> None:
-        """A call ends the sentence before it."""
+        """End the sentence before a call."""
         self._gap = True
         if not self._last.isspace():
             self._say("\n")
@@ -432,6 +432,6 @@ def _same(mark: Marker, opened: Marker) -> bool:
 
 
 def _ends_turn(mark: Marker) -> bool:
-    """Whether nothing of a call can follow."""
+    """Whether no part of a call can follow."""
     name = mark.text.strip("<>|｜/[]").lower()
     return mark.form == "<" or name.startswith(("im_", "eo", "end", "return")) or mark.form == "["

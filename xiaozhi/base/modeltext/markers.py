@@ -1,7 +1,7 @@
-"""Marks in a model's text that are meant for programs: what they look like, what they open.
+"""Markers in a model's text that are meant for programs: their forms and meanings.
 
-Model families write their thoughts, tool calls and turns in marks of their own. A server
-that knows the model's template takes them out; many do not, or miss some. The forms here
+Model families mark reasoning, tool calls and turns in their own ways. A server that knows
+the model's template removes the markers; many do not, or miss some. The forms here
 are those of the public chat templates: Hermes, Qwen, DeepSeek, Mistral, Llama, Gemma, GLM,
 Kimi, Granite, Phi, Command, MiniMax, InternLM and gpt-oss ("harmony").
 """
@@ -71,9 +71,9 @@ _TOKEN_NAME = re.compile(
     f"|(?P<ours>{_OURS})|(?P<header>start|channel|im|header_id|role|im_(?:assistant|user|system|tool))"
     r"|(?P<body>message|im_middle)"
 )
-# Words of a token that say where it stands, not what it is.
+# Words of a token that tell its position, not its kind.
 _PLACES = re.compile(r"(?:^|_)(begin|start|end|of|section|token)(?=_|$)")
-# In upper case only: "[thinking]" names a mood.
+# In upper case only: "[thinking]" is a mood.
 _WORDS = {
     "[THINK]": (MarkerKind.THOUGHT, False),
     "[/THINK]": (MarkerKind.THOUGHT, True),
@@ -110,7 +110,7 @@ _FLOWERS = {
     "result": MarkerKind.FOREIGN,
     "return": MarkerKind.OURS,
 }
-# Of a block of code: what it may hold is looked at.
+# Languages of a code block that may hold a call.
 _FENCES = re.compile(r"tool_?(?:code|calls?|use)|function_?calls?|json|tool", re.I)
 _BARE_KEYS = (
     "name|tool|tool_name|tool_calls|tool_uses|tool_call|function|function_call|function_name"
@@ -123,7 +123,7 @@ _TAG = re.compile(
     rf"<(/?)(?:[|｜]\w{{1,12}}[|｜])?(?:{_NAME}:)?({_NAME}|0x[0-9A-Fa-f]{{2}})"
     r"((?:[\s=][^<>]{0,200}?)?)(/?)>"
 )
-# Llama's, of which not all is always there: "<function=name{…}</function>".
+# Llama's form, of which parts may be missing: "<function=name{…}</function>".
 _FUNCTION = re.compile(r"<function[=(/][\"']?[\w.\-]{1,64}[\"']?(?:\)?\s?>|(?=\)?\s?[{\[(]))")
 _TOKEN = re.compile(r"<([|｜])([^\s<>|｜][^<>|｜\n]{0,60}|\")([|｜]?)>|<([\w/]{1,40})[|｜]>")
 _FLOWER = re.compile(r"✿\s?(\w{1,12})\s?✿(?:[:：]|(?=[^:：])|\Z)")
@@ -149,17 +149,17 @@ _PARTIAL_BARE = re.compile(
 
 
 def next_start(text: str, at: int) -> int:
-    """The next place where a mark may begin; -1: there is none."""
+    """Return the next index at which a marker may begin; -1: none."""
     found = _STARTS.search(text, at)
     return -1 if found is None else found.start()
 
 
 def may_become(tail: str, *, plain: bool, line_begins: bool) -> bool:
-    """Whether a text that ends here may be the beginning of a mark.
+    """Whether the end of a text may be the beginning of a marker.
 
-    :param tail: from the place on where the mark would begin.
-    :param plain: it is not within what another mark has opened.
-    :param line_begins: nothing but spaces stands before it on its line.
+    :param tail: the text from the marker's possible start.
+    :param plain: outside any section that another marker opened.
+    :param line_begins: only spaces precede it on its line.
     """
     bare = plain and (tail[0] == "{" or (tail[0] == "[" and line_begins))
     if bare and _PARTIAL_BARE.fullmatch(tail):
@@ -173,7 +173,7 @@ def may_become(tail: str, *, plain: bool, line_begins: bool) -> bool:
 
 
 def cut_off(tail: str) -> bool:
-    """Whether what a text ends with is a mark that lacks its end: it was stopped there."""
+    """Whether a text ends with an incomplete marker, because the model was stopped there."""
     found = _PARTIAL_TAG.fullmatch(tail) or _BEGUN_TAG.fullmatch(tail)
     if found is not None and len(found[2]) > 2 and _TAG_NAME.fullmatch(_folded(found[2])):
         return True
@@ -181,7 +181,7 @@ def cut_off(tail: str) -> bool:
 
 
 def mark_at(text: str, at: int, *, plain: bool, line_begins: bool) -> Marker | None:
-    """The mark that begins here, if one does; parameters as with :func:`may_become`."""
+    """Return the marker that begins here, if any; parameters as for :func:`may_become`."""
     bare = plain and (text[at] == "{" or line_begins)
     return next((mark for mark in _candidates(text, at, bare) if mark is not None), None)
 

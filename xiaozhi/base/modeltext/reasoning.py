@@ -6,14 +6,14 @@ from xiaozhi.base.modeltext.answerfilter import AnswerFilter, WrittenCall
 
 
 class ThoughtFilter:
-    """Drops ``<think>…</think>`` and its like, and everything else of a model's text that is
-    not its answer, however the text is cut into pieces: see
+    """Drops ``<think>…</think>`` and similar sections, and everything else that is not the
+    answer, from text in arbitrary pieces: see
     :class:`~xiaozhi.base.modeltext.answerfilter.AnswerText`.
 
-    One that is never closed reaches to the end; a closing mark alone is dropped.
+    An unclosed section reaches to the end; a closing mark alone is dropped.
 
-    :param begun: it begins with a thought whose first mark is not in the text.
-    :param calls: tool calls in the text stay, for somebody who runs them.
+    :param begun: the text begins within reasoning whose opening mark is missing.
+    :param calls: keep tool calls in the text, for a caller that runs them.
     """
 
     def __init__(self, *, begun: bool = False, calls: bool = False) -> None:
@@ -21,11 +21,11 @@ class ThoughtFilter:
         self._calls = calls
 
     def feed(self, text: str) -> str:
-        """:return: what may be said already."""
+        """Add text; return the part that is safe to speak."""
         return self._kept(self._answer.feed(text))
 
     def finish(self) -> str:
-        """The text ended: what looked like the start of a mark was none."""
+        """End the text: a possible start of a mark is plain text."""
         return self._kept(self._answer.finish())
 
     def _kept(self, parts: list[str | WrittenCall]) -> str:

@@ -211,7 +211,8 @@ class ConfigTests(unittest.SynchronousTestCase):
 
     def test_environment_value_is_not_shown(self) -> None:
         self.assert_told(
-            "F: tls.port: expected an integer >= 1 and <= 65535, not what the environment gives",
+            "F: tls.port: expected an integer >= 1 and <= 65535,"
+            " not the value from the environment",
             "tls: {host: h, port: '${P}'}",
             P="hunter2",
         )
