@@ -14,6 +14,7 @@ import yaml
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
 
 from tests.guests import IM_SETS, Guest, ServiceCase, new_identity
 from tests.services import DOUBLES, ROOT, Pair
@@ -39,7 +40,7 @@ PROVIDERS = {
 }
 
 
-class AgentsCase(ServiceCase):
+class AgentTests(ServiceCase, TestCase):
     timeout = 120
 
     def begin(self) -> None:

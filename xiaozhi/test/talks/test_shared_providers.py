@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from xiaozhi.agents.agent import Agent
-from xiaozhi.agents.settings import SessionSettings
+from xiaozhi.agents.settings import RoleSettings, SessionSettings
 from xiaozhi.base.call import CallContext, current_call
+from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.base.values import Delta, SoundFormat, ToolSpec, Utterance
 from xiaozhi.device.identity import numbered
 from xiaozhi.interfaces import ILanguageModel, IRecognition, IRecognizer, ISynthesizer
@@ -29,6 +30,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "llm": {
         "scripted/kitchen": {"answers": ["From the kitchen."]},
         "scripted/garden": {"answers": ["From the garden."]},
+        "scripted/chef": {"answers": ["Soup."]},
+        "scripted/poet": {"answers": ["A rose."]},
         "scripted/down": {"fail": "unreachable"},
     },
     "tts": {"tone": {}, "tone/low": {"frequency": 220}},
@@ -46,6 +49,7 @@ class Noting:
         self._inner = inner
         self.sound = inner.tts.sound
         self.calls: list[tuple[str, CallContext]] = []
+        self.asked: list[tuple[tuple[Utterance, ...], set[str]]] = []
 
     def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
         self.calls.append(("asr", current_call()))
@@ -56,6 +60,7 @@ class Noting:
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
     ) -> AsyncGenerator[Delta, None]:
         self.calls.append(("llm", current_call()))
+        self.asked.append((tuple(dialogue), {tool.name for tool in tools}))
         async for delta in self._inner.llm.reply(dialogue, tools):
             yield delta
 
@@ -118,6 +123,37 @@ class SharedProviderTalks(ConversationCase):
             ("recognise", "scripted"),
         ):
             self.assertIn(expected, labels)
+
+    def test_two_devices_hold_a_talk_each(self) -> None:
+        """Their agents differ in model, voice, prompt and tools."""
+        house = self.house()
+        noted = {}
+        rows: tuple[tuple[int, str, str, tuple[str, ...]], ...] = (
+            (1, "chef", "tone", ()),
+            (2, "poet", "tone/low", ("get_*",)),
+        )
+        for number, name, tts, deny in rows:
+            noted[name] = self.agent(house, number, name, tts, f"scripted/{name}", noting=True)
+            role = RoleSettings(prompt=f"You are a {name}.")
+            agent = Agent(
+                name,
+                "2",
+                settings=SessionSettings(roles={name: role}, role=name),
+                tools=ToolPolicy(deny=deny),
+            )
+            house.agents.assign(numbered(number).device_id, agent)
+        chef, poet = (house.connect(number) for number in (1, 2))
+        answers = chef.device.text("hello"), poet.device.text("hello")
+        texts = [house.until(answer).text for answer in answers]
+        self.assertEqual(texts, ["Soup.", "A rose."])
+        for name, tools in (("chef", True), ("poet", False)):
+            model = noted[name]
+            assert model is not None
+            dialogue, offered = model.asked[-1]
+            self.assertIn(f"You are a {name}.", dialogue[0].text)
+            self.assertEqual("get_time" in offered, tools)
+            kinds = [kind for kind, _ in model.calls]
+            self.assertEqual((kinds.count("llm"), "tts" in kinds), (1, True))
 
     def test_providers_know_on_whose_behalf_they_are_called(self) -> None:
         house = self.house()
