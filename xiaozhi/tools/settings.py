@@ -20,6 +20,8 @@ class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     :ivar tools: how many tools of a device are taken at most; the same for methods of
         things (§4.8).
     :ivar ready: how long a turn waits for a device that is still introducing itself.
+    :ivar relist: least time from one list of tools to the next, when the device reports that
+        they have changed.
     """
 
     answer: Seconds = 10.0
@@ -27,3 +29,4 @@ class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     camera: Seconds = 70.0
     tools: Count = 64
     ready: Seconds = 2.0
+    relist: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0

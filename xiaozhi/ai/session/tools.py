@@ -75,7 +75,7 @@ class SessionTools:
         return self._policy.permits(source, title, safe_name(title))
 
     def adopt(self, shared: SharedServices) -> None:
-        """Serve another agent: with its vision model, and with the tools it may use.
+        """Serve another agent: with its vision model, its limits, and the tools it may use.
 
         Tools of the session's own have to be offered again.
         """
@@ -84,6 +84,8 @@ class SessionTools:
         self._policy = agent.tools
         self._vision = shared.agent.vlllm
         self._max_pixels = shared.settings.max_pixels
+        self._mcp.adopt(shared.settings.mcp)
+        self._things.adopt(shared.settings.mcp.tools)
         for source in self._sources:
             self._take(source)
 

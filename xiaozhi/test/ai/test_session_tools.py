@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
+from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.session.tools import SessionTools
 from xiaozhi.base.toolpolicy import ToolPolicy
@@ -20,6 +21,7 @@ from xiaozhi.testing.house import DeviceEnd, House
 from xiaozhi.testing.parts import tool_sources
 from xiaozhi.testing.vendors.network import Network
 from xiaozhi.tools.functions import FunctionModule, NoSettings, ToolContext
+from xiaozhi.tools.settings import McpSettings
 from xiaozhi.wire import messages as m
 
 DEVICE = m.Device("aa:bb:cc:dd:ee:ff", "c", "u")
@@ -61,11 +63,17 @@ class SessionToolsTests(ConversationCase):
         self.addCleanup(tools.close)
         return tools
 
-    def served(self, policy: ToolPolicy, agent_id: str = "default") -> SharedServices:
+    def served(
+        self,
+        policy: ToolPolicy,
+        agent_id: str = "default",
+        settings: SessionSettings | None = None,
+    ) -> SharedServices:
         """The services with an agent of this policy."""
         shared = self.stage.shared
         agent = replace(shared.agent.agent, id=agent_id, tools=policy)
-        return replace(shared, agent=replace(shared.agent, agent=agent))
+        services = replace(shared.agent, agent=agent, settings=settings or shared.settings)
+        return replace(shared, agent=services)
 
     def names(self, tools: SessionTools) -> list[str]:
         return sorted(spec.name for spec in tools.toolbox.specs)
@@ -113,6 +121,16 @@ class SessionToolsTests(ConversationCase):
         self.assertEqual(self.names(tools), ["greet"])
         result = self.successResultOf(Deferred.fromCoroutine(tools.toolbox.call("greet", "{}")))
         self.assertEqual(result.say, "Good day, s of poet.")
+
+    def test_the_limits_of_another_agent(self) -> None:
+        tools = self.tools(ToolPolicy(sources=("things",)))
+        things = {"descriptors": [{"name": "Lamp", "methods": {"On": {}, "Off": {}}}]}
+        tools.received(m.Iot(json.dumps(things).encode()))
+        self.assertEqual(self.names(tools), ["Lamp_Off", "Lamp_On"])
+        settings = SessionSettings(mcp=McpSettings(tools=1, camera=7))
+        tools.adopt(self.served(ToolPolicy(), settings=settings))
+        self.assertEqual([name for name in self.names(tools) if "Lamp" in name], ["Lamp_On"])
+        self.assertEqual(tools._mcp.limit("take_photo"), 7)
 
     def test_a_picture_is_described(self) -> None:
         tools = self.tools()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -17,7 +18,8 @@ from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool, IToolSource
 from xiaozhi.tools.device.mcpresult import result_of, text_of
-from xiaozhi.tools.jsonrpc import JsonRpcClient, JsonRpcError
+from xiaozhi.tools.device.relist import ToolListing
+from xiaozhi.tools.jsonrpc import JsonRpcClient, JsonRpcError, JsonRpcPeer
 from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.schema import UnusableSchema, repaired
 from xiaozhi.tools.settings import McpSettings
@@ -30,6 +32,22 @@ _CAMERA = re.compile(r"photo|camera|picture|snapshot|capture|vision|拍照|拍�
 #: The name of the source.
 DEVICE = "device"
 _CODES = {"rpc_closed": "device_gone", "rpc_busy": "device_busy"}
+_LIST_CHANGED = "notifications/tools/list_changed"
+
+
+@dataclass(slots=True)
+class _ToolList:
+    """A device's tools, as far as they are listed.
+
+    :ivar repaired: names of tools whose malformed schema has been repaired.
+    :ivar left_out: names of tools whose schema cannot be used.
+    :ivar broken_off: code of the error that ended the list early; empty: it is complete.
+    """
+
+    tools: list[ITool] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    broken_off: str = ""
 
 
 @implementer(IToolSource)
@@ -37,13 +55,12 @@ class DeviceMcp(SourceBase):
     """The tools of one device, over MCP (§5). Lives as long as its session.
 
     Devices do not answer ids that are texts (§5.1), and some mirror answers to ids we never
-    used (§5.2). Their own requests are ignored.
+    used (§5.2). Their own requests are ignored; when one reports that its tools have
+    changed, they are listed again.
 
     :param send: sends a message to the device.
     :param vision: where the device uploads photos, and its token for that; an empty address:
         nowhere.
-    :ivar repaired: names of tools whose malformed schema has been repaired.
-    :ivar left_out: names of tools whose schema cannot be used.
     """
 
     _log = Logger()
@@ -58,38 +75,69 @@ class DeviceMcp(SourceBase):
         super().__init__(DEVICE)
         self._settings = settings
         self._vision = vision
-        self._tools: list[ITool] = []
-        self._starting: Deferred[None] | None = None
-        self._rpc = JsonRpcClient(lambda data: send(Mcp(data)), clock)
-        self.repaired: list[str] = []
-        self.left_out: list[str] = []
+        self._list = _ToolList()
+        self._listing = ToolListing(self._list_tools, lambda: self._settings.relist, clock)
+        peer = JsonRpcPeer(notifications={_LIST_CHANGED: lambda _: self._listing.again()})
+        self._rpc = JsonRpcClient(lambda data: send(Mcp(data)), clock, peer=peer)
+
+    @property
+    def repaired(self) -> list[str]:
+        """Names of tools whose malformed schema has been repaired."""
+        return self._list.repaired
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of tools whose schema cannot be used."""
+        return self._list.left_out
+
+    def adopt(self, settings: McpSettings) -> None:
+        """Use other limits from now on."""
+        former, self._settings = self._settings, settings
+        if former.tools <= len(self._list.tools) < settings.tools:
+            # The device may have more than the former limit let through.
+            self._listing.again()
 
     def start(self) -> Deferred[None]:
         """Discover the device's tools; see :class:`~xiaozhi.interfaces.IToolSource`."""
-        self._starting = Deferred.fromCoroutine(self._start())
-        return self._starting
+        return self._listing.start()
 
-    async def _start(self) -> None:
+    async def _list_tools(self) -> None:
+        if self.status.state is not SourceState.STARTING:
+            await self._list_again()
+            return
         try:
-            self._tools = await self.discover()
+            await self.discover()
         except ToolError as error:
             self.changed(SourceState.FAILED, error.message)
-        except CancelledError:
-            return
         else:
             self.changed(SourceState.READY)
+
+    async def _list_again(self) -> None:
+        """Replace the list by a complete new one; until there is one, the former holds."""
+        try:
+            listed = await self._listed()
+            if listed.broken_off:
+                raise ToolError(listed.broken_off, "it breaks off")
+        except ToolError as error:
+            self._log.info(
+                "mcp: the changed list of tools is not used: {code}: {error}",
+                code=error.code,
+                error=error.message,
+            )
+            return
+        self._list = listed
+        self.changed(SourceState.READY)
 
     def stop(self) -> Deferred[None]:
         """End the session: calls that wait fail."""
         self.status = SourceStatus(SourceState.STOPPED)
-        if self._starting is not None:
-            self._starting.cancel()
+        self._listing.stop()
         self._rpc.close("the device is gone")
         return succeed(None)
 
     def tools(self, session: ToolSession) -> list[ITool]:
         """See :class:`~xiaozhi.interfaces.IToolSource`."""
-        return self._tools
+        return self._list.tools[: self._settings.tools]
 
     async def discover(self) -> list[ITool]:
         """Introduce ourselves and fetch the device's tools, page by page.
@@ -109,31 +157,43 @@ class DeviceMcp(SourceBase):
             },
             self._settings.answer,
         )
-        tools: list[ITool] = []
+        self._list = await self._listed()
+        if code := self._list.broken_off:
+            self._log.info("mcp: the list of tools breaks off: {code}", code=code)
+        return self._list.tools
+
+    async def _listed(self) -> _ToolList:
+        """Fetch the list, page by page.
+
+        :raises ToolError: there is not even a first page.
+        """
+        found = _ToolList()
         seen: set[str] = set()
         cursor = ""
-        while len(tools) + len(self.left_out) < self._settings.tools:
+        while len(found.tools) + len(found.left_out) < self._settings.tools:
             params = {"cursor": cursor} if cursor else {}
             try:
                 page = await self._request("tools/list", params, self._settings.answer)
             except ToolError as error:
-                if not tools:
+                if not found.tools:
                     raise
-                self._log.info("mcp: the list of tools breaks off: {code}", code=error.code)
+                found.broken_off = error.code
                 break
-            page = page if isinstance(page, dict) else {}
-            listed = page.get("tools")
-            tools += self._tools_of(listed if isinstance(listed, list) else [])
+            listed = page.get("tools") if isinstance(page, dict) else None
+            if not isinstance(listed, list):
+                found.broken_off = "no_list"
+                break
+            self._add(listed, found)
             cursor = page.get("nextCursor") or ""
             # A device that repeats a cursor, or has ever another empty page, would
             # keep us here for ever.
             if not isinstance(cursor, str) or not cursor or cursor in seen or not listed:
                 break
             seen.add(cursor)
-        return tools[: self._settings.tools]
+        del found.tools[self._settings.tools :]
+        return found
 
-    def _tools_of(self, listed: list[Any]) -> list[ITool]:
-        tools: list[ITool] = []
+    def _add(self, listed: list[Any], found: _ToolList) -> None:
         for entry in listed:
             name = entry.get("name") if isinstance(entry, dict) else None
             if not isinstance(name, str) or not name:
@@ -141,14 +201,13 @@ class DeviceMcp(SourceBase):
             try:
                 parameters, changed = repaired(entry.get("inputSchema"))
             except UnusableSchema:
-                self.left_out.append(name)
+                found.left_out.append(name)
                 continue
             if changed:
-                self.repaired.append(name)
+                found.repaired.append(name)
             description = str(entry.get("description") or name)
             spec = ToolSpec(safe_name(name), description, parameters, name)
-            tools.append(DeviceTool(self, name, spec))
-        return tools
+            found.tools.append(DeviceTool(self, name, spec))
 
     def limit(self, name: str) -> float:
         """Seconds to wait for a tool; photos take longer (§5.2)."""
@@ -192,10 +251,13 @@ class DeviceTool:
 
     def __init__(self, device: DeviceMcp, name: str, spec: ToolSpec) -> None:
         self.spec = spec
-        # A moment more than the request's own limit, which has the better words.
-        self.limit = device.limit(name) + 1
         self._device = device
         self._name = name
+
+    @property
+    def limit(self) -> float:
+        """A moment more than the request's own limit, which has the better words."""
+        return self._device.limit(self._name) + 1
 
     async def call(self, arguments: dict[str, Any]) -> ToolResult:
         return await self._device.call(self._name, arguments)

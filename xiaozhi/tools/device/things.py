@@ -35,7 +35,11 @@ class DeviceThings(SourceBase):
         self.status = SourceStatus(SourceState.READY)
         self._tools: list[ITool] = []
         self._send = send
-        self._room = limit
+        self._limit = limit
+
+    def adopt(self, limit: int) -> None:
+        """Use another limit from now on."""
+        self._limit = limit
 
     def received(self, message: Iot) -> list[ITool]:
         """Take a message of the device.
@@ -53,8 +57,7 @@ class DeviceThings(SourceBase):
             for thing in _objects(payload.get("descriptors"))
             for name, method in _members(thing.get("methods"))
         ]
-        taken = methods[: self._room]
-        self._room -= len(taken)
+        taken = methods[: max(0, self._limit - len(self._tools))]
         if taken:
             self._tools += taken
             self.changed()
@@ -71,7 +74,7 @@ class DeviceThings(SourceBase):
 
     def tools(self, session: ToolSession) -> list[ITool]:
         """See :class:`~xiaozhi.interfaces.IToolSource`."""
-        return self._tools
+        return self._tools[: self._limit]
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

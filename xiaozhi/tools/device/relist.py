@@ -1,0 +1,74 @@
+"""When the tools of a device are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class ToolListing:
+    """Runs one listing at a time, and another one as often as an interval allows.
+
+    A device may report changes without end. Whatever it sends, one listing is under way,
+    one more waits, and the device has a rest between the two.
+
+    :param work: lists the tools once; raises nothing but ``CancelledError``.
+    :param interval: returns the least seconds from the end of a listing to the next.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], Awaitable[None]],
+        interval: Callable[[], float],
+        clock: IReactorTime,
+    ) -> None:
+        self._work = work
+        self._interval = interval
+        self._clock = clock
+        self._running: Deferred[None] | None = None
+        self._due: IDelayedCall | None = None
+        self._open = self._busy = self._wanted = False
+        self._ended = 0.0
+
+    def start(self) -> Deferred[None]:
+        """List the tools for the first time. Fires when that has ended, whatever the result."""
+        self._open = True
+        return self._begin()
+
+    def again(self) -> None:
+        """List them once more as soon as that is allowed; before :meth:`start`, do nothing."""
+        if not self._open:
+            return
+        if self._busy:
+            self._wanted = True
+        elif self._due is None:
+            wait = self._ended + self._interval() - self._clock.seconds()
+            self._due = self._clock.callLater(max(0.0, wait), self._begin)
+
+    def stop(self) -> None:
+        """Cancel the listing under way and the next one. Idempotent."""
+        self._open = False
+        due, self._due = self._due, None
+        if due is not None:
+            due.cancel()
+        if self._running is not None:
+            self._running.cancel()
+
+    def _begin(self) -> Deferred[None]:
+        self._due = None
+        self._running = Deferred.fromCoroutine(self._run())
+        return self._running
+
+    async def _run(self) -> None:
+        self._busy, self._wanted = True, False
+        try:
+            await self._work()
+        except CancelledError:
+            return
+        finally:
+            self._busy = False
+            self._ended = self._clock.seconds()
+        if self._wanted:
+            self.again()
