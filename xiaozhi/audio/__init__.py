@@ -1,8 +1,8 @@
-"""Sound: Opus packets, streamed decoding of whatever a provider sends, wav files.
+"""Audio: Opus packets, streaming decoders for every format that providers send, and WAV files.
 
-Everything here is pure and synchronous and knows nothing of Twisted. PCM is
-always s16le mono unless said otherwise. One object serves one stream of sound
-and one thread at a time; different objects may be used in different threads.
+Everything here is pure and synchronous and independent of Twisted. PCM is s16le mono unless stated
+otherwise. An object handles one stream of sound and is used by one thread at a time; different
+objects may be used in different threads.
 """
 
 from xiaozhi.audio.opus import OpusDecoder, OpusEncoder

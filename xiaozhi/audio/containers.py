@@ -1,4 +1,4 @@
-"""Sound in containers that vendors send by mistake: read as a whole, once it is there."""
+"""Containers that vendors send by mistake: collected and decoded as a whole at the end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from xiaozhi.audio.pcm import samples_of
 from xiaozhi.audio.sniff import SoundKind
 from xiaozhi.audio.wav import bad_sound
 
-#: Bytes of one sentence in a container, and seconds of the sound in it.
+#: Limits of one sentence in a container: bytes, and seconds of decoded sound.
 _LARGEST = 16 << 20
 _LONGEST = 600
 
-#: What libav calls the container; nothing else is tried.
+#: libav's name of the container; libav tries no other format.
 FORMATS = {
     SoundKind.OGG: "ogg",
     SoundKind.FLAC: "flac",
@@ -30,12 +30,12 @@ FORMATS = {
     SoundKind.CAF: "caf",
 }
 
-# A file's first bytes, which separate several files in one body.
+# The first bytes of a file; they separate several files in one body.
 _STARTS = {SoundKind.FLAC: b"fLaC\x00\x00\x00\x22", SoundKind.AMR: b"#!AMR"}
 
 
 class ContainerDecoding:
-    """Collects what comes, and decodes it at the end."""
+    """Collects all input and decodes it in :meth:`finish`."""
 
     def __init__(self, kind: SoundKind, sample_rate: int) -> None:
         self._kind = kind
@@ -43,14 +43,20 @@ class ContainerDecoding:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        """:raises ProviderError: ``bad_sound``: it is too large."""
+        """Keep a piece of input.
+
+        :raises ProviderError: ``bad_sound``: the input is too large.
+        """
         self._data += data
         if len(self._data) > _LARGEST:
             raise bad_sound(f"{self._kind.value} of more than {_LARGEST >> 20} MiB")
         return b""
 
     def finish(self) -> bytes:
-        """:raises ProviderError: ``bad_sound``: there is no sound in it."""
+        """Decode the input.
+
+        :raises ProviderError: ``bad_sound``: the input contains no sound.
+        """
         out = bytearray()
         for file in self._files():
             self._decode(file, out)
@@ -79,5 +85,5 @@ class ContainerDecoding:
                 for piece in resampler.resample(None):
                     out += samples_of(piece)
         except (FFmpegError, ValueError, IndexError, OSError):
-            # What was read before the damage is heard.
+            # Keep the sound that was read before the damage.
             return

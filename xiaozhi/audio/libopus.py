@@ -1,9 +1,9 @@
-"""libopus by itself, through ctypes: one call a packet.
+"""libopus through ctypes: one call for each packet.
 
-PyAV encodes and decodes with the same library, to the same packets. But on the way a
-packet goes through a filter graph, and seven times the interpreter's lock is let go and
-asked for again: where other threads are busy each of them may cost 5 ms. And it always
-decodes to 48 kHz, which then is resampled, while libopus gives any rate of its own.
+PyAV encodes and decodes with the same library, to the same packets. But its filter graph releases
+and reacquires the interpreter's lock seven times for each packet, and each of these may cost 5 ms
+while other threads are busy. It also always decodes to 48 kHz and resamples, while libopus decodes
+to any of its own rates.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 import av
 
-#: What an encoder may be told to work for, and libopus' numbers for it.
+#: Applications that an encoder can optimise for, with libopus' numbers.
 APPLICATIONS = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
 _SET_BITRATE, _SET_COMPLEXITY = 4002, 4010
 
-# libopus recommends as much for a packet, whatever its bit rate and duration.
+# The buffer size that libopus recommends for a packet of any bit rate and duration.
 _MAX_PACKET = 4000
 
 
 def _candidates() -> Iterator[str]:
-    """The one that PyAV's wheel brings along, then the system's."""
+    """Yield the library in PyAV's wheel, then the system's."""
     package = Path(av.__file__).parent
     for directory in (package.parent / "av.libs", package / ".dylibs"):
         yield from sorted(str(path) for path in directory.glob("*opus*"))
@@ -41,7 +41,7 @@ def _find() -> str:
         except OSError:
             continue
     raise ImportError(
-        "libopus was not found, neither in the wheel of PyAV nor on this system; "
+        "libopus was found neither in PyAV's wheel nor on this system; "
         "install it (Debian: libopus0)"
     )
 
@@ -49,15 +49,15 @@ def _find() -> str:
 _PATH = _find()
 _pointer, _int, _bytes = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
 
-# Encoding takes up to two milliseconds a packet, and meanwhile others may run.
+# Encoding takes up to two milliseconds a packet; other threads run meanwhile.
 _free: Any = ctypes.CDLL(_PATH)
 _free.opus_encode.argtypes = [_pointer, _bytes, _int, _pointer, _int]
 
-# All else takes less than 100 µs: to let the interpreter's lock go and have it back may take
+# All other calls take less than 100 µs; releasing and reacquiring the interpreter's lock may take
 # longer.
 _held: Any = ctypes.PyDLL(_PATH)
 _held.opus_decode.argtypes = [_pointer, _bytes, _int, _pointer, _int, _int]
-# Variable arguments follow; without this Apple's processors pass them wrongly.
+# Variadic arguments follow; without this declaration Apple's processors pass them wrongly.
 _held.opus_encoder_ctl.argtypes = [_pointer, _int]
 _held.opus_encoder_init.argtypes = [_pointer, _int, _int, _int]
 _held.opus_decoder_init.argtypes = [_pointer, _int, _int]
@@ -68,7 +68,7 @@ _DECODER_BYTES = _held.opus_decoder_get_size(1)
 
 
 class OpusError(Exception):
-    """libopus says no; the message is its own."""
+    """A call of libopus failed; the message is libopus' own."""
 
 
 def _checked(code: int) -> int:
@@ -78,10 +78,10 @@ def _checked(code: int) -> int:
 
 
 class Encoder:
-    """One stream of mono sound. Lets other threads run while it encodes."""
+    """Encoder of one mono stream. Other threads run while it encodes."""
 
     def __init__(self, sample_rate: int, complexity: int, bitrate: int, application: str) -> None:
-        # Its state is a piece of our memory: there is nothing to be freed.
+        # The state lives in memory of ours, so there is nothing to free.
         self._state = ctypes.create_string_buffer(_ENCODER_BYTES)
         number = APPLICATIONS[application]
         _checked(_held.opus_encoder_init(self._state, sample_rate, 1, number))
@@ -90,23 +90,29 @@ class Encoder:
         self._packet = ctypes.create_string_buffer(_MAX_PACKET)
 
     def encode(self, pcm: bytes) -> bytes:
-        """:param pcm: s16 of the whole packet: 2.5, 5, 10, 20, 40 or 60 ms."""
+        """Encode one packet.
+
+        :param pcm: s16 samples of the whole packet: 2.5, 5, 10, 20, 40 or 60 ms.
+        """
         packet = self._packet
         size = _free.opus_encode(self._state, pcm, len(pcm) // 2, packet, _MAX_PACKET)
         return ctypes.string_at(packet, _checked(size))
 
 
 class Decoder:
-    """One stream, to mono."""
+    """Decoder of one stream, to mono."""
 
     def __init__(self, sample_rate: int) -> None:
         self._state = ctypes.create_string_buffer(_DECODER_BYTES)
         _checked(_held.opus_decoder_init(self._state, sample_rate, 1))
-        self._room = sample_rate * 120 // 1000  # samples: no packet is longer
+        self._room = sample_rate * 120 // 1000  # samples; the longest packet
         self._pcm = ctypes.create_string_buffer(self._room * 2)
 
     def decode(self, packet: bytes) -> bytes:
-        """:raises OpusError: not a valid packet; the next one decodes as usual."""
+        """Decode one packet.
+
+        :raises OpusError: the packet is not valid; the next one decodes as usual.
+        """
         pcm = self._pcm
         count = _held.opus_decode(self._state, packet, len(packet), pcm, self._room, 0)
         return ctypes.string_at(pcm, _checked(count) * 2)

@@ -1,4 +1,4 @@
-"""Frames of MPEG audio (MP3, MP2, MP1) and of ADTS (AAC), out of streams with tags between."""
+"""Extraction of MPEG audio frames (MP3, MP2, MP1) and ADTS frames (AAC) from streams with tags."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _RATES_2 = {
 }
 _HERTZ = (44100, 48000, 32000)
 _DIVISOR = {3: 1, 2: 2, 0: 4}  # of the sample rate, by version
-_HEADER = 7  # bytes that hold any header's length
-#: Frames in a row that make noise improbable: each has 20 bits to be right by chance.
+_HEADER = 7  # bytes that contain the frame length, for every kind of header
+#: Consecutive frames after which chance is ruled out: noise passes for a header in 1 of 2^20 cases.
 _CONFIRM = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """:ivar codec: as libav names it.
+    """A frame's header.
 
-    :ivar form: the same for all frames of one stream.
+    :ivar codec: libav's name of the codec.
+    :ivar form: equal for all frames of one stream.
     """
 
     codec: str
@@ -36,7 +37,7 @@ class Frame:
 
 
 def header(data: bytes | bytearray, at: int = 0) -> Frame | None:
-    """Read a frame's header; ``data`` has at least 7 bytes from there."""
+    """Read the frame header at an offset; ``data`` has at least 7 bytes from there."""
     if data[at] != 0xFF or data[at + 1] & 0xE0 != 0xE0:
         return None
     layer_bits = data[at + 1] >> 1 & 3
@@ -68,8 +69,9 @@ def _adts(data: bytes | bytearray, at: int) -> Frame | None:
 
 
 def tag_size(data: bytes | bytearray, at: int = 0) -> int:
-    """Bytes of an ID3v2, ID3v1 or APE tag that begins there; 0: there is none, or less of
-    it than its head."""
+    """Return the size of the ID3v2, ID3v1 or APE tag at an offset; 0: no tag, or less than its
+    header.
+    """
     start = data[at : at + 3]
     if start == b"ID3" and len(data) >= at + 10:
         sizes = data[at + 6 : at + 10]
@@ -84,10 +86,10 @@ def tag_size(data: bytes | bytearray, at: int = 0) -> int:
 
 
 def confirmed(data: bytes, complete: bool) -> bool | None:
-    """Whether a stream begins with frames.
+    """Return whether a stream begins with frames.
 
-    :param complete: there is no more: fewer frames will do if they fill it.
-    :return: None: it may, but more bytes are needed.
+    :param complete: no more data follows, so fewer frames suffice if they fill it.
+    :return: None: undecided; more bytes are needed.
     """
     at, form = 0, None
     for _ in range(_CONFIRM):
@@ -103,10 +105,10 @@ def confirmed(data: bytes, complete: bool) -> bool | None:
 
 
 class MpegFrames:
-    """Takes a stream apart, arriving in any pieces.
+    """Splits a stream into frames; input arrives in pieces of any size.
 
-    Several files one after the other, with tags before, between and behind them, are one
-    stream. What is neither frame nor tag is left out.
+    Several files in a row, with tags before, between and after them, are one stream. Data that is
+    neither a frame nor a tag is skipped.
 
     :ivar fruitless: bytes since the last frame.
     """
@@ -118,12 +120,18 @@ class MpegFrames:
         self.fruitless = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
-        """:return: codec and bytes of each whole frame."""
+        """Read a piece of the stream.
+
+        :return: codec and bytes of each complete frame.
+        """
         self._waiting += data
         return self._frames(complete=False)
 
     def finish(self) -> Iterator[tuple[str, bytes]]:
-        """:return: those that only the end shows to be frames."""
+        """End the stream.
+
+        :return: frames that only the end of the stream confirms.
+        """
         return self._frames(complete=True)
 
     def _frames(self, complete: bool) -> Iterator[tuple[str, bytes]]:
@@ -145,7 +153,7 @@ class MpegFrames:
             if len(waiting) < end and not complete:
                 break
             if frame.form != self._form:
-                # Not in step: only with another frame behind it.
+                # Not synchronised: accept a frame only if another one follows it.
                 sure = self._follows(end, frame, complete)
                 if sure is None:
                     break
@@ -154,14 +162,14 @@ class MpegFrames:
                     self.fruitless += 1
                     continue
             if len(waiting) < end:
-                break  # cut short
+                break  # truncated
             self._form, self.fruitless = frame.form, 0
             yield frame.codec, bytes(waiting[at:end])
             at = end
         del waiting[:at]
 
     def _resynchronized(self, at: int) -> int:
-        """:return: where the next frame or tag could begin."""
+        """Return the next offset at which a frame or a tag could begin."""
         found = [self._waiting.find(start, at + 1) for start in (b"\xff", b"ID3")]
         place = min((each for each in found if each >= 0), default=len(self._waiting) - 2)
         place = max(place, at + 1)

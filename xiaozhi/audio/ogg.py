@@ -1,4 +1,4 @@
-"""Ogg pages (RFC 3533) to packets, and the head of an Opus stream (RFC 7845)."""
+"""Ogg pages (RFC 3533) to packets, and the header of an Opus stream (RFC 7845)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from xiaozhi.base.errors import ProviderError
 
-#: Longest packet put together from pages; Opus audio stays far below.
+#: The longest packet that may be assembled from pages; Opus audio stays far below.
 _MAX_PACKET = 1 << 20
 
 _HEADER = struct.Struct("<4sBBqIIIB")
@@ -20,14 +20,12 @@ def _bad(message: str) -> ProviderError:
 
 
 class OggPackets:
-    """Packets of the first stream in an Ogg file, pages arriving in any pieces.
+    """Extracts the packets of the first stream in an Ogg file; pages arrive in any pieces.
 
-    A file behind the first, as of a vendor that answers sentence by sentence, is read,
-    too.
-
-    :ivar file: the number of the file that packets are of, from 0.
-
+    A file that follows the first one is read too: some vendors send one for each sentence.
     Checksums are not verified: the transport below does that.
+
+    :ivar file: the number of the file of the current packets, from 0.
     """
 
     def __init__(self) -> None:
@@ -38,9 +36,10 @@ class OggPackets:
         self.file = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, int | None]]:
-        """
-        :return: each packet, and with those of the stream's last page the
-            position where the stream ends, in samples at 48 kHz.
+        """Read a piece of the file.
+
+        :return: each packet; with those of the stream's last page, the position in samples at 48
+            kHz at which the stream ends.
         :raises ProviderError: ``bad_sound``, while iterating.
         """
         self._waiting += data
@@ -50,7 +49,7 @@ class OggPackets:
     def _page(self) -> list[tuple[bytes, int | None]] | None:
         waiting = self._waiting
         if waiting[:4] != b"OggS"[: len(waiting)]:
-            raise _bad("not an Ogg stream: no page where one should begin")
+            raise _bad("not an Ogg stream: no page at the expected offset")
         if len(waiting) < _HEADER.size:
             return None
         _, version, flags, position, serial, _, _, count = _HEADER.unpack_from(waiting)
@@ -94,16 +93,22 @@ class OggPackets:
 
 @dataclass(frozen=True, slots=True)
 class OpusHead:
-    """:ivar pre_skip: samples at 48 kHz to leave out at the start."""
+    """The header of an Opus stream.
+
+    :ivar pre_skip: samples at 48 kHz to skip at the start.
+    """
 
     channels: int
     pre_skip: int
 
 
 def parse_opus_head(packet: bytes) -> OpusHead:
-    """:raises ProviderError: ``bad_sound``: no Opus, or more than two channels."""
+    """Read the header of an Opus stream.
+
+    :raises ProviderError: ``bad_sound``: not Opus, or more than two channels.
+    """
     if len(packet) < 19 or packet[:8] != b"OpusHead":
-        raise _bad("the Ogg stream does not hold Opus")
+        raise _bad("the Ogg stream does not contain Opus")
     version, channels, pre_skip, _, _, family = struct.unpack_from("<BBHIhB", packet, 8)
     if version >> 4:
         raise _bad(f"Ogg Opus version {version} is not supported")

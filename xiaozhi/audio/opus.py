@@ -1,4 +1,4 @@
-"""Opus packets as devices send and want them: bare, one a frame (RFC 6716)."""
+"""Opus packets as devices send and expect them: no container, one in each frame (RFC 6716)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from xiaozhi.audio.libopus import APPLICATIONS, Decoder, Encoder, OpusError
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire.opus import SAMPLE_RATES, packet_ms
 
-#: Frame durations an encoder takes, ms.
+#: Frame durations that an encoder accepts, ms.
 FRAME_DURATIONS = (20, 40, 60)
 
 
 class OpusDecoder:
-    """Packets of one stream to s16le mono.
+    """Decoder of one stream, to s16le mono.
 
-    Every packet gives exactly as many samples as its head announces.
+    A packet yields exactly as many samples as its header announces.
     """
 
     def __init__(self, sample_rate: int = 16000) -> None:
@@ -23,15 +23,15 @@ class OpusDecoder:
         if sample_rate not in SAMPLE_RATES:
             raise ValueError(f"Opus cannot be decoded to {sample_rate} Hz")
         self._make = partial(Decoder, sample_rate)
-        # Of 22 KB: many a session never hears anything.
+        # It takes 22 KB, and many sessions never receive audio.
         self._decoder: Decoder | None = None
 
     def decode(self, packet: bytes) -> bytes:
-        """Decode one packet; one byte of it (DTX) is a whole frame of its own.
+        """Decode one packet. A packet of one byte (DTX) is a complete frame.
 
         :raises ProtocolError: ``bad_audio``; the next packet decodes as usual.
         """
-        # Of an empty packet libopus would make up what is missing.
+        # For an empty packet libopus would conceal a loss and invent sound.
         if not packet_ms(packet):
             raise ProtocolError("bad_audio", "not an Opus packet")
         if self._decoder is None:
@@ -42,12 +42,12 @@ class OpusDecoder:
             raise ProtocolError("bad_audio", "not a valid Opus packet") from error
 
     def reset(self) -> None:
-        """The stream is over: what is decoded next begins another one."""
+        """End the stream; the next packet begins another one."""
         self._decoder = None
 
 
 class OpusEncoder:
-    """s16le mono to packets, exactly one a frame."""
+    """Encoder of s16le mono, to packets of exactly one frame."""
 
     def __init__(
         self,
@@ -57,13 +57,12 @@ class OpusEncoder:
         bitrate: int = 24000,
         application: str = "voip",
     ) -> None:
-        """
-        :param sample_rate: Hz, one of :data:`xiaozhi.wire.opus.SAMPLE_RATES`.
+        """:param sample_rate: Hz, one of :data:`xiaozhi.wire.opus.SAMPLE_RATES`.
         :param frame_duration: ms, one of :data:`FRAME_DURATIONS`.
         :param complexity: 0 (cheapest) to 10.
-        :param bitrate: bits a second.
-        :param application: what libopus works for: ``voip``, ``audio`` or ``lowdelay``. The
-            last is CELT alone: better sound for twice the bits and a quarter of the work.
+        :param bitrate: bits per second.
+        :param application: what libopus optimises for: ``voip``, ``audio`` or ``lowdelay``. The
+            last uses CELT alone: better sound for twice the bits and a quarter of the CPU.
         :raises ValueError: a value is not allowed.
         """
         if sample_rate not in SAMPLE_RATES:
@@ -77,8 +76,8 @@ class OpusEncoder:
         if application not in APPLICATIONS:
             raise ValueError(f"Opus has no application {application}")
         self._size = sample_rate * frame_duration // 1000 * 2
-        # Over digital silence libopus' filters die away into denormal numbers, and a
-        # frame takes three times as long. One step of the lowest bit each 10 ms is not heard.
+        # On digital silence libopus' filters decay into denormal numbers, and a frame takes three
+        # times as long. One step of the lowest bit every 10 ms is inaudible.
         self._silence = bytes(self._size)
         self._hush = (b"\x01" + bytes(sample_rate // 50 - 1)) * (frame_duration // 10)
         self._waiting = bytearray()
@@ -86,7 +85,10 @@ class OpusEncoder:
         self._encoder: Encoder | None = None
 
     def encode(self, pcm: bytes) -> list[bytes]:
-        """:param pcm: any length; what does not fill a frame waits for more."""
+        """Encode samples.
+
+        :param pcm: any length; an incomplete frame waits for more.
+        """
         waiting = self._waiting
         waiting += pcm
         size = self._size
@@ -96,7 +98,7 @@ class OpusEncoder:
         return [self._packet(frame) for frame in frames]
 
     def flush(self) -> list[bytes]:
-        """Fill the last frame with silence. The encoder can be used on."""
+        """Complete the last frame with silence. The encoder can be used again afterwards."""
         if not self._waiting:
             return []
         frame = bytes(self._waiting).ljust(self._size, b"\0")
@@ -105,6 +107,6 @@ class OpusEncoder:
 
     def _packet(self, frame: bytes) -> bytes:
         if self._encoder is None:
-            # Takes a while: where encoding is done, not where an answer begins.
+            # Slow, so it is made in the encoding thread and not at the start of an answer.
             self._encoder = self._make()
         return self._encoder.encode(self._hush if frame == self._silence else frame)

@@ -1,4 +1,4 @@
-"""A synthesiser's sound, as it comes → packets as a device wants them."""
+"""Conversion of a synthesiser's sound, as it arrives, to packets in the device's format."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from xiaozhi.base.errors import ProtocolError, ProviderError
 from xiaozhi.base.values import Encoding, SoundFormat
 from xiaozhi.wire.opus import packet_ms
 
-#: Sound encoded at one go, s: short, so that the first of it leaves soon and others
-#: get their turn at the worker threads.
+#: Seconds of sound encoded in one call: short, so that the first packet leaves soon and other
+#: sessions get a worker thread.
 SLICE_SECONDS = 0.24
 
-# Bytes of a second of compressed sound, where there is little of it: 32 kbit/s.
+# Bytes per second of compressed sound at a low bit rate: 32 kbit/s.
 _COMPRESSED = 4000
 
-# What packets are decoded to that do not fit.
+# The format to which unsuitable packets are decoded.
 _DECODED = SoundFormat(Encoding.PCM, 48000)
 
 
 @dataclass(frozen=True, slots=True)
 class OpusForm:
-    """How packets are to be: see :class:`~xiaozhi.audio.opus.OpusEncoder`."""
+    """The required format of packets: see :class:`~xiaozhi.audio.opus.OpusEncoder`."""
 
     sample_rate: int
     frame_duration: int
@@ -34,7 +34,7 @@ class OpusForm:
     application: str
 
     def encoder(self) -> OpusEncoder:
-        """A new one."""
+        """Make an encoder for this format."""
         return OpusEncoder(
             self.sample_rate,
             self.frame_duration,
@@ -45,44 +45,43 @@ class OpusForm:
 
 
 class PacketMaker:
-    """Packets of one sentence; not to be used on after an error or :meth:`finish`.
+    """Makes the packets of one sentence; must not be used after an error or :meth:`finish`.
 
-    Ogg/Opus whose packets are as long as the device's frames passes untouched: decoders
-    take any rate (RFC 6716), and the few milliseconds a decoder needs to settle at its
-    start are below hearing. Everything else is decoded, resampled and encoded.
+    Ogg/Opus whose packets are as long as the device's frames passes through unchanged: decoders
+    accept any rate (RFC 6716), and the few milliseconds that a decoder needs to settle at the start
+    are inaudible. Everything else is decoded, resampled and encoded.
 
     All methods take more than a millisecond: call them in a thread, one at a time.
     """
 
     def __init__(self, sound: SoundFormat, form: OpusForm, encoder: OpusEncoder) -> None:
-        """:param encoder: of all sentences of an answer, so that no seam is heard."""
+        """:param encoder: shared by all sentences of an answer, so that joints are inaudible."""
         make = _Passing if sound.encoding is Encoding.OGG_OPUS else _Encoding
         self._way: _Passing | _Encoding = make(sound, form, encoder)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """More of the sound.
+        """Convert the next piece of sound.
 
-        :return: packets, of at most a few :data:`SLICE_SECONDS`; more may wait: see
-            :meth:`more`.
-        :raises ProviderError: ``bad_sound``: not what the format promised.
+        :return: packets for at most a few :data:`SLICE_SECONDS`; the rest waits for :meth:`more`.
+        :raises ProviderError: ``bad_sound``: the data does not have the announced format.
         """
         return self._way.feed(data)
 
     @property
     def waiting(self) -> bool:
-        """Whether :meth:`more` has more."""
+        """Whether :meth:`more` has packets."""
         return self._way.waiting
 
     def more(self) -> list[bytes]:
-        """Packets that wait; none: all have been fetched."""
+        """Return the next waiting packets; empty: all have been returned."""
         return self._way.more()
 
     def finish(self, data: bytes, pause: float) -> list[bytes]:
-        """The rest, and silence behind it.
+        """Convert the rest, and append silence.
 
-        :param data: the last of the sound.
-        :param pause: seconds; some is needed at the very end of an answer: the encoder
-            runs 6.5 ms ahead, and what it holds would be cut off.
+        :param data: the last piece of sound.
+        :param pause: seconds of silence. The end of an answer needs some: the encoder's look-ahead
+            is 6.5 ms, and the sound in it would be lost.
         :raises ProviderError: ``bad_sound``: there was data but no sound in it.
         """
         return self._way.finish(data, pause)
@@ -120,21 +119,23 @@ class _Encoding:
 
 
 class _Passing:
-    """Ogg/Opus, until it shows that it is something else or must be encoded anew."""
+    """Passes Ogg/Opus through, unless the data turns out to be something else or must be
+    re-encoded.
+    """
 
     def __init__(self, sound: SoundFormat, form: OpusForm, encoder: OpusEncoder) -> None:
         self._sound = sound
         self._form = form
         self._encoder = encoder
         self._ogg = OggPackets()
-        # What came before the first packet of sound.
+        # The data before the first audio packet.
         self._seen = bytearray()
         self._heads = 0
         self._file = 0
         self._mono = False
         self._passing = False
         self._encoding: _Encoding | None = None
-        # Of a later file that cannot be passed on.
+        # For a later file that cannot be passed through.
         self._decoder: OpusDecoder | None = None
 
     @property
@@ -168,8 +169,8 @@ class _Passing:
             if self._decoder is not None or (self._file and not (right and self._mono)):
                 packets += self._decoded(packet)
                 continue
-            # The last one of a stream may be shorter, which plays; a longer one would fail
-            # to decode on the device (§3.3).
+            # A stream's last packet may be shorter, which devices play; a longer one would fail to
+            # decode on the device (§3.3).
             if packet_ms(packet) > self._form.frame_duration:
                 raise _bad(f"a packet of {packet_ms(packet):g} ms among shorter ones")
             packets.append(packet)
@@ -214,7 +215,9 @@ def _bad(message: str) -> ProviderError:
 
 
 def size_of(seconds: float, sound: SoundFormat) -> int:
-    """Bytes of a synthesiser's sound that last so long, or longer if it is compressed little."""
+    """Return the bytes of a synthesiser's sound of this duration; more if the sound is compressed
+    little.
+    """
     if sound.encoding is Encoding.PCM:
         return int(sound.sample_rate * sound.channels * seconds) * 2
     return int(_COMPRESSED * seconds)

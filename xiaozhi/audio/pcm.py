@@ -1,4 +1,4 @@
-"""Plain samples: conversion to mono at another rate, and wav files."""
+"""PCM samples: conversion to mono at another rate, and loudness."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from array import array
 
 from av import AudioFrame, AudioResampler
 
-#: ``format`` of a :class:`Resampler`'s input and its bytes per sample.
+#: Sample formats that a :class:`Resampler` accepts, with their bytes per sample.
 SAMPLE_BYTES = {"u8": 1, "s16": 2, "s32": 4, "flt": 4, "dbl": 8}
 
-#: libav's names of the layouts with so many channels.
+#: libav's names of channel layouts, by the number of channels.
 _LAYOUTS = {
     1: "mono",
     2: "stereo",
@@ -24,17 +24,16 @@ _LAYOUTS = {
 
 
 class Resampler:
-    """Turns a stream of samples into s16le mono at another rate.
+    """Converts a stream of samples to s16le mono at another rate.
 
-    Output does not depend on how the input is cut into pieces, and holds
-    ``round(samples * to / from)`` samples once :meth:`finish` was called.
+    The output does not depend on how the input is cut into pieces. After :meth:`finish` it has
+    ``round(samples * to / from)`` samples.
     """
 
     def __init__(
         self, from_rate: int, to_rate: int, channels: int = 1, sample_format: str = "s16"
     ) -> None:
-        """
-        :param sample_format: a key of :data:`SAMPLE_BYTES`; channels are interleaved.
+        """:param sample_format: a key of :data:`SAMPLE_BYTES`; channels are interleaved.
         :raises ValueError: unusable rate, channel count or format.
         """
         if not (1000 <= from_rate <= 768000 and 1000 <= to_rate <= 768000):
@@ -55,7 +54,10 @@ class Resampler:
         self._bytes_out = 0
 
     def feed(self, data: bytes) -> bytes:
-        """:param data: any number of bytes, also half a sample."""
+        """Convert a piece of input.
+
+        :param data: any number of bytes, which may end within a sample.
+        """
         waiting = self._waiting
         waiting += data
         if self._plain:
@@ -75,7 +77,9 @@ class Resampler:
         return out
 
     def finish(self) -> bytes:
-        """The rest. Half a sample at the end is dropped. Feed nothing afterwards."""
+        """Return the rest. An incomplete sample at the end is dropped. Nothing may be fed
+        afterwards.
+        """
         rest = bytes(self._waiting[: len(self._waiting) // self._width * self._width])
         self._waiting.clear()
         resampler = self._resampler
@@ -84,7 +88,7 @@ class Resampler:
         before = self._bytes_out
         tail = self._convert(rest) if rest else b""
         if self._samples_in:
-            # Silence pushes out what the filter still holds; the cut gives the exact length.
+            # Silence flushes the filter; cutting the output restores the exact length.
             silence = (b"\x80" if self._format == "u8" else b"\0") * (self._block * self._width)
             total = (self._samples_in * self._to_rate * 2 + self._from_rate) // (
                 2 * self._from_rate
@@ -98,7 +102,7 @@ class Resampler:
 
     def _convert(self, data: bytes) -> bytes:
         resampler = self._resampler
-        assert resampler is not None, "fed after finish()"
+        assert resampler is not None, "feed() called after finish()"
         samples = len(data) // self._width
         frame = AudioFrame(format=self._format, layout=self._layout, samples=samples)
         frame.sample_rate = self._from_rate
@@ -111,26 +115,26 @@ class Resampler:
 
 
 def samples_of(frame: AudioFrame) -> bytes:
-    """The samples of an s16 mono frame; libav's plane may be longer than they are."""
+    """Return the samples of an s16 mono frame; libav's plane may be longer."""
     return bytes(frame.planes[0])[: frame.samples * 2]
 
 
 def rms(pcm: bytes) -> float:
-    """Loudness: the root mean square of samples, 0 to 32768."""
+    """Return the loudness: the root mean square of samples, 0 to 32768."""
     samples = array("h", pcm)
     # 7 µs for 20 ms at 16 kHz; squaring and adding up in Python takes three times as long.
     return math.hypot(*samples) / math.sqrt(len(samples)) if samples else 0.0
 
 
 def louder(pcm: bytes, level: float) -> bool:
-    """Whether :func:`rms` is at least ``level``; for loud sound in an eighth of the time."""
+    """Return whether :func:`rms` is at least ``level``; for loud sound eight times as fast."""
     samples = memoryview(pcm).cast("h")
     enough = level * math.sqrt(max(1, len(samples)))
-    # The others can only add to it.
+    # The remaining samples can only increase the sum.
     return math.hypot(*samples[::40]) >= enough or math.hypot(*samples) >= enough
 
 
 def resample(pcm: bytes, from_rate: int, to_rate: int) -> bytes:
-    """A whole piece of sound at another rate."""
+    """Convert a complete piece of sound to another rate."""
     resampler = Resampler(from_rate, to_rate)
     return resampler.feed(pcm) + resampler.finish()

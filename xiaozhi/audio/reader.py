@@ -1,4 +1,4 @@
-"""Streamed sound of any :class:`~xiaozhi.base.values.SoundFormat` to plain samples."""
+"""Streaming decoder of any :class:`~xiaozhi.base.values.SoundFormat` to PCM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xiaozhi.base.values import SoundFormat
 if TYPE_CHECKING:
     from av.audio.codeccontext import AudioCodecContext
 
-#: Bytes without one decoded frame after which MP3 is given up.
+#: Bytes without a decoded frame after which a stream is not MP3.
 _PATIENCE = 65536
 
 
@@ -33,28 +33,31 @@ class _Decoding(Protocol):
 class SoundReader:
     """Decodes a stream as it arrives, in pieces of any size.
 
-    What it is its bytes say (:mod:`xiaozhi.audio.sniff`); what it should be only counts
-    where they do not. Several files one after the other are all read. The output does not
-    depend on where the input is cut. An empty stream is silence, not an error. Not to be
-    used on after an error or :meth:`finish`.
+    The bytes decide the format (:mod:`xiaozhi.audio.sniff`); the announced format matters only
+    where they are ambiguous. Several files in a row are all read. The output does not depend on how
+    the input is cut. An empty stream is silence, not an error. Must not be used after an error or
+    :meth:`finish`.
     """
 
     def __init__(self, sound: SoundFormat, sample_rate: int) -> None:
-        """:param sample_rate: Hz of the samples wanted; they are s16le mono."""
+        """:param sample_rate: Hz of the output, which is s16le mono."""
         self._sound = sound
         self._rate = sample_rate
         self._head = bytearray()
         self._decoding: _Decoding | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """:raises ProviderError: ``bad_sound``: no sound, or none that can be read."""
+        """Decode a piece.
+
+        :raises ProviderError: ``bad_sound``: not sound, or an unsupported format.
+        """
         if self._decoding is not None:
             return self._decoding.feed(data)
         self._head += data
         return self._begun(complete=False)
 
     def finish(self) -> bytes:
-        """The rest, once the stream has ended.
+        """End the stream and return the rest.
 
         :raises ProviderError: ``bad_sound``: there was data but no sound in it.
         """
@@ -64,7 +67,7 @@ class SoundReader:
         return out + self._decoding.finish() if self._decoding is not None else out
 
     def _begun(self, complete: bool) -> bytes:
-        """Choose how to decode, if it can be told yet."""
+        """Choose the decoder, if the bytes so far decide it."""
         head = bytes(self._head)
         kind = sniff(head, self._sound.encoding, complete) if head else None
         if kind is None:
@@ -128,7 +131,7 @@ class _MpegDecoding:
         try:
             frames = self._codec.decode(Packet(data))
         except FFmpegError:
-            # The first frame (Xing) is often none; a broken one is a gap, not the end.
+            # The first frame (Xing) often has no sound; a broken frame is a gap, not the end.
             return b""
         out = b""
         for frame in frames:

@@ -1,4 +1,4 @@
-"""Detection of an audio format by its bytes, whatever was requested or announced."""
+"""Detection of an audio format by its bytes, regardless of the requested or announced format."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import Enum
 from xiaozhi.audio.mpeg import confirmed, tag_size
 from xiaozhi.base.values import Encoding
 
-#: Bytes after which a stream that could still be text or MPEG is decided upon.
+#: Bytes after which the format is decided, even if text or MPEG is still possible.
 LONGEST = 8192
-#: Text is only told from samples by this many bytes, or by a whole stream.
+#: Text can be distinguished from samples only in this many bytes, or in a whole stream.
 _TEXT = 256
-# Bytes that show any container.
+# Bytes that suffice to detect every container.
 _MAGIC_SIZE = 12
 
 _CONTROL = frozenset({*range(32), 127}) - {9, 10, 13}
 
 
 class SoundKind(Enum):
-    """Formats that can be decoded, and those that cannot but are surely not raw PCM."""
+    """Formats that can be decoded, and others that are certainly not raw PCM."""
 
     PCM = "plain samples"
     WAV = "WAV"
@@ -36,7 +36,7 @@ class SoundKind(Enum):
     OTHER = "no sound"
 
 
-# Where it stands, what stands there.
+# Offset and bytes of the signature.
 _MAGIC = (
     (SoundKind.FLAC, 0, b"fLaC"),
     (SoundKind.MP4, 4, b"ftyp"),
@@ -56,17 +56,17 @@ _MAGIC = (
 
 
 def is_text(data: bytes) -> bool:
-    """Whether bytes are text in UTF-8, GBK or the like: samples have zeros and 0xFF soon."""
+    """Return whether bytes are text in UTF-8, GBK or similar; samples soon have zeros and 0xFF."""
     return bool(data) and not any(byte in _CONTROL or byte == 0xFF for byte in data)
 
 
 def sniff(head: bytes, expected: Encoding, complete: bool) -> SoundKind | None:
-    """Tell what a stream is.
+    """Detect the format of a stream.
 
     :param head: its first bytes.
-    :param expected: what it should be: plain samples must not be taken for anything else
-        by chance, and a container may begin with rubbish.
-    :param complete: there is no more.
+    :param expected: the announced format: PCM must not be mistaken for a container by chance, and a
+        container may begin with junk.
+    :param complete: no more data follows.
     :return: None: more bytes are needed, at most :data:`LONGEST`.
     """
     complete = complete or len(head) >= LONGEST
@@ -112,7 +112,7 @@ def _mpeg(head: bytes, complete: bool) -> SoundKind | None:
 
 
 def _unsure(head: bytes) -> bool:
-    """Whether more bytes may show a container, MPEG frames or the end of text."""
+    """Return whether more bytes may reveal a container, MPEG frames or the end of text."""
     if len(head) < _MAGIC_SIZE or head[:5] == b"OggS\0":
         return True
     if confirmed(head, complete=False) is None:

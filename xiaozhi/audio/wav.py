@@ -1,4 +1,4 @@
-"""Wav: streamed reading, and whole files."""
+"""WAV: streaming reader, and complete files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from xiaozhi.audio.pcm import Resampler
 from xiaozhi.base.errors import ProviderError
 
-# Bytes in which a file's header shows: RIFF, size, WAVE, fmt.
+# Bytes that identify a file's header: RIFF, size, WAVE, fmt.
 _HEADER = 16
 _UNKNOWN = 1 << 62
-# Chunks that stand behind the samples.
+# Chunks that follow the samples.
 _TRAILERS = {
     *(b"LIST", b"fact", b"cue ", b"bext", b"iXML", b"smpl", b"inst", b"plst", b"JUNK"),
     *(b"PAD ", b"FLLR", b"note", b"labl", b"ltxt", b"_PMX", b"PEAK", b"afsp", b"cart", b"junk"),
@@ -27,10 +27,10 @@ def bad_sound(message: str) -> ProviderError:
 
 @dataclass(frozen=True, slots=True)
 class WavShape:
-    """The sample format that a wav header declares.
+    """The sample format that a WAV header declares.
 
-    :ivar sample_format: as libav names it, once they are :meth:`plain`.
-    :ivar width: bytes of a sample of all channels in the file.
+    :ivar sample_format: libav's name of it, after :meth:`plain`.
+    :ivar width: bytes in the file of one sample of all channels.
     """
 
     sample_rate: int
@@ -40,16 +40,16 @@ class WavShape:
     _convert: Callable[[bytes], bytes] | None = None
 
     def plain(self, samples: bytes) -> bytes:
-        """Samples as libav takes them."""
+        """Convert samples to a form that libav accepts."""
         return samples if self._convert is None else self._convert(samples)
 
 
 class WavParser:
-    """Reads wav headers across pieces and hands the samples through.
+    """Reads WAV headers across pieces and passes the samples through.
 
-    Sizes that a streaming writer could not know (0, 0xFFFFFFFF) or got wrong do not end
-    the sound: it goes on to the next header or to the end. So several files in one
-    stream, as of a vendor that answers sentence by sentence, are all read.
+    A streaming writer may not know the sizes (0, 0xFFFFFFFF) or get them wrong; such a size does
+    not end the sound. Samples continue to the next header or to the end. So several files in one
+    stream are all read: some vendors send one for each sentence.
 
     :ivar shape: that of the newest header.
     """
@@ -59,13 +59,16 @@ class WavParser:
         self._waiting = bytearray()
         self._skip = 0
         self._state = "riff"
-        # Bytes that the header promised.
+        # Remaining bytes that the header declared.
         self._left = 0
         self._odd = False
         self._fed = False
 
     def feed(self, data: bytes) -> list[tuple[WavShape, bytes]]:
-        """:return: samples, each with what they are."""
+        """Read a piece.
+
+        :return: samples, each with its format.
+        """
         self._fed = self._fed or bool(data)
         self._waiting += data
         found: list[tuple[WavShape, bytes]] = []
@@ -74,8 +77,9 @@ class WavParser:
         return found
 
     def finish(self) -> list[tuple[WavShape, bytes]]:
-        """:return: the rest.
-        :raises ProviderError: ``bad_sound``: the header never came to its end.
+        """Return the rest.
+
+        :raises ProviderError: ``bad_sound``: the header is incomplete.
         """
         if self._fed and self.shape is None:
             raise bad_sound("the wav header is incomplete")
@@ -85,7 +89,7 @@ class WavParser:
         return found
 
     def _step(self, found: list[tuple[WavShape, bytes]], complete: bool) -> bool:
-        """Take something off what waits; False: more is needed."""
+        """Consume a part of the buffer; return False if more data is needed."""
         waiting = self._waiting
         if self._skip:
             taken = min(self._skip, len(waiting))
@@ -111,7 +115,7 @@ class WavParser:
         waiting, shape = self._waiting, self.shape
         assert shape is not None
         border = _next_file(waiting)
-        # What could be the beginning of a header stays here.
+        # Keep a possible beginning of a header.
         limit = border if border >= 0 else len(waiting) - (0 if complete else _HEADER - 1)
         ended = self._left <= limit
         end = self._left if ended else max(0, limit - limit % shape.width)
@@ -145,7 +149,7 @@ class WavParser:
         return True
 
     def _chunk(self) -> bool:
-        """Take one chunk off what waits, or its head."""
+        """Consume one chunk of the buffer, or its header."""
         waiting = self._waiting
         if len(waiting) < 8:
             return False
@@ -165,7 +169,7 @@ class WavParser:
             if self.shape is None:
                 raise bad_sound("wav samples before their format")
             del waiting[:8]
-            # Some writers leave 0x7FFFFF.. instead; nothing real is that long.
+            # Some writers leave 0x7FFFFF.. instead; no real chunk is that long.
             known = 0 < size < 0x7FFFFF00
             self._left, self._odd = size if known else _UNKNOWN, bool(known and size & 1)
             self._state = "samples"
@@ -176,7 +180,7 @@ class WavParser:
 
 
 def _next_file(data: bytearray) -> int:
-    """Where another file begins in samples; -1: nowhere."""
+    """Return the offset of another file in samples; -1: there is none."""
     at = data.find(b"WAVEfmt ")
     while at >= 0:
         if at >= 8 and data[at - 8 : at - 4] == b"RIFF":
@@ -186,7 +190,7 @@ def _next_file(data: bytearray) -> int:
 
 
 def _is_chunk(data: bytearray, at: int) -> bool:
-    """Whether a chunk that writers put behind the samples begins there."""
+    """Return whether a chunk that writers append to the samples begins there."""
     return bytes(data[at : at + 4]) in _TRAILERS or bytes(data[at : at + 4]).lower() == b"id3 "
 
 
@@ -203,7 +207,7 @@ def _read_format(chunk: bytes) -> WavShape:
 
 
 def _widened(samples: bytes) -> bytes:
-    """24-bit samples as 32-bit ones."""
+    """Convert 24-bit samples to 32 bits."""
     out = bytearray(len(samples) // 3 * 4)
     for byte in range(3):
         out[byte + 1 :: 4] = samples[byte::3]
@@ -211,7 +215,7 @@ def _widened(samples: bytes) -> bytes:
 
 
 def _expanded(table: tuple[int, ...]) -> Callable[[bytes], bytes]:
-    """Companded samples as 16-bit ones."""
+    """Convert companded samples to 16 bits."""
     low = bytes(value & 0xFF for value in table)
     high = bytes(value >> 8 & 0xFF for value in table)
 
@@ -238,7 +242,7 @@ def _a_law(code: int) -> int:
     return value if code & 0x80 else -value
 
 
-# By format tag and bits: what libav calls them, and how they become that.
+# By format tag and bits: libav's sample format, and the conversion to it.
 _FORMATS = {
     (1, 8): "u8",
     (1, 16): "s16",
@@ -257,10 +261,10 @@ _PLAIN = {
 
 
 def read_wav(path: str | os.PathLike[str]) -> tuple[bytes, int]:
-    """Read a wav file of any channel count as mono.
+    """Read a WAV file of any channel count as mono.
 
     :return: samples and their rate in Hz.
-    :raises ProviderError: ``bad_sound``: not a wav file we can read.
+    :raises ProviderError: ``bad_sound``: not a supported WAV file.
     """
     parser = WavParser()
     with open(path, "rb") as file:
@@ -273,7 +277,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[bytes, int]:
 
 
 class WavReader:
-    """Samples of any shapes as s16le mono at one rate."""
+    """Converts samples of any format to s16le mono at one rate."""
 
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate
@@ -281,7 +285,10 @@ class WavReader:
         self._resampler: Resampler | None = None
 
     def take(self, found: list[tuple[WavShape, bytes]]) -> bytes:
-        """:param found: of a :class:`WavParser`."""
+        """Convert samples.
+
+        :param found: the output of a :class:`WavParser`.
+        """
         out = b""
         for shape, samples in found:
             if shape != self._shape:
@@ -295,13 +302,13 @@ class WavReader:
         return out
 
     def finish(self) -> bytes:
-        """The rest."""
+        """Return the rest."""
         resampler, self._resampler = self._resampler, None
         return resampler.finish() if resampler is not None else b""
 
 
 def write_wav(path: str | os.PathLike[str], pcm: bytes, sample_rate: int) -> None:
-    """Write a mono wav file."""
+    """Write a mono WAV file."""
     with wave.open(os.fspath(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-#: What serves where nothing better is known.
+#: The default language.
 FALLBACK = "en"
 
-# Chinese that is written in traditional characters.
+# Variants of Chinese that use traditional characters.
 _TRADITIONAL = frozenset(("hant", "tw", "hk", "mo"))
 
 
 def choose(language: str, available: Iterable[str]) -> str:
-    """Choose among catalogues.
+    """Choose a catalogue.
 
-    :param language: BCP 47, ``_`` allowed as separator; may be anything a peer sent.
+    :param language: BCP 47, ``_`` allowed as separator; may be anything that a peer sent.
     :param available: names of catalogues: primary subtags, and ``zh-hant``.
     :return: the catalogue of the language, or ``en``.
     """
@@ -26,11 +26,11 @@ def choose(language: str, available: Iterable[str]) -> str:
 
 
 class Catalogue:
-    """Texts that a program shows or says, one set of keys in every language.
+    """Texts that a program shows or speaks, with the same keys in every language.
 
     :param texts: by language, then by key.
     :ivar keys: of all texts.
-    :raises ValueError: a language lacks a key or has one of its own.
+    :raises ValueError: the keys of a language differ from those of the others.
     """
 
     def __init__(self, texts: Mapping[str, Mapping[str, str]]) -> None:
@@ -43,13 +43,16 @@ class Catalogue:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Names of the catalogues there are."""
+        """Names of the available catalogues."""
         return tuple(self._texts)
 
     def language(self, language: str) -> str:
-        """Name of the catalogue that serves a language, see :func:`choose`."""
+        """Return the name of the catalogue for a language, see :func:`choose`."""
         return choose(language, self._texts)
 
     def text(self, key: str, language: str) -> str:
-        """:param language: as in :func:`choose`."""
+        """Return a text.
+
+        :param language: as in :func:`choose`.
+        """
         return self._texts[self.language(language)][key]

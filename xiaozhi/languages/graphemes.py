@@ -1,7 +1,7 @@
-"""Where a text may be cut without tearing what a reader takes for one character.
+"""Positions at which a text may be cut without splitting a user-perceived character.
 
-A sufficient part of Unicode's rules for extended grapheme clusters (UAX 29): marks,
-joined and coloured emoji, flags, Hangul syllables in pieces, CR LF.
+A sufficient part of Unicode's rules for extended grapheme clusters (UAX 29): marks, joined and
+coloured emoji, flags, Hangul syllables in pieces, CR LF.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _JOINER = "\u200d"
 
 
 def is_boundary(text: str, at: int) -> bool:
-    """Whether the text may be cut before the character at this place."""
+    """Return whether the text may be cut before the character at this index."""
     if at <= 0 or at >= len(text):
         return True
     before, after = text[at - 1], text[at]
@@ -26,7 +26,7 @@ def is_boundary(text: str, at: int) -> bool:
 
 
 def extends(char: str) -> bool:
-    """Whether it belongs to the character before it."""
+    """Return whether the character belongs to the one before it."""
     if char < "\u0300":
         return False
     return (

@@ -1,4 +1,4 @@
-"""Properties of a text by its letters: language, word boundaries, number of tokens."""
+"""Properties of a text that its characters reveal: language, word boundaries, number of tokens."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from xiaozhi.languages.graphemes import is_boundary
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """
-    :ivar languages: written in it, BCP 47. The first is meant where nothing else tells.
-    :ivar blocks: first and last characters of its letters.
-    :ivar spaced: words have spaces between them.
-    :ivar weight: letters of Latin that say as much as one of its own.
+    """A writing system.
+
+    :ivar languages: written in it, BCP 47. The first is the default.
+    :ivar blocks: first and last characters of its ranges.
+    :ivar spaced: words are separated by spaces.
+    :ivar weight: number of Latin letters that carry as much as one of its own.
     """
 
     languages: tuple[str, ...]
@@ -26,7 +27,7 @@ class Script:
 
 
 LATIN: Final = Script(
-    # And every language that is not named below.
+    # And every language that is not listed below.
     ("en",),
     ("AZ", "az", "\u00aa\u00aa", "\u00ba\u00ba", "\u00c0\u024f", "\u1e00\u1eff", "\uff21\uff5a"),
 )
@@ -37,7 +38,7 @@ HAN: Final = Script(
     False,
     3,
 )
-# To know another script: a line here. For its language to have texts: a catalogue in texts.py.
+# To add a script: a line here. To add texts in its language: a catalogue in texts.py.
 SCRIPTS: Final[tuple[Script, ...]] = (
     LATIN,
     KANA,
@@ -66,18 +67,18 @@ _FIRSTS: Final = [first for first, _, _ in _BLOCKS]
 
 
 def script_of(char: str) -> Script | None:
-    """None for digits, signs and letters of scripts nobody has told us of."""
+    """Return the script of a character; None for digits, punctuation and unknown scripts."""
     at = bisect_right(_FIRSTS, char) - 1
     return _BLOCKS[at][2] if at >= 0 and char <= _BLOCKS[at][1] else None
 
 
 def language_of(words: str, default: str) -> str:
-    """The language of some words, as far as their script tells it.
+    """Detect the language of words, as far as their script determines it.
 
-    :param default: BCP 47; taken if it may be written so, or if there are no letters.
+    :param default: BCP 47; returned if it is written in this script, or if there are no letters.
     """
     found: Counter[Script] = Counter()
-    # What is said to a device is short; of the rest, the beginning tells enough.
+    # Utterances are short; of longer texts the beginning suffices.
     for char in words[:400]:
         script = script_of(char)
         if script is not None:
@@ -97,15 +98,16 @@ def language_of(words: str, default: str) -> str:
 
 
 def is_word_border(text: str, at: int) -> bool:
-    """Whether no word, and nothing a reader takes for one character, is torn if the
-    text is cut before the character at this place."""
+    """Return whether cutting the text before the character at this index splits neither a word nor
+    a user-perceived character.
+    """
     if at <= 0 or at >= len(text):
         return True
     return is_boundary(text, at) and not (_binds(text[at - 1]) and _binds(text[at]))
 
 
 def _binds(char: str) -> bool:
-    """Whether it belongs to a word that goes on until a space."""
+    """Return whether the character belongs to a word that ends at a space."""
     script = script_of(char)
     if script is not None:
         return script.spaced
@@ -113,11 +115,11 @@ def _binds(char: str) -> bool:
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a language model makes of a text; rather too many.
+    """Estimate the tokens of a text for a language model, rather too many than too few.
 
-    A quarter for each ASCII character and a third for each other byte of UTF-8: an
-    English word is one and a bit, a Chinese character one, a Cyrillic letter two
-    thirds. Tokenisers differ by more than this estimate is off.
+    Counts a quarter for each ASCII character and a third for each other byte of UTF-8: an English
+    word is slightly more than one token, a Chinese character one, a Cyrillic letter two thirds.
+    Tokenisers differ among each other by more than the error of this estimate.
     """
     narrow = len(text.encode("ascii", "ignore"))
     return -(-narrow // 4) - (narrow - len(text.encode("utf-8", "surrogatepass"))) // 3

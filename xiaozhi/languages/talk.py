@@ -1,4 +1,4 @@
-"""The language a session's talk is in."""
+"""The language of a session's conversation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 class TalkLanguage:
-    """Kept from turn to turn, for what is said and shown without words of the person.
+    """Language kept between turns, for texts that do not answer words of the person.
 
-    :param default: BCP 47, before anything is known.
-    :param tell: called with the language when it is known, and when it changes.
+    :param default: BCP 47, until the language is known.
+    :param tell: called with the language when it becomes known and when it changes.
     :ivar current: BCP 47.
     """
 
@@ -19,12 +19,12 @@ class TalkLanguage:
         self._tell = tell
 
     def adopt(self, language: str) -> None:
-        """The talk goes on in this language."""
+        """Continue the conversation in this language."""
         if language and (language != self.current or not self._known):
             self.current, self._known = language, True
             self._tell(language)
 
     def assume(self, language: str) -> None:
-        """An earlier talk was in this language; what is known of this one wins."""
+        """Use the language of an earlier conversation, unless that of this one is known."""
         if not self._known:
             self.current = language

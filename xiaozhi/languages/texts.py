@@ -229,7 +229,7 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
 
 TEXTS: Final = Catalogue(CATALOGUES)
 
-# Keys of what is said again and again, those first that are needed most.
+# Keys of frequently spoken texts, the most frequent first.
 SPOKEN: Final = (
     "apology",
     "waiting",
@@ -241,7 +241,7 @@ SPOKEN: Final = (
 
 
 def catalogue_of(language: str) -> str:
-    """The language of the catalogue that serves a language.
+    """Return the language of the catalogue that serves a language.
 
     :param language: BCP 47.
     """
@@ -249,5 +249,8 @@ def catalogue_of(language: str) -> str:
 
 
 def text(key: str, language: str) -> str:
-    """:param language: BCP 47; English where there is no catalogue."""
+    """Return a text.
+
+    :param language: BCP 47; English if there is no catalogue.
+    """
     return TEXTS.text(key, language)
