@@ -1,8 +1,8 @@
-"""Bounds of a peer's messages: checked once, when the AI service reads them.
+"""Bounds of a peer's messages, checked once when the AI service reads them.
 
-Protobuf guarantees types and UTF-8, nothing else. What is outside these bounds is a
-:class:`~xiaozhi.base.errors.ProtocolError`: of an opening, the session is refused; of any
-other message, that message is skipped. Pure.
+Protobuf guarantees types and UTF-8, nothing else. A value outside these bounds is a
+:class:`~xiaozhi.base.errors.ProtocolError`: in an opening it refuses the session; in any other
+message, that message is skipped. Pure.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _LONGEST_TEXT = 65_536  # characters
 _LONGEST_JSON = 1 << 20  # bytes
 _LONGEST_NAME = 255
 _MOST_RESTORED = 64
-# Of JSON. An edge takes 32 by itself and may be set to take more.
+# Levels of JSON. An edge accepts 32 by default and may be configured to accept more.
 _DEEPEST = 64
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{0,255}")
 
-# ms that one packet of ours may hold; what devices send may hold anything Opus can.
+# ms of sound in one packet to a device; packets from devices may have any duration of Opus.
 _DOWNLINK_MS = (20, 40, 60)
 _UPLINK_MS = range(1, 121)
 _UPLINK_HZ = range(SAMPLE_RATES[0], SAMPLE_RATES[-1] + 1)
 
 
 def is_session_id(text: str) -> bool:
-    """Whether this can be the id of a session (§2.2)."""
+    """Return whether a text is a valid session id (§2.2)."""
     return _SESSION_ID.fullmatch(text) is not None
 
 
 def check(message: Any) -> None:
-    """Check any message of an edge but audio, whose only bound is ``LONGEST_PACKET``.
+    """Check any message of an edge except audio, whose only bound is ``LONGEST_PACKET``.
 
     :raises ProtocolError: ``bad_field`` or ``too_deep``; names the field.
     """
@@ -64,7 +64,7 @@ def _name(field: str, text: str, *, needed: bool = False) -> None:
         raise _bad(field, "is missing")
     _text(field, text, _LONGEST_NAME)
     if not text.isprintable():
-        raise _bad(field, "has characters that cannot be printed")
+        raise _bad(field, "has unprintable characters")
 
 
 def _ascii(field: str, text: str, *, needed: bool = False) -> None:

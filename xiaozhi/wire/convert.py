@@ -1,8 +1,8 @@
-"""Messages ↔ protobuf, for the bridge. Pure, and total both ways.
+"""Conversion between messages and protobuf, for the bridge. Pure, and total both ways.
 
-Every :data:`~xiaozhi.wire.messages.Uplink` message becomes a ``ChatRequest``
-and comes back equal; every :data:`~xiaozhi.wire.messages.Downlink` message a
-``ChatResponse``. JSON payloads travel as the bytes they came in.
+Every :data:`~xiaozhi.wire.messages.Uplink` message becomes a ``ChatRequest`` and comes back equal,
+every :data:`~xiaozhi.wire.messages.Downlink` message a ``ChatResponse``. JSON payloads are kept as
+the bytes that were received.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def response(message: FromAI, session_id: str, sequence: int) -> pb.ChatResponse
 
 
 class AudioWriter:
-    """Writes a session's packets as the bytes of an item, without making a message.
+    """Writes a session's packets as the bytes of an item, without a protobuf message.
 
-    Of all that is sent nearly everything is audio, and a protobuf message for each
-    costs several times what writing its bytes costs. A test compares.
+    Almost all items are audio, and a protobuf message for each costs several times as much as
+    writing its bytes. A test compares both forms.
 
     :param kind: ``_REQUEST_AUDIO`` or ``_RESPONSE_AUDIO``.
     """
@@ -91,17 +91,17 @@ class AudioWriter:
 
 
 def request_audio(session_id: str) -> AudioWriter:
-    """For what goes to the AI service."""
+    """Make the writer of packets to the AI service."""
     return AudioWriter(_REQUEST_AUDIO, session_id)
 
 
 def response_audio(session_id: str) -> AudioWriter:
-    """For what comes from it."""
+    """Make the writer of packets to the edge."""
     return AudioWriter(_RESPONSE_AUDIO, session_id)
 
 
 def varint(number: int) -> bytes:
-    """As protobuf writes integers.
+    """Encode an integer as protobuf does.
 
     :raises ValueError: it is negative.
     """
@@ -118,7 +118,10 @@ _VARINTS += [bytes((number & 0x7F | 0x80, number >> 7)) for number in range(128,
 
 
 def read_request(item: pb.ChatRequest) -> FromEdge:
-    """:raises ProtocolError: no content, or one this version does not know."""
+    """Convert an item from an edge that we trust.
+
+    :raises ProtocolError: no content, or a content that this version does not know.
+    """
     if item.type == _REQUEST_AUDIO:
         audio = item.audio
         return m.Audio(audio.payload, audio.timestamp)
@@ -134,9 +137,9 @@ def read_request(item: pb.ChatRequest) -> FromEdge:
 
 
 def accept_request(item: pb.ChatRequest) -> FromEdge:
-    """:func:`read_request` of a peer that is not to be trusted.
+    """Convert an item from an untrusted peer.
 
-    :raises ProtocolError: also where a value is out of bounds (``wire.bounds``).
+    :raises ProtocolError: as :func:`read_request`, or a value is out of bounds (``wire.bounds``).
     """
     if item.type == _REQUEST_AUDIO:
         audio = item.audio
@@ -150,7 +153,10 @@ def accept_request(item: pb.ChatRequest) -> FromEdge:
 
 
 def read_response(item: pb.ChatResponse) -> FromAI:
-    """:raises ProtocolError: no content, or one this version does not know."""
+    """Convert an item from the AI service.
+
+    :raises ProtocolError: no content, or a content that this version does not know.
+    """
     if item.type == _RESPONSE_AUDIO:
         audio = item.audio
         return m.Audio(audio.payload, audio.timestamp, audio.turn)
@@ -165,7 +171,7 @@ def read_response(item: pb.ChatResponse) -> FromAI:
 
 
 def _copy(*names: str) -> Callable[[Any, Any], None]:
-    """Write these fields as they are; enumerations by their value."""
+    """Make a writer that copies these fields; enumerations by their value."""
 
     def write(content: Any, message: Any) -> None:
         for name in names:
@@ -241,10 +247,10 @@ def _enum(kind: type[E_], text: str, where: str) -> E_:
     try:
         return kind(text)
     except ValueError:
-        raise ProtocolError("bad_field", f"{where} is {text!r}") from None
+        raise ProtocolError("bad_field", f"{where} is unknown: {text!r}") from None
 
 
-# What a peer means that says nothing.
+# Parameters of a peer that announces none.
 _UPLINK = m.AudioParams()
 _DOWNLINK = m.AudioParams(sample_rate=24000)
 
@@ -277,7 +283,7 @@ def _read_open(item: pb.ChatRequest) -> m.SessionOpen:
 def _read_uplink(item: pb.ChatRequest) -> m.Uplink:
     message = read_request(item)
     if isinstance(message, m.SessionOpen | m.SessionClose):
-        raise ProtocolError("bad_request", "an opening can only restore what devices say")
+        raise ProtocolError("bad_request", "an opening can restore only messages of devices")
     return message
 
 

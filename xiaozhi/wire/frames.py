@@ -16,9 +16,9 @@ _OPUS = 0
 
 
 def framing_of(announced: int) -> int:
-    """The framing to use with a device that announced this number.
+    """Return the framing for a device that announced this number.
 
-    Any number but 2 and 3 means raw packets (§3.1).
+    Any number except 2 and 3 means raw packets (§3.1).
     """
     return announced if announced in (2, 3) else 1
 
@@ -33,7 +33,10 @@ def pack_v2(audio: Audio) -> bytes:
 
 
 def pack_v3(audio: Audio) -> bytes:
-    """:raises ProtocolError: the packet is longer than 65535 bytes."""
+    """Frame a packet.
+
+    :raises ProtocolError: the packet is longer than 65535 bytes.
+    """
     payload = audio.payload
     if len(payload) > 0xFFFF:
         raise ProtocolError("frame_too_big", f"{len(payload)} bytes do not fit a version 3 frame")
@@ -45,11 +48,16 @@ def unpack_v1(data: bytes) -> Audio:
 
 
 def unpack_v2(data: bytes) -> Audio:
-    """:raises ProtocolError: header and length do not agree, or it is not Opus."""
+    """Return the packet in a frame.
+
+    :raises ProtocolError: header and length disagree, or the payload is not Opus.
+    """
     if len(data) < _V2.size:
         if not data:
             return Audio(data)
-        raise ProtocolError("bad_frame", f"{len(data)} bytes are no version 2 frame (header: 16)")
+        raise ProtocolError(
+            "bad_frame", f"{len(data)} bytes are not a version 2 frame (header: 16)"
+        )
     version, kind, _, timestamp, size = _V2.unpack_from(data)
     if version != 2 or kind != _OPUS:
         raise ProtocolError(
@@ -60,11 +68,14 @@ def unpack_v2(data: bytes) -> Audio:
 
 
 def unpack_v3(data: bytes) -> Audio:
-    """:raises ProtocolError: header and length do not agree, or it is not Opus."""
+    """Return the packet in a frame.
+
+    :raises ProtocolError: header and length disagree, or the payload is not Opus.
+    """
     if len(data) < _V3.size:
         if not data:
             return Audio(data)
-        raise ProtocolError("bad_frame", f"{len(data)} bytes are no version 3 frame (header: 4)")
+        raise ProtocolError("bad_frame", f"{len(data)} bytes are not a version 3 frame (header: 4)")
     kind, _, size = _V3.unpack_from(data)
     if kind != _OPUS:
         raise ProtocolError("bad_frame", f"version 3 frame of type {kind}; 0 (Opus) expected")
@@ -73,7 +84,7 @@ def unpack_v3(data: bytes) -> Audio:
 
 
 def _check_size(data: bytes, header: int, size: int) -> None:
-    # Bytes after the payload are tolerated, as devices tolerate them.
+    # Tolerate bytes after the payload, as devices do.
     if size > len(data) - header:
         raise ProtocolError(
             "bad_frame", f"frame says {size} bytes of payload, {len(data) - header} are there"
@@ -88,9 +99,8 @@ _UNPACK: dict[int, Unpack] = {1: unpack_v1, 2: unpack_v2, 3: unpack_v3}
 
 
 def codec(framing: int) -> tuple[Pack, Unpack]:
-    """The pair of functions for framing 1, 2 or 3.
+    """Return the pair of functions for framing 1, 2 or 3.
 
-    An empty message is no error in any of them: a browser ends a recording
-    with one (§13).
+    An empty message is valid in each of them: a browser ends a recording with one (§13).
     """
     return _PACK[framing], _UNPACK[framing]

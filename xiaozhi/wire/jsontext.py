@@ -1,11 +1,11 @@
-"""Text WebSocket messages: JSON in two dialects ↔ values.
+"""Text WebSocket messages: conversion between JSON in two dialects and values.
 
 Flat, as devices send it: ``{"type": "stt", "text": "…", "session_id": "…"}``.
+
 Enveloped: ``{"type": "stt", "data": {"text": "…"}, "timestamp": 1640995200000}``.
 
-Only the type is demanded of a device; unknown keys and types are accepted, and
-``null`` counts as absent, as it does on devices (§4). What has the wrong type
-is an error that names the field.
+A device must send only the type. Unknown keys and types are accepted, and ``null`` counts as
+absent, as it does on devices (§4). A value of the wrong type is an error that names the field.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class JsonDialect(Enum):
 
 
 def parse_device(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.DeviceText, JsonDialect]:
-    """Read what a device sent.
+    """Parse a device's message.
 
     :raises ProtocolError: ``bad_json``, ``too_deep``, ``bad_type`` or ``bad_field``.
     """
@@ -47,7 +47,7 @@ def parse_device(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.DeviceText, J
 
 
 def parse_server(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.ServerText, JsonDialect]:
-    """Read what a server sent, as a device does. Errors as :func:`parse_device`."""
+    """Parse a server's message, as a device does. Errors as :func:`parse_device`."""
     kind, fields, dialect = _open(text, max_depth)
     reader = _FROM_SERVER.get(kind)
     return (reader(fields) if reader else m.Unknown(kind, fields.rest())), dialect
@@ -56,18 +56,18 @@ def parse_server(text: str, max_depth: int = MAX_DEPTH) -> tuple[m.ServerText, J
 def render(
     message: m.DeviceText | m.ServerText, dialect: JsonDialect, session_id: str, now_ms: int
 ) -> str:
-    """Write a message.
+    """Render a message.
 
-    :param session_id: left out where empty, or where the message has its own.
+    :param session_id: omitted if empty, or if the message has its own.
     :param now_ms: for the envelope's ``timestamp``.
-    :raises ProtocolError: a payload that should be a JSON object is none. That
-        of :class:`~xiaozhi.wire.messages.Mcp` is not looked at.
+    :raises ProtocolError: a payload is not a JSON object. That of
+        :class:`~xiaozhi.wire.messages.Mcp` is not checked.
     """
     kind, fields = _fields_of(message)
     if session_id:
         fields.setdefault("session_id", session_id)
     if dialect is JsonDialect.FLAT:
-        # Last, too: a payload kept whole may have a member of that name.
+        # Again at the end: an unchanged payload may have a member of that name.
         whole = {"type": kind} | fields | {"type": kind}
     else:
         whole = {"type": kind, "data": fields, "timestamp": now_ms}
@@ -97,7 +97,7 @@ def _open(text: str, max_depth: int) -> tuple[str, _Fields, JsonDialect]:
 
 
 def deeper_than(text: str, limit: int) -> bool:
-    """Whether brackets outside strings nest deeper. Most texts never get to the loop."""
+    """Return whether brackets outside strings nest deeper. Most texts never reach the loop."""
     if text.count("{") + text.count("[") <= limit:
         return False
     depth = 0
@@ -132,7 +132,7 @@ def _members(raw: Raw | bytes) -> dict[str, Raw]:
 
 
 class _Fields:
-    """A message's members, read one by one with errors that name them."""
+    """A message's members, read one by one; errors name the member."""
 
     def __init__(self, members: Mapping[str, Raw], where: str) -> None:
         self._members = members
@@ -188,7 +188,7 @@ class _Fields:
         raw = bytes(self._members.get(key, _NULL)).strip()
         if not raw.startswith(b"{"):
             raise self.bad(key, "is not an object")
-        # Raw members are only skimmed; what we pass on must be JSON.
+        # Raw members are parsed only superficially; payloads that we forward must be JSON.
         try:
             msgspec.json.decode(raw, type=dict[str, Raw])
         except (msgspec.DecodeError, UnicodeError):
@@ -199,7 +199,7 @@ class _Fields:
         return key in self._members
 
     def rest(self) -> bytes:
-        """All but the envelope, as one object."""
+        """Return everything but the envelope, as one object."""
         kept = {k: v for k, v in self._members.items() if k not in ("type", "session_id")}
         return _encode(kept)
 
@@ -219,7 +219,7 @@ def _audio_params(fields: _Fields, default: m.AudioParams) -> m.AudioParams:
 def _hello(fields: _Fields) -> m.Hello:
     features = fields.inner("features")
     return m.Hello(
-        # 0: not said; the Protocol-Version header may say it instead.
+        # 0: absent; the Protocol-Version header may have it instead.
         version=fields.number("version", 0),
         features=m.Features(
             features.flag("mcp"), features.flag("aec"), features.flag("glyph_push")
@@ -230,7 +230,7 @@ def _hello(fields: _Fields) -> m.Hello:
 
 
 def _listen(fields: _Fields) -> m.Listen:
-    # One server in the field knows the state "text"; it is a detect.
+    # One known server has the state "text"; it is a detect.
     if fields.text("state") == "text":
         state = m.ListenState.DETECT
     else:
@@ -282,7 +282,7 @@ _FROM_DEVICE: dict[str, Callable[[_Fields], m.DeviceText]] = {
 
 
 def _server_hello(fields: _Fields) -> m.ServerHello:
-    # 24000 Hz and 60 ms are what a device assumes (§2.2).
+    # A device assumes 24000 Hz and 60 ms (§2.2).
     default = m.AudioParams(sample_rate=24000)
     return m.ServerHello(
         fields.text("session_id"),
@@ -320,7 +320,7 @@ def _params(audio: m.AudioParams) -> dict[str, Any]:
 
 
 def _some(**fields: Any) -> dict[str, Any]:
-    """Without what is empty: absent beats null or "" (§9, 13)."""
+    """Return the fields that are not empty: absent beats null or "" (§9, 13)."""
     return {key: value for key, value in fields.items() if value not in ("", None, False)}
 
 

@@ -1,4 +1,4 @@
-"""Mail for a device from outside a conversation: a message, or words to speak."""
+"""Mail for a device from outside a conversation: a message, or a text to speak."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from xiaozhi.base.errors import ProtocolError
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import MAX_DEPTH, deeper_than, parse_server
 
-# These steer a device's connection and playback, and are the edge's alone: a second
-# hello upsets the next connection (§2.2), a tts out of turn leaves it hanging (§4.5).
+# These control a device's connection and playback, so only the edge may send them: a second hello
+# breaks the next connection (§2.2), a tts outside a turn makes the device hang (§4.5).
 _OURS = (m.ServerHello, m.Tts)
 _OUR_NAMES = ("hello", "tts")
-_NOT_DELIVERABLE = "hello and tts are sent by the edge alone"
+_NOT_DELIVERABLE = "only the edge may send hello and tts"
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One of the two; the other is empty.
+    """A message or a text; the other one is empty.
 
     :ivar message: a JSON object for the device.
-    :ivar say: words for the person.
+    :ivar say: a text to speak to the person.
     """
 
     message: str = ""
@@ -44,11 +44,11 @@ _read_body = msgspec.json.Decoder(_Body).decode
 
 
 def read_mail(body: bytes) -> tuple[Mail, float | None]:
-    """Read ``{"message": {…}}`` or ``{"say": "…"}``, each perhaps with a ``ttl``.
+    """Read ``{"message": {…}}`` or ``{"say": "…"}``, each with an optional ``ttl``.
 
-    :return: the mail, and the ttl in seconds if one was given.
-    :raises ProtocolError: ``bad_json``, ``too_deep``, ``bad_field``, or
-        ``not_deliverable``: a message that nobody but the edge may send.
+    :return: the mail, and the ttl in seconds if there is one.
+    :raises ProtocolError: ``bad_json``, ``too_deep``, ``bad_field``, or ``not_deliverable``: a
+        message that only the edge may send.
     """
     try:
         text = body.decode()
@@ -66,7 +66,7 @@ def read_mail(body: bytes) -> tuple[Mail, float | None]:
         raise ProtocolError("bad_field", "ttl must be 0 or more seconds")
     message = bytes(read.message)
     if (message == b"null") == (read.say is None):
-        raise ProtocolError("bad_field", "the body must have message or say, one of them")
+        raise ProtocolError("bad_field", "the body must have either message or say")
     if read.say is not None:
         if not read.say.strip():
             raise ProtocolError("bad_field", "say is empty")
@@ -78,7 +78,7 @@ def _message(raw: bytes) -> Mail:
     if not raw.lstrip().startswith(b"{"):
         raise ProtocolError("bad_field", "message is not an object")
     try:
-        # What lies deeper was only skimmed.
+        # Deeper levels were parsed only superficially.
         msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError("bad_json", f"message is not JSON: {error}") from None
@@ -90,12 +90,12 @@ def _message(raw: bytes) -> Mail:
 
 
 def _check_type(raw: bytes) -> None:
-    """Refuse what a device could read as another message than we do.
+    """Refuse a message whose type a device could read differently from us.
 
-    Firmware takes the first member whose name is ``type`` in any case, up to a NUL;
-    other clients take the last one that is spelled so exactly.
+    Firmware takes the first member whose name is ``type`` in any case, up to a NUL; other clients
+    take the last one with exactly that name.
     """
-    # Numbers as text: some are too long for Python to convert.
+    # Keep numbers as text: some are too long for Python to convert.
     members: list[tuple[str, object]] = json.loads(
         raw, object_pairs_hook=list, parse_int=str, parse_float=str
     )
@@ -108,11 +108,11 @@ def _check_type(raw: bytes) -> None:
 
 
 def meant(mail: Mail) -> m.Say | m.ServerText | str:
-    """The messages that the edge makes of a mail.
+    """Convert a mail to the edge's messages.
 
-    :return: words for the AI to speak; a message of a type we know, to be put into the
-        device's dialect; or the text of any other, to be sent as it is.
-    :raises ProtocolError: a known type with a field that cannot be.
+    :return: a text for the AI service to speak; a message of a known type, to be rendered in the
+        device's dialect; or the text of any other message, to be sent unchanged.
+    :raises ProtocolError: a known type with an invalid field.
     """
     if mail.say:
         return m.Say(mail.say)

@@ -1,11 +1,11 @@
 """Every message of the XiaoZhi protocol as one frozen value.
 
-Both services and the software device use these values. ``jsontext``, ``frames`` and
-``convert`` translate them to and from text, binary frames and protobuf.
-Section numbers refer to the protocol facts in ``docs/protocol-notes.md``.
+Both services and the software device use these values. ``jsontext``, ``frames`` and ``convert``
+translate them to and from text, binary frames and protobuf. Section numbers refer to the protocol
+facts in ``docs/protocol-notes.md``.
 
-Messages of a spoken answer carry ``turn``, the number of the turn in its session, or 0
-outside a turn. It never reaches a device.
+Messages of a spoken answer carry ``turn``, the number of the turn in its session, or 0 outside a
+turn. It is never sent to a device.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from xiaozhi.wire.vocabulary import TtsState as TtsState
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message of a device. Everything but the type is optional.
+    """The first message of a device. Everything except the type is optional.
 
-    :ivar version: binary framing the device uses: 1, 2, 3 (§3.1); other
-        numbers mean raw frames, like 1; 0 where the device did not say.
+    :ivar version: the device's binary framing: 1, 2, 3 (§3.1); other numbers mean raw frames, like
+        1; 0: absent.
     :ivar audio: the uplink's format.
     """
 
@@ -42,12 +42,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Capture starts or stops, or a wake word or typed text was given.
+    """Start or end of capture, a wake word, or typed text.
 
-    :ivar mode: with ``start``; a device that leaves it out means ``auto``.
-    :ivar text: with ``detect``: the wake word, or what a person typed.
+    :ivar mode: with ``start``; the default is ``auto``.
+    :ivar text: with ``detect``: the wake word, or the text that a person typed.
     :ivar turn: with ``start``, added by the edge: the turn it interrupts; 0: none.
-    :ivar packets: with ``stop``, added by the edge: sound packets since ``start``.
+    :ivar packets: with ``stop``, added by the edge: audio packets since ``start``.
     """
 
     state: ListenState
@@ -59,35 +59,35 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """Typed text for the assistant."""
+    """Typed text for the agent."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Stop speaking now. ``reason`` is empty or ``wake_word_detected``."""
+    """Stop of the answer. ``reason`` is empty or ``wake_word_detected``."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say this to the person. It comes from the edge, never from a device."""
+    """Text to speak to the person. It comes from the edge, never from a device."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Edge → AI: the edge is stopping. End the session with ``draining`` when it rests."""
+    """Edge → AI: the edge is stopping. End the session with ``draining`` when it is idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture and what to ask about it: bytes or a URL, never both empty.
+    """A picture and a question about it: bytes or a URL, never both empty.
 
-    :ivar data: the encoded picture (JPEG, PNG, …), already out of base64.
+    :ivar data: the encoded picture (JPEG, PNG, …), decoded from base64.
     """
 
     text: str = ""
@@ -100,7 +100,7 @@ class Image:
 class Vision:
     """A camera command of some clients (``gen_pic``, ``read_img``, …).
 
-    :ivar payload: the JSON object as it came, without its envelope.
+    :ivar payload: the JSON object as received, without its envelope.
     """
 
     command: str
@@ -119,8 +119,8 @@ class Ping:
 class ServerHello:
     """The one answer to a hello.
 
-    :ivar audio: what the device will be sent.
-    :ivar more: the transport's own members, e.g. ``udp``.
+    :ivar audio: format of the downlink.
+    :ivar more: further members of the transport, e.g. ``udp``.
     """
 
     session_id: str
@@ -131,7 +131,7 @@ class ServerHello:
 
 @dataclass(frozen=True, slots=True)
 class Stt:
-    """The recognised text, shown as the person's words."""
+    """The recognised text, displayed as the person's words."""
 
     text: str
     turn: int = 0
@@ -139,9 +139,9 @@ class Stt:
 
 @dataclass(frozen=True, slots=True)
 class Tts:
-    """The course of a spoken answer: exactly one stop per start (§4.5).
+    """Progress of a spoken answer: exactly one stop for each start (§4.5).
 
-    :ivar aside: the sentence is not of the answer, which is still waited for. Not for the
+    :ivar aside: the sentence is not part of the answer, which is still pending. Not sent to the
         device.
     """
 
@@ -153,7 +153,7 @@ class Tts:
 
 @dataclass(frozen=True, slots=True)
 class Llm:
-    """The face to show; ``text`` is its emoji for clients that show one."""
+    """The face to show; ``text`` is its emoji for clients that display one."""
 
     emotion: str
     text: str = ""
@@ -162,7 +162,7 @@ class Llm:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A status line, a text, a face and a sound; all three are needed."""
+    """A status line, a text, a face and a sound; all are required."""
 
     status: str
     message: str
@@ -171,7 +171,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A command to the device; ``reboot`` is the one that exists."""
+    """A command to the device; only ``reboot`` exists."""
 
     command: str
 
@@ -199,17 +199,16 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Mcp:
-    """One JSON-RPC 2.0 object, carried as the bytes it came in (§5)."""
+    """One JSON-RPC 2.0 object, as the bytes that were received (§5)."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Iot:
-    """The things protocol before MCP (§4.8), as the bytes it came in.
+    """The IoT protocol before MCP (§4.8), as the bytes that were received.
 
-    :ivar payload: the message's fields as one JSON object, without ``type``
-        and ``session_id``.
+    :ivar payload: the message's fields as one JSON object, without ``type`` and ``session_id``.
     """
 
     payload: bytes
@@ -217,14 +216,14 @@ class Iot:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The talk is over."""
+    """End of the conversation."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A message of a type we do not know: kept whole, never an error.
+    """A message of an unknown type: kept unchanged, never an error.
 
     :ivar payload: as for :class:`Iot`.
     """
@@ -237,15 +236,14 @@ class Unknown:
 class Audio:
     """One Opus packet.
 
-    Not frozen, because frozen construction costs three times as much and this
-    is built for every frame; treat it as if it were.
+    Not frozen: frozen construction costs three times as much, and one is made for every frame.
+    Treat it as frozen.
 
-    :ivar payload: the packet, without framing. Empty only from a browser that
-        marks the end of a recording (§13).
-    :ivar timestamp: ms; echoed by devices with server-side echo cancelling,
-        otherwise 0.
-    :ivar ahead: it is sent so much earlier than it is played that it may wait a moment
-        on its way. Known to its sender only.
+    :ivar payload: the packet, without framing. Empty only from a browser that marks the end of a
+        recording (§13).
+    :ivar timestamp: ms; echoed by devices with server-side echo cancelling, otherwise 0.
+    :ivar ahead: it is sent so long before its playback that it may wait on the way. Only its sender
+        knows this.
     """
 
     payload: bytes
@@ -261,8 +259,8 @@ class Audio:
 class Device:
     """The connected device, as authentication established it.
 
-    :ivar guest: nobody holds its device id: it is talked with, but nothing that was
-        said or posted before is for it.
+    :ivar guest: no client owns its device id: it may hold conversations, but gets no earlier
+        dialogue and no earlier messages.
     """
 
     device_id: str
@@ -273,16 +271,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpen:
-    """Opens a session at the AI service, or takes it up again.
+    """Opens a session at the AI service, or resumes it.
 
     :ivar session_id: ``[A-Za-z0-9_-]+``, made by the edge.
-    :ivar downlink: how answers must be encoded; the device was told the same.
-    :ivar host: name or address by which the device reached the edge, without a
-        port; empty: it did not say.
-    :ivar incarnation: how often the edge has opened this session, this time
-        included.
-    :ivar restored: what a process that does not know the session must be told
-        before anything else.
+    :ivar downlink: the format of answers, as announced to the device.
+    :ivar host: name or address by which the device reached the edge, without a port; empty:
+        unknown.
+    :ivar incarnation: how often the edge has opened this session, including this time.
+    :ivar restored: messages to process first if the process does not know the session.
     """
 
     session_id: str
@@ -295,7 +291,7 @@ class SessionOpen:
 
     @property
     def resumed(self) -> bool:
-        """The edge comes back with it: the device has had its hello long ago."""
+        """Whether the edge opens it again: the device has already received its hello."""
         return self.incarnation > 1
 
 
@@ -312,14 +308,14 @@ class SessionClose:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """AI → edge: throw away what has not been played of ``turn`` and end it."""
+    """AI → edge: discard what has not been played of ``turn`` and end it."""
 
     turn: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """AI → edge: stop playing ``turn``, or go on with it where it was."""
+    """AI → edge: pause ``turn``, or continue where it was paused."""
 
     turn: int
     paused: bool
@@ -327,12 +323,11 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Playback:
-    """Edge → AI: what the device really got to play of a turn.
+    """Edge → AI: how much of a turn the device has played.
 
-    :ivar state: ``started`` with the first frame; ``finished`` when the
-        device has played it all and had its ``tts stop``; ``flushed`` when it
-        was cut.
-    :ivar played_ms: sound played, by the edge's clock.
+    :ivar state: ``started`` with the first frame; ``finished`` when the device has played
+        everything and received its ``tts stop``; ``flushed`` when playback was cut.
+    :ivar played_ms: duration of the sound played, by the edge's clock.
     """
 
     turn: int
@@ -342,7 +337,7 @@ class Playback:
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """AI → edge: the language of the talk, for what the edge shows by itself.
+    """AI → edge: the language of the conversation, for the edge's own texts.
 
     :ivar language: BCP 47.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Rates a decoder can be opened at, in Hz (§2.2).
+# Sample rates that a decoder supports, in Hz (§2.2).
 SAMPLE_RATES = (8000, 12000, 16000, 24000, 48000)
 
 _SILK = (10.0, 20.0, 40.0, 60.0)
@@ -19,13 +19,13 @@ def _frame_ms(config: int) -> float:
     return _CELT[config % 4]
 
 
-# One entry per first byte; 0 where the second byte counts the frames.
+# By first byte; 0 if the second byte has the number of frames.
 _PACKET_MS = tuple((1, 2, 2, 0)[first & 3] * _frame_ms(first >> 3) for first in range(256))
 _FRAME_MS = tuple(_frame_ms(first >> 3) for first in range(256))
 
 
-# Per first byte of a packet with one SILK layer in one frame: how many 20 ms parts it
-# has, each with a voice flag of its own; 0: it has no such flags, or elsewhere.
+# By first byte of a packet with one SILK layer in one frame: its number of 20 ms parts, each with
+# its own voice flag; 0: it has no such flags, or has them elsewhere.
 _FLAGS = tuple(
     0 if first & 3 or first >> 3 >= 16 else max(1, int(_frame_ms(first >> 3) // 20))
     for first in range(256)
@@ -33,13 +33,13 @@ _FLAGS = tuple(
 
 
 def has_voice(packet: bytes) -> bool | None:
-    """Whether the encoder took the sound for speech, read from the packet.
+    """Return whether the encoder classified the sound as speech, read from the packet.
 
-    A SILK layer begins with one voice-activity bit for each 20 ms, then coded so that they
-    are the first bits of the frame (RFC 6716, 4.2.3). Devices speak mono with one frame in
-    a packet; a packet of one byte (DTX) is silence.
+    A SILK layer begins with one voice-activity bit for each 20 ms, coded so that they are the first
+    bits of the frame (RFC 6716, 4.2.3). Devices send mono with one frame in a packet; a packet of
+    one byte (DTX) is silence.
 
-    :return: None: the packet does not say, e.g. because it is CELT alone.
+    :return: None: the packet has no such bits, e.g. because it is CELT alone.
     """
     if len(packet) < 2:
         return False
@@ -48,7 +48,7 @@ def has_voice(packet: bytes) -> bool | None:
 
 
 def packet_ms(packet: bytes) -> float:
-    """Milliseconds of sound in a packet, 2.5 to 120; 0 if it cannot be an Opus packet."""
+    """Return the ms of sound in a packet, 2.5 to 120; 0 if it cannot be an Opus packet."""
     if not packet:
         return 0.0
     first = packet[0]

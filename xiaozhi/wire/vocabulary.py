@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-# The emotions every client can show (§4.2). A client ignores any other name.
+# The emotions that every client can display (§4.2). A client ignores other names.
 EMOTIONS = frozenset(
     {
         "neutral",
