@@ -1,1 +1,1 @@
-"""Command lines: both services under one supervisor, device tokens."""
+"""Command lines: both services under one supervisor, device tokens, agents."""

@@ -1,5 +1,6 @@
-"""``xiaozhi-agents``: check the agents of a configuration file, show them, or have a
-running AI service read them again."""
+"""``xiaozhi-agents``: check the agents of a configuration file, show them, or reload them in a
+running AI service.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list the agents, and which devices they serve")
     show = commands.add_parser("show", help="print one agent with everything it inherits")
     show.add_argument("agent", metavar="ID")
-    reload = commands.add_parser("reload", help="have the running service read the file again")
+    reload = commands.add_parser("reload", help="reload the file in the running service")
     reload.add_argument("--url", help="of the service; default: http.listen on this machine")
     for each in (check, listing, show, reload):
         each.add_argument("--config", default="etc/ai.yaml", help="default: %(default)s")
@@ -58,14 +59,17 @@ def arguments() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """The configuration of an AI service, as far as agents are concerned."""
+    """The agents' part of an AI service's configuration."""
 
     path: str
     content: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: str, sets: Sequence[str]) -> ConfigFile:
-        """:raises ConfigError: it cannot be read."""
+        """Read the file.
+
+        :raises ConfigError: it cannot be read.
+        """
         return cls(path, load_mapping(path, sets))
 
     def section(self, key: str, type_: type[Any]) -> Any:
@@ -108,7 +112,7 @@ class ConfigFile:
 
 
 def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
-    """:return: the exit status: 0, or 1 with the reason on ``err``."""
+    """Run the command. :return: the exit status: 0, or 1 with the reason on ``err``."""
     told = arguments().parse_args(argv)
     try:
         file = ConfigFile.read(told.config, told.sets)
@@ -157,9 +161,9 @@ def _plain(agent: Agent) -> dict[str, Any]:
 
 
 def _reload(url: str, token: str, out: TextIO) -> None:
-    """Ask the service to read its file again, and print what changed.
+    """Reload the service's file, and print what changed.
 
-    :raises XiaozhiError: it cannot be asked, or the file it reads has an error.
+    :raises XiaozhiError: the service cannot be reached, or the file has an error.
     """
     address = url.rstrip("/") + "/api/agents/reload"
     if not address.startswith(("http://", "https://")):
@@ -180,7 +184,7 @@ def _reload(url: str, token: str, out: TextIO) -> None:
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
-    """Return the service's own words for a refusal."""
+    """Return the service's message for a refusal."""
     try:
         told = json.loads(error.read(_LONGEST_ANSWER))
         return str(told["message"])

@@ -1,10 +1,9 @@
-"""``python -m xiaozhi.cli.run``: both services under one supervisor, for trying out.
+"""``python -m xiaozhi.cli.run``: both services under one supervisor, for trying them out.
 
-``run`` keeps them up until Ctrl-C; ``demo`` has a software device hold a short
-conversation with them and says by its exit status whether that worked; ``with``
-does the same with any command, in which ``{ota}`` is where devices begin. Each
-service is a ``twistd -n`` process; what it logs goes to ``var/log/NAME.log``, and
-what a person wants to see of it to the terminal.
+``run`` keeps them up until Ctrl-C. ``demo`` lets a software device hold a short conversation with
+them and exits non-zero on failure. ``with`` does the same with any command, in which ``{ota}`` is
+replaced by the OTA address. Each service is a ``twistd -n`` process: its whole output goes to
+``var/log/NAME.log``, the important part to the terminal.
 """
 
 from __future__ import annotations
@@ -40,18 +39,18 @@ from xiaozhi.runtime.listening import free_port, listen
 
 SENTENCES = ("hello", "what time is it", "set the volume to thirty")
 
-# Those that start services of their own, on free ports.
-_GUESTS = ("demo", "with")
+# Commands that start their own services, on free ports.
+_ON_FREE_PORTS = ("demo", "with")
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-SENTENCE_LIMIT = 45.0  # seconds the demo may take for each sentence
+SENTENCE_LIMIT = 45.0  # seconds that the demo waits for each sentence
 
 
 def read_units(
     im_config: str, ai_config: str, im_sets: Sequence[str] = (), ai_sets: Sequence[str] = ()
 ) -> list[Unit]:
-    """Find in the configuration where the services will listen.
+    """Read from the configuration where the services will listen.
 
     :raises ConfigError: a file cannot be read.
     """
@@ -66,7 +65,7 @@ def read_units(
 
 
 def _address(settings: object, key: str, host: str, port: int) -> Address:
-    """Return the value of a key; the default where it is absent or the service will refuse it."""
+    """Return the value of a key; the default if it is absent or the service will refuse it."""
     for part in key.split("."):
         settings = settings.get(part) if isinstance(settings, dict) else None
     if isinstance(settings, str):
@@ -80,7 +79,7 @@ def _address(settings: object, key: str, host: str, port: int) -> Address:
 
 
 def demo_sets(edge: int, grpc: int, http: int, state: str) -> tuple[list[str], list[str]]:
-    """The settings that let a demonstration run beside anything else."""
+    """Return settings with which a demonstration can run beside other services."""
     return (
         [
             "listen.host=127.0.0.1",
@@ -99,7 +98,7 @@ def demo_sets(edge: int, grpc: int, http: int, state: str) -> tuple[list[str], l
 
 
 def lan_address() -> str:
-    """This machine's address as others on its network see it; sends nothing."""
+    """Return this machine's address on its network; sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -109,9 +108,9 @@ def lan_address() -> str:
 
 
 async def check_ports(reactor: Any, units: Sequence[Unit]) -> None:
-    """See that nobody listens where the services will.
+    """Check that the services' ports are free.
 
-    :raises XiaozhiError: somebody does.
+    :raises XiaozhiError: one is in use.
     """
     for unit in units:
         for address in (unit.health, *unit.others):
@@ -124,11 +123,11 @@ async def check_ports(reactor: Any, units: Sequence[Unit]) -> None:
             await (port.stopListening() or deferLater(reactor, 0, lambda: None))
 
 
-# --- what the two commands do -----------------------------------------------------------
+# --- the commands -----------------------------------------------------------------------
 
 
 async def start(supervisor: Supervisor, reactor: Any) -> None:
-    """See that the ports are free and start the services."""
+    """Check that the ports are free and start the services."""
     await check_ports(reactor, supervisor.units)
     supervisor.terminal.say(
         "starting " + " and ".join(f"xiaozhi-{u.name}" for u in supervisor.units)
@@ -141,7 +140,7 @@ async def start(supervisor: Supervisor, reactor: Any) -> None:
 
 
 async def run(supervisor: Supervisor, reactor: Any) -> int:
-    """Start, say where things are, and stay."""
+    """Start the services, print their addresses, and wait."""
     await start(supervisor, reactor)
     supervisor.terminal.say(banner(supervisor.units, supervisor.terminal, lan_address()))
     supervisor.terminal.talkative = True
@@ -150,7 +149,7 @@ async def run(supervisor: Supervisor, reactor: Any) -> int:
 
 
 def banner(units: Sequence[Unit], terminal: Terminal, own: str) -> str:
-    """Where things are and what to try next."""
+    """Return the services' addresses and a command to try next."""
     by_name = {unit.name: unit for unit in units}
     edge, http = by_name["im"].health, by_name["ai"].health
     scripts = sysconfig.get_path("scripts")
@@ -170,7 +169,7 @@ Talk to it from another terminal:
 """
 
 
-class Guest(ProcessProtocol):
+class ForegroundCommand(ProcessProtocol):
     """A command on this terminal, such as the software device.
 
     :ivar ended: fires with its exit status.
@@ -189,13 +188,13 @@ class Guest(ProcessProtocol):
             self.ended.callback(1 if status is None else status)
 
 
-async def entertain(
+async def run_command(
     supervisor: Supervisor, reactor: Any, command: Sequence[str], limit: float
 ) -> int:
-    """Start, let a command have the services, and return its exit status.
+    """Start the services, run a command with them, and return its exit status.
 
-    :param command: ``{ota}`` in it stands for the address where devices begin; ``python``
-        as its first word for the one that runs here.
+    :param command: ``{ota}`` in it is replaced by the OTA address, a first word ``python`` by this
+        interpreter.
     :param limit: seconds.
     """
     await start(supervisor, reactor)
@@ -205,23 +204,23 @@ async def entertain(
     supervisor.terminal.say(shlex.join(command))
     if command[0] == "python":
         command[0] = sys.executable
-    guest = Guest()
+    running = ForegroundCommand()
     reactor.spawnProcess(
-        guest, command[0], command, env=dict(os.environ), childFDs={0: 0, 1: 1, 2: 2}
+        running, command[0], command, env=dict(os.environ), childFDs={0: 0, 1: 1, 2: 2}
     )
     try:
-        return await guest.ended.addTimeout(limit, reactor)
+        return await running.ended.addTimeout(limit, reactor)
     except TimeoutError:
-        raise XiaozhiError("timeout", f"it took longer than {limit:g} s") from None
+        raise XiaozhiError("timeout", f"the command took longer than {limit:g} s") from None
 
 
 async def demo(supervisor: Supervisor, reactor: Any, sentences: Sequence[str], saved: Path) -> int:
-    """Start, let the software device talk, and return its exit status."""
+    """Start the services, let the software device talk, and return its exit status."""
     for old in saved.glob("*.wav"):
         old.unlink()
     command = ["python", "-m", "xiaozhi.device", "--ota", "{ota}", "--save", str(saved), "say"]
     limit = HEALTH_LIMIT + SENTENCE_LIMIT * len(sentences)
-    status = await entertain(supervisor, reactor, [*command, *sentences], limit)
+    status = await run_command(supervisor, reactor, [*command, *sentences], limit)
     outcome = "the demo worked" if status == 0 else f"the demo failed with status {status}"
     supervisor.terminal.say(f"{outcome}; the answers are in {saved}")
     return status
@@ -239,17 +238,17 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     commands.add_parser("run", help="keep both services up until Ctrl-C (the default)")
     speaking = commands.add_parser("demo", help="hold a conversation and exit")
     speaking.add_argument("sentences", nargs="*", default=list(SENTENCES))
-    other = commands.add_parser("with", help="have any command talk with them, and exit")
+    other = commands.add_parser("with", help="run any command with both services, and exit")
     other.add_argument("--limit", type=float, default=1800.0, metavar="SECONDS")
-    other.add_argument("words", nargs="+", metavar="COMMAND", help="{ota}: where devices begin")
+    other.add_argument("words", nargs="+", metavar="COMMAND", help="{ota}: the OTA address")
     return parser.parse_args(given)
 
 
 def twistd(given: Sequence[str]) -> None:
-    """Become ``twistd``, out of reach of this terminal's Ctrl-C.
+    """Become ``twistd``, in a process group without this terminal's Ctrl-C.
 
-    The supervisor alone decides when a service stops, and it stops once. Where
-    the system can (Linux), a supervisor that is killed takes its services along.
+    Only the supervisor decides when a service stops. On Linux, services end with a supervisor that
+    is killed.
     """
     from twisted.scripts.twistd import run as run_twistd
 
@@ -261,13 +260,13 @@ def twistd(given: Sequence[str]) -> None:
 
 
 def unwritable(error: OSError) -> str:
-    """Describe a missing right to write, and the remedy."""
+    """Describe missing write permission and its remedy."""
     problem = f"cannot write {error.filename}: {error.strerror}"
     return f"{problem}; change its owner, or move it away"
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command. :return: the exit status."""
     given = sys.argv[1:] if given is None else given
     if given[:1] == ["twistd"]:
         twistd(given[1:])
@@ -279,7 +278,7 @@ def main(given: Sequence[str] | None = None) -> int:
         options.var.mkdir(mode=0o700, parents=True, exist_ok=True)
         (options.var / "log").mkdir(mode=0o700, exist_ok=True)
         im_sets, ai_sets = list(options.im_set), list(options.ai_set)
-        if options.command in _GUESTS:
+        if options.command in _ON_FREE_PORTS:
             state = tempfile.mkdtemp(prefix="demo-", dir=options.var)
             edge, grpc, http = free_port(), free_port(), free_port()
             own = demo_sets(edge, grpc, http, state)
@@ -298,12 +297,12 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
-    """Run the reactor around one command; returns the exit status."""
+    """Run the reactor around one command. :return: the exit status."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     use_monotonic_timers(reactor)
-    prefix = "demo-" if options.command in _GUESTS else ""
+    prefix = "demo-" if options.command in _ON_FREE_PORTS else ""
     terminal = Terminal(options.var / "log", prefix)
     for unit in units:
         terminal.file(unit.name)
@@ -321,7 +320,7 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
         if options.command == "demo":
             doing = demo(supervisor, reactor, options.sentences, options.var / "demo")
         elif options.command == "with":
-            doing = entertain(supervisor, reactor, options.words, options.limit)
+            doing = run_command(supervisor, reactor, options.words, options.limit)
         else:
             doing = run(supervisor, reactor)
         work = Deferred.fromCoroutine(doing)
@@ -334,7 +333,7 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
     def failed(failure: Failure) -> None:
         nonlocal status
         if failure.check(CancelledError):
-            status = 130 if options.command in _GUESTS else 0
+            status = 130 if options.command in _ON_FREE_PORTS else 0
         elif failure.check(XiaozhiError):
             terminal.say(cast(XiaozhiError, failure.value).message)
         elif failure.check(OSError):
@@ -343,7 +342,7 @@ def serve(options: argparse.Namespace, units: Sequence[Unit]) -> int:
             terminal.say(failure.getTraceback())
 
     def end() -> Deferred[None]:
-        # A second Ctrl-C does not wait for anybody.
+        # A second Ctrl-C kills the services at once.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: reactor.callFromThread(supervisor.kill))
         if work is not None:

@@ -1,4 +1,4 @@
-"""Keeps the services' processes up and shows of their output what matters."""
+"""Keeps the services' processes running and shows the important part of their output."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from xiaozhi.base.errors import XiaozhiError
 
-HEALTH_LIMIT = 60.0  # seconds from the start to the first good /health of all
+HEALTH_LIMIT = 60.0  # seconds from the start until all services are healthy
 STOP_LIMIT = 20.0  # seconds a service may take to stop before it is killed
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where something listens.
+    """An address on which a service listens.
 
-    :ivar key: what says so in the configuration file.
+    :ivar key: its key in the configuration file.
     """
 
     host: str
@@ -38,7 +38,7 @@ class Address:
     key: str
 
     def reachable(self, own: str = "127.0.0.1") -> str:
-        """``host:port`` for a client, who cannot use a wildcard.
+        """Return ``host:port`` for a client, which cannot use a wildcard.
 
         :param own: this machine's address as the client knows it.
         """
@@ -51,7 +51,7 @@ class Unit:
     """One service: its ``twistd`` command and its addresses.
 
     :ivar health: the address of ``/health``.
-    :ivar others: what else it listens on.
+    :ivar others: its other listening addresses.
     """
 
     name: str
@@ -61,22 +61,22 @@ class Unit:
     others: tuple[Address, ...] = ()
 
     def command(self) -> list[str]:
-        """The command line, run with this interpreter and this environment."""
+        """Return the command line, for this interpreter and environment."""
         settings = [part for each in self.sets for part in ("--set", each)]
         twistd = [sys.executable, "-m", "xiaozhi.cli.run", "twistd", "-n", "--pidfile="]
         return [*twistd, f"xiaozhi-{self.name}", "--config", self.config, *settings]
 
 
 class Terminal:
-    """Shows of the services' output what a person wants to see; files keep all.
+    """Shows the important part of the services' output; files keep all of it.
 
-    Warnings and worse are always shown, our own notices once :attr:`talkative`,
-    and output that is not a log line before the first log line or after an error.
+    Warnings and errors are always shown. Our own info lines are shown while :attr:`talkative`.
+    Output that is not a log line is shown before the first log line and after an error.
     """
 
     _line = re.compile(r"^\S+T(\d\d:\d\d:\d\d)\S* \[([^#\]]*)#(\w+)\] (.*)$")
 
-    # What Twisted says in the name of our factories.
+    # Lines that Twisted logs in the namespace of our factories.
     _noise = ("Starting factory", "Stopping factory")
 
     def __init__(self, directory: Path, prefix: str = "", out: Any = None) -> None:
@@ -88,16 +88,16 @@ class Terminal:
         self.talkative = False
 
     def path(self, name: str) -> Path:
-        """Where a service's whole output is."""
+        """Return the file of a service's output."""
         return self._directory / f"{self._prefix}{name}.log"
 
     def say(self, text: str) -> None:
-        """Show a line of our own; a terminal that is gone holds nothing up."""
+        """Show a line of our own; a closed terminal is ignored."""
         with suppress(OSError):
             print(text, file=self._out, flush=True)
 
     def observe(self, event: dict[str, Any]) -> None:
-        """Take a log event of the process monitor: a line of a service's output."""
+        """Process a log event of the process monitor: a line of a service's output."""
         name, line = event.get("tag"), event.get("line")
         if name is None or line is None:
             if "log_failure" in event:
@@ -119,7 +119,7 @@ class Terminal:
             self.say(f"{at} {name} {text}")
 
     def file(self, name: str) -> LogFile:
-        """A service's file; it is made, if need be.
+        """Return a service's log file, made at the first call.
 
         :raises OSError: it cannot be written.
         """
@@ -137,9 +137,9 @@ class Terminal:
 
 
 class Supervisor(ProcessMonitor):
-    """Keeps the services up; restarts one only after all were healthy once.
+    """Keeps the services running; restarts one only after all have been healthy.
 
-    :ivar settled: whether they were.
+    :ivar settled: all have been healthy once.
     """
 
     threshold = 10
@@ -158,13 +158,13 @@ class Supervisor(ProcessMonitor):
         if name in self.timeStarted:
             if not self.settled:
                 return
-            self.terminal.say(f"xiaozhi-{name} ended by itself; starting it again")
+            self.terminal.say(f"xiaozhi-{name} ended unexpectedly; restarting it")
         super().startProcess(name)
 
     async def bring_up(self) -> None:
-        """Start the services, each once the one before says that it is healthy.
+        """Start the services in order, each when the one before is healthy.
 
-        :raises XiaozhiError: one died, or takes longer than :data:`HEALTH_LIMIT`.
+        :raises XiaozhiError: one ended, or was not healthy within :data:`HEALTH_LIMIT`.
         """
         self.startService()
         pool = HTTPConnectionPool(self._all, persistent=False)
@@ -196,9 +196,9 @@ class Supervisor(ProcessMonitor):
         return bool(answer.code == 200)
 
     async def stop(self) -> None:
-        """Stop the services, the last one first; those that do not in time are killed.
+        """Stop the services in reverse order; kill those that do not stop in time.
 
-        So the edge takes leave of its devices while the AI service is still there.
+        The edge says goodbye to its devices while the AI service still runs.
         """
         Service.stopService(self)
         for again in self.restart.values():
@@ -212,7 +212,7 @@ class Supervisor(ProcessMonitor):
                 await deferLater(self._all, 0.05, lambda: None)
 
     def kill(self) -> None:
-        """Stop every service at once."""
+        """Kill every service at once."""
         for protocol in list(self.protocols.values()):
             with suppress(ProcessExitedAlready):
                 cast(Any, protocol.transport).signalProcess("KILL")

@@ -1,5 +1,6 @@
-"""``xiaozhi-token``: make a device token by hand, see what one says, see the token of those
-who manage devices, or decide whose devices are."""
+"""``xiaozhi-token``: issue a device token, check one, print the management token, or manage the
+device registry.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +36,14 @@ from xiaozhi.runtime.console import tolerant
 from xiaozhi.storage import DirectRegistry, direct_registry
 from xiaozhi.wire.messages import Device
 
-# Devices and claims that are shown, at most.
+# The most devices and claims to list.
 _LISTED = 10_000
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d{1,9})([smhdw]?)")
 
 
 def duration(text: str) -> float:
-    """Seconds in ``3600``, ``90m``, ``12h``, ``30d`` or ``2w``."""
+    """Return the seconds of ``3600``, ``90m``, ``12h``, ``30d`` or ``2w``."""
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None or int(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time like 3600, 12h or 30d")
@@ -50,45 +51,51 @@ def duration(text: str) -> float:
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Without the usage before an error."""
+    """Reports an error without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"xiaozhi-token: {message}; see {self.prog} --help\n")
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     parser = _OneLineParser(prog="xiaozhi-token", description=__doc__)
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="issue|show|admin|devices"
     )
     issue = commands.add_parser("issue", help="print a new token")
     issue.add_argument("--device-id", required=True, help="the MAC address, as the device sends it")
-    issue.add_argument("--user-id", help="whose device it is; default: open:DEVICE_ID")
-    issue.add_argument("--client-id", default="", help="bind it to one Client-Id, too")
+    issue.add_argument("--user-id", help="the user of the device; default: open:DEVICE_ID")
+    issue.add_argument("--client-id", default="", help="also bind it to one Client-Id")
     issue.add_argument("--scope", choices=("device", "vision"), default="device")
     issue.add_argument("--ttl", type=duration, help="e.g. 3600, 12h, 30d; default: auth.ttl")
-    show = commands.add_parser("show", help="print what a token says and whether it is valid here")
+    show = commands.add_parser(
+        "show", help="print the claims of a token and whether it is valid here"
+    )
     show.add_argument("token", metavar="TOKEN", help="the token; - reads it from standard input")
-    admin = commands.add_parser("admin", help="print the management token, made at first use")
+    admin = commands.add_parser("admin", help="print the management token; generated at first use")
     devices = commands.add_parser("devices", help="list devices, approve or revoke one")
     verbs = devices.add_subparsers(dest="verb", required=True, metavar="list|approve|revoke")
-    listing = verbs.add_parser("list", help="those that are known, and those that wait")
-    approve = verbs.add_parser("approve", help="give a device to the client with this code")
-    approve.add_argument("code", metavar="CODE", help="the six digits that it shows and speaks")
-    revoke = verbs.add_parser("revoke", help="cut a device, and make its tokens void")
+    listing = verbs.add_parser("list", help="list registered and waiting devices")
+    approve = verbs.add_parser("approve", help="approve the claim with this code")
+    approve.add_argument(
+        "code", metavar="CODE", help="the six digits that the device shows and speaks"
+    )
+    revoke = verbs.add_parser("revoke", help="disconnect a device and invalidate its tokens")
     revoke.add_argument("device_id", metavar="ID", help="the MAC address")
     for command in (issue, show, admin, listing, approve, revoke):
-        command.add_argument("--config", type=Path, help="take the section auth of this file")
+        command.add_argument(
+            "--config", type=Path, help="configuration file; default: built-in defaults"
+        )
     for command in (issue, show):
         command.add_argument("--key-file", help="the key, instead of auth.key_file")
     return parser
 
 
 def read_settings(config: Path | None, key_file: str | None) -> AuthSettings:
-    """The section ``auth`` of a configuration, or the defaults.
+    """Read the section ``auth`` of a configuration; without a file, the defaults.
 
-    :raises ConfigError: naming the file or the key.
+    :raises ConfigError: names the file or the key.
     """
     content = {} if config is None else load_mapping(config)
     section = content.get("auth") or {}
@@ -99,9 +106,9 @@ def read_settings(config: Path | None, key_file: str | None) -> AuthSettings:
 
 
 def registry_of(config: Path | None) -> DirectRegistry:
-    """The device registry of a configuration, or of the defaults.
+    """Open the device registry of a configuration; without a file, of the defaults.
 
-    :raises ConfigError: naming the file or the key.
+    :raises ConfigError: names the file or the key.
     :raises StoreError: ``bad_store_url``.
     """
     content = {} if config is None else load_mapping(config)
@@ -114,10 +121,10 @@ def registry_of(config: Path | None) -> DirectRegistry:
 def run(
     argv: Sequence[str], clock: IReactorTime, stdin: TextIO, stdout: TextIO, stderr: TextIO
 ) -> int:
-    """The whole program.
+    """Run the command.
 
     :raises SystemExit: 2; the arguments are wrong, or 0 after ``--help``.
-    :return: 0; 1 if ``show`` finds the token invalid; 2 if nothing could be done.
+    :return: 0; 1 if ``show`` finds the token invalid; 2 after an error.
     """
     options = arguments().parse_args(argv)
     try:
@@ -152,12 +159,12 @@ def _devices(options: argparse.Namespace, now: datetime, stdout: TextIO) -> None
         if not re.fullmatch("[0-9]{6}", code):
             raise ConfigError("a code has six digits; see xiaozhi-token devices list")
         found = registry.approve(code, now)
-        stdout.write(f"{found.device_id} is approved; it goes on within some seconds\n")
+        stdout.write(f"{found.device_id} is approved; it can connect within seconds\n")
     elif options.verb == "revoke":
         found = registry.revoke(device_identity(options.device_id), now)
         stdout.write(
-            f"{found.device_id} is revoked; it is cut within some seconds, and gets a new code"
-            " when it asks OTA\n"
+            f"{found.device_id} is revoked; it is disconnected within seconds and gets a new code"
+            " at its next OTA request\n"
         )
     else:
         waiting, known = registry.claims(now, _LISTED), registry.devices(_LISTED)
@@ -216,13 +223,13 @@ def _distance(seconds: float) -> str:
 
 @provider(ILogObserver)
 def _notice(event: LogEvent) -> None:
-    """Tell of a key that was made, or that others can read."""
+    """Print warnings about keys: generated, or readable by others."""
     if str(event.get("log_namespace")).startswith("xiaozhi."):
         print(f"xiaozhi-token: {formatEvent(event)}", file=sys.stderr)
 
 
 def main() -> None:
-    """The entry point of ``xiaozhi-token``."""
+    """Run ``xiaozhi-token``."""
     from twisted.internet import reactor
 
     tolerant(sys.stdout, sys.stderr)

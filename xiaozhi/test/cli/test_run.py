@@ -235,7 +235,7 @@ class SupervisorTests(unittest.SynchronousTestCase):
         self.end(self.reactor.spawned[0])
         self.advance(0.1)
         self.assertEqual(len(self.reactor.spawned), 3)
-        self.assertEqual(self.out.getvalue(), "xiaozhi-im ended by itself; starting it again\n")
+        self.assertEqual(self.out.getvalue(), "xiaozhi-im ended unexpectedly; restarting it\n")
 
     def test_frequent_deaths_are_mended_ever_slower(self) -> None:
         self.settle()
