@@ -64,7 +64,7 @@ class VendorTests(ServiceCase, TestCase):
         _, health = await deferToThread(get, pair.http_port, "/health")
         (told,) = health["providers"]["llm"]
         self.assertEqual((told["state"], told["refused"]), ("closed", ["tools"]))
-        self.assertEqual(pair.ai.output.count("odd does not take tools"), 1)
+        self.assertEqual(pair.ai.output.count("odd rejects tools"), 1)
 
     async def test_a_tool_by_another_name(self) -> None:
         self.vendor.play(

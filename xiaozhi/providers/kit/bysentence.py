@@ -1,4 +1,4 @@
-"""Incremental synthesisers used a sentence at a time."""
+"""Use of an incremental synthesiser one sentence at a time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Providers that the configuration can name: makers, their settings, their capabilities.
 
-Nothing is made here: a reference such as ``openai/backup`` leads to a maker and to settings
+Nothing is instantiated here: a reference such as ``openai/backup`` leads to a maker and to settings
 that have been checked.
 """
 
@@ -108,9 +108,9 @@ class Entry:
 class ProviderCatalogue:
     """Makers and settings by kind and reference.
 
-    Every section is checked at once, those that nothing refers to as well.
+    Every section is checked at once, including those that nothing refers to.
 
-    :raises ConfigError: naming the key: ``providers.tts.espeak.rate``.
+    :raises ConfigError: names the key: ``providers.tts.espeak.rate``.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class ProviderCatalogue:
         if len(set(chosen)) < len(chosen):
             raise ConfigError(f"{key}: names a provider twice; NAME/LABEL is another one")
         if len(chosen) > 1 and kind not in LISTED:
-            raise ConfigError(f"{key}: one name only; of this kind there is no list")
+            raise ConfigError(f"{key}: takes one name, not a list")
 
     def entry(self, kind: str, reference: str, key: str = "selected") -> Entry:
         """Find a provider.
@@ -187,10 +187,10 @@ class ProviderCatalogue:
         return Entry(maker, reference, own, _digest(own), section)
 
     def voiced(self, reference: str, voice: Voice, key: str) -> Entry:
-        """Find a synthesiser that speaks with an agent's voice.
+        """Find a synthesiser and set an agent's voice.
 
         :param key: of the agent's voice, for errors: ``agents.kitchen.voice``.
-        :raises ConfigError: the provider has no such voice, or cannot be told.
+        :raises ConfigError: the provider has no such voice, or does not support a setting.
         """
         entry = self.entry("tts", reference, key.rpartition(".")[0] + ".providers")
         if not voice:
@@ -201,7 +201,7 @@ class ProviderCatalogue:
             if (setting := declared.voice_setting(field)) is None:
                 can = ", ".join(each.field for each in declared.voice_settings) or "nothing"
                 raise ConfigError(
-                    f"{key}.{field}: tts provider {reference} cannot be told; it takes {can}"
+                    f"{key}.{field}: tts provider {reference} cannot set it; it can set {can}"
                 )
             changes[setting.name] = setting.value(value)
         known = [each.id for each in declared.voices]
@@ -248,7 +248,7 @@ class ProviderCatalogue:
 
 
 def unmet(needs: Needs, entries: Mapping[str, Sequence[Entry]]) -> list[str]:
-    """Say which needs of an agent none of its providers meets; empty: all are met."""
+    """Describe the needs of an agent that none of its providers meets; empty: all are met."""
     return [
         f"{reason} needs {ability}, which {kind} {' and '.join(e.reference for e in several)}"
         f" {'does' if len(several) == 1 else 'do'} not offer"

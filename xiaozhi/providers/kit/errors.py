@@ -1,7 +1,7 @@
-"""Errors as vendors report them: words, meaning, and whether to try again.
+"""Errors of vendors: text, meaning, and whether a retry may help.
 
-Vendors report errors by status, or with status 200 in one of many JSON shapes. Each becomes one
-of the codes of :class:`~xiaozhi.base.errors.ProviderError`.
+Vendors report errors by status, or with status 200 in one of many JSON shapes. Each is mapped to
+one of the codes of :class:`~xiaozhi.base.errors.ProviderError`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from xiaozhi.providers.kit.json import decode_json
 
-# By the code they become: whether to try again.
+# Whether a retry may help, by the code of the error.
 RETRYABLE = {
     "timeout": True,
     "rate_limited": True,
@@ -31,10 +31,10 @@ _BY_STATUS = {
     408: "timeout",
     429: "rate_limited",
 }
-# Statuses too wide to say what is meant; the words may know better.
+# Ambiguous statuses; the vendor's text may be more precise.
 _VAGUE = (400, 403, 422, 429)
 
-# Vendors' own numbers, by the shape they come in. Numbers of different vendors collide.
+# Vendors' error numbers, by the JSON shape of the error. Numbers of different vendors collide.
 _MINIMAX = {
     1000: "vendor_error", 1001: "timeout", 1002: "rate_limited", 1004: "unauthorized",
     1008: "unpaid", 1013: "vendor_error", 1024: "vendor_error", 1026: "refused",
@@ -66,7 +66,7 @@ _OTHERS = {
     20012: "not_found", 20015: "bad_request", 30001: "unpaid", 50505: "vendor_error",
 }  # fmt: skip
 
-# What the words mean, the most certain first.
+# Meanings of a vendor's text, the most certain first.
 _MEANINGS = [
     (code, re.compile(pattern, re.I))
     for code, pattern in (
@@ -136,12 +136,12 @@ _WORD_KEYS = (
     *("err_msg", "status_msg", "status_message", "error_description", "detail", "details"),
     *("reason", "description", "desc", "title"),
 )
-# Where an error may stand within an answer, lower case.
+# Members of an answer that may contain an error, lower case.
 _HOLDERS = ("base_resp", "baseresp", "header", "response", "responsemetadata", "result", "data")
 _FAILED = ("error", "fail", "failed", "failure")
-# In a text that is no error, these come too; a number or a word among them is no fault.
+# Ordinary answers have these members too; a number or a word in them is not a fault.
 _KINDS = ("type", "status")
-# Characters of a vendor's words that are looked at: patterns take their time.
+# Characters of a vendor's text that are searched, because the patterns are slow.
 _WORDS_LIMIT = 2048
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
 
@@ -151,7 +151,7 @@ class Fault:
     """An error within an answer of status 200.
 
     :ivar code: as of :class:`~xiaozhi.base.errors.ProviderError`.
-    :ivar words: the vendor's, with its own code; not yet fit for a log.
+    :ivar words: the vendor's text with its own code; must be redacted before it is logged.
     """
 
     code: str
@@ -160,43 +160,43 @@ class Fault:
 
 
 def meaning(words: str, default: str) -> str:
-    """:return: the code that a vendor's words stand for."""
+    """Return the code for a vendor's text."""
     words = words[:_WORDS_LIMIT]
     return next((code for code, pattern in _MEANINGS if pattern.search(words)), default)
 
 
 def meaning_of_status(status: int, words: str) -> str:
-    """:return: the code of an answer that is not 200."""
+    """Return the code of an answer that is not 200."""
     code = _BY_STATUS.get(status, "vendor_error" if status >= 500 else "bad_request")
     if status in _VAGUE:
         known = meaning(words, code)
-        # What else the words of a 4xx sound like, the request was wrong.
+        # With any other meaning of its text, a 4xx is a bad request.
         if known in ("refused", "unpaid", "unauthorized", "rate_limited"):
             return known
     return code
 
 
 def fault_in(value: Any) -> Fault | None:
-    """:return: the error a decoded answer, or one event of it, reports; None: it is none."""
+    """Return the error that a decoded answer, or one event of it, reports; None: no error."""
     if isinstance(value, list):
         return next(filter(None, map(fault_in, value[:1])), None)
     if not isinstance(value, dict):
         return None
-    told = _lower(value)
+    fields = _lower(value)
     for key in ("error", "errors"):
-        if error := told.get(key):
-            return _fault_of_error(error, told)
-    if told.get("choices"):
+        if error := fields.get(key):
+            return _fault_of_error(error, fields)
+    if fields.get("choices"):
         return None
     for key in _HOLDERS:
-        inner = told.get(key)
+        inner = fields.get(key)
         if isinstance(inner, dict):
             inner = _lower(inner)
             if error := inner.get("error"):
                 return _fault_of_error(error, inner)
-            if key not in ("result", "data") and (fault := _fault(inner, _table(key, told))):
+            if key not in ("result", "data") and (fault := _fault(inner, _table(key, fields))):
                 return fault
-    return _fault(told, _table("", told), sure="choices" not in told)
+    return _fault(fields, _table("", fields), sure="choices" not in fields)
 
 
 def _fault_of_error(error: Any, around: dict[str, Any]) -> Fault | None:
@@ -219,23 +219,23 @@ def _fault_of_error(error: Any, around: dict[str, Any]) -> Fault | None:
     return _made(_code(around), said, "", _OTHERS)
 
 
-def _fault(told: dict[str, Any], table: dict[int, str], sure: bool = False) -> Fault | None:
-    code, words = _code(told), _words(told)
-    kind = str(told.get("type") or told.get("status") or "").lower()
-    # A status or type that is just a word says what something is, unless that is an error.
+def _fault(fields: dict[str, Any], table: dict[int, str], sure: bool = False) -> Fault | None:
+    code, words = _code(fields), _words(fields)
+    kind = str(fields.get("type") or fields.get("status") or "").lower()
+    # A status or type that is a plain word is not a fault unless it names an error.
     numbered = not _is_sound(code) and (
-        any(key in told for key in _CODE_KEYS if key not in _KINDS) or code.isdecimal()
+        any(key in fields for key in _CODE_KEYS if key not in _KINDS) or code.isdecimal()
     )
-    failed = kind in _FAILED or told.get("success") is False
-    alone = sure and bool(words) and not ({"object", "usage", "id", "model"} & told.keys())
-    if not (failed or (numbered and (words or sure)) or (alone and not _named_sound(told))):
+    failed = kind in _FAILED or fields.get("success") is False
+    alone = sure and bool(words) and not ({"object", "usage", "id", "model"} & fields.keys())
+    if not (failed or (numbered and (words or sure)) or (alone and not _named_sound(fields))):
         return None
     return _made("" if code.lower() in _FAILED else code, words, "", table)
 
 
-def _named_sound(told: dict[str, Any]) -> bool:
-    """Whether a code says that all is well."""
-    return any(key in told and _is_sound(str(told[key])) for key in _CODE_KEYS)
+def _named_sound(fields: dict[str, Any]) -> bool:
+    """Return whether a code reports success."""
+    return any(key in fields and _is_sound(str(fields[key])) for key in _CODE_KEYS)
 
 
 def _made(code: str, words: str, kind: str, table: dict[int, str]) -> Fault:
@@ -249,12 +249,12 @@ def _made(code: str, words: str, kind: str, table: dict[int, str]) -> Fault:
     return Fault(meant, RETRYABLE[meant], said)
 
 
-def _table(holder: str, told: dict[str, Any]) -> dict[int, str]:
+def _table(holder: str, fields: dict[str, Any]) -> dict[int, str]:
     if holder in ("base_resp", "baseresp"):
         return _MINIMAX
-    if "error_code" in told or "err_no" in told:
+    if "error_code" in fields or "err_no" in fields:
         return _BAIDU
-    if holder == "header" or "sid" in told:
+    if holder == "header" or "sid" in fields:
         return _XFYUN
     return _OTHERS
 
@@ -263,9 +263,9 @@ def _lower(value: dict[str, Any]) -> dict[str, Any]:
     return {str(key).lower(): item for key, item in value.items()}
 
 
-def _code(told: dict[str, Any]) -> str:
-    """The first code that says something, else one that says that all is well."""
-    found = [told[key] for key in _CODE_KEYS if isinstance(told.get(key), str | int)]
+def _code(fields: dict[str, Any]) -> str:
+    """Return the first code that reports an error; without one, a code that reports success."""
+    found = [fields[key] for key in _CODE_KEYS if isinstance(fields.get(key), str | int)]
     codes = [str(code).strip() for code in found if not isinstance(code, bool)]
     return next((code for code in codes if not _is_sound(code)), codes[0] if codes else "")
 
@@ -274,8 +274,8 @@ def _is_sound(code: str) -> bool:
     return code.lower() in _SOUND
 
 
-def _words(told: dict[str, Any], levels: int = 3) -> str:
-    return next(filter(None, (_text(told.get(key), levels) for key in _WORD_KEYS)), "")
+def _words(fields: dict[str, Any], levels: int = 3) -> str:
+    return next(filter(None, (_text(fields.get(key), levels) for key in _WORD_KEYS)), "")
 
 
 def _text(value: Any, levels: int) -> str:
@@ -287,24 +287,26 @@ def _text(value: Any, levels: int) -> str:
 
 
 def _spaced(code: str) -> str:
-    """``ModelNotFound`` → ``Model Not Found``."""
+    """Split a code into words: ``ModelNotFound`` → ``Model Not Found``."""
     code = code[:_WORDS_LIMIT]
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[._]", " ", code) + " " + code
 
 
 def error_text(body: bytes) -> str:
-    """Extract a vendor's error text from any of the shapes in use. The rest of an answer is
-    left out: it may contain the conversation."""
+    """Extract a vendor's error text from any known shape.
+
+    The rest of the answer is omitted: it may contain the conversation.
+    """
     return _error_words(body)[0]
 
 
 def meaning_of_refusal(status: int, body: bytes) -> str:
-    """:return: the code of an answer that is not 200."""
+    """Return the code of an answer that is not 200."""
     return meaning_of_status(status, " ".join(_error_words(body)))
 
 
 def _error_words(body: bytes) -> tuple[str, str]:
-    """:return: a vendor's words, and its codes."""
+    """Return a vendor's error text and its codes."""
     try:
         value = decode_json(body)
     except ValueError:
@@ -317,15 +319,15 @@ def _error_words(body: bytes) -> tuple[str, str]:
         if isinstance(value, list):
             value = value[0] if value else ""
             continue
-        told = _lower(value)
-        if isinstance(told.get("loc"), list):
-            # FastAPI's, where the message does not name the parameter.
-            place = ".".join(map(str, told["loc"])) + ": "
-        named = [told[key] for key in _CODE_KEYS if isinstance(told.get(key), str)]
+        fields = _lower(value)
+        if isinstance(fields.get("loc"), list):
+            # FastAPI's shape, in which the message does not name the parameter.
+            place = ".".join(map(str, fields["loc"])) + ": "
+        named = [fields[key] for key in _CODE_KEYS if isinstance(fields.get(key), str)]
         codes += map(_spaced, named)
-        holders = [told.get(key) for key in _HOLDERS]
-        parts = [told.get(key) for key in ("error", "errors", *_WORD_KEYS)]
+        holders = [fields.get(key) for key in _HOLDERS]
+        parts = [fields.get(key) for key in ("error", "errors", *_WORD_KEYS)]
         parts += [part for part in holders if isinstance(part, dict)]
-        parts += [told.get(key) for key in _CODE_KEYS]
+        parts += [fields.get(key) for key in _CODE_KEYS]
         value = next((part for part in parts if part and part is not True), "")
     return f"{place}{value}"[:_WORDS_LIMIT], " ".join(codes)[:_WORDS_LIMIT]

@@ -12,15 +12,15 @@ class TooDeep(ValueError):
 
 
 def decode_json(data: bytes | bytearray | str) -> Any:
-    """Decode what a vendor or a model calls JSON.
+    """Decode JSON of a vendor or a model.
 
-    :raises ValueError: it is not JSON, not UTF-8, or nested too deeply. Its words name the
-        place and never repeat the data.
+    :raises ValueError: not JSON, not UTF-8, or nested too deeply. The message names the position
+        and never quotes the data.
     """
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError, OverflowError) as error:
         raise ValueError(str(error) if isinstance(error, msgspec.DecodeError) else "") from error
     except RecursionError:
-        # Without its cause: a thousand frames of traceback help nobody.
+        # Without its cause, whose traceback has a thousand frames.
         raise TooDeep("nested too deeply") from None

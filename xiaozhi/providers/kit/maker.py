@@ -1,4 +1,4 @@
-"""Provider plugins: a name for the configuration, an import path for later."""
+"""Provider plugins: a name for the configuration, and an import path that is used when needed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _DEFAULT = Capabilities()
 
 @implementer(IPlugin, IProviderMaker, ICapable)
 class ProviderMaker:
-    """Makes the class that a path names; imports it only when needed.
+    """Makes the class at an import path; imports it only when needed.
 
-    The class has ``Settings``, a ``msgspec.Struct``, and a class method
-    ``make(settings, runtime)``. It may declare
-    ``capabilities``, a value or a static method from settings to one, instead of the maker.
+    The class has ``Settings``, a ``msgspec.Struct``, and a class method ``make(settings,
+    runtime)``. It may declare ``capabilities``, a value or a static method from settings to one,
+    instead of the maker.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ProviderMaker:
             declares its own.
         """
         if kind not in KINDS:
-            raise ValueError(f"{kind} is no kind of provider")
+            raise ValueError(f"{kind} is not a kind of provider")
         self.kind = kind
         self.name = name
         self.description = description

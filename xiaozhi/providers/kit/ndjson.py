@@ -11,12 +11,12 @@ LINE_LIMIT = 1 << 20
 
 
 class JsonLines:
-    """Cuts a byte stream, in whatever pieces it comes, into the JSON values of its lines.
+    """Splits a byte stream, in pieces of any size, into the JSON values of its lines.
 
-    Lines end with LF or CRLF; blank lines and a byte order mark are skipped. Bytes that are
-    not UTF-8 are replaced.
+    Lines end with LF or CRLF; blank lines and a byte order mark are skipped. Bytes that are not
+    UTF-8 are replaced.
 
-    :param limit: bytes one line may take.
+    :param limit: the most bytes of one line.
     """
 
     def __init__(self, limit: int = LINE_LIMIT) -> None:
@@ -28,7 +28,7 @@ class JsonLines:
         """Read a piece of the stream.
 
         :return: the values of the lines that it completes.
-        :raises ValueError: a line is longer than the limit, or no JSON.
+        :raises ValueError: a line is longer than the limit, or not JSON.
         """
         *whole, rest = chunk.split(b"\n")
         values: list[Any] = []
@@ -41,9 +41,9 @@ class JsonLines:
         return values
 
     def finish(self) -> list[Any]:
-        """End the stream: a last line without a line end counts, too.
+        """End the stream; a last line without a line end counts.
 
-        :raises ValueError: the last line is cut off.
+        :raises ValueError: the last line is incomplete.
         """
         values: list[Any] = []
         rest, self._rest = bytes(self._rest), bytearray()

@@ -1,8 +1,7 @@
-"""Live providers of the process: shared by agents, counted, closed when unused.
+"""Live providers of the process: shared by agents, reference-counted, closed when unused.
 
-An instance is identified by its kind, its reference and a digest of its settings. Two
-references are two instances even with equal settings: each label has a circuit breaker and
-metrics of its own.
+An instance is identified by its kind, its reference and a digest of its settings. Two references
+are two instances even with equal settings: each label has a circuit breaker and metrics of its own.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ class ProviderSet:
 
     @property
     def before(self) -> dict[str, float]:
-        """Seconds by kind that may pass until the last provider of a list is asked."""
+        """Seconds by kind that may pass until the last provider of a list is tried."""
         return {group.kind: group.before for group in self.groups}
 
     def release(self) -> None:
@@ -139,15 +138,15 @@ class ProviderRegistry:
     # --- leasing
 
     def adopt(self, catalogue: ProviderCatalogue) -> ProviderCatalogue:
-        """Use another catalogue from the next lease on; what is leased stays.
+        """Use another catalogue from the next lease on; existing leases stay.
 
-        :return: the former one.
+        :return: the previous catalogue.
         """
         former, self.catalogue = self.catalogue, catalogue
         return former
 
     def lease(self, entry: Entry) -> Lease:
-        """Lease the provider of an entry; it is made if no lease or rest of one is alive.
+        """Lease the provider of an entry; it is made unless it is leased or still open.
 
         :raises ConfigError: it cannot be made; the message names its key.
         """
@@ -248,9 +247,9 @@ class ProviderRegistry:
             try:
                 candidate.provider.prepare()
             except Exception:
-                # It may still work: what it lacks is made by its first call.
+                # It may still work: its first call does what is missing.
                 self._log.failure(
-                    "{kind} {name}: preparing failed, its first call begins late",
+                    "{kind} {name}: preparing failed, its first call will be slow",
                     kind=candidate.kind,
                     name=candidate.name,
                 )
@@ -265,7 +264,7 @@ class ProviderRegistry:
     # --- state
 
     def status(self) -> list[ProviderStatus]:
-        """Report the state of all live providers, one for each kind and reference.
+        """Return the state of all live providers, one for each kind and reference.
 
         Bound: 100 references; the rest counts as ``other``.
         """
@@ -273,7 +272,7 @@ class ProviderRegistry:
         return combined((each.candidate.status() for each in self._listed()), past)
 
     def health(self) -> dict[str, list[dict[str, Any]]]:
-        """Report the same by kind, for people."""
+        """Return the same by kind, for people."""
         return health_of(self.status())
 
     def trouble(self) -> str:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 # One event of a chat stream is a few hundred bytes; whole tool calls may take more.
 EVENT_LIMIT = 1 << 20
-# With the empty name of comments.
+# Field names; the empty one is that of comments.
 _FIELDS = (b"data", b"event", b"id", b"retry", b"")
 
 
 class EventStream:
-    """Cuts a byte stream, in whatever pieces it comes, into the data of its events.
+    """Splits a byte stream, in pieces of any size, into the data of its events.
 
-    Lines end with LF, CRLF or CR. Comments (keep-alives) and fields other than
-    ``data`` are skipped; several ``data`` lines of one event are joined by LF.
+    Lines end with LF, CRLF or CR. Comments (keep-alives) and fields other than ``data`` are
+    skipped; several ``data`` lines of one event are joined by LF.
 
-    Two habits of vendors are borne with: events without a blank line between them, told by a
-    line that ends with ``}`` before one that begins with ``{`` or ``[``, which no JSON text
-    has; and a line that is a JSON object without ``data:``, as proxies report errors.
+    Two deviations of vendors are accepted: events without a blank line between them, recognised by
+    a line that ends with ``}`` before one that begins with ``{`` or ``[``, which no JSON text has;
+    and a line that is a JSON object without ``data:``, as proxies report errors.
 
-    :param limit: bytes one event may take.
-    :ivar strange: the beginning of the first line that is no field.
+    :param limit: the most bytes of one event.
+    :ivar strange: the beginning of the first line that is not a field.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
@@ -32,8 +32,9 @@ class EventStream:
         self.strange = ""
 
     def feed(self, chunk: bytes) -> list[str]:
-        """:return: the events this chunk completes.
+        """Read a piece of the stream.
 
+        :return: the events that it completes.
         :raises ValueError: an event is longer than the limit.
         """
         if self._after_cr and chunk:
@@ -51,7 +52,7 @@ class EventStream:
         return events
 
     def finish(self) -> list[str]:
-        """The stream ended: an event that lacks its blank line counts too."""
+        """End the stream; an event without its blank line counts."""
         events: list[str] = []
         if self._line:
             self._take(self._line, events)

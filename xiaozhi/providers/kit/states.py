@@ -9,10 +9,10 @@ from typing import Any
 from xiaozhi.base.values import ProviderStatus
 from xiaozhi.metrics.instruments import OTHER
 
-# References with labels of their own; the rest shares one, so labels stay bounded.
+# References with their own label in metrics; the others share one, so labels stay bounded.
 _MOST = 100
 
-# The worse, the later.
+# From best to worst.
 _STATES = ("unused", "closed", "half_open", "open")
 
 

@@ -7,7 +7,7 @@ import unicodedata
 
 from xiaozhi.base.values import Transcript
 
-# <|zh|> of SenseVoice, <|0.00|> of Whisper; some tokenizers put blanks between.
+# <|zh|> of SenseVoice, <|0.00|> of Whisper; some tokenizers insert blanks.
 _TAG = re.compile(r"[<＜]\s*[|｜]\s*([^|｜<>＜＞]{0,40}?)\s*[|｜]\s*[>＞]")
 _ELEMENT = re.compile(
     r"</?(?:s|sil|unk|pad|eps|blk|blank|noise|nsn|spn|spk|nospeech|silence|music|laugh|laughter"
@@ -19,7 +19,7 @@ _BRACKETS = re.compile(
     r"|［([^［］]{1,60})］|<([^<>|]{1,60})>|\*{1,2}([^*]{1,60})\*{1,2}|_([A-Za-z ]{1,40})_"
 )
 _SONG = re.compile(r"[♪♫♬♩🎵🎶][^♪♫♬♩🎵🎶]*(?:[♪♫♬♩🎵🎶]|$)")
-# An annotation has one of these words, and hardly others.
+# An annotation consists mostly of these words.
 _NOISES = frozenset(
     """music musik musique música musica blank audio silence silent inaudible applause
     applauding laughter laughs laughing chuckles chuckling giggles noise noises sigh sighs
@@ -127,13 +127,13 @@ _REGION = re.compile(r"[a-z]{2}|[0-9]{3}")
 
 
 def language_tag(named: str) -> str:
-    """Return a BCP 47 tag for what a vendor calls a language; empty: unknown.
+    """Return the BCP 47 tag of a vendor's language name; empty: unknown.
 
     ``Chinese``, ``cmn-Hans-CN`` and ``zh_CN`` are ``zh``, ``zh-CN`` and ``zh-CN``.
     """
     text = unicodedata.normalize("NFKC", named).strip().casefold()
     for word in re.findall(r"\w+", text):
-        # "Chinese (Cantonese)": the last is the more precise one.
+        # "Chinese (Cantonese)": the last name is more precise.
         if word in _LANGUAGES and ("cantonese" not in text or word == "cantonese"):
             return _LANGUAGES[word]
     first, *others = text.replace("_", "-").split("-")
@@ -147,10 +147,10 @@ def language_tag(named: str) -> str:
 
 
 def cleaned(transcript: Transcript) -> Transcript:
-    """Take a recogniser's tags out of a transcript, and use them.
+    """Remove a recogniser's tags from a transcript, and use them.
 
-    They tell the language and the emotion where the transcript does not. What has no
-    letter or digit then is empty: nothing was said.
+    They set the language and the emotion if the transcript has none. A transcript without letters
+    or digits becomes empty: nothing was said.
     """
     language, emotion = transcript.language, transcript.emotion
     for tag in _TAG.findall(transcript.text):
@@ -163,7 +163,7 @@ def cleaned(transcript: Transcript) -> Transcript:
 
 
 def words(text: str) -> str:
-    """Return what was said of a recogniser's text; empty: nothing."""
+    """Return the spoken words of a recogniser's text; empty: none."""
     plain = _TAG.sub(" ", text)
     plain = _ELEMENT.sub(" ", plain)
     plain = _BRACKETS.sub(_without_noise, plain)
@@ -171,7 +171,7 @@ def words(text: str) -> str:
     if plain == text and not any(_is_sign(char) for char in text):
         kept = text.strip()
     else:
-        # Signs go; so do blanks and marks that stood between them.
+        # Remove symbols, and the blanks and punctuation between them.
         bare = "".join(" " if _is_sign(char) else char for char in plain)
         kept = re.sub(r"\s+", " ", bare)
         kept = re.sub(r"(?<=[^\x00-\u2e7f]) (?=[^\x00-\u2e7f])", "", kept)
@@ -189,10 +189,10 @@ def _without_noise(found: re.Match[str]) -> str:
 
 
 def _is_sign(char: str) -> bool:
-    """Whether it is an emoji or an invisible sign, which nobody says."""
+    """Return whether a character is an emoji or invisible, so that it is not spoken."""
     if char < "\u00a9":
         return False
     kind = unicodedata.category(char)
-    if kind == "So":  # but ° and ㎡ are read
+    if kind == "So":  # but ° and ㎡ are spoken
         return "\u2190" <= char < "\u3200" or char >= "\U0001f000"
     return kind in ("Cf", "Co", "Cn") or "\ufe00" <= char <= "\ufe0f"

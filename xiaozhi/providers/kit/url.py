@@ -1,4 +1,4 @@
-"""The address of a vendor, as people write it into a configuration."""
+"""A vendor's address as written in a configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xiaozhi.base.errors import ConfigError
 from xiaozhi.runtime.connecting import ascii_host
 
 _PORTS = {"http": 80, "https": 443}
-# Where vendors' documentation sends requests to: given in place of the base.
+# Endpoints in vendors' documentation, which people enter instead of the base.
 _ENDPOINTS = re.compile(
     r"/(?:chat/completions|completions|responses|models|embeddings"
     r"|audio/(?:speech|transcriptions|translations))/*$",
@@ -22,12 +22,12 @@ _QUERY_SAFE = _PATH_SAFE + "?"
 
 @dataclass(frozen=True, slots=True)
 class VendorUrl:
-    """A base URL taken apart, with what people append to it taken away.
+    """A parsed base URL, without the endpoint that people append to it.
 
     :ivar root: scheme, host and port, ready for a request.
-    :ivar path: up to and with the version; without a slash at the end.
-    :ivar query: sent with each request, e.g. ``?api-version=2024-10-21``; else empty.
-    :ivar user: and ``password``: for Basic authentication; else empty.
+    :ivar path: up to and including the version, without a slash at the end.
+    :ivar query: sent with each request, e.g. ``?api-version=2024-10-21``; or empty.
+    :ivar user: and ``password``: for Basic authentication; or empty.
     """
 
     root: str
@@ -38,17 +38,17 @@ class VendorUrl:
 
     @classmethod
     def parse(cls, text: str, key: str = "base_url") -> VendorUrl:
-        """Read what a person wrote.
+        """Parse a configured URL.
 
-        Blanks around it, slashes at the end, an endpoint such as ``/chat/completions`` and
-        the scheme's case do not matter.
+        Surrounding blanks, trailing slashes, an endpoint such as ``/chat/completions`` and the
+        scheme's case are ignored.
 
         :param key: names the setting in errors.
-        :raises ConfigError: no address; never repeats the text, which may hold a password.
+        :raises ConfigError: not an address; never quotes the text, which may contain a password.
         """
         text = text.strip()
         if re.search(r"[\x00-\x20\x7f\\<>\"{}|^`]|\s", text):
-            raise ConfigError(f"{key}: has a blank or another character that no URL has")
+            raise ConfigError(f"{key}: has a blank or another character that is not valid in a URL")
         if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
             raise ConfigError(f"{key}: must begin with http:// or https://")
         try:
@@ -83,7 +83,7 @@ class VendorUrl:
 
     @property
     def place(self) -> str:
-        """As logs name it: without query and password."""
+        """The name in logs: without query and password."""
         return self.root + self.path
 
     def to(self, path: str) -> bytes:
@@ -95,7 +95,7 @@ class VendorUrl:
 
 
 def _host(netloc: str) -> str:
-    """The host of an authority, in brackets if it stands so."""
+    """Return the host of an authority, in brackets if it is written so."""
     host = netloc.rpartition("@")[2]
     if not host.startswith("["):
         return host.partition(":")[0]

@@ -22,9 +22,9 @@ from xiaozhi.providers.kit.redaction import Redaction
 from xiaozhi.runtime.connecting import host_endpoint
 
 _PORTS = {"ws": 80, "wss": 443}
-# Bytes of an answer other than 101 that are read for the vendor's words.
+# Bytes of an answer other than 101 that are read for the vendor's error text.
 _ERROR_LIMIT = 16 * 1024
-# Bytes of messages that wait for the caller; above, the vendor is held back.
+# Bytes of messages that wait for the caller; above this the vendor is paused.
 _HIGH_WATER, _LOW_WATER = 262_144, 65_536
 # Seconds for the vendor to answer our Close frame before TCP is dropped.
 _FAREWELL = 1.0
@@ -34,14 +34,14 @@ Message = str | bytes
 
 @dataclass(frozen=True, slots=True)
 class WebSocketOptions:
-    """How a connection is made; times in seconds.
+    """Options of a connection; times in seconds.
 
     :ivar headers: of the upgrade request.
     :ivar subprotocols: offered, in the order of preference.
     :ivar open_timeout: from dialling to the vendor's 101.
-    :ivar idle_timeout: for the vendor to send, or to take, the next message.
-    :ivar max_message: bytes of one message of the vendor.
-    :ivar verify_tls: whether its certificate must be valid. Off only for a vendor in a
+    :ivar idle_timeout: for the vendor to send, or to read, the next message.
+    :ivar max_message: the most bytes of one message of the vendor.
+    :ivar verify_tls: whether its certificate must be valid. Disable it only for a vendor in a
         trusted network with a certificate of its own.
     :ivar secrets: keys and tokens that must not appear in errors.
     """
@@ -58,8 +58,8 @@ class WebSocketOptions:
 async def connect(url: str, reactor: Any, options: WebSocketOptions) -> WebSocketConnection:
     """Open a connection.
 
-    :param url: ``ws`` or ``wss``; a query, which may hold a signature, stays out of errors.
-    :raises ConfigError: it is no such URL.
+    :param url: ``ws`` or ``wss``; its query, which may have a signature, is omitted from errors.
+    :raises ConfigError: the URL is invalid.
     :raises ProviderError: the vendor cannot be reached, refuses, or takes too long.
     """
     parts = urlsplit(url)
@@ -105,7 +105,7 @@ class WebSocketConnection:
         self._socket: _Socket | None = None
         self._messages: deque[Message] = deque()
         self._size = 0
-        self._held = False  # the vendor is held back
+        self._held = False  # the vendor is paused
         self._blocked = False  # the vendor does not read
         self._failure: ProviderError | None = None
         self._over = False
@@ -163,7 +163,7 @@ class WebSocketConnection:
     async def opened(self, connecting: Deferred[Any]) -> None:
         """Wait for the 101.
 
-        :raises ProviderError: it does not come.
+        :raises ProviderError: it does not arrive.
         """
         due = self._clock.seconds() + self._options.open_timeout
         try:
@@ -186,7 +186,7 @@ class WebSocketConnection:
             raise self._failure
 
     def is_open(self, socket: _Socket, subprotocol: str) -> None:
-        """Take the socket over: the 101 came."""
+        """Accept the socket after the 101."""
         if self._over:
             socket.farewell(1000)
             return
@@ -206,7 +206,7 @@ class WebSocketConnection:
         self._wake()
 
     def blocked(self, on: bool) -> None:
-        """Note whether the vendor reads."""
+        """Note whether the vendor has stopped reading."""
         self._blocked = on
         waiting, self._writable = self._writable, None
         if not on and waiting is not None and not waiting.called:
@@ -320,7 +320,7 @@ class _Socket(WebSocketClientProtocol):
         self.factory.connection.received(payload if isBinary else payload.decode())
 
     def failHandshake(self, reason: str) -> None:
-        """Report a refusal in the vendor's own words."""
+        """Report a refusal with the vendor's text."""
         status, body = self._answer()
         if status and status != 101:
             self._reported = True
@@ -334,7 +334,7 @@ class _Socket(WebSocketClientProtocol):
         return status, body[:_ERROR_LIMIT]
 
     def farewell(self, code: int) -> None:
-        """Send a Close frame; drop TCP soon, whether the vendor answers or not."""
+        """Send a Close frame; drop TCP shortly afterwards, even without an answer."""
         self._reported = True
         self.sendClose(code)
         self._drop_soon()
@@ -350,7 +350,7 @@ class _Socket(WebSocketClientProtocol):
         super().connectionLost(reason)
 
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
-        """Report the end at the vendor's Close frame: it may leave TCP open."""
+        """Report the end at the vendor's Close frame: it may keep TCP open."""
         failed = super().onCloseFrame(code, reasonRaw)
         self._report(code or 1005, self.remoteCloseReason or "")
         self._drop_soon()
@@ -359,14 +359,16 @@ class _Socket(WebSocketClientProtocol):
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Report what Autobahn closes by itself: a message too long, text that is no UTF-8."""
+        """Report what Autobahn closes by itself: a message that is too long, or text that is not
+        UTF-8.
+        """
         super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
         if not isReply:
             self._report(code or 1006, (reasonUtf8 or b"").decode("utf-8", "replace"))
             self._drop_soon()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Report the end. What we closed ourselves has our code."""
+        """Report the end. If we closed the connection, it has our code."""
         own = self.localCloseCode if self.failedByMe else None
         self._report(self.remoteCloseCode or own or code or 1006, reason or "")
 

@@ -19,13 +19,13 @@ from xiaozhi.base.values import Encoding, SoundFormat
 from xiaozhi.interfaces import IPreparable, IProvider, ISynthesizer, ProviderRuntime
 from xiaozhi.providers.kit.process.worker import Worker, WorkerOptions
 
-#: What espeak-ng gives whatever the voice.
+#: The output format of espeak-ng, for every voice.
 SAMPLE_RATE = 22050
 
-#: Longest text of one call; a sentence is far shorter.
+#: The longest text of one call; sentences are far shorter.
 MAX_CHARACTERS = 2000
 
-#: Language tags, lower case, whose voice file has another name.
+#: Language tags, in lower case, whose voice has another name.
 _VOICES = {
     "zh": "cmn",
     "zh-hk": "yue",
@@ -36,10 +36,10 @@ _VOICES = {
     "no": "nb",
 }
 
-#: The voice of a script that does not fit the language, or has none given.
+#: The voice for a script that the language is not written in, or without a language.
 _SCRIPT_VOICES = {"han": "cmn", "kana": "ja", "hangul": "ko", "cyrillic": "ru"}
 
-#: Scripts a language is written in, where it is not Latin alone.
+#: The scripts of languages that are not written in Latin alone.
 _SCRIPTS = {
     "cmn": {"han"},
     "yue": {"han"},
@@ -59,8 +59,9 @@ Voice = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]+(\+[A-Za-z0-9]+)?$")
 
 
 def script_of(character: str) -> str:
-    """``han``, ``kana``, ``hangul``, ``cyrillic``, ``latin``, ``other``, or empty: it
-    goes with what is around it."""
+    """Return ``han``, ``kana``, ``hangul``, ``cyrillic``, ``latin``, ``other``, or empty: a
+    character that belongs to the run around it.
+    """
     if character.isascii():
         return "latin" if character.isalpha() else ""
     if not character.isalpha():
@@ -77,10 +78,10 @@ def script_of(character: str) -> str:
 
 
 def split_scripts(text: str) -> list[tuple[str, str]]:
-    """Cut where the script changes: ``[(script, piece), …]``, pieces joining to the text.
+    """Split a text where the script changes: ``[(script, piece), …]``; the pieces join to the text.
 
-    Kana and ideographs together are Japanese: one run of ``kana``. A text
-    without letters is one run of ``""``.
+    Kana and ideographs together are Japanese: one run of ``kana``. A text without letters is one
+    run of ``""``.
     """
     japanese = any(script_of(character) == "kana" for character in text)
     runs: list[list[str]] = []
@@ -97,13 +98,14 @@ def split_scripts(text: str) -> list[tuple[str, str]]:
 
 
 class EspeakSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """
-    :ivar voice: for text whose language is not known and whose script says nothing.
-    :ivar voices: by BCP 47 tag or script name, over the built-in ones.
-    :ivar rate: words a minute.
+    """Settings of espeak-ng.
+
+    :ivar voice: for text without a known language whose script implies none.
+    :ivar voices: by BCP 47 tag or script name, added to the built-in ones.
+    :ivar rate: words per minute.
     :ivar pitch: 0 to 100.
     :ivar volume: 0 to 200; 100 is full scale without distortion.
-    :ivar timeout: seconds without a sign after which a sentence fails.
+    :ivar timeout: seconds without output after which a sentence fails.
     """
 
     voice: Voice = "en-us"
@@ -123,7 +125,7 @@ class EspeakSynthesizer:
     sound = SoundFormat(Encoding.PCM, SAMPLE_RATE, 1)
 
     def __init__(self, settings: EspeakSettings, worker: Worker, installed: frozenset[str]) -> None:
-        """:param installed: names of the voices there are, lower case."""
+        """:param installed: names of the installed voices, in lower case."""
         self._settings = settings
         self._worker = worker
         self._installed = installed
@@ -133,7 +135,10 @@ class EspeakSynthesizer:
 
     @classmethod
     def make(cls, settings: EspeakSettings, runtime: ProviderRuntime) -> EspeakSynthesizer:
-        """:raises ConfigError: espeak-ng or a voice is not there."""
+        """Make the synthesiser.
+
+        :raises ConfigError: espeak-ng or a voice is not installed.
+        """
         if find_spec("espeakng_loader") is None:
             raise ConfigError(
                 "espeak-ng is not installed; in the checkout: pip install '.[offline]'"
@@ -158,7 +163,7 @@ class EspeakSynthesizer:
             return
         if len(text) > MAX_CHARACTERS:
             raise ProviderError(
-                "too_long", f"more than {MAX_CHARACTERS} characters at once", retryable=False
+                "too_long", f"more than {MAX_CHARACTERS} characters in one call", retryable=False
             )
         settings = self._settings
         request = self._worker.request(
@@ -177,7 +182,7 @@ class EspeakSynthesizer:
                 yield piece
 
     def runs(self, text: str, language: str) -> list[tuple[str, str]]:
-        """``[(voice, piece), …]``: each piece in a voice that knows its script."""
+        """Return ``[(voice, piece), …]``: each piece with a voice for its script."""
         main = self._voice_of(language)
         base = main.partition("+")[0]
         runs: list[tuple[str, str]] = []
@@ -207,7 +212,7 @@ class EspeakSynthesizer:
         return main or self._settings.voice
 
     def _voice_of(self, language: str) -> str:
-        """The voice of a BCP 47 tag; empty if the tag is empty or there is none."""
+        """Return the voice for a BCP 47 tag; empty: no tag, or no such voice."""
         tag = language.lower().replace("_", "-")
         while tag:
             voice = self._voices.get(tag, tag)
@@ -218,5 +223,5 @@ class EspeakSynthesizer:
 
     @property
     def worker(self) -> Worker:
-        """The child behind it."""
+        """The child process."""
         return self._worker

@@ -1,7 +1,7 @@
-"""espeak-ng in a process of its own: it is GPL-3, and odd text can crash it.
+"""espeak-ng in a process of its own: it is GPL-3, and unusual text can crash it.
 
-A request is JSON ``{"runs": [[voice, text], …], "rate", "pitch", "volume"}``;
-the answer is s16le mono at the rate the engine reports, normally 22050 Hz.
+A request is JSON ``{"runs": [[voice, text], …], "rate", "pitch", "volume"}``; the answer is s16le
+mono at the rate that the engine reports, normally 22050 Hz.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from xiaozhi.providers.kit.process.worker_child import (
     main,
 )
 
-#: espeak_AUDIO_OUTPUT: samples by callback on the calling thread.
+#: espeak_AUDIO_OUTPUT: samples are passed to a callback on the calling thread.
 _SYNCHRONOUS = 2
 _UTF8 = 1
 _RATE, _VOLUME, _PITCH = 1, 2, 3
-#: Milliseconds of sound per callback.
+#: Milliseconds of sound for each callback.
 _BUFFER = 60
-#: The engine's rate and what the parent announces.
+#: The engine's rate, which the parent announces.
 SAMPLE_RATE = 22050
 
 _Callback = ctypes.CFUNCTYPE(
@@ -35,7 +35,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 class Espeak(Service):
-    """One request at a time; a cancelled one ends within a callback."""
+    """Processes one request at a time; a cancelled one ends within one callback."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel)
@@ -46,12 +46,12 @@ class Espeak(Service):
             raise SystemExit(f"espeak-ng did not start: {rate}")
         self._request_id = 0
         self._stopped = False
-        # Kept: the library calls it for as long as the process lives.
+        # Keep a reference: the library calls it as long as the process lives.
         self._callback = _Callback(self._heard)
         self._library.espeak_SetSynthCallback(self._callback)
 
     def opened(self, request_id: int, payload: bytes) -> None:
-        """The whole request is in its opening."""
+        """Process a request, all of which is in its first frame."""
         if self.channel.cancelled(request_id):
             return
         request = json.loads(payload)
@@ -71,7 +71,7 @@ class Espeak(Service):
         self.channel.send(request_id, DONE)
 
     def _heard(self, samples: object, count: int, events: int) -> int:
-        """:return: 1 to stop."""
+        """Send samples. :return: 1 to stop."""
         if self._stopped or self.channel.cancelled(self._request_id):
             self._stopped = True
             return 1

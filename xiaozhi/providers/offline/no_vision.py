@@ -1,4 +1,4 @@
-"""The stand-in while no vision model is configured."""
+"""Stand-in for a vision model that is not configured."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CHINESE = re.compile(r"[\u3400-\u9fff]")
 
 
 class StandInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """There is nothing to set."""
+    """No settings."""
 
 
 @implementer(IVisionModel)
 class StandInVision:
-    """Says what picture came and that nobody can look at it."""
+    """Describes the picture's format and says that no vision model is configured."""
 
     Settings: ClassVar[type[msgspec.Struct]] = StandInSettings
 
@@ -30,11 +30,11 @@ class StandInVision:
         return cls()
 
     def close(self) -> Deferred[None]:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
         return succeed(None)
 
     def describe(self, picture: Picture, question: str) -> Deferred[str]:
-        """In Chinese if the question is, otherwise in English."""
+        """Answer in Chinese if the question is Chinese, otherwise in English."""
         kind = picture.media_type.rpartition("/")[2].upper()
         size = len(picture.data)
         if _CHINESE.search(question):

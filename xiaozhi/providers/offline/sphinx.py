@@ -1,4 +1,4 @@
-"""Offline recognition of what a grammar allows, with pocketsphinx."""
+"""Offline recognition of the sentences of a grammar, with pocketsphinx."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from xiaozhi.providers.kit.process.request import WorkRequest
 from xiaozhi.providers.kit.process.worker import Worker, WorkerOptions
 from xiaozhi.providers.offline.sphinx_child import cut_dictionary, grammar_words
 
-#: Bytes a second of what recognitions are fed.
+#: Bytes per second of input.
 _BYTE_RATE = 32000
 
-#: Longest grammar, bytes: it travels as an argument.
+#: The most bytes of a grammar, which is passed as an argument.
 _MAX_GRAMMAR = 100_000
 
 
 class SphinxSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """
+    """Settings of the offline recogniser.
+
     :ivar grammar: path of a JSGF grammar; none: that of the intents' phrase book.
     :ivar processes: child processes; each uses at most one core.
-    :ivar decoders: utterances decoded at once in a process, some 20 MB each.
-    :ivar threshold: score a frame below which speech counts as outside the
-        grammar; 0 is a perfect fit, lower accepts more.
-    :ivar max_seconds: sound of one utterance; what goes on longer is left out.
-    :ivar timeout: seconds an utterance may take after its end.
+    :ivar decoders: utterances that a process decodes at once, about 20 MB each.
+    :ivar threshold: score per frame below which speech counts as outside the grammar; 0 is a
+        perfect match, lower values accept more.
+    :ivar max_seconds: sound of one utterance; the rest is dropped.
+    :ivar timeout: seconds that an utterance may take after its end.
     """
 
     grammar: str | None = None
@@ -48,9 +49,9 @@ class SphinxSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_f
 
 @implementer(IRecognizer, IProvider, IPreparable)
 class SphinxRecognizer:
-    """Hears the sentences of a grammar; anything else as an empty transcript.
+    """Recognises the sentences of a grammar; the transcript of anything else is empty.
 
-    Numbers come as words. Sound is decoded while it comes in.
+    Numbers are written as words. Sound is decoded as it arrives.
     """
 
     Settings: ClassVar[type[msgspec.Struct]] = SphinxSettings
@@ -61,7 +62,10 @@ class SphinxRecognizer:
 
     @classmethod
     def make(cls, settings: SphinxSettings, runtime: ProviderRuntime) -> SphinxRecognizer:
-        """:raises ConfigError: pocketsphinx or a word's pronunciation is missing."""
+        """Make the recogniser.
+
+        :raises ConfigError: pocketsphinx or the pronunciation of a word is missing.
+        """
         package = find_spec("pocketsphinx")
         if package is None or not package.submodule_search_locations:
             raise ConfigError(
@@ -78,7 +82,7 @@ class SphinxRecognizer:
                 "threshold": settings.threshold,
             }
         )
-        # Utterances in silence cost nothing, so many may be open in the child.
+        # Silent utterances cost nothing, so many may be open in the child.
         options = WorkerOptions(concurrency=256, waiting=64, timeout=settings.timeout)
         module = "xiaozhi.providers.offline.sphinx_child"
         workers = [
@@ -103,7 +107,7 @@ class SphinxRecognizer:
 
     @property
     def workers(self) -> Sequence[Worker]:
-        """The children behind it."""
+        """The child processes."""
         return self._workers
 
 
@@ -126,11 +130,11 @@ class _SphinxRecognition:
         if self._left <= 0:
             return
         if len(pcm) >= self._left:
-            self._log.warn("an utterance is too long; the rest is left out")
+            self._log.warn("an utterance is too long; the rest is dropped")
             pcm = pcm[: self._left]
         self._left -= len(pcm)
         if self._request is None:
-            self._request = self._worker.request(b"", told=self._understood)
+            self._request = self._worker.request(b"", on_piece=self._understood)
         self._request.send(pcm)
 
     def _understood(self, text: bytes) -> None:

@@ -1,8 +1,8 @@
 """pocketsphinx in a process of its own: it holds the GIL while it decodes.
 
-Arguments: JSON ``{"grammar", "model", "decoders", "threshold"}``. A request's
-data is s16le mono at 16 kHz; the answer is JSON ``{"text", "score"}``. Before it comes what
-is understood so far, as text, where it changes and is likely enough.
+Arguments: JSON ``{"grammar", "model", "decoders", "threshold"}``. A request's data is s16le mono at
+16 kHz; the answer is JSON ``{"text", "score"}``. Interim results precede it as text, when they
+change and are likely enough.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from xiaozhi.providers.kit.process.worker_child import (
     main,
 )
 
-#: Samples of 20 ms, the unit in which loudness is judged.
+#: Samples in 20 ms, the unit in which loudness is measured.
 _FRAME = 320
-#: Frames of speech to hear before the gain is set, and those kept before them.
+#: Frames of speech before the gain is set, and frames kept before these.
 _HEARD, _KEPT = 30, 15
-#: With a pause so long behind them, fewer will do: a short answer is over.
+#: After a pause of this length fewer frames suffice: a short answer has ended.
 _FEW, _PAUSE = 8, 12
-#: RMS the models like speech to have, and the noise they like under it.
+#: RMS of speech and of noise for which the models work best.
 _LEVEL, _DITHER = 1000, 8
-#: RMS below which there is nothing to hear.
+#: RMS below which sound is silence.
 _AUDIBLE = 20.0
 
-#: Bytes of an utterance between two looks at what is understood so far: 0.25 s.
+#: Bytes of an utterance between two interim results: 0.25 s.
 _LOOK = 8000
 
-#: Score from which the first look at an utterance is trusted.
+#: Score from which the first decoding of an utterance is trusted.
 _CONFIDENT = -8.0
 
 _RULE = re.compile(r"<[^>]*>")
@@ -51,20 +51,20 @@ _WORD = re.compile(r"[^\s\[\](){}|=;*+<>\"]+")
 
 
 def grammar_words(grammar: str) -> set[str]:
-    """The words a JSGF grammar can hear."""
+    """Return the words of a JSGF grammar."""
     text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", grammar, flags=re.DOTALL)
-    # Tags in braces, weights between slashes.
+    # Remove tags in braces and weights between slashes.
     text = re.sub(r"\{[^}]*\}|/[\d.]+/", " ", text)
     words: set[str] = set()
     for statement in text.split(";"):
-        # Header, name and imports have no right side.
+        # Skip the header, name and imports, which have no right side.
         _, _, right = statement.partition("=")
         words.update(_WORD.findall(_RULE.sub(" ", right)))
     return words
 
 
 def cut_dictionary(lines: Iterable[str], words: set[str]) -> dict[str, list[str]]:
-    """The lines of a pronunciation dictionary for some words, by word."""
+    """Return the lines of a pronunciation dictionary for some words, by word."""
     found: dict[str, list[str]] = {}
     for line in lines:
         word = line.partition(" ")[0].partition("(")[0]
@@ -74,12 +74,12 @@ def cut_dictionary(lines: Iterable[str], words: set[str]) -> dict[str, list[str]
 
 
 class Loudness:
-    """Brings speech to one level, whatever the microphone.
+    """Normalises the level of speech for any microphone.
 
-    The gain is set by the first 0.6 s of speech, or by less if a pause follows, and
-    kept; what came before it waits here, of leading silence only the end.
+    The gain is set by the first 0.6 s of speech, or by less if a pause follows, and kept. Earlier
+    sound waits here; of leading silence only the end is kept.
 
-    :ivar ready: enough was heard to go on.
+    :ivar ready: the gain is set.
     """
 
     def __init__(self) -> None:
@@ -95,11 +95,11 @@ class Loudness:
 
     @property
     def silent(self) -> bool:
-        """Nothing was heard at all."""
+        """Whether there was no speech at all."""
         return not self._audible
 
     def feed(self, pcm: bytes) -> None:
-        """More sound."""
+        """Add sound."""
         waiting = self._waiting
         waiting += pcm
         if self._gain is not None or self.ready:
@@ -112,7 +112,7 @@ class Loudness:
             self._quietest = min(self._quietest, max(level, 1.0))
             if level > _AUDIBLE:
                 self._audible.append(level)
-            # Speech stands out from its own pauses and from the room.
+            # Speech is louder than its pauses and the room's noise.
             if level > max(_AUDIBLE, 3 * self._quietest):
                 self._loud.append(level)
                 self._quiet = 0
@@ -125,7 +125,9 @@ class Loudness:
                 self._judged -= size
 
     def take(self) -> bytes:
-        """All that waits, at the right level. Whole samples; call when ready or ended."""
+        """Return all waiting sound at the right level, in whole samples. Call it when ready or
+        ended.
+        """
         if self._gain is None:
             loud = sorted(self._loud or self._audible)
             level = loud[len(loud) * 85 // 100] if loud else _LEVEL
@@ -162,7 +164,7 @@ class SphinxUtterance:
         self.pcm = bytearray()
 
     def advance(self) -> None:
-        """Hand what was heard to the decoders."""
+        """Pass the sound to the decoders."""
         assert self.pair is not None
         pcm = self.loudness.take()
         self.pcm += pcm
@@ -170,13 +172,13 @@ class SphinxUtterance:
 
 
 class Pair:
-    """A decoder for the grammar and one for any sounds at all, side by side.
+    """A decoder for the grammar and one for any sounds, side by side.
 
-    How much better the second fits tells speech outside the grammar.
+    The margin of the second one identifies speech outside the grammar.
     """
 
     def __init__(self, grammar: str, dictionary: str, model: Path, cmn: str) -> None:
-        """:param cmn: ``live`` to decode as sound comes, ``batch`` for :meth:`whole`."""
+        """:param cmn: ``live`` to decode sound as it arrives, ``batch`` for :meth:`whole`."""
         from pocketsphinx import Decoder
 
         common = {
@@ -199,7 +201,7 @@ class Pair:
             pbeam=1e-20,
         )
         self._both = (self._words, self._sounds)
-        # Each utterance begins from the same state, whoever spoke before.
+        # Each utterance begins in the same state, independent of the previous speaker.
         self._mean = self._words.get_cmn()
 
     def start(self) -> None:
@@ -218,7 +220,7 @@ class Pair:
             decoder.end_utt()
 
     def whole(self, pcm: bytes) -> tuple[str, float]:
-        """Decode an utterance at once, knowing all of it: slower, better."""
+        """Decode a complete utterance: slower, but more accurate."""
         for decoder in self._both:
             decoder.start_utt()
             decoder.process_raw(pcm, full_utt=True)
@@ -226,7 +228,7 @@ class Pair:
         return self.result()
 
     def result(self) -> tuple[str, float]:
-        """Text and score a frame; 0 is a perfect fit."""
+        """Return the text and the score per frame; 0 is a perfect match."""
         words, sounds = (decoder.hyp() for decoder in self._both)
         frames = self._words.n_frames()
         if words is None or sounds is None or not frames or not words.score or not sounds.score:
@@ -238,9 +240,9 @@ class Pair:
 class Sphinx(Service):
     """Serves several utterances with few decoders.
 
-    An utterance takes a pair of decoders when its speech begins and holds it to
-    its end; those that find none wait with their sound. Decoding as sound comes
-    answers at once where it is sure; the rest is decoded again as a whole.
+    An utterance takes a pair of decoders when its speech begins and keeps it to its end; utterances
+    without a pair wait with their sound. A confident result of decoding sound as it arrives is the
+    answer at once; otherwise the utterance is decoded again as a whole.
     """
 
     def __init__(self, channel: Channel, settings: dict[str, Any]) -> None:
@@ -326,7 +328,7 @@ class Sphinx(Service):
             return
         utterance.looked = len(utterance.pcm)
         text, score = utterance.pair.result()
-        # A grammar finds its words in any noise: only a good match is sent.
+        # A grammar matches its words in any noise, so only a good match is sent.
         if score >= max(self._threshold, _CONFIDENT) and text != utterance.told:
             utterance.told = text
             self.channel.send(utterance.request_id, DATA, text.encode())
@@ -338,8 +340,9 @@ class Sphinx(Service):
 
 
 def make_pairs(grammar: str, model: Path, count: int) -> list[Pair]:
-    """One pair for whole utterances, then ``count`` for sound as it comes, over a
-    dictionary of just the grammar's words."""
+    """Make one pair for whole utterances, then ``count`` for sound as it arrives, with a dictionary
+    of only the grammar's words.
+    """
     with open(model / "cmudict-en-us.dict", encoding="utf-8") as lines:
         found = cut_dictionary(lines, grammar_words(grammar))
     with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as file:

@@ -21,9 +21,10 @@ _RATE = 16000
 
 
 class WebrtcSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """
-    :ivar aggressiveness: 0 takes most for speech, 3 least.
-    :ivar floor: RMS below which a frame is silence whatever it holds.
+    """Settings of WebRTC's detector.
+
+    :ivar aggressiveness: 0 classifies most as speech, 3 least.
+    :ivar floor: RMS below which a frame is always silence.
     """
 
     aggressiveness: Annotated[int, msgspec.Meta(ge=0, le=3)] = 2
@@ -32,7 +33,7 @@ class WebrtcSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_f
 
 @implementer(IVoiceActivityDetector, IProvider)
 class WebrtcDetector:
-    """Some 3 µs a frame; the default."""
+    """The default detector; about 3 µs per frame."""
 
     Settings: ClassVar[type[msgspec.Struct]] = WebrtcSettings
 
@@ -41,7 +42,7 @@ class WebrtcDetector:
 
     @classmethod
     def make(cls, settings: WebrtcSettings, runtime: ProviderRuntime) -> WebrtcDetector:
-        """Nothing is needed of the process."""
+        """Make the detector; it needs nothing of the process."""
         return cls(settings)
 
     def detector(self) -> IVoiceActivity:
@@ -49,7 +50,7 @@ class WebrtcDetector:
         return _Activity(self._settings)
 
     def close(self) -> Deferred[None]:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
         return succeed(None)
 
 
@@ -60,8 +61,8 @@ class _Activity:
         self._floor = settings.floor
 
     def is_speech(self, pcm: bytes) -> bool:
-        # The detector learns what silence is. After (nearly) digital silence it
-        # takes any noise for speech, for seconds: it must not see any.
+        # The detector adapts to silence. After (nearly) digital silence it classifies any noise as
+        # speech for seconds, so it must not get digital silence.
         if not louder(pcm, self._floor):
             return False
         return bool(self._vad.is_speech(pcm, _RATE))

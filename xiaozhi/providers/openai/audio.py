@@ -30,17 +30,18 @@ _RATE = 16000
 _BYTES_PER_SECOND = 2 * _RATE
 _TEXT_LIMIT = 1 << 20
 _PLAIN = re.compile(r"audio/(?:x-)?(?:pcm|l16|raw|wave?|s16le)|application/octet-stream")
-# Pages and JSON, but not a recogniser's tags: <|zh|>, [BLANK_AUDIO].
+# Matches pages and JSON, but not a recogniser's tags: <|zh|>, [BLANK_AUDIO].
 _NO_WORDS = re.compile(r"<[!?/a-z]|\{\s*[\"}]|\[\s*[\[{\"\]\d]", re.IGNORECASE)
 # An error as the first event of a stream.
 _EVENT = re.compile(rb"(?:(?:event|id|retry|:)[^\r\n]*[\r\n]+){0,4}data:[ \t]*([^\r\n]*)")
 
 
 class TranscriptionSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """:ivar language: BCP 47 hint for the vendor; empty: it finds out.
+    """Settings of transcription.
 
+    :ivar language: BCP 47 hint for the vendor; empty: it detects the language.
     :ivar prompt: words that are likely to be said.
-    :ivar max_seconds: sound kept of one utterance; what is longer is cut.
+    :ivar max_seconds: sound kept of one utterance; the rest is dropped.
     """
 
     model: Annotated[str, msgspec.Meta(min_length=1)] = "whisper-1"
@@ -65,21 +66,21 @@ class OpenAITranscription:
 
     @classmethod
     def make(cls, settings: TranscriptionSettings, runtime: ProviderRuntime) -> Self:
-        """Nothing is connected before the first utterance."""
+        """Make the recogniser; it connects at the first utterance."""
         return cls(settings, runtime.reactor)
 
     def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
-        """See :class:`~xiaozhi.interfaces.IRecognizer`; it hears whole utterances only."""
+        """See :class:`~xiaozhi.interfaces.IRecognizer`; it recognises whole utterances only."""
         return _Recognition(self)
 
     def close(self) -> Deferred[None]:
-        """Running transcriptions fail, connections are closed."""
+        """Fail running transcriptions and close connections."""
         return self.client.close()
 
 
 @implementer(IRecognition)
 class _Recognition:
-    """Collects sound; past ``max_seconds`` the rest is dropped and logged once."""
+    """Collects sound; beyond ``max_seconds`` the rest is dropped, which is logged once."""
 
     _log = Logger()
 
@@ -139,7 +140,7 @@ class _Recognition:
         if not isinstance(value, dict) or not isinstance(value.get("text"), str):
             raise self._bad(data)
         if not value["text"].strip():
-            # As with any object, a message alone is no error: perhaps that nothing was said.
+            # As in any object, a message alone is not an error; it may say that nothing was spoken.
             error = self._owner.client.reported({"object": "transcription"} | value)
             if error is not None:
                 raise error
@@ -147,9 +148,9 @@ class _Recognition:
         return Transcript(value["text"].strip(), settings.language or named)
 
     def _plain(self, data: bytes) -> str:
-        """The words of an answer that is no JSON.
+        """Return the text of an answer that is not JSON.
 
-        :raises ProviderError: ``bad_answer``: a page, JSON, or no text at all.
+        :raises ProviderError: ``bad_answer``: a page, JSON, or not text at all.
         """
         try:
             text = data.decode("utf-8-sig").strip()
@@ -160,9 +161,10 @@ class _Recognition:
         return text
 
     def _bad(self, data: bytes) -> ProviderError:
-        """The error an answer reports, else one without what a person may have said: of JSON
-        and pages the vendor's own words, of anything else none."""
-        client, value, told = self._owner.client, _decoded(data), "it is no JSON object"
+        """Make the error that an answer reports, or a generic one without what a person may have
+        said: it quotes the error text of JSON and pages, and nothing of other answers.
+        """
+        client, value, told = self._owner.client, _decoded(data), "not a JSON object"
         if (error := client.reported(value)) is not None:
             return error
         if data.lstrip()[:1] == b"<" or isinstance(value, dict):
@@ -171,7 +173,7 @@ class _Recognition:
 
 
 def _decoded(data: bytes) -> Any:
-    """The JSON of an answer, or of its first event with data; None: there is none."""
+    """Return the JSON of an answer, or of its first event with data; None: there is none."""
     data = data.removeprefix(b"\xef\xbb\xbf").strip()
     if (event := _EVENT.match(data)) is not None:
         data = event[1]
@@ -191,7 +193,10 @@ _ENCODINGS: dict[str, Encoding] = {
 
 
 class OpenAISpeechSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """:ivar sample_rate: Hz of the vendor's PCM; other formats say it themselves."""
+    """Settings of speech synthesis.
+
+    :ivar sample_rate: Hz of the vendor's PCM; other formats declare theirs.
+    """
 
     model: Annotated[str, msgspec.Meta(min_length=1)] = "gpt-4o-mini-tts"
     voice: str = "alloy"
@@ -202,7 +207,7 @@ class OpenAISpeechSettings(VendorSettings, frozen=True, kw_only=True, forbid_unk
 
 @implementer(ISynthesizer, IOfModel)
 class OpenAISpeech:
-    """``POST /audio/speech``, passed on as it arrives."""
+    """``POST /audio/speech``, streamed as it arrives."""
 
     Settings: ClassVar[type[msgspec.Struct]] = OpenAISpeechSettings
 
@@ -216,18 +221,19 @@ class OpenAISpeech:
 
     @classmethod
     def make(cls, settings: OpenAISpeechSettings, runtime: ProviderRuntime) -> Self:
-        """Nothing is connected before the first sentence."""
+        """Make the synthesiser; it connects at the first sentence."""
         return cls(settings, runtime.reactor)
 
     def close(self) -> Deferred[None]:
-        """Running syntheses fail, connections are closed."""
+        """Fail running syntheses and close connections."""
         return self._client.close()
 
     async def synthesize(
         self, text: str, language: str
     ) -> AsyncGenerator[bytes | SoundFormat, None]:
-        """See :class:`~xiaozhi.interfaces.ISynthesizer`. The vendor tells the
-        language by the text. PCM comes in whole samples."""
+        """See :class:`~xiaozhi.interfaces.ISynthesizer`. The vendor detects the language from the
+        text. PCM is yielded in whole samples.
+        """
         settings = self._settings
         request = settings.merged(
             {
@@ -255,9 +261,9 @@ class OpenAISpeech:
             answer.close()
 
     async def _beginning(self, answer: VendorAnswer) -> tuple[bytes, SoundKind | None]:
-        """The first bytes of the sound, and what they show it to be; None: there are none.
+        """Return the first bytes of the sound and their detected format; None: there is no sound.
 
-        :raises ProviderError: ``bad_answer``: it is no sound; with the vendor's words.
+        :raises ProviderError: ``bad_answer``: not sound; with the vendor's error text.
         """
         head, kind = b"", None
         while kind is None and (chunk := await answer.chunk()):
@@ -276,7 +282,7 @@ class OpenAISpeech:
 
 
 def _announced(answer: VendorAnswer, sound: SoundFormat) -> SoundFormat:
-    """The format, with rate and channels as the answer's head tells them of plain samples."""
+    """Return the format, for PCM with the rate and channels in the answer's head."""
     if sound.encoding is not Encoding.PCM or not _PLAIN.fullmatch(answer.media_type):
         return sound
     rate, channels = (_number(answer.parameters.get(name, "")) for name in ("rate", "channels"))
@@ -293,7 +299,7 @@ def _number(text: str) -> int:
 
 
 def wav(pcm: bytes) -> bytes:
-    """s16le mono at 16 kHz with a WAV header."""
+    """Return s16le mono at 16 kHz with a WAV header."""
     header = struct.pack(
         "<4sI4s4sIHHIIHH4sI",
         *(b"RIFF", 36 + len(pcm), b"WAVE", b"fmt ", 16),
@@ -304,7 +310,7 @@ def wav(pcm: bytes) -> bytes:
 
 
 def multipart(fields: Mapping[str, Any], sound: bytes) -> tuple[bytes, str]:
-    """:return: a form with the sound as ``file``, and its media type."""
+    """Return a form with the sound as ``file``, and its media type."""
     boundary = secrets.token_hex(16)
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'

@@ -1,7 +1,7 @@
-"""The body of a chat answer, whatever it is called. Pure: bytes in, decoded events out.
+"""The body of a chat answer, regardless of its media type. Pure: bytes in, decoded events out.
 
 Vendors label an event stream ``application/json`` or ``text/plain`` and a whole JSON answer
-``text/event-stream``, so what counts is how the body begins.
+``text/event-stream``, so the beginning of the body decides.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ DONE = Done.DONE
 
 
 class BadBody(ValueError):
-    """It is no chat answer."""
+    """Not a chat answer."""
 
 
 class CutBody(BadBody):
-    """It ends in the middle of something."""
+    """The body ends within a value."""
 
 
 class ChatBody:
     """Events of a chat answer: server-sent events, lines of JSON, or one JSON value.
 
-    :param limit: bytes that one event, or an answer that is none, may take.
+    :param limit: the most bytes of one event, or of an answer without events.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
         self._begin = b""
         self._events: EventStream | None = None
-        # JSON, or a page of text, until it is whole.
+        # JSON or a page of text, until it is complete.
         self._held: bytearray | None = None
         self._by_line: bool | None = None
         self._empty = True
 
     def feed(self, chunk: bytes) -> Iterator[Any]:
-        """:return: decoded values and :data:`DONE`, as far as this chunk completes them.
+        """Read a piece.
 
+        :return: the decoded values and :data:`DONE` that it completes.
         :raises BadBody: something is not JSON, or too long.
         """
         if self._events is None and self._held is None:
@@ -71,11 +72,11 @@ class ChatBody:
         yield from self._decoded(events)
 
     def finish(self) -> Iterator[Any]:
-        """The body ended.
+        """End the body.
 
-        :return: what its end completes.
+        :return: the values that its end completes.
         :raises CutBody: it ends within a JSON value.
-        :raises BadBody: it is no chat answer.
+        :raises BadBody: not a chat answer.
         """
         if self._events is not None:
             try:
@@ -116,7 +117,7 @@ class ChatBody:
             except BadBody:
                 if self._by_line:
                     raise
-                # One value over several lines.
+                # One value on several lines.
                 self._by_line = False
                 break
             self._by_line = True
@@ -135,7 +136,7 @@ class ChatBody:
             try:
                 value = decode_json(text)
             except ValueError as error:
-                # JSON may hold what was said, other text is the vendor's own words.
+                # JSON may contain the conversation; other text is the vendor's error text.
                 words = error if text[:1] in ("{", "[", '"') else text
                 raise BadBody(f"not JSON: {words}") from error
             yield value

@@ -25,17 +25,18 @@ from xiaozhi.providers.openai.completion import Completion, bad_answer
 from xiaozhi.providers.openai.offer import USAGE, Offer
 from xiaozhi.providers.openai.settings import VendorSettings
 
-# Ways to ask one question, each without something the vendor has refused.
+# Attempts of one request, each without an option that the vendor has rejected.
 _TRIES = 4
 
 
 class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """:ivar temperature: left to the vendor if not given; so is ``max_tokens``.
+    """Settings of a chat model.
 
-    :ivar usage: ask how many tokens an answer has cost (``stream_options``); a vendor that
-        refuses that is not asked again. Otherwise it is estimated.
-    :ivar thinks_first: answers begin with a thought that has no ``<think>``, only its end: the
-        template of some models on some servers has put it into the question.
+    :ivar temperature: absent: the vendor's default; so is ``max_tokens``.
+    :ivar usage: request the token usage (``stream_options``), unless the vendor has rejected that.
+        Otherwise usage is estimated.
+    :ivar thinks_first: answers begin with reasoning that has only a closing tag: some servers put
+        the opening ``<think>`` into the prompt template.
     """
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
@@ -49,10 +50,10 @@ class ChatSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fie
 class OpenAIChat:
     """``POST /chat/completions`` with ``stream``.
 
-    Thoughts (``reasoning_content``, ``<think>``) are dropped. Tool calls come
-    whole, after the text. A vendor that refuses tools is asked without.
+    Reasoning (``reasoning_content``, ``<think>``) is dropped. Tool calls are complete, after the
+    text. A vendor that rejects tools gets requests without them.
 
-    :param random: for the ids of calls that come without.
+    :param random: for the ids of calls without one.
     :param agent: for tests.
     """
 
@@ -70,7 +71,7 @@ class OpenAIChat:
 
     @classmethod
     def make(cls, settings: ChatSettings, runtime: ProviderRuntime) -> Self:
-        """Nothing is connected before the first reply."""
+        """Make the model; it connects at the first reply."""
         return cls(settings, runtime.reactor, SystemRandom())
 
     @property
@@ -79,7 +80,7 @@ class OpenAIChat:
         return self._offer.refused
 
     def close(self) -> Deferred[None]:
-        """Running replies fail, connections are closed."""
+        """Fail running replies and close connections."""
         return self._client.close()
 
     async def reply(
@@ -119,7 +120,7 @@ class OpenAIChat:
                     before = completion.patience
                     for delta in completion.feed(event):
                         yield delta
-                    # What doubtfully was the last thing has more time with each that comes.
+                    # While the end is uncertain, each further event restarts the wait.
                     if completion.patience != before or not completion.certain:
                         answer.hurry(completion.patience)
         except BadBody as problem:
@@ -127,7 +128,7 @@ class OpenAIChat:
             if not (completion.certain or completion.survives(error)):
                 raise error from problem
         except ProviderError as error:
-            # What comes after the end is of no importance.
+            # Errors after the end do not matter.
             if not completion.survives(error):
                 raise
         finally:
@@ -140,18 +141,20 @@ class OpenAIChat:
             self._log.warn("{model} stopped at max_tokens", model=self._settings.model)
 
     def _adopt(self, offer: Offer) -> None:
-        """Remember what the model does without, now that it has answered so."""
+        """Remember what the vendor rejected, after it has answered without."""
         known = self._offer
-        # Meanwhile another talk may have found out something else.
+        # Another conversation may have found another rejection meanwhile.
         self._offer = offer = known.and_without(offer)
         if offer.refused != known.refused:
             self._log.warn(
-                "{model} does not take {refused}: it answers without, until a restart",
+                "{model} rejects {refused}: omitted until a restart",
                 model=self._settings.model,
                 refused=", ".join(offer.refused),
             )
         if offer.usage != known.usage:
-            self._log.info("{model} does not tell what an answer costs", model=self._settings.model)
+            self._log.info(
+                "{model} does not report token usage: it is estimated", model=self._settings.model
+            )
 
     def _new_id(self) -> str:
         return f"call_{self._random.getrandbits(64):016x}"
@@ -164,9 +167,9 @@ def chat_request(
     *,
     usage: bool,
 ) -> dict[str, Any]:
-    """The JSON to send.
+    """Return the JSON to send.
 
-    :param usage: ask what it costs, which is possible in a stream only.
+    :param usage: request the token usage, which is possible only in a stream.
     """
     request = settings.merged(
         {

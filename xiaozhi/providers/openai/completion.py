@@ -1,8 +1,8 @@
-"""One chat answer as it comes in: its words, its tool calls, and when it is over.
+"""One chat answer as it arrives: its text, its tool calls, and its end.
 
-By the book ``finish_reason`` is null but in the last chunk, ``[DONE]`` follows, and each word
-comes once. Vendors put a reason on every chunk, leave out either end, or repeat the whole
-answer at its end.
+By the specification ``finish_reason`` is null except in the last chunk, ``[DONE]`` follows, and
+each piece of text is sent once. Vendors set a reason in every chunk, omit either end mark, or
+repeat the whole answer at its end.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from xiaozhi.providers.kit.http.client import VendorClient
 from xiaozhi.providers.openai.body import DONE, BadBody, ChatBody, CutBody
 from xiaozhi.providers.openai.delta import CallAssembly
 
-# Seconds in which something may still come: after the end; after a first chunk that says
-# that it is the last; after one of many that say so. A turn that waits for longer bridges that
-# with a phrase (``session.turn.bridge``): the end of the last sentence is not known yet.
+# Seconds to wait for more: after the certain end; after the first chunk with a reason; after one of
+# many chunks with a reason. The last sentence is not complete until then, so longer waits would
+# cause a bridging phrase (``session.turn.bridge``).
 _CERTAIN, _DOUBTFUL, _LOOSE = 0.25, 2.0, 2.8
 _NO_REASON = ("", "null", "none")
 _FILTERED = ("content_filter", "sensitive", "safety", "recitation", "prohibited_content")
 _FAILED = ("error", "network_error", "insufficient_system_resource", "abort")
 _THINKING = ("thinking", "reasoning", "thought", "redacted_thinking")
-# Shorter than this, words may really be said twice.
+# A shorter text may be a genuine repetition.
 _REPEATED = 10
-# Characters of an answer that are kept to know its repetition.
+# Characters of an answer that are kept to detect its repetition.
 _KEPT = 1 << 18
 
 
 class Completion:
     """The contents of one answer.
 
-    :param new_id: makes an id for a call that has none.
+    :param new_id: makes an id for a call without one.
     :param names: of the tools that may be called.
     :ivar reason: ``finish_reason``, lower case; empty until then.
-    :ivar usage: tokens of the question and of the answer, if the vendor told them.
+    :ivar usage: tokens of the prompt and of the answer, if the vendor reports them.
     """
 
     def __init__(
@@ -53,31 +53,31 @@ class Completion:
         self._done = False
         self._said = False
         self._called = False
-        # The text as it came, thoughts included.
+        # The text as received, with reasoning.
         self._raw: list[str] = []
         self._raw_size = 0
-        # A chunk with something in it came without a reason: reasons mean something. Alone,
-        # that is: behind words it may be on the chunks that follow, too.
+        # _unfinished: a chunk with content had no reason, so reasons are meaningful. _alone: the
+        # reason came in a chunk without content; with content, later chunks may repeat it.
         self._unfinished = False
         self._alone = False
-        # Something came after a reason: they mean nothing.
+        # Content followed a reason, so reasons are meaningless.
         self._loose = False
         self.reason = ""
         self.usage: tuple[int, int] | None = None
 
     @property
     def over(self) -> bool:
-        """Whether the vendor said that the answer is complete."""
+        """Whether the vendor declared the answer complete."""
         return self._done or bool(self.reason)
 
     @property
     def certain(self) -> bool:
-        """Whether that can be believed."""
+        """Whether that declaration is reliable."""
         return self._done or (self._alone and self._unfinished and not self._loose)
 
     @property
     def patience(self) -> float | None:
-        """Seconds in which the next piece must come, or the answer is over; None: it goes on."""
+        """Seconds to wait for the next piece until the answer is over; None: it continues."""
         if self.certain:
             return _CERTAIN
         if not self.reason:
@@ -85,15 +85,15 @@ class Completion:
         return _LOOSE if self._loose else _DOUBTFUL
 
     def survives(self, error: ProviderError) -> bool:
-        """Whether an error while reading comes too late to matter."""
+        """Return whether an error while reading comes too late to matter."""
         if error.code == "timeout":
             return self.over
         return self.over and error.code == "connection_lost" and (self._done or not self._loose)
 
     def feed(self, value: Any) -> Iterator[Delta]:
-        """One event, decoded.
+        """Process one decoded event.
 
-        :raises ProviderError: it reports an error, or calls do not end.
+        :raises ProviderError: it reports an error, or the tool calls are too long.
         """
         if value is DONE:
             self._done = True
@@ -105,9 +105,9 @@ class Completion:
                 yield from self._take(chunk)
 
     def finish(self) -> Iterator[Delta]:
-        """The body ended, as it should or because nothing more is to come.
+        """Process the end of the body, or of the wait for more.
 
-        :raises ProviderError: nothing came, or less than all.
+        :raises ProviderError: the answer is empty or incomplete.
         """
         if not self.over:
             if self._calls.incomplete:
@@ -116,10 +116,12 @@ class Completion:
                 raise ProviderError("bad_answer", "the answer is empty", retryable=True)
         yield from self._rest()
         if self.reason in _FILTERED and not self._said:
-            raise ProviderError("refused", "the vendor's filter held it back", retryable=False)
+            raise ProviderError(
+                "refused", "the vendor's filter withheld the answer", retryable=False
+            )
 
     def _take(self, chunk: dict[str, Any]) -> Iterator[Delta]:
-        # In the last event, which has no choice, or in every one, as far as it has come.
+        # In the last event, which has no choice, or in every event, up to that point.
         self.usage = _usage(chunk.get("usage")) or self.usage
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
@@ -129,7 +131,7 @@ class Completion:
         reason = "" if reason in _NO_REASON else reason
         delta, message = choice.get("delta"), choice.get("message")
         if isinstance(delta, str) or (delta is None and message is None):
-            # Of the completions without chat.
+            # The format of plain completions.
             delta = {"content": delta or choice.get("text")}
         pieces, calls = "", False
         if isinstance(delta, dict):
@@ -145,7 +147,9 @@ class Completion:
         if pieces:
             yield from self._say(pieces)
         if reason in _FAILED:
-            raise ProviderError("vendor_error", f"the vendor ends with {reason}", retryable=True)
+            raise ProviderError(
+                "vendor_error", f"the vendor ended the answer with {reason}", retryable=True
+            )
         if self.certain:
             yield from self._rest()
 
@@ -154,7 +158,7 @@ class Completion:
             self._loose = self._loose or (bool(self.reason) and bool(reason))
             if not reason:
                 self._unfinished = True
-                # Something after the end: it was none.
+                # Content after the end: it was not the end.
                 self.reason = ""
         self.reason = reason or self.reason
         self._alone = bool(self.reason) and not something
@@ -172,13 +176,13 @@ class Completion:
         return self._raw[0]
 
     def _repeats(self, text: str) -> bool:
-        """Whether a last delta says the whole answer once more."""
+        """Return whether a last delta repeats the whole answer."""
         if len(text) < _REPEATED or len(text) != self._raw_size or len(self._raw) < 2:
             return False
         return text == self._so_far()
 
     def _news(self, text: str) -> str:
-        """Return the part of a whole answer that has not come before."""
+        """Return the part of a whole answer that has not been received before."""
         if not self._raw or not text:
             return text
         known = self._so_far()
@@ -188,18 +192,20 @@ class Completion:
             return text[len(known) :]
         if self._said or "".join(text.split()) == "".join(known.split()):
             return ""
-        # All that came was thought; it is not in the message.
+        # Everything received was reasoning, which the message does not contain.
         self._thoughts = ThoughtFilter(calls=True)
         return text
 
     def _take_calls(self, message: dict[str, Any]) -> bool:
         calls = message.get("tool_calls")
-        told = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-        if not told and isinstance(old := message.get("function_call"), dict):
-            told = [{"index": 0, "function": old}]
-        for call in told:
+        entries = (
+            [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+        )
+        if not entries and isinstance(old := message.get("function_call"), dict):
+            entries = [{"index": 0, "function": old}]
+        for call in entries:
             self._calls.feed(call)
-        return bool(told)
+        return bool(entries)
 
     def _rest(self) -> Iterator[TextDelta | ToolCall]:
         text = self._thoughts.finish()
@@ -210,18 +216,18 @@ class Completion:
 
 
 def bad_answer(client: VendorClient, problem: BadBody) -> ProviderError:
-    """:return: the error for a body that is no chat answer."""
+    """Make the error for a body that is not a chat answer."""
     text = client.shorten(str(problem))
     if isinstance(problem, CutBody):
         return ProviderError("connection_lost", f"the answer broke off: {text}", retryable=True)
-    return ProviderError("bad_answer", f"{client.place} sends {text}", retryable=True)
+    return ProviderError("bad_answer", f"{client.place} sent {text}", retryable=True)
 
 
 def words_of(client: VendorClient, data: bytes) -> str:
     """Read a whole answer.
 
-    :return: its words without thoughts.
-    :raises ProviderError: it has none, or reports an error.
+    :return: its text without reasoning.
+    :raises ProviderError: it has no text, or reports an error.
     """
     body = ChatBody(max(len(data), 1))
     completion = Completion(client, str, ThoughtFilter())
@@ -234,18 +240,18 @@ def words_of(client: VendorClient, data: bytes) -> str:
     deltas += completion.finish()
     words = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)).strip()
     if not words:
-        raise ProviderError("bad_answer", "no words in the answer", retryable=True)
+        raise ProviderError("bad_answer", "the answer has no words", retryable=True)
     return words
 
 
 def _usage(value: Any) -> tuple[int, int] | None:
-    told = value if isinstance(value, dict) else {}
-    tokens = (told.get("prompt_tokens"), told.get("completion_tokens"))
+    counts = value if isinstance(value, dict) else {}
+    tokens = (counts.get("prompt_tokens"), counts.get("completion_tokens"))
     return tokens if all(isinstance(n, int) and n >= 0 for n in tokens) else None  # type: ignore[return-value]
 
 
 def _text(message: dict[str, Any]) -> str:
-    """Content is a text, or parts of which some are thoughts; a refusal is an answer, too."""
+    """Return the content: a text, or parts without the reasoning; a refusal is an answer too."""
     content = message.get("content")
     if not content and isinstance(message.get("refusal"), str):
         content = message["refusal"]

@@ -1,4 +1,4 @@
-"""Putting the tool calls of a streamed chat answer together."""
+"""Assembly of the tool calls in a streamed chat answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import ToolCall
 
-# A tool's arguments are some hundred characters.
+# A tool's arguments usually have a few hundred characters.
 CALLS_LIMIT = 1 << 20
-# Calls in an answer, objects glued together, and characters in which they are looked for
-# before the answer is over.
+# The most calls in an answer, the most concatenated objects, and the characters in which these are
+# detected before the answer is over.
 _CALLS, _GLUED, _LOOKED_AT = 64, 16, 1 << 14
 
 
@@ -25,25 +25,25 @@ class _Call:
     arguments: str
 
     def complete(self) -> bool:
-        # Looked at with each piece: not if that costs more than a moment.
+        # Checked with each piece, so only while that is cheap.
         return len(self.arguments) <= _LOOKED_AT and bool(_objects(self.arguments))
 
     @property
     def cut(self) -> bool:
-        """Whether the arguments are the beginning of an object."""
+        """Whether the arguments are an incomplete object."""
         return self.arguments.lstrip().startswith("{") and not self.complete()
 
 
 class CallAssembly:
-    """Tool calls of one answer, from deltas as differently as vendors send them.
+    """Tool calls of one answer, from the different deltas of vendors.
 
-    By the book a call has an index, and its id and name come once. Some vendors
-    send no index, the same one for all, whole calls, empty ids, or the name again
-    with each piece; some glue the arguments of several calls together.
+    By the specification a call has an index, and its id and name are sent once. Some vendors send
+    no index, the same one for all, whole calls, empty ids, or the name again with each piece; some
+    concatenate the arguments of several calls.
 
-    :param new_id: makes an id for a call that has none.
-    :param names: of the tools there are: such a name begins a call.
-    :param limit: characters that all calls together may take.
+    :param new_id: makes an id for a call without one.
+    :param names: of the offered tools: such a name begins a call.
+    :param limit: characters of all calls together.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class CallAssembly:
         self._calls: list[_Call] = []
 
     def feed(self, delta: dict[str, Any]) -> None:
-        """One entry of ``tool_calls``.
+        """Process one entry of ``tool_calls``.
 
-        :raises ProviderError: they are longer than the limit.
+        :raises ProviderError: the calls are longer than the limit.
         """
         function = delta.get("function")
         function = function if isinstance(function, dict) else {}
@@ -73,14 +73,16 @@ class CallAssembly:
                 arguments = json.dumps(arguments, ensure_ascii=False)
             except RecursionError:
                 raise ProviderError(
-                    "bad_answer", "arguments nested too deeply", retryable=True
+                    "bad_answer",
+                    "the arguments of a tool call are nested too deeply",
+                    retryable=True,
                 ) from None
         self._left -= len(call_id) + len(name) + len(arguments) + 1
         if self._left < 0:
-            raise ProviderError("bad_answer", "tool calls that do not end", retryable=True)
+            raise ProviderError("bad_answer", "the tool calls are too long", retryable=True)
         call = self._find(index, call_id, name)
         if call is None and len(self._calls) >= _CALLS:
-            raise ProviderError("bad_answer", "tool calls that do not end", retryable=True)
+            raise ProviderError("bad_answer", "the tool calls are too long", retryable=True)
         if call is None:
             self._calls.append(_Call(index, call_id, name, arguments))
             return
@@ -90,13 +92,13 @@ class CallAssembly:
         call.arguments += arguments
 
     def finish(self) -> list[ToolCall]:
-        """All calls, in the order they began; those without a name are dropped."""
+        """Return all calls, in the order they began; those without a name are dropped."""
         calls, self._calls = self._calls, []
         return [each for call in calls if call.name for each in self._split(call)]
 
     @property
     def incomplete(self) -> bool:
-        """Whether the arguments of a call are cut short."""
+        """Whether the arguments of a call are incomplete."""
         return any(call.cut for call in self._calls)
 
     def _split(self, call: _Call) -> Iterator[ToolCall]:
@@ -107,7 +109,7 @@ class CallAssembly:
             call_id = ""
 
     def _find(self, index: int | None, call_id: str, name: str) -> _Call | None:
-        """The call a delta goes on with; None: it begins one."""
+        """Return the call that a delta continues; None: it begins one."""
         same = [call for call in self._calls if index is None or call.index == index]
         if call_id:
             known = next((call for call in same if call.call_id == call_id), None)
@@ -123,9 +125,9 @@ class CallAssembly:
 
 
 def _objects(text: str) -> list[str]:
-    """The JSON objects a text consists of; empty if it is something else.
+    """Return the JSON objects that a text consists of; empty if it is something else.
 
-    An empty one before others is what some vendors begin with, and the same one twice is one.
+    Some vendors begin with an empty object, or send the same one twice; both count as one.
     """
     decoder = json.JSONDecoder()
     found: list[str] = []

@@ -11,7 +11,7 @@ from xiaozhi.base.values import Role, ToolSpec, Utterance
 
 USAGE = "stream_options"
 
-# Codes of refusals that may be about what was offered.
+# Codes of errors that may concern the offered options.
 _CODES = ("bad_request", "not_found", "vendor_error")
 _TOOLS = re.compile(
     r"\btools?\b|\btool[\s_-]?(?:use|call|choice|param)|\bfunctions?[\s_-]?call|\bfunctions\b"
@@ -27,7 +27,7 @@ _NOT_TAKEN = re.compile(
     r"|(?:暂|尚|并)?不(?:被)?支持|未开启|未启用",
     re.I,
 )
-# It is about one tool's description, not about tools.
+# The error concerns one tool's description, not tools in general.
 _ONE_TOOL = re.compile(
     r"schema|\bpropert|\bitems\b|function[ _]name|function_declarations|tools?[\[.]\d", re.I
 )
@@ -39,11 +39,11 @@ _DESCRIBED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Options that a request offers beside the question.
+    """Options of a request.
 
-    :ivar usage: to say what an answer costs.
-    :ivar tools: any tools at all.
-    :ivar left_out: names of tools the vendor does not take.
+    :ivar usage: request the token usage.
+    :ivar tools: offer tools at all.
+    :ivar left_out: names of tools that the vendor rejects.
     """
 
     usage: bool = True
@@ -58,7 +58,7 @@ class Offer:
         return tuple(f"tool {name}" for name in sorted(self.left_out))
 
     def and_without(self, other: Offer) -> Offer:
-        """:return: without what either goes without."""
+        """Return the options without what either of the two omits."""
         return Offer(
             self.usage and other.usage,
             self.tools and other.tools,
@@ -66,13 +66,13 @@ class Offer:
         )
 
     def of(self, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
-        """:return: the tools that are offered."""
+        """Return the tools to offer."""
         if not self.tools:
             return []
         return [tool for tool in tools if tool.name not in self.left_out]
 
     def said(self, dialogue: Sequence[Utterance]) -> Iterator[Utterance]:
-        """The dialogue as a model takes it: without tools, also without what they did."""
+        """Yield the dialogue for the model; without tools, also without their calls and results."""
         for entry in dialogue:
             if self.tools or not (entry.calls or entry.role is Role.TOOL):
                 yield entry
@@ -80,8 +80,9 @@ class Offer:
                 yield replace(entry, calls=())
 
     def lessened(self, error: ProviderError, tools: Sequence[ToolSpec]) -> Offer | None:
-        """:param tools: those that were offered.
-        :return: what to offer instead; None: the refusal is about something else.
+        """Return the options without what the vendor rejected; None: the error has another cause.
+
+        :param tools: the offered ones.
         """
         words = error.message
         if self.usage and error.code == "bad_request" and USAGE in words:
@@ -96,7 +97,7 @@ class Offer:
 
 
 def _named(words: str, tools: Sequence[ToolSpec]) -> frozenset[str]:
-    """Names of the tools whose description is refused."""
+    """Return the names of the tools whose description was rejected."""
     if not _DESCRIBED.search(words):
         return frozenset()
     named = {

@@ -1,4 +1,4 @@
-"""Words about a picture from any vendor that speaks the OpenAI dialect."""
+"""Descriptions of pictures by any vendor that speaks the OpenAI dialect."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _ANSWER_LIMIT = 1 << 20
 
 
 class OpenAIVisionSettings(VendorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """:ivar instruction: a system message; empty: none is sent.
+    """Settings of a vision model.
 
-    :ivar detail: ``low``, ``high`` or ``auto``; empty: left to the vendor.
+    :ivar instruction: a system message; empty: none is sent.
+    :ivar detail: ``low``, ``high`` or ``auto``; empty: the vendor's default.
     """
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
@@ -52,11 +53,11 @@ class OpenAIVision:
 
     @classmethod
     def make(cls, settings: OpenAIVisionSettings, runtime: ProviderRuntime) -> Self:
-        """Nothing is connected before the first picture."""
+        """Make the model; it connects at the first picture."""
         return cls(settings, runtime.reactor, runtime.offload)
 
     def close(self) -> Deferred[None]:
-        """Running descriptions fail, connections are closed."""
+        """Fail running descriptions and close connections."""
         return self._client.close()
 
     def describe(self, picture: Picture, question: str) -> Deferred[str]:
@@ -64,14 +65,14 @@ class OpenAIVision:
         return Deferred.fromCoroutine(self._describe(picture, question))
 
     async def _describe(self, picture: Picture, question: str) -> str:
-        # Megabytes of base64 and JSON take more than a millisecond.
+        # Encoding megabytes as base64 and JSON takes more than a millisecond.
         body = await self._offload(vision_request, self._settings, picture, question)
         answer = await self._client.post("/chat/completions", body)
         return words_of(self._client, await answer.read(_ANSWER_LIMIT))
 
 
 def vision_request(settings: OpenAIVisionSettings, picture: Picture, question: str) -> bytes:
-    """The JSON to send."""
+    """Return the JSON to send."""
     image = {"url": f"data:{picture.media_type};base64,{b64encode(picture.data).decode()}"}
     if settings.detail:
         image["detail"] = settings.detail

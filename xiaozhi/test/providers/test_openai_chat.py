@@ -238,8 +238,8 @@ class UsageTests(ChatCase):
                 self.successResultOf(self.chat.close())
                 self.assertEqual(self.error(reading).code, "closed")
             self.assertEqual(self.chat.refused, ("tools",))
-            self.assertEqual(log.count("m does not take tools"), 1)
-            self.assertEqual(log.count("m does not tell what an answer costs"), 1)
+            self.assertEqual(log.count("m rejects tools"), 1)
+            self.assertEqual(log.count("m does not report token usage"), 1)
 
     def test_nothing_refused_nothing_logged(self) -> None:
         log = LogLines(self)

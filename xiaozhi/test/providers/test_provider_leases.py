@@ -390,10 +390,10 @@ class VoiceTests(LeaseCase):
         # Said or not, it is the same voice.
         self.assertEqual(one.identity, plain.identity)
 
-    def test_what_it_cannot_be_told(self) -> None:
+    def test_an_unsupported_setting_is_refused(self) -> None:
         self.assertEqual(
             self.refused(pitch=1.5),
-            "agents.a.voice.pitch: tts provider singer cannot be told; it takes id, rate",
+            "agents.a.voice.pitch: tts provider singer cannot set it; it can set id, rate",
         )
         self.assertEqual(
             self.refused(id="cy"),

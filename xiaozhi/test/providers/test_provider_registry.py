@@ -177,7 +177,7 @@ class SelectionTests(SynchronousTestCase):
     def test_lists_that_cannot_be(self) -> None:
         self.refused("selected.llm: names no provider", llm=[])
         self.refused("selected.llm: names a provider twice", llm=["scripted", "scripted"])
-        self.refused("selected.vad: one name only", vad=["energy", "webrtc"])
+        self.refused("selected.vad: takes one name", vad=["energy", "webrtc"])
         self.refused("there is no llm provider 'parrot'", llm=["scripted", "parrot"])
         self.refused("there is no llm provider 'parrot/b'", "scripted", llm=["parrot/b"])
         self.refused("a label is of letters", llm=["scripted/a b"])

@@ -1,4 +1,4 @@
-"""Failover over recognisers: the sound is kept until one of them has understood it."""
+"""Failover of recognisers: the sound is kept until one of them has recognised it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BYTES_PER_SECOND = 2 * 16000
 class FailoverRecognizer(Failover):
     """Recogniser over a failover group.
 
-    The preferred recogniser hears while the person speaks; if it fails, the next one gets
-    the kept sound. Tags that recognisers write besides the words are removed.
+    The preferred recogniser gets the sound while the person speaks; if it fails, the next one gets
+    the kept sound. Tags that recognisers add to the text are removed.
     """
 
     def recognition(self, interim: Callable[[str], None] | None = None) -> IRecognition:
@@ -32,7 +32,7 @@ class FailoverRecognizer(Failover):
 
 
 def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
-    """Pass on interim results without tags, and only those with words."""
+    """Pass on interim results without tags; skip those without words."""
 
     def heard(text: str) -> None:
         if said := words(text):
@@ -45,7 +45,7 @@ def _words_of(interim: Callable[[str], None]) -> Callable[[str], None]:
 class _Recognition:
     def __init__(self, group: FailoverGroup, interim: Callable[[str], None] | None) -> None:
         self._group = group
-        # Bound: `failover.keep` seconds; with no other to ask, nothing.
+        # Bound: `failover.keep` seconds; without an alternative, nothing.
         self._room = int(group.settings.keep) * _BYTES_PER_SECOND
         if len(group.candidates) == 1:
             self._room = 0
@@ -70,7 +70,7 @@ class _Recognition:
             self._room -= len(pcm)
             self._kept.append(pcm)
         else:
-            # A long utterance keeps its beginning, without a gap.
+            # Of a long utterance the beginning is kept, without a gap.
             self._room = 0
         if self._running is None or self._broken is not None:
             return
@@ -83,7 +83,7 @@ class _Recognition:
     def finish(self) -> Deferred[Transcript]:
         if self._cancelled:
             return fail(CancelledError())
-        # Whoever ends the utterance: adapters see the session that began it.
+        # Run in the context of the session that began the utterance, whichever ends it.
         with calling(self._call):
             self._result = Deferred.fromCoroutine(self._understood())
         return self._result
@@ -106,7 +106,7 @@ class _Recognition:
 
     def _ask(self, candidate: Candidate) -> Deferred[Transcript]:
         if candidate is not self._candidate:
-            # The former one is no longer needed.
+            # The previous recogniser is no longer needed.
             if self._running is not None:
                 self._running.cancel()
             self._running, self._broken = None, None

@@ -1,7 +1,7 @@
 """Circuit breaker of one provider.
 
-Closed: it is asked. Open: it failed several times in a row and is not asked for a while.
-Half open: the while is over, and one call finds out whether it works again.
+Closed: calls are made. Open: it failed several times in a row and gets no calls for a while. Half
+open: that time is over, and one call probes whether it works again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class BreakerState(Enum):
 class Breaker:
     """See the module.
 
-    :ivar failures: in a row, up to now.
-    :ivar epoch: counts openings and closings: a call begun before one, which has not
-        answered since, says nothing about later.
-    :param limit: failures in a row that open it.
-    :param cooldown: seconds for which it is open; twice as long each time that the probe
-        fails, up to ``longest``.
-    :param turned: called with True when it opens, with False when it closes again.
+    :param limit: failures in a row that open the circuit.
+    :param cooldown: seconds for which it stays open; doubled each time that the probe fails, up to
+        ``longest``.
+    :param turned: called with True when the circuit opens, with False when it closes.
+    :ivar failures: failures in a row.
+    :ivar epoch: number of openings and closings: a call that began before the last one, and has not
+        answered since, does not affect the circuit.
     """
 
     def __init__(
@@ -57,43 +57,44 @@ class Breaker:
 
     @property
     def wait(self) -> float:
-        """Seconds until the next try; 0 allows one, subject to :attr:`admits`."""
+        """Seconds until the next attempt; 0 allows one, subject to :attr:`admits`."""
         return max(0.0, self._until - self._clock.seconds()) if self._open else 0.0
 
     @property
     def cooldown(self) -> float:
-        """Seconds for which it opened last, or would open."""
-        # Failures beyond the limit reopened it before any call succeeded.
+        """Seconds for which the circuit last opened, or would open."""
+        # Failures above the limit reopened the circuit before any call succeeded.
         again = min(max(0, self.failures - self._limit), 30)
         return min(self._cooldown * 2.0**again, self._longest)
 
     @property
     def admits(self) -> bool:
-        """Whether a call is welcome; half open: one at a time."""
+        """Whether a call may be made; half open: one at a time."""
         return not self._open or (not self.wait and self._probe is None)
 
     def attempt(self) -> Attempt:
-        """Begin a call, welcome or not, and return the object that takes its outcome."""
+        """Begin a call, admitted or not, and return the object that receives its outcome."""
         attempt = Attempt(self, self.epoch)
         if self._open and self.admits:
             self._probe = attempt
         return attempt
 
     def works(self) -> None:
-        """The provider has begun to answer: close. Until a call succeeds as a whole, one
-        more failure opens it again."""
+        """Close the circuit: the provider has begun to answer. Until a whole call succeeds, one
+        more failure opens it again.
+        """
         if self._open:
             self._open = False
             self._turn()
             self._turned(False)
 
     def succeeded(self) -> None:
-        """A call succeeded as a whole: forget the failures."""
+        """Process a successful call: reset the failures."""
         self.works()
         self.failures = 0
 
     def failed(self, attempt: Attempt) -> None:
-        """A call failed by the provider's fault: count it."""
+        """Count a call that failed because of the provider."""
         if attempt.epoch != self.epoch:
             return
         self.failures += 1
@@ -106,7 +107,7 @@ class Breaker:
             self._turned(True)
 
     def over(self, attempt: Attempt) -> None:
-        """A call ended with any outcome."""
+        """Process the end of a call with any outcome."""
         if self._probe is attempt:
             self._probe = None
 
@@ -116,7 +117,7 @@ class Breaker:
 
 
 class Attempt:
-    """One call. The first outcome reported counts."""
+    """One call. Only the first reported outcome counts."""
 
     __slots__ = ("_breaker", "_over", "epoch")
 
@@ -126,7 +127,7 @@ class Attempt:
         self._over = False
 
     def answers(self) -> None:
-        """The first piece of an answer has come; the rest may still fail."""
+        """Report the first piece of an answer; the rest may still fail."""
         if not self._over:
             self._breaker.works()
             self.epoch = self._breaker.epoch
@@ -140,7 +141,7 @@ class Attempt:
             self._breaker.failed(self)
 
     def abandoned(self) -> None:
-        """The call says nothing about the provider: cancelled, or a bad question."""
+        """Report an outcome that does not concern the provider: cancelled, or a bad request."""
         self._ended()
 
     def _ended(self) -> bool:

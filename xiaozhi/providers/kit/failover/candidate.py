@@ -17,20 +17,20 @@ from xiaozhi.providers.kit.failover.settings import FailoverSettings
 
 
 class ContainingGroup(Protocol):
-    """A failover group, as its candidates know it."""
+    """A failover group, as its candidates see it."""
 
     def others(self, candidate: Candidate) -> Sequence[str]:
-        """Names of the candidates that stand in for this one."""
+        """Return the names of this candidate's alternatives."""
 
 
 class Candidate:
     """A provider, its circuit breaker and its failures.
 
-    :ivar name: the reference that the configuration names it by.
-    :ivar model: the vendor's name for its model; empty: it has none.
+    :ivar name: its reference in the configuration.
+    :ivar model: the vendor's name for its model; empty: none.
     :ivar trouble: its last failure; empty while it works.
-    :ivar failures: of attempts, by code, also where another provider then answered.
-    :ivar running: calls under way.
+    :ivar failures: failed attempts by code, including those after which another provider answered.
+    :ivar running: running calls.
     """
 
     _log = Logger()
@@ -59,11 +59,11 @@ class Candidate:
         self._groups: list[ContainingGroup] = []
 
     def joins(self, group: ContainingGroup) -> None:
-        """A failover group contains it from now on."""
+        """Add a failover group that contains this candidate."""
         self._groups.append(group)
 
     def leaves(self, group: ContainingGroup) -> None:
-        """A failover group no longer contains it."""
+        """Remove a failover group."""
         if group in self._groups:
             self._groups.remove(group)
 
@@ -100,7 +100,7 @@ class Candidate:
         )
 
     def _instead(self) -> str:
-        """Say for people which providers answer meanwhile."""
+        """Describe which providers answer meanwhile."""
         lists = [tuple(group.others(self)) for group in self._groups]
         named = list(dict.fromkeys(name for others in lists for name in others))
         alone = f"There is no other: name a second one in selected.{self.kind}."

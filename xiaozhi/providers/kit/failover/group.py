@@ -1,14 +1,13 @@
 """Failover over providers of one kind, in the order of preference.
 
-A call goes to the first provider whose circuit is closed. If it fails, or has not begun to
-answer within its limit, the next one is asked; after the first piece of an answer there is
-no way back. Each but the last has a limit of its own, so that time is left for another
-within the limit of the turn's stage, which is longer for a list by as much; the last one
-has the rest of it.
+A call goes to the first provider whose circuit is closed. If it fails, or has not begun to answer
+within its limit, the next one is tried; after the first piece of an answer there is no switching.
+Every provider except the last has a limit of its own, so that time remains for the others within
+the limit of the turn's stage, which is extended for a list by as much; the last one gets the rest.
 
-If every circuit is open, the providers are asked all the same, first the one that is due
-soonest: the person waits anyway, the alternative is an apology, and a provider that works
-again is found by the first call. The stage's limit holds.
+If every circuit is open, the providers are tried anyway, first the one that is due next: the person
+waits in any case, the alternative is an apology, and the first call detects a provider that works
+again. The stage's limit holds.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class FailoverGroup:
         return cls(kind, candidates, settings, clock)
 
     def dissolve(self) -> None:
-        """The group is no longer used; its candidates may be."""
+        """Leave the candidates, which other groups may still use."""
         for each in self.candidates:
             each.leaves(self)
 
@@ -86,21 +85,22 @@ class FailoverGroup:
 
     @property
     def before(self) -> float:
-        """Seconds that may pass until the last provider is asked."""
+        """Seconds that may pass until the last provider is tried."""
         return self._limit * (len(self.candidates) - 1)
 
     def order(self) -> list[tuple[Candidate, float | None]]:
-        """Return the providers to ask in turn, each with its limit in seconds; the last one
-        has none of the group's."""
+        """Return the providers in the order to try, each with its limit in seconds; the last one
+        has no limit here.
+        """
         chosen = [each for each in self.candidates if each.breaker.admits]
         if not chosen:
             chosen = sorted(self.candidates, key=lambda each: each.breaker.wait)
         return [*((each, self._limit) for each in chosen[:-1]), (chosen[-1], None)]
 
     async def answered(self, call: Callable[[Candidate], Awaitable[T]]) -> T:
-        """Return the answer of the first provider that gives one.
+        """Return the answer of the first provider that succeeds.
 
-        :raises ProviderError: the last provider's.
+        :raises ProviderError: that of the last provider.
         """
         for candidate, limit in self.order():
             trial = _Trial(self, candidate, final=limit is None)
@@ -108,15 +108,14 @@ class FailoverGroup:
                 answer = await self._within(limit, candidate, call(candidate))
                 trial.answers()
                 return answer
-        raise AssertionError("the last one's error was swallowed")
+        raise AssertionError("the last provider's error was lost")
 
     async def streamed(
         self, call: Callable[[Candidate], AsyncGenerator[T, None]]
     ) -> AsyncGenerator[tuple[Candidate, T], None]:
-        """Pass on the stream of the first provider that begins one, each item with its
-        provider.
+        """Yield the stream of the first provider that begins one, each item with its provider.
 
-        :raises ProviderError: the last provider's; or the stream broke off.
+        :raises ProviderError: that of the last provider, or of a stream that broke off.
         """
         for candidate, limit in self.order():
             trial = _Trial(self, candidate, final=limit is None)
@@ -156,7 +155,9 @@ class FailoverGroup:
             message = str(error)
         else:
             message = f"{type(error).__name__} [{code}]"
-            self._log.failure("{kind} {name} broke", kind=self.kind, name=candidate.name)
+            self._log.failure(
+                "{kind} {name} failed with an unexpected error", kind=self.kind, name=candidate.name
+            )
         candidate.failures.add(code)
         if code in _INNOCENT:
             attempt.abandoned()
@@ -165,7 +166,9 @@ class FailoverGroup:
         attempt.failed()
 
     def slow(self, candidate: Candidate, seconds: float, attempt: Attempt) -> None:
-        """Count an attempt whose caller gave up: a failure after the limit, else neither."""
+        """Process an attempt that its caller cancelled: a failure after the limit, otherwise
+        ignored.
+        """
         if seconds < self._limit:
             attempt.abandoned()
             return
@@ -197,10 +200,10 @@ class FailoverGroup:
 
 
 class _Trial:
-    """One attempt, as a ``with`` block that swallows an error after which the next provider
-    is to be asked.
+    """One attempt, as a ``with`` block that suppresses an error after which the next provider is
+    tried.
 
-    :param final: no other provider is left.
+    :param final: there is no other provider.
     """
 
     def __init__(self, group: FailoverGroup, candidate: Candidate, *, final: bool) -> None:
@@ -213,12 +216,12 @@ class _Trial:
         usage.by(group.kind, candidate.name, candidate.model)
 
     def answers(self) -> None:
-        """The first piece of its answer has come; from now on its errors are the turn's."""
+        """Note the first piece of the answer; later errors end the call."""
         self._begun = True
         self._attempt.answers()
 
     def waits(self) -> None:
-        """The caller waits for the next piece."""
+        """Note that the caller waits for the next piece."""
         self._since = self._group.seconds()
 
     def __enter__(self) -> _Trial:
@@ -229,7 +232,7 @@ class _Trial:
         group, candidate, attempt = self._group, self._candidate, self._attempt
         candidate.running -= 1
         if error is None or (isinstance(error, GeneratorExit) and self._begun):
-            # An answer that was interrupted counts as a success.
+            # An interrupted answer counts as a success.
             attempt.succeeded()
         elif isinstance(error, CancelledError):
             group.slow(candidate, group.seconds() - self._since, attempt)

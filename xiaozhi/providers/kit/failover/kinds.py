@@ -34,7 +34,7 @@ class Failover:
 
 @implementer(ILanguageModel)
 class FailoverModel(Failover):
-    """Language model over a failover group: the next one may take over until the first delta."""
+    """Language model over a failover group: it can switch providers until the first delta."""
 
     async def reply(
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
@@ -48,8 +48,7 @@ class FailoverModel(Failover):
 
 @implementer(ISynthesizer)
 class FailoverSynthesizer(Failover):
-    """Synthesiser over a failover group: the next one may take over until a sentence's first
-    sound.
+    """Synthesiser over a failover group: it can switch providers until a sentence's first sound.
 
     :ivar sound: format of the preferred one.
     """
@@ -75,7 +74,7 @@ class FailoverSynthesizer(Failover):
 async def _heard(text: str, sound: AsyncGenerator[Sound, None]) -> AsyncGenerator[Sound, None]:
     """Pass sound on.
 
-    :raises ProviderError: there is none although the text has words.
+    :raises ProviderError: there is no sound although the text has words.
     """
     silent = any(char.isalnum() for char in text)
     async with aclosing(sound) as pieces:

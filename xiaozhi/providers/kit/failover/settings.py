@@ -10,18 +10,18 @@ _Seconds = Annotated[float, Meta(gt=0, le=3600)]
 
 
 class FailoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the next provider of a list is asked, and when a circuit opens. Seconds.
+    """When the next provider of a list is tried, and when a circuit opens. Seconds.
 
-    :ivar asr: from the end of speech to the text, before the next one is asked.
-    :ivar llm: from asking the model to its first output.
+    :ivar asr: from the end of speech to the text.
+    :ivar llm: from the request to the model's first output.
     :ivar tts: from a sentence to its first sound.
-    :ivar vlllm: from a picture to words about it.
-    :ivar keep: sound of an utterance kept for the next recogniser, which hears the
-        beginning of a longer one.
-    :ivar failures: in a row, that open a provider's circuit.
-    :ivar cooldown: time that it stays open; doubled each time that the provider fails again.
+    :ivar vlllm: from a picture to the words about it.
+    :ivar keep: sound of an utterance kept for the next recogniser, which gets only the beginning of
+        a longer one.
+    :ivar failures: failures in a row that open a provider's circuit.
+    :ivar cooldown: how long it stays open; doubled each time that the provider fails again.
     :ivar cooldown_max: the longest.
-    :ivar unused: time after which a provider that no agent uses is closed.
+    :ivar unused: how long a provider that no agent uses is kept open.
     """
 
     asr: _Seconds = 5.0

@@ -1,1 +1,1 @@
-"""The HTTP client of the provider kit: kept connections, streamed answers, limits, errors."""
+"""The HTTP client of the provider kit: persistent connections, streamed answers, limits, errors."""

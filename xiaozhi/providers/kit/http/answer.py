@@ -37,7 +37,7 @@ class VendorAnswer:
         self._end_by = sent + settings.total_timeout
         self._over_by = inf
         self._begun = False
-        # When the caller last got a piece; until it asks again, no limit runs.
+        # When the caller last received a piece; no limit runs until it asks for the next.
         self._given = self._clock.seconds()
         types = response.headers.getRawHeaders("content-type", [""])
         self.media_type, *parameters = (each.strip().lower() for each in types[0].split(";"))
@@ -48,7 +48,7 @@ class VendorAnswer:
     async def chunk(self) -> bytes:
         """Return the next piece; empty at the end.
 
-        :raises ProviderError: it took too long, or the connection broke.
+        :raises ProviderError: a timeout, or the connection was lost.
         """
         now = self._clock.seconds()
         self._end_by += now - self._given
@@ -71,7 +71,7 @@ class VendorAnswer:
     async def read(self, limit: int) -> bytes:
         """Return the whole body.
 
-        :raises ProviderError: also when it is longer than ``limit``.
+        :raises ProviderError: as :meth:`chunk`, or it is longer than ``limit``.
         """
         data = bytearray()
         try:
@@ -86,7 +86,7 @@ class VendorAnswer:
         return bytes(data)
 
     def hurry(self, seconds: float | None) -> None:
-        """Wait no longer than this from now on; None: as long as the settings say."""
+        """Limit the wait for each further piece; None: the limits of the settings."""
         self._over_by = inf if seconds is None else self._clock.seconds() + seconds
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ _BUFFER_LIMIT = 64 * 1024
 
 @implementer(IBodyProducer)
 class RequestBody:
-    """The body of a request. The transport takes it at once and buffers it."""
+    """The body of a request. The transport accepts it at once and buffers it."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -42,7 +42,7 @@ class RequestBody:
 class IncomingBody(Protocol):
     """The body of an answer as it arrives.
 
-    Pieces wait here until they are taken; above 64 KiB the vendor is held back.
+    Pieces wait here until they are read; above 64 KiB the vendor is paused.
     """
 
     transport: Any = None
@@ -93,8 +93,8 @@ class IncomingBody(Protocol):
         transport = self.transport
         if self._ended is not None or transport is None:
             return
-        # Twisted's proxy hides abortConnection, and over TLS loseConnection
-        # would wait for the vendor's farewell.
+        # Twisted's proxy hides abortConnection, and over TLS loseConnection would wait for the
+        # vendor's close notification.
         real = getattr(transport, "_producer", None) or transport
         getattr(real, "abortConnection", transport.loseConnection)()
 

@@ -1,4 +1,4 @@
-"""Waiting for a vendor: limits, cancellation, and errors in the program's terms."""
+"""Waiting for a vendor: limits, cancellation, and conversion of errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Stopped(Enum):
-    """Whether waiting was given up."""
+    """Marks a wait that was cancelled."""
 
     NO = 0
     BY_CALLER = 1
@@ -30,7 +30,7 @@ class _Stopped(Enum):
 class VendorCalls:
     """Running calls of one vendor. Every failure becomes a :class:`ProviderError`.
 
-    :ivar place: the vendor, as logs name it.
+    :ivar place: the vendor's name in logs.
     :ivar over: the provider is closed.
     """
 
@@ -43,7 +43,7 @@ class VendorCalls:
         self._waiting: set[Deferred[Any]] = set()
 
     async def within(self, waiting: Deferred[T], seconds: float) -> T:
-        """Wait with a limit, and turn every failure into a :class:`ProviderError`.
+        """Wait with a limit, and convert every failure to a :class:`ProviderError`.
 
         Cancelling the wait cancels the call.
         """
@@ -59,7 +59,7 @@ class VendorCalls:
             stopped = _Stopped.BY_TIME
             shield.cancel()
 
-        # Twisted's HTTP client answers a cancellation with errors of its own.
+        # Twisted's HTTP client reports a cancellation with errors of its own.
         shield: Deferred[T] = Deferred(stop)
         waiting.addCallbacks(shield.callback, shield.errback)
         timer = self.clock.callLater(max(0.0, seconds), give_up)

@@ -22,14 +22,14 @@ from xiaozhi.providers.kit.url import VendorUrl
 from xiaozhi.runtime.connecting import http_agent
 
 _ERROR_LIMIT = 16 * 1024
-# Connections kept for the next calls, so that not each begins with a handshake.
+# Idle connections kept for later calls, which saves handshakes.
 _IDLE, _IDLE_SECONDS = 64, 60.0
-# Seconds in which a connection may be closed, at the end.
+# Seconds to wait for connections to close when stopping.
 _FAREWELL = 1.0
 
 
 class VendorClient:
-    """Sends requests to one vendor over connections that are kept."""
+    """Sends requests to one vendor over persistent connections."""
 
     def __init__(
         self,
@@ -38,9 +38,8 @@ class VendorClient:
         agent: IAgent | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """
-        :param agent: for tests; otherwise one with a pool of its own.
-        :param headers: of each request, in place of ``Authorization`` with the key.
+        """:param agent: for tests; the default has a pool of its own.
+        :param headers: of each request, instead of ``Authorization`` with the key.
         """
         self._url = VendorUrl.parse(settings.base_url)
         key = settings.api_key.strip()
@@ -61,7 +60,7 @@ class VendorClient:
 
     @property
     def place(self) -> str:
-        """The vendor, as logs name it: without query and password."""
+        """The vendor's name in logs: without query and password."""
         return self._calls.place
 
     async def post(
@@ -88,8 +87,8 @@ class VendorClient:
         try:
             response = await self._send(*sending)
         except ProviderError as problem:
-            # A kept connection may end just as it is used again; Twisted repeats
-            # only requests without a body.
+            # An idle connection may close just as it is used again; Twisted retries only requests
+            # without a body.
             if problem.code != "connection_lost" or not isinstance(
                 problem.__cause__, ResponseNeverReceived
             ):
@@ -101,7 +100,7 @@ class VendorClient:
         return answer
 
     def _head(self, media_type: str) -> Headers:
-        # Some bytes of a compressed answer may become gigabytes; none is asked for.
+        # A few bytes of a compressed answer may become gigabytes, so none is requested.
         fixed = {"User-Agent": "xiaozhi-im", "Accept-Encoding": "identity"}
         if media_type:
             fixed["Content-Type"] = media_type
@@ -112,13 +111,16 @@ class VendorClient:
     async def _send(
         self, method: str, path: str, headers: Headers, body: bytes, due: float
     ) -> IResponse:
-        """:return: the answer's head, by ``due`` on the clock."""
+        """Send the request. :return: the answer's head, by ``due`` on the clock."""
         producer = RequestBody(body) if body else None
         request = self._http.request(method.encode(), self._url.to(path), headers, producer)
         return await self._calls.within(request, due - self._calls.clock.seconds())
 
     async def _check(self, answer: VendorAnswer, response: IResponse) -> None:
-        """:raises ProviderError: an answer that is compressed, or not of status 200."""
+        """Check the answer's head.
+
+        :raises ProviderError: the answer is compressed, or its status is not 200.
+        """
         calls = self._calls
         if coding := _coding(response):
             answer.close()
@@ -126,7 +128,7 @@ class VendorClient:
                 raise calls.refusal(response.code, f"compressed ({coding}), unread".encode())
             raise ProviderError(
                 "bad_answer",
-                f"{self.place} compresses its answer, which was not asked for:"
+                f"{self.place} compresses its answer without being asked to:"
                 f" Content-Encoding: {self.shorten(coding)}",
                 retryable=False,
             )
@@ -143,7 +145,7 @@ class VendorClient:
         return self._calls.reported(value)
 
     def shorten(self, text: str) -> str:
-        """Make a vendor's words fit for a log: one short line without the key."""
+        """Make a vendor's text fit for a log: one short line without the key."""
         return self._calls.shorten(text)
 
     def close(self) -> Deferred[None]:
@@ -153,22 +155,22 @@ class VendorClient:
             answer.close()
         if self._pool is None:
             return succeed(None)
-        # Over TLS a vendor that hangs would keep us waiting for its farewell. Without a
-        # canceller, so that it takes one that comes late.
+        # Over TLS a hanging vendor would delay us until its close notification. Without a
+        # canceller, so that a late one is accepted.
         closed: Deferred[None] = Deferred()
         self._pool.closeCachedConnections().addBoth(lambda _: closed.callback(None))
         return closed.addTimeout(_FAREWELL, self._calls.clock).addErrback(lambda _: None)
 
 
 def _authorization(url: VendorUrl, key: str) -> str:
-    """:return: the header of that name; empty: none is sent."""
+    """Return the header of that name; empty: none is sent."""
     if url.user or url.password:
         return "Basic " + b64encode(f"{url.user}:{url.password}".encode()).decode()
     return f"Bearer {key}" if key else ""
 
 
 def _coding(response: IResponse) -> str:
-    """:return: how an answer is compressed; empty: it is not."""
+    """Return the compression of an answer; empty: none."""
     named = ",".join(response.headers.getRawHeaders("content-encoding", []))
     codings = [each.strip().lower() for each in named.split(",")]
     return ", ".join(each for each in codings if each not in ("", "identity", "none"))

@@ -15,13 +15,13 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 class VendorHttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Address and limits of a vendor; times in seconds.
 
-    :ivar base_url: up to and with the version, e.g. ``http://localhost:11434/v1``; see
+    :ivar base_url: up to and including the version, e.g. ``http://localhost:11434/v1``; see
         :class:`~xiaozhi.providers.kit.url.VendorUrl`.
-    :ivar extra: merged into each request last; a null takes a key out.
+    :ivar extra: merged into each request last; a null removes a key.
     :ivar first_byte_timeout: from sending the request to the answer's first byte.
     :ivar idle_timeout: between two pieces of the answer.
-    :ivar total_timeout: of the whole call, without the time in which the caller does not
-        ask for more, because the device still plays what came before.
+    :ivar total_timeout: of the whole call, except the time in which the caller reads nothing
+        because the device is still playing.
     """
 
     base_url: str
@@ -33,7 +33,7 @@ class VendorHttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     total_timeout: Seconds = 120.0
 
     def __post_init__(self) -> None:
-        """Refuse an unusable address, also of a provider that is not selected."""
+        """Refuse an unusable address, even if no agent uses the provider."""
         try:
             url = VendorUrl.parse(self.base_url)
         except ConfigError as error:

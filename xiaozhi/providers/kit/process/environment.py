@@ -1,8 +1,7 @@
-"""The environment of child processes: what a program needs to run, and no secret.
+"""The environment of child processes: what a program needs to run, and no secrets.
 
-Keys of vendors and passwords of databases are commonly given to a service in its
-environment. A child that crashes on hostile input, or is taken over by it, must not
-hold them.
+Keys of vendors and passwords of databases are often passed to a service in its environment. A child
+that crashes on hostile input, or is taken over by it, must not have them.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-#: What an interpreter, its libraries and the loader need to behave as in the parent.
+#: Variables that the interpreter, its libraries and the loader need to behave as in the parent.
 _PASSED = frozenset(
     {
         "ESPEAK_DATA_PATH",
@@ -43,10 +42,10 @@ _PASSED = frozenset(
 def child_environment(
     further: Iterable[str] = (), environment: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The variables a child is started with.
+    """Return the environment of a child.
 
     :param further: names of more variables that this child needs.
-    :param environment: by default that of the process.
+    :param environment: the process's by default.
     """
     source = os.environ if environment is None else environment
     wanted = _PASSED.union(further)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.providers.kit.process.worker_child import DATA, DONE, END, OPEN, pack
 
-#: Bytes of one request's replies that may wait to be taken; more fails it.
+#: Bytes of one request's unread replies; more fails the request.
 MAX_WAITING_REPLY = 16 << 20
 
 
@@ -23,20 +23,20 @@ class RequestOwner(Protocol):
     reactor: Any
 
     def write(self, frame: bytes) -> None:
-        """To the child, if there is one."""
+        """Send a frame to the child, if there is one."""
 
     def forget(self, request: WorkRequest, *, tell: bool) -> None:
-        """A request has ended here; ``tell`` the child if it does not know."""
+        """Remove a request that has ended here; ``tell``: send the child a cancellation."""
 
     def hung(self, request: WorkRequest) -> None:
-        """A request got no answer in time."""
+        """Process a timeout of a request."""
 
 
 class WorkRequest:
     """One request to a child. Made by ``Worker.request``.
 
-    Read the answer either with :meth:`result` or with :meth:`pieces`. With ``told``,
-    its pieces go there as they come.
+    Read the answer either with :meth:`result` or with :meth:`pieces`. With ``on_piece``, pieces are
+    passed to it as they arrive.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class WorkRequest:
         request_id: int,
         payload: bytes,
         timeout: float,
-        told: Callable[[bytes], None] | None = None,
+        on_piece: Callable[[bytes], None] | None = None,
     ) -> None:
         self.request_id = request_id
         self._worker = worker
         self._timeout = timeout
-        self._told = told
+        self._on_piece = on_piece
         self._frames: list[bytes] | None = [pack(request_id, OPEN, payload)]
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -61,16 +61,16 @@ class WorkRequest:
 
     @property
     def finished(self) -> bool:
-        """Whether its outcome is known."""
+        """Whether the outcome is known."""
         return self._outcome is not None
 
     def send(self, data: bytes) -> None:
-        """More of the request. After its end or failure this does nothing."""
+        """Send more of the request. Does nothing after its end or failure."""
         if not self.ended:
             self._write(pack(self.request_id, DATA, data))
 
     def end(self) -> None:
-        """The request is complete; from now on its timeout runs, anew with each piece."""
+        """Complete the request and start its timeout, which restarts with each piece."""
         if self.ended:
             return
         self._write(pack(self.request_id, END))
@@ -86,12 +86,12 @@ class WorkRequest:
         self._settle(Failure(CancelledError()))
 
     def result(self) -> Deferred[bytes]:
-        """The last word of the answer. Cancelling it is :meth:`cancel`.
+        """Return the final frame of the answer. Cancelling the Deferred is :meth:`cancel`.
 
         :raises ProviderError: through the Deferred.
         """
 
-        async def last_word() -> bytes:
+        async def final_frame() -> bytes:
             while self._outcome is None:
                 await self._wait()
             if isinstance(self._outcome, Failure):
@@ -99,10 +99,10 @@ class WorkRequest:
             assert isinstance(self._outcome, bytes)
             return self._outcome
 
-        return Deferred.fromCoroutine(last_word())
+        return Deferred.fromCoroutine(final_frame())
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The answer as it comes. Closing the generator cancels the request.
+        """Yield the answer as it arrives. Closing the generator cancels the request.
 
         :raises ProviderError: while iterating.
         """
@@ -123,18 +123,18 @@ class WorkRequest:
     # --- for the worker
 
     def take_frames(self) -> list[bytes]:
-        """Return the frames written before the child was ready; later ones go straight."""
+        """Return the frames written before the child was ready; later ones are sent at once."""
         frames, self._frames = self._frames or [], None
         return frames
 
     def received(self, kind: int, payload: bytes) -> None:
-        """A frame came from the child."""
+        """Process a frame of the child."""
         if self.finished:
             return
         if self._timer is not None and self._timer.active():
             self._timer.reset(self._timeout)
-        if kind == DATA and self._told is not None:
-            self._told(payload)
+        if kind == DATA and self._on_piece is not None:
+            self._on_piece(payload)
             return
         if kind == DATA:
             self._pieces.append(payload)
@@ -152,7 +152,7 @@ class WorkRequest:
             self.fail(_error_from(payload))
 
     def fail(self, error: ProviderError) -> None:
-        """End it with an error, if it has not ended."""
+        """End the request with an error, unless it has ended."""
         if not self.finished:
             self._settle(Failure(error))
 

@@ -21,7 +21,7 @@ from xiaozhi.providers.kit.process.worker_child import CANCEL, DATA, DONE, ERROR
 
 __all__ = ["WorkRequest", "Worker", "WorkerOptions"]
 
-#: Seconds a closed child may take before it is killed.
+#: Seconds that a closed child may take to exit before it is killed.
 _GRACE = 2.0
 
 
@@ -29,12 +29,12 @@ _GRACE = 2.0
 class WorkerOptions:
     """Limits of a worker; times in seconds.
 
-    :ivar concurrency: requests that the child works on at a time.
-    :ivar waiting: requests that wait beyond these; more fail with ``busy``.
-    :ivar timeout: a complete request may go so long without a sign.
-    :ivar backoff: first and longest delay before a child that crashes is started again.
-    :ivar idle: without a request for so long the child is ended; 0: never.
-    :ivar variables: names of environment variables the child gets besides those of
+    :ivar concurrency: requests that the child processes at a time.
+    :ivar waiting: further requests that may wait; more fail with ``busy``.
+    :ivar timeout: the longest silence of the child after a complete request.
+    :ivar backoff: first and longest delay before a crashing child is restarted.
+    :ivar idle: seconds without a request after which the child is unloaded; 0: never.
+    :ivar variables: names of environment variables for the child besides those of
         :mod:`xiaozhi.providers.kit.process.environment`.
     """
 
@@ -53,9 +53,9 @@ class Worker:
     """Runs ``python -m module`` when first needed, and again after it died or was unloaded.
 
     If the child dies, its running requests fail (``crashed``, retryable) and the next request
-    starts another one: at once after the first crash, later after a growing delay, until one
-    succeeds. A child that does not answer in time, be it to a cancellation, is killed, unless
-    it has answered others meanwhile.
+    starts another one: at once after the first crash, later after a growing delay, until a request
+    succeeds. A child that does not answer in time, even to a cancellation, is killed unless it has
+    answered other requests meanwhile.
     """
 
     _log = Logger()
@@ -75,11 +75,11 @@ class Worker:
         self._options = options
         self._running: dict[int, WorkRequest] = {}
         self._waiting: deque[WorkRequest] = deque()
-        # Cancelled requests whose end the child has not confirmed: when it is due.
-        # Bound: each ends by its time limit or with the child.
+        # Cancelled requests that the child has not confirmed, with their deadlines. Bound: each
+        # ends by its time limit or with the child.
         self._owed: dict[int, Any] = {}
         self._child: _Child | None = None
-        # When it last said anything.
+        # When the child last sent a frame.
         self._sign = 0.0
         self._crashes = 0
         self._retry: Any = None
@@ -87,7 +87,8 @@ class Worker:
         self._closed = False
         self._gone: Deferred[None] | None = None
         self._killer: Any = None
-        # Unloaded children that have not ended, and when each is killed. Bound: one a start.
+        # Unloaded children that have not exited, with the timers that kill them. Bound: one for
+        # each start.
         self._leaving: dict[_Child, Any] = {}
         self._unloading: Any = None
 
@@ -102,14 +103,16 @@ class Worker:
         payload: bytes,
         *,
         timeout: float | None = None,
-        told: Callable[[bytes], None] | None = None,
+        on_piece: Callable[[bytes], None] | None = None,
     ) -> WorkRequest:
-        """Begin a request. Never raises: what fails, fails when the answer is read.
+        """Begin a request. Never raises: an error is raised when the answer is read.
 
-        :param told: is given each piece of the answer that comes before its last word.
+        :param on_piece: receives each piece of the answer before the final frame.
         """
         self._last_id = self._last_id % 0xFFFFFFFF + 1
-        request = WorkRequest(self, self._last_id, payload, timeout or self._options.timeout, told)
+        request = WorkRequest(
+            self, self._last_id, payload, timeout or self._options.timeout, on_piece
+        )
         self._stay()
         if self._closed:
             request.fail(ProviderError("closed", "the provider was closed", retryable=False))
@@ -121,7 +124,7 @@ class Worker:
         return request
 
     def close(self) -> Deferred[None]:
-        """Fail what runs, end the child; fires when it is gone."""
+        """Fail running requests and end the child; fires when it has exited."""
         self._closed = True
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
@@ -141,12 +144,12 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Of the child, while there is one."""
+        """The child's process id, while there is a child."""
         return self._child.pid if self._child is not None else None
 
     @property
     def load(self) -> int:
-        """Requests that run or wait."""
+        """Number of running and waiting requests."""
         return len(self._running) + len(self._waiting)
 
     # --- for requests and the child
@@ -156,11 +159,11 @@ class Worker:
             self._child.write(frame)
 
     def forget(self, request: WorkRequest, *, tell: bool) -> None:
-        """A request has ended here; ``tell`` the child if it does not know."""
+        """Remove a request that has ended here; ``tell``: send the child a cancellation."""
         if self._running.pop(request.request_id, None) is not None:
             if tell:
                 self.write(pack(request.request_id, CANCEL))
-                # Impatient people must not keep alive a child that hangs.
+                # Cancellations must not keep a hanging child alive.
                 self._owe(request.request_id)
             else:
                 self._crashes = 0
@@ -169,8 +172,9 @@ class Worker:
         self._advance()
 
     def hung(self, request: WorkRequest) -> None:
-        """A request got no answer in time. A child that had it and gave none to others
-        either is beyond help; one that did has too much to do."""
+        """Process a timeout of a request. Kill the child if it had the request and has answered no
+        other either; a child that did is only overloaded.
+        """
         if request.request_id in self._running and self._hangs:
             del self._running[request.request_id]
             self._kill_hung()
@@ -186,7 +190,7 @@ class Worker:
             request.received(kind, payload)
 
     def ended(self, child: _Child, reason: str) -> None:
-        """Note that a child is gone."""
+        """Process the end of a child."""
         if child in self._leaving:
             self._forgive(self._leaving.pop(child))
             self._check_gone()
@@ -244,7 +248,7 @@ class Worker:
             child.end_input()
 
     def _advance(self) -> None:
-        """Hand waiting requests to the child as far as it takes them."""
+        """Give waiting requests to the child, up to its concurrency."""
         if self._closed or not self._waiting:
             self._rest()
             return
@@ -290,7 +294,7 @@ class Worker:
             self._child.kill()
 
     def _forgive_all(self) -> None:
-        """The child owes nothing any more."""
+        """Drop the deadlines of all unconfirmed cancellations."""
         owed, self._owed = self._owed, {}
         for due in owed.values():
             self._forgive(due)
@@ -339,7 +343,9 @@ class _Child(ProcessProtocol):
         try:
             frames = self._reader.feed(data)
         except ValueError as error:
-            self._log.error("{name} sent no frames: {error}", name=self._name, error=str(error))
+            self._log.error(
+                "{name} sent an invalid frame: {error}", name=self._name, error=str(error)
+            )
             self.kill()
             return
         for request_id, kind, payload in frames:
@@ -347,7 +353,7 @@ class _Child(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         *lines, rest = (self._stderr + data).split(b"\n")
-        # One line may be 4 KiB; the rest of a longer one becomes lines of its own.
+        # A line may have 4 KiB; the rest of a longer one becomes further lines.
         self._stderr = rest if len(rest) <= 4096 else b""
         if not self._stderr and rest:
             lines.append(rest)

@@ -1,7 +1,7 @@
 """The child's end of a :class:`~xiaozhi.providers.kit.process.worker.Worker`.
 
-Frames both ways on pipes: payload length (4 bytes), request id (4), kind (1),
-payload. Imports little, so that a child is there within milliseconds.
+Frames both ways on pipes: payload length (4 bytes), request id (4), kind (1), payload. Imports
+little, so that a child starts within milliseconds.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from contextlib import suppress
 
 #: To the child: a request, more of it, its end, its cancellation.
 OPEN, DATA, END, CANCEL = 1, 2, 3, 4
-#: From the child: ``DATA``, then exactly one of these; ``DONE`` to a ``CANCEL``, too.
+#: From the child: ``DATA``, then exactly one of these; ``DONE`` also confirms a ``CANCEL``.
 DONE, ERROR = 5, 6
 
-#: Longest payload either side accepts; more means the stream is out of step.
+#: The longest payload that either side accepts; more means that the stream is out of sync.
 MAX_PAYLOAD = 1 << 24
 
 _HEADER = struct.Struct(">IIB")
@@ -29,18 +29,18 @@ Frame = tuple[int, int, bytes]
 
 
 def pack(request_id: int, kind: int, payload: bytes = b"") -> bytes:
-    """One frame."""
+    """Make a frame."""
     return _HEADER.pack(len(payload), request_id, kind) + payload
 
 
 class FrameReader:
-    """Frames from bytes as they arrive."""
+    """Splits bytes into frames as they arrive."""
 
     def __init__(self) -> None:
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """:raises ValueError: a payload is too long to be true."""
+        """Read bytes. :raises ValueError: a payload is too long."""
         waiting = self._waiting
         waiting += data
         frames = []
@@ -59,9 +59,9 @@ class FrameReader:
 
 
 class WorkRefused(Exception):
-    """A request cannot be done; the child goes on.
+    """A request cannot be processed; the child continues.
 
-    :ivar code: of the :class:`~xiaozhi.base.errors.ProviderError` the caller gets.
+    :ivar code: of the :class:`~xiaozhi.base.errors.ProviderError` that the caller receives.
     """
 
     def __init__(self, code: str, message: str, retryable: bool = False) -> None:
@@ -82,13 +82,13 @@ class Channel:
         self._open = True
 
     def next(self) -> Frame | None:
-        """Wait for a frame. None: the parent has gone or wants us gone."""
+        """Wait for a frame. None: the parent has exited or ends the child."""
         while self._open and not self._frames:
             self._read()
         return self._frames.popleft() if self._frames else None
 
     def cancelled(self, request_id: int) -> bool:
-        """Whether a request need not be finished. Does not wait."""
+        """Return whether a request was cancelled. Does not wait."""
         while self._open and select.select([self._source], [], [], 0)[0]:
             self._read()
         return not self._open or any(
@@ -96,7 +96,7 @@ class Channel:
         )
 
     def send(self, request_id: int, kind: int, payload: bytes = b"") -> None:
-        """Write a frame, waiting for the parent to take it."""
+        """Write a frame; waits until the parent has read it."""
         data = memoryview(pack(request_id, kind, payload))
         while data:
             data = data[os.write(self._sink, data) :]
@@ -112,12 +112,12 @@ class Channel:
             self._frames.extend(self._reader.feed(data))
         else:
             self._open = False
-            # What was asked before the end of file is of no use to anybody now.
+            # After the end of file, queued requests are useless.
             self._frames.clear()
 
 
 class Service:
-    """Handlers of the frames in a child process; override those needed.
+    """Handlers of the frames in a child process; override the needed ones.
 
     ``WorkRefused`` ends the request; any other exception ends the child.
     """
@@ -126,20 +126,20 @@ class Service:
         self.channel = channel
 
     def opened(self, request_id: int, payload: bytes) -> None:
-        """A request begins."""
+        """Begin a request."""
 
     def data(self, request_id: int, payload: bytes) -> None:
-        """More of it."""
+        """Process more of a request."""
 
     def ended(self, request_id: int) -> None:
-        """It is complete."""
+        """Process the end of a request."""
 
     def cancelled(self, request_id: int) -> None:
-        """Forget it; nothing is to be answered. Also comes for finished ones."""
+        """Forget a request; send nothing for it. Also called for finished requests."""
 
 
 def serve(service: Service) -> None:
-    """Serve one request's frames after the other's until the parent goes."""
+    """Process frames until the parent exits."""
     channel = service.channel
     while (frame := channel.next()) is not None:
         request_id, kind, payload = frame
@@ -161,9 +161,9 @@ def serve(service: Service) -> None:
 def main(make: Callable[[Channel], Service]) -> None:
     """Run a child on its standard input and output."""
     sink = os.dup(1)
-    # Whatever a library prints must not get between the frames.
+    # Output of libraries must not mix with the frames.
     os.dup2(2, 1)
-    # Ctrl-C in a terminal reaches children, too: the parent decides when they end.
+    # Ctrl-C in a terminal also reaches children, but the parent ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(BrokenPipeError):
         serve(make(Channel(0, sink)))

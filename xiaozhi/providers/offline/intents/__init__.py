@@ -1,4 +1,4 @@
-"""The offline language model: phrase books instead of a network."""
+"""The offline language model: phrase books, without a network."""
 
 from xiaozhi.providers.offline.intents.model import IntentModel, IntentSettings
 

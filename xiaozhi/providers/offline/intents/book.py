@@ -1,4 +1,4 @@
-"""The phrase books: what people say, what it does, and what is answered."""
+"""The phrase books: phrases, actions and answers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from xiaozhi.providers.offline.intents.toolkinds import TOOL_KINDS
 
 _CLAUSE_END = re.compile(r"[,.!?;:，。！？；：、\n]+")
 
-# Nothing in the books is longer, and courtesies are not piled up higher: what is
-# typed at us cannot make matching slow.
+# The books have no longer phrase and no longer series of courtesies. These limits keep matching
+# fast for any typed text.
 _LENGTH_LIMIT = 300
 _COURTESY_LIMIT = 4
 _CLAUSE_LIMIT = 6
 
 
 class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an argument of a tool comes from; see the head of ``actions.yaml``."""
+    """The source of a tool's argument; see the head of ``actions.yaml``."""
 
     value: int | str | None = None
     slot: str = ""
@@ -52,9 +52,9 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The phrases of an intent and its answers.
 
-    :ivar answers: variants; those are used whose facts are all known, the
-        richest of them by chance.
-    :ivar sentences: instead of ``answers``: all whose facts are known are said.
+    :ivar answers: variants. Of those whose facts are all known, one of the most detailed is chosen
+        at random.
+    :ivar sentences: instead of ``answers``: every one whose facts are known is spoken.
     """
 
     id: str
@@ -68,7 +68,7 @@ Lines = tuple[str, ...]
 
 
 class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"joint": "and"}):
-    """One language's file, as it is written."""
+    """The file of one language, as it is written."""
 
     leading: Lines
     trailing: Lines
@@ -88,7 +88,7 @@ class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"joi
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An utterance understood.
+    """A recognised utterance.
 
     :ivar number: the slot ``number``, if the phrase has one.
     """
@@ -99,7 +99,7 @@ class Match:
 
 
 class Book:
-    """One language's phrases, ready to match."""
+    """The phrases of one language, ready to match."""
 
     def __init__(self, language: Language, page: Page, actions: dict[str, Action]) -> None:
         self.language = language
@@ -115,8 +115,7 @@ class Book:
         self._trailing = re.compile(f"{trailing}$")
 
     def match(self, text: str) -> Match | None:
-        """Understand a whole utterance; failing that, one of its clauses,
-        by preference one that asks for something to be done."""
+        """Match a whole utterance; otherwise one of its clauses, preferably a request."""
         text = text[:_LENGTH_LIMIT]
         whole = self._match(normalise(text, self.language))
         if whole is not None:
@@ -127,7 +126,7 @@ class Book:
         return next((m for m in found if m.action.tool), found[0] if found else None)
 
     def _match(self, text: str) -> Match | None:
-        """Peel courtesies off, one by one, until something fits."""
+        """Remove courtesies one by one until a phrase matches."""
         starts = [0]
         for _ in range(_COURTESY_LIMIT):
             lead = self._leading.match(text, starts[-1])
@@ -160,16 +159,16 @@ class Book:
         return pattern(parse(phrase), self.language)
 
     def _any_of(self, phrases: Lines) -> str:
-        # The longest first: 请帮我 before 请.
+        # Longest first: 请帮我 before 请.
         expressions = sorted(map(self._pattern, phrases), key=len, reverse=True)
         return f"(?:{'|'.join(expressions)})"
 
 
 @cache
 def book(language: Language) -> Book:
-    """The book of a language; read once.
+    """Return the book of a language, which is read once.
 
-    :raises ConfigError: the book has a mistake.
+    :raises ConfigError: the book has an error.
     """
     actions = _read("actions.yaml", dict[str, Action])
     for name, action in actions.items():
@@ -180,7 +179,7 @@ def book(language: Language) -> Book:
 
 
 def spoken_phrases(language: Language) -> list[tuple[str, list[tuple[Part, ...]]]]:
-    """Each intent's id with its phrases, without what is only typed."""
+    """Return each intent's id with its phrases, without those that are only typed."""
     page = book(language).page
     return [
         (intent.id, [parse(phrase) for phrase in intent.phrases])

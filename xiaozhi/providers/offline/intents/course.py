@@ -1,4 +1,4 @@
-"""Where a dialogue stands: read out of it anew each time, nothing is kept."""
+"""The state of a dialogue, derived from it for each reply; nothing is kept."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _REASON_LIMIT = 120
 class ToolAnswer:
     """The result of a tool.
 
-    :ivar value: the JSON it is, or the text itself.
-    :ivar asked: what the person said.
+    :ivar value: its JSON, or the text itself.
+    :ivar asked: the person's question.
     """
 
     name: str
@@ -27,22 +27,25 @@ class ToolAnswer:
 
     @property
     def failed(self) -> bool:
-        """Whether it says so; tools do in several ways."""
+        """Whether the result reports a failure, in one of the forms that tools use."""
         return failed(self.value)
 
     @property
     def reason(self) -> str:
-        """Why it failed, short enough to be spoken; may be empty."""
+        """The reason of the failure, short enough to be spoken; may be empty."""
         reason = reason_in(self.value)
         return reason if len(reason) <= _REASON_LIMIT else ""
 
     @property
     def words(self) -> str:
-        """Return the words in it for a person; may be empty."""
+        """Return the words in the result for a person; may be empty."""
         return words_in(self.value, self.asked)
 
     def field(self, path: str) -> Any:
-        """:param path: ``a.b``, or ``.`` for its words. None if it is not there."""
+        """Return a field; None: there is none.
+
+        :param path: ``a.b``, or ``.`` for the words.
+        """
         if path == ".":
             return self.words or None
         value = self.value
@@ -50,7 +53,7 @@ class ToolAnswer:
             if not isinstance(value, Mapping):
                 return None
             value = value.get(key)
-        # Never is JSON said.
+        # JSON is never spoken.
         return None if isinstance(value, Mapping | list) else value
 
 
@@ -58,7 +61,7 @@ class ToolAnswer:
 class Course:
     """The person's last words and the tool results since then.
 
-    :ivar last_answer: what the assistant said before that.
+    :ivar last_answer: the assistant's answer before them.
     :ivar answering: the dialogue ends with a tool's result.
     """
 
@@ -68,16 +71,21 @@ class Course:
     answering: bool
 
     def result(self, wanted: Callable[[str], bool]) -> ToolAnswer | None:
-        """The newest result of a tool whose name is wanted."""
+        """Return the newest result of a tool with a matching name."""
         return next((r for r in reversed(self.results) if wanted(r.name)), None)
 
 
 def read_course(dialogue: Sequence[Utterance]) -> Course:
-    """:raises ProviderError: there is nothing to reply to."""
+    """Derive the state of a dialogue.
+
+    :raises ProviderError: there is nothing to reply to.
+    """
     spoken = [i for i, entry in enumerate(dialogue) if entry.role is Role.USER]
     if not spoken or dialogue[-1].role not in (Role.USER, Role.TOOL):
         raise ProviderError(
-            "bad_dialogue", "the dialogue does not end with the person or a tool", retryable=False
+            "bad_dialogue",
+            "the dialogue ends neither with the person nor with a tool",
+            retryable=False,
         )
     at = spoken[-1]
     names = {call.call_id: call.name for entry in dialogue[at:] for call in entry.calls}

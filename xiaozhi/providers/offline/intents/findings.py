@@ -1,4 +1,4 @@
-"""The words in a tool's result, whatever its form: JSON is never read aloud."""
+"""Words for a person in a tool's result of any form: JSON is never read aloud."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What holds the words, by how surely it does; a message often repeats the question.
+# Names of members that hold the words, the most certain first; a message often repeats the
+# question.
 _WORDY = (
     ("response", "answer", "analysis", "description", "caption", "回答", "描述"),
     ("text", "content", "summary", "explanation", "objects", "labels"),
@@ -40,7 +41,7 @@ _NOT_WORDS = frozenset(
         "正常",
     )
 )
-# An address, a path, a name in a program, a time, data, markup.
+# Not words: an address, a path, an identifier, a time, data, markup.
 _TECHNICAL = re.compile(
     r"\w+:/\S+|[\w./\\-]*[/\\][\w./\\-]+|[\d\s.,:+TZ%-]+|\[\w+\]|[<{\[].*[>}\]]|\w*[_=]\w*"
     r"|[A-Za-z0-9+/_-]{40,}=*",
@@ -48,7 +49,7 @@ _TECHNICAL = re.compile(
 )
 _LETTER = re.compile(r"[^\W\d_]")
 _SENTENCE = re.compile(r"[^\W\d_]\s+[^\W\d_]|[\u2e80-\uffff]{2}")
-# Of JSON that was cut off.
+# The members of truncated JSON.
 _MEMBER = re.compile(r'"(\w{1,40})"\s*:\s*"((?:[^"\\]|\\.)*)("?)')
 _JSON = re.compile(r"[{\[]\s*(?:[{\[]\s*)*[\"'][^\"']{0,60}[\"']\s*[:,\]]")
 _MEDIA = re.compile(r"!?\[(?:[^\[\]]*\]\(\[)?(?:image|audio|video|data|application)\]\)?")
@@ -59,7 +60,7 @@ _LONGEST = 2_000
 
 
 def read_result(text: str) -> Any:
-    """A result's JSON, also where it is within a text of JSON; else the text itself."""
+    """Return a result's JSON, also if it is nested in a text of JSON; otherwise the text itself."""
     return _unwrapped(text, 3)
 
 
@@ -77,9 +78,9 @@ def _unwrapped(text: str, depth: int) -> Any:
 
 
 def _remains(text: str) -> Any:
-    """Of JSON that is cut off or broken: its members that are text, on one level."""
+    """Return the text members, on one level, of JSON that is truncated or invalid."""
     if not _JSON_BEGINS.match(text):
-        # "[laughs] well": no JSON.
+        # "[laughs] well" is not JSON.
         return text
     return {name: _plain(value) for name, value, _ in _MEMBER.findall(text)[:100]}
 
@@ -94,7 +95,7 @@ def _plain(value: str) -> str:
 def words_in(value: Any, echo: str = "") -> str:
     """Extract the words for a person from a result; may be empty.
 
-    :param echo: what the person asked: a result that repeats it tells nothing.
+    :param echo: the person's question; a result that repeats it has no information.
     """
     if isinstance(value, str):
         begin = _JSON.search(value)
@@ -120,7 +121,7 @@ def words_in(value: Any, echo: str = "") -> str:
 
 
 def failed(value: Any) -> bool:
-    """Whether a result says, in whatever way, that it is none."""
+    """Return whether a result reports a failure in any form."""
     if isinstance(value, str):
         return value.lower().startswith(("error", "failed", "失败", "错误"))
     if value is False:
@@ -136,7 +137,7 @@ def _denies(value: Mapping[str, Any]) -> bool:
 
 
 def _says_failed(value: Mapping[str, Any]) -> bool:
-    """Of the whole: what a part of a status says is not the status's own failure."""
+    """Check the top level only: a failure within a status is not that of the call."""
     if _denies(value):
         return True
     code = value.get("code", value.get("errcode", value.get("status")))
@@ -150,7 +151,7 @@ def _says_failed(value: Mapping[str, Any]) -> bool:
 
 
 def reason_in(value: Any) -> str:
-    """Why it failed, if a person can be told; else empty."""
+    """Return the reason of a failure, if it is fit for a person; otherwise empty."""
     if isinstance(value, str):
         bare = re.sub(r"^(?:error|failed|错误|失败)\s*[:：]\s*", "", value, flags=re.I).strip()
         inner = read_result(bare)
@@ -170,7 +171,7 @@ def reason_in(value: Any) -> str:
 
 
 def _texts(value: Any) -> Iterator[tuple[str, int, str]]:
-    """Every text in a result, with the name of what holds it and how deep it is."""
+    """Yield every text in a result, with the name of its container and its depth."""
     waiting: list[tuple[str, int, Any]] = [("", 0, value)]
     seen = 0
     while waiting and seen < _NODES:
@@ -191,7 +192,9 @@ def _texts(value: Any) -> Iterator[tuple[str, int, str]]:
 
 
 def _role(key: str, holder: str) -> str:
-    """Names of what was seen are what holds them: ``{"objects": [{"name": "cup"}]}``."""
+    """Return the role of a text. A list's name describes its members: ``{"objects": [{"name":
+    "cup"}]}``.
+    """
     key = key.lower()
     return holder if key in ("name", "label", "class") and holder in _RANK else key
 

@@ -10,17 +10,17 @@ from xiaozhi.providers.offline.intents.book import spoken_phrases
 from xiaozhi.providers.offline.intents.numerals import JSGF_RULES
 from xiaozhi.providers.offline.intents.phrases import jsgf_body
 
-# What people say for what the book spells out.
+# Spoken forms of the book's written forms.
 _CONTRACTED = re.compile(r"\b(what|how) is\b")
 
 
 def jsgf(language: str) -> str:
-    """A JSGF grammar of everything the book understands, in spoken lower-case words.
+    """Return a JSGF grammar of everything in the book, in spoken lower-case words.
 
-    The public rule is ``<utterance>``; numbers go from 0 to 100.
+    The public rule is ``<utterance>``; numbers are 0 to 100.
 
-    :param language: BCP 47; only English has an acoustic model to go with it.
-    :raises ConfigError: there is no recogniser's model for the language.
+    :param language: BCP 47; only English has an acoustic model.
+    :raises ConfigError: the language has no acoustic model.
     """
     if language.lower().split("-")[0] != "en":
         raise ConfigError(
@@ -28,7 +28,7 @@ def jsgf(language: str) -> str:
         )
     phrases = spoken_phrases("en")
     lines = ["#JSGF V1.0;", "grammar xiaozhi;", ""]
-    # Of the courtesies only this: each more costs accuracy for everything else.
+    # Only this courtesy: each further one reduces the accuracy of everything else.
     lines.append("public <utterance> = [ please ] <intent> [ please ];")
     lines.append(_rule("intent", (f"<{name}>" for name, _ in phrases)))
     lines.extend(_rule(name, map(jsgf_body, alternatives)) for name, alternatives in phrases)
@@ -37,7 +37,7 @@ def jsgf(language: str) -> str:
 
 
 def words(language: str) -> frozenset[str]:
-    """Every word of :func:`jsgf`, for cutting a pronunciation dictionary down.
+    """Return every word of :func:`jsgf`, to reduce a pronunciation dictionary to them.
 
     :raises ConfigError: as :func:`jsgf`.
     """

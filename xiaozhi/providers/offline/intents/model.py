@@ -1,4 +1,4 @@
-"""The language model that needs no model: intents matched, answers looked up."""
+"""A language model without a neural network: it matches intents and looks up answers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ _PIECE = re.compile(r"[\u3000-\u9fff\uff00-\uffef]\s*|[^\s\u3000-\u9fff\uff00-\u
 
 
 class IntentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """:ivar language: ``auto`` follows the person from sentence to sentence.
+    """Settings of the offline language model.
 
-    :ivar name: what the assistant calls itself; empty: the language's own.
+    :ivar language: ``auto`` follows the person from sentence to sentence.
+    :ivar name: the name by which the assistant introduces itself; empty: the default of the
+        language.
     """
 
     language: Literal["auto", "en", "zh"] = "auto"
@@ -36,15 +38,15 @@ class IntentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class _Unknown(Exception):
-    """The device's status lacks a field that is needed."""
+    """The device's status lacks a required field."""
 
 
 @implementer(ILanguageModel)
 class IntentModel:
-    """Answers what its phrase books hold, in English and Chinese, offline.
+    """Answers from phrase books, in English and Chinese, offline.
 
-    An intent that needs a tool is carried out if the tool is among those
-    offered; otherwise it answers that the device cannot do it.
+    An intent that needs a tool is executed if the tool is offered; otherwise the answer is that the
+    device cannot do it.
 
     :param random: chooses among the variants of an answer.
     """
@@ -59,11 +61,14 @@ class IntentModel:
 
     @classmethod
     def make(cls, settings: IntentSettings, runtime: ProviderRuntime) -> Self:
-        """:raises ConfigError: a phrase book has a mistake."""
+        """Make the model.
+
+        :raises ConfigError: a phrase book has an error.
+        """
         return cls(settings, Random())
 
     def close(self) -> Deferred[None]:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
         return succeed(None)
 
     async def reply(
@@ -82,16 +87,16 @@ class IntentModel:
             yield TextDelta(piece)
 
     def choose(self, variants: Sequence[str]) -> str:
-        """One of several, by chance."""
+        """Choose one variant at random."""
         return self._random.choice(variants)
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> ToolCall:
-        """A call with an id of its own."""
+        """Make a call with a new id."""
         call_id = f"call_{self._random.getrandbits(64):016x}"
         return ToolCall(call_id, name, json.dumps(arguments, ensure_ascii=False))
 
     def name(self, language: Language) -> str:
-        """Return the name of the assistant."""
+        """Return the assistant's name."""
         return self._settings.name or ("小智" if language == "zh" else "Xiaozhi")
 
 
@@ -132,7 +137,7 @@ class _Step:
     def _unmatched(self) -> str:
         if not self._course.answering:
             return self._say(self._page.fallback)
-        # Another model asked for the tools and is gone: say what we can.
+        # Another model called the tools and failed since: answer from their results.
         result = self._course.results[-1]
         if result.failed:
             return self._failure(result)

@@ -24,7 +24,7 @@ _VALUES = (
     | {word: 10 * value for value, word in enumerate(_TENS, 2)}
 )
 
-# Over normalised text, where every word ends with a space.
+# For normalised text, in which every word ends with a space.
 ENGLISH_PATTERN = (
     r"(?:\d{1,3} |half |(?:a |one )hundred |hundred |zero "
     rf"|(?:{'|'.join(_TENS)}) (?:(?:{'|'.join(_UNITS)}) )?"
@@ -46,12 +46,12 @@ _CHINESE_DIGITS = {"零": 0, "〇": 0, "两": 2} | {
 }
 
 
-# Digits; no sensible number has more, and Python refuses to read thousands of them.
+# Digits; no sensible number has more, and Python refuses to parse thousands.
 _MOST_DIGITS = 9
 
 
 def english_number(text: str) -> int | None:
-    """:return: None if it is not a number we know. ``half`` is 50 (of a hundred)."""
+    """Return the number; None if it is not one. ``half`` is 50 (of a hundred)."""
     words = text.split()
     if len(words) == 1:
         if words[0].isdecimal():
@@ -70,7 +70,7 @@ def english_number(text: str) -> int | None:
 
 
 def chinese_number(text: str) -> int | None:
-    """:return: None if it is not a number we know. ``一半`` is 50 (of a hundred)."""
+    """Return the number; None if it is not one. ``一半`` is 50 (of a hundred)."""
     if text.isdecimal():
         return _read_digits(text)
     if text == "一半":
@@ -92,7 +92,7 @@ def chinese_number(text: str) -> int | None:
     last = _chinese_digit(rest.lstrip("零〇") or rest)
     if last is None:
         return None
-    # 一百五 is said for 150, 一百零五 for 105.
+    # 一百五 means 150, 一百零五 means 105.
     return total + last * (10 if unit == 100 and rest[0] not in "零〇" else 1)
 
 

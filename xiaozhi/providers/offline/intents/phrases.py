@@ -1,8 +1,8 @@
-"""The phrase notation of the books, read once and used twice: to match and to recognise.
+"""The notation of phrases in the books, parsed once and used twice: to match and to recognise.
 
-``set [the] volume to <number>``: brackets hold what may be left out, ``(a|b)``
-a choice, ``<number>`` a whole number, with or without "percent". ``<words>`` are a few
-words of any kind; they can be matched, but not listened for.
+``set [the] volume to <number>``: brackets enclose an optional part, ``(a|b)`` is a choice,
+``<number>`` a whole number, with or without "percent". ``<words>`` are a few words of any kind;
+they can be matched, but not recognised.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several sequences; an optional part has the empty one among them."""
+    """One of several sequences; an optional part includes the empty sequence."""
 
     alternatives: tuple[tuple[Part, ...], ...]
 
@@ -54,9 +54,9 @@ Part = Word | Number | Words | Choice
 
 
 def parse(phrase: str) -> tuple[Part, ...]:
-    """Read one phrase.
+    """Parse one phrase.
 
-    :raises ConfigError: naming the phrase and what is wrong with it.
+    :raises ConfigError: names the phrase and its error.
     """
     tokens: list[str] = []
     position = 0
@@ -75,7 +75,7 @@ def parse(phrase: str) -> tuple[Part, ...]:
 
 
 def _alternatives(tokens: list[str], phrase: str) -> tuple[tuple[Part, ...], ...]:
-    """Read up to a closing bracket or the end. ``tokens`` is a stack, the next on top."""
+    """Parse up to a closing bracket or the end. ``tokens`` is a stack, the next token on top."""
     found: list[tuple[Part, ...]] = []
     parts: list[Part] = []
     while tokens and tokens[-1] not in "])":
@@ -118,9 +118,9 @@ def _pattern(part: Part, language: Language) -> str:
 
 
 def jsgf_body(parts: tuple[Part, ...]) -> str:
-    """The right side of a JSGF rule.
+    """Return the right side of a JSGF rule.
 
-    :raises ConfigError: there are words in it that nobody knows.
+    :raises ConfigError: it contains ``<words>``, which a grammar cannot have.
     """
     return " ".join(_jsgf(part) for part in parts)
 
@@ -131,22 +131,24 @@ def _jsgf(part: Part) -> str:
     if isinstance(part, Number):
         return "<number> [percent]"
     if isinstance(part, Words):
-        raise ConfigError("a phrase with <words> cannot be listened for: put it among the typed")
+        raise ConfigError(
+            "a phrase with <words> cannot be recognised from speech: move it to the typed phrases"
+        )
     filled = [jsgf_body(inner) for inner in part.alternatives if inner]
     brackets = "()" if len(filled) == len(part.alternatives) else "[]"
     return f"{brackets[0]} {' | '.join(filled)} {brackets[1]}"
 
 
 def language_of(text: str) -> Language:
-    """Chinese as soon as one Chinese character is in it."""
+    """Return Chinese if the text has at least one Chinese character."""
     return "zh" if _CHINESE.search(text) else "en"
 
 
 def normalise(text: str, language: Language) -> str:
-    """Bare words: width, case, punctuation and emoji do not matter.
+    """Reduce a text to plain words, without width, case, punctuation and emoji.
 
-    English: every word ends with one space, "what's" becomes "what is".
-    Chinese: no spaces at all.
+    English: every word ends with one space, and "what's" becomes "what is". Chinese: no spaces at
+    all.
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
     if language == "zh":
@@ -160,5 +162,5 @@ def normalise(text: str, language: Language) -> str:
 
 
 def read_number(text: str, language: Language) -> int | None:
-    """The value of the slot ``number``."""
+    """Return the value of the slot ``number``."""
     return _NUMBERS[language](text.strip())

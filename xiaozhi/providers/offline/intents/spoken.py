@@ -1,4 +1,4 @@
-"""How times and dates are said."""
+"""Spoken forms of times and dates."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _CHINESE_DAY = ((19, "晚上"), (13, "下午"), (12, "中午"), (6, "上午"), (
 
 
 def clock(text: str, language: Language) -> str:
-    """:param text: ``15:42``; seconds are ignored.
+    """Return the spoken form of a time.
 
-    :raises ValueError: it is not a time.
+    :param text: ``15:42``; seconds are ignored.
+    :raises ValueError: not a time.
     """
     moment = time.fromisoformat(text)
     hour = moment.hour % 12 or 12
@@ -41,9 +42,10 @@ def clock(text: str, language: Language) -> str:
 
 
 def day(text: str, language: Language) -> str:
-    """:param text: ``2026-11-22``.
+    """Return the spoken form of a date.
 
-    :raises ValueError: it is not a date.
+    :param text: ``2026-11-22``.
+    :raises ValueError: not a date.
     """
     moment = date.fromisoformat(text)
     if language == "zh":

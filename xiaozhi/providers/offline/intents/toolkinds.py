@@ -1,7 +1,8 @@
-"""Tools recognised by what they are: boards, browsers and servers name them differently.
+"""Kinds of tools, recognised by name and description, since boards, browsers and servers name them
+differently.
 
-``self_camera_take_photo``, ``takePhoto``, ``camera_capture`` and ``拍照`` are one kind. A name
-tells most; where it tells nothing, the description does.
+``self_camera_take_photo``, ``takePhoto``, ``camera_capture`` and ``拍照`` are one kind. The name is
+the main evidence; without evidence in the name, the description counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[\u2e80-\uffff]+")
 _SENTENCE_END = re.compile(r"[.。\n;；!！]")
 _ABOUT = 200
 _NUMBERS, _WORDS = ("integer", "number"), ("string",)
-# Of these an argument is taken to be what it has to hold.
+# Other names of the parameters that take these arguments.
 _SYNONYMS = {
     "volume": ("value", "level", "percent", "percentage", "vol", "音量"),
     "brightness": ("value", "level", "percent", "percentage", "亮度"),
@@ -31,7 +32,7 @@ _SYNONYMS = {
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of ``toolkinds.yaml``, whose head says what it means."""
+    """An entry of ``toolkinds.yaml``; see its head."""
 
     names: tuple[str, ...]
     name: tuple[str, ...]
@@ -42,7 +43,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ToolKind:
-    """How a kind of tool is known: see the head of ``toolkinds.yaml``."""
+    """The features of a kind of tool: see the head of ``toolkinds.yaml``."""
 
     names: frozenset[str]
     name: re.Pattern[str]
@@ -51,16 +52,16 @@ class ToolKind:
     takes: tuple[str, ...] = ()
 
     def score(self, tool: ToolSpec) -> int:
-        """How surely a tool is of this kind; 0: it is not."""
+        """Return how certainly a tool is of this kind; 0: it is not."""
         if tool.name in self.names:
             return 3
-        # A name no vendor takes, such as one in Chinese, has been replaced.
+        # A name that vendors refuse, such as one in Chinese, has been replaced.
         words = {_words_of(name) for name in (tool.name, tool.title) if name}
         if any(map(self.never.search, words)) or not self._fits(tool):
             return 0
         if any(map(self.name.search, words)):
             return 2
-        # The sentences behind it say when to call it, and when not.
+        # The later sentences say when to call it, and when not to.
         about = _SENTENCE_END.split(tool.description[:_ABOUT], maxsplit=1)[0]
         return 0 if self.never.search(about) else int(bool(self.about.search(about)))
 
@@ -91,25 +92,27 @@ TOOL_KINDS: Mapping[str, ToolKind] = _kinds()
 
 
 class OfferedTools:
-    """The tools a model may call, by kind."""
+    """The tools that a model may call, by kind."""
 
     def __init__(self, tools: Iterable[ToolSpec]) -> None:
         self._tools = {tool.name: tool for tool in tools}
 
     def find(self, kind: str) -> ToolSpec | None:
-        """The tool that is most surely of a kind, of equals the first; None: there is none."""
+        """Return the tool that is most certainly of a kind, the first of equals; None: there is
+        none.
+        """
         known = TOOL_KINDS[kind]
         best = max(self._tools.values(), key=known.score, default=None)
         return best if best is not None and known.score(best) else None
 
     def is_of(self, name: str, kind: str) -> bool:
-        """Whether a tool that was called is of a kind; perhaps it is not offered any more."""
+        """Return whether a called tool is of a kind, even if it is no longer offered."""
         tool = self._tools.get(name) or ToolSpec(name, "", {})
         return TOOL_KINDS[kind].score(tool) > 0
 
 
 def arguments_for(tool: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by the tool's own names for them; those it does not take are left out."""
+    """Return the arguments under the tool's own parameter names, without those it lacks."""
     properties = tool.parameters.get("properties")
     if not isinstance(properties, Mapping):
         return dict(arguments)
@@ -127,7 +130,7 @@ def _own_name(name: str, value: Any, properties: Mapping[str, Any]) -> str:
             return each
     types = _WORDS if isinstance(value, str) else _NUMBERS
     fitting = [own for own, schema in properties.items() if _type_of(schema) in types]
-    # "volume_level", or the only one there is.
+    # "volume_level", or the only parameter.
     alike = [own for own in fitting if name in own.lower()]
     return (alike or (fitting if len(fitting) == 1 else [""]))[0]
 
