@@ -1,8 +1,8 @@
-"""``python -m tests.evaluate --ota URL [--only NAME] [FILE …]``: the scripted dialogues
-against services that run, with whatever providers they have.
+"""``python -m tests.evaluate --ota URL [--only NAME] [FILE …]``: the scripted dialogues against
+running services, with their configured providers.
 
-The software device speaks what is to be said. Prints a line a step and ends with 1 if
-anything was not as expected. ``make eval`` starts the services before.
+The software device speaks the utterances. Prints one line for each step and exits with 1 if an
+expectation failed. ``make eval`` starts the services before.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class Performance:
         self._ota = ota
         self._events: list[e.Event] = []
         settings = replace(MachineSettings(), mode=dialogue.listen_mode)
-        # Nobody has talked with it before.
+        # A new device, without an earlier dialogue.
         address = ":".join(["02", *(f"{octet:02x}" for octet in os.urandom(5))])
         identity = Identity(address, str(uuid4()))
         self._device = SoftDevice(reactor, settings, identity, watch=self._events.append)
 
     async def played(self) -> list[str]:
-        """Play it. :return: a line for each step, those that failed with the reason."""
+        """Play the dialogue. :return: a line for each step, with the reason if it failed."""
         lines = []
         device = self._device
         try:
             boot = await device.boot(self._ota)
             assert boot.endpoint is not None
             await device.connect(boot.endpoint)
-            # It says what it can do.
+            # The device declares its tools.
             await self._pause(1.0)
             for number, step in enumerate(self.dialogue.steps, 1):
                 problems = await self._step(step)
@@ -116,14 +116,17 @@ class Performance:
     def _compared(self, expected: Expected, answer: AnswerReport, alerts: int) -> list[str]:
         if answer.first_audio_latency is not None:
             self.latencies.append(answer.first_audio_latency)
-        # Which functions of the server were called cannot be seen from here.
+        # Calls of server functions are not visible here.
         if not answer.tools:
             expected = msgspec.structs.replace(expected, tools=None)
         return list(failures(expected, Outcome(answer, None, self._seen(e.Alerted) - alerts)))
 
 
 def chosen(options: argparse.Namespace) -> list[tuple[Path, Dialogue]]:
-    """:raises BadDialogue: a file is not as it should be, or there is none."""
+    """Read the chosen files.
+
+    :raises BadDialogue: a file is malformed or missing.
+    """
     paths = options.files or scripted.files()
     read = [(path, scripted.read(path)) for path in paths]
     read = [(path, each) for path, each in read if not options.only or options.only in path.stem]
@@ -133,7 +136,7 @@ def chosen(options: argparse.Namespace) -> list[tuple[Path, Dialogue]]:
 
 
 async def evaluate(reactor: Any, options: argparse.Namespace) -> int:
-    """Play them one after the other. :return: how many failed."""
+    """Play dialogues one after the other. :return: the number of failed ones."""
     failed = 0
     voice = Voice(reactor, thread_offload(reactor))
     try:
@@ -157,7 +160,7 @@ async def evaluate(reactor: Any, options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.evaluate", description=__doc__)
     parser.add_argument("--ota", required=True, metavar="URL", help="of the AI service")
     parser.add_argument("--only", default="", metavar="NAME", help="those whose name has it")

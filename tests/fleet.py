@@ -40,9 +40,9 @@ def until(true: Callable[[], bool], what: str, within: float = 10.0) -> None:
 
 
 class Visit:
-    """A kept connection to whichever edge has taken it.
+    """A persistent connection to one of the edges.
 
-    :ivar node: its name.
+    :ivar node: the edge's name.
     """
 
     def __init__(self, port: int) -> None:
@@ -50,13 +50,13 @@ class Visit:
         self.node = str(self.health().get("node", ""))
 
     def health(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """Return the edge's health."""
         return self.ask("GET", "/health")[1]
 
     def ask(
         self, method: str, path: str, body: object = None, token: str = ADMIN
     ) -> tuple[int, dict[str, Any]]:
-        """:return: status, and the body read as JSON."""
+        """Send a request. :return: the status, and the body decoded as JSON."""
         self._connection.request(
             method,
             path,
@@ -67,7 +67,7 @@ class Visit:
         return response.status, json.loads(response.read())
 
     def post(self, device_id: str, body: object, **more: Any) -> tuple[int, dict[str, Any]]:
-        """Send something to a device."""
+        """Post to a device."""
         return self.ask("POST", f"/api/devices/{device_id}/messages", body, **more)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Fleet:
         self.edges: dict[str, ServiceProcess] = {"edge-1": pair.im, "edge-2": second}
 
     def start(self) -> Fleet:
-        """Start all and wait until the edges know of each other."""
+        """Start all processes and wait until the edges know each other."""
         self.redis.start()
         self.pair.start()
         self.edges["edge-2"].start()
@@ -107,20 +107,20 @@ class Fleet:
         self.redis.stop()
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """Status and words of one of the edges."""
+        """Return status and body of one edge's health."""
         return get(self.pair.edge_port, "/health")
 
     def nodes(self) -> list[dict[str, Any]]:
-        """What one of the edges knows of all."""
+        """Return the registry as one of the edges sees it."""
         nodes: list[dict[str, Any]] = self.health()[1]["nodes"]
         return nodes
 
     def names(self) -> list[str]:
-        """Of the edges there are."""
+        """Return the names of the registered edges."""
         return [node["node"] for node in self.nodes()]
 
     def visit(self, node: str = "") -> Visit:
-        """A connection to an edge: with one port the kernel decides which, so try again."""
+        """Connect to an edge. With one port the kernel chooses, so retry."""
         for _ in range(100):
             visit = Visit(self.pair.edge_port)
             if node in ("", visit.node):
@@ -134,7 +134,7 @@ class Fleet:
             return visit.post(device_id, {"message": {"type": message}})
 
     def device(self, device_id: str, timeout: float = 10.0) -> RawSocket:
-        """A device that has connected, somewhere, and said hello."""
+        """Connect a device to any edge and say hello."""
         headers = {"Authorization": f"Bearer {self.pair.token(device_id)}", "Device-Id": device_id}
         head = firmware_head("127.0.0.1", "/xiaozhi/v1/", headers)
         socket = RawSocket(self.pair.edge_port, head, timeout)
@@ -143,16 +143,16 @@ class Fleet:
         return socket
 
     def place(self, device_id: str) -> str:
-        """Where a device is, by what the answer to a post says."""
+        """Return the edge of a device, from the answer to a post."""
         for _ in range(100):
-            # Right after its hello a device may not be known to the other edge yet.
+            # Just after its hello the other edge may not know the device yet.
             status, answer = self.post("", device_id, "where")
             if status == 200:
                 return str(answer["node"])
         raise AssertionError(answer)
 
     def device_at(self, node: str, device_id: str) -> RawSocket:
-        """A device at one of the edges: it connects until it gets there."""
+        """Connect a device to this edge, retrying until the kernel chooses it."""
         for _ in range(100):
             socket = self.device(device_id)
             if self.place(device_id) == node:
@@ -164,6 +164,6 @@ class Fleet:
 
 @functools.cache
 def fleet() -> Fleet:
-    """One for all tests that leave it as they found it."""
+    """Return the fleet that all tests share; they leave it as they found it."""
     end_shared()
     return Fleet().start()

@@ -1,4 +1,4 @@
-"""Devices that visit running services, for end-to-end tests."""
+"""Devices that connect to running services, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ IM_SETS = (
     "store.content=true",
     "store.flush_interval=0.02",
     "link.close_timeout=0.2",
-    # A device loses what it reads in one burst with tts start: leave a machine that is
-    # slow for a moment the time to read that alone.
+    # A device loses packets that it reads in one go with tts start: allow a slow machine the time
+    # to read that message alone.
     "pacer.start_gap=0.25",
 )
 
@@ -52,7 +52,7 @@ def new_identity() -> Identity:
 class Guest:
     """A software device and its events.
 
-    :ivar events: all of them, in order.
+    :ivar events: all events, in order.
     """
 
     def __init__(self, identity: Identity, **settings: Any) -> None:
@@ -67,7 +67,7 @@ class Guest:
 
 
 def complaints(output: str) -> str:
-    """The first error in a log, with what follows it; empty if there is none."""
+    """Return the first error in a log with the lines after it; empty: none."""
     lines = output.splitlines()
     for number, line in enumerate(lines):
         if any(word in line for word in ("Traceback", "#error]", "#critical]", "Unhandled")):
@@ -76,7 +76,7 @@ def complaints(output: str) -> str:
 
 
 class ServiceCase(TestCase):
-    """Devices are new in every test and gone after it."""
+    """Devices are new in every test and disconnected after it."""
 
     timeout = 60
 
@@ -89,7 +89,7 @@ class ServiceCase(TestCase):
         return guest
 
     def raw(self, pair: Pair, device_id: str, port: int = 0) -> RawSocket:
-        """A device written out by hand, after its upgrade. It blocks."""
+        """Return a device as a raw socket, after its upgrade. Blocks."""
         headers = {"Authorization": f"Bearer {pair.token(device_id)}", "Device-Id": device_id}
         socket = RawSocket(
             port or pair.edge_port, firmware_head("127.0.0.1", "/xiaozhi/v1/", headers)

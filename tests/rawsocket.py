@@ -1,6 +1,6 @@
-"""A WebSocket written out by hand, on a blocking socket.
+"""A raw WebSocket on a blocking socket.
 
-It sends exactly the bytes it is told, right or wrong, as no library would.
+Unlike a library, it sends exactly the given bytes, right or wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Frame:
 
     @property
     def json(self) -> dict[str, Any]:
-        """A text's content."""
+        """The content of a text frame."""
         assert self.opcode == TEXT, self
         content: dict[str, Any] = json.loads(self.payload)
         return content
@@ -109,7 +109,7 @@ class RawSocket:
         self._data += data
 
     def send(self, opcode: int, payload: bytes, times: int = 1) -> None:
-        """One whole frame, masked; or the same again and again, as fast as can be."""
+        """Send one whole frame, masked; or the same one repeatedly, as fast as possible."""
         size = len(payload)
         if size < 126:
             head = struct.pack(">BB", 0x80 | opcode, 0x80 | size)
@@ -121,12 +121,12 @@ class RawSocket:
         self.send_bytes((head + bytes(4) + payload) * times)
 
     def send_bytes(self, data: bytes) -> None:
-        """Anything."""
+        """Send any bytes."""
         self._socket.settimeout(self._timeout)
         self._socket.sendall(data)
 
     def text(self, **content: Any) -> None:
-        """A JSON text."""
+        """Send a JSON text."""
         self.send(TEXT, json.dumps(content).encode())
 
     def hello(self, version: int = 1, **more: Any) -> str:
@@ -135,9 +135,9 @@ class RawSocket:
         return str(self.until(lambda frame: frame.opcode == TEXT).json["session_id"])
 
     def receive(self, timeout: float | None = None) -> Frame:
-        """The next frame.
+        """Return the next frame.
 
-        :raises EOFError: the server has closed TCP.
+        :raises EOFError: the server closed TCP.
         """
         until = time.monotonic() + (self._timeout if timeout is None else timeout)
         head = self._take(2, until)
@@ -154,7 +154,7 @@ class RawSocket:
         return taken
 
     def until(self, wanted: Callable[[Frame], bool]) -> Frame:
-        """The next frame for which this holds; those before it are dropped."""
+        """Return the next frame for which a condition holds; drop those before it."""
         while True:
             frame = self.receive()
             if wanted(frame):
@@ -170,7 +170,9 @@ class RawSocket:
         return self.until(fits).json
 
     def until_close(self) -> tuple[int, str]:
-        """Code and reason of the Close frame to come; then TCP must end without our echo."""
+        """Wait for a Close frame and return its code and reason; then TCP must end without our
+        echo.
+        """
         told = self.until(lambda frame: frame.opcode == CLOSE).close
         try:
             self.receive()

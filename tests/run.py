@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Reporter(TreeReporter):
-    """Trial's usual one; the coverage report comes before the summary."""
+    """Trial's default reporter; the coverage report precedes the summary."""
 
     measuring: coverage.Coverage
     covered = 0.0
@@ -34,7 +34,7 @@ class Reporter(TreeReporter):
 
 
 def names(arguments: list[str]) -> list[str]:
-    """What trial is to load."""
+    """Return the names for trial to load."""
     found = []
     for argument in arguments:
         directory = ROOT / argument
@@ -46,7 +46,7 @@ def names(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """:return: the exit status."""
+    """Run the suite. :return: the exit status."""
     sys.path[0] = str(ROOT)
     measuring = coverage.Coverage(config_file=str(ROOT / "setup.cfg"))
     floor = float(measuring.get_option("report:fail_under") or 0)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Scripted dialogues: what is said, and what must come. See docs/dialogues.md.
+"""Scripted dialogues: input and expected output. See docs/dialogues.md.
 
-The same files are played against the doubles on virtual time, as tests, and against
-whatever providers are configured (``make eval``).
+The same files are played against the doubles on virtual time, as tests, and against the configured
+providers (``make eval``).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Texts = str | tuple[str, ...]
 
 
 class Expected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What must come of one step; what is not said is not looked at.
+    """Expected output of one step; absent members are not checked.
 
-    :ivar heard: what the server understood. A text is compared, ``/…/`` is a pattern
-        that must be found, whatever its case; the same in the next two.
-    :ivar answer: the sentences, joined by spaces; of a list all must be found, in order.
-    :ivar never: none of these may be found in it.
-    :ivar tools: names of the tools called, the device's and the server's, in order.
-    :ivar emotion: the face shown last.
-    :ivar sound: whether there is any.
-    :ivar interrupted: whether it was cut off: not all of it was played.
-    :ivar alert: whether the device was alerted.
+    :ivar heard: the server's transcript. A text is compared, ``/…/`` is a pattern that must be
+        found, ignoring case; the same in the next two.
+    :ivar answer: the sentences, joined by spaces; all members of a list must be found, in order.
+    :ivar never: must not be found in the answer.
+    :ivar tools: names of the called tools of device and server, in order.
+    :ivar emotion: the last face.
+    :ivar sound: whether there is sound.
+    :ivar interrupted: whether the answer was cut off, so that not all of it was played.
+    :ivar alert: whether the device received an alert.
     :ivar latency: seconds from the end of speech, or the text, to the first sound.
     """
 
@@ -52,10 +52,10 @@ class Expected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Interruption(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What cuts an answer off, ``after`` seconds of it; one of the others is given.
+    """An interruption ``after`` seconds of the answer, by one of the other members.
 
     :ivar abort: the button, or the wake word.
-    :ivar expect: of the answer to what was said or typed.
+    :ivar expect: of the answer to the spoken or typed text.
     """
 
     after: Seconds
@@ -70,12 +70,11 @@ class Interruption(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing that the person does.
+    """One action of the person.
 
-    :ivar say: it is said aloud; ``type``: it is typed; ``wake``: it is a wake word;
-        ``wait``: seconds of silence.
-    :ivar quiet: nothing must come of it.
-    :ivar closed: the server hangs up afterwards.
+    :ivar say: speech; ``type``: typed text; ``wake``: a wake word; ``wait``: seconds of silence.
+    :ivar quiet: the server must not react.
+    :ivar closed: the server closes the connection afterwards.
     """
 
     say: str = ""
@@ -93,7 +92,7 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def told(self) -> str:
-        """For people."""
+        """Describe the step for people."""
         for verb in ("say", "type", "wake"):
             if words := getattr(self, verb):
                 return f"{verb} {words!r}"
@@ -103,11 +102,11 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Dialogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file.
 
-    :ivar title: what it shows.
+    :ivar title: its subject.
     :ivar only: ``doubles``: it makes no sense with other providers.
-    :ivar mode: how the device listens.
-    :ivar doubles: settings of the doubles by kind; what the recogniser hears is what is
-        said, unless it is given.
+    :ivar mode: the device's listening mode.
+    :ivar doubles: settings of the doubles by kind; the recogniser's default transcript is the
+        spoken text.
     :ivar session: settings of AI sessions, for the doubles.
     """
 
@@ -124,7 +123,7 @@ class Dialogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def spoken(self) -> tuple[str, ...]:
-        """All that is said aloud, in order."""
+        """All spoken texts, in order."""
         said = []
         for step in self.steps:
             said += [step.say] if step.say else []
@@ -133,11 +132,14 @@ class Dialogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BadDialogue(Exception):
-    """A file that is not as it should be; the message names it and the place."""
+    """A malformed file; the message names it and the position."""
 
 
 def read(path: Path) -> Dialogue:
-    """:raises BadDialogue:"""
+    """Read a file.
+
+    :raises BadDialogue: it is malformed.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return msgspec.convert(content, Dialogue)
@@ -150,16 +152,16 @@ def read(path: Path) -> Dialogue:
 
 
 def files() -> list[Path]:
-    """All there are."""
+    """Return all files."""
     return sorted(DIRECTORY.glob("*.yaml"))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one step.
+    """The result of one step.
 
-    :ivar tools: of the server, where that is known; the device's are in the answer.
-    :ivar alerts: how often the device was alerted.
+    :ivar tools: called server tools, if known; the device's are in the answer.
+    :ivar alerts: number of alerts at the device.
     """
 
     answer: AnswerReport
@@ -168,7 +170,7 @@ class Outcome:
 
 
 def failures(expected: Expected, outcome: Outcome) -> Iterator[str]:
-    """What is not as expected, one line each."""
+    """Return each unmet expectation as one line."""
     answer = outcome.answer
     if expected.heard is not None and not _found(expected.heard, answer.heard or ""):
         yield f"heard {answer.heard!r} instead of {expected.heard}"

@@ -1,9 +1,9 @@
 """Real PostgreSQL and Redis servers for tests, on a free port of 127.0.0.1.
 
-Nothing needs to be installed on the machine: where there is no server, the
-binaries come from packages of the ``dev`` extra. All calls block. Most tests take
-:func:`postgres` or :func:`redis`, one of each for the whole run. Whatever still
-runs when Python exits is ended by its process id, and its data removed.
+Nothing needs to be installed on the machine: without a server, the binaries come from packages of
+the ``dev`` extra. All calls block. Most tests use :func:`postgres` or :func:`redis`, one of each
+for the whole run. Servers that still run when Python exits are ended by process id, and their data
+is removed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from xiaozhi.runtime.listening import free_port
 _READY_WITHIN = 30.0
 _GONE_WITHIN = 10.0
 
-# Popen(user=...) does the same between fork and exec. But it has to fork for that,
-# and gRPC, which has threads in the test run, crashes in every seventh fork.
+# Popen(user=...) does the same between fork and exec. But it must fork for that, and gRPC, which
+# has threads in the test run, crashes in every seventh fork.
 _BECOME = """
 import os, sys
 uid, gid, *command = sys.argv[1:]
@@ -81,7 +81,7 @@ class _Server:
         self._signal(self._kill_signal)
 
     def restart(self) -> None:
-        """Start again, on the same port, with the data it had."""
+        """Start again, on the same port, with its data."""
         assert self._directory is not None, "start() first"
         self.kill()
         self._launch(self._directory)
@@ -235,7 +235,7 @@ class RedisServer(_Server):
     """
 
     def __init__(self, password: str = "") -> None:
-        """:param password: what clients must give, if anything."""
+        """:param password: required of clients, unless empty."""
         super().__init__()
         self._binary = _redis_binary()
         self.is_real = self._binary is not None
@@ -262,7 +262,7 @@ class RedisServer(_Server):
 
 @functools.cache
 def postgres() -> PostgresServer:
-    """The server of this test run, started when first asked for."""
+    """Return the server of this test run, started at the first call."""
     server = PostgresServer()
     server.start()
     return server
@@ -270,7 +270,7 @@ def postgres() -> PostgresServer:
 
 @functools.cache
 def redis() -> RedisServer:
-    """The server of this test run, started when first asked for."""
+    """Return the server of this test run, started at the first call."""
     server = RedisServer()
     server.start()
     return server

@@ -1,8 +1,8 @@
 """Real ``xiaozhi-ai`` and ``xiaozhi-im`` processes for tests.
 
-They are started with ``twistd`` from the checkout, on free ports of 127.0.0.1 and
-with their state in a temporary directory. All calls block. What still runs when
-Python exits, or is killed, is ended by its process group, which the test run made.
+They are started with ``twistd`` from the checkout, on free ports of 127.0.0.1 and with their state
+in a temporary directory. All calls block. Processes that still run when Python exits, or is killed,
+are ended by their process group, which the test run made.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ DOUBLES = (
 
 
 def twistd(*arguments: str) -> list[str]:
-    """The command line of ``twistd``, as installed."""
+    """Return the command line of the installed ``twistd``."""
     return [sys.executable, os.path.join(sysconfig.get_path("scripts"), "twistd"), *arguments]
 
 
 def assignments(sets: Sequence[str]) -> list[str]:
-    """``--set`` before each."""
+    """Put ``--set`` before each setting."""
     return [part for each in sets for part in ("--set", each)]
 
 
 def get(port: int, path: str) -> tuple[int, Any]:
-    """``GET`` over HTTP. :return: the status, and the body read as JSON."""
+    """Send a ``GET``. :return: the status, and the body decoded as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -98,7 +98,7 @@ def run_to_end(
 
 
 def end_group(leader: int) -> None:
-    """Kill what is left of a process group this test run made."""
+    """Kill the rest of a process group that this test run made."""
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -113,7 +113,7 @@ class ServiceProcess:
 
     def __init__(self, name: str, port: int, sets: Sequence[str], log: Path) -> None:
         """:param name: ``im`` or ``ai``.
-        :param log: what it prints; later starts append.
+        :param log: file for its output; later starts append.
         """
         self.name = name
         self.port = port
@@ -148,7 +148,7 @@ class ServiceProcess:
                 stderr=output,
                 start_new_session=True,
             )
-        # Outlives us if we are killed, and then takes the service along.
+        # Outlives this process if it is killed, and then ends the service.
         self._guard = subprocess.Popen(
             ["sh", "-c", 'read _; kill -s KILL -- "-$0"', str(self.pid)],
             stdin=subprocess.PIPE,
@@ -175,7 +175,7 @@ class ServiceProcess:
             time.sleep(0.03)
 
     def stop(self) -> int:
-        """SIGTERM. :return: as :meth:`ended`."""
+        """Send SIGTERM. :return: as :meth:`ended`."""
         os.kill(self.pid, signal.SIGTERM)
         return self.ended()
 
@@ -188,13 +188,13 @@ class ServiceProcess:
             raise AssertionError(f"xiaozhi-{self.name} does not stop:\n{self.output}") from None
 
     def kill(self) -> None:
-        """SIGKILL, to this process alone: its children must find out for themselves."""
+        """Send SIGKILL to this process alone: its children must notice by themselves."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def children(self) -> list[str]:
-        """Processes of its group that still run, by their command (Linux only)."""
+        """Return running processes of its group, by command (Linux only)."""
         found = []
         for directory in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, IndexError):
@@ -300,17 +300,17 @@ class Pair:
 
     @property
     def ota(self) -> str:
-        """The address a device is given."""
+        """The OTA address for devices."""
         return f"http://127.0.0.1:{self.http_port}/xiaozhi/ota/"
 
     def token(self, device_id: str, scope: str = "device", client_id: str = "") -> str:
-        """A good token, made here with the services' key."""
+        """Return a valid token, made with the services' key."""
         tokens = JwtTokens(load_keys(self.settings), self.settings, IReactorTime(reactor))
         device = Device(device_id=device_id, client_id=client_id, user_id="tester")
         return tokens.issue(device, scope, 3600)
 
     def endpoint(self, identity: Identity, port: int = 0, framing: int = 1) -> DeviceEndpoint:
-        """Where a device connects, with its token.
+        """Return the WebSocket address for a device, with its token.
 
         :param port: of another edge.
         """
@@ -322,7 +322,7 @@ _shared: dict[tuple[object, ...], Pair] = {}
 
 
 def shared(im_sets: Sequence[str] = (), ai_sets: Sequence[str] = DOUBLES) -> Pair:
-    """A running pair for all tests that ask for the same; only one is kept at a time.
+    """Return a running pair for all tests with these arguments; only one is kept at a time.
 
     For tests that leave both services as they found them.
     """
@@ -335,6 +335,6 @@ def shared(im_sets: Sequence[str] = (), ai_sets: Sequence[str] = DOUBLES) -> Pai
 
 
 def end_shared() -> None:
-    """End the pair that is kept, if there is one."""
+    """End the shared pair, if there is one."""
     while _shared:
         _shared.popitem()[1].end()

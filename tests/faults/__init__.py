@@ -1,1 +1,1 @@
-"""Faults, against real processes: devices in conversation, and a ledger of every message."""
+"""Fault injection against real processes: talking devices, and a ledger of every message."""

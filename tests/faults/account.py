@@ -1,8 +1,7 @@
-"""One device's lines in the ledger, made into questions and turns, and what is wrong.
+"""One device's ledger lines, grouped into questions and turns, and their faults.
 
-A device asks numbered questions, sends numbered notes that come back as they are,
-and runs a tool on request. Nothing here knows of wires: whoever writes a line
-says which question it belongs to.
+A device asks numbered questions, sends numbered notes that are returned unchanged, and runs a tool
+on request. This module knows no protocol: the author of a line assigns it to a question.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What happened. From the device: GREETED to RETURNED; to it: the others."""
+    """Kinds of events. From the device: GREETED to RETURNED; to the device: the others."""
 
     GREETED = "greeted"
     LOST = "connection lost"
@@ -38,9 +37,9 @@ class Entry:
     """One line.
 
     :ivar time: seconds since the ledger was opened.
-    :ivar number: of the question, the note or the call; 0 where there is none.
+    :ivar number: of the question, the note or the call; 0: none.
     :ivar amount: ms of sound asked (ASKED) or heard (HEARD), 0 if it was typed.
-    :ivar words: more, for people.
+    :ivar words: details for people.
     """
 
     time: float
@@ -57,17 +56,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a fault may do to a conversation. As it stands: nothing that is noticed.
+    """Permitted effects of a fault on a conversation. By default: no visible effect.
 
-    :ivar told: a device may hear that a question will not be answered.
-    :ivar dropped: sound may be missing, but never be doubled. Of whom nothing was heard
-        is told so.
-    :ivar died: when AI processes died, on the ledger's clock. What one was at may
-        be done again by another, and its last notes may not come back.
-    :ivar sent_away: the edge closes connections. A question of which nothing had
-        been heard counts as refused then; of the answer to one that had been
-        understood a sentence is heard, and its ``tts stop``.
-    :ivar cut_off: connections break, in the midst of anything.
+    :ivar told: a device may be notified that a question will not be answered.
+    :ivar dropped: sound may be missing, but never be doubled. A device whose speech was lost is
+        notified.
+    :ivar died: times at which AI processes died, on the ledger's clock. Another process may repeat
+        the work in progress, and the last notes may not be returned.
+    :ivar sent_away: the edge closes connections. A question without any answer then counts as
+        refused; of the answer to an understood question, one sentence is heard, and its ``tts
+        stop``.
+    :ivar cut_off: connections break at any moment.
     """
 
     told: bool = False
@@ -81,9 +80,9 @@ class Rules:
 class Turn:
     """From ``tts start`` to ``tts stop``.
 
-    :ivar number: the question it answers, 0 if none.
+    :ivar number: the question it answers, 0: none.
     :ivar whole: the answer's last sentence was announced.
-    :ivar ended: when it was stopped; 0 if it was not.
+    :ivar ended: time of the stop; 0: not stopped.
     """
 
     number: int = 0
@@ -94,7 +93,7 @@ class Turn:
 
 @dataclass
 class Question:
-    """What came of one question."""
+    """The events of one question."""
 
     asked: Entry
     heard: list[Entry] = field(default_factory=list)
@@ -105,12 +104,12 @@ class Question:
 
     @property
     def answers(self) -> list[Turn]:
-        """Those that were heard to their end."""
+        """Answers that were played to their end."""
         return [turn for turn in self.turns if turn.whole and turn.ended]
 
 
 class Account:
-    """One device's lines, made into questions and turns."""
+    """One device's lines, grouped into questions and turns."""
 
     def __init__(self, device: int, lines: Sequence[Entry]) -> None:
         self.device = device
@@ -125,14 +124,14 @@ class Account:
             self._complain("a turn was never stopped", len(lines) - 1)
 
     def faults(self, rules: Rules, usual: dict[str, int]) -> Iterator[str]:
-        """What is wrong.
+        """Yield the faults of this device.
 
         :param usual: packets of a whole answer.
         """
         yield from self._broken
         for question in self.questions.values():
             for fault in self._about(question, rules, usual):
-                yield self._told(f"{self._name(question)}{fault}", self._where(question.asked))
+                yield self._report(f"{self._name(question)}{fault}", self._where(question.asked))
         yield from self._in_order(Kind.HEARD, "question {} was understood after question {}")
         yield from self._notes(rules)
 
@@ -236,16 +235,18 @@ class Account:
             ends += [entry.time for entry in self.lines if entry.kind is Kind.LOST]
         for note in noted:
             number = note.number
-            # What somebody took into the grave: nothing after it came back before.
+            # Lost with a process that died: no later note was returned before.
             excused = any(
                 note.time <= end
                 and not any(echo.number > number and echo.time < end for echo in echoes)
                 for end in ends
             )
             if not came[number] and not excused:
-                yield self._told(f"note {number} did not come back", self._where(note))
+                yield self._report(f"note {number} did not come back", self._where(note))
             if came[number] > 1:
-                yield self._told(f"note {number} came back {came[number]} times", self._where(note))
+                yield self._report(
+                    f"note {number} came back {came[number]} times", self._where(note)
+                )
         yield from self._in_order(Kind.ECHOED, "note {} came back after note {}")
 
     def _in_order(self, kind: Kind, told: str) -> Iterator[str]:
@@ -253,10 +254,10 @@ class Account:
         for at, entry in enumerate(self.lines):
             if entry.kind is kind:
                 if entry.number < latest:
-                    yield self._told(told.format(entry.number, latest), at)
+                    yield self._report(told.format(entry.number, latest), at)
                 latest = max(latest, entry.number)
 
-    # --- telling ------------------------------------------------------------------
+    # --- reporting  ------------------------------------------------------------------
 
     def _name(self, question: Question) -> str:
         return f"question {question.asked.number} ({question.asked.words})"
@@ -265,17 +266,17 @@ class Account:
         return next(at for at, each in enumerate(self.lines) if each is entry)
 
     def _complain(self, what: str, at: int) -> None:
-        self._broken.append(self._told(what, at))
+        self._broken.append(self._report(what, at))
 
-    def _told(self, what: str, at: int) -> str:
-        """With what happened around it, packets left out."""
+    def _report(self, what: str, at: int) -> str:
+        """Return a fault with the surrounding events, without packets."""
         seen = [str(entry) for entry in self.lines[max(0, at - 6) : at + 60]]
         around = [line for line in seen if f" {Kind.PACKET.value}" not in line][:16]
         return f"device {self.device}: {what}\n      " + "\n      ".join(around)
 
 
 def usual_lengths(accounts: Iterable[Account]) -> dict[str, int]:
-    """Packets of a whole answer by the kind of question: what most of them have."""
+    """Return the packets of a whole answer by kind of question: the most frequent number."""
     lengths: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for account in accounts:
         for question in account.questions.values():

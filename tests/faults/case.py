@@ -1,4 +1,4 @@
-"""What the tests in this directory have in common."""
+"""Shared base of the fault tests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.guests import ServiceCase, complaints
 
 # Devices in conversation.
 MANY = 50
-# For whatever must come to an end by itself; nothing takes so long on a fast machine.
+# Limit for events that must end by themselves; none takes so long on a fast machine.
 GENEROUS = 60.0
 
 
 class FaultCase(ServiceCase):
-    """Something breaks while a crowd talks.
+    """Injects faults while a crowd talks.
 
     :ivar ledger: of the crowd.
     """
@@ -34,7 +34,7 @@ class FaultCase(ServiceCase):
         self.ledger = Ledger(clock.seconds)
 
     async def plant(self, *im_sets: str, **options: Any) -> Plant:
-        """Services that run."""
+        """Start services."""
         plant = Plant(*im_sets, reactor=reactor, **options)
         self.addCleanup(deferToThread, plant.end)
         for way in plant.ways:
@@ -43,7 +43,7 @@ class FaultCase(ServiceCase):
         return plant
 
     async def crowd(self, plant: Plant, count: int = MANY, first: int = 1) -> Crowd:
-        """Devices that talk."""
+        """Connect devices that talk."""
         crowd = Crowd(reactor, self.ledger, plant.endpoints, count, first)
         self.addCleanup(crowd.close)
         await crowd.connect()
@@ -51,7 +51,7 @@ class FaultCase(ServiceCase):
         return crowd
 
     async def talk_on(self, crowd: Crowd, answers: int | None = None) -> None:
-        """Until so many more questions were answered; by default one for each device."""
+        """Wait until so many more questions are answered; by default one for each device."""
         wanted = crowd.answered + (answers or len(crowd.talkers))
         with suppress(self.failureException):
             await self.until(lambda: crowd.answered >= wanted, "", GENEROUS)
@@ -61,16 +61,17 @@ class FaultCase(ServiceCase):
             self.fail("the talk has come to a stop; one device:\n" + "\n".join(lines))
 
     async def finish(self, *crowds: Crowd, within: float = 30.0) -> None:
-        """No more questions; wait until nobody expects anything. Whoever does after
-        that is in the ledger."""
+        """Stop asking; wait until no device expects anything. What is still missing then is in the
+        ledger.
+        """
         for crowd in crowds:
             crowd.asking = False
-        # The verdict tells more than that it took too long.
+        # The verdict of the ledger says more than a timeout.
         with suppress(self.failureException):
             await self.until(lambda: not any(crowd.waiting for crowd in crowds), "", within)
 
     def judge(self, rules: Rules = STRICT, devices: Sequence[int] = ()) -> None:
-        """Fail with what is wrong in the ledger."""
+        """Fail with the faults in the ledger."""
         faults = self.ledger.faults(rules, devices)
         count = self.ledger.count
         told = (
@@ -83,7 +84,7 @@ class FaultCase(ServiceCase):
             self.fail(f"{len(faults)} faults in {told}:\n{shown}")
 
     def assert_calm(self, plant: Plant, allowed: Callable[[str], bool] | None = None) -> None:
-        """Nothing in the services' logs looks like a bug of theirs."""
+        """Check that the services' logs have no sign of a bug."""
         lines = plant.output.splitlines()
         kept = [line for line in lines if allowed is None or not allowed(line)]
         found = complaints("\n".join(kept))

@@ -1,8 +1,8 @@
-"""Devices in conversation, all in the test's process, that write down everything.
+"""Devices in conversation, all in the test's process, that record everything.
 
-Each asks one question after the other: typed, typed by ``listen detect``, spoken by
-button, or such that the assistant uses the device's tool. Around them it sends notes:
-commands nobody knows, which the AI side gives back in an error, in order and at any time.
+Each asks one question after the other: typed, typed by ``listen detect``, spoken by button, or one
+for which the agent uses the device's tool. In between it sends notes: unknown commands, which the
+AI side returns in an error, in order and at any time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from xiaozhi.wire.jsontext import JsonDialect, parse_server, render
 
 KINDS = ("chat", "detect", "tool", "said")
 
-# What the doubles of the AI service must be told for these devices.
+# Settings of the AI service's doubles for these devices.
 BRAIN_SETS = (
     "selected.asr=scripted",
     "selected.llm=scripted",
@@ -45,17 +45,17 @@ BRAIN_SETS = (
         "providers.llm.scripted.calls="
         "[{name: self_note, when: ' tool', arguments: {words: '{words}'}}]"
     ),
-    # A phrase over a tool that a fault makes slow would be counted as an answer.
+    # A bridging phrase over a tool that a fault slows down would count as an answer.
     "session.turn.slow_tool=0",
     "session.turn.bridge=0",
-    # How long a thousand devices take to introduce themselves is the machine's affair.
+    # The time in which a thousand devices connect depends on the machine.
     "session.mcp.ready=30",
 )
 
 _FRAME_MS = 60
 _OPENING = 64
 _CONNECT_WITHIN = 30.0
-# After it was told that there will be no answer, a person asks something else.
+# After an alert instead of an answer, the person asks something else.
 _PATIENCE = 1.5
 _NUMBER = re.compile(r"(?:question|note) (\d+)")
 _SOUND = re.compile(r"I said (\d+) milliseconds")
@@ -68,7 +68,7 @@ _TOOL = {
 
 @cache
 def speech() -> list[bytes]:
-    """One second of sound."""
+    """Return one second of sound."""
     samples = (round(8000 * math.sin(at * 2 * math.pi * 300 / 16000)) for at in range(16000))
     encoder = OpusEncoder(16000, _FRAME_MS, 5, 20_000)
     return encoder.encode(array("h", samples).tobytes()) + encoder.flush()
@@ -78,8 +78,8 @@ class Talker:
     """One device.
 
     :ivar busy: it waits for an answer.
-    :ivar in_turn: it is being spoken to.
-    :ivar answered: questions whose answer it has heard to the end.
+    :ivar in_turn: an answer is being played.
+    :ivar answered: questions whose answer it has played to the end.
     """
 
     def __init__(self, crowd: Crowd, number: int) -> None:
@@ -100,18 +100,18 @@ class Talker:
 
     @property
     def greeted(self) -> bool:
-        """It is connected, and its hello was answered."""
+        """Whether it is connected and its hello was answered."""
         return self.socket is not None and self._greeted.called
 
     @property
     def waiting(self) -> bool:
-        """For an answer or its last note."""
+        """Whether it waits for an answer or its last note."""
         return self.busy or (self.socket is not None and self._echoed < self._notes)
 
-    # --- what it does ---------------------------------------------------------------
+    # --- the device's actions  ---------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Connect and be greeted; tries until it can be."""
+        """Connect and say hello, retrying until it succeeds."""
         tries = 0
         while self.socket is None and not self._crowd.closed:
             endpoints = self._crowd.endpoints(self.identity)
@@ -126,14 +126,14 @@ class Talker:
         socket = await open_socket(self._clock, endpoint, self.identity, 1, timeout=_CONNECT_WITHIN)
         self._greeted = Deferred()
         self.socket = socket
-        # What was not echoed before will not be.
+        # Notes not echoed before are lost.
         self._echoed = self._notes
         socket.user = self
         self.send(m.Hello(features=m.Features(mcp=True)))
         await self._greeted
 
     async def converse(self) -> None:
-        """Ask one question after the other until the crowd is told to finish."""
+        """Ask one question after the other until the crowd finishes."""
         while self._crowd.asking:
             await self.connect()
             if not self._crowd.asking:
@@ -191,7 +191,7 @@ class Talker:
             self.closed(0, "vanished")
             socket.dropConnection(abort=True)
 
-    # --- what comes -------------------------------------------------------------------
+    # --- the server's messages  -------------------------------------------------------------------
 
     def text_received(self, text: str) -> None:
         message, _ = parse_server(text)
@@ -305,10 +305,10 @@ def _number_in(words: str) -> int:
 
 
 class Crowd:
-    """Many of them.
+    """Many devices.
 
-    :param endpoints: where a device may connect; if it fails at one it tries the next.
-    :ivar asking: whether they go on asking.
+    :param endpoints: addresses to connect to; after a failure the next one is tried.
+    :ivar asking: whether they continue to ask.
     """
 
     def __init__(
@@ -328,16 +328,16 @@ class Crowd:
 
     @property
     def answered(self) -> int:
-        """Questions answered so far."""
+        """Number of questions answered so far."""
         return sum(talker.answered for talker in self.talkers)
 
     @property
     def waiting(self) -> list[Talker]:
-        """Who still expects something."""
+        """Devices that still expect something."""
         return [talker for talker in self.talkers if talker.waiting]
 
     def connect(self) -> Deferred[Any]:
-        """Connect all; fires when all have been greeted."""
+        """Connect all devices; fires when every hello was answered."""
         gate = DeferredSemaphore(_OPENING)
         return gatherResults(
             [gate.run(Deferred.fromCoroutine, talker.connect()) for talker in self.talkers],
@@ -345,13 +345,13 @@ class Crowd:
         )
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start asking."""
         self.asking = True
         for talker in self.talkers:
             talker.talking = Deferred.fromCoroutine(talker.converse())
 
     def close(self) -> Deferred[Any]:
-        """Drop all connections; whoever converses stops."""
+        """Drop all connections and stop all conversations."""
         self.asking, self.closed = False, True
         for talker in self.talkers:
             talker.drop()

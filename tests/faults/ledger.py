@@ -1,4 +1,4 @@
-"""What every device of a test sent and received."""
+"""A record of everything that the devices of a test sent and received."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ STRICT = Rules()
 
 
 class Ledger:
-    """:param clock: seconds."""
+    """The lines of all devices.
+
+    :param clock: seconds.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -20,7 +23,7 @@ class Ledger:
 
     @property
     def now(self) -> float:
-        """Seconds since it was opened."""
+        """Seconds since the ledger was opened."""
         return self._clock() - self._opened
 
     def note(
@@ -30,11 +33,11 @@ class Ledger:
         self.devices[device].append(Entry(self.now, kind, number, amount, words))
 
     def count(self, kind: Kind) -> int:
-        """Lines of this kind, of all devices."""
+        """Return the number of lines of this kind, of all devices."""
         return sum(entry.kind is kind for lines in self.devices.values() for entry in lines)
 
     def numbers(self, kind: Kind) -> list[tuple[int, int]]:
-        """Device and number of each line of this kind."""
+        """Return device and number of each line of this kind."""
         return [
             (device, entry.number)
             for device, lines in self.devices.items()
@@ -43,9 +46,9 @@ class Ledger:
         ]
 
     def faults(self, rules: Rules = STRICT, devices: Sequence[int] = ()) -> list[str]:
-        """Everything that is wrong, a line each; empty if nothing is.
+        """Return all faults, one line each; empty: none.
 
-        :param devices: only these.
+        :param devices: check only these.
         """
         accounts = {
             device: Account(device, self.devices[device])

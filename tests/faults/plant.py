@@ -1,4 +1,4 @@
-"""Services to be harmed: AI processes, edges, and a bad way between them."""
+"""Services under fault injection: AI processes, edges, and faulty network paths between them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from xiaozhi.device.identity import Identity
 from xiaozhi.device.network.ota import DeviceEndpoint
 from xiaozhi.runtime.listening import free_port
 
-# Everything the services wait for is short, so that tests are; nothing in a test
-# depends on how short.
+# All timeouts of the services are short to keep the tests short; no test depends on their values.
 EDGE_SETS = (
     "store.content=true",
     "store.flush_interval=0.05",
@@ -31,8 +30,8 @@ class Plant(Pair):
 
     :ivar brains: the AI processes; the first is also ``ai``.
     :ivar edges: the edges; the first is also ``im``.
-    :ivar ways: a proxy before each AI process, if there are any; the reactor's thread
-        starts and stops them.
+    :ivar ways: a proxy before each AI process, if there are any; started and stopped on the
+        reactor's thread.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Plant(Pair):
         return ServiceProcess("ai", http, sets, self.directory / f"ai-{number}.log")
 
     def another_edge(self) -> ServiceProcess:
-        """An edge like the first, on a port of its own; not started."""
+        """Make an edge like the first, on a port of its own; not started."""
         port = free_port()
         sets = (*self.im.sets, f"listen={{host: 127.0.0.1, port: {port}}}")
         edge = ServiceProcess("im", port, sets, self.directory / f"im-{port}.log")
@@ -97,7 +96,7 @@ class Plant(Pair):
         super().end()
 
     def endpoints(self, identity: Identity) -> list[DeviceEndpoint]:
-        """One for each edge."""
+        """The address of each edge."""
         token = self.token(identity.device_id)
         return [
             DeviceEndpoint(f"ws://127.0.0.1:{edge.port}/xiaozhi/v1/", token, 1)
@@ -110,6 +109,6 @@ class Plant(Pair):
 
 
 def brain_port(brain: ServiceProcess) -> int:
-    """Where it serves the bridge."""
+    """Return the port of the bridge."""
     (*_, listen) = [each for each in brain.sets if each.startswith("grpc.listen=")]
     return int(listen.rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""A way over TCP that can be made bad."""
+"""A TCP proxy that injects network faults."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol, connecti
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-# Waiting in one direction of a connection; with more its sender is not read.
+# Bytes queued in one direction of a connection; above this its sender is not read.
 _MOST = 1 << 18
 
 
 class Proxy:
-    """Forwards each connection to a port of 127.0.0.1. Starts as a good way.
+    """Forwards each connection to a port of 127.0.0.1, at first without faults.
 
-    :ivar port: where it listens, once started.
-    :ivar connections: now open.
-    :ivar accepted: ever since.
+    :ivar port: the listening port, once started.
+    :ivar connections: open connections.
+    :ivar accepted: connections accepted in total.
     :ivar delay: seconds that each piece is held, each way.
-    :ivar rate: bytes a second, each connection and way; 0: as fast as can be.
-    :ivar stalled: nothing passes; what comes waits, in the end at its sender.
+    :ivar rate: bytes per second, for each connection and direction; 0: unlimited.
+    :ivar stalled: nothing passes; data waits, finally at its sender.
     :ivar refusing: new connections are reset.
     """
 
@@ -48,30 +48,30 @@ class Proxy:
         self.port = self._listening.getHost().port
 
     def stop(self) -> Deferred[Any]:
-        """Stop listening, and cut what is open."""
+        """Stop listening and cut open connections."""
         self.cut()
         return maybeDeferred(self._listening.stopListening)
 
     def cut(self) -> None:
-        """Reset what is open; new connections are served."""
+        """Reset open connections; accept new ones."""
         for end in list(self.connections):
             end.transport.abortConnection()
 
     def refuse(self) -> None:
-        """Reset what is open and whatever comes."""
+        """Reset open and new connections."""
         self.refusing = True
         self.cut()
 
     def heal(self) -> None:
-        """A good way again; connections that are open go on."""
+        """Remove all faults; open connections continue."""
         self.delay, self.rate, self.stalled, self.refusing = 0.0, 0, False, False
         for end in list(self.connections):
             end.lane.pump()
 
 
 @implementer(IPushProducer)
-class _Lane:
-    """One direction: from one end's socket to the other's."""
+class _Direction:
+    """One direction of a connection, from one socket to the other."""
 
     def __init__(self, proxy: Proxy, source: _End) -> None:
         self._proxy = proxy
@@ -85,13 +85,13 @@ class _Lane:
         self.target: _End | None = None
 
     def lead_to(self, target: _End) -> None:
-        """The other side is connected."""
+        """Connect the other side."""
         self.target = target
         target.transport.registerProducer(self, True)
         self.pump()
 
     def put(self, data: bytes) -> None:
-        """What came from the source."""
+        """Queue data of the source."""
         self._pieces.append((self._proxy.reactor.seconds() + self._proxy.delay, data))
         self._waiting += len(data)
         if self._waiting > _MOST:
@@ -99,12 +99,12 @@ class _Lane:
         self.pump()
 
     def end(self) -> None:
-        """The source has said all it had to say."""
+        """Note the end of the source's data."""
         self._ending = True
         self.pump()
 
     def drop(self) -> None:
-        """Nothing passes any more."""
+        """Forward nothing any more."""
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -112,7 +112,7 @@ class _Lane:
         self.target = None
 
     def pump(self) -> None:
-        """Forward what may pass by now."""
+        """Forward the data that may pass now."""
         proxy, target = self._proxy, self.target
         if target is None or proxy.stalled or self._blocked or self._call is not None:
             return
@@ -125,7 +125,7 @@ class _Lane:
                 return
             self._pieces.popleft()
             if proxy.rate:
-                # A hundredth of a second's worth at a time.
+                # Send the data of 10 ms at a time.
                 size = max(1, proxy.rate // 100)
                 if len(data) > size:
                     self._pieces.appendleft((due, data[size:]))
@@ -167,7 +167,7 @@ class _End(Protocol):
     def connectionMade(self) -> None:
         self.proxy: Proxy = self.factory.proxy
         self.transport.setTcpNoDelay(True)
-        self.lane = _Lane(self.proxy, self)
+        self.lane = _Direction(self.proxy, self)
         self.proxy.connections[self] = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -188,7 +188,7 @@ class _End(Protocol):
 
 
 class _Near(_End):
-    """Who connected to us."""
+    """The connection of the client."""
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -201,7 +201,7 @@ class _Near(_End):
 
 
 class _Far(_End):
-    """Whom we connected to for it."""
+    """The connection to the server."""
 
     factory: _FarFactory
 

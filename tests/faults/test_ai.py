@@ -14,16 +14,15 @@ from twisted.trial.unittest import TestCase
 from tests.faults.account import Kind, Rules
 from tests.faults.case import MANY, FaultCase
 
-# The edge gives a stream up about two seconds after the other side has gone silent.
+# The edge closes a stream about two seconds after the other side has gone silent.
 BRISK = (
     "bridge.heartbeat_interval=0.5",
     "bridge.heartbeat_timeout=1.0",
     "bridge.heartbeat_misses=2",
 )
-# Devices are not told that the AI service is away: nobody is to notice more than that
-# it takes long.
+# Devices get no alert about the AI service's absence: the only permitted effect is a delay.
 PATIENT = "link.outage_patience=60"
-# Sessions wait for their process, and it for them.
+# Sessions wait for their process, and the process waits for them.
 STAYING = ("bridge.resume_timeout=60",)
 KEEPING = ("grpc.resume_timeout=90",)
 
@@ -32,8 +31,9 @@ class DeathTests(FaultCase, TestCase):
     """``kill -9``."""
 
     async def test_killed_and_restarted(self) -> None:
-        """Nobody is there for a while: devices are told; what they ask meanwhile is
-        answered afterwards."""
+        """With no AI process for a while, devices get alerts; questions asked meanwhile are
+        answered afterwards.
+        """
         plant = await self.plant()
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
@@ -48,7 +48,7 @@ class DeathTests(FaultCase, TestCase):
         self.assert_calm(plant)
 
     async def test_one_of_two_killed(self) -> None:
-        """The other one takes over; who talked with that one notices nothing."""
+        """The other process takes over; sessions that it already had are not affected."""
         plant = await self.plant(brains=2)
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
@@ -71,7 +71,7 @@ class FreezeTests(FaultCase, TestCase):
     """SIGSTOP, five seconds, SIGCONT."""
 
     async def frozen(self, *sets: str, ai_sets: Sequence[str] = ()) -> float:
-        """:return: when it was over, on the ledger's clock."""
+        """Freeze the process. :return: the end of it, on the ledger's clock."""
         plant = await self.plant(*sets, ai_sets=ai_sets)
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
@@ -92,11 +92,11 @@ class FreezeTests(FaultCase, TestCase):
         self.judge(Rules(dropped=True))
 
     async def test_sessions_outlast_their_streams(self) -> None:
-        """The edge gives its streams up, and the sessions go on by others."""
+        """The edge closes its streams, and the sessions resume on others."""
         await self.frozen(PATIENT, *BRISK, *STAYING, ai_sets=KEEPING)
         self.judge(Rules(dropped=True))
 
     async def test_given_up(self) -> None:
-        """The edge gives the process up; its sessions are opened anew there."""
+        """The edge gives the process up and reopens the sessions on it."""
         over = await self.frozen(*BRISK, "bridge.resume_timeout=1")
         self.judge(Rules(told=True, dropped=True, died=(over,)))

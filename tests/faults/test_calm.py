@@ -1,4 +1,4 @@
-"""No fault at all: what the other tests find is not of their own making."""
+"""No fault: shows that the other tests do not cause the faults that they find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices that are a burden to others, or seem to be."""
+"""Devices that burden others, or seem to."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.faults.crowd import Crowd, Talker
 from tests.faults.plant import Plant
 from xiaozhi.wire import messages as m
 
-# Where the bad ones' numbers begin.
+# The first number of the bad devices.
 VANISHING, DEAF, FLOODING = 101, 201, 301
 STORM = 1000
 
 
 class BadCompanyTests(FaultCase, TestCase):
-    """The good ones are not disturbed, and the bad ones leave nothing behind."""
+    """Good devices are not affected, and bad ones leave nothing behind."""
 
     async def test_vanishing_deaf_and_flooding(self) -> None:
         plant = await self.plant(
@@ -47,14 +47,14 @@ class BadCompanyTests(FaultCase, TestCase):
         self.assert_calm(plant)
 
     async def only(self, service: Any, key: str) -> None:
-        """Wait until a service has no more than the good ones."""
+        """Wait until a service has only the good devices."""
         deadline = time.monotonic() + 30
         while (found := (await deferToThread(service.wait_for))[key]) != MANY:
             self.assertLess(time.monotonic(), deadline, f"{service.name}: {found} {key}")
             await deferLater(reactor, 0.1)
 
     async def vanish(self, plant: Plant) -> None:
-        """Ten that go without a word in the middle of answers, and come again."""
+        """Let ten devices vanish in the middle of answers, and reconnect."""
         crowd = await self.crowd(plant, 10, VANISHING)
         times = 0
 
@@ -78,37 +78,37 @@ class BadCompanyTests(FaultCase, TestCase):
             calls.stop()
 
     async def quiet(self, plant: Plant, count: int, first: int) -> Crowd:
-        """Devices that do nothing by themselves."""
+        """Make devices that do nothing by themselves."""
         crowd = Crowd(reactor, self.ledger, plant.endpoints, count, first)
         self.addCleanup(crowd.close)
         await crowd.connect()
         return crowd
 
     async def be_deaf(self, plant: Plant) -> None:
-        """Three that ask for much and read nothing of it."""
+        """Let three devices request much data and read none of it."""
         crowd = await self.quiet(plant, 3, DEAF)
         for talker in crowd.talkers:
             assert talker.socket is not None
             transport: Any = talker.socket.transport
-            # The kernel reads for it, and holds for us, less than 5 MB.
+            # The kernels' buffers of both sides hold less than 5 MB.
             transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             transport.pauseProducing()
         for _ in range(20):
             for talker in crowd.talkers:
-                # Each comes back whole.
+                # Each is returned whole.
                 talker.send(m.Vision("x" * 400_000))
             await deferLater(reactor, 0.05)
         await self.gone(plant, crowd)
 
     async def gone(self, plant: Plant, crowd: Crowd) -> None:
-        """Wait until the edge has closed them: they will find out when they read."""
+        """Wait until the edge has closed them, which they notice when they read."""
         for talker in crowd.talkers:
             log = f"device {talker.identity.device_id} gone"
             await self.until(lambda: log in plant.im.output, f"{log} in the log", 30)  # noqa: B023
         await crowd.close()
 
     async def flood(self, plant: Plant) -> None:
-        """Five that send as much as they can until they are thrown out."""
+        """Let five devices send as fast as possible until they are disconnected."""
         crowd = await self.quiet(plant, 5, FLOODING)
         await gatherResults([Deferred.fromCoroutine(self.pour(each)) for each in crowd.talkers])
         for talker in crowd.talkers:
@@ -128,11 +128,12 @@ class BadCompanyTests(FaultCase, TestCase):
 
 
 class StormTests(FaultCase, TestCase):
-    """Everybody comes at once."""
+    """All devices connect at once."""
 
     async def test_reconnect_storm(self) -> None:
-        """The edge is killed; a thousand devices, fifty of them in conversation, come
-        back the moment it is there again."""
+        """The edge is killed; a thousand devices, fifty of them in conversation, reconnect when it
+        is back.
+        """
         plant = await self.plant()
         quiet = Crowd(reactor, self.ledger, plant.endpoints, STORM - MANY, 1001)
         self.addCleanup(quiet.close)
@@ -148,7 +149,7 @@ class StormTests(FaultCase, TestCase):
         await deferToThread(plant.im.wait_for, "/alive")
         began = self.ledger.now
         await coming
-        # Those in conversation come back by themselves, each in its own time.
+        # Devices in conversation reconnect by themselves, each after its own delay.
         everybody = [*quiet.talkers, *crowd.talkers]
         await self.until(lambda: all(each.greeted for each in everybody), "all greeted", GENEROUS)
         took = self.ledger.now - began

@@ -1,4 +1,4 @@
-"""The ledger finds what it is there to find, and nothing else."""
+"""The ledger reports every fault, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.faults.ledger import STRICT, Ledger
 
 
 class LedgerTests(SynchronousTestCase):
-    """One device, a line each 0.1 s."""
+    """One device with a line each 0.1 s."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -39,7 +39,7 @@ class LedgerTests(SynchronousTestCase):
             self.turn(number)
 
     def found(self, rules: Rules = STRICT) -> list[str]:
-        """The faults, without the lines around them."""
+        """Return the faults without the surrounding lines."""
         return [fault.partition("\n")[0] for fault in self.ledger.faults(rules)]
 
     def test_a_good_talk(self) -> None:
@@ -57,7 +57,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(
             self.found(), ["device 1: question 2 (typed) was neither answered nor refused"]
         )
-        # The story is told with it.
+        # The surrounding events are reported with it.
         (fault,) = self.ledger.faults()
         self.assertIn("heard 2", fault)
         self.assertIn("tts stop", fault)
@@ -82,7 +82,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(
             self.found(), ["device 1: question 1 (typed) was answered 2 times to the end"]
         )
-        # Not even if somebody died meanwhile.
+        # The death of a process is no excuse.
         self.assertEqual(len(self.found(Rules(died=(0.5,)))), 1)
 
     def test_begun_again(self) -> None:
@@ -101,7 +101,7 @@ class LedgerTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(self.found(Rules(died=(died,))), [])
-        # A death before it was asked, or after it was answered, excuses nothing.
+        # A death before the question, or after the answer, is no excuse.
         self.assertEqual(len(self.found(Rules(died=(0.05, self.ledger.now + 0.1)))), 3)
 
     def test_turns(self) -> None:

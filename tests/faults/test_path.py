@@ -1,4 +1,4 @@
-"""A bad way between the edge and the AI service."""
+"""A faulty network path between the edge and the AI service."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.faults.test_ai import BRISK, KEEPING, PATIENT, STAYING
 
 
 class PathTests(FaultCase, TestCase):
-    """Both processes are well all the time, so nothing may be lost at all."""
+    """Both processes stay up, so nothing may be lost."""
 
     async def test_cut(self) -> None:
-        """All connections at once are reset, again and again."""
+        """All connections are reset at once, repeatedly."""
         plant = await self.plant(PATIENT, proxied=True)
         (way,) = plant.ways
         crowd = await self.crowd(plant)
@@ -32,7 +32,7 @@ class PathTests(FaultCase, TestCase):
         self.assert_calm(plant)
 
     async def test_refused_for_a_while(self) -> None:
-        """As if a cable had been pulled: longer than sound lives."""
+        """Like a pulled cable: longer than sound is kept."""
         plant = await self.plant(PATIENT, *STAYING, ai_sets=KEEPING, proxied=True)
         (way,) = plant.ways
         crowd = await self.crowd(plant)
@@ -48,7 +48,7 @@ class PathTests(FaultCase, TestCase):
         self.assert_calm(plant)
 
     async def test_silent_for_a_while(self) -> None:
-        """Nothing arrives and nobody says so: the heartbeat finds out."""
+        """Data is lost without an error; the heartbeat detects it."""
         plant = await self.plant(PATIENT, *BRISK, *STAYING, ai_sets=KEEPING, proxied=True)
         (way,) = plant.ways
         crowd = await self.crowd(plant)
@@ -63,8 +63,9 @@ class PathTests(FaultCase, TestCase):
         self.assert_calm(plant)
 
     async def test_far_and_narrow(self) -> None:
-        """A long way, then one that is too narrow for what the devices say, then both
-        gone: what is late is not lost."""
+        """A high delay, then a rate that is too low for the devices' sound, then neither: late data
+        is not lost.
+        """
         plant = await self.plant(PATIENT, proxied=True)
         (way,) = plant.ways
         crowd = await self.crowd(plant)

@@ -1,4 +1,4 @@
-"""The bad way is as bad as it is told, and no worse."""
+"""The proxy injects exactly the configured faults."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ProxyTests(TestCase):
         return caller
 
     async def exchanged(self, caller: Caller, data: bytes) -> float:
-        """Send it. :return: seconds until it is back."""
+        """Send data. :return: seconds until it is returned."""
         began, before = clock.seconds(), len(caller.data)
         caller.transport.write(data)
         await caller.wait_for(before + len(data))
@@ -128,7 +128,7 @@ class ProxyTests(TestCase):
         caller = await self.call()
         await self.exchanged(caller, b"hi")
         self.proxy.stalled = True
-        # More than the kernel takes: the sender feels it.
+        # More than the kernel buffers, so that the sender is blocked.
         caller.transport.write(bytes(1 << 24))
         await deferLater(clock, 0.3)
         self.assertEqual(caller.data, b"hi")

@@ -1,4 +1,4 @@
-"""Every process is replaced by a new one while devices talk."""
+"""Rolling restart: every process is replaced while devices talk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RollingTests(FaultCase, TestCase):
     """SIGTERM and a new start, one process after the other."""
 
     async def replaced(self, service: ServiceProcess, crowd: Crowd) -> None:
-        """Stop it while the crowd talks, and start it anew."""
+        """Stop the process while the crowd talks, and start it again."""
         os.kill(service.pid, signal.SIGTERM)
         self.assertEqual(await deferToThread(service.ended), 0, service.name)
         self.assertIn("Server Shut Down", service.output)
@@ -28,7 +28,7 @@ class RollingTests(FaultCase, TestCase):
         await self.talk_on(crowd)
 
     async def test_brains(self) -> None:
-        """Two AI processes: devices are moved to the other one and do not notice."""
+        """Two AI processes: sessions move to the other one unnoticed."""
         plant = await self.plant(brains=2)
         crowd = await self.crowd(plant)
         await self.talk_on(crowd)
@@ -40,8 +40,9 @@ class RollingTests(FaultCase, TestCase):
         self.assert_calm(plant)
 
     async def test_edges(self) -> None:
-        """Two edges: devices hear the sentence to its end, are sent away and come back
-        at the other one."""
+        """Two edges: devices hear the sentence to its end, are disconnected and reconnect to the
+        other edge.
+        """
         plant = await self.plant()
         second = plant.another_edge()
         await deferToThread(second.start)

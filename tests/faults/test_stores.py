@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis go away and come back."""
+"""PostgreSQL and Redis outages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ AWAY = 10.0
 
 
 class StoreCase(FaultCase):
-    """Helps to look at both."""
+    """Helpers for both stores."""
 
     async def health(self, edge: ServiceProcess, status: str) -> None:
-        """Wait until an edge says so of itself."""
+        """Wait until an edge reports this health."""
 
         def wait() -> str:
             until = time.monotonic() + 60
@@ -39,7 +39,7 @@ class StoreCase(FaultCase):
 
 
 class PostgresTests(StoreCase, TestCase):
-    """The log, compared with what the devices say."""
+    """The log, compared with the devices' records."""
 
     async def test_stopped_and_restarted(self) -> None:
         server = PostgresServer()
@@ -89,7 +89,7 @@ class PostgresTests(StoreCase, TestCase):
             found["tts", "outbound"],
             sum(map(count, (Kind.STARTED, Kind.SENTENCE, Kind.LAST, Kind.STOPPED))),
         )
-        # Not only as many, but these.
+        # Not only the same number, but these.
         notes = Counter(content for _, kind, _, content in rows if kind == "vision")
         expected = (f"dev {who:03} note {n:04}" for who, n in self.ledger.numbers(Kind.NOTED))
         self.assertEqual(notes, Counter(expected))
@@ -124,7 +124,7 @@ class RedisTests(StoreCase, TestCase):
         await self.talk_on(crowd)
         await self.health(plant.im, "degraded")
         await self.talk_on(crowd)
-        # It comes back empty.
+        # Redis returns without its data.
         await deferToThread(server.restart)
         await self.health(plant.im, "healthy")
         await self.talk_on(crowd)
@@ -139,7 +139,7 @@ class RedisTests(StoreCase, TestCase):
         self.assert_calm(plant)
 
     def present(self, server: RedisServer) -> int:
-        """How many devices Redis knows."""
+        """Return the number of devices in Redis."""
         import redis as client
 
         with closing(client.Redis(port=server.port, decode_responses=True)) as connection:

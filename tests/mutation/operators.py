@@ -78,7 +78,7 @@ class Mutation:
 def mutations(tree: ast.Module) -> list[Mutation]:
     """List every mutation of a module, in the order of its source."""
     found = list(_scan(tree, "", None))
-    # Two equal changes in one function are told apart by a number.
+    # A number distinguishes two equal changes in one function.
     seen: Counter[str] = Counter()
     numbered = []
     for mutation in found:
@@ -143,7 +143,7 @@ def _exempt(parent: ast.AST, field: str, child: ast.AST) -> bool:
             return True
         called = child.value.func if isinstance(child.value, ast.Call) else None
         return called is not None and "_log." in ast.unparse(called) + "."
-    # An exception's text, and what is said in a log.
+    # The text of an exception or a log event.
     return isinstance(parent, ast.Raise) and field == "exc" and isinstance(child, ast.Call)
 
 

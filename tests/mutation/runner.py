@@ -1,9 +1,8 @@
 """Runs the unit tests against each mutant of a module, each in a process of its own.
 
-The tests and all they import are loaded once. Every test then runs once to tell which
-lines of the module it reaches; a mutant is a forked child in which one function has
-another code, and which runs the tests that reach the changed line, the closest
-and quickest first, until one fails.
+The tests and their imports are loaded once. Every test then runs once to find the lines of the
+module that it reaches. A mutant is a forked child in which one function has other code, and which
+runs the tests that reach the changed line, the closest and quickest first, until one fails.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from twisted.trial.runner import TestLoader
 
 from tests.mutation.operators import Mutation, code_of, mutations
 
-# A mutant's test that needs so much longer than without it does not end: it is noticed.
-# Seconds of processor time, and by the clock for one that only waits.
+# A test that takes so much longer with the mutant counts as endless, so the mutant is noticed.
+# Seconds of processor time, and of real time for a test that only waits.
 _PATIENCE, _SLOWER = 2.0, 5
 _WAIT = 60
-# Tests that a mutant may need; one that only the next would notice counts as survivor.
+# The most tests for a mutant; one that only a later test would notice counts as a survivor.
 _MOST_TESTS = 150
 _MEMORY = 4 << 30
 _SURVIVED, _KILLED = 0, 1
@@ -41,7 +40,7 @@ _SURVIVED, _KILLED = 0, 1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one mutant.
+    """The result of one mutant.
 
     :ivar outcome: ``killed``, ``timeout``, ``survived`` or ``unreached`` by any test.
     """
@@ -164,7 +163,7 @@ def share(module: str, tests: tuple[str, ...], part: int, parts: int) -> list[Ve
 
 
 def _fitting(code: CodeType, function: FunctionType) -> CodeType:
-    """A function keeps the cells it was made with."""
+    """Keep the cells with which a function was made."""
     return code.replace(co_freevars=function.__code__.co_freevars)
 
 
@@ -187,7 +186,7 @@ def _flat(suite: Any) -> list[Any]:
 
 
 class _tracing:
-    """Notes which lines of one file run."""
+    """Records which lines of one file run."""
 
     def __init__(self, path: str, reached: set[int]) -> None:
         self._path = path

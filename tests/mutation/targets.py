@@ -1,4 +1,4 @@
-"""What is mutated, and the unit tests that have to notice."""
+"""Modules to mutate, and the unit tests that must notice the mutants."""
 
 from __future__ import annotations
 
