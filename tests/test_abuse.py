@@ -1,4 +1,4 @@
-"""Those who want the edge's sockets and not its service, on real sockets."""
+"""Clients that exhaust the edge's sockets, on real sockets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETS = (
     "link.hello_timeout=2",
     "link.close_timeout=0.1",
 )
-# Addresses of this machine, as good as those of others.
+# Addresses of this machine, which the limits treat as any others.
 ABUSER, GUEST, PROXY = "127.0.0.7", "127.0.0.8", "127.0.0.9"
 
 
@@ -56,7 +56,7 @@ class AbuseTests(TestCase):
         return firmware_head("127.0.0.1", "/ws", given)
 
     def answer(self, connection: socket.socket, request: bytes) -> bytes:
-        """The first of what comes; empty: it was closed."""
+        """Return the first data received; empty: the connection was closed."""
         with contextlib.suppress(ConnectionError):
             connection.sendall(request)
             return connection.recv(65536)
@@ -71,7 +71,7 @@ class AbuseTests(TestCase):
         return counts
 
     def until(self, closed: socket.socket, within: float) -> float:
-        """Seconds until the server closes it."""
+        """Return the seconds until the server closes the connection."""
         begun = time.monotonic()
         closed.settimeout(within)
         with contextlib.suppress(ConnectionError):
@@ -83,7 +83,7 @@ class AbuseTests(TestCase):
         return [line for line in self.pair.im.output.splitlines() if reason in line]
 
     def test_flood_from_one_address(self) -> None:
-        """Its connections are dropped, others are served meanwhile."""
+        """Its connections are dropped; other addresses are served meanwhile."""
         flood = [self.connect(ABUSER) for _ in range(80)]
         self.assert_served()
         dropped = 0
@@ -93,7 +93,7 @@ class AbuseTests(TestCase):
                 dropped += not self.answer(connection, b"")
         self.assertGreaterEqual(dropped, 60)
         refused = self.refused()
-        # On a slow machine the first are cut for their silence before the last have come.
+        # On a slow machine the first ones time out before the last ones connect.
         self.assertGreaterEqual(refused["address_waiting"] + refused.get("silent", 0), 60)
         self.assertLess(len(self.told("address_waiting")), 4, self.pair.im.output)
         self.assertIn(f"peer {ABUSER}", self.told("address_waiting")[0])
@@ -111,7 +111,7 @@ class AbuseTests(TestCase):
         self.assert_served()
 
     def test_many_devices_from_one_address(self) -> None:
-        """Behind a proxy they are told; it counts where they come from."""
+        """Devices behind a proxy get an answer; the limit applies to their own address."""
         answers = [
             self.answer(
                 self.connect(PROXY), self.head(number, X_Forwarded_For=f"192.0.2.1, {PROXY}")
@@ -138,13 +138,13 @@ class AbuseTests(TestCase):
         self.assertEqual(self.refused(), {"device_rate": 3})
 
     def drip(self, connection: socket.socket, data: bytes) -> float:
-        """A byte every 50 ms. :return: seconds until the server had enough."""
+        """Send a byte every 50 ms. :return: seconds until the server closed the connection."""
         begun = time.monotonic()
         connection.settimeout(0.05)
         for octet in data:
             try:
                 connection.sendall(bytes([octet]))
-                # An answer of ours, then the end.
+                # The server's answer, then the end.
                 while connection.recv(65536):
                     pass
                 break
@@ -169,7 +169,7 @@ class AbuseTests(TestCase):
         self.assertEqual(self.refused(), {"slow_request": 1})
 
     def test_slow_frame(self) -> None:
-        """A message that comes byte by byte is no sign of life."""
+        """Single bytes of a message do not postpone its timeout."""
         device = RawSocket(self.pair.edge_port, self.head())
         self.addCleanup(device.close)
         device.hello()
@@ -177,8 +177,7 @@ class AbuseTests(TestCase):
         self.assertLess(self.drip(device._socket, b"x" * 200), 5)
 
     def test_silence(self) -> None:
-        """Sockets behind which nobody is any more: before and after the request, after
-        the hello."""
+        """Dead connections: before and after the request, after the hello."""
         silent = self.connect(ABUSER)
         upgraded = self.connect(ABUSER)
         upgraded.sendall(self.head(1))

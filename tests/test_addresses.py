@@ -1,4 +1,4 @@
-"""Hosts that are no ordinary names, over real sockets."""
+"""Hosts that are not ordinary names, over real sockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ reactor: Any = installed
 
 @implementer(IHostnameResolver)
 class Names:
-    """As an ``/etc/hosts`` that has every name."""
+    """A resolver like an ``/etc/hosts`` that has every name."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -52,13 +52,13 @@ class Names:
 
 @implementer(IHostResolution)
 class Resolution:
-    """It is over at once."""
+    """A resolution that is complete at once."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def cancel(self) -> None:
-        """Too late."""
+        """Do nothing: it is complete."""
 
 
 class AddressTests(TestCase):
@@ -71,7 +71,7 @@ class AddressTests(TestCase):
         self.addCleanup(self.vendor.hang_up)
 
     async def asked(self, url: str) -> bytes:
-        """What a vendor answers."""
+        """Return the vendor's answer."""
         agent = http_agent(reactor, connect_timeout=5)
         return await readBody(await agent.request(b"GET", url.encode()))
 
@@ -86,7 +86,7 @@ class AddressTests(TestCase):
         self.assertEqual(self.vendor.last.headers["host"], f"[::1]:{number}")
 
     async def test_names(self) -> None:
-        """That are no registered domains', with and without TLS."""
+        """Names without a registered domain, with and without TLS."""
         names = Names()
         self.addCleanup(reactor.installNameResolver, reactor.installNameResolver(names))
         directory = Path(tempfile.mkdtemp(prefix="xiaozhi-tls-"))

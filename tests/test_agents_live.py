@@ -75,7 +75,7 @@ class AgentTests(ServiceCase, TestCase):
         return await guest.device.text(words)
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
-        """``xiaozhi-agents``, beside the running service."""
+        """Run ``xiaozhi-agents`` beside the running service."""
         command = [sys.executable, str(Path(sysconfig.get_path("scripts")) / "xiaozhi-agents")]
         ended: Any = await deferToThread(
             subprocess.run,
@@ -95,9 +95,9 @@ class AgentTests(ServiceCase, TestCase):
         chef, poet = await self.visitor(self.chef), await self.visitor(self.poet)
         soup, rose = await self.answer(chef, "hi"), await self.answer(poet, "hi")
         self.assertEqual((soup.text, rose.text), ("Soup.", "A rose."))
-        # Its voice takes 60 ms a letter, the other one 20.
+        # Its voice takes 60 ms for a letter, the other one 20.
         self.assertGreater(soup.audio_ms, rose.audio_ms)
-        # The chef may not tell the time.
+        # The chef has no tool for the time.
         refused, told = await self.answer(chef, "clock"), await self.answer(poet, "clock")
         self.assertNotEqual(refused.text, told.text)
 
@@ -109,7 +109,7 @@ class AgentTests(ServiceCase, TestCase):
         os.kill(self.pair.ai.pid, signal.SIGHUP)
         await self.until_logged("agents were read again: chef")
         self.assertEqual((await self.answer(chef, "hi")).text, "A rose.")
-        # The command does the same, and says what changed.
+        # The command does the same and prints what changed.
         self.write(chef=CHEF, poet={**POET, "language": "fr"})
         status, out, err = await self.command("reload")
         self.assertEqual((status, err), (0, ""))
@@ -128,7 +128,7 @@ class AgentTests(ServiceCase, TestCase):
         status, out, err = await self.command("reload")
         self.assertEqual((status, out), (1, ""))
         self.assertIn("agents.chef.lisen: unknown key", err)
-        # The edge has nothing to read, and goes on.
+        # The edge has nothing to reload and continues.
         os.kill(self.pair.im.pid, signal.SIGHUP)
         self.assertEqual((await self.answer(chef, "hi")).text, "Soup.")
 

@@ -1,4 +1,4 @@
-"""A tiny benchmark, run as ``make bench`` runs them. Its figures are not looked at."""
+"""Tiny benchmarks, run as ``make bench`` runs them. Their measurements are not checked."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class BenchmarkTests(TestCase):
         names = [line["bench"] for line in (memory, hello, refused)]
         self.assertEqual(names, ["idle_memory", "hello", "hello_refused"])
         self.assertEqual(refused["figure"], 0)
-        # With those that were there before.
+        # Including those that were connected before.
         self.assertEqual((memory["connections"], memory["sessions"]), (5, 55))
 
     async def test_an_unknown_name(self) -> None:
@@ -131,8 +131,8 @@ class BenchmarkTests(TestCase):
         self.assertIn("no benchmark 'no_such'; there are: frame_cpu_up", err)
 
 
-class FigureTests(SynchronousTestCase):
-    """What figures are made of."""
+class MeasurementTests(SynchronousTestCase):
+    """Calculation of the measurements."""
 
     def test_slope(self) -> None:
         self.assertEqual(slope([(0, 1), (1, 3), (2, 5)]), 2.0)
@@ -141,7 +141,7 @@ class FigureTests(SynchronousTestCase):
         self.assertEqual(slope([(1, 1), (1, 2)]), 0.0)
 
     def test_a_voice(self) -> None:
-        """It is one to the detector, and the quiet is none."""
+        """The detector classifies it as speech, and the noise as silence."""
         detector = WebrtcDetector(WebrtcSettings())
         for sound, least, most in ((voice, 0.9, 1.0), (quiet, 0.0, 0.0)):
             activity = detector.detector()
@@ -154,7 +154,7 @@ class FigureTests(SynchronousTestCase):
         self.assertEqual(grown(before, after), {"d": 7, "a": 1})
 
     def test_where_time_goes(self) -> None:
-        """A function's own time, and with what it called; recursion counts once."""
+        """Own time of a function, and with its callees; recursion counts once."""
         stacks = (
             "t 1;main (a.py:1);send (b.py:7) 3\nt 1;main (a.py:2) 1\nt 1;f (c.py:1);f (c.py:2) 4\n"
         )

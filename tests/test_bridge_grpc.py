@@ -1,4 +1,4 @@
-"""The bridge's contract over real gRPC, and what only sockets and threads can show."""
+"""The bridge's contract over real gRPC, and behaviour that needs sockets and threads."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class GrpcAloneTests(GrpcTestCase):
         begun = reactor.seconds()
         await self.server.stop()
         await self.client.stop()
-        # Streams end by themselves only once they are idle for a minute.
+        # Streams end by themselves only after an idle minute.
         self.assertLess(reactor.seconds() - begun, 10)
 
     async def test_streams_of_one_address_are_bounded(self) -> None:
@@ -192,7 +192,7 @@ class GrpcAloneTests(GrpcTestCase):
                             sequence=number + 1,
                             audio=pb.Audio(payload=b"%d" % number),
                         )
-                    await asyncio.sleep(10)  # done writing would mean hanging up
+                    await asyncio.sleep(10)  # finishing the writes would hang up
 
                 async for response in AIServiceStub(channel).ChatStream(requests()):
                     if response.sequence:
@@ -212,7 +212,7 @@ class GrpcAloneTests(GrpcTestCase):
             self.assertGreater(item.timestamp, 1_600_000_000_000)
 
     async def test_an_edge_that_does_not_read(self) -> None:
-        """It fills its window, the session is held back, and goes on when it reads."""
+        """Its window fills, the session is paused, and continues when the edge reads."""
         thread = AsyncioThread(reactor, "edge")
         await thread.start()
         read_on = Deferred[None]()

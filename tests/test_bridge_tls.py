@@ -1,4 +1,4 @@
-"""Who may carry on the way between the services, over real gRPC."""
+"""Authentication of edge and AI service over real gRPC."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SecureWayCase(TestCase):
         return server
 
     async def dial(self, target: str, server_name: str = "", **values: Any) -> BridgeClient:
-        """An edge, and the outcome of its first try."""
+        """Dial as an edge; return it and the outcome of its first attempt."""
         values |= {"backoff_base": 0.01, "backoff_cap": 0.02, "streams_per_target": 1}
         settings = ClientSettings(targets=(target,), **values)
         security = client_security(settings, read_secret)
@@ -89,7 +89,7 @@ class SecureWayCase(TestCase):
         self.assertEqual(heard.messages, [m.Stt("hello")])
 
     def assert_refused(self, client: BridgeClient, *words: str) -> None:
-        """It says why and what to do, in one line, and that in this order."""
+        """Check that the error names the reason and the remedy in one line, in this order."""
         error = self.last_error(client)
         at = 0
         for word in words:
@@ -132,7 +132,7 @@ class TlsTests(SecureWayCase):
 
 
 class NameTests(SecureWayCase):
-    """Whose certificate it must be, when that is not the address that is dialled."""
+    """The expected name in the certificate, if it is not the dialled address."""
 
     async def asetup(self, *hosts: str) -> str:
         certificate, key = self.authority.issue("named", *hosts)
@@ -167,7 +167,7 @@ class NameTests(SecureWayCase):
 
 
 class DiscoveredTests(SecureWayCase):
-    """By a name that the system knows, from its look-up to the certificate."""
+    """A name that the system resolves, from its look-up to the certificate."""
 
     async def discover(self, name: str, certificate_for: str) -> BridgeClient:
         certificate, key = self.authority.issue("named", certificate_for)
@@ -218,7 +218,7 @@ class TokenTests(SecureWayCase):
         await self.assert_carries(await self.dial(server.address, token=TOKEN))
 
     async def test_refused(self) -> None:
-        """UNAUTHENTICATED for the edge; here one line for a burst, without the token."""
+        """UNAUTHENTICATED at the edge; here one log line for a burst, without the token."""
         server = await self.listen(token=TOKEN)
         for token, why in (("", "no token"), ("y" * 32, "wrong token")):
             with capturedLogs() as events:
@@ -227,7 +227,7 @@ class TokenTests(SecureWayCase):
                 before = self.port.refused
                 while self.port.refused < before + 20:
                     await deferLater(reactor, 0.001)
-                    # Always: a write that fails must not hide it.
+                    # In every case: a failing write must not hide the reason.
                     self.assert_refused(client, f"UNAUTHENTICATED: {why}", "bridge.token")
                 await client.stop()
                 await server.stop()

@@ -1,4 +1,4 @@
-"""The demonstration, as a person runs it: both services and a speaking device."""
+"""The demonstration as a person runs it: both services and a speaking device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DemoTests(unittest.TestCase):
         self.var = Path(self.mktemp()).absolute()
 
     def demo(self, *arguments: str) -> tuple[int, str]:
-        """Run it to its end; leaves its state in trial's own directory."""
+        """Run the demonstration to its end; its state stays in trial's own directory."""
         ended = subprocess.run(
             [sys.executable, "-m", "xiaozhi.cli.run", "--var", str(self.var), *arguments],
             cwd=ROOT,
@@ -78,7 +78,7 @@ class DemoTests(unittest.TestCase):
         self.assertIn("$.steps", out)
 
     def assert_gone(self) -> None:
-        """No process of this run is left."""
+        """Check that no process of this run is left."""
         if not os.path.isdir("/proc/self"):
             return
         own = str(self.var).encode()

@@ -32,12 +32,12 @@ from xiaozhi.wire.messages import Audio, ListenMode
 
 reactor: Any = installed_reactor
 
-# Uplink packets after which the server thinks that the person has finished.
+# Uplink packets after which the server ends the utterance.
 UTTERANCE = 8
 
 
 class TinyServer(WebSocketServerProtocol):
-    """Says one sentence of five packets for every utterance or typed text."""
+    """Answers every utterance and typed text with one sentence of five packets."""
 
     mode = ""
 
@@ -99,7 +99,7 @@ class TinyServer(WebSocketServerProtocol):
         self.busy = True
         self.say(type="stt", text=heard)
         self.say(type="tts", state="start")
-        # In one burst with the start the device would lose the first packet.
+        # Sent together with the start, the device would lose the first packet.
         await deferLater(reactor, 0.2)
         self.say(type="tts", state="sentence_start", text=f"You said {heard}.")
         packets = iter(self.factory.packets)
@@ -171,7 +171,7 @@ class Photos(Resource):
 
 
 class Ended(ProcessProtocol):
-    """A process that is waited for."""
+    """Waits for the end of a process."""
 
     def __init__(self) -> None:
         self.out = ""
@@ -286,7 +286,7 @@ class CommandLineTests(TestCase):
         argv = ["text", "a", "b", "--url", self.url, "--json"]
         self.assertEqual(await self.device(*argv), 0)
         self.assertEqual(len(self.events("opened")), 2)
-        # Each connection's end is told once.
+        # The end of each connection is reported once.
         ends = self.events("disconnected")
         self.assertEqual((len(ends), ends[0]["code"], ends[0]["reason"]), (2, 1000, "farewell"))
         self.assertEqual(len(self.events("answer")), 2)
@@ -298,7 +298,7 @@ class CommandLineTests(TestCase):
         self.assertEqual(self.events("failed")[0]["code"], "timeout")
 
     async def test_not_heard(self) -> None:
-        """Nobody has to wait for the whole timeout; the next sentence is said."""
+        """The device does not wait for the whole timeout; it speaks the next sentence."""
         self.patch(client, "HEARING_LIMIT", 0.2)
         self.factory.mute = True
         argv = ["wav", self.wav(), self.wav(), "--url", self.url]
@@ -339,7 +339,7 @@ class CommandLineTests(TestCase):
         self.assertIn(f"{path}: not a wav stream", self.out.getvalue())
 
     async def test_not_utf8(self) -> None:
-        """Whatever the locale and the standard output can hold."""
+        """Every locale and encoding of the standard output works."""
         for environment, shown in (
             ({"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}, "\\u4f60\\u597d"),
             ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, "\\u4f60\\u597d"),
@@ -360,7 +360,7 @@ class CommandLineTests(TestCase):
     test_not_utf8.timeout = 120  # type: ignore[attr-defined]
 
     async def test_interrupted(self) -> None:
-        """Ctrl-C in mid-answer is no success."""
+        """Ctrl-C during an answer is not a success."""
         self.factory.packets = OpusEncoder(24000).encode(tone(24000, 3))
         command = [sys.executable, "-m", "xiaozhi.device", "text", "x", "--url", self.url]
         ended = Ended()
@@ -378,7 +378,7 @@ class CommandLineTests(TestCase):
         self.assertEqual(raised.exception.code, 2)
 
     async def test_server_closes(self) -> None:
-        # A Close frame ends the talk at once; the device does not echo it.
+        # A Close frame ends the conversation at once; the device does not echo it.
         device = SoftDevice(reactor, MachineSettings(ListenMode.REALTIME))
         await device.connect(DeviceEndpoint(self.url))
         gone = device.gone()
@@ -401,7 +401,7 @@ class CommandLineTests(TestCase):
         await fleet.close()
         self.assertEqual(total.binaries, total.sent)
         self.assertEqual(len(total.latencies), total.sent)
-        # Seconds, on one clock: how many is the machine's affair.
+        # Seconds, on one clock; their number depends on the machine.
         self.assertTrue(all(0 < latency < 10 for latency in total.latencies))
         self.assertEqual(total.closed, 0)
         identities = {r.headers["device-id"] for r in self.factory.requests}

@@ -18,7 +18,7 @@ from xiaozhi.wire.messages import ListenMode
 
 
 class Play:
-    """One dialogue on the stage of a house."""
+    """One dialogue in a house."""
 
     def __init__(self, dialogue: Dialogue) -> None:
         doubles: dict[str, Any] = {kind: dict(own) for kind, own in dialogue.doubles.items()}
@@ -31,7 +31,7 @@ class Play:
         self.house.run(1)
 
     def problems(self) -> list[str]:
-        """Play it to its end. :return: what is not as it should be."""
+        """Play it to its end. :return: the unmet expectations."""
         found = []
         for number, step in enumerate(self.dialogue.steps, 1):
             found += [f"step {number}, {step.told}: {problem}" for problem in self._played(step)]
@@ -118,7 +118,7 @@ for _path in scripted.files():
 
 
 class FormatTests(SynchronousTestCase):
-    """A file that is wrong says where; one that is right can fail."""
+    """A malformed file is reported with the position; a valid one can fail."""
 
     def written(self, text: str) -> Path:
         path = Path(self.mktemp())

@@ -1,4 +1,4 @@
-"""Real services whose preferred vendors are not there, over real sockets."""
+"""Real services whose preferred vendors are down, over real sockets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class AwayTests(ServiceCase, TestCase):
         )
         page = await deferToThread(scrape, pair.http_port)
         self.assertEqual(page("xiaozhi_ai_provider_up", kind="tts", provider="openai"), 0)
-        # The third turn asked nobody who is not there.
+        # The third turn called no vendor that is down.
         failed = {"kind": "llm", "provider": "openai", "code": "unreachable"}
         self.assertEqual(page("xiaozhi_ai_provider_failures_total", **failed), 2)
         turns = [line for line in records(pair.ai.output) if "begun" in line]

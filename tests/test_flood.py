@@ -1,4 +1,4 @@
-"""A hundred devices send megabytes: what that costs the edge, on real sockets."""
+"""Memory of the edge while a hundred devices send megabytes, on real sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IM_SETS = (
     "limits.message_timeout=120",
     "limits.malformed_in_a_row=1000",
 )
-# How the log of sessions is.
+# The settings of the session log.
 STORES = {
     "there": (),
     "away": (
@@ -39,7 +39,7 @@ STORES = {
 
 
 def texts() -> dict[str, bytes]:
-    """Texts of a megabyte, of every kind that a device may send."""
+    """Yield texts of a megabyte, of every kind that a device may send."""
     room = MIB - 200
     return {
         "words": json.dumps({"type": "chat", "text": "x" * room}).encode(),
@@ -52,7 +52,7 @@ def texts() -> dict[str, bytes]:
 
 
 class FloodTests(TestCase):
-    """With the AI service away, so that what is taken has nowhere to go."""
+    """The AI service is down, so that accepted messages are queued."""
 
     timeout = 240
 
@@ -66,7 +66,7 @@ class FloodTests(TestCase):
         return pair
 
     def memory(self, pair: Pair) -> int:
-        """The most that the edge ever had, in MiB."""
+        """Return the peak memory of the edge, in MiB."""
         status = Path(f"/proc/{pair.im.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
@@ -87,8 +87,11 @@ class FloodTests(TestCase):
         return found
 
     def flood(self, sets: tuple[str, ...], whole: bool) -> int:
-        """:param whole: each device's messages one after the other; else all at once, in
-        pieces. :return: by how many MiB the edge has grown."""
+        """Send the texts from all devices.
+
+        :param whole: each device's messages one after the other; else all at once, in pieces.
+        :return: growth of the edge in MiB.
+        """
         pair = self.edge(*sets)
         sockets = self.devices(pair)
         before = self.memory(pair)
@@ -97,11 +100,11 @@ class FloodTests(TestCase):
             step = len(frame) if whole else 65_536
             for at in range(0, len(frame), step):
                 for socket in sockets:
-                    # One that was closed for it.
+                    # Its connection was closed for it.
                     with contextlib.suppress(OSError, TimeoutError):
                         socket.send_bytes(frame[at : at + step])
         for socket in sockets:
-            # Until everything has been read, but of those that were closed for it.
+            # Wait until everything has been read, except from closed connections.
             with contextlib.suppress(OSError, EOFError):
                 socket.text(type="ping")
                 socket.until_text("pong")

@@ -1,7 +1,7 @@
-"""The bytes on the wire, as they are written down in ``tests/golden``.
+"""The wire format, as recorded in ``tests/golden``.
 
-These files are the contract with devices in the field and with the other
-service of another version: a change that breaks one of them breaks a peer.
+These files are the contract with devices in the field and with the other service of another
+version: a change that breaks one of them breaks a peer.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def golden(name: str) -> list[dict[str, Any]]:
 
 
 def _may_lack(field: Field[Any]) -> bool:
-    """Whether a vector lacks a field that is empty: the members of a transport."""
+    """Return whether a vector may lack an empty field: the members of a transport."""
     return field.default_factory is dict
 
 
 def plain(value: Any) -> Any:
-    """A message as JSON: its fields, and ``is`` with its name; bytes in hex or as text."""
+    """Return a message as JSON: its fields, and ``is`` with its name; bytes in hex or as text."""
     if is_dataclass(value):
         members = {
             field.name: plain(getattr(value, field.name))
@@ -60,7 +60,7 @@ def plain(value: Any) -> Any:
 
 
 def message(case: dict[str, Any]) -> Any:
-    """The other way round."""
+    """Return the message of such JSON."""
     kind = getattr(m, case["is"])
     members = {}
     for field in (field for field in fields(kind) if field.compare):
@@ -81,7 +81,7 @@ def message(case: dict[str, Any]) -> Any:
 
 class TextTests(SynchronousTestCase):
     def test_what_devices_send(self) -> None:
-        """Texts exactly as each client sends them, and how we understand them."""
+        """Texts exactly as each client sends them, and their values."""
         for case in golden("device_texts"):
             parsed, dialect = parse_device(case["text"])
             self.assertEqual(plain(parsed), case["message"], case["from"])
@@ -92,7 +92,7 @@ class TextTests(SynchronousTestCase):
             with self.assertRaises(ProtocolError) as raised:
                 parse_device(case["text"])
             self.assertEqual(raised.exception.code, case["code"])
-            # What follows is the JSON library's own wording.
+            # The rest is the JSON library's wording.
             self.assertTrue(raised.exception.message.startswith(case["says"]), case)
 
     def test_what_devices_are_sent(self) -> None:
@@ -120,8 +120,9 @@ class FrameTests(SynchronousTestCase):
 
 
 class ProtobufTests(SynchronousTestCase):
-    """Compared as bytes one way and as values the other: a later protobuf may
-    order fields differently, and no reader may mind."""
+    """Compared as bytes when written and as values when read: a later protobuf may order fields
+    differently, which no reader may notice.
+    """
 
     def test_requests(self) -> None:
         seen = set()
@@ -168,12 +169,12 @@ class GeneratedCodeTests(SynchronousTestCase):
             if same:
                 self.assertEqual(fresh, kept, f"{name}: run make proto")
             else:
-                # Another generator writes other lines around the same contract.
+                # Another generator version writes other lines around the same contract.
                 self.assertEqual(_descriptor(fresh), _descriptor(kept), f"{name}: run make proto")
 
 
 def _versions(generated: str) -> str:
-    """The grpcio-tools that made it, which the generated code names itself."""
+    """Return the version of grpcio-tools, which the generated code names."""
     for line in generated.splitlines():
         if line.startswith("GRPC_GENERATED_VERSION"):
             return line.split("'")[1]

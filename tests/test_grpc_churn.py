@@ -1,4 +1,4 @@
-"""Edges that come and go leave neither threads nor sockets nor sessions in an AI process."""
+"""Connecting and vanishing edges leak neither threads nor sockets nor sessions in an AI process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.services import DOUBLES, Pair
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi._pb.ai_service_pb2_grpc import AIServiceStub
 
-#: Streams, so many at a time. Each has a connection of its own.
+#: Streams, and the number open at a time. Each has its own connection.
 STREAMS, AT_ONCE = 240, 40
 
-#: gRPC adds a thread when all of its pool are busy for a moment.
+#: gRPC adds a thread when all threads of its pool are busy for a moment.
 SPARE = 32
 
 
@@ -31,7 +31,7 @@ class ChurnTests(SynchronousTestCase):
         return len(os.listdir(f"/proc/{self.pair.ai.pid}/{what}"))
 
     async def come_and_go(self, number: int) -> None:
-        """Open a stream and a session on it, and vanish without a word."""
+        """Open a stream and a session on it, and vanish without closing them."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         address = f"127.0.0.1:{self.pair.grpc_port}"
         async with grpc.aio.insecure_channel(address, options=options) as channel:

@@ -1,5 +1,6 @@
-"""The AI service's web site on real sockets, with a client that behaves as the
-firmware's: it reads by ``Content-Length`` and closes the connection itself."""
+"""The AI service's web site on real sockets, with a client that behaves like the firmware's: it
+reads by ``Content-Length`` and closes the connection itself.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +37,15 @@ LINGER = 0.4
 
 
 def pause(seconds: float) -> Deferred[None]:
-    """Real time."""
+    """Wait in real time."""
     return deferLater(reactor, seconds, lambda: None)
 
 
 class FirmwareHttp(Protocol):
     """Collects one answer.
 
-    :ivar answered: fires with status and body once the body is complete.
-    :ivar lost: fires when the connection has ended, by whomever.
+    :ivar answered: fires with status and body when the body is complete.
+    :ivar lost: fires when either side has closed the connection.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class FirmwareHttp(Protocol):
 
 @implementer(IVisionModel)
 class Looker:
-    """Says how large the picture is."""
+    """A vision model that returns the picture's size."""
 
     def __init__(self) -> None:
         self.pictures: list[bytes] = []
@@ -118,7 +119,7 @@ class LiveTests(TestCase):
         self.assertEqual((self.site.connections, self.site.lingering, self.site.held), (0, 0, 0))
 
     async def test_boot(self) -> None:
-        """OTA as the firmware asks; we do not close before it does."""
+        """OTA as the firmware requests it; the server does not close before the client."""
         client = await self.connect()
         assert client.transport is not None
         headers = {"Device-Id": MAC, "Client-Id": "c", "Connection": "close"}
@@ -134,7 +135,9 @@ class LiveTests(TestCase):
         await self.all_closed()
 
     async def test_slow_and_many_clients_of_one_address(self) -> None:
-        """Over sockets: who trickles a head is told 408 in time, who comes too often 429."""
+        """A client that sends its head slowly gets 408 in time, one with too many requests gets
+        429.
+        """
         chosen = msgspec.convert(
             {
                 "unlimited": [],
@@ -157,7 +160,7 @@ class LiveTests(TestCase):
             return await connectProtocol(endpoint, FirmwareHttp())
 
         slow, well = await connect(), await connect()
-        await (await connect()).lost  # is one too many
+        await (await connect()).lost  # exceeds the limit
         well.transport.write(request("GET", "/health"))
         self.assertEqual((await well.answered)[0], 200)
         for byte in b"GET /health HTTP/1.1":
@@ -182,7 +185,7 @@ class LiveTests(TestCase):
         await self.all_closed()
 
     def upload(self, size: int, **more: str) -> tuple[bytes, list[bytes]]:
-        """Head and chunks of a photo of about ``size`` bytes."""
+        """Return head and chunks of a photo of about ``size`` bytes."""
         photo = jpeg(640, 480) + b"\xa5" * size
         body = form([("question", b"what?"), ("file", photo)])
         token = self.tokens.issue(Device(device_id=MAC, client_id="", user_id="u"), "vision", 60)
@@ -219,7 +222,7 @@ class LiveTests(TestCase):
         self.assertEqual(self.looker.pictures, [jpeg(640, 480) + b"\xa5" * 60_000])
 
     async def test_a_photo_too_large(self) -> None:
-        """The client sends all of it and then still finds the reason."""
+        """The client sends all of it and then still reads the reason."""
         status, answer = await self.send_photo(5_500_000)
         self.assertEqual((status, answer["code"]), (413, "too_large"))
         self.assertEqual(self.looker.pictures, [])

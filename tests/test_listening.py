@@ -1,4 +1,4 @@
-"""How many connections may wait to be accepted, as the kernel says it."""
+"""The listening backlog, as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from xiaozhi.runtime.listening import free_port, listen
 
-# Of struct tcp_info; for a listening socket Linux puts the backlog's limit there.
+# A field of struct tcp_info; for a listening socket Linux stores the backlog's limit there.
 _SACKED = struct.Struct("=8B5I I")
 
 

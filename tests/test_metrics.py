@@ -1,4 +1,4 @@
-"""What both services tell about a conversation: their figures and their logs."""
+"""Metrics and logs of both services about a conversation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOGS = ("log.format=json", "log.level=debug")
 
 
 def page(port: int, path: str = "/metrics") -> tuple[int, str, str]:
-    """Status, content type and body."""
+    """Return status, content type and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -38,19 +38,19 @@ def page(port: int, path: str = "/metrics") -> tuple[int, str, str]:
 
 
 def scrape(port: int) -> Scraped:
-    """A service's figures."""
+    """Return a service's metrics."""
     status, kind, body = page(port)
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8"), (status, kind)
     return Scraped(body)
 
 
 def records(output: str) -> list[dict[str, Any]]:
-    """The lines of a log; each must be an object."""
+    """Return the lines of a log; each must be a JSON object."""
     return [json.loads(line) for line in output.splitlines()]
 
 
 class ConversationTests(ServiceCase, TestCase):
-    """One pair for all, with JSON logs and a line for each message."""
+    """One pair for all tests, with JSON logs and a line for each message."""
 
     def setUp(self) -> None:
         self.pair = Pair((*IM_SETS, *LOGS, "log.messages=true"), (*AI_SETS, *LOGS))
@@ -68,7 +68,7 @@ class ConversationTests(ServiceCase, TestCase):
         im = await deferToThread(scrape, pair.edge_port)
         ai = await deferToThread(scrape, pair.http_port)
 
-        # Both have counted the same, and what the device got.
+        # Both services counted the same packets, and as many as the device received.
         up = im("xiaozhi_im_frames_total", direction="up")
         self.assertEqual(up, ai("xiaozhi_ai_frames_total", direction="up"))
         self.assertGreaterEqual(up, 15)
@@ -93,11 +93,11 @@ class ConversationTests(ServiceCase, TestCase):
         self.assertEqual(ai("xiaozhi_ai_bridge_streams"), 2)
         self.assertEqual(ai("xiaozhi_ai_sessions"), 1)
         for direction in ("up", "down"):
-            for figures, name in ((im, "im"), (ai, "ai")):
+            for metrics, name in ((im, "im"), (ai, "ai")):
                 metric = f"xiaozhi_{name}_bridge_crossing_seconds"
-                crossed = figures(f"{metric}_count", direction=direction)
+                crossed = metrics(f"{metric}_count", direction=direction)
                 self.assertGreater(crossed, 0)
-                self.assertLess(figures(f"{metric}_sum", direction=direction) / crossed, 1)
+                self.assertLess(metrics(f"{metric}_sum", direction=direction) / crossed, 1)
 
         # The turns.
         turns = "xiaozhi_ai_turns_total"
@@ -110,7 +110,7 @@ class ConversationTests(ServiceCase, TestCase):
         self.assertEqual(ai("xiaozhi_ai_tool_calls_total", result="done"), 1)
         self.assertEqual(ai.total("xiaozhi_ai_provider_errors_total"), 0)
 
-        # The log behind it.
+        # The session log.
         await self.until(self.is_written, "the log is written")
 
         await self.assert_one_id(guest.device.machine.session_id)
@@ -122,7 +122,7 @@ class ConversationTests(ServiceCase, TestCase):
         packet = bytes([0b01011_000]) + bytes(60)
         socket.send(BINARY, packet, 41)
         socket.text(type="listen", state="stop")
-        # No voice is in them and nothing answers; typed words are answered behind them.
+        # They contain no voice and get no answer; typed words are answered after them.
         socket.text(type="listen", state="detect", text="hello")
         socket.until_text("stt")
         im, ai = scrape(self.pair.edge_port), scrape(self.pair.http_port)
@@ -132,7 +132,7 @@ class ConversationTests(ServiceCase, TestCase):
         self.assertEqual(im("xiaozhi_im_messages_total", direction="up", type="listen"), 3)
         self.assertEqual(ai("xiaozhi_ai_messages_total", direction="up", type="listen"), 3)
         await self.until(
-            lambda: any(r.get("frames") == 41 for r in records(self.pair.im.output)), "it is told"
+            lambda: any(r.get("frames") == 41 for r in records(self.pair.im.output)), "it is logged"
         )
 
     def turns(self) -> float:
@@ -143,7 +143,7 @@ class ConversationTests(ServiceCase, TestCase):
         return im("xiaozhi_im_store_up") == 1 and im("xiaozhi_im_store_pending") == 0
 
     async def assert_one_id(self, session_id: str) -> None:
-        """A message has one id in both logs, which are JSON to the last line."""
+        """Check that a message has one id in both logs, and that every line is JSON."""
         im, ai = records(self.pair.im.output), records(self.pair.ai.output)
         for record in im + ai:
             self.assertTrue({"time", "level", "logger", "message"} <= set(record), record)
@@ -158,7 +158,7 @@ class ConversationTests(ServiceCase, TestCase):
 
 
 class AccessTests(ServiceCase, TestCase):
-    """Where the page is."""
+    """Addresses of the page."""
 
     def pair(self, *sets: str) -> Pair:
         pair = Pair((*IM_SETS, *sets), (*AI_SETS,))
@@ -179,7 +179,7 @@ class AccessTests(ServiceCase, TestCase):
 
 
 class DaemonTests(TestCase):
-    """A log of a service in the background is JSON, too."""
+    """The log of a daemon is JSON, too."""
 
     def test_daemon(self) -> None:
         directory = Path(self.mktemp()).absolute()

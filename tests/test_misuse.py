@@ -1,4 +1,4 @@
-"""What a device that was let in may send, right and wrong, byte for byte on real sockets."""
+"""Valid and invalid messages of an admitted device, byte for byte on real sockets."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from tests.services import get
 from tests.test_refusals import MAC, RefusalCase
 
 PACKET = b"\x58" + bytes(40)
-# Messages: so many that they are too fast however slow the machine is.
+# Messages; so many that even a slow machine sends them too fast.
 FLOOD = 400
 FLOODERS = [f"aa:bb:cc:dd:ef:0{number}" for number in range(3)]
 
 
 class ConversationTests(RefusalCase):
-    """What a device that was let in may send."""
+    """Messages of an admitted device."""
 
     def assert_alive(self, socket: RawSocket) -> None:
         socket.text(type="ping")
         socket.until_text("pong")
 
     def test_two_hellos(self) -> None:
-        """§9.28: one answer; the second is refused, and the talk goes on."""
+        """§9.28: one answer; the second hello is an error, and the conversation continues."""
         socket = self.device()
         session_id = socket.hello()
         socket.text(type="hello", version=3, transport="websocket")
@@ -38,7 +38,7 @@ class ConversationTests(RefusalCase):
         self.assert_alive(socket)
 
     def test_audio_before_hello(self) -> None:
-        """§9.19: no reason to complain."""
+        """§9.19: not an error."""
         socket = self.device()
         for _ in range(5):
             socket.send(BINARY, PACKET)
@@ -46,7 +46,7 @@ class ConversationTests(RefusalCase):
         self.assert_alive(socket)
 
     def test_android_preamble(self) -> None:
-        """§4.1: two texts that are no JSON, where headers are impossible."""
+        """§4.1: two texts that are not JSON, from a client that cannot set headers."""
         socket = self.device()
         socket.send(TEXT, b"Authorization: Bearer test-token")
         socket.send(TEXT, f"Device-ID: {MAC}".encode())
@@ -58,7 +58,7 @@ class ConversationTests(RefusalCase):
         self.assertEqual(socket.until_close(), (1008, "hello_timeout"))
 
     def test_malformed(self) -> None:
-        """An error each, with its code; the connection stays."""
+        """An error with its code for each message; the connection stays open."""
         socket = self.device()
         socket.hello()
         for text in (
@@ -117,7 +117,7 @@ class ConversationTests(RefusalCase):
             self.assertEqual(socket.until_close()[0], 1009)
 
     def test_oversize_is_known_by_its_head(self) -> None:
-        """The announced length is enough; nothing is gathered first."""
+        """The announced length suffices; the payload is not buffered first."""
         socket = self.device()
         socket.hello()
         socket.send_bytes(struct.pack(">BBQ", 0x82, 0xFF, 1 << 40) + bytes(4))
@@ -137,7 +137,7 @@ class ConversationTests(RefusalCase):
         self.assertEqual(socket.until_close()[0], 1002)
 
     def test_flood(self) -> None:
-        # Of devices of their own: what one may send is counted beyond its connection.
+        # With new devices, because a device's limit survives its connection.
         for device_id, payload in ((FLOODERS[0], b'{"type":"ping"}'), (FLOODERS[1], PACKET)):
             socket = self.device(device_id=device_id)
             socket.hello()
@@ -159,7 +159,7 @@ class ConversationTests(RefusalCase):
         self.assertEqual(pong.payload, b"\x01\x02\x03\x04")
 
     def test_framing(self) -> None:
-        """§3.1: sizes that lie are an error each, bytes after the payload are not."""
+        """§3.1: wrong sizes are errors, bytes after the payload are not."""
         size = len(PACKET)
         good = {2: struct.pack(">HHIII", 2, 0, 0, 0, size), 3: struct.pack(">BBH", 0, 0, size)}
         bad = {
@@ -196,7 +196,7 @@ class ConversationTests(RefusalCase):
         self.assertEqual(socket.until_text("error")["code"], "bad_frame")
 
     def test_raw_packets_may_be_anything(self) -> None:
-        """Framing 1: a packet that is no Opus, of 1 byte, or empty harms nobody."""
+        """Framing 1: a packet that is not Opus, has 1 byte or is empty does no harm."""
         socket = self.device()
         socket.hello()
         socket.text(type="listen", state="start", mode="manual")

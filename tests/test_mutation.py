@@ -1,4 +1,4 @@
-"""The mutations themselves: what is changed in a function, and what is left alone."""
+"""The mutation operators: which parts of a function they change, and which they skip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.mutation.operators import code_of, mutations
 
-# Statements of a function → what their mutations say.
+# Statements of a function, and the labels of their mutations.
 CHANGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("return a < b", ("a < b → a <= b",)),
     ("return a is not b", ("a is not b → a is b",)),

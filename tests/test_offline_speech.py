@@ -32,9 +32,9 @@ from xiaozhi.testing.contracts.providers import (
     VoiceActivityContract,
 )
 
-#: Sentences of the phrase book, heard exactly by the default settings.
+#: Sentences of the phrase book that the default settings recognise exactly.
 SENTENCES = ("what time is it", "turn the volume up", "tell me a joke", "take a picture")
-#: What nobody put into the phrase book.
+#: Sentences that are not in the phrase book.
 OTHERS = ("the quick brown fox jumps over the lazy dog", "where is the nearest train station")
 
 
@@ -47,7 +47,7 @@ class Runtime:
 
 
 def padded(pcm: bytes) -> bytes:
-    """With low noise and 0.3 s of it before and after, as a microphone gives it."""
+    """Add low noise, and 0.3 s of it before and after, as a microphone does."""
     source = random.Random(1)
     samples = array.array("h", bytes(9600) + pcm + bytes(9600))
     return array.array(
@@ -69,7 +69,7 @@ async def heard(recognizer: SphinxRecognizer, pcm: bytes) -> str:
 
 
 class Real(TestCase):
-    """Children are closed after each test."""
+    """Closes the child processes after each test."""
 
     timeout = 60
 
@@ -266,7 +266,7 @@ class ChildTests(Real):
                         break
             begun = time.monotonic()
             self.assertGreater(rms(await spoken(espeak, "Next.")), 100)
-            # Said to their ends, the twenty would take twenty times this.
+            # Spoken to their ends, the twenty would take twenty times as long.
             self.assertLess(time.monotonic() - begun, 10 * whole)
             self.assertEqual(espeak.worker.pid, pid)
 

@@ -43,7 +43,7 @@ def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
 
 
 class Vendor(Resource):
-    """Answers every POST with the script of the moment."""
+    """Answers every POST with the current script."""
 
     isLeaf = True
 
@@ -176,7 +176,7 @@ class LiveTests(TestCase):
         self.vendor.script = script
         generator = self.chat.reply(ASKED, [])
         await anext(generator)
-        # It writes until the buffers on the way are full, however long that takes.
+        # It writes until the buffers on the way are full.
         before = -1
         while written != before:
             before = written

@@ -1,4 +1,4 @@
-"""A device id belongs to who had it first: both services and the command line, as processes."""
+"""Ownership of device ids with both services and the command line, as processes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ class OwnersCase(ServiceCase):
     timeout = 120
 
     def services(self, *sets: str, only: str = "") -> Pair:
-        """:param only: ``ai``: the sets are for that service alone."""
+        """Start services.
+
+        :param only: ``ai``: the sets are for that service alone.
+        """
         edge = () if only == "ai" else sets
         pair = Pair((*IM_SETS, *SOON, *edge), (*AI_SETS, *SOON, *sets))
         self.addCleanup(pair.end)
         return pair.start()
 
     async def command(self, pair: Pair, *argv: str) -> str:
-        """``xiaozhi-token devices``, beside the running services."""
+        """Run ``xiaozhi-token devices`` beside the running services."""
         config = pair.directory / "token.yaml"
         config.write_text(f"state_dir: {pair.state}\n")
         command = [sys.executable, str(Path(sysconfig.get_path("scripts")) / "xiaozhi-token")]
@@ -59,7 +62,7 @@ class OwnersCase(ServiceCase):
     async def ota(
         self, pair: Pair, identity: Identity, path: str = "", **headers: str
     ) -> tuple[int, Any]:
-        """What somebody is answered who asks OTA in a device's name."""
+        """Return the OTA answer for a device id."""
 
         def ask() -> tuple[int, Any]:
             connection = http.client.HTTPConnection("127.0.0.1", pair.http_port, timeout=20)
@@ -92,7 +95,7 @@ class OwnersCase(ServiceCase):
         return status
 
     async def booted(self, pair: Pair, identity: Identity) -> Guest:
-        """A device that has asked OTA and is connected."""
+        """Request OTA and connect the device."""
         guest = Guest(identity)
         self.addCleanup(guest.device.close)
         boot = await guest.device.boot(pair.ota)
@@ -101,7 +104,7 @@ class OwnersCase(ServiceCase):
         return guest
 
     async def refused(self, pair: Pair, identity: Identity, token: str) -> int | None:
-        """:return: the status of a connection that is refused; None: it is let in."""
+        """Connect. :return: the status of the refusal; None: the device is admitted."""
 
         def connect() -> int | None:
             headers = {"Device-Id": identity.device_id, "Client-Id": identity.client_id}
@@ -126,7 +129,7 @@ class OwnerTests(OwnersCase, TestCase):
         stranger = replace(identity, client_id=STRANGER)
         guest = await self.booted(pair, identity)
         await guest.device.text("my name is Ada")
-        # No token and no replacement, whatever is tried.
+        # No attempt gets a token or replaces the owner's connection.
         for headers in ({}, {"Host": "evil.example"}, {"Client-Id": ""}, {"Serial-Number": "S"}):
             status, told = await self.ota(pair, stranger, **headers)
             self.assertEqual((status, "token" in told["websocket"]), (200, False))
@@ -139,7 +142,7 @@ class OwnerTests(OwnersCase, TestCase):
         self.assertEqual(answer.text, "my name is Ada")
         assert guest.device.mcp.vision is not None
         self.assertTrue(guest.device.mcp.vision.url.startswith("http://127.0.0.1:"))
-        # Its mail waits for the owner alone.
+        # Its messages wait for the owner alone.
         await guest.device.close()
         await self.until(lambda: "1006" in pair.im.output, "the edge has noticed")
         self.assertEqual(await self.post(pair, identity.device_id, "for the owner"), 202)
@@ -181,7 +184,7 @@ class OwnerTests(OwnersCase, TestCase):
         self.assertIn(before.device_id, await self.command(pair, "revoke", before.device_id))
         await self.until(lambda: flashed.seen(e.Disconnected), "the live connection is cut")
         self.assertEqual(flashed.seen(e.Disconnected)[0].code, 1008)
-        # Either service may hear of it before the other.
+        # Either service may read the change first.
         told: dict[str, Any] = {}
         for _ in range(100):
             _, told = await self.ota(pair, after)
@@ -221,7 +224,7 @@ class OwnerTests(OwnersCase, TestCase):
         self.assertIn("answer    All right.", ended.stdout)
 
     async def test_either_service_cuts_a_revoked_device(self) -> None:
-        """One has not heard of it yet, or the edge is on a machine with a registry of its own."""
+        """The other one has not read the change yet, or the edge has a registry of its own."""
         late = "devices.poll_interval=60"
         for im_sets, ai_sets in (
             (SOON, (late,)),
@@ -239,7 +242,7 @@ class OwnerTests(OwnersCase, TestCase):
             pair.end()
 
     async def test_without_authentication(self) -> None:
-        """Who names an id nobody holds is a guest; of one that somebody holds, refused."""
+        """A client with an unowned id is a guest; with an owned one it is refused."""
         pair = self.services("auth.required=false")
         identity = new_identity()
         guest = await self.booted(pair, identity)
@@ -259,7 +262,7 @@ class OwnerTests(OwnersCase, TestCase):
         await deferToThread(socket.hello)
         came = await deferToThread(socket.for_a_while, 1.0)
         self.assertNotIn(b"not for guests", b"".join(frame.payload for frame in came))
-        # It is talked with all the same.
+        # It gets answers all the same.
         socket.text(type="listen", state="detect", text="what did I say")
         told = await deferToThread(socket.until_text, "tts", state="sentence_start")
         self.assertEqual(told["text"], "Nothing.")

@@ -58,7 +58,7 @@ class PostgresqlToolValueTests(ToolStoreContract, TestCase):
 
 class PostgresqlDeviceTests(DeviceRegistryContract, TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
-        # Several connections: transactions run beside each other.
+        # Several connections: transactions run concurrently.
         self.store = devices_from_url(postgres().create_database(), reactor, pool_size=4)
         await self.store.start()
         self.addCleanup(self.store.stop)
@@ -205,7 +205,7 @@ class LossTests(TestCase):
         await self.store.start()
         self.addCleanup(self.store.stop)
         await self.store.append([started()])
-        # Every thread gets a connection that will be stale.
+        # Every thread gets a connection that will become stale.
         await DeferredList([self.store.session("s1") for _ in range(12)], fireOnOneErrback=True)
 
     async def test_calls_fail_while_it_is_away_and_work_after(self) -> None:
@@ -233,8 +233,8 @@ class LossTests(TestCase):
         await self.store.append([message(1)])
 
 
-class UpkeepTests(TestCase):
-    """Several edges with one database."""
+class RetentionTests(TestCase):
+    """Several edges share one database."""
 
     async def test_one_purges_and_the_others_pass(self) -> None:
         url = postgres().create_database()
@@ -254,7 +254,7 @@ class UpkeepTests(TestCase):
 
 
 class HangTests(TestCase):
-    """The server is there and does not answer."""
+    """The server is up but does not answer."""
 
     timeout = 60
 
@@ -298,7 +298,7 @@ async def _failure(starting: Deferred[None]) -> StoreError:
 
 
 def _catalog(url: str) -> list[list[tuple[object, ...]]]:
-    """Columns, constraints and indexes of a database."""
+    """Return the columns, constraints and indexes of a database."""
     return [
         postgres().execute(statement, url)
         for statement in (

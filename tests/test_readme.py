@@ -1,4 +1,4 @@
-"""What the READMEs say to do can be done, and both say the same."""
+"""The READMEs: their commands work, and both languages have the same content."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """The code blocks of a document in one language."""
+    """Return the code blocks of a document in one language."""
     return [code for name, code in _BLOCK.findall(path.read_text("utf-8")) if name == language]
 
 
 def commands(path: Path) -> list[str]:
-    """The lines of the shell blocks."""
+    """Return the lines of the shell blocks."""
     return [line for block in blocks(path, "sh") for line in block.splitlines() if line.strip()]
 
 
 def anchors(path: Path) -> set[str]:
-    """What ``#…`` may name in a document, as GitHub makes it of headings."""
+    """Return the anchors that GitHub makes of a document's headings."""
     text = _BLOCK.sub("", path.read_text("utf-8"))
     found = set()
     for heading in re.findall(r"(?m)^#+ (.+)$", text):
@@ -67,7 +67,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def keys(type_: type[msgspec.Struct], at: str = "") -> Iterator[str]:
-    """The full path of every key of a configuration, sections included."""
+    """Return the full path of every key of a configuration, including sections."""
     for field in msgspec.structs.fields(type_):
         yield at + field.name
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
@@ -78,7 +78,7 @@ def keys(type_: type[msgspec.Struct], at: str = "") -> Iterator[str]:
 def run(*command: str, cwd: Path = ROOT) -> tuple[int, str]:
     """Run a command to its end.
 
-    :return: status, and everything it printed.
+    :return: status, and its output.
     """
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
     done = subprocess.run(
@@ -112,7 +112,7 @@ class CommandTests(unittest.TestCase):
             check(words[1:])
 
     def check_make(self, words: list[str]) -> None:
-        # Not `make -n`: that does run what calls make itself.
+        # Not `make -n`, which does run recipes that call make.
         self.assertEqual(len(words), 1)
         self.assertRegex((ROOT / "Makefile").read_text("utf-8"), rf"(?m)^{words[0]}:.*\n\t")
 
@@ -120,14 +120,14 @@ class CommandTests(unittest.TestCase):
         self.assertEqual(words, ["-p", "-m", "700", "var/tls"])
 
     def check_openssl(self, words: list[str]) -> None:
-        """That they do what they should is another test's matter."""
+        """Nothing to check: other tests cover the results."""
         self.assertIn(words[0], ("req", "rand"))
 
     def check_chmod(self, words: list[str]) -> None:
         self.assertEqual(words, ["600", "var/bridge.token"])
 
     def test_securing(self) -> None:
-        """The commands make what the samples of both files name, and it fits."""
+        """The commands make the files that both samples name, and these fit."""
         if shutil.which("openssl") is None:
             raise unittest.SkipTest("no openssl here")
         place = Path(self.mktemp()).absolute()
@@ -154,7 +154,7 @@ class CommandTests(unittest.TestCase):
         self.assertEqual(words, ["-m", "venv", ".venv"])
 
     def check_pip(self, words: list[str]) -> None:
-        """The extras it installs exist."""
+        """The extras exist."""
         found = re.fullmatch(r"install -e \.\[([\w,]+)\]", " ".join(words))
         assert found is not None, words
         packaging = ConfigParser(interpolation=None)
@@ -166,7 +166,7 @@ class CommandTests(unittest.TestCase):
         self.assertEqual(words, ["xiaozhi"])
 
     def check_twistd(self, words: list[str]) -> None:
-        """The plugin is there, takes the options, and its file can be read."""
+        """The plugin exists, accepts the options, and can read its file."""
         at = next(i for i, word in enumerate(words) if word.startswith("xiaozhi-"))
         status, out = run(sys.executable, str(SCRIPTS / "twistd"), "--help")
         self.assertEqual(status, 0, out)
@@ -179,33 +179,33 @@ class CommandTests(unittest.TestCase):
         load(ROOT / own["config"], schema, environment={})
 
     def check_kill(self, words: list[str]) -> None:
-        """It names the pid files that the daemons write."""
+        """It names the daemons' pid files."""
         named = set(re.findall(r"cat (\S+)\)", " ".join(words)))
         daemons = re.findall(r"twistd (xiaozhi-\w+)", "\n".join(commands(ENGLISH)))
         written = {f"{service}.pid" for service in daemons}
         self.assertEqual(named, written)
 
     def check_curl(self, words: list[str]) -> None:
-        """It asks a port on which a service listens as shipped."""
+        """It requests a port on which a service listens by default."""
         url = urlsplit(words[-1])
         im = load(ROOT / "etc/im.yaml", ImSettings, environment={})
         ai = load(ROOT / "etc/ai.yaml", AiSettings, environment={})
         self.assertIn(url.port, {im.listen.port, ai.http.listen.port})
         if url.path not in ("/health", "/metrics"):
-            # That it does what it should is tried in tests/test_scaling.py.
+            # tests/test_scaling.py tests its effect.
             self.assertRegex(url.path, r"^/api/devices/[0-9a-f:]{17}/messages$")
             read_mail(words[words.index("-d") + 1].encode())
         self.assertTrue(im.metrics.shared and ai.metrics.shared)
 
     def check_xiaozhi_device(self, words: list[str]) -> None:
-        """It is installed and takes the arguments."""
+        """It is installed and accepts the arguments."""
         status, out = run(str(SCRIPTS / "xiaozhi-device"), "--help")
         self.assertEqual(status, 0, out)
         options = device_parser().parse_intermixed_args(words)
         self.assertEqual(urlsplit(options.ota).path, "/xiaozhi/ota/")
 
     def check_xiaozhi_token(self, words: list[str]) -> None:
-        """It does what it says, with a key made on the way."""
+        """It works, with a key generated on the way."""
         place = Path(self.mktemp()).absolute()
         place.mkdir()
         (place / "etc").symlink_to(ROOT / "etc")
@@ -224,7 +224,7 @@ class CommandTests(unittest.TestCase):
             self.assertIn("aa:bb:cc:dd:ee:ff", out)
 
     def check_xiaozhi_agents(self, words: list[str]) -> None:
-        """It takes the arguments, and finds no fault in the file."""
+        """It accepts the arguments and finds no error in the file."""
         parsed = agents_arguments().parse_args(words)
         self.assertEqual(parsed.config, "etc/ai.yaml")
         if words[0] == "check":
@@ -232,7 +232,7 @@ class CommandTests(unittest.TestCase):
             self.assertEqual(status, 0, out)
 
     def waiting(self, place: Path) -> str:
-        """A registry in which the device of the samples waits. :return: its code."""
+        """Make a registry in which the samples' device waits. :return: its code."""
         registry = memory_devices(str(place / "var" / "devices.sqlite3"))
         registry.start()
         who = Applicant("aa:bb:cc:dd:ee:ff", "digest")
@@ -248,7 +248,7 @@ class CommandTests(unittest.TestCase):
 
 class TextTests(unittest.TestCase):
     def test_configuration_samples(self) -> None:
-        """Every sample of YAML is a configuration of one of the services."""
+        """Every YAML sample is a valid configuration of one of the services."""
         secrets = {"OPENAI_API_KEY": "k", "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r"}
         samples = blocks(ENGLISH, "yaml")
         self.assertGreater(len(samples), 1)
@@ -262,7 +262,7 @@ class TextTests(unittest.TestCase):
             )
 
     def test_links(self) -> None:
-        """Links lead to files of the checkout and headings in them, or out of it."""
+        """Links lead to files of the checkout and their headings, or elsewhere."""
         for document in DOCUMENTS:
             text = _BLOCK.sub("", document.read_text("utf-8"))
             for target in _LINK.findall(text):

@@ -1,4 +1,4 @@
-"""A conversation recorded by a real edge, and played again against the same services."""
+"""A conversation recorded by a real edge, and replayed against the same services."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RecordTests(ServiceCase, TestCase):
         return [json.loads(line) for line in out.getvalue().splitlines()]
 
     def recordings(self) -> list[Path]:
-        """Those that are complete."""
+        """Return the complete recordings."""
         return list(self.directory.rglob("*.jsonl"))
 
     async def test_said_recorded_and_played_again(self) -> None:

@@ -29,7 +29,7 @@ from xiaozhi.wire.mail import Mail
 
 
 class RedisCase(TestCase):
-    """A Redis of its own, as password-protected as in production."""
+    """A Redis of its own, with a password as in production."""
 
     timeout = 30
 
@@ -192,7 +192,7 @@ class FaultTests(RedisCase):
         self.assertEqual((await _failure(a.release("d2", "s2"))).code, "presence_unavailable")
 
         await deferToThread(self.server.restart)
-        await self.settles(b, "d1", away)  # Redis had forgotten everything
+        await self.settles(b, "d1", away)  # Redis lost its data
         self.assertIsNone(await b.lookup("d2"))
         await self.settles(a, "d1", away)
         await self.told_across(a, b)
@@ -217,8 +217,9 @@ class FaultTests(RedisCase):
         return await _failure(Deferred.fromCoroutine(hub.start()))
 
     async def test_a_flush_without_a_lost_connection(self) -> None:
-        """Two nodes that both hold the device, because one was not told, and Redis that
-        has forgotten both: the newest stays, whoever refreshes first."""
+        """Two nodes both hold the device, because one missed the notification, and Redis has lost
+        both claims: the newest one wins, whichever node refreshes first.
+        """
         for first in (0, 1):
             a = await self.node(f"{first}a", refresh_interval=60)
             b = await self.node(f"{first}b", refresh_interval=60)
@@ -250,7 +251,7 @@ class FaultTests(RedisCase):
         raise AssertionError(f"{expected} did not come back")
 
     async def told_across(self, a: IPresence, b: IPresence) -> None:
-        """A claim at one node reaches the other again, once its channel is back."""
+        """Check that a claim at one node reaches the other again, once its channel is back."""
         for number in range(10, 400):
             await a.claim(Presence("d9", f"a{number}", "node-a", number), self.by(f"a{number}"))
             await b.claim(
@@ -283,7 +284,7 @@ class RedisInboxTests(InboxContract, RedisCase):
         await deferLater(reactor, seconds)
 
     async def now(self) -> float:
-        # Not the reactor's: its timers may be monotonic by now.
+        # Not the reactor's clock: its timers may be monotonic by now.
         return time.time()
 
     async def until(self, true: Callable[[], bool], within: float = 5.0) -> None:
@@ -291,9 +292,9 @@ class RedisInboxTests(InboxContract, RedisCase):
 
 
 class Edge:
-    """A node with all it shares.
+    """A node with everything it shares.
 
-    :ivar got: what its sessions were given, with the session.
+    :ivar got: messages delivered to its sessions, with the session.
     """
 
     def __init__(self, hub: RedisHub, settings: InboxSettings = SETTINGS) -> None:
@@ -339,7 +340,7 @@ class InboxAcrossTests(RedisCase):
         self.assertEqual(self.b.got, [("s1", mail(number)) for number in range(3)])
 
     async def test_two_edges_race_and_each_letter_comes_once(self) -> None:
-        """A device that reconnects here and there while letters come in."""
+        """A device reconnects to alternating edges while letters arrive."""
         posted = []
         for number in range(60):
             edge = (self.a, self.b)[number % 2]
@@ -369,14 +370,14 @@ class InboxAcrossTests(RedisCase):
         await self.until(lambda: bool(self.b.got))
 
     async def test_redis_hangs_while_letters_are_fetched(self) -> None:
-        """What it did for a connection that was given up is not lost."""
+        """Letters fetched over a connection that was given up are not lost."""
         await self.a.inbox.post("d1", mail(1), 60)
         self.server.freeze()
         coming = Deferred.fromCoroutine(self.b.connect("d1", "s1")).addErrback(lambda _: None)
         await deferLater(reactor, 2.5)
         self.server.thaw()
         await coming
-        # The claim failed; a connection goes on all the same.
+        # The claim failed; the connection continues all the same.
         self.b.attach("d1", "s1")
         await self.until(lambda: bool(self.b.got), 10)
         self.assertEqual(self.b.got, [("s1", mail(1))])
@@ -419,7 +420,7 @@ class RegistryTests(RedisCase):
         self.assertEqual(self.names(a), ["a"])
 
     async def test_redis_forgets(self) -> None:
-        """Noticed at the next heartbeat; everything is told to it again."""
+        """The next heartbeat notices it and writes everything again."""
         a = await self.registry("a")
         restored: list[bool] = []
         a._hub.when_back(lambda: restored.append(True))

@@ -1,4 +1,4 @@
-"""Who the edge lets in and how it refuses the others, byte for byte on real sockets."""
+"""Admission and refusal at the edge, byte for byte on real sockets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IM_SETS = (
 
 
 def browser_head(port: int, path: str) -> bytes:
-    """A page's request: no header of its own, but an origin and an offer to compress."""
+    """Return a page's request: no header of its own, but an origin and an offer to compress."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
         "Pragma: no-cache\r\nUser-Agent: Mozilla/5.0\r\nUpgrade: websocket\r\n"
@@ -50,7 +50,7 @@ def browser_head(port: int, path: str) -> bytes:
 
 
 class RefusalCase(TestCase):
-    """Tests that share a pair of services and leave it as they found it."""
+    """Tests share a pair of services and leave it as they found it."""
 
     timeout = 60
 
@@ -65,12 +65,12 @@ class RefusalCase(TestCase):
     def knock(
         self, headers: Mapping[str, str], path: str = "/xiaozhi/v1/", device_id: str = MAC
     ) -> RawSocket:
-        """Ask for the upgrade as the firmware does."""
+        """Request the upgrade as the firmware does."""
         given = {"Client-Id": UUID, "Device-Id": device_id, **headers}
         return self.open(firmware_head("127.0.0.1", path, given))
 
     def device(self, version: int = 1, device_id: str = MAC) -> RawSocket:
-        """A connection that was let in."""
+        """Connect an admitted device."""
         bearer = f"Bearer {self.pair.token(device_id)}"
         headers = {"Authorization": bearer, "Protocol-Version": str(version)}
         socket = self.knock(headers, device_id=device_id)
@@ -94,19 +94,19 @@ class RefusalCase(TestCase):
         return {**claims, **changed}
 
     def key(self) -> str:
-        """The secret the services share."""
+        """The secret that the services share."""
         return (self.pair.state / "jwt.key").read_text().strip()
 
 
 class AdmissionTests(RefusalCase):
-    """§1.2, §1.4, §10: who is let in."""
+    """§1.2, §1.4, §10: admission."""
 
     def assert_let_in(self, socket: RawSocket) -> None:
         self.assertIsNone(socket.refused)
         self.assertRegex(socket.hello(), r"\A[A-Za-z0-9_-]+\Z")
 
     def test_firmware(self) -> None:
-        """``Bearer`` is put in front, unless the stored token holds a space."""
+        """The firmware adds ``Bearer``, unless the stored token contains a space."""
         token = self.pair.token(MAC)
         for value in (f"Bearer {token}", f"bearer {token}", token):
             self.assert_let_in(self.knock({"Authorization": value}))
@@ -194,7 +194,7 @@ class AdmissionTests(RefusalCase):
             self.assert_not_shown(value)
 
     def test_forged_tokens(self) -> None:
-        """The algorithm is ours to say, and so are key and times."""
+        """We choose the algorithm, the key and the times."""
         now = int(time.time())
         key = self.key()
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -246,7 +246,7 @@ class AdmissionTests(RefusalCase):
         self.assertEqual(refused.headers["www-authenticate"], "Bearer")
 
     def test_no_device(self) -> None:
-        """Whoever does not say who it is is told so, whatever its token."""
+        """A client without a device id gets that error, with any token."""
         token = self.pair.token(MAC)
         head = firmware_head("127.0.0.1", "/ws", {"Authorization": f"Bearer {token}"})
         self.assert_refused(self.open(head), 400, "no_device_id")
@@ -273,7 +273,7 @@ class AdmissionTests(RefusalCase):
 
     def test_refusals_are_logged(self) -> None:
         self.assert_refused(self.knock({}, device_id="aa:bb:cc:00:00:07"), 401, "missing_token")
-        # Alone, or as the last of a burst.
+        # Alone, or as the last of a log burst.
         told = r"refused.*: 401 missing_token, .*device aa:bb:cc:00:00:07, peer tcp4:127\.0\.0\.1:"
         until = time.monotonic() + 5
         while not re.search(told, self.pair.im.output):
@@ -281,7 +281,7 @@ class AdmissionTests(RefusalCase):
             time.sleep(0.05)
 
     def assert_not_shown(self, token: str) -> None:
-        """Not even a piece of it."""
+        """Check that no part of it is logged."""
         text = token.removeprefix("Bearer ")
         if len(text) > 40:
             for piece in (text[:40], text[-30:]):
@@ -290,7 +290,7 @@ class AdmissionTests(RefusalCase):
 
 
 class ConfiguredTests(TestCase):
-    """Other ways to authenticate, from OTA to the answer."""
+    """Other algorithms and modes, from OTA to the answer."""
 
     timeout = 60
 
@@ -314,7 +314,7 @@ class ConfiguredTests(TestCase):
         socket.until_text("tts", state="stop")
 
     def from_ota(self, pair: Pair) -> str:
-        """The token a device gets."""
+        """Return the token that a device gets."""
         connection = http.client.HTTPConnection("127.0.0.1", pair.http_port, timeout=10)
         self.addCleanup(connection.close)
         connection.request("POST", "/api/ota/", b"{}", {"Device-Id": MAC, "Client-Id": UUID})
@@ -329,7 +329,7 @@ class ConfiguredTests(TestCase):
         self.assertEqual(jwt.get_unverified_header(token)["alg"], algorithm)
         self.assert_talks(self.knock(pair, f"Bearer {token}"))
         self.assert_talks(self.knock(pair, f"Bearer {pair.token(MAC)}"))
-        # The old confusion: signed by HMAC, with the public key as its secret.
+        # The classic confusion: signed by HMAC, with the public key as its secret.
         pem = next(pair.state.glob("*.pem"))
         self.assertEqual(pem.stat().st_mode & 0o777, 0o600)
         now = int(time.time())

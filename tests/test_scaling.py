@@ -1,5 +1,6 @@
-"""Two edges on one port and one Redis: devices spread, the newest connection has the
-device, anybody reaches it, and Redis and edges may come and go."""
+"""Two edges on one port and one Redis: devices spread, the newest connection owns the device, posts
+reach it from anywhere, and Redis and edges may fail and return.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +100,7 @@ class SpreadTests(FleetCase):
         self.assert_clean()
 
     def test_as_the_readme_says(self) -> None:
-        """The command itself, with this fleet's port and configuration."""
+        """The command of the README, with this fleet's port and configuration."""
         (line,) = [each for each in commands(ENGLISH) if "xiaozhi-token admin" in each]
         config = self.fleet.pair.directory / "admin.yaml"
         config.write_text(f"auth: {{admin_token: {ADMIN}}}\n")
@@ -135,7 +136,7 @@ class SpreadTests(FleetCase):
 
 
 class LossTests(FleetCase):
-    """What is broken here is nobody else's."""
+    """Tests that break things have their own fleet."""
 
     def setUp(self) -> None:
         self.fleet = Fleet()
@@ -150,7 +151,7 @@ class LossTests(FleetCase):
         status, health = fleet.health()
         self.assertEqual(status, 200)
         self.assertIn("not connected", health["checks"]["presence"])
-        # Connected devices go on, and are reached where they are.
+        # Connected devices continue, and posts reach them.
         for node, socket in sockets.items():
             socket.text(type="listen", state="detect", text="hi")
             socket.until_text("tts", state="stop")
@@ -158,7 +159,7 @@ class LossTests(FleetCase):
             socket.until_text("x")
         status, answer = fleet.post("edge-1", "at-edge-2", "x")
         self.assertEqual((status, answer["error"]), (503, "presence_unavailable"))
-        # New ones are taken; of one that comes more than once the newest will stay.
+        # New devices are admitted; of several connections of a device the newest will stay.
         twice = [self.device("twice")]
         for _ in range(3):
             time.sleep(0.4)
@@ -198,14 +199,14 @@ class LossTests(FleetCase):
             self.reconnect("d1")
         finally:
             os.kill(fleet.edges["edge-2"].pid, signal.SIGCONT)
-        # What it has claimed is void: it is told so as soon as it listens.
+        # Its claims are void; it is notified as soon as it reads.
         began = time.monotonic()
         self.assertEqual(socket.until_close(), REPLACED)
         self.assertLess(time.monotonic() - began, 1.0)
         self.assertEqual(fleet.place("d1"), "edge-1")
 
     def reconnect(self, device_id: str) -> RawSocket:
-        """Until an edge answers: the kernel goes on giving one that hangs its share."""
+        """Retry until an edge answers: the kernel still gives the hanging one its share."""
         for _ in range(50):
             try:
                 return self.device(device_id, timeout=0.5)

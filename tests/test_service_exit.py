@@ -1,4 +1,4 @@
-"""How a ``twistd`` process ends when its start fails, and when it does not."""
+"""The exit status of a ``twistd`` process after a failed start, and after a successful one."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class ExitTests(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         pid = int((self.directory / "frame.pid").read_text())
         try:
-            # The command returned only once everything was up.
+            # The command returned only after everything was up.
             self.assertIn("LATE IS UP", (self.directory / "frame.log").read_text())
         finally:
             os.kill(pid, signal.SIGTERM)

@@ -42,7 +42,7 @@ class TalkTests(ServiceCase, TestCase):
                 for mode, framing, listens in (
                     (ListenMode.AUTO, 1, 3),
                     (ListenMode.MANUAL, 3, 2),
-                    # §9.8: one ``listen start`` for all of it.
+                    # §9.8: one ``listen start`` for the whole conversation.
                     (ListenMode.REALTIME, 2, 1),
                 )
             ],
@@ -50,7 +50,10 @@ class TalkTests(ServiceCase, TestCase):
         )
 
     async def talk_twice(self, mode: ListenMode, framing: int, listens: int) -> None:
-        """:param listens: how often the device says that it listens."""
+        """Ask twice.
+
+        :param listens: number of ``listen start`` messages.
+        """
         guest = await self.guest(self.pair, mode=mode, framing=framing)
         for _ in range(2):
             answer = await guest.device.say(SPEECH)
@@ -77,7 +80,7 @@ class TalkTests(ServiceCase, TestCase):
         self.assertLess(told.audio_ms, 20 * len(STORY) / 2)
 
     async def test_from_ota(self) -> None:
-        """As every device begins: configuration, connection, a question."""
+        """The start of every device: configuration, connection, a question."""
         await gatherResults(
             [Deferred.fromCoroutine(self.start_with(flavour)) for flavour in Flavour],
             consumeErrors=True,
@@ -115,8 +118,9 @@ class TalkTests(ServiceCase, TestCase):
         self.assertRegex(answer.text, r'"time": ?"[0-2]\d:[0-5]\d"')
 
     async def test_photo(self) -> None:
-        """The device uploads with the token it got in ``initialize``; where to is
-        the address it asked for its configuration."""
+        """The device uploads with the token from ``initialize`` to the address from which it
+        requested its configuration.
+        """
         guest = Guest(new_identity())
         self.addCleanup(guest.device.close)
         boot = await guest.device.boot(self.pair.ota)
@@ -152,7 +156,7 @@ class TalkTests(ServiceCase, TestCase):
         socket.text(type="listen", state="detect", text="a story")
         for _ in range(5):
             socket.until(lambda frame: frame.opcode == BINARY)
-        # What can have been sent until now: three packets ahead of the one being played.
+        # The most that can have been sent: three packets ahead of the one being played.
         sent = (time.monotonic() - asked) / 0.06 + 4
         socket.text(type="abort")
         before = []
@@ -161,10 +165,10 @@ class TalkTests(ServiceCase, TestCase):
             if frame.opcode == TEXT and frame.json.get("state") == "stop":
                 break
             before.append(frame)
-        # And a moment's worth for the edge to read the abort.
+        # And some more until the edge reads the abort.
         self.assertLess(5 + sum(frame.opcode == BINARY for frame in before), sent + 4)
         self.assertEqual(socket.for_a_while(0.6), [])
-        # The connection is as good as before.
+        # The connection still works.
         socket.text(type="listen", state="detect", text="hi")
         self.assertEqual(socket.until_text("stt")["text"], "hi")
         kinds = [self.kind(frame) for frame in self.to_the_stop(socket)]
@@ -220,7 +224,7 @@ class TalkTests(ServiceCase, TestCase):
 
 
 class SpeechTests(ServiceCase, TestCase):
-    """Speech that is speech: espeak-ng talks to pocketsphinx, and back."""
+    """Real speech: espeak-ng talks to pocketsphinx and back."""
 
     async def test_offline_providers(self) -> None:
         pair = await deferToThread(lambda: Pair(IM_SETS, ()).start())
@@ -237,5 +241,5 @@ class SpeechTests(ServiceCase, TestCase):
         if Path("/proc/self").is_dir():
             self.assertGreater(len(pair.ai.children()), 1, "the engines are children")
             await deferToThread(pair.ai.kill)
-            # They notice by themselves that nobody is left.
+            # They notice by themselves that the parent is gone.
             await self.until(lambda: not pair.ai.children(), "children end", 5)

@@ -28,7 +28,7 @@ from xiaozhi.testing.house import SPEECH
 
 
 class LossTests(ServiceCase, TestCase):
-    """The AI service goes away and comes back."""
+    """The AI service dies and returns."""
 
     async def test_kill_and_restart(self) -> None:
         sets = ("bridge.backoff_base=0.05", "link.outage_patience=0.2", *IM_SETS)
@@ -42,17 +42,17 @@ class LossTests(ServiceCase, TestCase):
         await deferToThread(pair.ai.kill)
         told = await answer
         self.assertEqual((told.tts_starts, told.tts_stops), (1, 1), "§9.2, also now")
-        # Behind what the edge had of the answer.
-        await self.until(lambda: talking.seen(e.Alerted), "the device is told", 30)
+        # After the part of the answer that the edge had.
+        await self.until(lambda: talking.seen(e.Alerted), "the device is alerted", 30)
         health = await deferToThread(pair.im.wait_for, "/health", 503)
         self.assertEqual(health["status"], "unhealthy")
         self.assertNotEqual(health["grpc_status"], "connected")
         self.assertEqual(health["connections"], 2)
         for path in ("/ready", "/alive"):
             self.assertEqual((await deferToThread(get, pair.edge_port, path))[0], 200)
-        # Asked while it is away: told so, and not answered as well when it is back.
+        # Asked during the outage: the device gets an alert, and no answer later.
         unanswered = talking.device.text("are you there").addErrback(lambda _: None)
-        await self.until(lambda: len(talking.seen(e.Alerted)) == 2, "who asks is told")
+        await self.until(lambda: len(talking.seen(e.Alerted)) == 2, "a question is alerted")
         unanswered.cancel()
         newcomer = await self.guest(pair)
         pair.ai.start()
@@ -68,14 +68,14 @@ class LossTests(ServiceCase, TestCase):
         await self.assert_events(pair, talking.device.machine.session_id)
 
     async def test_a_talk_goes_on_after_kill_9(self) -> None:
-        """What was said is known to the process that comes after, and to another edge."""
+        """The next process, and another edge, know the dialogue."""
         sets = ("bridge.backoff_base=0.05", *IM_SETS)
         recall = ("providers.llm.scripted.recall=what did I say", *AI_SETS)
         pair = await deferToThread(lambda: Pair(sets, recall).start())
         self.addCleanup(pair.end)
         guest = await self.guest(pair)
         await guest.device.text("my name is Ada")
-        # In the middle of an answer: what was asked is known, if hardly answered.
+        # In the middle of an answer: the question is known, but little of the answer.
         played = len(guest.seen(e.PacketPlayed))
         answer = guest.device.text("a fable")
         await self.until(lambda: len(guest.seen(e.PacketPlayed)) > played + 5, "it begins")
@@ -93,7 +93,7 @@ class LossTests(ServiceCase, TestCase):
         self.addCleanup(again.device.close)
         await again.device.connect(pair.endpoint(guest.identity))
         self.assertEqual((await again.device.text("what did I say")).text, "I like bread")
-        # An answer is noted when it has been played, and written behind.
+        # An answer is recorded when it has been played, and written later.
         written = {"pending": 0, "dropped": 0, "trouble": ""}
         for _ in range(50):
             health = await deferToThread(pair.ai.wait_for, "/health", 200)
@@ -133,7 +133,7 @@ class StopTests(ServiceCase):
         speaking.until(lambda frame: frame.opcode == BINARY)
         os.kill(pair.im.pid, signal.SIGTERM)
         self.assertEqual(quiet.until_close(), (1001, "going_away"))
-        # Who is being spoken to hears the sentence to its end.
+        # A device in an answer hears the sentence to its end.
         speaking.until_text("tts", state="stop")
         self.assertEqual(speaking.until_close(), (1001, "going_away"))
         self.assertEqual(pair.im.ended(), 0)
@@ -162,7 +162,7 @@ class StopTests(ServiceCase):
         device.hello()
         device.text(type="listen", state="detect", text="hi")
         device.until_text("tts", state="stop")
-        # The AI service goes first: the device stays.
+        # The AI service stops first; the device stays connected.
         self.end_by_hand(pair, pair.ai, pids[pair.ai])
         pair.im.wait_for("/health", 503)
         device.text(type="ping")
@@ -171,7 +171,7 @@ class StopTests(ServiceCase):
         self.assertEqual(device.until_close(), (1001, "going_away"))
 
     def end_by_hand(self, pair: Pair, service: ServiceProcess, pid: int) -> None:
-        """By the pid in its file; nothing is left of it but the log."""
+        """Stop the daemon by the pid in its file; only the log remains."""
         os.kill(pid, signal.SIGTERM)
         self.wait_gone(pid)
         log = (pair.directory / f"{service.name}.twistd.log").read_text()
@@ -196,7 +196,7 @@ class StopTests(ServiceCase):
         self.assertEqual((started.returncode, started.stdout, started.stderr), (0, "", ""))
         pid = int(pid_file.read_text())
         self.addCleanup(self.end_daemon, pid)
-        # The command returns once the daemon serves.
+        # The command returns when the daemon serves.
         self.assertEqual(get(service.port, "/alive" if service.name == "im" else "/health")[0], 200)
         return pid
 

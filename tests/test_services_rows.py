@@ -1,4 +1,4 @@
-"""What the tables hold afterwards, in SQLite and in PostgreSQL, and two edges on one Redis."""
+"""Rows after conversations, in SQLite and in PostgreSQL, and two edges on one Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xiaozhi.testing.house import SPEECH
 
 
 class Rows:
-    """The three tables, about one session."""
+    """The three tables, for one session."""
 
     def __init__(self, select: Callable[[str], list[tuple[Any, ...]]], session_id: str) -> None:
         self.select = select
@@ -39,7 +39,7 @@ class Rows:
         )
 
     def check(self, case: TestCase, identity: Identity) -> None:
-        """After one thing said and one typed, a device tool, and the device's going."""
+        """Check the rows of a spoken and a typed question, a device tool, and the disconnection."""
         case.assertEqual(
             self.session("device_id, client_id, user_id"),
             [(identity.device_id, identity.client_id, "tester")],
@@ -47,7 +47,7 @@ class Rows:
         messages = self.about("message_logs", "message_type, direction, content")
         kinds = [(kind, direction) for kind, direction, _ in messages]
         case.assertEqual(kinds[:2], [("hello", "inbound"), ("hello", "outbound")])
-        # One utterance up, one answer down, and one more for what was typed.
+        # One utterance, one answer, and one more for the typed text.
         utterances = [json.loads(text) for kind, way, text in messages if kind == "audio"]
         ways = [way for kind, way in kinds if kind == "audio"]
         case.assertEqual(ways.count("outbound"), 2, kinds)
@@ -76,7 +76,7 @@ class Rows:
 
 
 class SqliteTests(ServiceCase, TestCase):
-    """The store that ships."""
+    """The default store."""
 
     def setUp(self) -> None:
         self.pair = shared(IM_SETS, AI_SETS)
@@ -85,7 +85,7 @@ class SqliteTests(ServiceCase, TestCase):
         self.assert_clean(self.pair)
 
     async def test_log(self) -> None:
-        """What SQLite holds of a talk, afterwards."""
+        """The rows of a conversation in SQLite."""
         guest = await self.guest(self.pair)
         session_id = guest.device.machine.session_id
         rows = Rows(lambda statement: self.select(self.pair, statement), session_id)
@@ -104,7 +104,7 @@ class SqliteTests(ServiceCase, TestCase):
 
 @functools.cache
 def two_edges() -> tuple[str, Pair, ServiceProcess]:
-    """A database, a running pair that writes to it, and another edge beside it."""
+    """Start a pair with this database, and another edge beside it."""
     database = postgres().create_database()
     sets = (*IM_SETS, f"store.url={database}", f"presence.url={redis().url}")
     pair = Pair((*sets, "node=first"), AI_SETS).start()
@@ -127,7 +127,7 @@ class SharedStateTests(ServiceCase, TestCase):
         return postgres().execute(statement, self.database)
 
     async def test_talk(self) -> None:
-        """A talk, its rows, and a device that moves from one edge to the other."""
+        """A conversation, its rows, and a device that moves from one edge to the other."""
         guest = await self.guest(self.pair)
         rows = Rows(self.select, guest.device.machine.session_id)
         await self.until(lambda: rows.session("status") == [("active",)], "an active session")
@@ -176,7 +176,7 @@ class SharedStateTests(ServiceCase, TestCase):
             time.sleep(0.02)
 
     def holder(self, device_id: str, gone: bool = False) -> list[str]:
-        """What Redis says of a device."""
+        """Return the device's entry in Redis."""
         import redis as client
 
         deadline = time.monotonic() + 10
@@ -188,7 +188,7 @@ class SharedStateTests(ServiceCase, TestCase):
                 time.sleep(0.02)
 
     async def test_stores_away_and_back(self) -> None:
-        """Neither delays a device; what was to be written is written afterwards."""
+        """Neither store delays a device; pending rows are written afterwards."""
         guest = await self.guest(self.pair)
         await deferToThread(postgres().kill)
         await deferToThread(redis().kill)

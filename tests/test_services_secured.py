@@ -1,4 +1,4 @@
-"""Both services with the way between them secured, as processes."""
+"""Both services as processes with a secured bridge."""
 
 from __future__ import annotations
 

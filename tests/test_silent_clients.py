@@ -12,11 +12,11 @@ from tests.guests import ServiceCase, new_identity
 from tests.rawsocket import BINARY, CLOSE, PING, TEXT, RawSocket
 from tests.services import shared
 
-# Seconds; the edge looks every quarter of one, and answers early sound after 2.
+# Seconds; the edge checks every quarter of a second, and answers early sound after 2.
 HELLO = 3.5
 SETS = (f"link.hello_timeout={HELLO}", "link.close_timeout=0.1", "gateway.device_burst=1000")
 
-# What a client does once instead of saying hello, and the code of the answer, if any.
+# The client's action instead of a hello, and the code of the answer, if any.
 CLIENTS: tuple[tuple[Callable[[RawSocket], None], str], ...] = (
     (lambda raw: None, ""),
     (lambda raw: raw.send(PING, b"still here"), ""),
@@ -40,5 +40,5 @@ class SilentClientTests(ServiceCase, TestCase):
                     answers.append(frame.json["code"])
             self.assertEqual(frame.close, (1008, "hello_timeout"))
             self.assertEqual(answers, [code] if code else [])
-            # Not earlier; how much later is for the machine to say.
+            # Not earlier; how much later depends on the machine.
             self.assertGreater(time.monotonic() - began, HELLO - 0.5)

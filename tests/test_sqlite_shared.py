@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[1]
 
 class SharedFileTests(TestCase):
     def test_neither_finds_it_locked(self) -> None:
-        """Nothing fails because of the other, from the making of the file on."""
+        """Neither process fails because of the other, from the creation of the file on."""
         for _ in range(ROUNDS):
             path = os.path.abspath(self.mktemp())
             children = [_child("log", path), _child("talk", path)]
@@ -50,7 +50,7 @@ def _child(what: str, path: str) -> subprocess.Popen[str]:
 
 
 async def log(reactor: Any, url: str) -> None:
-    """The edge's part."""
+    """Write as the edge does."""
     store = store_from_url(url, reactor)
     await store.start()
     for number in range(40):
@@ -63,7 +63,7 @@ async def log(reactor: Any, url: str) -> None:
 
 
 async def talk(reactor: Any, url: str) -> None:
-    """The brain's."""
+    """Write as the AI service does."""
     store = dialogues_from_url(url, reactor)
     await store.start()
     for number in range(40):
@@ -75,7 +75,7 @@ async def talk(reactor: Any, url: str) -> None:
 
 
 async def main(reactor: Any, what: str, path: str) -> None:
-    """One process: ``done``, or what went wrong."""
+    """Run one process: prints ``done``, or the error."""
     print("ready", flush=True)
     sys.stdin.readline()
     await {"log": log, "talk": talk}[what](reactor, f"sqlite:///{path}")

@@ -14,13 +14,13 @@ from tests.rawsocket import RawSocket, firmware_head
 from tests.services import DOUBLES, Pair, get, run_to_end
 from xiaozhi.runtime.listening import free_port
 
-# In every key and password here; never to be shown.
+# Part of every key and password here; must never be shown.
 SECRET = "s3cr3t"
 
 Ended = tuple[int, str]
 Case = tuple[str, Callable[[], Ended], tuple[str, ...]]
 
-# Two at a time: there is little but the start of Python in it.
+# Two at a time: most of the time is the start of Python.
 _AT_ONCE = 2
 
 
@@ -38,7 +38,7 @@ class StartupCase(TestCase):
         config: str | Path = "",
         environment: dict[str, str] | None = None,
     ) -> Callable[[], Ended]:
-        """A start that should fail; on ports of its own if it does not."""
+        """Start a service that should fail; on ports of its own if it does not."""
         own = {
             "im": ["listen.host=127.0.0.1", f"listen.port={free_port()}"],
             "ai": [f"http.listen.port={free_port()}", f"grpc.listen=127.0.0.1:{free_port()}"],
@@ -52,7 +52,7 @@ class StartupCase(TestCase):
         return path
 
     def check(self, *cases: Case) -> None:
-        """Each ends with status 1 and a line that holds these words, in this order."""
+        """Check that each start ends with status 1 and a line with these words in order."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             running = [(name, pool.submit(call), words) for name, call, words in cases]
         for name, ended, words in running:
@@ -69,7 +69,7 @@ class StartupCase(TestCase):
                     at = found + len(word)
 
     def complaint(self, output: str) -> str:
-        """The one line that says why."""
+        """Return the one line with the reason."""
         lines = [
             line
             for line in output.splitlines()
@@ -80,7 +80,7 @@ class StartupCase(TestCase):
 
 
 class ConfigurationTests(StartupCase):
-    """Before anything is started: the line is all there is."""
+    """Errors before anything is started: the output is one line."""
 
     def complaint(self, output: str) -> str:
         self.assertEqual(len(output.splitlines()), 1, output)
@@ -162,7 +162,7 @@ class ConfigurationTests(StartupCase):
         )
 
     def test_state_directory(self) -> None:
-        """Below a file, where not even root may write."""
+        """Below a file, where even root cannot write."""
         file = self.file("file", "")
         below = f"state_dir={file / 'var'}"
         self.check(
@@ -201,7 +201,7 @@ class ConfigurationTests(StartupCase):
 
 
 class SurroundingsTests(StartupCase):
-    """What only the start itself finds out."""
+    """Errors that only the start itself finds."""
 
     def test_ports_in_use(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -265,7 +265,7 @@ class SurroundingsTests(StartupCase):
             )
 
     def test_ai_away(self) -> None:
-        """Not fatal: the edge says so, lets devices in, and recovers."""
+        """Not fatal: the edge reports it, admits devices, and recovers."""
         pair = Pair(("bridge.backoff_base=0.05",))
         self.addCleanup(pair.end)
         pair.im.start()

@@ -1,4 +1,4 @@
-"""A PostgreSQL that goes away and comes back under the edge: nothing lost, nothing doubled."""
+"""A PostgreSQL outage under the edge: no row is lost or doubled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ORPHANS = "SELECT count(*) FROM {} WHERE session_id NOT IN (SELECT session_id FR
 
 
 class ServerCase(TestCase):
-    """With a server of its own: others must not miss theirs."""
+    """Has a server of its own, because it stops it."""
 
     timeout = 120
 
@@ -42,9 +42,9 @@ class ServerCase(TestCase):
 
 
 class Writer:
-    """Notes 1000 messages a second of sessions that come and go.
+    """Logs 1000 messages per second of starting and ending sessions.
 
-    :ivar noted: what each session said, in order.
+    :ivar noted: the messages of each session, in order.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -94,7 +94,7 @@ class JournalTests(ServerCase):
         return writer
 
     async def check(self, writer: Writer) -> None:
-        """All rows are there once, and each session's in its order."""
+        """Check that all rows exist once, and those of each session in order."""
         writer.stop()
         until = time.monotonic() + 30
         while self.journal.pending or self.journal.spooled:
@@ -156,7 +156,7 @@ class ServiceTests(ServerCase, ServiceCase):
         self.assertGreater(health["store"]["spooled"], 10)
         self.assertEqual(health["store"]["dropped"], {})
         await deferToThread(pair.im.kill)
-        # It comes back although the database does not.
+        # It restarts although the database is down.
         pair.im.start()
         await deferToThread(pair.im.wait_for, "/ready", 200)
         after = await self.guest(pair)
@@ -167,7 +167,7 @@ class ServiceTests(ServerCase, ServiceCase):
         def store() -> Any:
             return get(pair.edge_port, "/health")[1]["store"]
 
-        # The store is back before all that was spooled has been written.
+        # The store is back before all spooled rows have been written.
         await self.until(lambda: store()["spooled"] == 0, "the spool is empty")
         self.assertEqual(store()["dropped"], {})
         told = {"one", "two", "three", "four"}
@@ -186,14 +186,14 @@ class ServiceTests(ServerCase, ServiceCase):
                 url,
             )
 
-        # What the killed process had is over; the rest goes on.
+        # The killed process's sessions are over; the others continue.
         for guest in (before, during):
             await self.until(lambda g=guest: status(g) == [("disconnected",)], "it is over")  # type: ignore[misc]
         self.assertEqual(status(after), [("active",)])
 
 
 class HistoryTests(ServerCase, ServiceCase):
-    """What the AI service keeps of dialogues."""
+    """The AI service's stored dialogues."""
 
     timeout = 120
 
@@ -205,7 +205,7 @@ class HistoryTests(ServerCase, ServiceCase):
         self.addCleanup(pair.end)
         guest = await self.guest(pair)
         await guest.device.text("one")
-        # It hangs: an answer waits a second for what was said before, once.
+        # It hangs: one answer waits a second for the dialogue.
         lock = psycopg2.connect(url)
         self.addCleanup(lock.close)
         lock.cursor().execute("LOCK TABLE dialogue_entries IN ACCESS EXCLUSIVE MODE")
@@ -216,7 +216,7 @@ class HistoryTests(ServerCase, ServiceCase):
         self.assertEqual((await guest.device.text("two")).text, "All right.")
         self.assertLess(time.monotonic() - began, 6)
         lock.close()
-        # It is gone.
+        # It is down.
         await deferToThread(postgres.kill)
         self.assertEqual((await guest.device.text("what did I say")).text, "two")
         await deferToThread(pair.ai.kill)
@@ -228,7 +228,7 @@ class HistoryTests(ServerCase, ServiceCase):
         health = await deferToThread(pair.ai.wait_for, "/health", 200)
         self.assertGreater(health["history"]["pending"], 0)
         self.assertIn("refused", health["history"]["trouble"])
-        # And back.
+        # And up again.
         await deferToThread(postgres.restart)
         statement = "SELECT content FROM dialogue_entries WHERE role = 'user' ORDER BY number"
 
@@ -239,7 +239,7 @@ class HistoryTests(ServerCase, ServiceCase):
         self.assertEqual((words()[0], words().count("hi")), ("one", 1))
 
     async def test_two_processes_share_a_file(self) -> None:
-        """Whoever is left when one of them is killed knows what was said to the other."""
+        """When one is killed, the other one knows its dialogues."""
         pair = Pair(IM_SETS, (*AI_SETS, "providers.llm.scripted.recall=what did I say"))
         self.addCleanup(pair.end)
         grpc_port, http_port = free_port(), free_port()
@@ -256,7 +256,7 @@ class HistoryTests(ServerCase, ServiceCase):
             pair.directory / "other.log",
         )
         self.addCleanup(other.end)
-        # At once: both make the file, or find it.
+        # At once, so that either may create the file.
         for service in (other, pair.ai, pair.im):
             service.start()
         for service in (other, pair.ai, pair.im):
@@ -278,7 +278,7 @@ class HistoryTests(ServerCase, ServiceCase):
         self.assertEqual([answer.text for answer in answers], [f"I am {n}" for n in range(6)])
 
     async def written(self, service: ServiceProcess) -> Any:
-        """The health of a service as soon as nothing waits to be written."""
+        """Return the health of a service when nothing waits to be written."""
         until = time.monotonic() + 15
         while (health := await deferToThread(service.wait_for))["history"]["pending"]:
             self.assertLess(time.monotonic(), until, "what was said is written")
@@ -286,7 +286,7 @@ class HistoryTests(ServerCase, ServiceCase):
         return health
 
     async def again(self, pair: Pair, guest: Guest) -> Guest:
-        """The same device, connected anew."""
+        """Connect the same device anew."""
         again = Guest(guest.identity)
         self.addCleanup(again.device.close)
         await again.device.connect(pair.endpoint(guest.identity))

@@ -1,4 +1,4 @@
-"""A tool source of one file beside the installed program, in real services."""
+"""A tool source in one file beside the installed program, in real services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who interrupts whom, and a stopping edge, with real services and sockets."""
+"""Interruptions and a stopping edge, with real services and sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AUTO: dict[str, Any] = {"type": "listen", "state": "start", "mode": "auto"}
 PRESS = {**AUTO, "mode": "manual"}
 RELEASE = {"type": "listen", "state": "stop"}
 
-# What happens from here on is heard in real time: 20 ms a character.
+# From here on, playback is in real time: 20 ms for a character.
 FABLE = {"type": "listen", "state": "detect", "text": "a fable"}
 WAKE = {"type": "listen", "state": "detect", "text": "你好小智"}
 GREETING = "Here I am to do what you want and to listen."
@@ -37,7 +37,7 @@ class TurnCase(ServiceCase):
             time.sleep(pace)
 
     def to_the_end(self, device: RawSocket, over: Callable[[Frame], bool]) -> list[str]:
-        """Types of texts, states and words of ``tts``, and ``sound`` once for all of it."""
+        """Collect types of texts, states and words of ``tts``, and ``sound`` once for all of it."""
         story: list[str] = []
         while True:
             frame = device.receive()
@@ -84,7 +84,7 @@ class InterruptionTests(TurnCase):
             device.until(lambda frame: frame.opcode == BINARY)
             device.text(**PRESS)
             self.speak(device, SPEECH)
-            # What came of it until now: no stop, and soon no sound either.
+            # So far no stop, and soon no sound either.
             frames = device.for_a_while(0.3)
             self.assertFalse([frame for frame in frames if stopped(frame)])
             self.assertEqual(device.for_a_while(0.5), [])
@@ -107,7 +107,7 @@ class StopTests(TurnCase):
         device.until(lambda frame: frame.opcode == BINARY)
         self.speak(speaker, SPEECH[: 32 * 400])
         os.kill(pair.im.pid, signal.SIGTERM)
-        # Somebody in the middle of an utterance finishes it.
+        # A person in the middle of an utterance finishes it.
         self.speak(speaker, SPEECH[: 32 * 400] + bytes(32 * 500))
         story = self.to_the_end(device, closed)
         self.assertEqual(story[-2:], ["stop", "1001"])

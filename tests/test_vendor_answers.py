@@ -20,7 +20,7 @@ TOOLS = [ToolSpec(name, name, {"type": "object"}) for name in ("set_volume", "ge
 
 
 class AnswerTests(TestCase):
-    """As :mod:`xiaozhi.test.providers.test_vendor_answers`, but for those that take seconds."""
+    """As :mod:`xiaozhi.test.providers.test_vendor_answers`, without the cases that take seconds."""
 
     timeout = 100
 

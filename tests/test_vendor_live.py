@@ -1,4 +1,4 @@
-"""Both services as processes, with a chat vendor that is not as the book says."""
+"""Both services as processes, with a chat vendor that deviates from the specification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xiaozhi.testing.vendors.answers import HELLO, REPEAT, TEXT, call, end, plai
 from xiaozhi.testing.vendors.octets import DONE, event, pieces, whole
 from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
-# Each is a way to say the same.
+# Variants of one answer.
 ANSWERS: tuple[list[Any], ...] = (
     plain(*HELLO),
     plain(*pieces(b"".join([*HELLO, event(REPEAT), DONE]), 3), media_type="application/json"),

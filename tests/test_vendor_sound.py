@@ -1,4 +1,4 @@
-"""Speech and transcription vendors that are not as the book says, over real sockets."""
+"""Speech and transcription vendors that deviate from the specification, over real sockets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
 # Half a second of 440 Hz.
 HALF = tone(0.5, 24000)
-# Instead of the PCM at 24 kHz that was asked for.
+# Instead of the requested PCM at 24 kHz.
 SOUNDS: tuple[tuple[str, bytes, float], ...] = (
     ("PCM", HALF, 0.5),
     ("MP3", encoded(HALF, 24000, "mp3", "libmp3lame"), 0.5),
@@ -35,14 +35,14 @@ SOUNDS: tuple[tuple[str, bytes, float], ...] = (
     ("WAV at 44.1 kHz, stereo", wav_bytes(tone(0.5, 44100, channels=2), 44100, 2), 0.5),
     ("two WAV files", wav_bytes(HALF, 24000) * 2, 1.0),
 )
-# Body, the error's code, words that reach the log. None of it is sound, or words.
+# Body, the error's code, words that reach the log. None of them is sound or a transcript.
 ERRORS: tuple[tuple[bytes, str, str], ...] = (
     (b'{"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}', "unauthorized",
      "Incorrect API key"),
     (b'{"base_resp": {"status_code": 1008, "status_msg": "no money"}}', "unpaid", "no money"),
     (b"<html><head><title>502 Bad Gateway</title></head></html>", "bad_answer", "502 Bad Gateway"),
 )  # fmt: skip
-# A recogniser's text, and what becomes of it.
+# A recogniser's text, and the transcript.
 TEXTS: tuple[tuple[str, Transcript], ...] = (
     ("<|zh|><|HAPPY|><|Speech|><|withitn|>你好。", Transcript("你好。", "zh", "happy")),
     ("<|nospeech|><|EMO_UNKNOWN|><|Speech|><|withitn|>。", Transcript("")),

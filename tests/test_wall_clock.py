@@ -1,4 +1,4 @@
-"""Both services as processes whose wall clock is set while they work."""
+"""Both services as processes whose wall clock is set while they run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.guests import AI_SETS, IM_SETS, STORY, Guest, ServiceCase, new_identi
 from tests.services import Pair
 from xiaozhi.device import events as e
 
-# Run by the interpreter before anything else: what asks ``time.time`` later gets this one.
+# Run by the interpreter before anything else, so that later calls of ``time.time`` get this one.
 _SITE = """
 import os, time
 _real, _file = time.time, os.environ["WALL_CLOCK_FILE"]
@@ -26,12 +26,12 @@ def set_time():
 time.time = set_time
 """
 
-# Seconds. Back by more than a test may take: a timer on that clock would not fire at all.
+# Seconds. Set back by more than a test may take: a timer on that clock would never fire.
 STEPS = (-600.0, 86_400.0, -30.0, 10 * 365 * 86_400.0)
 
 
 class WallClockTests(ServiceCase, TestCase):
-    """While somebody is spoken to and somebody else only listens."""
+    """During an answer to one device, while another one only listens."""
 
     timeout = 120
 
@@ -47,13 +47,13 @@ class WallClockTests(ServiceCase, TestCase):
         self.addCleanup(self.pair.end)
 
     def set_clock(self, ahead: float) -> None:
-        """What the services' wall clock is ahead of ours from now on."""
+        """Set the offset of the services' wall clock from now on."""
         new = self.file.with_suffix(".new")
         new.write_text(str(ahead))
         new.replace(self.file)
 
     async def server_time(self) -> float:
-        """As a device is told it."""
+        """Return the time as a device receives it."""
         guest = Guest(new_identity())
         self.addCleanup(guest.device.close)
         boot = await guest.device.boot(self.pair.ota)
@@ -73,7 +73,7 @@ class WallClockTests(ServiceCase, TestCase):
             self.assertEqual((answer.errors, answer.tts_stops), ((), 1))
             self.assertGreater(answer.audio_ms, 20 * len(STORY) * 0.9)
             self.assertLess(abs(await self.server_time() - time.time() - step), 60)
-            # Timeouts are looked at every quarter of a second.
+            # Timeouts are checked every quarter of a second.
             await deferLater(reactor, 1.0)
             again = await listener.device.text("hello")
             self.assertEqual((again.text, again.errors), ("All right.", ()))
