@@ -115,7 +115,7 @@ class BenchmarkTests(TestCase):
         for line in self.lines(out):
             self.assertTrue(line["figure"] or line["unit"] == "KB/min", line)
 
-    async def test_those_who_do_nothing(self) -> None:
+    async def test_idle_connections(self) -> None:
         out, err, status = await self.benchmarks("--tiny", "idle")
         self.assertEqual((err, status), ("", 0))
         memory, hello, refused = self.lines(out)
@@ -149,7 +149,7 @@ class MeasurementTests(SynchronousTestCase):
             heard = [activity.is_speech(pcm[at : at + 640]) for at in range(0, len(pcm), 640)]
             self.assertTrue(least <= sum(heard) / len(heard) <= most, sound)
 
-    def test_what_has_grown(self) -> None:
+    def test_growth(self) -> None:
         before, after = {"a": 3, "b": 1, "c": 5}, {"a": 4, "c": 5, "d": 7}
         self.assertEqual(grown(before, after), {"d": 7, "a": 1})
 

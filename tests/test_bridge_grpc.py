@@ -146,7 +146,7 @@ class GrpcAloneTests(GrpcTestCase):
             await client.stop()
             await server.stop()
 
-    async def test_a_session_that_cannot_be_hurts_nobody(self) -> None:
+    async def test_a_failed_session_affects_no_other(self) -> None:
         bad, well = Heard(), Heard()
         odd = replace(opening("odd"), downlink=m.AudioParams(sample_rate=7))
         self.client.open(odd, bad)
@@ -155,7 +155,7 @@ class GrpcAloneTests(GrpcTestCase):
         self.assertEqual(bad.all, [("closed", "bad_request")])
         self.assertEqual(self.client.status().streams, 2)
 
-    async def test_nobody_listens(self) -> None:
+    async def test_connection_refused(self) -> None:
         target = f"127.0.0.1:{free_port()}"
         settings = ClientSettings(targets=(target,), backoff_base=0.01, backoff_cap=0.02)
         dialer = GrpcDialer(AsyncioThread(reactor, "edge"), settings)
@@ -260,7 +260,7 @@ class GrpcAloneTests(GrpcTestCase):
         finally:
             await thread.stop()
 
-    async def test_a_message_too_large_for_any_stream_hurts_nobody(self) -> None:
+    async def test_a_message_too_large_for_any_stream_affects_no_other(self) -> None:
         heard = Heard()
         link = self.client.open(opening(), heard)
         link.send(m.Image("what is this?", "jpeg", b"\0" * (17 << 20)))

@@ -213,7 +213,7 @@ class TokenTests(SecureWayCase):
         client = await self.dial(server.address, tls=self.client_tls(), token_file=str(path))
         await self.assert_carries(client)
 
-    async def test_one_that_nobody_asks_for(self) -> None:
+    async def test_an_unrequired_token(self) -> None:
         server = await self.listen()
         await self.assert_carries(await self.dial(server.address, token=TOKEN))
 
@@ -242,7 +242,7 @@ class TokenTests(SecureWayCase):
                 self.assertNotIn("y" * 32, formatEvent(event))
             server = await self.listen(token=TOKEN)
 
-    async def test_no_session_is_made_for_who_is_refused(self) -> None:
+    async def test_a_refused_edge_gets_no_session(self) -> None:
         server = await self.listen(token=TOKEN)
         client = await self.dial(server.address)
         client.open(opening(), Heard())

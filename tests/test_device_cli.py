@@ -308,7 +308,7 @@ class CommandLineTests(TestCase):
         self.assertEqual(await self.device("text", "你好小智", "--url", self.url), 1)
         self.assertIn("no answer to the text", self.out.getvalue())
 
-    async def test_nobody_there(self) -> None:
+    async def test_no_server(self) -> None:
         self.assertEqual(await self.device("text", "x", "--url", "ws://127.0.0.1:1/"), 1)
         (line,) = self.out.getvalue().splitlines()
         self.assertIn("cannot_connect", line)

@@ -150,7 +150,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(play.house.close(), [])
         return problems
 
-    def test_what_is_not_as_expected(self) -> None:
+    def test_unmet_expectations(self) -> None:
         """Each expectation can fail."""
         for expect, told in (
             ("heard: bye", "heard 'hello' instead of bye"),

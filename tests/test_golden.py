@@ -80,14 +80,14 @@ def message(case: dict[str, Any]) -> Any:
 
 
 class TextTests(SynchronousTestCase):
-    def test_what_devices_send(self) -> None:
+    def test_texts_from_devices(self) -> None:
         """Texts exactly as each client sends them, and their values."""
         for case in golden("device_texts"):
             parsed, dialect = parse_device(case["text"])
             self.assertEqual(plain(parsed), case["message"], case["from"])
             self.assertEqual(dialect.value, case["dialect"], case["from"])
 
-    def test_what_is_refused(self) -> None:
+    def test_refusals(self) -> None:
         for case in golden("refused_texts"):
             with self.assertRaises(ProtocolError) as raised:
                 parse_device(case["text"])
@@ -95,7 +95,7 @@ class TextTests(SynchronousTestCase):
             # The rest is the JSON library's wording.
             self.assertTrue(raised.exception.message.startswith(case["says"]), case)
 
-    def test_what_devices_are_sent(self) -> None:
+    def test_texts_to_devices(self) -> None:
         for case in golden("server_texts"):
             dialect = JsonDialect(case["dialect"])
             text = render(message(case["message"]), dialect, case["session_id"], case["now_ms"])

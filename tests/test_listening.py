@@ -18,7 +18,7 @@ _SACKED = struct.Struct("=8B5I I")
 
 
 class BacklogTests(TestCase):
-    async def test_however_it_listens(self) -> None:
+    async def test_every_way_to_listen(self) -> None:
         if sys.platform != "linux":
             raise SkipTest("only Linux tells it")
         allowed = min(1024, int(Path("/proc/sys/net/core/somaxconn").read_text()))

@@ -57,7 +57,7 @@ class ConversationTests(ServiceCase, TestCase):
         self.addCleanup(self.pair.end)
         self.pair.start()
 
-    async def test_what_is_told(self) -> None:
+    async def test_metrics_and_logs_of_a_conversation(self) -> None:
         pair = self.pair
         guest = await self.guest(pair, mode=ListenMode.MANUAL)
         answer = await guest.device.say(SPEECH)

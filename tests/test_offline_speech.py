@@ -154,7 +154,7 @@ class WebrtcContractTests(Real, VoiceActivityContract):
 
 
 class ConversationTests(Real):
-    def test_what_is_spoken_is_heard(self) -> Deferred[Any]:
+    def test_spoken_text_is_recognised(self) -> Deferred[Any]:
         async def check() -> None:
             espeak, sphinx = self.espeak(), self.sphinx()
             for sentence in SENTENCES:
@@ -187,7 +187,7 @@ class ConversationTests(Real):
 
         return self.run_through(check())
 
-    def test_scraps_of_sound_do_not_hurt(self) -> Deferred[Any]:
+    def test_scraps_of_sound_are_harmless(self) -> Deferred[Any]:
         async def check() -> None:
             sphinx = self.sphinx()
             source = random.Random(3)
@@ -212,7 +212,7 @@ class ConversationTests(Real):
 
         return self.run_through(check())
 
-    def test_grammar_with_a_fault_is_told_once_for_good(self) -> Deferred[Any]:
+    def test_a_faulty_grammar_is_reported_once(self) -> Deferred[Any]:
         path = self.mktemp()
         with open(path, "w") as file:
             file.write("#JSGF V1.0;\ngrammar door;\npublic <top> = ( open | the door;\n")

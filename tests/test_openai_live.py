@@ -205,7 +205,7 @@ class LiveTests(TestCase):
         error = await self.refused()
         self.assertEqual((error.code, error.retryable), ("rate_limited", True))
 
-    async def test_nobody_listens(self) -> None:
+    async def test_connection_refused(self) -> None:
         await maybeDeferred(self.port.stopListening)
         error = await self.refused()
         self.assertEqual((error.code, error.retryable), ("unreachable", True))

@@ -123,7 +123,7 @@ class OwnersCase(ServiceCase):
 
 
 class OwnerTests(OwnersCase, TestCase):
-    async def test_who_knows_a_mac_gets_nothing(self) -> None:
+    async def test_a_stranger_with_the_mac_gets_nothing(self) -> None:
         pair = self.services()
         identity = new_identity()
         stranger = replace(identity, client_id=STRANGER)

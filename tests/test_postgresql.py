@@ -65,7 +65,7 @@ class PostgresqlDeviceTests(DeviceRegistryContract, TestCase):
 
 
 class SchemaFileTests(TestCase):
-    async def test_psql_loads_what_the_store_would_create(self) -> None:
+    async def test_psql_loads_the_store_s_schema(self) -> None:
         by_hand, by_store = postgres().create_database(), postgres().create_database()
         loaded = postgres().psql(by_hand, _ROOT / "schema.sql")
         self.assertEqual((loaded.returncode, loaded.stderr), (0, ""))
@@ -77,7 +77,7 @@ class SchemaFileTests(TestCase):
             postgres().execute("SELECT version FROM schema_version", by_hand), [(len(MIGRATIONS),)]
         )
 
-    async def test_the_store_takes_what_psql_loaded(self) -> None:
+    async def test_the_store_accepts_the_schema_loaded_by_psql(self) -> None:
         url = postgres().create_database()
         postgres().psql(url, _ROOT / "schema.sql")
         store = store_from_url(url, reactor)

@@ -77,7 +77,7 @@ class TwoNodesTests(RedisCase):
         self.a = await self.node("node-a")
         self.b = await self.node("node-b")
 
-    async def test_the_newest_wins_and_the_older_node_is_told(self) -> None:
+    async def test_the_newest_wins_and_the_older_node_is_notified(self) -> None:
         one, two = Presence("d 1", "s1", "node-a", 1), Presence("d 1", "s2", "node-b", 2)
         await self.a.claim(one, self.by("s1"))
         self.assertEqual(await self.b.lookup("d 1"), one)
@@ -128,7 +128,7 @@ class TwoNodesTests(RedisCase):
         await self.until(lambda: bool(self.told))
         self.assertEqual(self.told, ["s1"])
 
-    async def test_a_node_that_stops_takes_its_claims_along(self) -> None:
+    async def test_a_stopping_node_removes_its_claims(self) -> None:
         for number in range(250):
             await self.a.claim(Presence(f"d{number}", f"s{number}", "node-a", 1), self.by("a"))
         two = Presence("d7", "s", "node-b", 2)
@@ -325,7 +325,7 @@ class InboxAcrossTests(RedisCase):
         super().setUp()
         self.a, self.b = [Edge(await self.hub(name)) for name in ("node-a", "node-b")]
 
-    async def test_from_anywhere_to_wherever_it_is(self) -> None:
+    async def test_from_any_node_to_the_device_s_node(self) -> None:
         await self.b.connect("d1", "s1")
         outside = RedisInbox(await self.hub("ai-1"), SETTINGS)
         for inbox in (self.a.inbox, self.b.inbox, outside):
@@ -358,7 +358,7 @@ class InboxAcrossTests(RedisCase):
         self.assertEqual(sorted(map(str, came)), sorted(map(str, posted)))
         self.assertEqual(len(set(came_numbers(came))), len(posted))
 
-    async def test_a_node_that_is_gone_without_a_word(self) -> None:
+    async def test_a_node_that_died(self) -> None:
         hub = await self.hub("node-c")
         lost = Edge(hub)
         await lost.connect("d1", "s1")

@@ -61,7 +61,7 @@ class SpreadTests(FleetCase):
         until(lambda: sum(self.counts()) == 0, "all are gone")
         self.assert_clean()
 
-    def test_the_nodes_are_told(self) -> None:
+    def test_the_nodes_are_listed(self) -> None:
         for node in self.fleet.nodes():
             self.assertEqual(set(node), {"node", "address", "started", "connections"})
             self.assertTrue(node["address"].endswith(f":{self.fleet.pair.edge_port}"))

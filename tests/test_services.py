@@ -68,7 +68,7 @@ class TalkTests(ServiceCase, TestCase):
         self.assertEqual(guest.device.answers.strays, 0)
         self.assertEqual(guest.seen(e.Trouble), [])
 
-    async def test_realtime_barge_in(self) -> None:
+    async def test_realtime_interruption(self) -> None:
         guest = await self.guest(self.pair, mode=ListenMode.REALTIME)
         await guest.device.listen()
         story = guest.device.text("a story")

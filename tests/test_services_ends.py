@@ -67,7 +67,7 @@ class LossTests(ServiceCase, TestCase):
         self.assertEqual(complaints(pair.im.output), "")
         await self.assert_events(pair, talking.device.machine.session_id)
 
-    async def test_a_talk_goes_on_after_kill_9(self) -> None:
+    async def test_a_talk_continues_after_kill_9(self) -> None:
         """The next process, and another edge, know the dialogue."""
         sets = ("bridge.backoff_base=0.05", *IM_SETS)
         recall = ("providers.llm.scripted.recall=what did I say", *AI_SETS)

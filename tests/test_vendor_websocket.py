@@ -69,7 +69,7 @@ class PlainTests(RealCase):
         error: Any = await self.assertFailure(started(self.exchange(self.url, 2)), ProviderError)
         self.assertEqual(error.code, "connection_lost")
 
-    async def test_nobody_listens(self) -> None:
+    async def test_connection_refused(self) -> None:
         error: Any = await self.assertFailure(
             started(self.exchange("ws://127.0.0.1:1/x", 1)), ProviderError
         )
@@ -93,7 +93,7 @@ class TlsTests(RealCase):
         self.assertIn(error.code, ("connection_lost", "unreachable"))
         self.assertEqual(self.vendor.requests, [])
 
-    async def test_unless_it_is_said(self) -> None:
+    async def test_trusted_if_configured(self) -> None:
         self.vendor.play([ACCEPT, NEXT, frame("hello"), NEXT])
         found = await started(self.exchange(self.url, 1, verify_tls=False))
         self.assertEqual(found, ["hello"])

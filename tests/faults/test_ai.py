@@ -39,7 +39,9 @@ class DeathTests(FaultCase, TestCase):
         await self.talk_on(crowd)
         await deferToThread(plant.ai.kill)
         died = self.ledger.now
-        await self.until(lambda: self.ledger.count(Kind.TOLD) >= MANY, "every device is alerted", 60)
+        await self.until(
+            lambda: self.ledger.count(Kind.TOLD) >= MANY, "every device is alerted", 60
+        )
         plant.ai.start()
         await self.talk_on(crowd, 2 * MANY)
         await self.finish(crowd)

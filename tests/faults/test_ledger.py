@@ -42,7 +42,7 @@ class LedgerTests(SynchronousTestCase):
         """Return the faults without the surrounding lines."""
         return [fault.partition("\n")[0] for fault in self.ledger.faults(rules)]
 
-    def test_a_good_talk(self) -> None:
+    def test_a_complete_conversation(self) -> None:
         self.write(Kind.GREETED, (Kind.NOTED, 1), (Kind.NOTED, 2))
         self.talk(1, 2, 3)
         self.write((Kind.ECHOED, 1), (Kind.ECHOED, 2))
@@ -50,7 +50,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.ledger.count(Kind.HEARD), 3)
         self.assertEqual(self.ledger.numbers(Kind.ECHOED), [(1, 1), (1, 2)])
 
-    def test_left_hanging(self) -> None:
+    def test_an_unanswered_question(self) -> None:
         self.talk(1)
         self.ask(2)
         self.write((Kind.HEARD, 2))
@@ -85,7 +85,7 @@ class LedgerTests(SynchronousTestCase):
         # The death of a process is no excuse.
         self.assertEqual(len(self.found(Rules(died=(0.5,)))), 1)
 
-    def test_begun_again(self) -> None:
+    def test_repeated_answer(self) -> None:
         self.ask(1)
         self.write((Kind.HEARD, 1))
         self.turn(1, last=False)
@@ -126,7 +126,7 @@ class LedgerTests(SynchronousTestCase):
             ["device 1: question 1 (typed): the connection was closed before its answer ended"],
         )
 
-    def test_sent_away(self) -> None:
+    def test_disconnected_by_the_edge(self) -> None:
         self.ask(1)
         self.write(Kind.LOST, Kind.GREETED)
         self.ask(2)
@@ -161,7 +161,7 @@ class LedgerTests(SynchronousTestCase):
             ],
         )
 
-    def test_a_note_in_a_grave(self) -> None:
+    def test_a_note_lost_with_a_process(self) -> None:
         self.write((Kind.NOTED, 1), (Kind.NOTED, 2), (Kind.ECHOED, 2), (Kind.NOTED, 3))
         died = self.ledger.now
         self.write((Kind.NOTED, 4), (Kind.ECHOED, 4))
@@ -188,7 +188,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.found(Rules(dropped=True)), doubled)
         self.assertEqual(len(self.found()), 4)
 
-    def test_nothing_of_it_was_heard(self) -> None:
+    def test_no_speech_was_recognised(self) -> None:
         self.ask(1, 300, "said")
         self.write(Kind.TOLD)
         self.ask(2, 300, "said")

@@ -110,7 +110,7 @@ class ProxyTests(TestCase):
         self.proxy.heal()
         await self.exchanged(await self.call(), b"hi")
 
-    async def test_nobody_there(self) -> None:
+    async def test_no_server(self) -> None:
         self.proxy.target = free_port()
         await (await self.call()).lost
 

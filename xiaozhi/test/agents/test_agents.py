@@ -48,14 +48,14 @@ def book(
 
 
 class BookTests(SynchronousTestCase):
-    def test_the_default_is_what_session_and_selected_say(self) -> None:
+    def test_the_default_agent_has_the_sections_session_and_selected(self) -> None:
         default = book({}).default
         self.assertEqual((default.id, default.settings), ("default", SessionSettings()))
         self.assertEqual(default.providers["llm"], ("scripted",))
         self.assertEqual((default.voice, default.tools), ({}, ToolPolicy()))
         self.assertTrue(default.version)
 
-    def test_what_an_agent_changes(self) -> None:
+    def test_overrides_of_an_agent(self) -> None:
         section = {
             "name": "Chef",
             "prompt": "You are a chef.",
@@ -231,7 +231,7 @@ class ReloadTests(SynchronousTestCase):
         self.successResultOf(self.agents.reload())
         self.assertEqual(self.told, 1)
 
-    def test_no_change_is_told_to_nobody(self) -> None:
+    def test_an_unchanged_file_notifies_no_watcher(self) -> None:
         self.agents.watch(self.note)
         report = self.successResultOf(self.agents.reload())
         self.assertEqual((report.changed, self.told), ((), 0))
@@ -262,12 +262,12 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(report.error, "providers.llm.x: no key")
         self.assertIs(self.agent(), former)
 
-    def test_what_needs_a_restart(self) -> None:
+    def test_sections_that_need_a_restart(self) -> None:
         self.restart = ("http",)
         report = self.successResultOf(self.agents.reload())
         self.assertEqual(report.restart, ("http",))
 
-    def test_a_watcher_that_fails_holds_up_no_other(self) -> None:
+    def test_a_watcher_that_fails_affects_no_other(self) -> None:
         def fail() -> None:
             raise RuntimeError("no")
 

@@ -46,7 +46,7 @@ class RolesTests(SynchronousTestCase):
         self.assertTrue(self.prompt("d2", **other).startswith("You are Flint, a pirate."))
         self.assertTrue(self.prompt("d", **other).startswith("You are a poet."))
 
-    def test_what_is_wrong_is_named(self) -> None:
+    def test_errors_name_the_key(self) -> None:
         check_roles(SessionSettings())
         for changes, key in (
             ({"role": "cook"}, "session.role: there is no role cook; session.roles has pirate, p"),
@@ -84,7 +84,7 @@ class SwitchTests(SynchronousTestCase):
     def roles(self, **changes: Any) -> Roles:
         return Roles(settings(**changes), Device("d", "c", "Ann"), lambda: 0.0, self.kept.append)
 
-    def test_by_whatever_it_is_called(self) -> None:
+    def test_by_any_of_its_names(self) -> None:
         cast = CAST | {"space pirate": RoleSettings(prompt="You are from space.")}
         for wanted, name in (
             ("pirate", "pirate"),
@@ -111,7 +111,7 @@ class SwitchTests(SynchronousTestCase):
         self.assertEqual(self.kept, ["pirate"])
         self.assertTrue(roles.prompt("en").startswith("You are Flint"))
 
-    def test_what_was_asked_for_before_stands_above_what_is_configured(self) -> None:
+    def test_a_requested_role_overrides_the_configured_one(self) -> None:
         roles = self.roles(device_roles={"d": "poet"})
         roles.recalled("pirate")
         self.assertEqual(roles.name, "pirate")
@@ -121,7 +121,7 @@ class SwitchTests(SynchronousTestCase):
         roles.recalled("pirate")
         self.assertEqual(roles.name, "poet", "asked for before the store had answered")
 
-    def test_the_model_is_told_what_there_is(self) -> None:
+    def test_the_model_gets_the_roles(self) -> None:
         [tool] = self.roles().tools
         verifyObject(ITool, tool)
         described = tool.spec.description

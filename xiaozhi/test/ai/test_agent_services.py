@@ -164,7 +164,7 @@ class PhraseTests(ServicesCase):
         other = self.table.lease(self.default).phrases.find(phrase)
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(other)), None)
 
-    def test_prewarming_ends_with_the_last_session_and_goes_on_later(self) -> None:
+    def test_prewarming_ends_with_the_last_session_and_continues_later(self) -> None:
         kitchen = Agent("kitchen")
         services = self.table.lease(kitchen)
         services.prewarm(USUAL)
@@ -200,7 +200,7 @@ class PhraseTests(ServicesCase):
         self.assertEqual(len(self.files.kept), kept)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_so_are_those_of_a_new_default_version(self) -> None:
+    def test_a_new_default_version_is_prewarmed(self) -> None:
         self.table.adopt_default(replace(self.default, version="2"))
         self.run_for(1)
         self.assertEqual(len(self.files.kept), 0, "the service has not started")
@@ -236,7 +236,7 @@ class CallContextTests(SynchronousTestCase):
         device = Device("aa:bb", "uuid", "somebody", guest)
         return SessionOpen(session_id, device, Hello(), AudioParams(), "")
 
-    def test_it_says_on_whose_behalf(self) -> None:
+    def test_calls_have_a_context(self) -> None:
         settings = SessionSettings(dialogue=DialogueSettings(language="zh"))
         agent = Agent("kitchen", settings=settings)
         self.assertEqual(

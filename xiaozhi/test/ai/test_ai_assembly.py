@@ -29,7 +29,7 @@ class AssemblyTests(SynchronousTestCase):
         ai_service(msgspec.convert(told, AiSettings), Clock())
         return log
 
-    def test_a_need_that_no_provider_meets_is_told(self) -> None:
+    def test_an_unmet_need_is_logged(self) -> None:
         """By a warning: such a configuration has always started."""
         by_text = {"listen": {"detector": "text"}}
         told = "session.listen.detector: text needs interim, which asr scripted does not offer"

@@ -48,7 +48,7 @@ class DialogueCase(HistoryCase):
 
 
 class DialogueTests(DialogueCase):
-    def test_goes_on_where_another_ended(self) -> None:
+    def test_continues_where_another_session_ended(self) -> None:
         history = self.history()
         before = self.dialogue(history)
         draft = self.ask(before, "light on")
@@ -64,7 +64,7 @@ class DialogueTests(DialogueCase):
         self.assertEqual(after.entries()[1:-1], before.entries()[1:])
         self.assertEqual(self.told(after)[-1], "and off")
 
-    def test_what_comes_late_goes_in_front(self) -> None:
+    def test_late_entries_go_in_front(self) -> None:
         load: Deferred[None] = Deferred()
         history = self.history()
         self.heard(history, "before")
@@ -146,7 +146,7 @@ class HeardTests(DialogueCase):
     def cut(self, draft: PendingAnswer, ms: float, otherwise: str = "[unheard]") -> None:
         self.talk.cut(draft, Cut(self.script, ms, otherwise))
 
-    def test_cut_at_what_the_edge_says_was_played(self) -> None:
+    def test_cut_at_the_edge_s_playback_report(self) -> None:
         draft = self.ask(self.talk, "tell me")
         self.speak(draft, "It is noon.", "The sun is high up.", "Birds sing.")
         self.cut(draft, 3000)
@@ -165,7 +165,7 @@ class HeardTests(DialogueCase):
         self.cut(draft, 0)
         self.assertEqual(self.told(self.talk)[-1], "It is noon. … [interrupted]")
 
-    def test_without_a_word_from_the_edge_our_clock_tells(self) -> None:
+    def test_without_a_report_of_the_edge_our_clock_counts(self) -> None:
         draft = self.ask(self.talk, "tell me")
         self.speak(draft, "It is noon.", "Good.")
         self.cut(draft, 1000)
@@ -204,7 +204,7 @@ class HeardTests(DialogueCase):
         self.talk.played(1, 1000)
         self.assertEqual(self.told(self.talk)[-1], "**It is noon.** 😊")
 
-    def test_what_was_done_stays_done(self) -> None:
+    def test_tool_calls_stay_in_the_dialogue(self) -> None:
         """Calls keep their results, whatever was heard of the words around them."""
         for ms, expected in (
             (300, ["Let … [interrupted]", "noon", "[interrupted]"]),
@@ -224,7 +224,7 @@ class HeardTests(DialogueCase):
             self.assertEqual([each.text for each in draft.answer], expected, ms)
             self.assertEqual(draft.answer[0].calls, (CALL,))
 
-    def test_what_the_server_says_by_itself_is_no_part_of_it(self) -> None:
+    def test_announcements_are_not_part_of_it(self) -> None:
         self.script.begins("One moment, let me look.", answer=False)
         self.script.sent(1000)
         self.script.ended()
@@ -258,7 +258,7 @@ class HeardTests(DialogueCase):
 
 
 class ScriptTests(SynchronousTestCase):
-    def test_a_sentence_whose_end_has_not_come(self) -> None:
+    def test_a_sentence_without_its_end(self) -> None:
         """How long it will be is not known: rather too little is taken for heard."""
         script = PlaybackMap()
         script.begins("one two three four five six seven eight", answer=True)
@@ -316,7 +316,7 @@ class ScriptTests(SynchronousTestCase):
         st.integers(0, 9),
         st.text("ab", max_size=2),
     )
-    def test_heard_words_are_a_prefix_of_what_was_said(
+    def test_heard_words_are_a_prefix_of_the_answer(
         self, replies: list[list[str]], whole: int, part: str
     ) -> None:
         every = [sentence for reply in replies for sentence in reply]

@@ -195,7 +195,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual([len(event.pcm) // FRAME_BYTES for event in began], [6])
         self.assertEqual(ears.voiced_ms, 100)
 
-    def test_reset_forgets_what_had_not_begun(self) -> None:
+    def test_reset_forgets_an_unstarted_utterance(self) -> None:
         ears = endpointer(start=0.1, start_window=0.4)
         list(ears.feed(VOICE * 4 + QUIET[:100]))
         ears.reset()

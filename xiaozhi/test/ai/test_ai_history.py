@@ -97,7 +97,7 @@ class WritingTests(HistoryCase):
         self.heard(history, "a")
         self.assertEqual((self.store.batches, history.pending), ([["a"]], 0))
 
-    def test_what_comes_meanwhile_is_written_together_in_order(self) -> None:
+    def test_entries_during_a_write_are_written_together_in_order(self) -> None:
         first: Deferred[None] = Deferred()
         self.store.appends = [first]
         history = self.history()
@@ -106,7 +106,7 @@ class WritingTests(HistoryCase):
         first.callback(None)
         self.assertEqual((self.store.batches, history.pending), ([["a"], ["b", "c"]], 0))
 
-    def test_a_store_away_is_tried_again_ever_later_and_told_once(self) -> None:
+    def test_an_unreachable_store_is_retried_with_backoff_and_logged_once(self) -> None:
         self.store.appends = [AWAY] * 7
         history = self.history()
         self.heard(history, "a")
@@ -154,7 +154,7 @@ class WritingTests(HistoryCase):
         self.clock.advance(0.5)
         self.assertEqual(self.kept(), ["0", *(str(n) for n in range(51, 150))])
 
-    def test_one_that_cannot_be_kept_holds_up_no_other(self) -> None:
+    def test_a_rejected_entry_delays_no_other(self) -> None:
         first: Deferred[None] = Deferred()
         self.store.appends, self.store.refused = [first], "bad"
         history = self.history()
@@ -179,7 +179,7 @@ class LifeTests(HistoryCase):
         history = History(self.store, self.clock, self.seconds, HistorySettings())
         self.failureResultOf(Deferred.fromCoroutine(history.start()), StoreError)
 
-    def test_the_end_waits_for_what_is_being_written(self) -> None:
+    def test_the_end_waits_for_running_writes(self) -> None:
         first: Deferred[None] = Deferred()
         self.store.appends = [first]
         history = self.history()
@@ -212,7 +212,7 @@ class LifeTests(HistoryCase):
         self.heard(history, "late")
         self.assertEqual(history.dropped, 2)
 
-    def test_what_is_old_is_purged(self) -> None:
+    def test_old_entries_are_purged(self) -> None:
         history = self.history(retention=3600, purge_interval=60)
         self.heard(history, "a")
         self.clock.advance(60)
@@ -222,7 +222,7 @@ class LifeTests(HistoryCase):
         self.clock.advance(60)
         self.assertEqual(self.kept(), ["b"])
 
-    def test_or_kept_for_ever(self) -> None:
+    def test_entries_can_be_kept_for_ever(self) -> None:
         history = self.history(retention=0)
         self.heard(history, "a")
         self.clock.pump([86_400.0] * 9)
@@ -239,7 +239,7 @@ class RecallTests(HistoryCase):
         self.assertEqual(self.recalled(history), ["b", "c", "d"])
         self.assertEqual(self.recalled(history, limit=2), ["c", "d"])
 
-    def test_what_is_still_to_be_written_is_known(self) -> None:
+    def test_unwritten_entries_are_recalled(self) -> None:
         """A device that is back before the database."""
         self.store.appends = [succeed(None), AWAY]
         history = self.history()
@@ -258,7 +258,7 @@ class RecallTests(HistoryCase):
         found = self.successResultOf(recalling)
         self.assertEqual([entry.said.text for entry in found], ["a", "b"])
 
-    def test_a_store_that_fails_is_told_once(self) -> None:
+    def test_a_store_that_fails_is_logged_once(self) -> None:
         self.store.loads = [AWAY, RuntimeError("a bug")]
         history = self.history()
         self.heard(history, "a")
@@ -289,7 +289,7 @@ class NoteTests(HistoryCase):
         self.assertEqual(self.notes(history), {NoteKind.ROLE: "pirate"})
         self.assertEqual(self.recalled(history), ["a", "b"])
 
-    def test_a_summary_is_gone_on_from_as_long_as_a_talk_is(self) -> None:
+    def test_a_summary_is_used_as_long_as_a_dialogue(self) -> None:
         history = self.history(ttl=100)
         history.note_device("d", NoteKind.SUMMARY, "They talked.")
         history.note_device("d", NoteKind.ROLE, "pirate")
@@ -323,7 +323,7 @@ class WholeTests(SynchronousTestCase):
     """What a strict model takes: results right behind their calls, all of them, no others."""
 
     @given(st.lists(_utterances, max_size=8))
-    def test_whatever_was_kept_a_model_takes_it(self, entries: list[Utterance]) -> None:
+    def test_any_stored_dialogue_is_valid_for_a_model(self, entries: list[Utterance]) -> None:
         waiting: list[str] = []
         for entry in whole(entries):
             if entry.role is Role.TOOL:
@@ -334,7 +334,7 @@ class WholeTests(SynchronousTestCase):
         self.assertEqual(waiting, [])
 
     @given(st.lists(_utterances, max_size=8))
-    def test_what_was_said_stays(self, entries: list[Utterance]) -> None:
+    def test_spoken_entries_stay(self, entries: list[Utterance]) -> None:
         def words(found: list[Utterance]) -> list[tuple[Role, str]]:
             return [(e.role, e.text) for e in found if e.text and e.role is not Role.TOOL]
 

@@ -51,14 +51,14 @@ class WindowTests(MemoryContract, SynchronousTestCase):
         self.assertEqual(memory.before([asked("z" * 100)]).said, (*turn, *turn))
         self.assertEqual(memory.before([asked("z" * 1000)]).said, ())
 
-    def test_no_more_entries_than_told(self) -> None:
+    def test_no_more_entries_than_configured(self) -> None:
         memory = WindowMemory(DialogueSettings(entries=9))
         for _ in range(9):
             memory.note(entries(*exchange("time?")), "en")
         self.assertEqual(memory.before([asked("?")]).said, (*exchange("time?"),) * 2)
         self.assertEqual(memory.before([asked("?")] * 2).said, (*exchange("time?"),))
 
-    def test_what_is_recalled_is_before_what_was_noted(self) -> None:
+    def test_recalled_entries_precede_noted_ones(self) -> None:
         memory = WindowMemory(DialogueSettings())
         memory.note(entries(asked("2"), answered("two")), "en")
         memory.recall(entries(asked("1"), answered("one")), None)
@@ -127,7 +127,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
     def told(self, memory: IMemory) -> list[str]:
         return [each.text[:10] for each in memory.before([]).said if each.role is Role.USER]
 
-    def test_what_falls_out_is_summed_up(self) -> None:
+    def test_dropped_entries_are_summarised(self) -> None:
         memory = self.small()
         ids = self.turns(memory, 0, 5)
         self.assertEqual((self.model.asked, memory.before([]).summary), ([], ""))
@@ -144,7 +144,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertTrue(self.model.asked[1][1].text.startswith("summary 1\n"))
         self.assertEqual(memory.before([]).summary, "summary 2")
 
-    def test_not_before_it_is_known_what_was_said_earlier(self) -> None:
+    def test_not_before_the_dialogue_is_recalled(self) -> None:
         """Otherwise the summary would stand for what comes in front of it later."""
         memory = self.small(recalled=False)
         self.turns(memory, 1, 8)
@@ -185,7 +185,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertEqual(memory.before([]).summary, "summary 2")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_failure_keeps_the_window_and_is_told_once(self) -> None:
+    def test_a_failure_keeps_the_window_and_is_logged_once(self) -> None:
         error = ProviderError("down", "down", retryable=True)
         self.model.answers = [error, "", error, ZeroDivisionError("bug")]
         memory = self.small()
@@ -206,7 +206,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertEqual((self.model.ended, self.summaries), (1, []))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_later_session_goes_on_with_it(self) -> None:
+    def test_a_later_session_continues_it(self) -> None:
         """What is in the summary is not told again."""
         memory = self.small()
         talk = entries(*(said for n in range(4) for said in (asked(f"q{n}"), answered("yes"))))
@@ -216,14 +216,14 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertEqual(found.summary, "So far.")
         self.assertEqual([each.text for each in found.said], ["q2", "yes", "q3", "yes"])
 
-    def test_one_of_what_is_not_known_any_more(self) -> None:
+    def test_a_summary_of_dropped_entries(self) -> None:
         memory = self.small()
         talk = entries(asked("q"), answered("yes"))
         note = DeviceNote(UUID(int=1), "d", talk[0].at, NoteKind.SUMMARY, "So far.", UUID(int=5))
         memory.recall(talk, note)
         self.assertEqual((memory.before([]).summary, len(memory.before([]).said)), ("So far.", 2))
 
-    def test_in_the_language_that_is_spoken_and_no_longer_than_told(self) -> None:
+    def test_in_the_spoken_language_and_within_the_limit(self) -> None:
         self.model.answers = ["他喜欢面包" * 100]
         memory = self.small(summary=20)
         for _ in range(5):

@@ -104,7 +104,7 @@ class MoodTests(ConversationCase):
         messages: list[dict[str, Any]] = self.model.requests[-1].json()["messages"]
         return messages
 
-    def test_the_model_is_told(self) -> None:
+    def test_the_model_is_informed(self) -> None:
         house, visitor = self.home()
         lines = LogLines(self)
         for heard, words, language, mood in HEARD:

@@ -32,7 +32,7 @@ class PictureStoreTests(SynchronousTestCase):
         kept = [(area, data) for (area, _), data in self.files.kept.items()]
         self.assertEqual(kept, [(AREA, b"a cat")] * 2)
 
-    def test_one_that_cannot_be_kept_is_described_all_the_same(self) -> None:
+    def test_a_picture_that_cannot_be_stored_is_described(self) -> None:
         class Full(MemoryFiles):
             def put(self, area: str, key: str, data: bytes) -> Deferred[str]:
                 return fail(StoreError("files_unavailable", "no room"))

@@ -125,7 +125,7 @@ class PressTests(ConversationCase):
 
 
 class BoundTests(SynchronousTestCase):
-    def test_what_comes_before_a_voice_is_bounded(self) -> None:
+    def test_sound_before_a_voice_is_bounded(self) -> None:
         @implementer(IVoiceActivity)
         class Loud:
             def is_speech(self, pcm: bytes) -> bool:

@@ -119,7 +119,7 @@ class SentenceSplitterTests(SynchronousTestCase):
     def test_runs_of_signs(self) -> None:
         self.check("真的？！不会吧……嗯。", "真的？！", "不会吧……", "嗯。")
 
-    def test_what_is_said_in_quotes(self) -> None:
+    def test_quotes(self) -> None:
         self.check('"Really?" he asked. "Yes." End', '"Really?" he asked.', '"Yes."', "End")
         self.check("他说：“你好。我走了。”然后走了", "他说：“你好。", "我走了。”", "然后走了")
 
@@ -136,7 +136,7 @@ class SentenceSplitterTests(SynchronousTestCase):
         self.check("Hm... Yes.", "Hm...", "Yes.")
         self.check("Hm... well… maybe not.", "Hm... well… maybe not.")
 
-    def test_what_must_not_be_torn(self) -> None:
+    def test_unbreakable_units(self) -> None:
         """A listener would hear a stop within what belongs together."""
         for sentence in (
             "The U.S. Army came to the U.K. Parliament.",
@@ -159,7 +159,7 @@ class SentenceSplitterTests(SynchronousTestCase):
         ):
             self.check(sentence, sentence)
 
-    def test_what_ends_all_the_same(self) -> None:
+    def test_ends_of_sentences(self) -> None:
         self.check("The answer is no. Next.", "The answer is no.", "Next.")
         self.check("Come in. Sit down.", "Come in.", "Sit down.")
         self.check("It was number 12, you know.", "It was number 12,", "you know.")

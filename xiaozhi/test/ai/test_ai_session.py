@@ -314,7 +314,7 @@ class EndTests(SessionCase):
         ("no farewell", IdleSettings(no_speech=10, farewell=False), True, []),
     )
 
-    def test_nobody_says_anything(self) -> None:
+    def test_silence(self) -> None:
         for name, idle, sounds, sentences in self.QUIET:
             self.begin(session=SessionSettings(idle=idle))
             self.say(AUTO)
@@ -340,7 +340,7 @@ class EndTests(SessionCase):
         self.assertIsNone(self.edge.ended)
         self.assertIs(self.session.state, SessionState.LISTENING)
 
-    def test_who_speaks_is_not_sent_away(self) -> None:
+    def test_a_speaking_person_is_not_disconnected(self) -> None:
         self.begin(session=SessionSettings(idle=IdleSettings(no_speech=1)))
         self.say(AUTO)
         self.speak(SPEECH * 4, silence=0)
@@ -351,7 +351,7 @@ class EndTests(SessionCase):
 class PartsTests(SessionCase):
     """What a session tells its parts, and what it leaves behind."""
 
-    def test_a_pong_tells_the_time_in_ms(self) -> None:
+    def test_a_pong_has_the_time_in_ms(self) -> None:
         self.begin()
         self.stage.run(2.5)
         self.hear(m.Ping())

@@ -217,7 +217,7 @@ class AheadTests(SpeechCase):
         self.assertGreater(shown, 0.55)
         self.assertEqual(shown, self.packets[0][0])
 
-    def test_sound_that_tells_its_format_first(self) -> None:
+    def test_sound_that_announces_its_format(self) -> None:
         """0.1 s at 24 kHz are 0.15 s at 16 kHz."""
         self.vendor.told = SoundFormat(Encoding.PCM, 16000)
         done = self.say("One.")
@@ -232,14 +232,14 @@ class AheadTests(SpeechCase):
         self.successResultOf(done)
         self.assertEqual({(each.timestamp, each.turn) for _, each in self.packets}, {(0, 1)})
 
-    def test_a_failure_comes_behind_what_was_before_it(self) -> None:
+    def test_a_failure_is_raised_after_earlier_items(self) -> None:
         self.vendor.failing = ("Two.",)
         done = self.say("One.", "Two.")
         self.run_for(5)
         self.failureResultOf(done, ProviderError)
         self.assertEqual(len(self.packets), 19)
 
-    def test_who_waits_for_room_learns_of_a_failure(self) -> None:
+    def test_a_waiting_writer_gets_the_failure(self) -> None:
         """A model writes more sentences than are looked ahead, and the synthesiser dies."""
         for sentences in (1, 4, 5, 6, 12):
             for failing in (0, 1, 3):
@@ -563,7 +563,7 @@ class InHandTests(SpeechCase):
     def ahead(self) -> list[bool]:
         return [each.ahead for _, each in self.packets]
 
-    def test_by_what_was_sent_and_has_not_been_played(self) -> None:
+    def test_by_unplayed_sound(self) -> None:
         self.pronounce("Sorry.")
         self.run_for(3)
         self.sent.clear()
@@ -638,7 +638,7 @@ class PronounceTests(SpeechCase):
         self.run_for(3)
         self.assertEqual(len(self.vendor.asked), 2)
 
-    def test_what_is_part_of_the_answer_is_told_the_script(self) -> None:
+    def test_a_phrase_of_the_answer_is_added_to_the_playback_map(self) -> None:
         for answer in (False, True):
             script = PlaybackMap()
             timeline = Timeline(AiCounts(), self.clock)

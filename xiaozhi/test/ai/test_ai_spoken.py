@@ -143,7 +143,7 @@ class PlainTests(SynchronousTestCase):
         self.check("**Hello** there, *my* ***dear*** __old__ _pal_", "Hello there, my dear old pal")
         self.check("~~no~~ `yes`", "no yes")
 
-    def test_what_only_looks_like_emphasis(self) -> None:
+    def test_emphasis_lookalikes(self) -> None:
         for sentence in ("2 * 3 * 4 = 24", "2**3", "snake_case_name", "5*3 and 4*2", "a __ b"):
             self.check(sentence, sentence)
 
@@ -200,7 +200,7 @@ class PlainTests(SynchronousTestCase):
             self.check(f"Well … {catalogue['interrupted']}", "Well …")
             self.check(catalogue["unheard"], "")
 
-    def test_what_is_said_in_brackets(self) -> None:
+    def test_brackets(self) -> None:
         for sentence in (
             "The price (about 3 km) is.",
             "（北京）很大",
@@ -260,7 +260,7 @@ class PlainTests(SynchronousTestCase):
 class NotationTests(SynchronousTestCase):
     """Markdown, HTML, TeX, citations and symbols."""
 
-    def test_what_is_spoken(self) -> None:
+    def test_spoken_text(self) -> None:
         for text, words in NOTATION:
             for step in (1, 7, len(text)):
                 self.assertEqual(heard(text, step), words, text)

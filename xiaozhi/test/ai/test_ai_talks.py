@@ -87,7 +87,7 @@ class WindowTests(TalkCase):
         self.assertGreater(costs[-1], 300)
         self.assertIn("question 99", witness.words()[-1])
 
-    def test_or_nothing_but_the_question(self) -> None:
+    def test_without_memory_only_the_question(self) -> None:
         house, witness = self.witnessed(
             session=SessionSettings(dialogue=DialogueSettings(memory="none")),
             llm={"calls": ({"name": "get_time"},)},
@@ -121,7 +121,7 @@ class SummaryTests(TalkCase):
         """Of the last call that was no summing up."""
         return [told for told in witness.told if "You keep notes" not in told[0].text][-1][0].text
 
-    def test_what_was_said_long_ago_is_known_in_short(self) -> None:
+    def test_old_turns_are_known_from_the_summary(self) -> None:
         house, witness, visitor = self.summing()
         self.ask(house, visitor, "what do I like")
         self.assertIn("What was said earlier, in short: Noted: ", self.prompt(witness))
@@ -155,7 +155,7 @@ class RoleTests(TalkCase):
         "pirate": RoleSettings(prompt="You are a pirate.", greeting="Ahoy!"),
     }
 
-    def test_somebody_else_from_the_next_call_on_and_in_later_sessions(self) -> None:
+    def test_the_role_changes_from_the_next_call_on_and_in_later_sessions(self) -> None:
         house, witness = self.witnessed(
             session=SessionSettings(roles=self.CAST, dialogue=DialogueSettings(memory="none")),
             llm={

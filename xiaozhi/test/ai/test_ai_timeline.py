@@ -96,7 +96,7 @@ class TimelineTests(SynchronousTestCase):
             },
         )
 
-    def test_who_answered(self) -> None:
+    def test_answering_providers(self) -> None:
         with usage.noting(self.timeline):
             usage.by("asr", "sphinx", "")
             usage.by("llm", "openai", "large")
@@ -110,7 +110,7 @@ class TimelineTests(SynchronousTestCase):
         self.assertEqual((line["llm"], line["llm_model"]), ("openai/second", "small"))
         self.assertNotIn("asr_model", line)
 
-    def test_who_failed(self) -> None:
+    def test_failing_providers(self) -> None:
         async def fail() -> str:
             usage.by("asr", "second", "")
             raise ProviderError("timeout", "late", retryable=True)
@@ -120,12 +120,12 @@ class TimelineTests(SynchronousTestCase):
         self.failureResultOf(failing, ProviderError)
         self.assertEqual(self.counts.errors["asr", "second", "timeout"], 1)
 
-    def test_who_was_late(self) -> None:
+    def test_late_providers(self) -> None:
         self.timeline.by("tts", "edge", "")
         self.assertEqual(self.timeline.late("tts")().code, "tts_timeout")
         self.assertEqual(dict(self.counts.errors), {("tts", "edge", "tts_timeout"): 1})
 
-    def test_tokens_that_were_told(self) -> None:
+    def test_reported_tokens(self) -> None:
         timeline = self.timeline
         timeline.asked()
         timeline.used(100, 20)
@@ -136,7 +136,7 @@ class TimelineTests(SynchronousTestCase):
         self.assertEqual(self.counts.tokens["openai", "in", "told"], 100)
         self.assertEqual(self.counts.tokens["openai", "out", "told"], 20)
 
-    def test_tokens_that_were_told_in_one_round_of_two(self) -> None:
+    def test_tokens_reported_in_one_round_of_two(self) -> None:
         timeline = self.timeline
         timeline.asked()
         timeline.used(100, 20)

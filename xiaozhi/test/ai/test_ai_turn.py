@@ -93,7 +93,7 @@ class TurnTests(SynchronousTestCase):
 
         return Deferred.fromCoroutine(self.turn.answer(heard()))
 
-    def test_waits_a_moment_for_what_was_said_before(self) -> None:
+    def test_waits_a_moment_for_the_dialogue(self) -> None:
         self.dialogue.recalled.close()
         self.turn = Turn(1, replace(self.mind, recall_wait=1.0), self.mouth)
         self.ask()
@@ -189,7 +189,7 @@ class TurnTests(SynchronousTestCase):
         self.assertNotIn(m.Flush(1), self.sent)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_failures_are_told_to_the_model(self) -> None:
+    def test_failures_reach_the_model(self) -> None:
         answer = self.ask()
         self.first.errback(ToolError("no", "it is raining"))
         self.second.errback(ZeroDivisionError("bug"))
@@ -243,7 +243,7 @@ class TurnTests(SynchronousTestCase):
         self.failureResultOf(answer)
         self.assertEqual(self.results(), ["Error: interrupted"] * 3)
 
-    def test_one_lane_runs_one_after_the_other(self) -> None:
+    def test_calls_of_one_device_are_sequential(self) -> None:
         """A device runs one call at a time (§5.2)."""
         third: Deferred[str] = Deferred()
         self.with_tools(
@@ -269,7 +269,7 @@ class TurnTests(SynchronousTestCase):
         self.second.callback("two")
         self.played()
 
-    def test_what_waits_is_not_begun_by_an_interruption(self) -> None:
+    def test_an_interruption_does_not_start_waiting_tools(self) -> None:
         """Neither a tool that would have been next, nor one behind it in its lane."""
         waiting = Tool("b", self.second), Tool("c", Deferred(), "device")
         for tool in waiting:
@@ -295,7 +295,7 @@ class TurnTests(SynchronousTestCase):
         self.clock.advance(0.3)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_any_other_is(self) -> None:
+    def test_any_other_tool_is_cut_off(self) -> None:
         tool = Tool("a", self.first)
         self.with_tools(tool)
         answer = self.ask()
@@ -318,7 +318,7 @@ class TurnTests(SynchronousTestCase):
         self.played()
         self.assertEqual(self.shown(), ["One moment, let me look.", "Done."])
 
-    def test_a_quick_tool_is_not(self) -> None:
+    def test_a_quick_tool_is_not_bridged(self) -> None:
         self.with_tools(Tool("a", self.first))
         self.ask()
         self.first.callback("Done.")
@@ -326,7 +326,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.shown(), ["Done."])
         self.played()
 
-    def test_nor_is_one_that_was_announced(self) -> None:
+    def test_an_announced_tool_is_not_bridged(self) -> None:
         self.with_tools(Tool("a", self.first))
         model = Hesitant(TextDelta("Let me see. "), ToolCall("1", "a", "{}"), ends=True)
         self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
@@ -340,7 +340,7 @@ class TurnTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertEqual(self.shown(), [])
 
-    def test_apology_from_what_was_kept(self) -> None:
+    def test_apology_from_a_stored_phrase(self) -> None:
         """With the model and the synthesiser down there is still a voice, and no alert,
         whose sound the microphone would hear (§4.2)."""
         self.speak("apology")
@@ -378,7 +378,7 @@ class TurnTests(SynchronousTestCase):
     def told(self) -> list[str]:
         return [entry.text for entry in self.dialogue.entries()[1:]]
 
-    def test_what_was_heard_of_a_turn_that_failed(self) -> None:
+    def test_heard_words_of_a_failed_turn(self) -> None:
         """The apology, if that was all; otherwise what had come before it."""
         apology = text("apology", "en")
         down = scripted(self.clock, llm={"fail": "down"}).llm

@@ -81,7 +81,7 @@ class LoopTests(ConversationCase):
             # Silent or not, there is a sign.
             self.assertIn(visitor.seen(e.Face)[-1].emotion, ("neutral", "confused"))
 
-    def test_who_presses_the_button_is_always_answered(self) -> None:
+    def test_a_button_press_is_always_answered(self) -> None:
         house = self.house(asr=FAILS)
         visitor = house.connect(mode=ListenMode.MANUAL)
         for count in (1, 2, 3):

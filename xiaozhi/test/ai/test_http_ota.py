@@ -178,7 +178,7 @@ class OtaTests(SiteCase):
             reply = self.exchange(sent.replace(b"Host: 192.0.2.1", b"Host: " + host.encode()))
             self.assertEqual(reply.json["websocket"]["url"], url, host)
 
-    def test_proxies_are_believed_only_if_told_to(self) -> None:
+    def test_only_trusted_proxies_are_believed(self) -> None:
         proxy: dict[str, Any] = {
             "X_Forwarded_Proto": "https",
             "X_Forwarded_Host": "voice.example.org",
@@ -367,7 +367,7 @@ class SiteTests(SiteCase):
         wire.disconnect()
         self.assertIsNotNone(self.site.buildProtocol(wire.transport.getPeer()))
 
-    def test_what_breaks_is_answered(self) -> None:
+    def test_an_exception_is_answered(self) -> None:
         def broken() -> dict[str, Any]:
             raise ZeroDivisionError("secret")
 
@@ -390,7 +390,7 @@ class SiteTests(SiteCase):
         self.assertNotIn("sesame", str(lines))
         self.assertNotIn(reply.json["websocket"]["token"], str(events))
 
-    def test_nobody_writes_into_the_log(self) -> None:
+    def test_requests_cannot_forge_log_lines(self) -> None:
         with capturedLogs() as events:
             self.exchange(request("GET", "/" + "a" * 200, {"User-Agent": "x\ty\x9b"}))
         self.assertEqual(events[-1]["path"], "/" + "a" * 119)

@@ -141,7 +141,7 @@ class UploadTests(VisionCase):
         self.assertEqual(reply.status, 200)
         self.assertEqual(self.asked.pop()[0].data, photo)
 
-    def test_the_model_knows_on_whose_behalf(self) -> None:
+    def test_the_model_gets_the_call_context(self) -> None:
         """So each device's own agent looks at its pictures."""
         self.upload()
         assert self.model is not None
@@ -298,7 +298,7 @@ class ModelTests(VisionCase):
         self.assertEqual(reply.json["message"], "the quota is used up")
         wire.disconnect()
 
-    def test_bugs_are_logged_and_not_told(self) -> None:
+    def test_bugs_are_logged_and_not_shown(self) -> None:
         wire = self.begin()
         assert self.model is not None
         self.model.answer.errback(ZeroDivisionError("secret"))

@@ -173,7 +173,7 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(read_form("multipart/form-data; boundary=b", body), {"f": b""})
         self.assertEqual(split_form(b"b", b"--b--"), [])
 
-    def test_what_only_looks_like_a_boundary(self) -> None:
+    def test_boundary_lookalikes(self) -> None:
         data = b"\r\n------ESP32_CAMERA_BOUNDARYX\r\n----ESP32"
         self.assertEqual(read_form(self.kind, form([("f", data)])), {"f": data})
 

@@ -141,7 +141,7 @@ class CourseTests(TurnCase):
         self.assertTrue(self.finished(answer))
         self.assertEqual(self.story()[:2], ["heard and now", "start"])
 
-    def test_the_language_of_what_was_heard(self) -> None:
+    def test_the_language_of_the_question(self) -> None:
         """What the recogniser says, or the script of the words; it stays the talk's."""
         for transcript, language in (
             (Transcript("hola", language="es"), "es"),
@@ -186,7 +186,7 @@ class CourseTests(TurnCase):
 class LateTests(TurnCase):
     """Each wait has its limit."""
 
-    def test_what_is_recognised(self) -> None:
+    def test_recognition(self) -> None:
         answer = self.hear(Deferred(), spoken=True)
         self.assertEqual(self.turn.timeline.begun, "spoken")
         self.run_for(7.9)
@@ -196,7 +196,7 @@ class LateTests(TurnCase):
         self.run_for(3)
         self.assertTrue(self.finished(answer))
 
-    def test_what_a_picture_shows(self) -> None:
+    def test_the_description_of_a_picture(self) -> None:
         never: Deferred[str] = Deferred()
         Deferred.fromCoroutine(self.turn.recite("what is it", never))
         self.run_for(29.9)
@@ -286,7 +286,7 @@ class EchoTests(TurnCase):
         self.run_for(2)
         self.assertTrue(self.finished(answer))
 
-    def test_what_we_say_by_ourselves_is_known(self) -> None:
+    def test_announcements_are_recognised_as_echo(self) -> None:
         answer = Deferred.fromCoroutine(self.turn.bid_farewell())
         self.run_for(2)
         self.finished(answer)
@@ -362,7 +362,7 @@ class BridgeTests(TurnCase):
             answer.cancel()
             self.failureResultOf(answer)
 
-    def test_not_of_what_nobody_has_asked_for(self) -> None:
+    def test_not_of_announcements(self) -> None:
         self.keep("waiting")
         never: Deferred[str] = Deferred()
         Deferred.fromCoroutine(self.turn.recite("", never))
@@ -475,7 +475,7 @@ class BridgeTests(TurnCase):
 class EndTests(TurnCase):
     """Nothing of a turn comes after its end."""
 
-    def test_what_the_edge_holds_back(self) -> None:
+    def test_audio_held_back_by_the_edge(self) -> None:
         self.answers(TextDelta("It is noon. And more "), ends=False)
         self.mouth.gate.close()
         answer = self.ask()
@@ -487,7 +487,7 @@ class EndTests(TurnCase):
         self.run_for(2)
         self.assertEqual(self.sent[sent:], [])
 
-    def test_no_flush_of_what_the_device_has_ended(self) -> None:
+    def test_no_flush_of_a_turn_that_the_device_ended(self) -> None:
         self.answers(TextDelta("It is noon. And more "), ends=False)
         answer = self.ask()
         self.run_for(1)
@@ -496,7 +496,7 @@ class EndTests(TurnCase):
         self.failureResultOf(answer)
         self.assertNotIn("Flush", self.story())
 
-    def test_an_apology_takes_the_place_of_what_was_begun(self) -> None:
+    def test_an_apology_replaces_the_begun_sentence(self) -> None:
         self.answers(TextDelta("It is noon. And more "), ends=False, next_token=1.0)
         self.keep("apology")
         self.mouth.gate.close()
@@ -533,7 +533,7 @@ class EndTests(TurnCase):
         ("announce", ("晚饭好了。",)),
     )
 
-    def test_the_language_of_what_is_shown_or_said(self) -> None:
+    def test_the_language_of_shown_and_spoken_texts(self) -> None:
         for name, words in self.LANGUAGES:
             self.setUp()
             begin: Any = getattr(self.turn, name)

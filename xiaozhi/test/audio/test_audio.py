@@ -131,7 +131,7 @@ class OpusTests(SynchronousTestCase):
         self.assertEqual(len(packets), -(-total // 1920))
         self.assertEqual(encoder.flush(), [])
 
-    def test_encoder_goes_on_after_flush(self) -> None:
+    def test_the_encoder_continues_after_a_flush(self) -> None:
         encoder = OpusEncoder(16000, 60, 0, 16000)
         self.assertEqual(len(encoder.encode(SECOND[:2000]) + encoder.flush()), 2)
         self.assertEqual(len(encoder.encode(SECOND[:3840])), 2)
@@ -175,7 +175,7 @@ class OpusTests(SynchronousTestCase):
 
     @settings(max_examples=200)
     @given(st.lists(st.binary(max_size=80), max_size=5))
-    def test_random_bytes_do_not_hurt(self, packets: list[bytes]) -> None:
+    def test_random_bytes_are_harmless(self, packets: list[bytes]) -> None:
         decoder = OpusDecoder(16000)
         for packet in packets:
             try:
@@ -255,7 +255,7 @@ class ResampleTests(SynchronousTestCase):
         assume(abs(rms(pcm) - level) > 1e-9)
         self.assertEqual(louder(pcm, level), rms(pcm) > level)
 
-    def test_what_it_cannot_do(self) -> None:
+    def test_unsupported_formats(self) -> None:
         self.assertRaises(ValueError, Resampler, 0, 16000)
         self.assertRaises(ValueError, Resampler, 16000, 16000, 9)
 
@@ -343,7 +343,7 @@ class SoundReaderTests(SynchronousTestCase):
         for encoding in Encoding:
             self.assertEqual(read(SoundFormat(encoding), 16000, []), b"")
 
-    def test_what_is_no_sound_is_refused(self) -> None:
+    def test_non_sound_is_refused(self) -> None:
         for encoding in (Encoding.WAV, Encoding.MP3, Encoding.OGG_OPUS):
             for data in (b"<html>502 Bad Gateway</html>" * 3, b"{}"):
                 error = self.assertRaises(ProviderError, read, SoundFormat(encoding), 16000, [data])
@@ -363,7 +363,7 @@ class SoundReaderTests(SynchronousTestCase):
         st.sampled_from([b"", wav_bytes(b"", 8000)[:36], MP3[:300], OGG[:120], b"OggS\0", b"ID3"]),
         st.lists(st.binary(max_size=300), max_size=5),
     )
-    def test_random_bytes_do_not_hurt(
+    def test_random_bytes_are_harmless(
         self, encoding: Encoding, start: bytes, pieces: list[bytes]
     ) -> None:
         try:
@@ -373,7 +373,7 @@ class SoundReaderTests(SynchronousTestCase):
 
     @settings(max_examples=60)
     @given(st.sampled_from(["wav", "mp3", "ogg"]), st.lists(st.integers(0, 5000), max_size=8))
-    def test_damaged_streams_do_not_hurt(self, name: str, places: list[int]) -> None:
+    def test_damaged_streams_are_harmless(self, name: str, places: list[int]) -> None:
         encoding, whole = {
             "wav": (Encoding.WAV, wav_bytes(SECOND, 16000)),
             "mp3": (Encoding.MP3, MP3),

@@ -242,7 +242,7 @@ def cut(text: str, places: list[int]) -> list[str]:
 class AnswerTextTests(SynchronousTestCase):
     """:class:`AnswerFilter`."""
 
-    def test_what_is_said(self) -> None:
+    def test_spoken_text(self) -> None:
         for text, said in SAID:
             got, called = taken_apart(text)
             self.assertEqual((got.strip(), called), (said, ()), text)

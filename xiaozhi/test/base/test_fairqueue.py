@@ -28,7 +28,7 @@ class CutTests(SynchronousTestCase):
 
 
 class QueueTests(SynchronousTestCase):
-    def test_one_with_much_pushes_out_nobody(self) -> None:
+    def test_an_owner_with_much_displaces_no_other(self) -> None:
         queue: FairQueue[str] = FairQueue()
         for number in range(10):
             queue.append(f"small{number}", f"d{number}", 100)

@@ -28,7 +28,7 @@ class BurstTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertEqual(self.told, [(1, "a"), (3, "d")])
 
-    def test_a_burst_that_goes_on(self) -> None:
+    def test_a_burst_that_continues(self) -> None:
         for _ in range(35):
             self.burst.add("x")
             self.clock.advance(1)

@@ -153,7 +153,7 @@ class OwnerCase(SynchronousTestCase):
 
 
 class StrangerTests(OwnerCase):
-    def test_who_knows_a_mac_gets_a_code_and_no_token(self) -> None:
+    def test_a_stranger_with_the_mac_gets_a_code_and_no_token(self) -> None:
         self.token()
         for change, body in STRANGERS:
             self.activation(self.send(request_of("/xiaozhi/ota/", change, body)))
@@ -258,14 +258,14 @@ class RegistrationTests(OwnerCase):
             return "code"
         return self.verdict(reply.json["websocket"]["token"], "")
 
-    def test_ids_that_nobody_holds(self) -> None:
+    def test_unowned_ids(self) -> None:
         for registration, listed, change, expected in UNCLAIMED:
             self.registry = memory_devices()
             self.build(registration=registration, listed=list(listed))
             outcome = self.outcome(self.ask(**change))
             self.assertEqual(outcome, expected, (registration, listed, change))
 
-    def test_known_devices_go_on_whatever_registration_is(self) -> None:
+    def test_known_devices_are_admitted_in_every_registration_mode(self) -> None:
         path = self.mktemp()
         for registration in ("open", "approve", "list", "closed"):
             self.registry = memory_devices(path)
@@ -314,7 +314,7 @@ class RegistrationTests(OwnerCase):
         self.patch(self.registry, "apply", lambda *_: fail(StoreError("x", "y")))
         self.assertEqual(self.ask().json["code"], "registry_unavailable")
 
-    def test_who_becomes_the_holder_by_a_session(self) -> None:
+    def test_ownership_by_a_session(self) -> None:
         """A device that asks OTA at its next boot only, or never, is not left for others."""
         for registration, client, guest, holder in SESSIONS:
             self.registry = memory_devices()
@@ -328,7 +328,7 @@ class RegistrationTests(OwnerCase):
                 count = self.successResultOf(Deferred.fromCoroutine(self.registrar.flush(10)))
                 self.assertEqual(count, 1, "it is used")
 
-    def test_a_holder_stays_who_it_is_whoever_opens_sessions(self) -> None:
+    def test_sessions_of_others_do_not_change_the_owner(self) -> None:
         self.token()
         before = self.roster.get(MAC)
         for guest in (False, True):
@@ -336,7 +336,7 @@ class RegistrationTests(OwnerCase):
         self.clock.advance(2)
         self.assertEqual(self.roster.get(MAC), before)
 
-    def test_who_was_seen_is_written_down(self) -> None:
+    def test_seen_devices_are_recorded(self) -> None:
         device = self.tokens.authenticate(self.token(), MAC, "")
         for used in (False, True):
             self.clock.advance(60)
@@ -380,7 +380,7 @@ class ActivationTests(OwnerCase):
         self.assertEqual(self.verdict(former), "token_revoked")
         self.activation(self.ask())
 
-    def test_who_may_be_told_that_it_is_approved(self) -> None:
+    def test_clients_that_may_see_the_approval(self) -> None:
         self.token()
         for change, status in (
             ({}, 200),
@@ -531,7 +531,7 @@ class TokenTests(SynchronousTestCase):
         other = OpenAuthenticator(tokens, roster).verify(None, OTHER, "vision")
         self.assertEqual(other.device_id, OTHER)
 
-    def test_whom_a_device_belongs_to(self) -> None:
+    def test_user_of_a_device(self) -> None:
         for entry, client, serial, belongs in (
             (held(), "c", "", True),
             (held(), "C ", "S", True),
@@ -599,7 +599,7 @@ class RosterTests(SynchronousTestCase):
         self.clock.advance(2)
         self.assertEqual((len(self.roster), len(self.heard)), (1100, 1100))
 
-    def test_goes_on_with_what_it_knows_while_the_registry_is_away(self) -> None:
+    def test_continues_on_the_last_known_state_while_the_registry_is_away(self) -> None:
         self.revoke(1)
         self.clock.advance(2)
         real = self.registry.changes
@@ -616,7 +616,7 @@ class RosterTests(SynchronousTestCase):
         roster = Roster(self.registry, self.clock, 2.0)
         self.failureResultOf(Deferred.fromCoroutine(roster.start()), StoreError)
 
-    def test_forgets_what_was_purged(self) -> None:
+    def test_forgets_purged_devices(self) -> None:
         """Or made-up ids would stay for ever."""
         for number in (1, 2):
             self.revoke(number)
@@ -634,7 +634,7 @@ class RosterTests(SynchronousTestCase):
         self.assertEqual([self.roster.get(f"d{n}") is None for n in (1, 2)], [True, False])
         self.assertEqual(len(self.heard), 2)
 
-    def test_what_is_older_than_known_is_ignored(self) -> None:
+    def test_older_revisions_are_ignored(self) -> None:
         self.roster.put(held(revision=5))
         self.roster.put(held("x", revision=4))
         self.roster.put(held("x", revision=5))

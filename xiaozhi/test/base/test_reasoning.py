@@ -42,7 +42,7 @@ class ThoughtFilterTests(SynchronousTestCase):
     def test_unfinished_thought(self) -> None:
         self.assertEqual(said("Hm. <think>but what if"), "Hm. ")
 
-    def test_what_only_looks_like_a_mark_is_said(self) -> None:
+    def test_tag_lookalikes_are_text(self) -> None:
         self.assertEqual(said("a <thi", "rd b <"), "a <third b <")
 
     def test_plain_text_is_not_held_back(self) -> None:

@@ -259,7 +259,7 @@ class ClientTests(ClientTestCase):
         one(0.0011)  # alone again
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 8, 1])
 
-    def test_audio_ahead_of_its_time_waits_for_what_is_written_next(self) -> None:
+    def test_audio_ahead_of_its_time_waits_for_the_next_write(self) -> None:
         self.start(coalesce=0.002)
         self.stream.announce()
         link, _ = self.open()
@@ -330,7 +330,7 @@ class ClientTests(ClientTestCase):
 
     # --- without a stream
 
-    def test_what_waits_is_bounded(self) -> None:
+    def test_the_queue_is_bounded(self) -> None:
         self.start(queue_messages=3, queue_audio=2)
         link, heard = self.open()
         for number in range(5):
@@ -398,7 +398,7 @@ class ClientTests(ClientTestCase):
 
     # --- acknowledgement and credit
 
-    def test_what_is_not_acknowledged_is_sent_again(self) -> None:
+    def test_unacknowledged_messages_are_resent(self) -> None:
         self.start(streams_per_target=2)
         first, second = self.dialer.streams
         for stream in (first, second):
@@ -487,7 +487,7 @@ class ClientTests(ClientTestCase):
         link.retract(lambda _: True)
         self.assertEqual(dict(link.dropped), {"retracted": 6})
 
-    def test_what_is_kept_is_bounded(self) -> None:
+    def test_retained_data_is_bounded(self) -> None:
         """Nobody acknowledges: what is sent stops, what waits is bounded as ever."""
         self.start(queue_messages=3)
         self.stream.announce(credit=8)
@@ -529,7 +529,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(10)  # or the next heartbeat does
         self.assertEqual(acks()[2:], [(11, 64 + 10)])
 
-    def test_who_pauses_grants_nothing(self) -> None:
+    def test_a_paused_side_grants_nothing(self) -> None:
         self.start(credit=8)
         self.stream.announce()
         link, _ = self.open()
@@ -560,7 +560,7 @@ class ClientTests(ClientTestCase):
 
     # --- when streams break
 
-    def test_reopens_with_what_the_new_process_must_know(self) -> None:
+    def test_reopens_with_the_state_for_the_new_process(self) -> None:
         self.start()
         self.stream.announce("one")
         link, heard = self.open()
@@ -582,7 +582,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(self.stream.items[1:], [m.Chat("2"), m.Chat("3"), m.Chat("4")])
         self.assertEqual(heard.all, [("interrupted",), ("restored",)])
 
-    def test_what_comes_before_it_is_opened_is_of_before(self) -> None:
+    def test_messages_before_the_reopening_belong_to_the_old_session(self) -> None:
         self.start()
         self.stream.announce("one")
         _, heard = self.open()
@@ -614,7 +614,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0)
         self.assertEqual(self.stream.items[0].incarnation, 2)
 
-    def test_a_dead_process_is_given_up_at_once_if_another_can_do(self) -> None:
+    def test_a_dead_process_is_given_up_at_once_if_another_is_available(self) -> None:
         self.start(targets=("ai:1", "ai:2"), backoff_base=0.1)
         one, two = self.dialer.streams
         one.announce("one")
@@ -641,7 +641,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(heard.all, [("interrupted",), ("restored",)])
         self.assertEqual(second.items[-1].incarnation, 2)
 
-    def test_interrupted_is_told_once_while_nothing_is_said(self) -> None:
+    def test_an_interruption_is_reported_once_without_traffic(self) -> None:
         self.start(resume_timeout=60)
         self.stream.announce("0")
         link, heard = self.open()
@@ -692,7 +692,7 @@ class ClientTests(ClientTestCase):
             self.open(f"s{number}")
         self.assertEqual((len(one.items), len(two.items)), (0, 3))
 
-    def test_those_that_waited_are_shared_among_the_slots(self) -> None:
+    def test_waiting_sessions_are_shared_among_the_slots(self) -> None:
         self.start(streams_per_target=2)
         for number in range(8):
             self.open(f"s{number}")
@@ -704,7 +704,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0)
         self.assertEqual((len(first.items), len(second.items)), (4, 4))
 
-    def test_those_that_waited_do_not_wait_for_every_slot(self) -> None:
+    def test_waiting_sessions_do_not_wait_for_every_slot(self) -> None:
         self.start(streams_per_target=2)
         self.open()
         self.dialer.streams[0].announce()
@@ -760,7 +760,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(self.client.status().sessions, 0)
 
-    def test_stop_tells_sessions(self) -> None:
+    def test_stop_notifies_sessions(self) -> None:
         self.start()
         _, heard = self.open()
         self.successResultOf(self.client.stop())

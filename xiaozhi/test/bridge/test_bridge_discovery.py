@@ -54,7 +54,7 @@ class DiscoveryCase(SynchronousTestCase):
 
 
 class GivenTests(DiscoveryCase):
-    def test_told_once(self) -> None:
+    def test_reported_once(self) -> None:
         self.discovery("ai:1", "[::1]:2")
         self.clock.advance(100)
         self.assertEqual(self.told, [("ai:1", "[::1]:2")])
@@ -102,7 +102,7 @@ class NameTests(DiscoveryCase):
         self.clock.advance(10)
         self.assertEqual(self.logged(lambda: self.answer("10.0.0.2")), [])
 
-    def test_who_is_gone_keeps_its_name(self) -> None:
+    def test_a_removed_address_keeps_its_name(self) -> None:
         """It may be dialled until its sessions have moved."""
         discovery = self.discovery("dns:ai:1")
         self.answer("10.0.0.1")
@@ -110,7 +110,7 @@ class NameTests(DiscoveryCase):
         self.answer("10.0.0.2")
         self.assertEqual(discovery.server_name("10.0.0.1:1"), "ai")
 
-    def test_names_of_the_gone_are_bounded(self) -> None:
+    def test_names_of_removed_addresses_are_bounded(self) -> None:
         discovery = self.discovery("dns:ai:1")
         for number in range(5000):
             self.answer(f"10.0.{number // 256}.{number % 256}")

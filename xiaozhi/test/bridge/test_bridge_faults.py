@@ -369,7 +369,7 @@ class NarrowTests(SynchronousTestCase):
 
     @settings(max_examples=40)
     @given(st.lists(_narrow, max_size=60))
-    def test_all_goes_on(self, steps: list[tuple[str, Any]]) -> None:
+    def test_everything_continues(self, steps: list[tuple[str, Any]]) -> None:
         world = NarrowWorld()
         for step in steps:
             world.step(*step)

@@ -34,7 +34,7 @@ class GapTests(SynchronousTestCase):
     def link(self) -> Any:
         return self.sessions.accepted[-1].link
 
-    def test_what_is_sent_again_after_a_broken_stream(self) -> None:
+    def test_resending_after_a_broken_stream(self) -> None:
         """``a``: a packet, too old by then; ``t``: a text. Numbers are sequences."""
         for sent, acknowledged, again in (
             ("a", 0, [("skip", 1)]),

@@ -9,7 +9,7 @@ from xiaozhi.bridge.items import receipt
 
 
 class IncomingTests(SynchronousTestCase):
-    def test_a_receipt_grants_what_came_and_the_credit(self) -> None:
+    def test_a_receipt_grants_received_packets_and_the_credit(self) -> None:
         incoming = Incoming(16)
         self.assertFalse(incoming.owes)
         for sequence in (1, 2, 3):
@@ -19,7 +19,7 @@ class IncomingTests(SynchronousTestCase):
         self.assertEqual(incoming.receipt(), receipt(3, 3 + 16))
         self.assertFalse(incoming.owes)
 
-    def test_the_other_side_is_told_every_eighth_of_its_credit(self) -> None:
+    def test_credit_is_granted_at_every_eighth(self) -> None:
         # Credit → for which packets the other side is told soon.
         for credit, told in ((16, [2, 4, 6]), (80, [10, 20, 30]), (7, [1, 2, 3]), (0, [1, 2, 3])):
             incoming = Incoming(credit)
@@ -39,7 +39,7 @@ class IncomingTests(SynchronousTestCase):
         incoming.paused = False
         self.assertEqual(incoming.receipt(), receipt(5, 17))
 
-    def test_what_is_skipped_counts_as_audio(self) -> None:
+    def test_skipped_messages_count_as_audio(self) -> None:
         incoming = Incoming(16)
         incoming.received = 10
         for sequence, received, credit in ((14, 14, 20), (14, 14, 20), (3, 14, 20), (15, 15, 21)):

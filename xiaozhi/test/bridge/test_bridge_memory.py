@@ -85,7 +85,7 @@ class MemoryContract(BridgeContract, SynchronousTestCase):
         self.assertEqual(heard.all, [m.Stt("hello")])
         self.assertEqual(self.client.status().streams, 1)
 
-    def test_what_a_broken_stream_swallowed_is_sent_again(self) -> None:
+    def test_messages_lost_with_a_stream_are_resent(self) -> None:
         heard = Heard()
         link = self.client.open(opening(), heard)
         self.clock.pump([0.001] * 5)

@@ -119,7 +119,7 @@ class CreditTests(OutgoingCase):
         self.out.acknowledged(0, 0)
         self.assertEqual((self.story(stream), self.owner.holds), ("t1", []))
 
-    def test_hold_and_go_on(self) -> None:
+    def test_hold_and_resume(self) -> None:
         """Steps: packets to send, or what is acknowledged and granted; then the holds."""
         stream = self.board(credit=8)
         for step, holds in (
@@ -137,14 +137,14 @@ class CreditTests(OutgoingCase):
             self.assertEqual(self.owner.holds, holds, step)
         self.assertEqual(self.story(stream), "a1 a2 a3 a4 a5 a6 a7 a8 a9")
 
-    def test_what_waited_brings_the_hold(self) -> None:
+    def test_pending_audio_triggers_the_hold(self) -> None:
         for waited, holds in ((2, []), (3, [True])):
             self.setUp()
             self.audio(waited)
             self.board(credit=4)
             self.assertEqual(self.owner.holds, holds)
 
-    def test_a_new_window_holds_what_is_still_kept(self) -> None:
+    def test_a_new_window_counts_unacknowledged_packets(self) -> None:
         for sent, acknowledged, holds in ((2, 0, []), (3, 0, [True]), (7, 5, []), (7, 4, [True])):
             self.setUp()
             self.story(self.board(credit=16))
@@ -157,7 +157,7 @@ class CreditTests(OutgoingCase):
             numbers = range(acknowledged + 1, acknowledged + 5)
             self.assertEqual(self.story(again), " ".join(f"a{number}" for number in numbers))
 
-    def test_nobody_limits(self) -> None:
+    def test_no_limit(self) -> None:
         self.board(credit=4)
         self.audio(3)
         self.out.free()
@@ -185,7 +185,7 @@ class WaitingTests(OutgoingCase):
         self.assertEqual(self.owner.backlogs, [False, True, False])
         self.assertEqual(self.story(stream), "t1 t2 t3 t4")
 
-    def test_overflow_is_told_once_per_outage(self) -> None:
+    def test_overflow_is_reported_once_per_outage(self) -> None:
         for outage in (1, 2):
             self.texts(MESSAGES + 2)
             self.assertEqual(self.owner.refusals, ["ai_unavailable"] * outage)
@@ -243,7 +243,7 @@ class StreamTests(OutgoingCase):
         self.assertEqual((self.story(new), len(self.owner.introduced)), ("t1 t2", 2))
         self.assertEqual(self.story(old), "")
 
-    def test_a_stream_that_is_gone(self) -> None:
+    def test_a_lost_stream(self) -> None:
         stream = self.board()
         self.out.unboard()
         self.texts(1)
@@ -261,7 +261,7 @@ class EndTests(OutgoingCase):
         self.out.free()
         self.assertEqual((self.owner.holds, self.story(stream)), ([True], "a1 a2 a3 t4"))
 
-    def test_closed_behind_what_waits(self) -> None:
+    def test_closed_after_pending_messages(self) -> None:
         self.audio(3)
         self.out.close(CLOSE)
         stream = self.board(credit=4)

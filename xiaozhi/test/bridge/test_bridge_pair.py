@@ -68,7 +68,7 @@ class PairCase(SynchronousTestCase):
 
 
 class ClosingTests(PairCase):
-    def test_the_edge_closes_what_has_no_credit(self) -> None:
+    def test_the_edge_closes_with_messages_waiting_for_credit(self) -> None:
         self.begin(server={"credit": 8})
         link, _, echo = self.open()
         echo.link.pause()
@@ -81,7 +81,7 @@ class ClosingTests(PairCase):
         self.assertEqual(echo.all[-1], ("closed", "device_gone"))
         self.assertEqual(self.server.status().sessions, 0)
 
-    def test_the_ai_closes_what_has_no_credit(self) -> None:
+    def test_the_ai_closes_with_messages_waiting_for_credit(self) -> None:
         self.begin(credit=8)
         link, heard, echo = self.open()
         link.pause()
@@ -212,7 +212,7 @@ class Silent:
 
 
 class CreditTests(PairCase):
-    def test_what_grew_too_old_counts_as_sent(self) -> None:
+    def test_stale_audio_counts_as_sent(self) -> None:
         """However often streams break, no more is under way than was granted."""
         self.begin(streams_per_target=2, server={"credit": 64})
         link, _, echo = self.open()

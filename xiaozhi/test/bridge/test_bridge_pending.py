@@ -19,7 +19,7 @@ class RoomTests(SynchronousTestCase):
     def waiting(self) -> PendingQueue:
         return PendingQueue(self.bounds, self.dropped.append)
 
-    def test_whatever_the_message(self) -> None:
+    def test_any_message(self) -> None:
         for message in (
             m.Image("", "jpeg", b"x" * 100_000, ""),
             m.Mcp(b"x" * 100_000),
@@ -38,7 +38,7 @@ class RoomTests(SynchronousTestCase):
             # Ordinary words have room all the same.
             self.assertTrue(self.waiting().add(m.Chat("tea"), 0.0))
 
-    def test_what_is_gone_makes_room(self) -> None:
+    def test_removed_messages_free_their_bytes(self) -> None:
         one, two, three = (self.waiting() for _ in range(3))
         for session in (one, two, three):
             session.add(m.Mcp(b"x" * MIB), 0.0)

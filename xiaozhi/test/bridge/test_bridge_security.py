@@ -149,7 +149,7 @@ class TlsTests(SecurityCase):
             for key in ("grpc.listen", "grpc.token", "grpc.allow_unauthenticated"):
                 self.assertIn(key, error, values)
 
-    def test_what_goes_together(self) -> None:
+    def test_dependent_settings(self) -> None:
         for values, type_ in (
             ({"enabled": True}, ServerTls),
             ({"enabled": True, "certificate_file": "c"}, ServerTls),

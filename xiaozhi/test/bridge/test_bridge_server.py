@@ -209,7 +209,7 @@ class ServerTests(SynchronousTestCase):
         self.clock.advance(20)
         self.assertEqual(self.server.status().sessions, 1)
 
-    def test_cannot_resume_what_is_not_there(self) -> None:
+    def test_an_unknown_session_cannot_be_resumed(self) -> None:
         edge = EdgeHand(self.server)
         edge.resume(session_id="never")
         edge.say(opening())
@@ -295,7 +295,7 @@ class ServerTests(SynchronousTestCase):
         self.clock.advance(0)
         self.successResultOf(drained)
 
-    def test_draining_nobody(self) -> None:
+    def test_draining_without_sessions(self) -> None:
         self.successResultOf(self.server.drain(5))
 
     def test_sequences_count_from_one(self) -> None:
@@ -372,7 +372,7 @@ class ServerTests(SynchronousTestCase):
         edge.say(m.Chat("hello"))
         self.assertEqual(self.echo.all, [m.Chat("hello")])
 
-    def test_stop_tells_sessions_and_hangs_up(self) -> None:
+    def test_stop_notifies_sessions_and_hangs_up(self) -> None:
         edge = EdgeHand(self.server)
         edge.say(opening())
         self.successResultOf(self.server.stop())

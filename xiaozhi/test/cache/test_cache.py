@@ -68,7 +68,7 @@ class LocalInboxTests(InboxContract, TestCase):
     async def now(self) -> float:
         return self.clock.seconds()
 
-    async def test_nothing_is_left_of_what_was_delivered(self) -> None:
+    async def test_delivered_letters_leave_nothing(self) -> None:
         for number in range(1000):
             await self.inbox.post("d1", mail(number), 3600)
             await self.arrive(f"s{number}", before=number + 1)
@@ -102,7 +102,7 @@ class RedisInboxTests(InboxContract, TestCase):
     async def now(self) -> float:
         return self.redis.offset + self.clock.seconds()
 
-    async def test_a_settling_that_gets_lost(self) -> None:
+    async def test_a_lost_settlement(self) -> None:
         """What was sent is not sent again."""
         await self.inbox.post("d1", mail(1), 60)
         await self.inbox.post("d1", mail(2), 60)
@@ -114,7 +114,7 @@ class RedisInboxTests(InboxContract, TestCase):
         self.assertEqual(self.redis.run("KEYS", "*letter*"), [])
         self.assertEqual(len(self.inbox._unsettled), 0)
 
-    async def test_a_node_that_dies_with_letters_in_its_hands(self) -> None:
+    async def test_a_node_that_dies_with_leased_letters(self) -> None:
         await self.inbox.post("d1", mail(1), 60)
         await self.claim("d1", "s1")
         await self.inbox._letters.take("d1", "s1")
@@ -131,7 +131,7 @@ class RedisInboxTests(InboxContract, TestCase):
         code = await self.refused(self.inbox.post("d2", mail(2), 60))
         self.assertEqual(code, "presence_unavailable")
 
-    async def test_what_came_while_we_were_cut_off(self) -> None:
+    async def test_letters_during_a_disconnection(self) -> None:
         """Redis lives, but this node has lost it for a while."""
         await self.arrive("s1")
         self.redis.subscription_lost(0)
@@ -162,7 +162,7 @@ def edge(url: str, reactor: Any = None) -> PresenceBackend:
 
 
 class AddressTests(SynchronousTestCase):
-    def test_what_can_be_said(self) -> None:
+    def test_valid_addresses(self) -> None:
         for url, expected in (
             ("redis://h", RedisAddress("h", 6379, 0, "", "")),
             ("redis://h:7/3", RedisAddress("h", 7, 3, "", "")),
@@ -171,7 +171,7 @@ class AddressTests(SynchronousTestCase):
         ):
             self.assertEqual(RedisAddress.parse(url), expected)
 
-    def test_what_can_not(self) -> None:
+    def test_invalid_addresses(self) -> None:
         for url in (
             "",
             "redis://",
@@ -191,7 +191,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(str(address), "redis://[::1]:7/2")
         self.assertNotIn("geheim", repr(address))
 
-    def test_what_is_made(self) -> None:
+    def test_backends_by_address(self) -> None:
         self.assertIsInstance(edge("memory:").presence, LocalPresence)
         self.assertIsInstance(edge("redis://h").presence, RedisPresence)
         for url, kind in (("memory:", NoPoster), ("redis://h", RedisPoster)):
@@ -222,7 +222,7 @@ class OutsideTests(SynchronousTestCase):
         self.successResultOf(outside.stop())
         self.assertEqual(clock.getDelayedCalls(), [])
 
-    def test_without_redis_nobody_is_reached(self) -> None:
+    def test_without_redis_no_device_is_reached(self) -> None:
         nowhere = NoPoster()
         self.successResultOf(nowhere.start())
         self.assertEqual((nowhere.inbox, nowhere.trouble()), (None, ""))
@@ -272,5 +272,5 @@ class SilentRedisTests(SynchronousTestCase):
         error = self.failureResultOf(claiming, StoreError).value
         self.assertEqual(error.code, "presence_unavailable")
 
-    def test_so_it_says(self) -> None:
+    def test_the_error_names_the_address(self) -> None:
         self.assertEqual(self.hub.trouble(), "redis://127.0.0.1:7/1: not connected")

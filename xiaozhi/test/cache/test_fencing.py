@@ -105,7 +105,7 @@ class FencingTests(SynchronousTestCase):
             fleet.connect(node, "d")
             self.assert_one(fleet)
 
-    def test_redis_forgets_and_the_older_is_first_to_say_so(self) -> None:
+    def test_redis_forgets_and_the_older_node_refreshes_first(self) -> None:
         """The older never takes the device back, not even for a moment."""
         for order in ((0, 1), (1, 0)):
             fleet = Fleet([5000.0, -5000.0])
@@ -131,7 +131,7 @@ class FencingTests(SynchronousTestCase):
         fleet.settle()
         self.assert_one(fleet)
 
-    def test_so_it_is_with_its_clock_set_back(self) -> None:
+    def test_a_claim_after_redis_forgot_with_its_clock_set_back(self) -> None:
         fleet = Fleet([0.0, 0.0])
         fleet.connect(0, "d")
         fleet.connect(1, "other")
@@ -151,7 +151,7 @@ class FencingTests(SynchronousTestCase):
         fleet.connect(1, "d")
         self.assert_one(fleet)
 
-    def test_who_came_while_redis_was_away_loses_to_who_came_after(self) -> None:
+    def test_a_claim_during_an_outage_loses_to_a_later_one(self) -> None:
         for empty, first in product((False, True), (0, 1)):
             fleet = Fleet([300.0, -300.0])
             fleet.redis.fail()
@@ -164,7 +164,7 @@ class FencingTests(SynchronousTestCase):
             fleet.settle()
             self.assert_one(fleet)
 
-    def test_who_came_while_redis_was_away_wins_over_who_came_before(self) -> None:
+    def test_a_claim_during_an_outage_wins_over_an_earlier_one(self) -> None:
         fleet = Fleet([300.0, -300.0])
         fleet.connect(0, "d")
         fleet.redis.fail()
@@ -188,7 +188,7 @@ class FencingTests(SynchronousTestCase):
             max_size=25,
         ),
     )
-    def test_whatever_happens_the_newest_stays(
+    def test_the_newest_stays_after_random_events(
         self, skews: list[float], steps: list[tuple[object, ...]]
     ) -> None:
         fleet = Fleet(skews)

@@ -114,7 +114,7 @@ class World:
 
 
 class InboxTests(SynchronousTestCase):
-    def test_a_settling_that_is_lost_and_a_device_that_has_moved(self) -> None:
+    def test_a_lost_settlement_and_a_device_that_has_moved(self) -> None:
         """Its lease keeps the other edge from sending the letter once more."""
         world = World()
         world.post(0)

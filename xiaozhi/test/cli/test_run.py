@@ -45,7 +45,7 @@ class AddressTests(unittest.SynchronousTestCase):
         self.assertEqual(units["ai"].others, (Address("::1", 2, "grpc.listen"),))
         self.assertEqual(units["im"].sets, ("listen.host=x",))
 
-    def test_what_the_service_will_refuse_is_left_to_it(self) -> None:
+    def test_invalid_values_are_left_to_the_service(self) -> None:
         units = self.read("listen: {port: many, host: 5}", "http: 7\ngrpc: {listen: nowhere}")
         self.assertEqual(units["im"].health, Address("0.0.0.0", 8000, "listen"))
         self.assertEqual(units["ai"].health.port, 8080)
@@ -122,7 +122,7 @@ class TerminalTests(unittest.SynchronousTestCase):
         self.assertEqual(path.read_text(), line + "\nraw é\n")
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
-    def test_terminal_gone(self) -> None:
+    def test_terminal_closed(self) -> None:
         class Closed(io.StringIO):
             def write(self, text: str) -> int:
                 raise OSError(5, "Input/output error")

@@ -154,7 +154,7 @@ class HelloTests(DeviceCase):
         self.device.close()
         self.failureResultOf(self.greeted, DeviceError)
 
-    def test_what_comes_before_hello_waits(self) -> None:
+    def test_messages_before_hello_wait(self) -> None:
         self.make(hello=False)
         self.call("self.get_device_status")
         self.assertEqual(len(self.wire.texts), 1)
@@ -388,7 +388,7 @@ class AutoTests(DeviceCase):
         self.wait(0.3)
         self.assertEqual(self.successResultOf(typed).heard, "the words")
 
-    def test_what_is_refused(self) -> None:
+    def test_refusals(self) -> None:
         self.device.abort()
         self.machine.release()
         self.tts("start")
@@ -513,7 +513,7 @@ class RealtimeTests(DeviceCase):
         self.assertEqual(self.successResultOf(first).heard, "one")
         self.assertEqual(self.successResultOf(second).heard, "two")
 
-    def test_wake_word_flushes_what_is_buffered(self) -> None:
+    def test_wake_word_flushes_the_buffer(self) -> None:
         self.device.say(SPEECH)
         self.tts("start")
         self.wait(0.1)
@@ -578,7 +578,7 @@ class MainLoopTests(DeviceCase):
         self.call("self.get_device_status", 2)
         self.assertEqual(self.wire.texts[-1]["payload"]["id"], 2)
 
-    def test_what_waits_is_bounded(self) -> None:
+    def test_the_queue_is_bounded(self) -> None:
         self.call("self.slow")
         for _ in range(MAX_WAITING + 3):
             self.send(type="stt", text="x")

@@ -48,7 +48,7 @@ class MicrophoneTests(SynchronousTestCase):
             self.assertLess(max(map(abs, samples)), AUDIBLE)
         self.assertGreater(len({pcm for _, pcm in self.frames}), 10)
 
-    def test_speech_is_sent_and_its_end_told(self) -> None:
+    def test_speech_is_sent_and_its_end_reported(self) -> None:
         self.microphone.start()
         # 2.5 frames of speech and 1.5 of silence.
         done = self.microphone.say(loud(2.5) + bytes(FRAME + FRAME // 2))

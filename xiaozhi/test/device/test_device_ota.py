@@ -145,7 +145,7 @@ class AnswerTests(HttpCase):
         boot = ota.read(json.dumps(GOOD | {"activation": {"code": "123456"}}).encode())
         self.assertEqual((boot.endpoint, boot.activation), (None, "123456"))
 
-    def test_what_breaks_devices(self) -> None:
+    def test_answers_that_break_devices(self) -> None:
         for change, name in (
             ({"mqtt": {}}, "mqtt"),
             ({"mqtt": None}, "mqtt"),
@@ -240,7 +240,7 @@ class ActivationTests(HttpCase):
         self.clock.pump([1, 10])
         self.assertIsNotNone(self.successResultOf(done).endpoint)
 
-    def test_without_a_challenge_only_ota_tells(self) -> None:
+    def test_without_a_challenge_only_ota_shows_the_approval(self) -> None:
         agent = ScriptedAgent(self.mute, self.good)
         done, _ = self.boot(agent, 200)
         self.clock.pump([10] * 9)
@@ -270,7 +270,7 @@ class LimitTests(HttpCase):
     def test_status(self) -> None:
         self.fails(self.agent(404), "404")
 
-    def test_length_must_be_told(self) -> None:
+    def test_the_length_is_required(self) -> None:
         self.fails(self.agent(length=UNKNOWN_LENGTH), "Content-Length")
 
     def test_too_long(self) -> None:

@@ -47,7 +47,7 @@ class RequestTests(SynchronousTestCase):
         lines = self.request(DeviceEndpoint("ws://h/"))
         self.assertFalse([line for line in lines if line.startswith("Authorization")])
 
-    def test_what_cannot_be_a_header(self) -> None:
+    def test_invalid_header_values(self) -> None:
         for token in ("a\r\nX: y", "é"):
             self.assertRaises(DeviceError, self.request, DeviceEndpoint("ws://h/", token))
 

@@ -28,7 +28,7 @@ class SpeakerTests(SynchronousTestCase):
         self.assertAlmostEqual(self.drained[0], 1.36, places=1)
         self.assertFalse(self.speaker.playing)
 
-    def test_gap_is_what_a_listener_hears(self) -> None:
+    def test_a_gap_is_audible_silence(self) -> None:
         self.play(1)
         self.assertAlmostEqual(self.play(1.06) or 0.0, 0)
         gap = self.play(1.3)
@@ -51,7 +51,7 @@ class SpeakerTests(SynchronousTestCase):
         self.clock.advance(0.06)
         self.assertEqual(self.play(self.clock.seconds()), 0.0)
 
-    def test_clear_keeps_what_is_playing(self) -> None:
+    def test_clear_keeps_the_playing_packet(self) -> None:
         for _ in range(5):
             self.play(1)
         self.clock.advance(0.07)

@@ -116,7 +116,7 @@ class DepartureTests(ConversationCase):
         self.stage.run(4)
         self.assertEqual(client.story, ["start", ONE, "stop", "closed"])
 
-    def test_who_is_speaking_may_finish(self) -> None:
+    def test_a_person_may_finish_speaking(self) -> None:
         """And hears the first sentence of the answer; all within ``drain_timeout``."""
         for start, end in ((AUTO, {}), (REALTIME, {}), (PRESS, RELEASE)):
             client = self.start()
@@ -154,7 +154,7 @@ class DepartureTests(ConversationCase):
         self.stage.run(0.3)
         self.assertEqual(client.story, ["closed"])
 
-    def test_who_never_stops_is_sent_away_all_the_same(self) -> None:
+    def test_endless_speech_is_cut_at_the_limit(self) -> None:
         client = self.start()
         client.say(**PRESS)
         self.speak(client, SPEECH)

@@ -70,7 +70,7 @@ class AlertSoundTests(SynchronousTestCase):
             self.at.clock.advance(wait)
             self.assertEqual(self.heard(session, LONG, 40), 40 - dropped, wait)
 
-    def test_who_presses_the_button_is_heard(self) -> None:
+    def test_a_button_press_is_heard(self) -> None:
         session = self.bench()
         session.events.received(ALERT)
         self.link.text_received('{"type":"listen","state":"start","mode":"manual"}')

@@ -89,7 +89,7 @@ class TextTests(DeliveryCase):
             self.down.text(message)
             self.assertEqual(self.down.alert_sound.expected, expected)
 
-    def test_what_cannot_be_written(self) -> None:
+    def test_unwritable_messages(self) -> None:
         self.down.text(UNSENDABLE)
         self.assertEqual((self.story(), self.rows(), self.down.refused), ([], [], 1))
         self.assertEqual(dict(self.counts.dropped), {("unsendable",): 1})
@@ -195,7 +195,7 @@ class SpeechTests(DeliveryCase):
         self.assertEqual((self.down.refused, self.down.uncounted), (1, (0, 0)))
         self.assertEqual(self.counts.dropped["unsendable",], 1)
 
-    def test_a_stop_is_told_to_turn_control(self) -> None:
+    def test_turn_control_is_notified_of_a_stop(self) -> None:
         """The ``listen start`` that follows it interrupts nothing; another does."""
         self.speak(1)
         self.bench.pass_time(1)
@@ -349,7 +349,7 @@ class CloseTests(DeliveryCase):
         self.down.report(m.Playback(1, m.PlaybackState.FINISHED, 60))
         self.assertEqual((told, self.session.sent, self.session.paused), ([], before, False))
 
-    def test_what_was_played_is_noted(self) -> None:
+    def test_playback_is_logged(self) -> None:
         self.speak(50)
         self.bench.pass_time(0.5)
         frames, _ = self.down.uncounted

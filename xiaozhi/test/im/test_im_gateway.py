@@ -241,7 +241,7 @@ class HandshakeTests(PortCase):
             assert link is not None
             self.assertEqual(link._answers.language, language)
 
-    def test_no_door_stays_behind(self) -> None:
+    def test_the_http_protocol_is_released(self) -> None:
         wire = self.connect()
         self.assertIsInstance(wire.protocol, DeviceProtocol)
         self.assertEqual(self.door.waiting, 0)
@@ -364,7 +364,7 @@ class RefusalTests(PortCase):
         self.assertEqual((status, body["error"]), (503, "too_many_connections"))
         self.assertIn("retry-after", headers)
 
-    def test_our_own_mistake(self) -> None:
+    def test_an_exception_of_ours(self) -> None:
         def fail(token: object, device_id: object, client_id: object) -> None:
             raise RuntimeError("oops")
 
@@ -398,7 +398,7 @@ class DoorTests(PortCase):
         self.assertTrue(wire.aborted)
         self.assertEqual(self.gateway.entrance.refusals.counts, {"silent": 1})
 
-    def test_gone_before_the_request(self) -> None:
+    def test_disconnected_before_the_request(self) -> None:
         wire = self.dial()
         wire.lose()
         self.assertEqual(self.door.waiting, 0)
@@ -498,7 +498,7 @@ class AddressTests(PortCase):
         self.assertEqual(self.gateway.entrance.peers.addresses, 0)
         self.assertEqual(self.door.waiting, 0)
 
-    def test_who_is_no_proxy_is_not_believed(self) -> None:
+    def test_an_untrusted_proxy_is_not_believed(self) -> None:
         for number in range(3):
             host = b"X-Forwarded-For: 198.51.100.%d\r\nHost:" % number
             self.device(f"d{number}", self.ONE, FIRMWARE.replace(b"Host:", host))
@@ -517,12 +517,12 @@ class AddressTests(PortCase):
         self.clock.advance(10)
         self.greet()
 
-    def test_a_name_alone_locks_nobody_out(self) -> None:
+    def test_a_device_id_alone_does_not_lock_its_owner_out(self) -> None:
         for _ in range(5):
             self.assertEqual(self.request(FIRMWARE.replace(b"secret", b"wrong"))[0], 401)
         self.greet()
 
-    def test_told_in_health(self) -> None:
+    def test_shown_in_health(self) -> None:
         self.request(FIRMWARE.replace(b"secret", b"wrong"))
         wire = self.dial()
         wire.feed(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
@@ -581,7 +581,7 @@ class ConnectionTests(PortCase):
         newer.feed(frame(2, b"opus"))
         self.assertEqual(second.sent, [Audio(b"opus")])
 
-    def test_without_a_hello_it_replaces_nobody_elsewhere(self) -> None:
+    def test_without_a_hello_it_replaces_no_connection_elsewhere(self) -> None:
         """A connection may have been left before a busy edge comes to accept it."""
         wire = self.connect()
         self.assertEqual((self.presence.claims, self.inbox.readers), ([], {}))
@@ -598,7 +598,7 @@ class ConnectionTests(PortCase):
         replaced()
         self.assertEqual(self.close_frame(wire), (4001, "replaced"))
 
-    def test_presence_never_hurts_a_device(self) -> None:
+    def test_presence_failures_do_not_affect_a_device(self) -> None:
         self.presence.broken = RuntimeError("redis is away")
         wire = self.greet()
         wire.lose()
@@ -653,7 +653,7 @@ class ConnectionTests(PortCase):
         wire.feed(b"\x02\x82\0\0\0\0op" + b"\x80\x82\0\0\0\0us")
         self.assertEqual(self.bridge.sessions[0].sent, [Audio(b"opus")])
 
-    def test_what_looks_like_a_frame_inside_another(self) -> None:
+    def test_bytes_like_a_frame_inside_another(self) -> None:
         """TCP cuts where it likes: the rest of a message may begin as a whole packet would."""
         inner = frame(2, b"opus")
         for size in (200, 5000):
@@ -745,7 +745,7 @@ class DrainTests(PortCase):
         self.gateway.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_nobody_there(self) -> None:
+    def test_no_server(self) -> None:
         self.successResultOf(self.gateway.drain(5.0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

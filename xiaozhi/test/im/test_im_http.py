@@ -155,7 +155,7 @@ class HttpTests(HttpCase):
         wire.feed(b"GET /alive?upgrade: websocket HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertNotIn(b"101", wire.take()[:20])
 
-    def test_an_upgrade_is_none_of_the_sites_business(self) -> None:
+    def test_an_upgrade_is_not_handled_by_the_site(self) -> None:
         wire = self.dial()
         wire.feed(FIRMWARE)
         self.assertIn(b"101", wire.take()[:20])
@@ -298,14 +298,14 @@ class PostTests(HttpCase):
             wire.lose()
         self.assertEqual(self.ask("/api")[0], 404)
 
-    def test_who_asks_goes(self) -> None:
+    def test_a_client_that_disconnects(self) -> None:
         self.posted.receipt = None
         wire = self.post(b'{"say": "Tea"}')
         (waiting,) = self.posted.waiting
         wire.lose()
         self.assertTrue(waiting.called, "cancelled")
 
-    def test_our_own_mistake(self) -> None:
+    def test_an_exception_of_ours(self) -> None:
         self.posted.broken = RuntimeError("oops")
         status, body = self.outcome(self.post(b'{"say": "Tea"}'))
         self.assertEqual((status, body["error"]), (500, "internal"))

@@ -48,7 +48,7 @@ class IntakeTests(SynchronousTestCase):
         ("mcp", MCP, False),
     )
 
-    def test_what_ends_an_utterance_in_the_log(self) -> None:
+    def test_ends_of_utterances_in_the_log(self) -> None:
         for name, message, ends in self.ENDS:
             self.setUp()
             self.say(AUTO)
@@ -72,7 +72,7 @@ class IntakeTests(SynchronousTestCase):
         ("the microphone alone", (AUTO,), Awaited.NOTHING),
     )
 
-    def test_what_a_device_waits_for(self) -> None:
+    def test_pending_questions(self) -> None:
         for name, messages, asked in self.ASKS:
             self.setUp()
             for message in messages:
@@ -154,7 +154,7 @@ class IntakeTests(SynchronousTestCase):
         ("something unknown", {"type": "other"}, False),
     )
 
-    def test_which_message_tells_that_the_button_is_not_pressed(self) -> None:
+    def test_messages_that_show_the_button_is_released(self) -> None:
         for name, message, lets_go in self.LETS_GO:
             self.setUp()
             self.session.events.received(m.Tts(m.TtsState.START, turn=1))

@@ -61,7 +61,7 @@ class PreferenceTests(SynchronousTestCase):
                 self.assertEqual(offered.language, language)
         self.assertEqual(credentials({"device-id": "d"}, {}).language, "")
 
-    def test_what_wins(self) -> None:
+    def test_precedence(self) -> None:
         languages = Languages("en")
         self.assertEqual(languages.of("d"), "en")
         self.assertEqual(languages.of("d", "zh-CN"), "zh-CN")

@@ -75,7 +75,7 @@ class FloodTests(PortCase):
             after = self.door.sockets.traffic.incomingWebSocketFrames  # type: ignore[attr-defined]
             self.assertEqual(after, before)
 
-    def test_what_devices_do_is_no_flood(self) -> None:
+    def test_normal_traffic_is_not_a_flood(self) -> None:
         """A pong to each ping, a text in fragments, for hours."""
         wire = self.greet()
         for _ in range(500):

@@ -160,7 +160,7 @@ class HelloTests(LinkCase):
         self.bench.pass_time(1, 0.25)
         self.assertEqual(self.transport.closed, (1008, "hello_timeout"))
 
-    def test_who_does_not_say_hello(self) -> None:
+    def test_no_hello(self) -> None:
         """Whatever it does instead: it is answered, if it says anything, and closed."""
         for what, answers in (
             (lambda link: None, 0),
@@ -443,7 +443,7 @@ class DownlinkTests(LinkCase):
         wire_of(self.link).connection_lost("")
         self.assertEqual(self.log.event_data("closed")["stale_audio"], 1)
 
-    def test_what_does_not_fit_the_framing_is_counted(self) -> None:
+    def test_packets_too_long_for_the_framing_are_counted(self) -> None:
         self.send(**{**HELLO, "version": 3})
         session = self.bench.bridge.sessions[0]
         session.events.received(m.Tts(START, turn=1))
@@ -546,7 +546,7 @@ class OutageTests(LinkCase):
         self.assertEqual(self.log.event_data("interrupted"), {})
         self.assertEqual(self.log.event_data("resumed")["seconds"], 2.0)
 
-    def test_who_speaks_is_told_once(self) -> None:
+    def test_speech_is_alerted_once(self) -> None:
         session = self.greet()
         self.bench.bridge.state = "disconnected"
         session.events.interrupted()
@@ -559,7 +559,7 @@ class OutageTests(LinkCase):
         # It is the bridge that keeps what was said until the AI is back.
         self.assertEqual(len(session.sent), 6)
 
-    def test_who_comes_during_one_is_told_too(self) -> None:
+    def test_a_device_that_connects_during_one_is_alerted_too(self) -> None:
         """Most devices open a new connection for each talk."""
         self.bench.bridge.state = "disconnected"
         session = self.greet()
@@ -570,7 +570,7 @@ class OutageTests(LinkCase):
         session.events.received(m.Stt("hi"))
         self.assertEqual(self.story(), ["alert", "stt"])
 
-    def test_who_asks_early_and_waits_is_told_too(self) -> None:
+    def test_an_early_question_that_waits_is_alerted_too(self) -> None:
         session = self.greet()
         self.bench.bridge.state = "disconnected"
         session.events.interrupted()
@@ -580,7 +580,7 @@ class OutageTests(LinkCase):
         self.bench.pass_time(2)
         self.assertEqual(self.story(), ["alert"])
 
-    def test_who_speaks_after_it_is_not_told(self) -> None:
+    def test_speech_after_it_is_not_alerted(self) -> None:
         """Even if the AI has said nothing yet, having been asked nothing."""
         session = self.greet()
         session.events.interrupted()
@@ -589,7 +589,7 @@ class OutageTests(LinkCase):
         self.assertEqual(self.story(), [])
         self.assertEqual(self.log.event_data("resumed")["seconds"], 4.0)
 
-    def test_who_waits_for_an_answer_is_told_at_once(self) -> None:
+    def test_a_pending_question_is_alerted_at_once(self) -> None:
         session = self.greet()
         self.send(type="listen", state="start", mode="manual")
         self.send(type="listen", state="stop")
@@ -651,7 +651,7 @@ class OutageTests(LinkCase):
         self.assertEqual(self.story(), ["stt", "alert"])
         self.assertEqual(session.events.restored(), [])
 
-    def test_the_next_one_is_told_anew(self) -> None:
+    def test_the_next_outage_is_alerted_anew(self) -> None:
         session = self.greet()
         for _ in range(2):
             self.send(type="listen", state="stop")
@@ -665,7 +665,7 @@ class OutageTests(LinkCase):
         session.events.interrupted()
         self.assertFalse(self.transport.paused)
 
-    def test_the_session_goes_on(self) -> None:
+    def test_the_session_continues(self) -> None:
         session = self.greet()
         self.speak(session, 3, turn=9, stop=False)
         session.events.interrupted()
@@ -770,7 +770,7 @@ class EndTests(LinkCase):
         self.bench.pass_time(1.5)
         self.assertEqual(self.transport.closed, (1001, "going_away"))
 
-    def test_drain_waits_for_no_answer_that_nobody_wants(self) -> None:
+    def test_drain_does_not_wait_for_a_cancelled_answer(self) -> None:
         session = self.greet()
         session.events.received(m.Stt("how loud is it?"))
         self.link.drain()
@@ -893,7 +893,7 @@ class LogTests(LinkCase):
 
 
 class SettingsTests(SynchronousTestCase):
-    def test_what_is_wrong_is_named(self) -> None:
+    def test_errors_name_the_key(self) -> None:
         for path, value in (
             ("pacer", {"lead_frames": 11}),
             ("pacer", {"low_water": 200}),

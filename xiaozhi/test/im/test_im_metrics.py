@@ -109,7 +109,7 @@ class EdgeFigureTests(FigureCase):
         session.events.received(Audio(PACKET, 0, 1))
         self.assertEqual(self.scrape()("xiaozhi_im_pacer_underruns_total"), 1)
 
-    def test_who_is_not_let_in(self) -> None:
+    def test_refused_connections(self) -> None:
         for request, result in (
             (FIRMWARE.replace(b"secret", b"wrong"), "bad_token"),
             (FIRMWARE.replace(b"/xiaozhi/v1/", b"/elsewhere"), "not_found"),
@@ -125,7 +125,7 @@ class EdgeFigureTests(FigureCase):
         self.clock.pump([1.0] * 12)
         self.assertEqual(self.scrape()("xiaozhi_im_handshakes_total", result="silent"), 1)
 
-    def test_too_many_at_the_door(self) -> None:
+    def test_too_many_waiting_connections(self) -> None:
         wires = [self.dial() for _ in range(4)]
         self.assertIsNone(self.door.buildProtocol(None))
         wires.pop().lose()

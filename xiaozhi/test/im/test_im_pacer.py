@@ -292,7 +292,7 @@ class FlushTests(PacerCase):
         self.assertGreater(sent * 60, 140)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_comes_after_a_flush_is_dropped(self) -> None:
+    def test_audio_after_a_flush_is_dropped(self) -> None:
         self.turn(3, stop=False)
         self.pacer.flush(1)
         self.pacer.audio(packet(9))
@@ -366,7 +366,7 @@ class PressureTests(PacerCase):
         self.wait(0.2)
         self.assertFalse(self.device.held)
 
-    def test_a_flush_lets_the_ai_go_on(self) -> None:
+    def test_a_flush_resumes_the_ai(self) -> None:
         self.turn(25)
         self.assertTrue(self.device.held)
         self.pacer.flush(1)
@@ -510,7 +510,7 @@ class AnythingTests(PacerCase):
 
     @settings(max_examples=150)
     @given(_ACTIONS)
-    def test_whatever_happens(self, actions: list[tuple[int, tuple[object, ...]]]) -> None:
+    def test_random_events(self, actions: list[tuple[int, tuple[object, ...]]]) -> None:
         self.setUp()
         self.number = 0
         for ms, action in actions:
@@ -637,7 +637,7 @@ class WindUpTests(PacerCase):
             words.append(what.text or what.state.value)
         return " ".join(words)
 
-    def test_what_is_dropped_waits_no_more(self) -> None:
+    def test_dropped_turns_do_not_wait(self) -> None:
         self.pacer.tts(Tts(START, turn=1))
         self.pacer.tts(Tts(SENTENCE, "a", 1))
         self.pacer.audio(packet(0))
@@ -686,7 +686,7 @@ class KnownTests(PacerCase):
         self.wait(1)
         self.assertIsNone(self.pacer.heard_since)
 
-    def test_a_packet_that_does_not_tell_its_length(self) -> None:
+    def test_a_packet_without_a_known_length(self) -> None:
         """It counts as long as the device was told."""
         self.pacer.tts(Tts(START, turn=1))
         for _ in range(4):
@@ -695,7 +695,7 @@ class KnownTests(PacerCase):
         self.wait(1)
         self.assertEqual(self.device.said()[-1], (1, "finished", 240))
 
-    def test_what_is_dropped_is_counted(self) -> None:
+    def test_dropped_packets_are_counted(self) -> None:
         self.pacer.audio(packet(0))
         self.turn(31)
         self.assertEqual(dict(self.counts.dropped), {("stale",): 1, ("overflow",): 1})
@@ -806,7 +806,7 @@ class TimerTests(PacerCase):
         self.wait(0.07)
         self.assertEqual(self.device.story()[-1], "audio 2")
 
-    def test_a_flush_of_one_turn_does_not_let_another_go_on(self) -> None:
+    def test_a_flush_of_one_turn_does_not_resume_another(self) -> None:
         self.turn(10)
         self.wait(0.1)
         self.pacer.pause(2, paused=True)
@@ -815,11 +815,11 @@ class TimerTests(PacerCase):
         self.wait(1)
         self.assertEqual(self.device.story()[-1], "start 2")
 
-    def test_nothing_is_told_of_a_turn_that_has_not_come(self) -> None:
+    def test_nothing_is_reported_of_a_turn_that_has_not_come(self) -> None:
         self.pacer.flush(3)
         self.assertEqual(self.device.reports, [])
 
-    def test_nothing_is_left_of_a_device_that_is_gone(self) -> None:
+    def test_a_disconnected_device_leaves_nothing(self) -> None:
         self.assertEqual(self.pacer.close(), 0)
         self.setUp()
         self.turn(20)

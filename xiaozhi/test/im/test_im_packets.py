@@ -43,20 +43,20 @@ class PacketTests(SynchronousTestCase):
             data = frame(bytes(size))
             self.assertEqual(packet_at(data, 0), (bytes(size), len(data)), size)
 
-    def test_other_frames_are_left_alone(self) -> None:
+    def test_other_frames_are_not_handled(self) -> None:
         for first in range(256):
             if first != 0x82:
                 self.assertIsNone(packet_at(frame(b"packet", first=first), 0), hex(first))
 
-    def test_longer_ones_are_left_alone(self) -> None:
+    def test_longer_frames_are_not_handled(self) -> None:
         for size in (MOST + 1, 65535, 65536):
             self.assertIsNone(packet_at(frame(bytes(size)), 0), size)
 
-    def test_unmasked_ones_are_left_alone(self) -> None:
+    def test_unmasked_frames_are_not_handled(self) -> None:
         for length in (b"\x04", b"\x7e\x00\x80", b"\x7f" + bytes(7) + b"\x80"):
             self.assertIsNone(packet_at(b"\x82" + length + bytes(200), 0))
 
-    def test_a_length_not_in_its_shortest_form_is_left_alone(self) -> None:
+    def test_a_length_not_in_its_shortest_form_is_not_handled(self) -> None:
         for length in (b"\xfe\x00\x7d", b"\xff" + bytes(7) + b"\x04"):
             self.assertIsNone(packet_at(b"\x82" + length + bytes(200), 0))
 

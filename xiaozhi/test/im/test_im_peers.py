@@ -32,7 +32,7 @@ class BucketsTests(SynchronousTestCase):
         self.assertTrue(buckets.take("b", 0))
         self.assertFalse(buckets.take("a", 0))
 
-    def test_who_is_refused_is_not_charged(self) -> None:
+    def test_a_refusal_is_not_charged(self) -> None:
         """A loop of tries does not keep its own door shut."""
         buckets = Buckets(rate=1, burst=1)
         let_in = sum(buckets.take("a", tick / 100) for tick in range(1001))
@@ -83,7 +83,7 @@ class PeersCase(SynchronousTestCase):
 
 
 class KeyTests(PeersCase):
-    def test_what_counts_as_one(self) -> None:
+    def test_keys_of_addresses(self) -> None:
         peers = self.peers()
         for host, key in (
             ("192.0.2.1", "192.0.2.1"),
@@ -210,7 +210,7 @@ class RefusalsTests(SynchronousTestCase):
         self.clock = Clock()
         self.refusals = Refusals(self.clock, 10)
 
-    def test_counted_each_and_told_once(self) -> None:
+    def test_each_is_counted_and_a_burst_is_logged_once(self) -> None:
         with capturedLogs() as events:
             for number in range(50):
                 self.refusals.add(Refused("bad_token", 401, f"192.0.2.{number}", f"d{number}"))

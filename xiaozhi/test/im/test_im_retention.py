@@ -74,7 +74,7 @@ class UpkeepTests(SynchronousTestCase):
         assert row is not None
         return row.status
 
-    def test_what_an_earlier_process_of_this_name_left_is_over(self) -> None:
+    def test_sessions_left_by_an_earlier_process_of_this_name_end(self) -> None:
         self.process("n1").session_started("s1", DEVICE)
         self.clock.advance(1)
         self.crash()
@@ -85,7 +85,7 @@ class UpkeepTests(SynchronousTestCase):
         self.assertIs(self.status("s1"), SessionStatus.DISCONNECTED)
         self.assertIs(self.status("s2"), SessionStatus.ACTIVE)
 
-    def test_what_a_process_of_any_name_left_is_over_in_time(self) -> None:
+    def test_sessions_left_by_any_process_end_in_time(self) -> None:
         self.process("n1").session_started("s1", DEVICE)
         self.clock.advance(1)
         self.crash()
@@ -113,7 +113,7 @@ class UpkeepTests(SynchronousTestCase):
         self.clock.pump([60] * 3)
         self.assertIs(self.status("s1"), SessionStatus.ACTIVE)
 
-    def test_what_is_old_goes_and_what_is_not_stays(self) -> None:
+    def test_old_rows_are_purged_and_others_stay(self) -> None:
         journal = self.process("n1")
         for number in range(3):
             session_id = f"s{number}"
@@ -130,7 +130,7 @@ class UpkeepTests(SynchronousTestCase):
         self.assertEqual(len(self.successResultOf(self.store.messages("s2", 9))), 1)
         self.assertEqual(self.successResultOf(self.store.messages("s1", 9)), [])
 
-    def test_or_all_stays_for_ever(self) -> None:
+    def test_rows_can_be_kept_for_ever(self) -> None:
         journal = self.process("n1", retention_days=0)
         journal.session_started("s1", DEVICE)
         journal.session_changed("s1", SessionStatus.DISCONNECTED)

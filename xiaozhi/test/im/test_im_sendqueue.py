@@ -58,7 +58,7 @@ class WritingTests(SynchronousTestCase):
         write_now(self.transport, b"one")
         self.assertEqual((self.far.recv(10), self.reactor.writers), (b"one", set()))
 
-    def test_behind_what_waits(self) -> None:
+    def test_after_waiting_data(self) -> None:
         self.transport.write(b"one")
         write_now(self.transport, b"two")
         self.assertEqual(self.drain(), b"onetwo")

@@ -88,7 +88,7 @@ class JournalCase(SynchronousTestCase):
 
 
 class NotingTests(JournalCase):
-    def test_records_are_what_the_store_wants(self) -> None:
+    def test_records_fit_the_store(self) -> None:
         ids = iter([UUID(int=1), UUID(int=2)])
         journal = self.journal(new_id=lambda: next(ids))
         journal.session_started("s1", DEVICE, {"version": 3})
@@ -195,7 +195,7 @@ class WritingTests(JournalCase):
         self.clock.advance(0.2)
         self.assertEqual(self.contents(), ["a"])
 
-    def test_a_session_is_written_before_what_refers_to_it(self) -> None:
+    def test_a_session_is_written_before_its_records(self) -> None:
         journal = self.journal(batch_size=2)
         for word in "abc":
             self.message(journal, word)
@@ -267,7 +267,7 @@ class FailureTests(JournalCase):
 
 
 class StopTests(JournalCase):
-    def test_writes_what_there_is(self) -> None:
+    def test_writes_everything(self) -> None:
         journal = self.journal()
         self.message(journal, "a")
         self.successResultOf(journal.stop())

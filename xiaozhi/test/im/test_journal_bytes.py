@@ -72,7 +72,7 @@ class BytesTests(JournalCase):
                 for number in range(20):
                     self.assertEqual(found[f"good{number}"], 1)
 
-    def test_what_is_being_written_counts(self) -> None:
+    def test_records_being_written_count(self) -> None:
         journal = self.away(capacity=100_000, capacity_bytes=1_048_576, batch_size=200)
         for _ in range(5):
             for number in range(300):
@@ -103,7 +103,7 @@ class HealthTests(JournalCase):
         self.shelf.answers = []
         self.clock.pump([1] * 40)
 
-    def test_whatever_the_reason(self) -> None:
+    def test_any_reason(self) -> None:
         journal = self.journal()
         self.shelf.answers = [StoreError("store_rejected", "no")]
         journal.message("s1", "stt", LogDirection.INBOUND, "x")

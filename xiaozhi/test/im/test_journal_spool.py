@@ -131,7 +131,7 @@ class JournalCase(SynchronousTestCase):
 
 
 class AwayTests(JournalCase):
-    def test_a_moment_is_waited_for_then_what_waits_is_spooled(self) -> None:
+    def test_waiting_records_are_spooled_after_a_moment(self) -> None:
         self.store.mood = "away"
         journal = self.journal()
         journal.session_started("s1", DEVICE)
@@ -167,7 +167,7 @@ class AwayTests(JournalCase):
         self.assertEqual(self.written(), ["a", "b"])
         self.stop(journal)
 
-    def test_one_whose_answer_comes_late_after_all(self) -> None:
+    def test_a_late_answer(self) -> None:
         self.store.mood = "hangs"
         journal = self.journal()
         journal.session_started("s1", DEVICE)
@@ -223,7 +223,7 @@ class AwayTests(JournalCase):
         self.assertEqual(journal.status()["dropped"], {"refused": 1})
         self.stop(journal)
 
-    def test_what_health_says(self) -> None:
+    def test_health(self) -> None:
         self.store.mood = "away"
         journal = self.journal()
         journal.session_started("s1", DEVICE)
@@ -251,7 +251,7 @@ class MeanwhileTests(JournalCase):
         self.assertEqual((self.written("s2"), journal.dropped), (["a"], 0))
         self.stop(journal)
 
-    def test_what_is_written_after_all_is_dealt_with_once(self) -> None:
+    def test_records_written_late_are_settled_once(self) -> None:
         self.store.mood = "hangs"
         journal = self.journal(slow=True)
         journal.session_started("s1", DEVICE)
@@ -266,7 +266,7 @@ class MeanwhileTests(JournalCase):
         self.assertEqual((journal.pending, journal.spooled, self.written()), (0, 0, ["a"]))
         self.stop(journal)
 
-    def test_what_is_being_written_is_not_dropped_for_want_of_room(self) -> None:
+    def test_records_being_written_are_not_dropped_when_full(self) -> None:
         self.store.mood = "away"
         journal = self.journal(batch_size=3)
         journal.session_started("s1", DEVICE)
@@ -292,7 +292,7 @@ class MeanwhileTests(JournalCase):
 
 
 class EndTests(JournalCase):
-    def test_at_the_end_what_cannot_be_written_is_kept_for_the_next_process(self) -> None:
+    def test_unwritten_records_are_kept_for_the_next_process(self) -> None:
         for mood in ("away", "hangs"):
             self.store.mood = mood
             journal = self.journal()
@@ -307,7 +307,7 @@ class EndTests(JournalCase):
             self.assertEqual(self.written(mood), ["a", "b", "c"])
             self.stop(journal)
 
-    def test_what_is_being_replayed_at_the_end_is_left_for_the_next_process(self) -> None:
+    def test_records_being_replayed_at_the_end_are_left_for_the_next_process(self) -> None:
         self.store.mood = "away"
         journal = self.journal(batch_size=2)
         journal.session_started("s1", DEVICE)
@@ -350,7 +350,7 @@ class EndTests(JournalCase):
 class NoSpoolTests(JournalCase):
     """The disk is full, or the file is broken."""
 
-    def test_a_full_disk_is_told_once_and_memory_is_used(self) -> None:
+    def test_a_full_disk_is_logged_once_and_memory_is_used(self) -> None:
         self.store.mood = "away"
         journal = self.journal(capacity=100)
         self.patch(self.spool, "put", lambda *_: fail(FULL))
@@ -528,7 +528,7 @@ class ModelTests(JournalCase):
 
     @settings(max_examples=50)
     @given(_steps, st.booleans())
-    def test_whatever_happens(self, steps: list[tuple[Any, ...]], slow: bool) -> None:
+    def test_random_events(self, steps: list[tuple[Any, ...]], slow: bool) -> None:
         self.store = Moody()
         self.successResultOf(self.store.real.start())
         with TemporaryDirectory() as directory:

@@ -68,7 +68,7 @@ class CountTests(LinkCase):
             [1, 1, 1, None],
         )
 
-    def test_what_cannot_be_read(self) -> None:
+    def test_unreadable_messages(self) -> None:
         self.greet()
         self.link.text_received("{")
         self.assertEqual(self.counts.malformed, 1)
@@ -105,7 +105,7 @@ class CountTests(LinkCase):
         rows = [content for kind, content in self.bench.log.rows(LogDirection.INBOUND)]
         self.assertEqual(rows[-1], f'{{"frames":1,"bytes":{len(PACKET)},"ms":60}}')
 
-    def test_good_sound_forgives_what_was_bad(self) -> None:
+    def test_valid_sound_resets_the_count_of_errors(self) -> None:
         self.start(EdgeSettings(limits=LimitSettings(malformed_in_a_row=3)))
         self.greet()
         for _ in range(3):
@@ -114,7 +114,7 @@ class CountTests(LinkCase):
             wire_of(self.link).binary_received(PACKET)
         self.assertIsNone(self.transport.closed)
 
-    def test_who_connects_anew_has_no_more_than_before(self) -> None:
+    def test_a_reconnect_does_not_refill_the_limits(self) -> None:
         limits = LimitSettings(messages_per_second=1, message_burst=5)
         self.start(EdgeSettings(limits=limits))
         self.greet()
@@ -171,7 +171,7 @@ class LogTests(LinkCase):
         self.link.drain()
         self.assertEqual(self.transport.sent, [])
 
-    def test_who_stays(self) -> None:
+    def test_connections_that_stay(self) -> None:
         for keep, stays in ((frozenset({DEVICE.device_id}), True), (frozenset({"x"}), False)):
             self.start(EdgeSettings(link=LinkSettings(keep=keep)))
             self.greet()
@@ -180,7 +180,7 @@ class LogTests(LinkCase):
                 self.bench.pass_time(10, 0.5)
             self.assertEqual(self.transport.closed is None, stays)
 
-    def test_gone_while_its_session_is_opened(self) -> None:
+    def test_disconnected_while_its_session_is_opened(self) -> None:
         class Slow(FakeBridge):
             def open(self, opening: m.SessionOpen, events: Any) -> FakeSession:
                 link.go_away()
@@ -195,7 +195,7 @@ class LogTests(LinkCase):
 
 
 class MailTests(LinkCase):
-    def test_what_is_posted(self) -> None:
+    def test_posted_messages(self) -> None:
         self.assertFalse(self.link.deliver(Mail(say="Dinner.")), "no hello yet")
         session = self.greet()
         self.assertTrue(self.link.deliver(Mail(say="Dinner.")))
@@ -221,7 +221,7 @@ class MailTests(LinkCase):
         self.say(**CHAT)
         self.assertEqual(session.retracted, asked)
 
-    def test_nor_after_the_ai_has_said_goodbye(self) -> None:
+    def test_no_mail_after_the_ai_has_said_goodbye(self) -> None:
         session = self.greet()
         session.events.received(m.Tts(m.TtsState.START, turn=1))
         self.say(**CHAT)

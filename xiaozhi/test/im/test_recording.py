@@ -106,7 +106,7 @@ class RecordingTests(RecordingCase):
         self.assertNotIn('\\"token\\\\\\": \\\\\\"token', told)
         self.assertRegex(told, r'token\\+": ?\\+"(…|\\+u2026)')
 
-    def test_no_token_however_it_is_quoted(self) -> None:
+    def test_no_token_in_any_quoting(self) -> None:
         """With a quote in it, or in JSON that is itself a text."""
         house = self.house()
         files = house.record()
@@ -124,7 +124,7 @@ class RecordingTests(RecordingCase):
             json.loads(texts[2]["payload"]["result"]["text"]), {"token": "…", "volume": 3}
         )
 
-    def test_no_jwt_wherever_it_stands(self) -> None:
+    def test_no_jwt_at_any_position(self) -> None:
         made = [
             jwt.encode({"sub": "d"}, "k" * 40, headers={"kid": "x"}),
             jwt.encode({"sub": "d"}, "", algorithm="none"),
@@ -154,7 +154,7 @@ class RecordingTests(RecordingCase):
             self.assertIn("secret", told)
             self.assertIn("&b=1", told)
 
-    def test_what_is_missing_at_the_end_is_told(self) -> None:
+    def test_missing_lines_are_reported_at_the_end(self) -> None:
         files, clock = MemoryFiles(), Clock()
         recorder = Recorder(files, clock, 1 << 30, clock.seconds)
         recording = recorder.recording()
@@ -354,7 +354,7 @@ class ReplayTests(RecordingCase):
             with self.assertRaisesRegex(DeviceError, told):
                 read_recording(str(path))
 
-    def test_what_is_missing_is_known(self) -> None:
+    def test_missing_lines_are_detected(self) -> None:
         path = Path(self.mktemp())
         path.write_text('{"version": 1}\n[0, "", "dropped", 3]\n[0, "", "full", null]')
         self.assertEqual(read_recording(str(path)).missing, 2)

@@ -425,7 +425,7 @@ class PressTests(TalkCase):
         ("the server stops", "stop", 0),
     )
 
-    def test_what_ends_the_wait(self) -> None:
+    def test_ends_of_the_wait(self) -> None:
         edge = EdgeSettings(pacer=PacerSettings(stop_hold=5))
         for name, end, limit in self.ENDS:
             client = self.talking(edge=edge)
@@ -469,13 +469,13 @@ class PressTests(TalkCase):
         self.assertEqual(client.states().count("stop"), 2)
         self.assertEqual(client.heard()[-1], "hello")
 
-    def test_gone_while_it_waits(self) -> None:
+    def test_disconnected_while_it_waits(self) -> None:
         client = self.talking()
         client.say(**PRESS)
         wire_of(client.link).connection_lost("gone")
         client.house.run(1)
 
-    def test_a_start_while_what_was_pressed_is_recognised(self) -> None:
+    def test_a_start_while_a_press_is_being_recognised(self) -> None:
         for start in (AUTO, REALTIME):
             client = self.client(asr={"texts": ("{ms}",), "delay": 2.0})
             client.say(**PRESS)
@@ -489,7 +489,7 @@ class PressTests(TalkCase):
             (heard,) = client.heard()
             self.assertGreater(int(heard), 1700, start)
 
-    def test_but_not_once_it_is_being_answered(self) -> None:
+    def test_a_start_during_the_answer(self) -> None:
         client = self.client(asr={"texts": ("first",)}, llm={"delay": 1.0})
         client.say(**PRESS)
         client.speak(silence=0)

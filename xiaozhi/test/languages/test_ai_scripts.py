@@ -13,7 +13,7 @@ from xiaozhi.languages.scripts import SCRIPTS, is_word_border, language_of, scri
 
 
 class LanguageTests(SynchronousTestCase):
-    def test_told_by_script(self) -> None:
+    def test_detected_by_script(self) -> None:
         for words, default, expected in (
             ("几点了 ok", "en", "zh"),
             ("what", "zh", "en"),
@@ -54,7 +54,7 @@ class BorderTests(SynchronousTestCase):
             self.assertEqual(self.borders(text), expected)
 
     @given(st.text(), st.integers(0, 50))
-    def test_never_within_what_looks_like_one_character(self, text: str, at: int) -> None:
+    def test_never_within_a_grapheme_cluster(self, text: str, at: int) -> None:
         if is_word_border(text, at):
             self.assertTrue(is_boundary(text, at))
 

@@ -162,7 +162,7 @@ class SettingsTests(SynchronousTestCase):
         off = self.read(enabled=False, listen="127.0.0.1:9100")
         self.assertEqual((off.shared, off.separate), (False, None))
 
-    def test_what_is_no_address(self) -> None:
+    def test_invalid_addresses(self) -> None:
         for listen in ("9100", "localhost", ":9100", "localhost:", "localhost:70000"):
             error = self.assertRaises(ConfigError, self.read, listen=listen)
             self.assertIn("metrics", str(error), listen)

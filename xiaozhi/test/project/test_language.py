@@ -121,7 +121,7 @@ class LanguageTests(unittest.SynchronousTestCase):
     def test_pending_rooms_exist(self) -> None:
         self.assertEqual([room for room in PENDING if not (ROOT / room).exists()], [])
 
-    def test_the_law_tells_a_breach(self) -> None:
+    def test_the_law_finds_a_breach(self) -> None:
         for text in (
             "It goes on by and by.",
             "# The edge is\n    # told at once.",

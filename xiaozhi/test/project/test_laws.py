@@ -128,7 +128,7 @@ class TreeTests(unittest.SynchronousTestCase):
     def test_nothing_sleeps(self) -> None:
         self.assert_each_keeps(laws.sleep_law, "xiaozhi/")
 
-    def test_modules_say_what_they_are(self) -> None:
+    def test_modules_have_docstrings(self) -> None:
         tree = {path: text for path, text in sources("xiaozhi/").items() if "/test/" not in path}
         self.assert_kept(
             breach for path, text in tree.items() for breach in laws.docstring_law(path, text)

@@ -41,7 +41,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertEqual(self.told, [True])
         self.assertEqual(self.breaker.wait, COOLDOWN)
 
-    def test_what_says_nothing(self) -> None:
+    def test_outcomes_without_meaning(self) -> None:
         self.fail(LIMIT - 1)
         self.breaker.attempt().abandoned()
         self.assertEqual(self.breaker.failures, LIMIT - 1)

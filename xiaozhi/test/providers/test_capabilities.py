@@ -92,7 +92,7 @@ class TruthTests(SynchronousTestCase):
             return self.result(sample_rates(provider, "Hello."))
         return self.result(sees(provider, ONE, OTHER))
 
-    def test_what_is_declared_is_seen(self) -> None:
+    def test_declared_capabilities_are_observed(self) -> None:
         for kind, name, section in EXAMPLES:
             self.script(kind)
             provider, declared = self.make(kind, name, section)

@@ -91,7 +91,7 @@ class ScriptedRecognizerTests(Virtual, RecognizerContract):
         recognition.feed(bytes(32 * 60))
         self.assertEqual(self.successResultOf(recognition.finish()).text, "180 ms")
 
-    def test_fails_and_hangs_as_told(self) -> None:
+    def test_fails_and_hangs_as_configured(self) -> None:
         recognizer = ScriptedRecognizer(RecognizerSettings(fail="down", retryable=True), self.clock)
         error = self.failureResultOf(recognizer.recognition().finish(), ProviderError).value
         self.assertEqual((error.code, error.retryable), ("down", True))
@@ -136,7 +136,7 @@ class ScriptedModelTests(Virtual, LanguageModelContract):
         model = self.model(replies={"hi": "ho"})
         self.assertEqual(self.deltas(model, Utterance(Role.USER, "hi")), [TextDelta("ho")])
 
-    def test_tells_what_was_said_before(self) -> None:
+    def test_repeats_the_previous_words(self) -> None:
         model = self.model(recall="what did I say")
         question = Utterance(Role.USER, "what did I say")
         self.assertEqual(self.deltas(model, question), [TextDelta("Nothing.")])
@@ -155,7 +155,7 @@ class ScriptedModelTests(Virtual, LanguageModelContract):
         self.assertEqual(answer, [TextDelta("Done.")])
         self.assertEqual(self.deltas(model, Utterance(Role.USER, "no")), [TextDelta("Fine.")])
 
-    def test_says_what_was_said(self) -> None:
+    def test_repeats_the_transcript(self) -> None:
         call = ScriptedCall(name="lamp", arguments={"on": True, "why": "{words}"}, when="dark")
         model = self.model(calls=(call,), answers=("You said {words}.",))
         self.assertEqual(
@@ -206,7 +206,7 @@ class ToneSynthesizerTests(Virtual, SynthesizerContract):
         self.assertEqual(len(pieces), 3)
         self.successResultOf(result)
 
-    def test_fails_as_told(self) -> None:
+    def test_fails_as_configured(self) -> None:
         tone = ToneSynthesizer(ToneSettings(fail="no_quota"), self.clock)
 
         async def take() -> None:

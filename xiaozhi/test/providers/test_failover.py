@@ -162,7 +162,7 @@ class ModelTests(FailoverCase):
         model = self.several("llm", {"fail": "unreachable"}, {"fail": "rate_limited"})
         self.assertEqual(self.error(self.ask(model)), "rate_limited")
 
-    def test_no_way_back_after_the_first_word(self) -> None:
+    def test_no_switch_after_the_first_word(self) -> None:
         model = self.several("llm", {}, {"answers": ["B."]})
         model.group.candidates[0].provider.reply = breaking_off
         self.assertEqual(self.error(self.ask(model)), "connection_lost")
@@ -175,14 +175,14 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.error(self.ask(model)), "closed")
         self.assertEqual(self.state(model), ("closed", 0))
 
-    def test_a_bug_is_a_failure(self) -> None:
+    def test_an_exception_is_a_failure(self) -> None:
         model = self.several("llm", {}, {"answers": ["B."]})
         model.group.candidates[0].provider.reply = bug
         self.assertEqual(self.successResultOf(self.ask(model)), "B.")
         self.assertEqual(self.failures(model), {("a", "internal_error"): 1})
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_one_that_fails_is_left_alone(self) -> None:
+    def test_failures_open_the_circuit(self) -> None:
         model = self.several("llm", {"hang": True}, {"answers": ["B."]})
         for _ in range(3):
             answer = self.ask(model)
@@ -215,7 +215,7 @@ class ModelTests(FailoverCase):
     def many(self, model: Any, times: int) -> list[str]:
         return [self.successResultOf(self.ask(model)) for _ in range(times)]
 
-    def test_what_does_not_speak_against_it(self) -> None:
+    def test_outcomes_that_are_not_failures(self) -> None:
         for code in ("bad_request", "refused", "too_long"):
             model = self.several("llm", {"fail": code}, {"answers": ["B."]})
             self.assertEqual(self.many(model, 5), ["B."] * 5)
@@ -225,7 +225,7 @@ class ModelTests(FailoverCase):
             self.many(model, 5)
             self.assertEqual(self.state(model), ("open", 3), code)
 
-    def test_all_are_left_alone(self) -> None:
+    def test_all_circuits_are_open(self) -> None:
         """They are asked all the same, the one that is due first before the others."""
         model = self.several("llm", {"fail": "unreachable"}, {"fail": "busy"})
         for _ in range(3):
@@ -275,7 +275,7 @@ class ModelTests(FailoverCase):
             self.failureResultOf(second, CancelledError)
             self.assertEqual(self.state(model), ("closed", failures), waited)
 
-    def test_what_an_abandoned_wait_leaves(self) -> None:
+    def test_state_after_an_abandoned_wait(self) -> None:
         """Of one that is on trial: the next one may try, or it is told what was wrong."""
         for waited, state, failed in ((1.0, "half_open", {}), (4.0, "open", {("a", "timeout"): 1})):
             model = self.on_trial({"hang": True})
@@ -337,7 +337,7 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.successResultOf(answer), "B.")
         self.assertEqual(self.failures(model), {("a", "busy"): 1})
 
-    def test_it_is_told_once(self) -> None:
+    def test_it_is_logged_once(self) -> None:
         log = LogLines(self)
         model = self.several("llm", {"fail": "unauthorized"}, {"answers": ["B."]})
         self.many(model, 5)
@@ -353,7 +353,7 @@ class ModelTests(FailoverCase):
             self.error(self.ask(alone))
         self.assertEqual(log.count("There is no other: name a second one in selected.llm."), 1)
 
-    def test_who_served(self) -> None:
+    def test_provider_usage(self) -> None:
         notes = Notes()
         model = self.several("llm", {"fail": "unreachable"}, {})
         model.group.candidates[1].model = "large"
@@ -378,7 +378,7 @@ BEHAVIOURS: dict[str, tuple[dict[str, Any], float, bool]] = {
 class AnyListTests(SynchronousTestCase):
     @settings(max_examples=150)
     @given(st.lists(st.sampled_from(sorted(BEHAVIOURS)), min_size=1, max_size=4))
-    def test_who_answers_and_when(self, behaviours: list[str]) -> None:
+    def test_answering_provider_and_time(self, behaviours: list[str]) -> None:
         """The first who answers within its time; the last has all the time there is."""
         clock = Clock()
         own = [BEHAVIOURS[each][0] | {"answers": [str(at)]} for at, each in enumerate(behaviours)]
@@ -459,7 +459,7 @@ class SynthesizerTests(FailoverCase):
         self.assertTrue(self.spoken(synthesizer))
         self.assertEqual(self.failures(synthesizer), {("a", "no_sound"): 1})
 
-    def test_another_format_is_told_before_the_first_piece(self) -> None:
+    def test_another_format_is_announced_before_the_first_piece(self) -> None:
         failing = {"fail": "unreachable", "sample_rate": 24000}
         first, *rest = self.pieces(failing, {"sample_rate": 16000})
         self.assertEqual(first, SoundFormat(Encoding.PCM, 16000, 1))
@@ -489,7 +489,7 @@ class RecognizerTests(FailoverCase):
         self.assertEqual(self.successResultOf(heard), "1000 ms")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_is_understood_meanwhile(self) -> None:
+    def test_interim_results(self) -> None:
         """The one that hears while the person speaks tells it; the next one comes later."""
         first = {"texts": ["one two three"], "interim": 0.2, "fail": "connection_lost"}
         second = {"texts": ["four five six"], "interim": 0.2}
@@ -501,7 +501,7 @@ class RecognizerTests(FailoverCase):
         self.assertEqual(self.successResultOf(recognition.finish()).text, "four five six")
         self.assertEqual(len(told), 3)
 
-    def test_what_is_kept_is_bounded(self) -> None:
+    def test_retained_data_is_bounded(self) -> None:
         limits = FailoverSettings(keep=1)
         recognizer = several(
             self.clock, "asr", {"fail": "busy"}, {"texts": ["{ms} ms"]}, limits=limits
@@ -530,7 +530,7 @@ class RecognizerTests(FailoverCase):
             self.assertEqual(self.successResultOf(self.heard(recognizer)), "1000 ms", breaks)
             self.assertEqual(self.failures(recognizer), {("a", "crashed"): 1})
 
-    def test_one_that_was_left_alone_meanwhile(self) -> None:
+    def test_a_circuit_that_opened_meanwhile(self) -> None:
         """It has heard everything, but is known to fail by now."""
         recognizer = self.several("asr", {"hang": True}, {"texts": ["{ms} ms"]})
         recognition = recognizer.recognition()
@@ -572,7 +572,7 @@ class VisionTests(FailoverCase):
 
 
 class GroupTests(FailoverCase):
-    def test_closing_goes_on_past_a_failure(self) -> None:
+    def test_closing_continues_after_a_failure(self) -> None:
         model = self.several("llm", {}, {})
         first, second = (each.provider for each in model.group.candidates)
         first.close = lambda: fail(ZeroDivisionError())
@@ -603,7 +603,7 @@ class GroupTests(FailoverCase):
                 each.breaker.attempt().failed()
             self.assertEqual(model.group.well, well)
 
-    def test_those_that_can_are_prepared(self) -> None:
+    def test_preparable_providers_are_prepared(self) -> None:
         model = self.several("llm", {}, {})
         prepared: list[str] = []
         second = model.group.candidates[1].provider

@@ -34,13 +34,13 @@ class HttpTests(VirtualCase, HttpContract):
             error = self.failureResultOf(started, ProviderError).value
             self.assertEqual((error.code, error.retryable), ("timeout", True), setting)
 
-    def test_a_caller_who_gives_up(self) -> None:
+    def test_a_caller_that_cancels(self) -> None:
         self.vendor.play([NEXT])
         started = self.start(self.posted(self.client()))
         self.network.settle()
         started.cancel()
         self.failureResultOf(started, CancelledError)
 
-    def test_nobody_listens(self) -> None:
+    def test_connection_refused(self) -> None:
         self.network.refuse(PORT)
         self.assertEqual(self.error(self.posted(self.client())).code, "unreachable")

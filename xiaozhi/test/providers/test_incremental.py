@@ -73,7 +73,7 @@ class IncrementalToneTests(Virtual, IncrementalSynthesizerContract):
         self.clock.pump([0.05] * 20)
         self.assertEqual(self.successResultOf(ended).marks, ["Good. "])
 
-    def test_it_fails_when_it_is_told_to(self) -> None:
+    def test_it_fails_as_configured(self) -> None:
         ended = Deferred.fromCoroutine(self.said(self.provider(fail="vendor_error"), "Good."))
         self.clock.advance(0.05)
         self.assertEqual(self.failureResultOf(ended, ProviderError).value.code, "vendor_error")
@@ -131,7 +131,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual(candidate.provider._provider.prepared, 1)
         self.successResultOf(registry.close())
 
-    def test_others_stay_as_they_are(self) -> None:
+    def test_others_are_unchanged(self) -> None:
         tone = BySentence(IncrementalTone(IncrementalToneSettings(), Clock()))
         self.assertFalse(IOfModel.providedBy(tone) or IPreparable.providedBy(tone))
         self.assertIs(as_synthesizer(tone), tone)

@@ -255,7 +255,7 @@ class ExchangeTests(SynchronousTestCase):
         self.assertIn("Sunday, November 22nd", self.exchange.say("what is the date"))
         self.assertEqual(self.exchange.say("今天几号"), "🙂 今天是11月22日，星期日。")
 
-    def test_somebody_else(self) -> None:
+    def test_a_change_of_role(self) -> None:
         self.exchange.tools.append("switch_role")
         self.exchange.results["switch_role"] = '{"role": "pirate"}'
         for words in ("Please be a pirate!", "talk like a space pirate", "请你扮演海盗吧"):
@@ -312,7 +312,7 @@ class ExchangeTests(SynchronousTestCase):
         self.exchange.results[STATUS] = '{"battery":{"level":9}}'
         self.assertEqual(self.exchange.say("电量还有多少"), "🙂 电量还有9%。")
 
-    def test_status_says_what_is_there(self) -> None:
+    def test_status_lists_the_fields(self) -> None:
         self.exchange.results[STATUS] = '{"audio_speaker":{"volume":70}}'
         self.assertEqual(self.exchange.say("device status"), "The volume is at 70 percent.")
 
@@ -338,7 +338,7 @@ class ExchangeTests(SynchronousTestCase):
         self.exchange.tools = [VOLUME]
         self.assertIn("cannot do that", self.exchange.say("louder"))
 
-    def test_failures_are_told(self) -> None:
+    def test_failures_are_spoken(self) -> None:
         self.exchange.results[VOLUME] = "error: speaker is off"
         self.assertIn("did not work: speaker is off", self.exchange.say("set the volume to ten"))
         self.exchange.results[VOLUME] = "false"

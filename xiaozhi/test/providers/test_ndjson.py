@@ -30,7 +30,7 @@ def read(*chunks: bytes) -> list[Any]:
 
 class JsonLinesTests(SynchronousTestCase):
     @given(VALUES, st.lists(st.integers(0, 400)), st.sampled_from([b"\n", b"\r\n"]))
-    def test_however_it_is_cut(self, values: list[Any], cuts: list[int], end: bytes) -> None:
+    def test_cut_into_any_pieces(self, values: list[Any], cuts: list[int], end: bytes) -> None:
         data = b"".join(json.dumps(value).encode() + end for value in values)
         places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
         pieces = [data[a:b] for a, b in pairwise(places)]
@@ -54,7 +54,7 @@ class JsonLinesTests(SynchronousTestCase):
         self.assertRaises(ValueError, lines.finish)
         self.assertEqual(lines.finish(), [])
 
-    def test_what_is_no_json(self) -> None:
+    def test_lines_that_are_not_json(self) -> None:
         for line in (b"<html>\n", b"{'a': 1}\n", b"[" * 100_000 + b"\n", b"nul\n"):
             self.assertRaises(ValueError, JsonLines().feed, line)
 

@@ -102,7 +102,7 @@ class TranscriptionTests(SynchronousTestCase):
             self.vendor.last.whole(json.dumps({"text": "a", "language": named}).encode())
             self.assertEqual(self.successResultOf(result), Transcript("a", language))
 
-    def test_what_is_kept_is_bounded(self) -> None:
+    def test_retained_data_is_bounded(self) -> None:
         recognition = self.make(max_seconds=1).recognition()
         for _ in range(4):
             recognition.feed(bytes(16000))

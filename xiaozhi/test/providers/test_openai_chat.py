@@ -182,7 +182,7 @@ class UsageTests(ChatCase):
         told = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
         return b"data: " + json.dumps({"choices": [], "usage": told}).encode() + b"\n\n"
 
-    def test_told_behind_the_end(self) -> None:
+    def test_usage_after_the_end(self) -> None:
         reading = self.asked()
         response = self.vendor.last.answer()
         response.send(say("Hi"), event(finish="stop"), self.usage(12, 3), b"data: [DONE]\n\n")
@@ -190,7 +190,7 @@ class UsageTests(ChatCase):
         self.successResultOf(reading.done)
         self.assertEqual((self.text(reading), self.used_tokens), ("Hi", [(12, 3)]))
 
-    def test_told_with_each_piece(self) -> None:
+    def test_usage_with_each_piece(self) -> None:
         reading = self.asked()
         response = self.vendor.last.answer()
         response.send(self.usage(12, 1), say("Hi"), self.usage(12, 2), event(finish="stop"))
@@ -198,7 +198,7 @@ class UsageTests(ChatCase):
         self.successResultOf(reading.done)
         self.assertEqual(self.used_tokens, [(12, 2)])
 
-    def test_not_told(self) -> None:
+    def test_no_usage(self) -> None:
         for nonsense in (b"", self.usage("12", 3), self.usage(None, None), self.usage(-1, 3)):
             reading = self.asked()
             response = self.vendor.last.answer()
@@ -297,7 +297,7 @@ class StreamTests(ChatCase):
         self.successResultOf(reading.done)
         self.assertEqual(self.text(reading), "Yes")
 
-    def test_a_thought_whose_first_mark_is_in_the_question(self) -> None:
+    def test_reasoning_whose_opening_tag_is_in_the_prompt(self) -> None:
         self.chat = self.make(thinks_first=True)
         reading, response = self.begun(say("hm</th"), say("ink>\n\nYes"), event(finish="stop"))
         response.end()
@@ -535,7 +535,7 @@ class TimeTests(ChatCase):
         self.check(reading)
         self.assertTrue(response.transport.aborted)
 
-    def test_all_in_all(self) -> None:
+    def test_total_limit(self) -> None:
         reading, response = self.begun()
         for _ in range(10):
             self.assertNoResult(reading.done)

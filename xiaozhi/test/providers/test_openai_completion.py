@@ -97,7 +97,7 @@ class CompletionTests(SynchronousTestCase):
         call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
         self.assertEqual(self.said(chunk("<think>hm"), message(call, "stop")), call)
 
-    def test_what_looked_like_a_mark_is_said_at_the_end(self) -> None:
+    def test_an_incomplete_tag_is_text_at_the_end(self) -> None:
         for finish in ("stop", "content_filter"):
             self.assertEqual(self.said(chunk("<thi"), chunk(None, finish)), "<thi")
 

@@ -30,7 +30,7 @@ class CallAssemblyTests(SynchronousTestCase):
             calls.feed(entry)
         self.assertEqual(calls.finish(), [ToolCall(*call) for call in expected])
 
-    def test_by_the_book(self) -> None:
+    def test_as_specified(self) -> None:
         self.check(
             [
                 delta(0, "a", "f", ""),

@@ -110,7 +110,7 @@ class ConnectionTests(SynchronousTestCase):
         self.successResultOf(reading.done)
         self.assert_next(connections=1)
 
-    def test_a_vendor_that_does_not_take_leave(self) -> None:
+    def test_a_vendor_that_closes_without_notification(self) -> None:
         """Over TLS both sides say that they close."""
         self.assert_next(connections=1)
         self.lines[0].end.loseConnection = lambda: None

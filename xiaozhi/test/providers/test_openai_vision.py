@@ -110,7 +110,7 @@ class VisionTests(SynchronousTestCase):
 class StandInTests(SynchronousTestCase):
     """:class:`StandInVision`."""
 
-    def test_says_what_came_in_the_language_of_the_question(self) -> None:
+    def test_describes_the_picture_in_the_language_of_the_question(self) -> None:
         vision = StandInVision()
         verifyObject(IVisionModel, vision)
         english = self.successResultOf(vision.describe(PICTURE, "What is it?"))

@@ -192,7 +192,7 @@ class SharingTests(LeaseCase):
         self.successResultOf(self.ask(helped))
         self.assertEqual(log.count("Instead: echo. Some agents have no other."), 1)
 
-    def test_agents_that_have_gone_are_no_help(self) -> None:
+    def test_released_agents_are_not_named_as_alternatives(self) -> None:
         log = LogLines(self)
         alone, gone = self.agent("echo/down"), self.agent("echo/down", "echo")
         gone.release()
@@ -200,7 +200,7 @@ class SharingTests(LeaseCase):
             self.failureResultOf(self.ask(alone), ProviderError)
         self.assertEqual(log.count("There is no other"), 1)
 
-    def test_what_cannot_be_made_names_its_key(self) -> None:
+    def test_a_failed_provider_names_its_key(self) -> None:
         error = self.assertRaises(ConfigError, self.registry.lease, self.entry("echo/bad"))
         self.assertEqual(error.message, "providers.llm.echo/bad: a bad key")
 
@@ -215,7 +215,7 @@ class SharingTests(LeaseCase):
         self.assertIn("in make", line)
         self.assertNotIn("bug is secret", line)
 
-    def test_a_set_that_fails_closes_what_it_made(self) -> None:
+    def test_a_failed_set_closes_its_providers(self) -> None:
         kept = self.registry.lease(self.entry())
         self.assertRaises(ConfigError, self.agent, "echo", "echo/b", "echo/bad")
         self.assertEqual([each.closed for each in Echo.made], [0, 1])
@@ -280,7 +280,7 @@ class ClosingTests(LeaseCase):
         self.clock.advance(60)
         self.assertEqual(Echo.made[0].closed, 1)
 
-    def test_the_end_closes_all_whatever_they_say(self) -> None:
+    def test_the_end_closes_all_despite_errors(self) -> None:
         self.agent("echo", "echo/stuck")
         lease = self.registry.lease(self.entry())
         self.successResultOf(self.registry.close())
@@ -314,7 +314,7 @@ class ClosingTests(LeaseCase):
         self.registry.lease(self.entry("echo/b"))
         self.assertEqual([each.prepared for each in Echo.made], [1, 1])
 
-    def test_one_that_cannot_be_prepared_serves_all_the_same(self) -> None:
+    def test_a_provider_that_cannot_be_prepared_still_serves(self) -> None:
         first = self.registry.lease(self.entry("echo/stuck"))
         second = self.registry.lease(self.entry())
         self.registry.prepare()
@@ -356,7 +356,7 @@ class StateTests(LeaseCase):
         self.assertEqual(len(names), 101)
         self.assertIn(OTHER, names)
 
-    def test_health_says_what_each_can_do(self) -> None:
+    def test_health_shows_capabilities(self) -> None:
         self.agent("echo", "intents")
         health = self.registry.health()
         self.assertEqual(health["llm"][0]["capabilities"], {"place": "unknown", "tools": True})

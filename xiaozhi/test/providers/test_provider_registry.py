@@ -208,7 +208,7 @@ class SelectionTests(SynchronousTestCase):
         self.refused("selected.ears: no such kind", "asr, llm, tts, vad, vlllm", ears="big")
         self.refused("providers.ears: no such kind", sections={"ears": {}})
 
-    def test_unknown_name_lists_what_there_is(self) -> None:
+    def test_an_unknown_name_lists_the_known_ones(self) -> None:
         self.refused("selected.tts: there is no tts provider 'sing'", "espeak, openai", tts="sing")
         self.refused("providers.tts.sing: there is no", sections={"tts": {"sing": {}}})
 
@@ -224,7 +224,7 @@ class SelectionTests(SynchronousTestCase):
         self.refused("providers.tts: expected a mapping", sections={"tts": 5})
         self.refused("providers.tts.tone: expected a mapping", sections={"tts": {"tone": 5}})
 
-    def test_what_making_says_gets_the_key(self) -> None:
+    def test_errors_of_making_get_the_key(self) -> None:
         self.refused(
             "providers.tts.espeak: espeak-ng has no voice klingon",
             sections={"tts": {"espeak": {"voice": "klingon"}}},
@@ -255,7 +255,7 @@ class SelectionTests(SynchronousTestCase):
         self.assertEqual(Breaking.closed - before, 4)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 4)
 
-    def test_those_that_can_are_prepared(self) -> None:
+    def test_preparable_providers_are_prepared(self) -> None:
         makers = self.makers(f"{__name__}:Breaking")
         sections = {"vad": {"mine": {"port": 1}}}
         before = Breaking.prepared
@@ -263,7 +263,7 @@ class SelectionTests(SynchronousTestCase):
         self.registry.prepare()
         self.assertEqual(Breaking.prepared - before, 1)
 
-    def test_closing_goes_on_past_a_failure(self) -> None:
+    def test_closing_continues_after_a_failure(self) -> None:
         makers = self.makers(f"{__name__}:Breaking")
         sections = {"vad": {"mine": {"port": 1}}}
         self.choose(sections, makers, vad="mine")

@@ -149,14 +149,14 @@ class HttpTests(SynchronousTestCase):
         self.network.settle()
         self.assertEqual(self.data(), [b"a", b"b"])
 
-    def test_more_as_the_test_goes_on(self) -> None:
+    def test_the_test_can_send_more(self) -> None:
         self.write(POST)
         self.assertEqual(self.data(), [])
         self.vendor.connections[0].send(b"late", HANG_UP)
         self.network.settle()
         self.assertEqual((self.data(), self.client.ended), ([b"late"], ConnectionDone))
 
-    def test_nobody_listens(self) -> None:
+    def test_connection_refused(self) -> None:
         client = RawClient(self.network)
         self.network.connectTCP("vendor", 81, _Dialler(client))
         self.network.settle()

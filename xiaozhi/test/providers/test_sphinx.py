@@ -194,7 +194,7 @@ class SphinxTests(SynchronousTestCase):
         self.sphinx.ended(3)
         self.assertEqual(self.channel.sent, [(1, "0.2 s"), (2, ""), (3, "")])
 
-    def test_those_without_a_decoder_wait_with_their_sound(self) -> None:
+    def test_utterances_without_a_decoder_wait_with_their_sound(self) -> None:
         self.speak(1, 1.0, end=False)
         self.speak(2, 2.0)
         self.speak(3, 3.0, end=False)
@@ -205,7 +205,7 @@ class SphinxTests(SynchronousTestCase):
         self.sphinx.ended(3)
         self.assertEqual(self.channel.sent[2:], [(3, "4.0 s")])
 
-    def test_what_is_understood_so_far(self) -> None:
+    def test_interim_results(self) -> None:
         """Now and then, and only while it fits: a grammar finds its words in any noise."""
         self.speak(1, 1.0, end=False)
         for _ in range(20):
@@ -241,7 +241,7 @@ class SphinxTests(SynchronousTestCase):
         self.speak(1, 1.0)
         self.assertEqual(self.channel.sent, [(1, "whole 1.0 s")])
 
-    def test_what_fits_badly_is_nothing_said(self) -> None:
+    def test_a_poor_match_is_silence(self) -> None:
         self.use([FakePair(-30.0)], FakePair(-30.0))
         self.speak(1, 1.0)
         self.assertEqual(self.channel.sent, [(1, "")])

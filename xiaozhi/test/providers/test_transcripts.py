@@ -153,7 +153,7 @@ class TranscriptTests(SynchronousTestCase):
         for _, said, _, _ in TEXTS:
             self.assertEqual(words(said), said)
 
-    def test_what_is_known_stays(self) -> None:
+    def test_known_fields_stay(self) -> None:
         told = cleaned(Transcript("<|en|><|SAD|>hi", "de", "happy"))
         self.assertEqual(told, Transcript("hi", "de", "happy"))
 

@@ -134,7 +134,7 @@ class RefusalTests(ScriptedCase):
             self.assertIn("bad", self.error.message)
             self.assertNotIn("SECRET", self.error.message)
 
-    def test_statuses_whose_words_say_more(self) -> None:
+    def test_statuses_with_a_more_precise_text(self) -> None:
         for status, words, code in (
             (400, "Access denied, please make sure your account is in good standing. Arrearage",
              "unpaid"),

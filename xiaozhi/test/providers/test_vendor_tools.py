@@ -127,7 +127,7 @@ class NoToolsTests(ScriptedCase):
         self.vendor.play(plain(say("Hel"), late), HELLO)
         self.assertEqual(self.ask()[::2], ("Hel", "bad_request"))
 
-    def test_what_tools_did_before(self) -> None:
+    def test_earlier_tool_calls(self) -> None:
         """A dialogue from another model may hold calls; this one would refuse them."""
         call = ToolCall("c", "get_time", "{}")
         dialogue = [

@@ -56,7 +56,7 @@ class VirtualCase(SynchronousTestCase):
 
 
 class WebSocketTests(VirtualCase, WebSocketContract):
-    def test_nobody_listens(self) -> None:
+    def test_connection_refused(self) -> None:
         self.network.refuse(PORT)
         error = self.error(self.dial())
         self.assertEqual((error.code, error.retryable), ("unreachable", True))
@@ -81,7 +81,7 @@ class WebSocketTests(VirtualCase, WebSocketContract):
         self.network.advance(0.2)
         self.assertEqual(self.failureResultOf(started, ProviderError).value.code, "timeout")
 
-    def test_a_caller_who_gives_up(self) -> None:
+    def test_a_caller_that_cancels(self) -> None:
         self.vendor.play([NEXT])
         dialling = self.start(self.dial())
         self.network.settle()

@@ -229,7 +229,7 @@ class WorkerTests(SynchronousTestCase):
             [(3, OPEN, b"open"), (3, DATA, b"a"), (3, DATA, b"b"), (3, END, b"")],
         )
 
-    def test_cancel_tells_the_child_once(self) -> None:
+    def test_cancel_notifies_the_child_once(self) -> None:
         request = self.complete()
         result = request.result()
         request.cancel()
@@ -246,7 +246,7 @@ class WorkerTests(SynchronousTestCase):
         self.failureResultOf(result, CancelledError)
         self.assertIn((1, CANCEL, b""), self.child.frames)
 
-    def test_cancelling_who_iterates_cancels_the_request(self) -> None:
+    def test_cancelling_the_iteration_cancels_the_request(self) -> None:
         pieces = self.collect(self.complete())
         self.child.answer(1, DATA, b"a")
         pieces.cancel()
@@ -270,7 +270,7 @@ class WorkerTests(SynchronousTestCase):
         self.child.end()
         self.failed(other, "crashed")
 
-    def test_a_child_that_hangs_is_killed_though_nobody_waits_so_long(self) -> None:
+    def test_a_hanging_child_is_killed_without_a_waiting_request(self) -> None:
         request = self.complete()
         self.reactor.advance(4)
         request.cancel()
@@ -329,7 +329,7 @@ class WorkerTests(SynchronousTestCase):
         self.failed(waiting, "timeout")
         self.assertEqual(self.child.signals, [])
 
-    def test_crash_fails_what_runs_and_the_next_starts_another(self) -> None:
+    def test_a_crash_fails_running_requests_and_the_next_starts_a_child(self) -> None:
         running = [self.complete().result(), self.complete().result()]
         waiting = self.complete(b"third").result()
         self.child.end()
@@ -384,7 +384,7 @@ class WorkerTests(SynchronousTestCase):
     def test_close_without_a_child(self) -> None:
         self.successResultOf(self.worker.close())
 
-    def test_answers_nobody_takes_are_bounded(self) -> None:
+    def test_unread_answers_are_bounded(self) -> None:
         self.patch(request_module, "MAX_WAITING_REPLY", 10)
         request = self.complete()
         self.child.answer(1, DATA, b"12345678")

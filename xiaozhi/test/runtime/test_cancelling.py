@@ -74,7 +74,7 @@ class LimitTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(waiting), "done")
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_too_late_all_in_all(self) -> None:
+    def test_total_limit_exceeded(self) -> None:
         waiting = self.after(3.5, self.work(1, 1.75, 1.25))
         self.assertNoResult(waiting)
         self.failureResultOf(self.after(0.25, waiting), LateError)
@@ -132,7 +132,7 @@ class EachWithinTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(self.seen, [0, 1, 2])
 
-    def test_who_takes_long_over_an_item_is_not_late(self) -> None:
+    def test_a_slow_consumer_is_not_a_timeout(self) -> None:
         done = self.collect(4, 0.9, 0.9, taken=30)
         self.clock.pump([0.1] * 960)
         self.successResultOf(done)
@@ -146,7 +146,7 @@ class EachWithinTests(SynchronousTestCase):
         self.assertEqual((self.seen, self.closed), ([0], True))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_goes_wrong_with_an_item_closes_the_stream(self) -> None:
+    def test_an_error_while_handling_an_item_closes_the_stream(self) -> None:
         async def fail(number: int) -> None:
             raise ZeroDivisionError
 

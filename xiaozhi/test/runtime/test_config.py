@@ -128,7 +128,7 @@ class ConfigTests(unittest.SynchronousTestCase):
             "targets: a:1",
         )
 
-    def test_a_pattern_is_told_in_words(self) -> None:
+    def test_a_pattern_is_described_in_words(self) -> None:
         self.assert_told("F: addresses[1]: expected host:port, not 'a'", "addresses: ['a:1', a]")
 
     def test_inside_a_map(self) -> None:
@@ -153,7 +153,7 @@ class ConfigTests(unittest.SynchronousTestCase):
             "F: pacer.zzz: unknown key; known are lead_frames, ratio", "pacer: {zzz: 1}"
         )
 
-    def test_a_key_of_two_lines_is_told_in_one(self) -> None:
+    def test_a_key_of_two_lines_is_reported_in_one(self) -> None:
         self.assert_told(
             r"F: pacer.'a\nb': unknown key; known are lead_frames, ratio", 'pacer: {"a\\nb": 1}'
         )

@@ -34,7 +34,7 @@ class CollectorTests(SynchronousTestCase):
         self.clock.pump([1.0] * int(seconds))
         return self.calls.count("collect") - before
 
-    def test_what_stays_is_not_looked_at_again(self) -> None:
+    def test_surviving_objects_are_frozen(self) -> None:
         self.collector.start()
         self.assertEqual(self.calls, ["collect", "freeze", "set_threshold"])
 

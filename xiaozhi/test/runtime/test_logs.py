@@ -82,11 +82,11 @@ class JsonTests(LineCase):
         self.assertEqual((line["message"], line["logger"]), ("lost [3]", "xiaozhi.test"))
         self.assertEqual((line["message_"], line["logger_"]), ("lost", 3))
 
-    def test_one_line_whatever_is_in_it(self) -> None:
+    def test_one_line_for_any_content(self) -> None:
         self.logger(format="json").info("{what}", what='two\nlines, "quoted", 你好 \x00')
         self.assertEqual(self.line()["what"], 'two\\nlines, "quoted", 你好 \\x00')
 
-    def test_what_json_does_not_know(self) -> None:
+    def test_values_without_a_json_form(self) -> None:
         logger = self.logger(format="json")
         logger.info("{text} {number}", text="half \ud83d", number=10**30)
         self.assertEqual(self.line()["number"], 10**30)

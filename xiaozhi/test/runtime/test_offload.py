@@ -43,7 +43,7 @@ class ThreadOffloadTests(unittest.TestCase):
         wrong = self.assertFailure(self.offload(divmod, 1, 0), ZeroDivisionError)
         return wrong.addCallback(lambda _: None)
 
-    def test_it_is_known_for_whom(self) -> Deferred[None]:
+    def test_the_context_is_kept(self) -> Deferred[None]:
         self.assertEqual(self.offload.unfinished, 0)
         request = trace.TracedMessage("s", 3)
         with trace.working_for(request):
@@ -58,7 +58,7 @@ class ThreadOffloadTests(unittest.TestCase):
         self.release.set()
         return running.addCallback(lambda _: waiting)
 
-    def test_what_is_wanted_first_has_its_turn_first(self) -> Deferred[None]:
+    def test_urgent_work_runs_first(self) -> Deferred[None]:
         from twisted.internet import reactor
 
         offload = ThreadOffload(reactor, 1)
@@ -81,7 +81,7 @@ class ThreadOffloadTests(unittest.TestCase):
         running.addCallback(lambda _: self.offload(ran.append, 2))
         return running.addCallback(lambda _: self.assertEqual(ran, [2]))
 
-    def test_stop_waits_for_what_runs(self) -> Deferred[None]:
+    def test_stop_waits_for_running_work(self) -> Deferred[None]:
         order: list[str] = []
         running = self.offload(self.hold).addCallback(lambda _: order.append("work"))
         stopped = self.offload.stopService().addCallback(lambda _: order.append("stopped"))

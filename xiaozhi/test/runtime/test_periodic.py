@@ -41,7 +41,7 @@ class UpkeepTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.calls[-1], 110.2)
 
-    def test_a_failure_is_told_once_and_tried_again(self) -> None:
+    def test_a_failure_is_logged_once_and_retried(self) -> None:
         self.answer = fail(RuntimeError("away"))
         self.clock.advance(10)
         self.answer = fail(RuntimeError("away"))

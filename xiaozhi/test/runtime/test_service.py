@@ -160,7 +160,7 @@ class OrderedServiceTests(Base):
         self.assertEqual(error.message, "a did not start within 10 s")
         self.assertEqual(self.events, ["start a", "cancel start a"])
 
-    def test_stop_limit_goes_on_with_the_next(self) -> None:
+    def test_a_stop_at_its_limit_continues_with_the_next(self) -> None:
         a, _b = self.running()
         done = self.ordered.stopService()
         self.clock.advance(5)
@@ -184,7 +184,7 @@ class OrderedServiceTests(Base):
         self.clock.advance(1)
         self.successResultOf(done)
 
-    def test_failed_stop_goes_on_with_the_next(self) -> None:
+    def test_a_failed_stop_continues_with_the_next(self) -> None:
         a, b = self.running()
         done = self.ordered.stopService()
         b.pending.errback(ValueError("no"))
@@ -321,7 +321,7 @@ class ProgramTests(Base):
         self.assertEqual((self.reactor.stops, self.exits), (0, 0))
         self.assertEqual(self.lines(LogLevel.critical), [])
 
-    def test_waiting_command_is_told_of_success_when_all_runs(self) -> None:
+    def test_waiting_command_is_notified_when_everything_runs(self) -> None:
         reader, writer = self.pipe()
         program = self.program(writer)
         (part,) = self.parts(program, "a")
@@ -334,13 +334,13 @@ class ProgramTests(Base):
         self.assertEqual(os.read(reader, 100), b"0")
         self.assertEqual(os.read(reader, 100), b"")
 
-    def test_waiting_command_is_told_of_failure(self) -> None:
+    def test_waiting_command_is_notified_of_failure(self) -> None:
         reader, writer = self.pipe()
         self.failing(XiaozhiError("x", "é" * 200), writer)
         told = os.read(reader, 200)
         self.assertEqual((told[:6], len(told)), (b"1 \\xe9", 100))
 
-    def test_waiting_command_gone(self) -> None:
+    def test_waiting_command_ended(self) -> None:
         reader, writer = os.pipe()
         os.close(reader)
         self.failing(XiaozhiError("x", "y"), writer)
@@ -471,7 +471,7 @@ class ListenTests(unittest.SynchronousTestCase):
             self.successResultOf(listen(reactor, "127.0.0.1", port, Factory(), reuse_port=True))
         self.assertEqual([each.getsockname()[1] for each in kept], [port, port])
 
-    def test_among_others_who_do_not_share(self) -> None:
+    def test_among_others_that_do_not_share(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as selfish:
             port = selfish.getsockname()[1]
             listening = listen(MemoryReactorClock(), "127.0.0.1", port, Factory(), reuse_port=True)

@@ -41,7 +41,7 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         self.assertEqual(self.names(), [name])
         self.assertEqual([path.name for path in self.root.iterdir()], [AREA])
 
-    def test_nobody_else_may_read(self) -> None:
+    def test_others_may_not_read(self) -> None:
         files = self.opened(Area(0, 0))
         name = self.successResultOf(files.put(AREA, "key", b"x"))
         path = self.root / AREA / name
@@ -124,7 +124,7 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
             self.put(files, str(number), 1, 1)
         self.assertEqual([self.successResultOf(files.purge(2)) for _ in range(4)], [2, 2, 1, 0])
 
-    def test_what_was_never_finished(self) -> None:
+    def test_unfinished_files(self) -> None:
         """But not what another process is writing."""
         files = self.opened(Area(0, 0))
         self.put(files, "key", 1, 1)

@@ -77,7 +77,7 @@ class KeepingTests(SpoolCase):
         self.assertEqual(tuple(self.taken(spool)), EVERY_KIND)
         self.assertEqual((spool.count, spool.oldest), (5, AT))
 
-    def test_what_is_discarded_is_gone_and_the_rest_stays_in_order(self) -> None:
+    def test_discarding_keeps_the_rest_in_order(self) -> None:
         spool = self.spool()
         self.successResultOf(spool.put([message(n) for n in range(5)]))
         [(_, first), (number, second)] = self.successResultOf(spool.take(2))
@@ -94,7 +94,7 @@ class KeepingTests(SpoolCase):
         self.assertEqual(tuple(self.taken(second)), EVERY_KIND)
         self.assertEqual(second.count, 5)
 
-    def test_the_disk_gets_back_what_is_not_needed(self) -> None:
+    def test_free_pages_return_to_the_disk(self) -> None:
         spool = self.spool(limit=1 << 24)
         self.successResultOf(spool.put([message(n, "x" * 1000) for n in range(2000)]))
         self.successResultOf(spool.discard(1 << 60))
@@ -106,7 +106,7 @@ class KeepingTests(SpoolCase):
         self.spool()
         self.assertEqual(os.stat(self.directory / "spool-1.sqlite3").st_mode & 0o777, 0o600)
 
-    def test_what_no_store_would_take_is_left_out(self) -> None:
+    def test_unstorable_records_are_left_out(self) -> None:
         spool = self.spool()
         odd = EventLogged(UUID(int=7), "s1", "odd", AT, {"x": object()})
         nan = EventLogged(UUID(int=8), "s1", "odd", AT, {"x": float("nan")})
@@ -164,7 +164,7 @@ class BoundTests(SpoolCase):
         self.successResultOf(spool.put([message(n, "x" * 200) for n in range(20)]))
         self.assertLessEqual(spool.octets, 3000)
 
-    def test_what_is_being_written_stays(self) -> None:
+    def test_rows_being_written_stay(self) -> None:
         spool = self.spool(limit=2500)
         self.successResultOf(spool.put([message(n, "x" * 200) for n in range(5)]))
         number = self.successResultOf(spool.take(2))[-1][0]
@@ -188,7 +188,7 @@ class OwnerTests(SpoolCase):
         self.assertEqual(self.taken(two), [])
         self.assertEqual(self.files(".sqlite3"), ["spool-1.sqlite3", "spool-2.sqlite3"])
 
-    def test_who_comes_next_takes_over_what_the_dead_have_left(self) -> None:
+    def test_the_next_process_takes_over_files_of_dead_ones(self) -> None:
         one, two, three = self.spool(), self.spool(), self.spool()
         for number, spool in enumerate((one, two, three)):
             self.successResultOf(spool.put([message(number)]))

@@ -33,7 +33,7 @@ class SqliteStoreTests(StoreContract, TestCase):
 
 
 class SchemaTests(SynchronousTestCase):
-    def test_schema_sql_is_what_the_store_creates(self) -> None:
+    def test_schema_sql_equals_the_store_s_schema(self) -> None:
         schema = _ROOT / "schema.sql"
         if not (_ROOT / "setup.cfg").exists():
             raise SkipTest("installed, not a checkout: there is no schema.sql to compare")
@@ -91,7 +91,7 @@ class SchemaTests(SynchronousTestCase):
 
 
 class UpgradeTests(SynchronousTestCase):
-    def test_starting_again_keeps_what_is_there(self) -> None:
+    def test_starting_again_keeps_the_rows(self) -> None:
         path = self.mktemp()
         first = memory_store(path)
         self.successResultOf(first.start())
@@ -131,7 +131,7 @@ class UpgradeTests(SynchronousTestCase):
         found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'rooms'").fetchone()
         self.assertIsNone(found)
 
-    def test_a_newer_database_is_left_alone(self) -> None:
+    def test_a_newer_database_is_not_changed(self) -> None:
         path = self.mktemp()
         new = memory_store(path, (*MIGRATIONS, Migration("later", ())))
         self.successResultOf(new.start())
@@ -141,7 +141,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assertIn(f"version {len(MIGRATIONS) + 1}", error.message)
         self.assertIn(path, error.message)
 
-    def test_somebody_elses_tables_are_left_alone(self) -> None:
+    def test_foreign_tables_are_not_changed(self) -> None:
         path = self.mktemp()
         database = sqlite3.connect(path)
         database.execute("CREATE TABLE device_sessions (x TEXT)")
@@ -225,7 +225,7 @@ class ThreadedSqliteTests(TestCase):
         await starting
         await store.stop()
 
-    async def test_stopping_waits_for_what_runs(self) -> None:
+    async def test_stopping_waits_for_running_calls(self) -> None:
         path = self.mktemp()
         store = store_from_url(f"sqlite:///{path}", reactor)
         await store.start()
@@ -237,7 +237,7 @@ class ThreadedSqliteTests(TestCase):
         self.assertIsNotNone(await again.session("s1"))
         await again.stop()
 
-    async def test_stopping_waits_for_what_was_cancelled_too(self) -> None:
+    async def test_stopping_waits_for_cancelled_calls_too(self) -> None:
         path = self.mktemp()
         store = store_from_url(f"sqlite:///{path}", reactor)
         await store.start()

@@ -47,7 +47,7 @@ class BridgedWaitTests(ConversationCase):
         self.flushLoggedErrors()
         return visitor, since
 
-    def test_whatever_hangs(self) -> None:
+    def test_each_stage_hangs(self) -> None:
         crawls = {"delay": 4.0}
         rows: tuple[tuple[bool, dict[str, dict[str, Any]], list[str]], ...] = (
             (True, {"asr": HANGS}, [WAITING, APOLOGY]),

@@ -58,7 +58,7 @@ class CameraTests(ClientCase):
             return {"content": [{"type": "text", "text": json.dumps(whole)}], "isError": False}
         return {}
 
-    def test_what_is_said(self) -> None:
+    def test_spoken_text(self) -> None:
         self.page.say(type="hello", device_id="02:5a:00:00:00:01", features={"mcp": True})
         for answer, said in ANSWERS:
             self.kept.clear()
@@ -68,7 +68,7 @@ class CameraTests(ClientCase):
             sentences = [t["text"] for t in self.kept if t.get("state") == "sentence_start"]
             self.assertEqual(" ".join(sentences), said, answer)
 
-    def test_what_is_kept(self) -> None:
+    def test_the_stored_dialogue(self) -> None:
         """No picture in the dialogue that is stored for the device."""
         self.page.say(type="hello", device_id="02:5a:00:00:00:01", features={"mcp": True})
         self.serve("camera_capture", {"response": "A red cup."})

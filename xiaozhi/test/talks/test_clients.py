@@ -194,7 +194,7 @@ class MicrophoneTests(ClientCase):
         house.run(0.1)
         self.assertEqual(browser.of("stt")[0]["text"], "hello")
 
-    def test_broken_packets_do_not_hurt(self) -> None:
+    def test_broken_packets_are_harmless(self) -> None:
         house, browser = self.browser()
         browser.say(type="listen", state="start", mode="manual")
         self.stream(house, browser, [b"\xff", *self.speech, b"\x03"])

@@ -35,7 +35,7 @@ class TalkTests(ConversationCase):
             # 60 ms a character, and the pause after a sentence.
             self.assertApproximates(answer.audio_ms, 540 + 120, 60)
 
-    def test_a_talk_goes_on_after_a_reconnect_and_without_the_ai_process(self) -> None:
+    def test_a_talk_continues_after_a_reconnect_and_without_the_ai_process(self) -> None:
         house = self.house(llm={"recall": "what did I say"})
         visitor = house.connect()
         house.until(visitor.device.text("my name is Ada"))
@@ -142,7 +142,7 @@ class TalkTests(ConversationCase):
         self.assertGreater(answer.audio_ms, 40_000)
         self.assertEqual(answer.sentences[-1], LONG)
 
-    def test_thinking_all_in_all_is_limited(self) -> None:
+    def test_total_thinking_time_is_limited(self) -> None:
         house = self.house(
             session=SessionSettings(turn=TurnSettings(whole=20)),
             llm={"answers": (LONG.replace(",", "").replace(".", "") * 2,), "token_delay": 1.0},
@@ -412,7 +412,7 @@ class PostedTests(ConversationCase):
         house.run(4)
         self.assertEqual(self.said(visitor), ["Tea is ready."])
 
-    def test_after_what_had_no_words(self) -> None:
+    def test_after_sound_without_words(self) -> None:
         """It waits while that is being recognised, but not for more sound."""
         house = self.house(asr={"texts": ("", ""), "delay": 2.5})
         browser = house.browse()

@@ -165,7 +165,7 @@ class InterruptionTests(ConversationCase):
         self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello"])
         self.assert_paired(visitor)
 
-    def test_what_is_said_while_what_was_said_before_is_still_recognised(self) -> None:
+    def test_speech_while_the_previous_utterance_is_being_recognised(self) -> None:
         """The answer it was said over is over; both are answered, in their order."""
         house = self.house(
             asr={"texts": ("", "first", "second"), "delay": 2.5},
@@ -222,7 +222,7 @@ class InterruptionTests(ConversationCase):
         self.assertTrue(self.silent(visitor, begin, begin + 2.7))
         self.assert_whole(told.audio_ms)
 
-    def test_who_speaks_on_and_on_is_listened_to(self) -> None:
+    def test_long_speech_is_not_a_noise(self) -> None:
         """Longer than a pause may be: then it is no noise."""
         listen = ListenSettings(pause=2.0)
         house = self.house(
@@ -340,7 +340,7 @@ class IdleTests(ConversationCase):
                 len(played) * 60, 60 * len("All right." + "Goodbye for now.") + 240
             )
 
-    def test_who_speaks_meanwhile_stays(self) -> None:
+    def test_speech_during_the_farewell_keeps_the_session(self) -> None:
         house = self.house(
             session=SessionSettings(idle=IdleSettings(no_speech=20)),
             asr={"texts": ("hello", "wait")},
@@ -367,7 +367,7 @@ class IdleTests(ConversationCase):
         self.assertEqual([heard.text for heard in visitor.seen(e.Heard)], ["hello", "wait"])
         self.assertIsNone(visitor.cable.closed)
 
-    def test_without_a_word(self) -> None:
+    def test_without_a_farewell(self) -> None:
         idle = IdleSettings(no_speech=20, farewell=False)
         house = self.house(session=SessionSettings(idle=idle))
         visitor = house.connect()
@@ -391,7 +391,7 @@ class IdleTests(ConversationCase):
         house.run(200)
         self.assertIsNone(visitor.cable.closed)
 
-    def test_by_button_nobody_is_waited_for(self) -> None:
+    def test_by_button_there_is_no_idle_limit(self) -> None:
         house = self.house(session=SessionSettings(idle=IdleSettings(no_speech=20)))
         visitor = house.connect(mode=ListenMode.MANUAL)
         house.until(visitor.device.say(SPEECH))
@@ -462,7 +462,7 @@ class WakeWordTests(ConversationCase):
         self.hears(house, browser, SPEECH + bytes(32 * 1500))
         self.assertEqual([text["text"] for text in browser.of("stt")], ["hello"])
 
-    def test_what_is_said_behind_a_greeting_is_heard_from_its_beginning(self) -> None:
+    def test_speech_after_a_greeting_is_heard_from_its_beginning(self) -> None:
         """What comes first is no end of the wake word any more."""
         house = self.house(
             session=SessionSettings(wake=WakeSettings(greeting="Yes?")),

@@ -46,7 +46,7 @@ class TroubleTests(ConversationCase):
         answer = house.until(house.connect().device.text("你好吗"))
         self.assertEqual(answer.text, "抱歉，出了点问题，请再试一次。")
 
-    def test_others_wait_for_nobody(self) -> None:
+    def test_others_are_not_delayed(self) -> None:
         """Whatever a provider does with one device's answers."""
         replies = {"bad": "Bad answer.", "good": "Good answer."}
         quick = self.first_sound(self.house(llm={"replies": replies}))
@@ -153,7 +153,7 @@ class OutageTests(ConversationCase):
         self.assertEqual(visitor.seen(e.Alerted), [])
         self.assert_paired(visitor)
 
-    def test_what_is_answered_by_another_can_be_interrupted(self) -> None:
+    def test_an_answer_of_another_process_can_be_interrupted(self) -> None:
         """Its first turn is not taken for the first of the one that was lost."""
         house = self.house(
             asr={"texts": ("hello", "stop it")},
@@ -238,7 +238,7 @@ class OutageTests(ConversationCase):
 class DrainTests(ConversationCase):
     """An AI process is about to stop."""
 
-    def test_turns_end_and_nobody_notices(self) -> None:
+    def test_turns_end_and_the_move_is_not_noticed(self) -> None:
         house = self.house(llm={"answers": (LONG,)}, asr={"texts": ("one", "two")})
         asking, idle, listening = (house.connect(number) for number in range(3))
         house.until(listening.device.say(SPEECH))
@@ -261,7 +261,7 @@ class DrainTests(ConversationCase):
             self.assertEqual(visitor.seen(e.Alerted), [])
             self.assert_paired(visitor)
 
-    def test_who_speaks_is_heard_out(self) -> None:
+    def test_a_speaking_person_is_heard_to_the_end(self) -> None:
         house = self.house()
         for mode in (ListenMode.MANUAL, ListenMode.AUTO):
             visitor = house.connect(mode=mode)

@@ -71,7 +71,7 @@ class FailoverTalks(ConversationCase):
         self.assertEqual(said, "From the second.")
         self.assertLess(waited, LIMITS.llm + SLACK)
 
-    def test_after_a_while_it_costs_nobody_any_time(self) -> None:
+    def test_an_open_circuit_costs_no_time(self) -> None:
         house = self.house(llm=[{"hang": True}, HEALTHY["llm"]])
         visitor = house.connect()
         waits = [self.ask(house, visitor)[1] for _ in range(LIMITS.failures + 1)]

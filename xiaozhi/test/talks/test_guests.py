@@ -90,7 +90,7 @@ class GatewayTests(SynchronousTestCase):
         channel.text_received(HELLO)
         return transport
 
-    def test_who_is_cut_when_an_id_changes_hands(self) -> None:
+    def test_connections_closed_by_a_change_of_owner(self) -> None:
         for client, guest, change, reason in CHANGES:
             self.setUp()
             transport = self.connect(client, guest)
@@ -99,7 +99,7 @@ class GatewayTests(SynchronousTestCase):
             self.assertEqual(transport.closed, closed, (client, guest, change))
             self.gateway.stop()
 
-    def test_a_guest_replaces_nobody_but_guests(self) -> None:
+    def test_a_guest_replaces_only_guests(self) -> None:
         """Rows: who is there, who comes, whether the one who was there stays."""
         for there, comes, stays in (
             (False, True, True),

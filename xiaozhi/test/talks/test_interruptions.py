@@ -132,7 +132,7 @@ class InterruptionTests(SynchronousTestCase):
 
     @settings(max_examples=25)
     @given(st.sampled_from(MODES), ACTIONS)
-    def test_whatever_is_done(self, mode: str, actions: list[tuple[int, str]]) -> None:
+    def test_random_interruptions(self, mode: str, actions: list[tuple[int, str]]) -> None:
         self.set_stage(mode)
         story = self.client.story
         for hundredths, action in actions:

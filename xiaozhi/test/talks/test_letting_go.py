@@ -87,7 +87,7 @@ class SessionTests(ConversationCase, LettingGo):
         house.browsers.remove(browser)
         del browser.link
 
-    def test_however_they_end(self) -> None:
+    def test_every_way_to_end(self) -> None:
         def nothing(browser: Browser, house: House) -> None:
             pass
 

@@ -88,7 +88,7 @@ class OutageAlertTests(ConversationCase):
             house.run(30)
             self.assertEqual(visitor.seen(e.Alerted), [])
 
-    def test_not_before_what_is_buffered_has_been_played(self) -> None:
+    def test_not_before_the_buffer_has_been_played(self) -> None:
         for pace in (1.2, 2.0):
             house = self.house(llm={"replies": {"go": LONG * 2}}, tts={"pace": pace})
             visitor = house.connect()

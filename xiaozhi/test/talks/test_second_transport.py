@@ -223,7 +223,7 @@ class PresentTests(DatagramCase):
         self.assertFalse(self.post(house, "Later."))
         self.assertEqual(house.gateway.present, 0)
 
-    def test_what_it_cannot_take_is_kept(self) -> None:
+    def test_unsendable_messages_are_kept(self) -> None:
         house = self.house()
         idle, _ = self.attend(house)
         idle.takes = False

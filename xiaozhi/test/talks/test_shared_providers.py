@@ -155,7 +155,7 @@ class SharedProviderTalks(ConversationCase):
             kinds = [kind for kind, _ in model.calls]
             self.assertEqual((kinds.count("llm"), "tts" in kinds), (1, True))
 
-    def test_providers_know_on_whose_behalf_they_are_called(self) -> None:
+    def test_providers_get_the_call_context(self) -> None:
         house = self.house()
         noted = {
             "kitchen": self.agent(house, 1, "kitchen", "tone", "scripted/kitchen", noting=True),

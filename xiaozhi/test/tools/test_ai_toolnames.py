@@ -89,7 +89,7 @@ class NameTests(SynchronousTestCase):
         ):
             self.assertEqual([spec.name for spec in box(title).specs], [name])
 
-    def test_a_model_reads_what_a_foreign_name_means(self) -> None:
+    def test_a_model_gets_the_meaning_of_a_foreign_name(self) -> None:
         for title in ("打开灯", "灯.打开", "self.音量.set", "a b", "x" * 80):
             (spec,) = box(title).specs
             self.assertIn(title, spec.description)

@@ -113,7 +113,7 @@ class RequestTests(SynchronousTestCase):
                 ("rpc_error", number, words, data),
             )
 
-    def test_cancelling_tells_the_peer(self) -> None:
+    def test_cancelling_notifies_the_peer(self) -> None:
         peer = Peer(peer=JsonRpcPeer(cancel_method="notifications/cancelled"))
         waiting = peer.client.request("a", None, 5)
         waiting.cancel()
@@ -157,7 +157,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(waiting), "small")
         self.assertEqual(peer.clock.getDelayedCalls(), [])
 
-    def test_what_cannot_be_sent(self) -> None:
+    def test_unsendable_messages(self) -> None:
         peer = Peer()
         self.assertEqual(
             self.error(peer.client.request("a", {"x": float("nan")}, 5)).code, "rpc_unsent"
@@ -322,7 +322,7 @@ _STEPS = st.lists(
 
 class PropertyTests(SynchronousTestCase):
     @given(_STEPS)
-    def test_each_request_ends_once_and_by_what_was_meant_for_it(
+    def test_each_request_ends_once_and_by_its_own_answer(
         self, steps: list[tuple[str, int]]
     ) -> None:
         peer = Peer(JsonRpcLimits(pending=4))

@@ -180,7 +180,7 @@ class FunctionSourceTests(Case):
             self.assertEqual(source.tools(ToolSession(DEVICE)), [])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
-    def test_a_watcher_that_raises_stops_nobody(self) -> None:
+    def test_a_watcher_that_raises_affects_no_other(self) -> None:
         def broken() -> None:
             raise RuntimeError("no")
 
@@ -234,7 +234,7 @@ class ChoosingTests(Case):
             error = self.assertRaises(ConfigError, self.choose, *makers, **sections)
             self.assertIn(words, error.message)
 
-    def test_one_that_fails_stops_nobody(self) -> None:
+    def test_a_failing_source_affects_no_other(self) -> None:
         bad = lamps("bad")
 
         @bad.on_start
@@ -371,7 +371,7 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(inbox.posted, [("d", Mail(say="Tea is ready."), 60)])
         self.assertEqual(self.code(inbox, "  "), "no_words")
 
-    def test_what_can_go_wrong(self) -> None:
+    def test_failures(self) -> None:
         self.assertEqual(self.code(None, "Hello."), "no_mailbox")
         full: Any = Inbox(StoreError("inbox_full", "the inbox at redis://secret is full"))
         self.assertEqual(self.code(full, "Hello."), "inbox_full")
@@ -410,7 +410,7 @@ class ToolboxUpdateTests(SynchronousTestCase):
         box.update("two", [])
         self.assertEqual(box.specs, [])
 
-    def test_a_tool_that_is_gone_is_unknown(self) -> None:
+    def test_a_removed_tool_is_unknown(self) -> None:
         box = Toolbox()
         box.update("one", [Changing("lamp")])  # type: ignore[list-item]
         self.assertEqual(box.resolve("LAMP"), "lamp")

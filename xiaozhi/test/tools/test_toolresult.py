@@ -93,7 +93,7 @@ class McpMediaTests(SynchronousTestCase):
         )
         self.assertEqual((result.text, result.pictures), ('{"n":1}', (b"a picture",)))
 
-    def test_what_cannot_be_used_is_named(self) -> None:
+    def test_unusable_content_is_named(self) -> None:
         self.patch(mcpresult, "MEDIA_LIMIT", 100)
         rows = (
             (part("image", "no base64 at all!", "image/png"), "[a picture: image/png]"),

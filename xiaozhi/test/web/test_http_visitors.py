@@ -273,7 +273,7 @@ class LogTests(VisitorCase):
             self.build()
             self.assertLess(len(self.lines(500, path)), 25, path)
 
-    def test_the_count_is_told(self) -> None:
+    def test_the_count_is_logged(self) -> None:
         with capturedLogs() as events:
             self.lines(500)
         counts = [event["count"] for event in events if "more request" in str(event["log_format"])]

@@ -35,7 +35,7 @@ class ReadingTests(SynchronousTestCase):
         mail, ttl = read_mail(b'{"ttl": 0.5, "message": {"type": "x",  "n": 1e2}}')
         self.assertEqual((mail, ttl), (Mail(message='{"type": "x",  "n": 1e2}'), 0.5))
 
-    def test_what_is_refused(self) -> None:
+    def test_refusals(self) -> None:
         deep = b'{"message":' + b'{"a":' * 40 + b"1" + b"}" * 41
         for body, code in (
             (b"", "bad_json"),
@@ -101,7 +101,7 @@ class ReadingTests(SynchronousTestCase):
             body = f'{{"message": {message}}}'.encode()
             self.assertEqual(read_mail(body), (Mail(message=message), None))
 
-    def test_what_is_meant(self) -> None:
+    def test_messages_of_a_mail(self) -> None:
         for message, expected in (
             ('{"type":"alert","status":"s","message":"m"}', m.Alert("s", "m", "")),
             ('{"type":"system","data":{"command":"reboot"}}', m.System("reboot")),
@@ -111,7 +111,7 @@ class ReadingTests(SynchronousTestCase):
             self.assertEqual(meant(Mail(message=message)), expected)
         self.assertEqual(meant(Mail(say="Tea.")), m.Say("Tea."))
 
-    def test_it_does_not_tell_what_is_said(self) -> None:
+    def test_errors_do_not_quote_the_text(self) -> None:
         self.assertNotIn("Tea", repr(Mail(say="Tea.")))
 
 
@@ -207,7 +207,7 @@ class AnswerTests(SynchronousTestCase):
             for token in (None, "Bearer wrong"):
                 self.assertEqual(self.ask({"bad": 1}, path=path, token=token).status, 401)
 
-    def test_where_nobody_can_be_reached(self) -> None:
+    def test_without_a_reachable_device(self) -> None:
         reply = self.ask(inbox=False)
         self.assertEqual((reply.status, reply.json["error"]), (501, "no_presence"))
         self.assertIn("presence.url", reply.json["message"])

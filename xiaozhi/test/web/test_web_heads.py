@@ -78,7 +78,7 @@ class EdgeHeadTests(PortCase):
             self.assertTrue(wire.disconnecting)
             wire.lose()
 
-    def test_what_is_unusual_and_allowed(self) -> None:
+    def test_unusual_and_allowed(self) -> None:
         for line in GOOD:
             wire = self.dial()
             wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
@@ -108,7 +108,7 @@ class AiHeadTests(SiteCase):
         self.visitors.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_is_unusual_and_allowed(self) -> None:
+    def test_unusual_and_allowed(self) -> None:
         for line in GOOD:
             head = b"GET /health HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n"
             self.assertEqual(self.exchange(head).status, 200, line)

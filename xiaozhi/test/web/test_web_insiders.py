@@ -71,7 +71,7 @@ class EdgeHealthTests(PortCase):
                 self.assertEqual(tuple(health), FOR_ALL, (host, headers))
                 self.assertEqual(health["status"], "healthy")
 
-    def test_who_reads_details(self) -> None:
+    def test_access_to_details(self) -> None:
         self.check(CASES)
 
     def test_loopback_is_not_always_trusted(self) -> None:
@@ -105,7 +105,7 @@ class AiHealthTests(SiteCase):
             wire.disconnect()
         self.visitors.stop()
 
-    def test_who_reads_details(self) -> None:
+    def test_access_to_details(self) -> None:
         self.check(CASES)
 
     def test_loopback_is_not_always_trusted(self) -> None:

@@ -298,7 +298,7 @@ class BridgeContract:
 
         return self.story(tell())
 
-    def test_streams_break_and_nobody_notices(self) -> Any:
+    def test_broken_streams_are_not_noticed(self) -> Any:
         async def tell() -> None:
             link, heard, echo = await self.opened()
             link.send(m.Chat("1"))

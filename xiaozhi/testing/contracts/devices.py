@@ -100,7 +100,7 @@ class DeviceRegistryContract(TestCase):
         self.assertEqual(await self.store.changes(0, 1000), [holder])
         self.assertEqual(await self.claimed(who(serial="S")), holder)
 
-    async def test_what_is_unknown(self) -> None:
+    async def test_unknown_ids(self) -> None:
         for unknown, kind in ((UnknownDevice.CLAIM, Registered), (UnknownDevice.ASK, DeviceClaim)):
             found = await self.store.apply(who(device_id=kind.__name__), unknown, LIMITS, AT)
             self.assertIsInstance(found, kind)
@@ -168,7 +168,7 @@ class DeviceRegistryContract(TestCase):
         self.assertEqual(back.revoked_at, gone.revoked_at)
         self.assertGreater(back.revision, gone.revision)
 
-    async def test_an_id_nobody_holds_can_be_revoked(self) -> None:
+    async def test_an_unowned_id_can_be_revoked(self) -> None:
         """A device may have a token that was made by hand."""
         gone = await self.store.revoke("d9", AT)
         self.assertEqual((gone.state, gone.client), (DeviceState.REVOKED, ""))
@@ -181,7 +181,7 @@ class DeviceRegistryContract(TestCase):
         self.assertGreater(noted.revision, first.revision)
         await self.asked(who(), 2)
 
-    async def test_claims_are_bounded_and_who_comes_back_stays(self) -> None:
+    async def test_claims_are_bounded_and_repeated_ones_stay(self) -> None:
         await self.claimed(who())
         await self.asked(who("owner"), 1)
         code = (await self.asked(who("owner"), 2)).code

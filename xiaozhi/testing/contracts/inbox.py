@@ -131,7 +131,7 @@ class InboxContract(TestCase):
         self.assertTrue(receipt.delivered)
         self.assertEqual(self.got, [("s1", mail(2))])
 
-    async def test_what_is_kept_expires(self) -> None:
+    async def test_letters_expire(self) -> None:
         await self.inbox.post("d1", mail(1), 0.05)
         await self.inbox.post("d1", mail(2), 60)
         await self.wait(0.1)
@@ -181,7 +181,7 @@ class InboxContract(TestCase):
         self.assertTrue((await self.inbox.post("d1", mail(1), 60)).delivered)
         self.assertEqual(self.got, [("s2", mail(1))])
 
-    async def test_who_is_gone_gets_nothing(self) -> None:
+    async def test_a_disconnected_device_gets_nothing(self) -> None:
         await self.arrive("s1")
         self.inbox.detach("d1", "s1")
         self.inbox.detach("d1", "s1")

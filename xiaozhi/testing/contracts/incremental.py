@@ -84,7 +84,7 @@ class IncrementalSynthesizerContract(ProviderContract):
 
         return self.run_through(check())
 
-    def test_marks_say_what_was_fed(self) -> Any:
+    def test_marks_equal_the_fed_text(self) -> Any:
         async def check() -> None:
             marks = (await self.said(self.provider(), TEXT)).marks
             if any(marks):

@@ -77,7 +77,7 @@ class MemoryContract(TestCase):
         self.assertEqual(memory.before([]).said, ())
         memory.close()
 
-    def test_what_a_model_takes_within_bounds(self) -> None:
+    def test_model_input_within_bounds(self) -> None:
         """It begins with the person's words, has whole exchanges, is the end of what was
         said, and with the running turn never more than the bounds."""
 

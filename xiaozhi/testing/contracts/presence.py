@@ -35,7 +35,7 @@ class PresenceContract(TestCase):
     def test_provides_the_interface(self) -> None:
         verifyObject(IPresence, self.presence)
 
-    async def test_nobody_is_there(self) -> None:
+    async def test_no_device(self) -> None:
         self.assertIsNone(await self.presence.lookup("d1"))
 
     async def test_a_claim_is_found(self) -> None:
@@ -44,7 +44,7 @@ class PresenceContract(TestCase):
         self.assertEqual(await self.presence.lookup("d1"), one)
         self.assertIsNone(await self.presence.lookup("d2"))
 
-    async def test_the_newest_wins_and_the_older_is_told_once(self) -> None:
+    async def test_the_newest_wins_and_the_older_is_notified_once(self) -> None:
         one, two, three = self.at("s1", 1), self.at("s2", 2), self.at("s3", 3)
         await self.presence.claim(one, self.by("s1"))
         self.assertEqual(await self.presence.claim(two, self.by("s2")), one)
@@ -53,14 +53,14 @@ class PresenceContract(TestCase):
         self.assertEqual(self.told, ["s1", "s2"])
         self.assertEqual(await self.presence.lookup("d1"), three)
 
-    async def test_in_one_process_order_tells_not_the_clock(self) -> None:
+    async def test_in_one_process_order_counts_not_the_clock(self) -> None:
         await self.presence.claim(self.at("s1", 5000), self.by("s1"))
         after_the_clock_was_set_back = self.at("s2", 1000)
         await self.presence.claim(after_the_clock_was_set_back, self.by("s2"))
         self.assertEqual(self.told, ["s1"])
         self.assertEqual(await self.presence.lookup("d1"), after_the_clock_was_set_back)
 
-    async def test_claiming_again_replaces_nobody(self) -> None:
+    async def test_claiming_again_replaces_no_session(self) -> None:
         one = self.at("s1", 1)
         await self.presence.claim(one, self.by("s1"))
         self.assertIsNone(await self.presence.claim(one, self.by("s1")))
@@ -86,7 +86,7 @@ class PresenceContract(TestCase):
         await self.presence.release("d1", "s1")
         self.assertEqual(await self.presence.lookup("d1"), two)
 
-    async def test_a_failing_callback_harms_nobody(self) -> None:
+    async def test_a_failing_callback_affects_no_other(self) -> None:
         def fail() -> None:
             raise RuntimeError("in replaced")
 

@@ -299,7 +299,7 @@ class VoiceActivityContract(ProviderContract):
         frames = [pcm[at : at + 640] for at in range(0, len(pcm) - 639, 640)]
         return sum(activity.is_speech(frame) for frame in frames) / len(frames)
 
-    def test_tells_speech_from_silence(self) -> None:
+    def test_distinguishes_speech_from_silence(self) -> None:
         provider = self.provider()
         verifyObject(IVoiceActivityDetector, provider)
         activity = provider.detector()

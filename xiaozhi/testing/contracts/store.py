@@ -109,7 +109,7 @@ class StoreContract(TestCase):
         assert found is not None
         self.assertEqual((found.status, found.last_active_at), (SessionStatus.DISCONNECTED, at(9)))
 
-    async def test_an_end_is_an_end_whatever_the_clock_says(self) -> None:
+    async def test_an_end_is_final_with_any_clock(self) -> None:
         await self.store.append([started(seconds=60)])
         await self.store.append([SessionChanged("s1", SessionStatus.DISCONNECTED, at(5))])
         found = await self.store.session("s1")
@@ -128,7 +128,7 @@ class StoreContract(TestCase):
         self.assertEqual(await self.store.purge(at(6), 4), 2)
         self.assertIsNone(await self.store.session("s1"))
 
-    async def test_purging_leaves_sessions_that_go_on(self) -> None:
+    async def test_purging_keeps_active_sessions(self) -> None:
         await self.store.append([started("s1"), started("s2"), message(1, "s2")])
         await self.store.append([SessionChanged("s2", SessionStatus.DISCONNECTED, at(2))])
         self.assertEqual(await self.store.purge(at(99), 9), 2)

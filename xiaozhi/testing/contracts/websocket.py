@@ -122,7 +122,7 @@ class WebSocketContract(TestCase):
             self.assertIn(f"answered {status}", error.message)
             self.assertNotIn("topsecret", error.message)
 
-    def test_what_is_no_websocket(self) -> None:
+    def test_answers_that_are_not_websocket(self) -> None:
         self.vendor.play([b"SSH-2.0-OpenSSH_9.6\r\n\r\n", HANG_UP])
         error = self.error(self.dial())
         self.assertIn(error.code, ("connection_lost", "unreachable"))
