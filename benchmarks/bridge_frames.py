@@ -27,7 +27,7 @@ from xiaozhi.bridge.grpc.loop import AsyncioThread
 from xiaozhi.bridge.grpc.port import GrpcPort
 from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
-from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
+from xiaozhi.interfaces import IEdgeEvents, IServiceEvents, IServiceLink, ISessionAcceptor
 from xiaozhi.wire import messages as m
 
 reactor: Any = _reactor  # its stub lacks interfaces
@@ -42,22 +42,18 @@ def cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-@implementer(ISessionEvents)
+@implementer(IServiceEvents)
 class Echo:
-    def __init__(self, link: ISessionLink) -> None:
+    def __init__(self, link: IServiceLink) -> None:
         self._link = link
 
-    def received(self, message: Any) -> None:
-        self._link.send(message)
+    def received(self, message: m.Uplink) -> None:
+        if isinstance(message, m.Audio):
+            self._link.send(message)
 
     def pause_sending(self) -> None: ...
 
     def resume_sending(self) -> None: ...
-
-    def interrupted(self) -> None: ...
-
-    def restored(self) -> tuple[Any, ...]:
-        return ()
 
     def draining(self) -> None: ...
 
@@ -66,7 +62,7 @@ class Echo:
 
 @implementer(ISessionAcceptor)
 class Acceptor:
-    def accept(self, opening: m.SessionOpen, link: ISessionLink) -> ISessionEvents:
+    def accept(self, opening: m.SessionOpen, link: IServiceLink) -> IServiceEvents:
         return Echo(link)
 
 
@@ -92,7 +88,7 @@ def serve() -> None:
     reactor.run()
 
 
-@implementer(ISessionEvents)
+@implementer(IEdgeEvents)
 class Device:
     """Sends a frame every 60 ms and records the latency of its echo."""
 
@@ -106,7 +102,7 @@ class Device:
         self._sent.append(time.perf_counter())
         self.link.send(m.Audio(PAYLOAD))
 
-    def received(self, message: Any) -> None:
+    def received(self, message: m.Downlink) -> None:
         self._latencies.append(time.perf_counter() - self._sent.pop(0))
 
     def pause_sending(self) -> None: ...
@@ -115,10 +111,8 @@ class Device:
 
     def interrupted(self) -> None: ...
 
-    def restored(self) -> tuple[Any, ...]:
+    def restored(self) -> tuple[m.Uplink, ...]:
         return ()
-
-    def draining(self) -> None: ...
 
     def closed(self, code: str, message: str) -> None: ...
 

@@ -15,8 +15,17 @@ from xiaozhi.bridge.grpc.loop import AsyncioThread
 from xiaozhi.bridge.grpc.port import GrpcPort
 from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
-from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
-from xiaozhi.wire.messages import Audio, Listen, ListenState, SessionOpen, Tts, TtsState, Unknown
+from xiaozhi.interfaces import IServiceEvents, IServiceLink, ISessionAcceptor
+from xiaozhi.wire.messages import (
+    Audio,
+    Listen,
+    ListenState,
+    SessionOpen,
+    Tts,
+    TtsState,
+    Unknown,
+    Uplink,
+)
 
 # Push speech as the AI service does: in slices, faster than real time, until the edge
 # pauses the session.
@@ -25,11 +34,11 @@ _AHEAD = 0.5
 _FASTER = 2
 
 
-@implementer(ISessionEvents)
+@implementer(IServiceEvents)
 class FarSession:
     """One session."""
 
-    def __init__(self, far: FarSide, link: ISessionLink) -> None:
+    def __init__(self, far: FarSide, link: IServiceLink) -> None:
         self._far = far
         self._link = link
         self._turn = 0
@@ -39,7 +48,7 @@ class FarSession:
         self._began = 0.0
         self._done: Deferred[None] | None = None
 
-    def received(self, message: Any) -> None:
+    def received(self, message: Uplink) -> None:
         far = self._far
         if type(message) is Audio:
             far.frames += 1
@@ -89,13 +98,6 @@ class FarSession:
     def resume_sending(self) -> None:
         self._held = False
 
-    def interrupted(self) -> None:
-        """Do nothing: only the edge gets this event."""
-
-    def restored(self) -> tuple[Any, ...]:
-        """Do nothing: only the edge is asked to restore."""
-        return ()
-
     def draining(self) -> None:
         """Do nothing: sessions last as long as the measurement."""
 
@@ -117,7 +119,7 @@ class FarSide:
         self.echoing = False
         self.sessions: dict[FarSession, None] = {}
 
-    def accept(self, opening: SessionOpen, link: ISessionLink) -> ISessionEvents:
+    def accept(self, opening: SessionOpen, link: IServiceLink) -> IServiceEvents:
         session = FarSession(self, link)
         self.sessions[session] = None
         return session

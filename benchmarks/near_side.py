@@ -24,7 +24,7 @@ from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.grpc.dialer import GrpcDialer
 from xiaozhi.bridge.grpc.loop import AsyncioThread
 from xiaozhi.bridge.settings import ClientSettings
-from xiaozhi.interfaces import ISessionEvents
+from xiaozhi.interfaces import IEdgeEvents
 from xiaozhi.wire import messages as m
 
 _UP = 16000
@@ -38,7 +38,7 @@ def packets(pcm: bytes) -> list[m.Audio]:
     return [m.Audio(one) for one in encoder.encode(pcm)]
 
 
-@implementer(ISessionEvents)
+@implementer(IEdgeEvents)
 class NearDevice:
     """Plays answers in real time and reports the playback, as the edge does.
 
@@ -65,7 +65,7 @@ class NearDevice:
         self.answered = Deferred()
         return self.answered.addTimeout(_ANSWER_WITHIN, self._reactor)
 
-    def received(self, message: Any) -> None:
+    def received(self, message: m.Downlink) -> None:
         if type(message) is m.Audio:
             self.heard += 1
             self._frames += 1
@@ -107,11 +107,8 @@ class NearDevice:
     def interrupted(self) -> None:
         """Do nothing: the streams do not break here."""
 
-    def restored(self) -> tuple[Any, ...]:
+    def restored(self) -> tuple[m.Uplink, ...]:
         return ()
-
-    def draining(self) -> None:
-        """Do nothing: sessions last as long as the measurement."""
 
     def closed(self, code: str, message: str) -> None:
         if not self.answered.called:

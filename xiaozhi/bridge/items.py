@@ -7,10 +7,11 @@ be appended to an item (:func:`receipt`): protobuf reads concatenated messages a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from xiaozhi._pb import ai_service_pb2 as pb
 from xiaozhi.wire import convert
+from xiaozhi.wire.messages import Downlink, SessionClose, Uplink
 
 PROTOCOL_VERSION = 2
 BATCH = "batch"  # the feature: "you may send me batches"
@@ -26,8 +27,11 @@ MAX_BATCH = 64
 Item = Any  # as received: pb.ChatRequest going up, pb.ChatResponse coming down
 
 
-class ItemDirection(NamedTuple):
-    """The differences between requests and responses.
+M = TypeVar("M")
+
+
+class ItemDirection(NamedTuple, Generic[M]):
+    """The differences between requests and responses, for messages of one direction.
 
     :ivar make: ``(message, session_id, sequence)`` to a protobuf message.
     :ivar audio: makes the function that writes a session's packets.
@@ -36,9 +40,9 @@ class ItemDirection(NamedTuple):
     """
 
     item: type[Any]
-    make: Callable[[Any, str, int], Any]
+    make: Callable[[M | SessionClose, str, int], Item]
     audio: Callable[[str], convert.AudioWriter]
-    read: Callable[[Item], Any]
+    read: Callable[[Item], M | SessionClose]
     batch: int
     stream_open: int
     heartbeat: int
@@ -46,18 +50,21 @@ class ItemDirection(NamedTuple):
     skip: int
 
 
-UP = ItemDirection(
+AnyDirection = ItemDirection[Any]
+"""Either direction, where its messages do not matter."""
+
+UP: ItemDirection[Uplink] = ItemDirection(
     pb.ChatRequest,
     convert.request,
     convert.request_audio,
-    convert.accept_request,
+    convert.accept_uplink,
     pb.MESSAGE_TYPE_BATCH,
     pb.MESSAGE_TYPE_STREAM_OPEN,
     pb.MESSAGE_TYPE_HEARTBEAT,
     pb.MESSAGE_TYPE_ACK,
     pb.MESSAGE_TYPE_SKIP,
 )
-DOWN = ItemDirection(
+DOWN: ItemDirection[Downlink] = ItemDirection(
     pb.ChatResponse,
     convert.response,
     convert.response_audio,
@@ -74,7 +81,7 @@ DOWN = ItemDirection(
 
 
 def stream_open(
-    direction: ItemDirection, node: str, boot_id: str, credit: int, draining: bool = False
+    direction: AnyDirection, node: str, boot_id: str, credit: int, draining: bool = False
 ) -> bytes:
     """Make the first item of a stream: our identity and features.
 
@@ -90,7 +97,7 @@ def stream_open(
     return _bytes(item)
 
 
-def heartbeat(direction: ItemDirection, number: int) -> bytes:
+def heartbeat(direction: AnyDirection, number: int) -> bytes:
     """:param number: the ping's; its answer has the same."""
     item = direction.item(type=direction.heartbeat, heartbeat=pb.Heartbeat(number=number))
     return _bytes(item)
@@ -104,7 +111,7 @@ def drain() -> bytes:
 # --- about a session, outside its order
 
 
-def acknowledgement(direction: ItemDirection, session_id: str) -> bytes:
+def acknowledgement(direction: AnyDirection, session_id: str) -> bytes:
     """Make an empty item, to be completed by a :func:`receipt`."""
     return _bytes(direction.item(type=direction.ack, session_id=session_id))
 
@@ -118,7 +125,7 @@ def receipt(ack: int, credit: int) -> bytes:
     return told + b"\xd8\x01" + convert.varint(credit) if credit else told
 
 
-def address(direction: ItemDirection, message_id: str, device_id: str, timestamp: int) -> bytes:
+def address(direction: AnyDirection, message_id: str, device_id: str, timestamp: int) -> bytes:
     """Encode the address of an item that travels alone, to be appended to it.
 
     :param timestamp: ms since the epoch.
@@ -126,7 +133,7 @@ def address(direction: ItemDirection, message_id: str, device_id: str, timestamp
     return _bytes(direction.item(message_id=message_id, device_id=device_id, timestamp=timestamp))
 
 
-def skip(direction: ItemDirection, session_id: str, sequence: int) -> bytes:
+def skip(direction: AnyDirection, session_id: str, sequence: int) -> bytes:
     """Make an item that skips everything up to a sequence."""
     return _bytes(direction.item(type=direction.skip, session_id=session_id, sequence=sequence))
 
@@ -160,7 +167,7 @@ def _bytes(item: Any) -> bytes:
 
 
 def batched(
-    direction: ItemDirection, items: Sequence[bytes], batching: bool, max_bytes: int
+    direction: AnyDirection, items: Sequence[bytes], batching: bool, max_bytes: int
 ) -> Iterator[tuple[bytes, int]]:
     """Encode items as messages, with the number of items in each.
 
@@ -186,13 +193,13 @@ def batched(
         yield _batch(direction, pieces, size), count
 
 
-def _batch(direction: ItemDirection, pieces: list[bytes], size: int) -> bytes:
+def _batch(direction: AnyDirection, pieces: list[bytes], size: int) -> bytes:
     # Fields 3, `type`, and 30, `batch`.
     head = b"\x18%b\xf2\x01%b" % (convert.varint(direction.batch), convert.varint(size))
     return head + b"".join(pieces)
 
 
-def unbatched(direction: ItemDirection, item: Item) -> Sequence[Item]:
+def unbatched(direction: AnyDirection, item: Item) -> Sequence[Item]:
     """Return the items of a received message."""
     if item.type == direction.batch:
         return item.batch.items  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from xiaozhi.bridge.items import DOWN, UP, ItemDirection, batched, unbatched
+from xiaozhi.bridge.items import DOWN, UP, AnyDirection, batched, unbatched
 from xiaozhi.bridge.streams import (
     IDialer,
     IStream,
@@ -28,7 +28,7 @@ from xiaozhi.bridge.streams import (
 class MemoryStream:
     """One end of a stream."""
 
-    def __init__(self, network: MemoryNetwork, direction: ItemDirection) -> None:
+    def __init__(self, network: MemoryNetwork, direction: AnyDirection) -> None:
         self.batching = False
         self.remote = "memory"
         self.listener: IStreamListener | None = None  # None once closed

@@ -8,7 +8,16 @@ which implementation stands behind each seam.
 from __future__ import annotations
 
 from xiaozhi.interfaces.agents import IAgents
-from xiaozhi.interfaces.bridge import IBridge, ISessionAcceptor, ISessionEvents, ISessionLink
+from xiaozhi.interfaces.bridge import (
+    IBridge,
+    IEdgeEvents,
+    IEdgeLink,
+    IServiceEvents,
+    IServiceLink,
+    ISessionAcceptor,
+    ISessionEvents,
+    ISessionLink,
+)
 from xiaozhi.interfaces.device import (
     IAuthenticator,
     IDeviceChannel,
@@ -71,6 +80,8 @@ __all__ = [
     "IDeviceRegistry",
     "IDeviceTokens",
     "IDialogueStore",
+    "IEdgeEvents",
+    "IEdgeLink",
     "IFileStore",
     "IFileWriter",
     "IInboxReader",
@@ -85,6 +96,8 @@ __all__ = [
     "IProviderMaker",
     "IRecognition",
     "IRecognizer",
+    "IServiceEvents",
+    "IServiceLink",
     "ISessionAcceptor",
     "ISessionEvents",
     "ISessionLink",

@@ -1,18 +1,21 @@
-"""Seams of the bridge: one session seen from the edge and from the AI service."""
+"""Seams of the bridge: one session seen from the edge and from the AI service.
+
+The edge sends ``Uplink`` messages and receives ``Downlink`` messages, the AI service the
+other way round.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from zope.interface import Attribute, Interface
 
 from xiaozhi.base.values import BridgeStatus
-from xiaozhi.wire.messages import SessionOpen
+from xiaozhi.wire.messages import Downlink, SessionOpen, Uplink
 
 
 class ISessionLink(Interface):
-    """The handle for messages to the other side of a session."""
+    """The handle of one side of a session: what both sides have in common."""
 
     dropped = Attribute("Messages of ours that were dropped so far, by reason.")
     sequence: int = Attribute(
@@ -20,81 +23,103 @@ class ISessionLink(Interface):
         " While messages wait: the number it will have if none of them is dropped."
     )
 
-    def send(message: Any) -> None:
-        """Send an ``Uplink`` from the edge, a ``Downlink`` from the AI service.
-
-        In order, and once: what a broken stream has swallowed is sent again. Never
-        blocks, never raises for a peer's fault.
-
-        While the other side is away messages wait, bounded: audio by age,
-        the rest by number; what is dropped is counted and reported.
-        """
-
-    def retract(unwanted: Callable[[Any], bool]) -> None:
-        """Take messages back, as far as the other side has not received them.
-
-        What it is not known to have received is not sent again; if it was received
-        all the same, that stays so.
-
-        :param unwanted: says which, of those that are not acknowledged.
-        """
-
     def close(code: str, message: str) -> None:
         """End the session on both sides. Idempotent; nothing is received after."""
 
     def pause() -> None:
-        """Take in no more audio than was granted to the other side already."""
+        """Accept no more audio than was already granted to the other side."""
 
     def resume() -> None:
-        """Take :meth:`pause` back."""
+        """Undo :meth:`pause`."""
+
+
+class IEdgeLink(ISessionLink):
+    """The edge's handle of a session."""
+
+    def send(message: Uplink) -> None:
+        """Send a message to the AI service, in order and once.
+
+        A message lost with a broken stream is sent again. Never blocks; never raises for a
+        fault of the other side. While the other side is away messages wait, bounded: audio
+        by age, the rest by number. Dropped messages are counted and reported.
+        """
+
+    def retract(unwanted: Callable[[object], bool]) -> None:
+        """Take messages back unless the AI service has acknowledged them.
+
+        They are not sent again. One that has arrived without an acknowledgement stays
+        there.
+
+        :param unwanted: selects messages.
+        """
+
+
+class IServiceLink(ISessionLink):
+    """The AI service's handle of a session."""
+
+    def send(message: Downlink) -> None:
+        """Send a message to the edge; see :meth:`IEdgeLink.send`."""
 
 
 class ISessionEvents(Interface):
-    """Receives the messages of the other side of a session, in order, on the reactor."""
-
-    def received(message: Any) -> None:
-        """A message came: an ``Uplink`` at the AI service, a ``Downlink`` at the edge."""
+    """Receives the events of a session on the reactor: what both sides have in common."""
 
     def pause_sending() -> None:
-        """The other side takes little more audio: hold it back."""
+        """The other side accepts little more audio: hold it back."""
 
     def resume_sending() -> None:
-        """The other side can take audio again."""
-
-    def interrupted() -> None:
-        """At the edge only: the AI process was lost, and the running turn will not
-        go on; or it stops and there is no other. The link stays usable and the
-        session comes back by itself."""
-
-    def restored() -> Sequence[Any]:
-        """At the edge only: another AI process is about to take the session over.
-
-        :return: the ``Uplink`` messages it must be told first to know what the
-            device is doing.
-        """
-
-    def draining() -> None:
-        """At the AI service only: the process stops soon. Close the link with the
-        code ``moving`` as soon as nothing is going on."""
+        """The other side accepts audio again."""
 
     def closed(code: str, message: str) -> None:
         """The other side ended the session; nothing follows."""
 
 
+class IEdgeEvents(ISessionEvents):
+    """Receives the events of a session at the edge."""
+
+    def received(message: Downlink) -> None:
+        """A message arrived; messages come in order, each once."""
+
+    def interrupted() -> None:
+        """The AI process was lost and the running turn ends; or it stops and there is no
+        other. The link stays usable; the session resumes when a process is available."""
+
+    def restored() -> Sequence[Uplink]:
+        """Another AI process is about to serve the session.
+
+        :return: messages for it to receive first, so that it knows what the device does.
+        """
+
+
+class IServiceEvents(ISessionEvents):
+    """Receives the events of a session at the AI service."""
+
+    def received(message: Uplink) -> None:
+        """A message arrived; messages come in order, each once."""
+
+    def draining() -> None:
+        """The process stops soon: close the link with the code ``moving`` as soon as the
+        session is idle."""
+
+
 class IBridge(Interface):
     """The edge's way to AI sessions."""
 
-    available: bool = Attribute("Whether an AI process would take a new session now.")
+    available: bool = Attribute("Whether an AI process would accept a new session now.")
 
-    def open(opening: SessionOpen, events: ISessionEvents) -> ISessionLink:
-        """Open a session. Returns at once; messages wait if the AI is away."""
+    def open(opening: SessionOpen, events: IEdgeEvents) -> IEdgeLink:
+        """Open a session. Returns at once; messages wait if the AI service is away."""
 
     def status() -> BridgeStatus:
-        """How the bridge is."""
+        """Return the state of the bridge."""
 
 
 class ISessionAcceptor(Interface):
-    """The AI service's side: makes a session when the edge opens one."""
+    """Makes sessions at the AI service when the edge opens them."""
 
-    def accept(opening: SessionOpen, link: ISessionLink) -> ISessionEvents:
-        """:param link: stays valid until ``closed`` is called on the result."""
+    def accept(opening: SessionOpen, link: IServiceLink) -> IServiceEvents:
+        """Make a session.
+
+        :param link: valid until ``closed`` is called on the result.
+        :raises BridgeError: refuses it; the edge receives the code.
+        """

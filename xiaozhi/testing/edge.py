@@ -20,10 +20,11 @@ from xiaozhi.im.websocket.channel import WebSocketChannel
 from xiaozhi.interfaces import (
     IAuthenticator,
     IBridge,
+    IEdgeEvents,
+    IEdgeLink,
     IInboxReader,
     IPresence,
-    ISessionEvents,
-    ISessionLink,
+    IServiceLink,
 )
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import parse_server
@@ -32,18 +33,16 @@ from xiaozhi.wire.mail import Mail
 DEVICE = m.Device("aa:bb:cc:dd:ee:ff", "5f6d3c2e-0000-4000-8000-000000000001", "user-1")
 
 
-@implementer(ISessionLink)
-class FakeSession:
-    """A session of an AI service that the test plays.
+@implementer(IEdgeLink, IServiceLink)
+class FakeLink:
+    """A side's handle of a session whose other side the test plays.
 
-    :ivar sent: messages from the edge, in order.
-    :ivar retracted: those of them that the edge retracted.
+    :ivar sent: messages, in order.
+    :ivar retracted: those of them that were retracted.
     :ivar ended: code and message of the close.
     """
 
-    def __init__(self, opening: m.SessionOpen, events: ISessionEvents) -> None:
-        self.opening = opening
-        self.events = events
+    def __init__(self) -> None:
         self.sent: list[Any] = []
         self.retracted: list[Any] = []
         self.ended: tuple[str, str] | None = None
@@ -55,7 +54,7 @@ class FakeSession:
         self.sequence += 1
         self.sent.append(message)
 
-    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+    def retract(self, unwanted: Callable[[object], bool]) -> None:
         self.retracted += [message for message in self.sent if unwanted(message)]
 
     def close(self, code: str, message: str) -> None:
@@ -70,6 +69,18 @@ class FakeSession:
     def playbacks(self) -> list[tuple[int, str, int]]:
         """Return turn, state and played ms of each playback report."""
         return [(p.turn, p.state.value, p.played_ms) for p in self.sent if type(p) is m.Playback]
+
+
+class FakeSession(FakeLink):
+    """A session of an AI service that the test plays.
+
+    :ivar events: receives the messages of the test.
+    """
+
+    def __init__(self, opening: m.SessionOpen, events: IEdgeEvents) -> None:
+        super().__init__()
+        self.opening = opening
+        self.events = events
 
 
 @implementer(IBridge)
@@ -87,7 +98,7 @@ class FakeBridge:
     def available(self) -> bool:
         return self.state == "connected"
 
-    def open(self, opening: m.SessionOpen, events: ISessionEvents) -> FakeSession:
+    def open(self, opening: m.SessionOpen, events: IEdgeEvents) -> FakeSession:
         session = FakeSession(opening, events)
         self.sessions.append(session)
         return session

@@ -8,7 +8,7 @@ message, that message is skipped. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from xiaozhi.base.errors import ProtocolError
@@ -40,7 +40,7 @@ def is_session_id(text: str) -> bool:
     return _SESSION_ID.fullmatch(text) is not None
 
 
-def check(message: Any) -> None:
+def check(message: object) -> None:
     """Check any message of an edge except audio, whose only bound is ``LONGEST_PACKET``.
 
     :raises ProtocolError: ``bad_field`` or ``too_deep``; names the field.
@@ -82,7 +82,9 @@ def _json(field: str, payload: bytes) -> None:
         raise ProtocolError("too_deep", f"{field} is nested deeper than {_DEEPEST}")
 
 
-def _audio_params(field: str, params: m.AudioParams, rates: Any, durations: Any) -> None:
+def _audio_params(
+    field: str, params: m.AudioParams, rates: Container[int], durations: Container[int]
+) -> None:
     if params.format.lower() != "opus":
         _name(f"{field}.format", params.format)
         raise _bad(f"{field}.format", f"is {params.format!r}, not opus")

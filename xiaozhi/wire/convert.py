@@ -152,6 +152,17 @@ def accept_request(item: pb.ChatRequest) -> FromEdge:
     return message
 
 
+def accept_uplink(item: pb.ChatRequest) -> m.Uplink | m.SessionClose:
+    """Read an item inside a session, from an untrusted peer.
+
+    :raises ProtocolError: as :func:`accept_request`, and for an opening.
+    """
+    message = accept_request(item)
+    if isinstance(message, m.SessionOpen):
+        raise ProtocolError("bad_request", "a session is opened inside a session")
+    return message
+
+
 def read_response(item: pb.ChatResponse) -> FromAI:
     """Convert an item from the AI service.
 

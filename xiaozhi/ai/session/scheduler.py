@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -18,7 +18,7 @@ from xiaozhi.base import trace
 from xiaozhi.wire.messages import Audio, Uplink
 
 Request = trace.TracedMessage | None
-Work = Callable[[Any, Request], None]
+M = TypeVar("M", bound=Uplink)
 
 
 class MessageHandler(Protocol):
@@ -78,7 +78,7 @@ class Scheduler:
             self._began, self._left = now, SLICE
         return self._left > 0
 
-    def spend(self, work: Work, message: Any, request: Request) -> None:
+    def spend(self, work: Callable[[M, Request], None], message: M, request: Request) -> None:
         """Have a message handled within the present slice."""
         began = self._timer()
         try:
@@ -121,8 +121,8 @@ class SessionInbox:
         self._scheduler = scheduler
         self._overflow = overflow
         # Of the handler; None: the inbox is not open yet.
-        self._hear: Work | None = None
-        self._handle: Work | None = None
+        self._hear: Callable[[Audio, Request], None] | None = None
+        self._handle: Callable[[Uplink, Request], None] | None = None
         self._messages: deque[tuple[Uplink, Request]] = deque()
         self._sound = 0
         self._bytes = 0
@@ -145,16 +145,15 @@ class SessionInbox:
         if hear is None or handle is None:
             self._hold(message, request)
             return
-        is_sound = type(message) is Audio
-        if not self._messages:
-            if not is_sound:
-                self._scheduler.spend(handle, message, request)
-                return
-            if self._scheduler.takes():
-                self._scheduler.spend(hear, message, request)
-                return
+        if self._messages:
+            self._append(message, request)
+        elif type(message) is not Audio:
+            self._scheduler.spend(handle, message, request)
+        elif self._scheduler.takes():
+            self._scheduler.spend(hear, message, request)
+        else:
             self._scheduler.wait(self)
-        self._append(message, request)
+            self._append(message, request)
 
     def work(self) -> None:
         """Handle the oldest message, unless the session is over meanwhile."""
@@ -199,7 +198,7 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def _drop(message: Any, request: Request) -> None:
+def _drop(message: object, request: Request) -> None:
     """Handle a message after the end of its session."""
 
 

@@ -13,12 +13,12 @@ from xiaozhi.ai.session.services import AgentServices
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.ai.session.states import SessionState
 from xiaozhi.base import trace
-from xiaozhi.interfaces import ISessionEvents, ISessionLink
+from xiaozhi.interfaces import IServiceEvents, IServiceLink
 from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.wire.messages import Audio, Downlink, SessionOpen, Uplink
 
 
-@implementer(ISessionEvents)
+@implementer(IServiceEvents)
 class Session:
     """One session as the bridge sees it.
 
@@ -34,7 +34,7 @@ class Session:
     def __init__(
         self,
         opening: SessionOpen,
-        link: ISessionLink,
+        link: IServiceLink,
         shared: SharedServices,
         leases: Leases,
     ) -> None:
@@ -93,13 +93,6 @@ class Session:
 
     def resume_sending(self) -> None:
         self.gate.open()
-
-    def interrupted(self) -> None:
-        """Only the edge is notified of this."""
-
-    def restored(self) -> tuple[Uplink, ...]:
-        """Only the edge is asked for this."""
-        return ()
 
     def draining(self) -> None:
         self._draining = True

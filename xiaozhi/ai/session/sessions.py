@@ -14,7 +14,7 @@ from xiaozhi.ai.session.leases import Leases, OneAgent
 from xiaozhi.ai.session.session import Session
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.base.ownership import DeviceState, Registered
-from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
+from xiaozhi.interfaces import IServiceEvents, IServiceLink, ISessionAcceptor
 from xiaozhi.wire.messages import Device, SessionOpen
 
 
@@ -47,7 +47,7 @@ class Sessions:
         self._met = met
         self._open: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
 
-    def accept(self, opening: SessionOpen, link: ISessionLink) -> ISessionEvents:
+    def accept(self, opening: SessionOpen, link: IServiceLink) -> IServiceEvents:
         device = opening.device
         self._shared.counts.opened.add("resumed" if opening.resumed else "new")
         self._log.info(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -19,7 +18,7 @@ from xiaozhi.tools.device.mcp import DeviceMcp
 from xiaozhi.tools.device.things import DeviceThings
 from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.toolbox import Toolbox
-from xiaozhi.wire.messages import Iot, Mcp, SessionOpen
+from xiaozhi.wire.messages import Downlink, Iot, Mcp, SessionOpen
 
 # Of tools in a log line: names, and characters of each.
 _NAMES_SHOWN, _NAME_SHOWN = 10, 64
@@ -39,7 +38,7 @@ class SessionTools:
     def __init__(
         self,
         opening: SessionOpen,
-        send: Callable[[Any], None],
+        send: Callable[[Downlink], None],
         shared: SharedServices,
         end: Callable[[], None],
     ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -21,18 +21,21 @@ from xiaozhi.bridge.delivery.incoming import Incoming
 from xiaozhi.bridge.delivery.outbox import Outbox
 from xiaozhi.bridge.delivery.pending import Bounds, PendingQueue
 from xiaozhi.bridge.delivery.unacknowledged import UnacknowledgedMessages
-from xiaozhi.bridge.items import ItemDirection, acknowledgement, address, skip
+from xiaozhi.bridge.items import Item, ItemDirection, acknowledgement, address, skip
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.wire.messages import Audio, Playback, SessionClose
 
 _log = Logger()
+
+Sent = TypeVar("Sent")
+Received = TypeVar("Received")
 
 # Credit of a side that announces none and does no flow control.
 _UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class SharedState:
+class SharedState(Generic[Sent, Received]):
     """State that all sessions of one bridge share.
 
     :ivar outgoing: and ``incoming``: make and read items, by direction.
@@ -41,8 +44,8 @@ class SharedState:
     :ivar unreadable: logs received messages that could not be read.
     """
 
-    outgoing: ItemDirection
-    incoming: ItemDirection
+    outgoing: ItemDirection[Sent]
+    incoming: ItemDirection[Received]
     bounds: Bounds
     credit: int
     clock: IReactorTime
@@ -112,7 +115,7 @@ class _NoOwner:
 _NO_OWNER: Owner = _NoOwner()
 
 
-class Outgoing:
+class Outgoing(Generic[Sent]):
     """Send side of one session; see the module. Acts as ``Sender`` of its outbox.
 
     :param incoming: the receive side, whose acknowledgements travel with our items.
@@ -147,10 +150,15 @@ class Outgoing:
     )
 
     def __init__(
-        self, shared: SharedState, session_id: str, device_id: str, owner: Owner, incoming: Incoming
+        self,
+        shared: SharedState[Sent, Any],
+        session_id: str,
+        device_id: str,
+        owner: Owner,
+        incoming: Incoming,
     ) -> None:
         self.sequence = 0
-        self.unacknowledged = UnacknowledgedMessages()
+        self.unacknowledged: UnacknowledgedMessages[Sent | SessionClose] = UnacknowledgedMessages()
         self.drops: Counter[str] | None = None
         self.closing = False
         self._shared = shared
@@ -163,7 +171,9 @@ class Outgoing:
         self._outbox: Outbox | None = None
         self._introduced = False  # on this stream
         # Not None: new messages are appended here.
-        self._pending: PendingQueue | None = PendingQueue(shared.bounds, self.dropped)
+        self._pending: PendingQueue[Sent | SessionClose] | None = PendingQueue(
+            shared.bounds, self.dropped
+        )
         self._told = False  # the overflow was reported, in this outage
         # Audio packets sent and granted since the other side began to count; the number at
         # which we hold back, and whether we do.
@@ -180,7 +190,7 @@ class Outgoing:
         """
         return self.sequence + (len(self._pending) if self._pending is not None else 0)
 
-    def send(self, message: Any) -> None:
+    def send(self, message: Sent | SessionClose) -> None:
         """Send a message now, or queue it."""
         outbox = self._outbox
         if (
@@ -203,7 +213,7 @@ class Outgoing:
         else:
             outbox.put(item)
 
-    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+    def retract(self, unwanted: Callable[[object], bool]) -> None:
         """Drop pending messages, and do not resend unacknowledged ones."""
         count = self.unacknowledged.void(unwanted)
         if self._pending is not None:
@@ -292,20 +302,11 @@ class Outgoing:
         """Whether :meth:`take_credit` was ever called."""
         return self._granted > 0
 
-    def item(self, outbox: Outbox, message: Any, sequence: int) -> bytes:
-        """Make an item with its full address, since it may travel alone."""
-        message_id = ""
-        if type(message) is Audio:
-            item = self._write_audio(message, sequence)
-        else:
-            made = self._make(message, self._session_id, sequence)
-            message_id = made.message_id = f"{self._session_id}-{sequence}"
-            item = bytes(made.SerializeToString())
-        if outbox.stream.batching:
-            return item
-        now = self._shared.wall_ms
-        message_id = message_id or f"{self._session_id}-{sequence}"
-        return item + address(self._shared.outgoing, message_id, self._device_id, now)
+    def control_item(self, outbox: Outbox, item: Item, sequence: int) -> bytes:
+        """Encode an item other than audio with its full address, since it may travel alone."""
+        item.message_id = f"{self._session_id}-{sequence}"
+        encoded = bytes(item.SerializeToString())
+        return encoded if outbox.stream.batching else self._addressed(encoded, sequence)
 
     # --- Sender
 
@@ -343,16 +344,27 @@ class Outgoing:
 
     # --- inside
 
-    def _may_send(self, message: Any) -> bool:
+    def _item(self, outbox: Outbox, message: Sent | SessionClose, sequence: int) -> bytes:
+        if type(message) is Audio:
+            item = self._write_audio(message, sequence)
+            return item if outbox.stream.batching else self._addressed(item, sequence)
+        made = self._make(message, self._session_id, sequence)
+        return self.control_item(outbox, made, sequence)
+
+    def _addressed(self, item: bytes, sequence: int) -> bytes:
+        shared, message_id = self._shared, f"{self._session_id}-{sequence}"
+        return item + address(shared.outgoing, message_id, self._device_id, shared.wall_ms)
+
+    def _may_send(self, message: object) -> bool:
         if len(self.unacknowledged) >= self._unacknowledged_limit:
             return self.closing
         return type(message) is not Audio or self._audio_sent < self._granted or self.closing
 
-    def _placed(self, outbox: Outbox, message: Any) -> bytes | None:
+    def _placed(self, outbox: Outbox, message: Sent | SessionClose) -> bytes | None:
         """Assign the next sequence and keep the message; None if no stream can carry it."""
         sequence = self.sequence + 1
         try:
-            item = self.item(outbox, message, sequence)
+            item = self._item(outbox, message, sequence)
         except (TypeError, ValueError) as error:  # a number out of range, half a surrogate pair
             self.dropped("unsendable")
             reason = f"The message cannot be carried: {type(error).__name__}."
@@ -368,7 +380,7 @@ class Outgoing:
         self.unacknowledged.add(message, self._shared.clock.seconds())
         return item + self._incoming.receipt() if self._incoming.owes else item
 
-    def _wait(self, message: Any) -> None:
+    def _wait(self, message: Sent | SessionClose) -> None:
         waiting, begins = self._pending, self._pending is None
         if waiting is None:
             waiting = self._pending = PendingQueue(self._shared.bounds, self.dropped)
@@ -397,7 +409,7 @@ class Outgoing:
             if void:
                 outbox.add(skip(shared.outgoing, self._session_id, void))
                 void = 0
-            outbox.add(self.item(outbox, message, sequence))
+            outbox.add(self._item(outbox, message, sequence))
         if void:
             outbox.add(skip(shared.outgoing, self._session_id, void))
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
 
 from xiaozhi.wire.messages import Audio, SessionClose
+
+M = TypeVar("M")
 
 # Bytes that a session may always queue; the overhead of a message beside its text.
 _SMALL, _MESSAGE = 65_536, 200
 
 
-def octets_of(message: Any) -> int:
+def octets_of(message: object) -> int:
     """Estimate the memory of a control message, in bytes."""
     words = (getattr(message, name, "") for name in ("data", "payload", "text"))
     return _MESSAGE + sum(map(len, words))
@@ -47,7 +49,7 @@ class Bounds:
     budget: ByteBudget = field(default_factory=ByteBudget)
 
 
-class PendingQueue:
+class PendingQueue(Generic[M]):
     """A bounded queue of messages in the order they came.
 
     :param dropped: called with a reason for every message that is dropped.
@@ -60,13 +62,13 @@ class PendingQueue:
         self._dropped = dropped
         self._ticket = 0
         self._octets = 0
-        self._control: deque[tuple[int, Any]] = deque()
-        self._audio: deque[tuple[int, Audio, float]] = deque()
+        self._control: deque[tuple[int, M]] = deque()
+        self._audio: deque[tuple[int, M, float]] = deque()
 
     def __len__(self) -> int:
         return len(self._control) + len(self._audio)
 
-    def add(self, message: Any, now: float) -> bool:
+    def add(self, message: M, now: float) -> bool:
         """Append a message.
 
         :return: False: refused, because the queue is full.
@@ -90,7 +92,7 @@ class PendingQueue:
         self._count(size)
         return True
 
-    def next(self, now: float) -> Any:
+    def next(self, now: float) -> M | None:
         """Return the oldest message, after dropping stale audio; None if the queue is empty."""
         self._expire(now)
         control, audio = self._control, self._audio
@@ -98,7 +100,7 @@ class PendingQueue:
             return audio[0][1]
         return control[0][1] if control else None
 
-    def take(self, message: Any) -> None:
+    def take(self, message: M) -> None:
         """Remove the message that :meth:`next` returned."""
         if type(message) is Audio:
             self._audio.popleft()
@@ -106,7 +108,7 @@ class PendingQueue:
             self._control.popleft()
             self._count(-octets_of(message))
 
-    def remove(self, unwanted: Callable[[Any], bool]) -> int:
+    def remove(self, unwanted: Callable[[object], bool]) -> int:
         """Remove messages.
 
         :return: their number.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -12,10 +12,12 @@ from zope.interface import implementer
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.bridge.delivery.incoming import Incoming
 from xiaozhi.bridge.delivery.outbox import Outbox
-from xiaozhi.bridge.delivery.outgoing import Outgoing, SharedState
+from xiaozhi.bridge.delivery.outgoing import Outgoing, Received, Sent, SharedState
 from xiaozhi.bridge.items import Item
-from xiaozhi.interfaces import ISessionEvents, ISessionLink
-from xiaozhi.wire.messages import Audio, SessionClose
+from xiaozhi.interfaces import IEdgeEvents, IServiceEvents, ISessionLink
+from xiaozhi.wire.messages import Audio, SessionClose, Uplink
+
+Received_contra = TypeVar("Received_contra", contravariant=True)
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 
@@ -28,13 +30,22 @@ class OutOfOrder(Exception):
     """A gap in the sequences: the stream lost an item."""
 
 
-@implementer(ISessionEvents)
+class Receiver(Protocol[Received_contra]):
+    """The event handler of either side, see :class:`~xiaozhi.interfaces.ISessionEvents`."""
+
+    def received(self, message: Received_contra) -> None: ...
+    def pause_sending(self) -> None: ...
+    def resume_sending(self) -> None: ...
+    def closed(self, code: str, message: str) -> None: ...
+
+
+@implementer(IEdgeEvents, IServiceEvents)
 class _Nobody:
     """Event handler before the acceptor made one, and after the end. It breaks the
     reference cycle, so that nothing waits for the garbage collector.
     """
 
-    def received(self, message: Any) -> None:
+    def received(self, message: object) -> None:
         pass
 
     def pause_sending(self) -> None:
@@ -46,7 +57,7 @@ class _Nobody:
     def interrupted(self) -> None:
         pass
 
-    def restored(self) -> tuple[Any, ...]:
+    def restored(self) -> tuple[Uplink, ...]:
         return ()
 
     def draining(self) -> None:
@@ -56,11 +67,11 @@ class _Nobody:
         pass
 
 
-NOBODY: ISessionEvents = _Nobody()
+NOBODY = _Nobody()
 
 
 @implementer(ISessionLink)
-class SessionEnd:
+class SessionEnd(Generic[Sent, Received]):
     """Sends messages (``outgoing.Outgoing``) and delivers received ones to ``events``: once
     and in order, also when streams break.
 
@@ -70,9 +81,11 @@ class SessionEnd:
 
     __slots__ = ("_holds", "_in", "_out", "_read", "_shared", "events", "over", "session_id")
     _log = Logger()
-    events: ISessionEvents
+    events: Receiver[Received]
 
-    def __init__(self, shared: SharedState, session_id: str, device_id: str) -> None:
+    def __init__(
+        self, shared: SharedState[Sent, Received], session_id: str, device_id: str
+    ) -> None:
         self.session_id = session_id
         self.over = False
         self._shared = shared
@@ -87,11 +100,11 @@ class SessionEnd:
     def sequence(self) -> int:
         return self._out.last
 
-    def send(self, message: Any) -> None:
+    def send(self, message: Sent) -> None:
         if not self.over:
             self._out.send(message)
 
-    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+    def retract(self, unwanted: Callable[[object], bool]) -> None:
         if not self.over:
             self._out.retract(unwanted)
 
@@ -148,7 +161,7 @@ class SessionEnd:
                 self._out.owe(soon=False)
         else:
             self._out.owe()
-            if type(message) is SessionClose:
+            if isinstance(message, SessionClose):
                 self._closed(message)
                 return
         try:
@@ -250,7 +263,9 @@ class SessionEnd:
             self.close("internal_error", "The session failed.")
             self._tell_closed("internal_error", "The session failed.", events)
 
-    def _tell_closed(self, code: str, message: str, events: ISessionEvents | None = None) -> None:
+    def _tell_closed(
+        self, code: str, message: str, events: Receiver[Received] | None = None
+    ) -> None:
         """Send ``events`` its last event."""
         events = events or self.events
         self.events = NOBODY

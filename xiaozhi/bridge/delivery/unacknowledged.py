@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Generic, TypeVar
 
 from xiaozhi.wire.messages import Audio
 
+M = TypeVar("M")
 
-class UnacknowledgedMessages:
+
+class UnacknowledgedMessages(Generic[M]):
     """Messages in the order of their sequences, which have no gaps.
 
     The caller bounds it, see ``outgoing.Outgoing.send``.
@@ -21,12 +23,12 @@ class UnacknowledgedMessages:
     def __init__(self) -> None:
         self.acknowledged = 0
         # Most sessions keep nothing, and an empty list is smallest.
-        self._entries: list[tuple[Any, float]] = []
+        self._entries: list[tuple[M | None, float]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, message: Any, now: float) -> None:
+    def add(self, message: M, now: float) -> None:
         """Append a sent message; it has the next sequence."""
         self._entries.append((message, now))
 
@@ -49,7 +51,7 @@ class UnacknowledgedMessages:
                 count += 1
         return count
 
-    def void(self, unwanted: Callable[[Any], bool]) -> int:
+    def void(self, unwanted: Callable[[object], bool]) -> int:
         """Forget the content of messages; their places are kept.
 
         :return: number of messages forgotten.
@@ -61,7 +63,7 @@ class UnacknowledgedMessages:
                 count += 1
         return count
 
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
+    def __iter__(self) -> Iterator[tuple[int, M | None]]:
         """Sequences and messages; None where the content was forgotten."""
         for sequence, (message, _) in enumerate(self._entries, self.acknowledged + 1):
             yield sequence, message

@@ -20,7 +20,7 @@ from xiaozhi.bridge.edge.target import Target
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer
-from xiaozhi.interfaces import IBridge, ISessionEvents, ISessionLink
+from xiaozhi.interfaces import IBridge, IEdgeEvents, IEdgeLink
 from xiaozhi.wire.messages import SessionOpen
 
 # Seconds to wait for a target's other slots after the first is up, before waiting sessions
@@ -125,7 +125,7 @@ class BridgeClient:
 
     # --- IBridge
 
-    def open(self, opening: SessionOpen, events: ISessionEvents) -> ISessionLink:
+    def open(self, opening: SessionOpen, events: IEdgeEvents) -> IEdgeLink:
         session = ClientSession(self._shared, opening, events, self)
         self._sessions[session] = None
         self._place([session])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
+
+from zope.interface import implementer
 
 from xiaozhi.bridge.delivery.outbox import Outbox
 from xiaozhi.bridge.delivery.outgoing import SharedState
 from xiaozhi.bridge.delivery.session import SessionEnd
 from xiaozhi.bridge.edge.slot import StreamSlot
 from xiaozhi.bridge.items import OPENED, Item, resume
-from xiaozhi.interfaces import ISessionEvents
-from xiaozhi.wire.messages import Error, SessionClose, SessionOpen
+from xiaozhi.interfaces import IEdgeEvents, IEdgeLink
+from xiaozhi.wire.convert import request
+from xiaozhi.wire.messages import Downlink, Error, SessionClose, SessionOpen, Uplink
 
 
 class EdgeSessionOwner(Protocol):
@@ -24,7 +27,8 @@ class EdgeSessionOwner(Protocol):
         """The session needs a slot, to any process."""
 
 
-class ClientSession(SessionEnd):
+@implementer(IEdgeLink)
+class ClientSession(SessionEnd[Uplink, Downlink]):
     """Moves between slots as they break, and between AI processes.
 
     :ivar process: boot id of the AI process that holds the session; empty: no process.
@@ -42,12 +46,13 @@ class ClientSession(SessionEnd):
         "process",
         "target",
     )
+    events: IEdgeEvents
 
     def __init__(
         self,
-        shared: SharedState,
+        shared: SharedState[Uplink, Downlink],
         opening: SessionOpen,
-        events: ISessionEvents,
+        events: IEdgeEvents,
         owner: EdgeSessionOwner,
     ) -> None:
         super().__init__(shared, opening.session_id, opening.device.device_id)
@@ -128,7 +133,9 @@ class ClientSession(SessionEnd):
             self.process = slot.peer.process
             opening = replace(self._opening, incarnation=self._incarnation, restored=restored)
             try:
-                item = self._out.item(outbox, opening, self._out.unacknowledged.acknowledged)
+                acknowledged = self._out.unacknowledged.acknowledged
+                made = request(opening, self.session_id, acknowledged)
+                item = self._out.control_item(outbox, made, acknowledged)
             except (TypeError, ValueError):  # half a surrogate pair, a number out of range
                 self._log.failure("session {session_id} not opened", session_id=self.session_id)
                 self.end("bad_message", "The hello cannot be carried.")
@@ -143,7 +150,7 @@ class ClientSession(SessionEnd):
         except Exception:
             self._failed()
 
-    def _restored(self) -> tuple[Any, ...]:
+    def _restored(self) -> tuple[Uplink, ...]:
         try:
             return tuple(self.events.restored())
         except Exception:

@@ -18,6 +18,7 @@ from xiaozhi.bridge.edge.heartbeat import Heartbeat
 from xiaozhi.bridge.items import BATCH, DRAIN, PROTOCOL_VERSION, UP, Item, heartbeat, stream_open
 from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream, IStreamListener
+from xiaozhi.wire.messages import Downlink, Uplink
 
 
 class SlotState(Enum):
@@ -93,7 +94,7 @@ class StreamSlot:
         settings = edge.settings
         self.target = target
         self.state = SlotState.STOPPED
-        self.sessions: dict[str, SessionEnd] = {}
+        self.sessions: dict[str, SessionEnd[Uplink, Downlink]] = {}
         self.outbox: Outbox | None = None
         self.peer = Peer()
         self.draining = False

@@ -17,7 +17,7 @@ import grpc.aio
 from zope.interface import implementer
 
 from xiaozhi.bridge.grpc.loop import AsyncioThread
-from xiaozhi.bridge.items import Item, ItemDirection, batched, unbatched
+from xiaozhi.bridge.items import AnyDirection, Item, batched, unbatched
 from xiaozhi.bridge.settings import Limits
 from xiaozhi.bridge.streams import IStream, IStreamListener
 
@@ -68,8 +68,8 @@ class GrpcStream:
     def __init__(
         self,
         thread: AsyncioThread,
-        outgoing: ItemDirection,
-        incoming: ItemDirection,
+        outgoing: AnyDirection,
+        incoming: AnyDirection,
         max_bytes: int,
         remote: str = "",
     ) -> None:

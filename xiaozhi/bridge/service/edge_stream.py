@@ -19,7 +19,6 @@ from xiaozhi.bridge.items import (
     HELLO,
     PROTOCOL_VERSION,
     RESUME,
-    UP,
     Item,
     closed,
     heartbeat,
@@ -29,6 +28,7 @@ from xiaozhi.bridge.service.server_session import ServerSession
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamListener
 from xiaozhi.wire.bounds import is_session_id
+from xiaozhi.wire.convert import accept_request
 from xiaozhi.wire.messages import SessionClose, SessionOpen
 
 _log = Logger()
@@ -181,7 +181,7 @@ class EdgeStream:
                 self._unknown(item)
             return
         try:
-            opening = UP.read(item)
+            opening = accept_request(item)
         except ProtocolError as error:
             self._refuse(item, str(error))
             return

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from zope.interface import implementer
+
 from xiaozhi.base import trace
 from xiaozhi.bridge.delivery.outbox import Outbox
 from xiaozhi.bridge.delivery.outgoing import SharedState
 from xiaozhi.bridge.delivery.session import NOBODY, SessionEnd
 from xiaozhi.bridge.items import Item, opened
-from xiaozhi.interfaces import ISessionEvents
-from xiaozhi.wire.messages import SessionClose, SessionOpen
+from xiaozhi.interfaces import IServiceEvents, IServiceLink
+from xiaozhi.wire.messages import Downlink, SessionClose, SessionOpen, Uplink
 
 
 class Carrier(Protocol):
@@ -29,7 +31,8 @@ class Carrier(Protocol):
         """Drop later items of a session that is over."""
 
 
-class ServerSession(SessionEnd):
+@implementer(IServiceLink)
+class ServerSession(SessionEnd[Downlink, Uplink]):
     """Moves between streams as the edge resumes it.
 
     Messages that the stream does not accept wait (``pending.Bounds``). Meanwhile the
@@ -41,10 +44,11 @@ class ServerSession(SessionEnd):
     """
 
     __slots__ = ("_carrier", "_owner", "farewell", "incarnation")
+    events: IServiceEvents
 
     def __init__(
         self,
-        shared: SharedState,
+        shared: SharedState[Downlink, Uplink],
         opening: SessionOpen,
         owner: AiSessionOwner,
         sequence: int,
@@ -58,7 +62,7 @@ class ServerSession(SessionEnd):
         self._carrier: Carrier | None = None
         self._in.begin(sequence)
 
-    def accepted(self, events: ISessionEvents) -> None:
+    def accepted(self, events: IServiceEvents) -> None:
         """Deliver to ``events`` from now on."""
         self.events = events
         if self._holds:

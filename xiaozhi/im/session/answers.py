@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -15,7 +15,7 @@ from xiaozhi.im.session.nobody import NO_LINK
 from xiaozhi.im.session.outage import Outage, outage_alert
 from xiaozhi.im.session.watchdog import Watchdog
 from xiaozhi.im.sessionlog.record import Record
-from xiaozhi.interfaces import ISessionEvents
+from xiaozhi.interfaces import IEdgeEvents
 from xiaozhi.wire import messages as m
 
 
@@ -33,8 +33,8 @@ class Departing(Protocol):
     def microphone(self) -> m.Listen | None:
         """Return the message that opened the device's microphone; None: it is closed."""
 
-    def retract(self, unwanted: Callable[[Any], bool]) -> None:
-        """Take back what the AI has not received, see :class:`ISessionLink`."""
+    def retract(self, unwanted: Callable[[object], bool]) -> None:
+        """Take back what the AI has not received, see :class:`~xiaozhi.interfaces.IEdgeLink`."""
 
 
 class Awaited(Enum):
@@ -50,7 +50,7 @@ class Awaited(Enum):
     PICTURE = auto()
 
 
-@implementer(ISessionEvents)
+@implementer(IEdgeEvents)
 class Answers:
     """Receives what the AI sends for one link, and notes what the device waits for.
 
@@ -112,7 +112,7 @@ class Answers:
         self.over = True
         self._link = NO_LINK
 
-    def received(self, message: m.Uplink | m.Downlink) -> None:
+    def received(self, message: m.Downlink) -> None:
         """Pass a message on: speech at the device's pace, the rest at once."""
         if self.over:
             return
@@ -234,9 +234,6 @@ class Answers:
             self._shown = self.question
             messages.append(m.Chat(self.question))
         return messages
-
-    def draining(self) -> None:
-        """Not used: only the AI service drains sessions."""
 
     def listens(self) -> None:
         """Note that the device listens."""

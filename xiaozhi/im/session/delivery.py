@@ -11,7 +11,7 @@ from xiaozhi.im.playout.pacer import Pacer
 from xiaozhi.im.session.context import LinkContext
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.im.sessionlog.record import audio_content, content_of, label_of, type_of
-from xiaozhi.interfaces import IDeviceChannel, ISessionLink
+from xiaozhi.interfaces import IDeviceChannel, IEdgeLink
 from xiaozhi.wire.jsontext import JsonDialect, render
 from xiaozhi.wire.messages import (
     Alert,
@@ -67,7 +67,7 @@ class Delivery:
         self._turns = turns
         self._channel = channel
         self._session_id = session_id
-        self._session: ISessionLink | None = None
+        self._session: IEdgeLink | None = None
         self._dialect = JsonDialect.FLAT
         self._pacer: Pacer | None = None
         # Of the turn that is being played.
@@ -90,7 +90,7 @@ class Delivery:
         """Answer in the dialect of the device's hello."""
         self._dialect = dialect
 
-    def serve(self, session: ISessionLink) -> None:
+    def serve(self, session: IEdgeLink) -> None:
         """Report playback to this session from now on."""
         self._session = session
 

@@ -8,7 +8,7 @@ from xiaozhi.im.session.answers import Answers
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.im.session.nobody import ignore
 from xiaozhi.im.session.turngate import TurnGate
-from xiaozhi.interfaces import ISessionLink
+from xiaozhi.interfaces import IEdgeLink
 from xiaozhi.wire.messages import Leave
 
 
@@ -41,7 +41,7 @@ class Departure:
         """Do nothing more: the link is closed."""
         self._go = ignore
 
-    def begin(self, session: ISessionLink | None) -> None:
+    def begin(self, session: IEdgeLink | None) -> None:
         """Send the device away as soon as possible.
 
         :param session: at the AI; None: no session, or no AI available.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -27,7 +27,7 @@ from xiaozhi.im.session.ratelimit import read
 from xiaozhi.im.session.turngate import TurnGate
 from xiaozhi.im.session.watchdog import Watchdog
 from xiaozhi.im.sessionlog.record import Record, label_of, type_of
-from xiaozhi.interfaces import IDeviceChannel, IDeviceEvents, ISessionLink
+from xiaozhi.interfaces import IDeviceChannel, IDeviceEvents, IEdgeLink
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import JsonDialect
 from xiaozhi.wire.mail import Mail, meant
@@ -96,7 +96,7 @@ class DeviceLink:
         self._turns = TurnGate(settings.link)
         self._down = Delivery(context, channel, self.session_id, self._turns)
         self._alert_sound = self._down.alert_sound
-        self._session: ISessionLink | None = None
+        self._session: IEdgeLink | None = None
         self._hello: m.Hello | None = None
         now = context.timers.clock.seconds()
         self._allowance = context.allowances.take(device.device_id, now)
@@ -300,7 +300,7 @@ class DeviceLink:
         """Return the message that opened the microphone; None: it is closed."""
         return self._turns.microphone
 
-    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+    def retract(self, unwanted: Callable[[object], bool]) -> None:
         """Take back messages that the AI has not received."""
         if self._session is not None:
             self._session.retract(unwanted)

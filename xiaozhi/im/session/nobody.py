@@ -31,7 +31,7 @@ class _NoLink:
     def microphone(self) -> Listen | None:
         return None
 
-    def retract(self, unwanted: Callable[[Any], bool]) -> None:
+    def retract(self, unwanted: Callable[[object], bool]) -> None:
         pass
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from xiaozhi.agents.settings import IdleSettings, SessionSettings, WakeSettings
 from xiaozhi.ai.session.leases import OneAgent
 from xiaozhi.ai.session.session import Session
 from xiaozhi.ai.session.states import SessionState
 from xiaozhi.audio import OpusEncoder
-from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.testing.conversation import LONG, ConversationCase
-from xiaozhi.testing.edge import DEVICE, FakeSession
+from xiaozhi.testing.edge import DEVICE, FakeLink
 from xiaozhi.testing.house import SPEECH, House
 from xiaozhi.wire import messages as m
 
@@ -23,7 +22,7 @@ WAKE = m.Listen(m.ListenState.DETECT, text="你好小智")
 GO = m.Chat("go")
 
 
-class Edge(FakeSession):
+class Edge(FakeLink):
     """Plays each turn in no time, unless ``slow``: then the test reports."""
 
     slow = False
@@ -62,7 +61,7 @@ class SessionCase(ConversationCase):
         self.stage: House = self.house(**settings)
         downlink = m.AudioParams(sample_rate=24000)
         opening = m.SessionOpen("s", DEVICE, m.Hello(), downlink, incarnation=incarnation)
-        self.edge = Edge(opening, cast(ISessionEvents, None))
+        self.edge = Edge()
         self.session = Session(
             opening, self.edge, self.stage.shared, OneAgent(self.stage.shared.agent)
         )

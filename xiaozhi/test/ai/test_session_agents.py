@@ -17,7 +17,6 @@ from xiaozhi.ai.session.session import Session
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.device.identity import numbered
-from xiaozhi.interfaces import ISessionEvents
 from xiaozhi.test.ai.test_ai_session import AUTO, GO, Edge
 from xiaozhi.test.ai.test_ai_talks import Witness
 from xiaozhi.testing.conversation import ConversationCase
@@ -74,7 +73,7 @@ class AgentCase(ConversationCase):
     def begin(self) -> None:
         downlink = m.AudioParams(sample_rate=24000)
         opening = m.SessionOpen("s", DEVICE, m.Hello(), downlink)
-        self.edge = Edge(opening, cast(ISessionEvents, None))
+        self.edge = Edge()
         self.edge.hear = self.later
         self.session = Session(opening, self.edge, self.stage.shared, self.leases)
         self.addCleanup(self.session.closed, "", "")

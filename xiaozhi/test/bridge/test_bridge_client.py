@@ -30,6 +30,7 @@ from xiaozhi.bridge.settings import ClientSettings
 from xiaozhi.bridge.streams import IDialer, IStream
 from xiaozhi.testing.contracts.bridge import Heard, came, opening
 from xiaozhi.wire import messages as m
+from xiaozhi.wire.convert import accept_request
 
 
 @implementer(IStream)
@@ -94,11 +95,13 @@ class HandStream:
     @property
     def items(self) -> list[Any]:
         """What it says, decoded; acknowledgements, skips and resumptions left out."""
-        return [UP.read(i) for i in self.raw if i.type not in (UP.ack, UP.skip, RESUME)]
+        return [accept_request(i) for i in self.raw if i.type not in (UP.ack, UP.skip, RESUME)]
 
     @property
     def sequences(self) -> list[tuple[int, Any]]:
-        return [(i.sequence, UP.read(i)) for i in self.raw if i.sequence and i.type != UP.skip]
+        return [
+            (i.sequence, accept_request(i)) for i in self.raw if i.sequence and i.type != UP.skip
+        ]
 
 
 @implementer(IDialer)
@@ -285,7 +288,7 @@ class ClientTests(ClientTestCase):
         link.send(m.Audio(b"x"))
         link.send(m.Abort())
         write = self.stream.writes[-1]
-        self.assertEqual([UP.read(item) for item in write], [m.Audio(b"x"), m.Abort()])
+        self.assertEqual([accept_request(item) for item in write], [m.Audio(b"x"), m.Abort()])
         self.assertEqual([item.sequence for item in write], [1, 2])
 
     def test_addresses(self) -> None:
@@ -323,7 +326,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(len(self.stream.writes), writes)
         self.stream.full = False
         self.stream.listener.stream_writable()
-        sent = [UP.read(i) for write in self.stream.writes[writes:] for i in write]
+        sent = [accept_request(i) for write in self.stream.writes[writes:] for i in write]
         chats = [m.Chat(f"b{number}") for number in range(3)]
         self.assertEqual(sent, chats + [m.Audio(b"a%d" % number) for number in range(3)])
         self.assertEqual(self.client.status().detail["dropped"], {"audio_stale": 1})

@@ -18,7 +18,7 @@ from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ClientSettings, ServerSettings
-from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
+from xiaozhi.interfaces import IServiceEvents, IServiceLink, ISessionAcceptor
 from xiaozhi.testing.contracts.bridge import Heard, opening
 from xiaozhi.wire import messages as m
 
@@ -49,7 +49,7 @@ class Recorder:
         self.links: dict[str, Any] = {}
         self.last: dict[str, Heard] = {}
 
-    def accept(self, opening: m.SessionOpen, link: ISessionLink) -> ISessionEvents:
+    def accept(self, opening: m.SessionOpen, link: IServiceLink) -> IServiceEvents:
         self.links[opening.session_id] = link
         heard = Leaving(link)
         heard.all = self.heard.setdefault(opening.session_id, [])
@@ -59,7 +59,7 @@ class Recorder:
 class Leaving(Heard):
     """Leaves a process that drains at once."""
 
-    def __init__(self, link: ISessionLink) -> None:
+    def __init__(self, link: IServiceLink) -> None:
         super().__init__()
         self.link = link
 
@@ -295,7 +295,7 @@ class NarrowWorld(World):
         super().boot(target)
         recorder = self.servers[target][1]
 
-        def remember(opening: m.SessionOpen, link: ISessionLink) -> ISessionEvents:
+        def remember(opening: m.SessionOpen, link: IServiceLink) -> IServiceEvents:
             heard = Leaving(link)
             self.ends.append(heard)
             recorder.links[opening.session_id] = link

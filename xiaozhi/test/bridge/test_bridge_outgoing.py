@@ -15,6 +15,7 @@ from xiaozhi.bridge.delivery.outgoing import Outgoing, SharedState
 from xiaozhi.bridge.delivery.pending import Bounds
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.wire import messages as m
+from xiaozhi.wire.convert import accept_request
 
 COALESCE = 0.01
 # Control messages and packets that may wait.
@@ -102,7 +103,7 @@ class OutgoingCase(SynchronousTestCase):
         stream.written.clear()
         kinds = {UP.skip: "s", UP.ack: "r"}
         told = [
-            kinds.get(item.type) or ("a" if type(UP.read(item)) is m.Audio else "t")
+            kinds.get(item.type) or ("a" if type(accept_request(item)) is m.Audio else "t")
             for item in items
         ]
         return " ".join(f"{k}{item.sequence}" for k, item in zip(told, items, strict=True))
@@ -202,7 +203,8 @@ class WaitingTests(OutgoingCase):
 
     def test_a_message_that_is_too_large(self) -> None:
         stream = self.board()
-        size = len(self.out.item(self.outbox, m.Chat("hello"), 1))
+        item = UP.make(m.Chat("hello"), "s1", 1)
+        size = len(self.out.control_item(self.outbox, item, 1))
         for room, story, refusals in ((size, "t1", []), (size - 1, "", ["too_large"])):
             self.outbox.max_item_bytes = room
             self.texts(1)

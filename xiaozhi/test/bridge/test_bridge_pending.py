@@ -16,8 +16,13 @@ class RoomTests(SynchronousTestCase):
         self.dropped: list[str] = []
         self.bounds = Bounds(256, 256, 2.0, self.budget)
 
-    def waiting(self) -> PendingQueue:
+    def waiting(self) -> PendingQueue[m.Uplink]:
         return PendingQueue(self.bounds, self.dropped.append)
+
+    def take(self, waiting: PendingQueue[m.Uplink]) -> None:
+        message = waiting.next(0.0)
+        assert message is not None
+        waiting.take(message)
 
     def test_any_message(self) -> None:
         for message in (
@@ -43,10 +48,10 @@ class RoomTests(SynchronousTestCase):
         for session in (one, two, three):
             session.add(m.Mcp(b"x" * MIB), 0.0)
             session.add(m.Chat("tea"), 0.0)
-        one.take(one.next(0.0))
-        one.take(one.next(0.0))
+        self.take(one)
+        self.take(one)
         two.remove(lambda message: isinstance(message, m.Mcp))
         self.assertLess(self.budget.used, MIB + 1000)
-        two.take(two.next(0.0))
+        self.take(two)
         three.clear()
         self.assertEqual(self.budget.used, 0)

@@ -27,9 +27,10 @@ from xiaozhi.bridge.items import (
 from xiaozhi.bridge.service.server import BridgeServer
 from xiaozhi.bridge.settings import ServerSettings
 from xiaozhi.bridge.streams import IStream, IStreamPort
-from xiaozhi.interfaces import ISessionAcceptor, ISessionEvents, ISessionLink
+from xiaozhi.interfaces import IServiceEvents, IServiceLink, ISessionAcceptor
 from xiaozhi.testing.contracts.bridge import Heard, Sessions, came, opening
 from xiaozhi.wire import messages as m
+from xiaozhi.wire.convert import request
 
 
 @implementer(IStream)
@@ -61,7 +62,7 @@ class EdgeHand:
         """The next of its session; an opening begins a session anew."""
         if isinstance(message, m.SessionOpen):
             self.sequences[message.session_id] = 0
-            return UP.make(message, message.session_id, 0)
+            return request(message, message.session_id, 0)
         self.sequences[session_id] += 1
         return UP.make(message, session_id, self.sequences[session_id])
 
@@ -234,7 +235,7 @@ class ServerTests(SynchronousTestCase):
         one, two = EdgeHand(self.server), EdgeHand(self.server)
         one.say(opening(), m.Chat("1"), m.Chat("2"))
         former = self.echo
-        again = UP.make(replace(opening(), incarnation=2), "s1", 1)
+        again = request(replace(opening(), incarnation=2), "s1", 1)
         two.send(again, *(UP.make(m.Chat(str(n)), "s1", n) for n in (2, 3)))
         self.assertEqual(former.all, [m.Chat("1"), m.Chat("2"), ("closed", "replaced")])
         self.assertEqual(self.echo.all, [m.Chat("2"), m.Chat("3")])
@@ -347,7 +348,7 @@ class ServerTests(SynchronousTestCase):
     def test_closed_from_within_accept(self) -> None:
         @implementer(ISessionAcceptor)
         class Closing:
-            def accept(self, opening: m.SessionOpen, link: ISessionLink) -> ISessionEvents:
+            def accept(self, opening: m.SessionOpen, link: IServiceLink) -> IServiceEvents:
                 link.send(m.Goodbye("no"))
                 link.close("farewell", "")
                 return Heard()

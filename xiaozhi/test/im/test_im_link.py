@@ -11,7 +11,7 @@ from xiaozhi.base.values import LogDirection, SessionStatus
 from xiaozhi.im.session.link import DeviceLink
 from xiaozhi.im.session.nobody import NO_EVENTS
 from xiaozhi.im.settings import EdgeSettings, LimitSettings, LinkSettings
-from xiaozhi.interfaces import IDeviceChannel, IDeviceEvents, ISessionEvents
+from xiaozhi.interfaces import IDeviceChannel, IDeviceEvents, IEdgeEvents
 from xiaozhi.testing.edge import DEVICE, EdgeBench, FakeSession, FakeTransport, wire_of
 from xiaozhi.wire import messages as m
 
@@ -75,7 +75,7 @@ class LinkCase(SynchronousTestCase):
 
 class HelloTests(LinkCase):
     def test_interfaces(self) -> None:
-        verifyObject(ISessionEvents, self.greet().events)
+        verifyObject(IEdgeEvents, self.greet().events)
         verifyObject(IDeviceChannel, self.link.channel)
         verifyObject(IDeviceEvents, self.link)
         verifyObject(IDeviceEvents, NO_EVENTS)

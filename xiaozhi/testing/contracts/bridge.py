@@ -10,13 +10,20 @@ from zope.interface.verify import verifyObject
 
 from xiaozhi.base.errors import BridgeError
 from xiaozhi.bridge.edge.client import BridgeClient
-from xiaozhi.bridge.items import Item, ItemDirection
+from xiaozhi.bridge.items import AnyDirection, Item
 from xiaozhi.bridge.service.server import BridgeServer
-from xiaozhi.interfaces import IBridge, ISessionAcceptor, ISessionEvents, ISessionLink
+from xiaozhi.interfaces import (
+    IBridge,
+    IEdgeEvents,
+    IEdgeLink,
+    IServiceEvents,
+    IServiceLink,
+    ISessionAcceptor,
+)
 from xiaozhi.wire import messages as m
 
 
-def came(direction: ItemDirection, item: bytes) -> Item:
+def came(direction: AnyDirection, item: bytes) -> Item:
     """An item as the other side receives it."""
     return direction.item.FromString(item)
 
@@ -31,9 +38,9 @@ def opening(session_id: str = "s1", device_id: str = "aa:bb:cc:dd:ee:ff") -> m.S
     )
 
 
-@implementer(ISessionEvents)
+@implementer(IEdgeEvents, IServiceEvents)
 class Heard:
-    """Records events and messages in one list."""
+    """Records events and messages of either side in one list."""
 
     def __init__(self) -> None:
         self.all: list[Any] = []
@@ -92,7 +99,7 @@ class Sessions:
     def __init__(self) -> None:
         self.accepted: list[Echo] = []
 
-    def accept(self, opening: m.SessionOpen, link: ISessionLink) -> ISessionEvents:
+    def accept(self, opening: m.SessionOpen, link: IServiceLink) -> IServiceEvents:
         if opening.session_id == "refused":
             raise BridgeError("too_many_sessions", "No more.")
         if opening.session_id == "broken":
@@ -163,8 +170,8 @@ class BridgeContract:
         async def tell() -> None:
             link, _, echo = await self.opened()
             verifyObject(IBridge, self.client)
-            verifyObject(ISessionLink, link)
-            verifyObject(ISessionLink, echo.link)
+            verifyObject(IEdgeLink, link)
+            verifyObject(IServiceLink, echo.link)
 
         return self.story(tell())
 
