@@ -24,7 +24,7 @@ from benchmarks.near_side import packets
 from benchmarks.voice import quiet, voice
 from xiaozhi.agents.settings import SpeechSettings
 from xiaozhi.ai.speech.sentences import SentenceSplitter
-from xiaozhi.providers.doubles.doubles import ToneSettings, ToneSynthesizer
+from xiaozhi.providers.doubles.synthesizer import ToneSettings, ToneSynthesizer
 
 T = TypeVar("T")
 

@@ -55,7 +55,7 @@ scripted_asr = ProviderMaker(
     "asr",
     "scripted",
     "Returns the configured texts, for tests.",
-    "xiaozhi.providers.doubles.doubles:ScriptedRecognizer",
+    "xiaozhi.providers.doubles.recognizer:ScriptedRecognizer",
     _scripted_recognizer,
 )
 
@@ -77,7 +77,7 @@ scripted_llm = ProviderMaker(
     "llm",
     "scripted",
     "Gives the configured answers, for tests.",
-    "xiaozhi.providers.doubles.doubles:ScriptedModel",
+    "xiaozhi.providers.doubles.model:ScriptedModel",
     _LOCAL,
 )
 
@@ -108,7 +108,7 @@ tone = ProviderMaker(
     "tts",
     "tone",
     "A tone as long as the text would take, for tests.",
-    "xiaozhi.providers.doubles.doubles:ToneSynthesizer",
+    "xiaozhi.providers.doubles.synthesizer:ToneSynthesizer",
     _tone,
 )
 
@@ -130,7 +130,7 @@ scripted_vlllm = ProviderMaker(
     "vlllm",
     "scripted",
     "Gives the configured answers, for tests.",
-    "xiaozhi.providers.doubles.doubles:ScriptedVision",
+    "xiaozhi.providers.doubles.vision:ScriptedVision",
     _LOCAL,
 )
 
@@ -145,6 +145,6 @@ energy = ProviderMaker(
     "vad",
     "energy",
     "Voice activity by loudness alone, for tests.",
-    "xiaozhi.providers.doubles.doubles:EnergyDetector",
+    "xiaozhi.providers.doubles.activity:EnergyDetector",
     _LOCAL,
 )

@@ -22,7 +22,11 @@ from xiaozhi.ai.speech.output import SpeechOutput
 from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
 from xiaozhi.base.toolsource import ToolSession
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer, ITool, IToolSourceMaker, Offload
-from xiaozhi.providers.doubles import doubles
+from xiaozhi.providers.doubles.activity import EnergyDetector
+from xiaozhi.providers.doubles.model import ScriptedModel
+from xiaozhi.providers.doubles.recognizer import ScriptedRecognizer
+from xiaozhi.providers.doubles.synthesizer import ToneSynthesizer
+from xiaozhi.providers.doubles.vision import ScriptedVision
 from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
 from xiaozhi.providers.kit.failover.group import FailoverGroup
 from xiaozhi.providers.kit.failover.kinds import FailoverModel, FailoverSynthesizer, FailoverVision
@@ -83,11 +87,11 @@ def scripted(clock: Clock, **settings: Doubles) -> ProviderSet:
         return failover(groups[-1])
 
     return ProviderSet(
-        asr=one("asr", doubles.ScriptedRecognizer, FailoverRecognizer),
-        llm=one("llm", doubles.ScriptedModel, FailoverModel),
-        tts=one("tts", doubles.ToneSynthesizer, FailoverSynthesizer),
-        vlllm=one("vlllm", doubles.ScriptedVision, FailoverVision),
-        vad=one("vad", doubles.EnergyDetector),
+        asr=one("asr", ScriptedRecognizer, FailoverRecognizer),
+        llm=one("llm", ScriptedModel, FailoverModel),
+        tts=one("tts", ToneSynthesizer, FailoverSynthesizer),
+        vlllm=one("vlllm", ScriptedVision, FailoverVision),
+        vad=one("vad", EnergyDetector),
         groups=tuple(groups),
         voice="voice",
         # The first of several synthesisers.

@@ -136,10 +136,11 @@ def read_request(item: pb.ChatRequest) -> FromEdge:
     return reader(getattr(item, name))  # type: ignore[no-any-return]
 
 
-def accept_request(item: pb.ChatRequest) -> FromEdge:
-    """Convert an item from an untrusted peer.
+def accept_uplink(item: pb.ChatRequest) -> m.Uplink | m.SessionClose:
+    """Convert an item inside a session, from an untrusted peer.
 
-    :raises ProtocolError: as :func:`read_request`, or a value is out of bounds (``wire.bounds``).
+    :raises ProtocolError: as :func:`read_request`; also for an opening, and for a value out
+        of bounds (``wire.bounds``).
     """
     if item.type == _REQUEST_AUDIO:
         audio = item.audio
@@ -148,18 +149,21 @@ def accept_request(item: pb.ChatRequest) -> FromEdge:
             raise ProtocolError("bad_field", f"a packet has {len(payload)} bytes")
         return m.Audio(payload, audio.timestamp)
     message = read_request(item)
+    if isinstance(message, m.SessionOpen):
+        raise ProtocolError("bad_request", "an opening inside a session")
     bounds.check(message)
     return message
 
 
-def accept_uplink(item: pb.ChatRequest) -> m.Uplink | m.SessionClose:
-    """Read an item inside a session, from an untrusted peer.
+def accept_request(item: pb.ChatRequest) -> FromEdge:
+    """Convert an item that may open a session, from an untrusted peer.
 
-    :raises ProtocolError: as :func:`accept_request`, and for an opening.
+    :raises ProtocolError: as :func:`accept_uplink`, but not for an opening.
     """
-    message = accept_request(item)
-    if isinstance(message, m.SessionOpen):
-        raise ProtocolError("bad_request", "a session is opened inside a session")
+    if item.type == _REQUEST_AUDIO or item.WhichOneof("content") != "hello":
+        return accept_uplink(item)
+    message = read_request(item)
+    bounds.check(message)
     return message
 
 

@@ -1,4 +1,4 @@
-"""AgentServices that all sessions of the process share."""
+"""Services that all sessions of the process share."""
 
 from __future__ import annotations
 

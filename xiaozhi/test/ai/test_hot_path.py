@@ -54,7 +54,7 @@ class UplinkTests(SynchronousTestCase):
 
     def test_calls_for_a_packet(self) -> None:
         for calls in self.calls():
-            self.assertIn("xiaozhi.providers.doubles.doubles.feed", calls)
+            self.assertIn("xiaozhi.providers.doubles.recognizer.feed", calls)
             self.assertLessEqual(len(calls), MOST, Counter(calls).most_common())
 
     def test_hops_within_the_session(self) -> None:

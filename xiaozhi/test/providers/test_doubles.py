@@ -13,20 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import Role, TextDelta, ToolCall, Utterance
-from xiaozhi.providers.doubles.doubles import (
-    EnergyDetector,
-    EnergySettings,
-    InjectedFault,
-    ModelSettings,
-    RecognizerSettings,
-    ScriptedCall,
-    ScriptedModel,
-    ScriptedRecognizer,
-    ScriptedVision,
-    ScriptedVisionSettings,
-    ToneSettings,
-    ToneSynthesizer,
-)
+from xiaozhi.providers.doubles.activity import EnergyDetector, EnergySettings
+from xiaozhi.providers.doubles.base import InjectedFault
+from xiaozhi.providers.doubles.model import ModelSettings, ScriptedCall, ScriptedModel
+from xiaozhi.providers.doubles.recognizer import RecognizerSettings, ScriptedRecognizer
+from xiaozhi.providers.doubles.synthesizer import ToneSettings, ToneSynthesizer
+from xiaozhi.providers.doubles.vision import ScriptedVision, ScriptedVisionSettings
 from xiaozhi.providers.offline.webrtc_vad import WebrtcDetector, WebrtcSettings
 from xiaozhi.testing.contracts.providers import (
     PICTURE,

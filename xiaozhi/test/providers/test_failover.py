@@ -18,7 +18,10 @@ from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import Encoding, Role, SoundFormat, TextDelta, Transcript, Utterance
 from xiaozhi.interfaces import IPreparable
-from xiaozhi.providers.doubles import doubles
+from xiaozhi.providers.doubles.model import ModelSettings, ScriptedModel
+from xiaozhi.providers.doubles.recognizer import ScriptedRecognizer
+from xiaozhi.providers.doubles.synthesizer import ToneSynthesizer
+from xiaozhi.providers.doubles.vision import ScriptedVision
 from xiaozhi.providers.kit.failover.asr import FailoverRecognizer
 from xiaozhi.providers.kit.failover.group import FailoverGroup
 from xiaozhi.providers.kit.failover.kinds import FailoverModel, FailoverSynthesizer, FailoverVision
@@ -34,10 +37,10 @@ from xiaozhi.testing.contracts.providers import (
 from xiaozhi.testing.logs import LogLines
 
 DOUBLES: dict[str, tuple[Any, Any]] = {
-    "asr": (doubles.ScriptedRecognizer, FailoverRecognizer),
-    "llm": (doubles.ScriptedModel, FailoverModel),
-    "tts": (doubles.ToneSynthesizer, FailoverSynthesizer),
-    "vlllm": (doubles.ScriptedVision, FailoverVision),
+    "asr": (ScriptedRecognizer, FailoverRecognizer),
+    "llm": (ScriptedModel, FailoverModel),
+    "tts": (ToneSynthesizer, FailoverSynthesizer),
+    "vlllm": (ScriptedVision, FailoverVision),
 }
 ASKED = [Utterance(Role.USER, "hello")]
 LIMITS = FailoverSettings(asr=2, llm=3, tts=1, vlllm=4, failures=3, cooldown=10, cooldown_max=40)
@@ -204,8 +207,8 @@ class ModelTests(FailoverCase):
         model = self.several("llm", {"fail": "vendor_error"}, {"answers": ["B."]})
         self.many(model, 3)
         broken = model.group.candidates[0].provider
-        healthy = doubles.ModelSettings(answers=("A.",))
-        model.group.candidates[0].provider = doubles.ScriptedModel(healthy, self.clock)
+        healthy = ModelSettings(answers=("A.",))
+        model.group.candidates[0].provider = ScriptedModel(healthy, self.clock)
         self.assertEqual(self.many(model, 1), ["B."])
         self.clock.advance(10)
         self.assertEqual(self.many(model, 2), ["A.", "A."])
@@ -237,8 +240,8 @@ class ModelTests(FailoverCase):
         self.clock.advance(5)
         model.group.candidates[0].breaker.attempt().failed()
         self.assertEqual(self.error(self.ask(model)), "unreachable", "b is due before a now")
-        healthy = doubles.ModelSettings(answers=("B.",))
-        model.group.candidates[1].provider = doubles.ScriptedModel(healthy, self.clock)
+        healthy = ModelSettings(answers=("B.",))
+        model.group.candidates[1].provider = ScriptedModel(healthy, self.clock)
         before = self.failures(model)["a", "unreachable"]
         self.clock.advance(1)
         model.group.candidates[0].breaker.attempt().failed()

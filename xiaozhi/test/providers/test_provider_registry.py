@@ -18,7 +18,8 @@ from xiaozhi.ai.schema import AiSettings
 from xiaozhi.base.errors import ConfigError
 from xiaozhi.base.values import Role, Utterance
 from xiaozhi.interfaces import IPreparable, IProvider, IProviderMaker
-from xiaozhi.providers.doubles.doubles import ScriptedModel, ToneSynthesizer
+from xiaozhi.providers.doubles.model import ScriptedModel
+from xiaozhi.providers.doubles.synthesizer import ToneSynthesizer
 from xiaozhi.providers.kit.catalogue import ProviderCatalogue, names
 from xiaozhi.providers.kit.failover.settings import FailoverSettings
 from xiaozhi.providers.kit.maker import KINDS, ProviderMaker
