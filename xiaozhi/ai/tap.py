@@ -112,7 +112,6 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     files = _files(settings, own, offload)
     agents = assemble_agents(settings, Runtime(reactor, offload), files, offload, options)
     registry, table = agents.registry, agents.table
-    services = table.lease(table.default)
     history = _history(settings, own, reactor)
     counts = _counts(settings)
     tools = _tools(settings, own, edges, reactor, options)
@@ -139,7 +138,6 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     )
     web = make_site(settings.http, parts, reactor)
     shared = SharedServices(
-        agent=services,
         tools=tools,
         runtime=_session_runtime(settings, offload, reactor),
         history=history,

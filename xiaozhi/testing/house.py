@@ -17,10 +17,10 @@ from zope.interface import implementer
 
 from xiaozhi.agents.agent import DEFAULT, Agent
 from xiaozhi.agents.settings import SessionSettings
-from xiaozhi.ai.session.leases import AgentLeases
+from xiaozhi.ai.session.leases import AgentLeases, OneAgent
 from xiaozhi.ai.session.scheduler import Scheduler
 from xiaozhi.ai.session.sessions import Sessions
-from xiaozhi.ai.session.shared import SessionRuntime, SharedServices
+from xiaozhi.ai.session.shared import SessionRuntime, SessionServices
 from xiaozhi.bridge.edge.client import BridgeClient
 from xiaozhi.bridge.memory import MemoryNetwork
 from xiaozhi.bridge.service.server import BridgeServer
@@ -194,6 +194,11 @@ class Visitor:
         return [event for _, event in self.events if isinstance(event, kind)]
 
 
+def one_agent(shared: SessionServices) -> Sessions:
+    """Make sessions that all have the agent of ``shared``, regardless of ``House.agents``."""
+    return Sessions(shared, OneAgent(shared.agent))
+
+
 class House:
     """Both services, connected.
 
@@ -236,7 +241,7 @@ class House:
         self.services = services_table(
             self.agents.default, self.agent_providers, self.files, shipped=shipped
         )
-        self.shared = SharedServices(
+        self.shared = SessionServices(
             agent=self.services.lease(self.agents.default),
             tools=tools or tool_sources(self.clock),
             runtime=SessionRuntime(
@@ -273,11 +278,10 @@ class House:
         self.bridge.start()
         self.run(0.1)
 
-    def start_ai(self, make_sessions: Callable[[SharedServices], Sessions] | None = None) -> None:
+    def start_ai(self, make_sessions: Callable[[SessionServices], Sessions] | None = None) -> None:
         """Start an AI service without the state of an earlier one.
 
-        :param make_sessions: e.g. ``Sessions``: every session then has the agent of
-            ``shared``, regardless of ``agents``.
+        :param make_sessions: e.g. :func:`one_agent`.
         """
         self._boots += 1
         if make_sessions is None:

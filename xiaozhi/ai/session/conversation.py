@@ -16,7 +16,7 @@ from xiaozhi.ai.session import wiring
 from xiaozhi.ai.session.idle import Idle
 from xiaozhi.ai.session.leases import Succession
 from xiaozhi.ai.session.services import AgentServices
-from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.session.shared import SessionServices
 from xiaozhi.ai.session.states import DRAINING, MOVING, SessionEvent, SessionState, StateMachine
 from xiaozhi.ai.session.tools import SessionTools
 from xiaozhi.ai.timeline.timeline import Overheard
@@ -52,7 +52,7 @@ class Conversation:
     _log = Logger()
 
     def __init__(
-        self, opening: m.SessionOpen, shared: SharedServices, end: wiring.EdgeSide
+        self, opening: m.SessionOpen, shared: SessionServices, end: wiring.EdgeSide
     ) -> None:
         self._opening = opening
         self._id = opening.session_id

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -61,7 +59,7 @@ class Session:
 
     def serve(self, services: AgentServices) -> None:
         """Open the session with its first agent: what has come meanwhile is handled."""
-        shared = replace(self._shared, agent=services)
+        shared = self._shared.serving(services)
         try:
             conversation = self._conversation = Conversation(self._opening, shared, self)
         except Exception:

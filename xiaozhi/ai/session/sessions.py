@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xiaozhi.ai.memory.history import Forgetful
-from xiaozhi.ai.session.leases import Leases, OneAgent
+from xiaozhi.ai.session.leases import Leases
 from xiaozhi.ai.session.session import Session
 from xiaozhi.ai.session.shared import SharedServices
 from xiaozhi.base.ownership import DeviceState, Registered
@@ -31,18 +31,18 @@ class Sessions:
     def __init__(
         self,
         shared: SharedServices,
-        leases: Leases | None = None,
+        leases: Leases,
         holder: Callable[[str], Registered | None] = lambda device_id: None,
         met: Callable[[Device], None] = lambda device: None,
     ) -> None:
         """
-        :param leases: finds the agent of a device; None: the agent of ``shared`` serves all.
+        :param leases: finds the agent of a device.
         :param holder: returns the registration of a device id.
         :param met: called for each device that opens a session.
         """
         self._shared = shared
         self._guests = replace(shared, history=Forgetful(shared.runtime.seconds))
-        self._leases = leases or OneAgent(shared.agent)
+        self._leases = leases
         self._holder = holder
         self._met = met
         self._open: WeakKeyDictionary[Session, str] = WeakKeyDictionary()

@@ -1,9 +1,9 @@
-"""Services that all sessions of the process share."""
+"""Services of a session: those that all sessions share, and those of its agent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -36,9 +36,8 @@ class SessionRuntime:
 
 @dataclass(frozen=True, slots=True)
 class SharedServices:
-    """Everything a session uses; shared by all but for the agent.
+    """Services that all sessions of the process share.
 
-    :ivar agent: services of the agent that serves the session.
     :ivar tools: the tool sources of the process.
     :ivar history: dialogues of earlier sessions.
     :ivar vision: returns, for a device and the host by which it knows us, the URL to which
@@ -46,7 +45,6 @@ class SharedServices:
     :ivar counts: metrics of all sessions together.
     """
 
-    agent: AgentServices
     tools: ToolSources
     runtime: SessionRuntime
     history: History | Forgetful
@@ -54,11 +52,26 @@ class SharedServices:
     counts: AiCounts = field(default_factory=AiCounts)
 
     @property
-    def settings(self) -> SessionSettings:
-        """The agent's settings of sessions."""
-        return self.agent.settings
-
-    @property
     def clock(self) -> IReactorTime:
         """The clock for timers."""
         return self.runtime.clock
+
+    def serving(self, agent: AgentServices) -> SessionServices:
+        """Add the services of a session's agent."""
+        shared = {each.name: getattr(self, each.name) for each in fields(SharedServices)}
+        return SessionServices(agent=agent, **shared)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionServices(SharedServices):
+    """Services that one session uses.
+
+    :ivar agent: services of the agent that serves it.
+    """
+
+    agent: AgentServices
+
+    @property
+    def settings(self) -> SessionSettings:
+        """The agent's settings of sessions."""
+        return self.agent.settings

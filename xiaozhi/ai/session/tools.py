@@ -8,7 +8,7 @@ from functools import partial
 
 from twisted.logger import Logger
 
-from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.session.shared import SessionServices
 from xiaozhi.ai.vision.pictures import read_picture
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.base.toolsource import SourceState, ToolSession
@@ -39,7 +39,7 @@ class SessionTools:
         self,
         opening: SessionOpen,
         send: Callable[[Downlink], None],
-        shared: SharedServices,
+        shared: SessionServices,
         end: Callable[[], None],
     ) -> None:
         agent = shared.agent.agent
@@ -73,7 +73,7 @@ class SessionTools:
         title = tool.spec.title or tool.spec.name
         return self._policy.permits(source, title, safe_name(title))
 
-    def adopt(self, shared: SharedServices) -> None:
+    def adopt(self, shared: SessionServices) -> None:
         """Serve another agent: with its vision model, its limits, and the tools it may use.
 
         Tools of the session's own have to be offered again.

@@ -17,7 +17,7 @@ from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.memory.dialogue import Dialogue
 from xiaozhi.ai.memory.summary import make_memory
 from xiaozhi.ai.session.services import call_context
-from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.session.shared import SessionServices
 from xiaozhi.ai.session.tools import SessionTools
 from xiaozhi.ai.speech.output import SpeechOutput
 from xiaozhi.ai.turn.announcements import Announcements, AnnouncementTurns
@@ -67,7 +67,7 @@ class ContextRecognizer:
 
 
 def make_listener(
-    shared: SharedServices, call: Callable[[], CallContext], events: UtteranceEvents
+    shared: SessionServices, call: Callable[[], CallContext], events: UtteranceEvents
 ) -> UtteranceListener:
     """Make the listener of a session."""
     agent = shared.agent
@@ -77,7 +77,7 @@ def make_listener(
 
 
 def make_announcements(
-    session_id: str, shared: SharedServices, turns: AnnouncementTurns
+    session_id: str, shared: SessionServices, turns: AnnouncementTurns
 ) -> Announcements:
     """Make the queue of announcements of a session."""
     settings = shared.settings
@@ -89,7 +89,7 @@ async def typed(words: str) -> Transcript:
     return Transcript(words)
 
 
-def make_output(opening: SessionOpen, shared: SharedServices, end: EdgeSide) -> SpeechOutput:
+def make_output(opening: SessionOpen, shared: SessionServices, end: EdgeSide) -> SpeechOutput:
     """Make the speech output of a session, in the format of its device."""
     agent = shared.agent
     agent.prewarm(opening.downlink)
@@ -111,14 +111,14 @@ def sound_lost(language: str) -> Alert:
     return Alert(text("deaf_title", language), text("deaf", language), "confused")
 
 
-def make_roles(opening: SessionOpen, shared: SharedServices) -> Roles:
+def make_roles(opening: SessionOpen, shared: SessionServices) -> Roles:
     """Make the roles that the agent can take for a device."""
     keep = partial(shared.history.note_device, opening.device.device_id, NoteKind.ROLE)
     return Roles(shared.settings, opening.device, shared.runtime.seconds, keep)
 
 
 def make_dialogue(
-    opening: SessionOpen, shared: SharedServices, roles: Roles, talk: TalkLanguage
+    opening: SessionOpen, shared: SessionServices, roles: Roles, talk: TalkLanguage
 ) -> Dialogue:
     """Make the dialogue of a session and begin to load what was said in earlier ones."""
     settings = shared.settings.dialogue
@@ -143,7 +143,7 @@ def make_dialogue(
 
 
 def make_context(
-    opening: SessionOpen, shared: SharedServices, tools: SessionTools, roles: Roles, end: EdgeSide
+    opening: SessionOpen, shared: SessionServices, tools: SessionTools, roles: Roles, end: EdgeSide
 ) -> TurnContext:
     """Make the context of a session's turns."""
     settings = shared.settings
@@ -168,12 +168,12 @@ def make_context(
     )
 
 
-def _call(opening: SessionOpen, shared: SharedServices, talk: TalkLanguage) -> CallContext:
+def _call(opening: SessionOpen, shared: SessionServices, talk: TalkLanguage) -> CallContext:
     return call_context(opening, shared.agent.agent, talk.current)
 
 
 def adopted_context(
-    former: TurnContext, opening: SessionOpen, shared: SharedServices
+    former: TurnContext, opening: SessionOpen, shared: SessionServices
 ) -> TurnContext:
     """Make the context of turns with another agent: the dialogue, the tools of the device,
     the language and the echo guard stay."""

@@ -11,11 +11,10 @@ from zope.interface import implementer
 
 from xiaozhi.agents.settings import DialogueSettings, RoleSettings, SessionSettings
 from xiaozhi.ai.memory.exchanges import cost, whole
-from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.base.values import Delta, Role, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel
 from xiaozhi.testing.conversation import ConversationCase
-from xiaozhi.testing.house import SPEECH, House, Visitor
+from xiaozhi.testing.house import SPEECH, House, Visitor, one_agent
 from xiaozhi.wire.messages import ListenMode
 
 STORY = "Once upon a time there was a king. He had three daughters. They lived in a tower."
@@ -55,7 +54,7 @@ class TalkCase(ConversationCase):
         witness = Witness(house.providers.llm)
         house.shared = replace(house.shared, agent=replace(house.shared.agent, llm=witness))
         house.kill_ai()
-        house.start_ai(Sessions)
+        house.start_ai(one_agent)
         house.run(2)
         return house, witness
 
@@ -130,7 +129,7 @@ class SummaryTests(TalkCase):
         again = house.connect()
         house.kill_ai()
         house.run(1)
-        house.start_ai(Sessions)
+        house.start_ai(one_agent)
         house.run(12)
         self.ask(house, again, "what do I like")
         self.assertIn("I like bread.", self.prompt(witness), "known after a restart")

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from xiaozhi.agents.settings import SessionSettings
-from xiaozhi.ai.session.shared import SharedServices
+from xiaozhi.ai.session.shared import SessionServices
 from xiaozhi.ai.session.tools import SessionTools
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.base.toolresult import ToolResult, said
@@ -68,7 +68,7 @@ class SessionToolsTests(ConversationCase):
         policy: ToolPolicy,
         agent_id: str = "default",
         settings: SessionSettings | None = None,
-    ) -> SharedServices:
+    ) -> SessionServices:
         """The services with an agent of this policy."""
         shared = self.stage.shared
         agent = replace(shared.agent.agent, id=agent_id, tools=policy)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.ai.session.leases import AgentLeases
 from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.base.errors import AuthError
 from xiaozhi.base.ownership import DeviceState, Registered, fingerprint
@@ -194,9 +195,10 @@ class TalkTests(ConversationCase):
 
         house.kill_ai()
         house.run(1)
+        leases = AgentLeases(house.agents, house.services)
         house.start_ai(
             lambda shared: accept(
-                Sessions(shared, None, holders.get, lambda device: met.append(device.device_id))
+                Sessions(shared, leases, holders.get, lambda device: met.append(device.device_id))
             )
         )
         house.run(5)

@@ -12,12 +12,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xiaozhi.ai.session.sessions import Sessions
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.base.values import Delta, SoundFormat, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer
 from xiaozhi.testing.edge import wire_of
-from xiaozhi.testing.house import SPEECH, Browser, House
+from xiaozhi.testing.house import SPEECH, Browser, House, one_agent
 
 LONG = "Here is a story. It goes on and on. And on again, for a while. There it ends."
 MODES = ("auto", "manual", "realtime")
@@ -99,7 +98,7 @@ class InterruptionTests(SynchronousTestCase):
         agent = replace(self.house.shared.agent, llm=self.llm, tts=self.tts)
         self.house.shared = replace(self.house.shared, agent=agent)
         self.house.kill_ai()
-        self.house.start_ai(Sessions)
+        self.house.start_ai(one_agent)
         self.house.run(1)
         self.client = Client()
         self.house.join(self.client)
