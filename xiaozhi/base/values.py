@@ -167,6 +167,17 @@ class DeviceNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """A summary of a dialogue.
+
+    :ivar upto: the last entry it covers; None: not known.
+    """
+
+    text: str
+    upto: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recollection:
     """The dialogue before the running turn, as a model receives it.
 

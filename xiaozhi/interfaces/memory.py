@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zope.interface import Attribute, Interface
 
 from xiaozhi.agents.settings import DialogueSettings
-from xiaozhi.base.values import DeviceNote, DialogueEntry, Recollection, Utterance
+from xiaozhi.base.values import DialogueEntry, Recollection, Summary, Utterance
 from xiaozhi.interfaces.providers import ILanguageModel
 
 
@@ -16,7 +16,7 @@ class IMemory(Interface):
 
     capacity = Attribute("Entries of earlier sessions that are worth being loaded; may be 0.")
 
-    def recall(entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
+    def recall(entries: Sequence[DialogueEntry], summary: Summary | None) -> None:
         """Add the dialogue of earlier sessions, before everything noted so far.
 
         :param summary: of a part of it, or of what came before.
@@ -31,6 +31,10 @@ class IMemory(Interface):
     def before(running: Sequence[Utterance]) -> Recollection:
         """Return the dialogue before the running turn. It begins with the person's
         words, contains whole tool exchanges, and is bounded."""
+
+    def kept() -> Sequence[DialogueEntry]:
+        """Return the entries it holds, oldest first; another kind of memory may continue
+        with them."""
 
     def adopt(model: ILanguageModel, settings: DialogueSettings) -> None:
         """Use another model and other bounds from now on; what is kept stays."""

@@ -11,7 +11,7 @@ from xiaozhi.agents.roles import Roles
 from xiaozhi.agents.settings import DialogueSettings
 from xiaozhi.ai.memory.history import Forgetful, History
 from xiaozhi.ai.memory.pending import Cut, PendingAnswer
-from xiaozhi.base.values import DialogueEntry, NoteKind, Role, Utterance
+from xiaozhi.base.values import DialogueEntry, NoteKind, Role, Summary, Utterance
 from xiaozhi.interfaces import ILanguageModel, IMemory
 from xiaozhi.languages.texts import text
 from xiaozhi.runtime.cancelling import Gate
@@ -79,7 +79,8 @@ class Dialogue:
         notes = await self._history.notes(self._device_id)
         if (role := notes.get(NoteKind.ROLE)) is not None:
             self._roles.recalled(role.text)
-        self._memory.recall(older, notes.get(NoteKind.SUMMARY))
+        note = notes.get(NoteKind.SUMMARY)
+        self._memory.recall(older, None if note is None else Summary(note.text, note.upto))
         self._own.clear()
         self.recalled.open()
 

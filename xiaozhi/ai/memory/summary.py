@@ -14,11 +14,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xiaozhi.agents.settings import DialogueSettings
-from xiaozhi.ai.memory.window import NoMemory, WindowMemory
+from xiaozhi.ai.memory.window import WindowMemory
 from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError, XiaozhiError
 from xiaozhi.base.modeltext.reasoning import ThoughtFilter
-from xiaozhi.base.values import DeviceNote, DialogueEntry, Recollection, Role, TextDelta, Utterance
+from xiaozhi.base.values import DialogueEntry, Recollection, Role, Summary, TextDelta, Utterance
 from xiaozhi.interfaces import ILanguageModel, IMemory
 from xiaozhi.languages.scripts import is_word_border, tokens
 from xiaozhi.languages.texts import text
@@ -64,7 +64,7 @@ class SummaryMemory(WindowMemory):
         # the end of this one.
         self._may_write = False
 
-    def recall(self, entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
+    def recall(self, entries: Sequence[DialogueEntry], summary: Summary | None) -> None:
         known = [entry.id for entry in entries]
         if summary is not None and not self._summary:
             self._summary = summary.text
@@ -177,16 +177,3 @@ def cut(words: str, most: int) -> str:
     while not is_word_border(words + "x", at):
         at -= 1
     return words[:at].rstrip() + "…"
-
-
-def make_memory(
-    settings: DialogueSettings,
-    model: ILanguageModel,
-    clock: IReactorTime,
-    session_id: str,
-    keep: Callable[[str, UUID], None],
-) -> IMemory:
-    """Make the memory that ``session.dialogue.memory`` names."""
-    if settings.memory == "summary":
-        return SummaryMemory(settings, model, clock, session_id, keep)
-    return NoMemory() if settings.memory == "none" else WindowMemory(settings)

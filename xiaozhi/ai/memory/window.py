@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from xiaozhi.agents.settings import DialogueSettings
 from xiaozhi.ai.memory.exchanges import cost, whole
-from xiaozhi.base.values import DeviceNote, DialogueEntry, Recollection, Role, Utterance
+from xiaozhi.base.values import DialogueEntry, Recollection, Role, Summary, Utterance
 from xiaozhi.interfaces import ILanguageModel, IMemory
 
 
@@ -19,7 +19,7 @@ class NoMemory:
 
     capacity = 0
 
-    def recall(self, entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
+    def recall(self, entries: Sequence[DialogueEntry], summary: Summary | None) -> None:
         """Nothing of it is kept."""
 
     def note(self, entries: Sequence[DialogueEntry], language: str) -> None:
@@ -27,6 +27,9 @@ class NoMemory:
 
     def before(self, running: Sequence[Utterance]) -> Recollection:
         return Recollection()
+
+    def kept(self) -> Sequence[DialogueEntry]:
+        return ()
 
     def adopt(self, model: ILanguageModel, settings: DialogueSettings) -> None:
         """Nothing depends on them."""
@@ -52,6 +55,9 @@ class WindowMemory:
         self._kept: deque[tuple[DialogueEntry, int]] = deque()
         self._tokens = 0
 
+    def kept(self) -> Sequence[DialogueEntry]:
+        return [entry for entry, _ in self._kept]
+
     def adopt(self, model: ILanguageModel, settings: DialogueSettings) -> None:
         self._bound(settings)
         self._trim()
@@ -62,7 +68,7 @@ class WindowMemory:
         self._window = settings.window
         self._room = settings.window * self._times
 
-    def recall(self, entries: Sequence[DialogueEntry], summary: DeviceNote | None) -> None:
+    def recall(self, entries: Sequence[DialogueEntry], summary: Summary | None) -> None:
         self._kept.extendleft((entry, cost(entry.said)) for entry in reversed(entries))
         self._tokens = sum(tokens for _, tokens in self._kept)
         self._trim()

@@ -15,7 +15,7 @@ from xiaozhi.ai.listening.echo import EchoGuard
 from xiaozhi.ai.listening.listener import UtteranceEvents, UtteranceListener
 from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.memory.dialogue import Dialogue
-from xiaozhi.ai.memory.summary import make_memory
+from xiaozhi.ai.memory.selected import SelectedMemory
 from xiaozhi.ai.session.services import call_context
 from xiaozhi.ai.session.shared import SessionServices
 from xiaozhi.ai.session.tools import SessionTools
@@ -126,7 +126,7 @@ def make_dialogue(
     model = shared.agent.llm
     dialogue = Dialogue(
         opening.device.device_id,
-        make_memory(settings, model, shared.clock, opening.session_id, keep),
+        SelectedMemory(settings, model, shared.clock, opening.session_id, keep),
         roles,
         shared.history,
         shared.clock,

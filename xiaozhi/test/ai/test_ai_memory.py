@@ -15,11 +15,12 @@ from zope.interface import implementer
 
 from xiaozhi.agents.settings import DialogueSettings
 from xiaozhi.ai.memory.exchanges import cost
-from xiaozhi.ai.memory.summary import SummaryMemory, cut, make_memory
+from xiaozhi.ai.memory.selected import SelectedMemory
+from xiaozhi.ai.memory.summary import SummaryMemory, cut
 from xiaozhi.ai.memory.window import NoMemory, WindowMemory
 from xiaozhi.base import usage
 from xiaozhi.base.errors import ProviderError
-from xiaozhi.base.values import Delta, DeviceNote, NoteKind, Role, TextDelta, ToolSpec, Utterance
+from xiaozhi.base.values import Delta, Role, Summary, TextDelta, ToolSpec, Utterance
 from xiaozhi.interfaces import ILanguageModel, IMemory
 from xiaozhi.languages.scripts import tokens
 from xiaozhi.languages.texts import text
@@ -210,7 +211,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         """What is in the summary is not told again."""
         memory = self.small()
         talk = entries(*(said for n in range(4) for said in (asked(f"q{n}"), answered("yes"))))
-        note = DeviceNote(UUID(int=1), "d", talk[0].at, NoteKind.SUMMARY, "So far.", talk[3].id)
+        note = Summary("So far.", talk[3].id)
         memory.recall(talk, note)
         found = memory.before([])
         self.assertEqual(found.summary, "So far.")
@@ -219,7 +220,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
     def test_a_summary_of_dropped_entries(self) -> None:
         memory = self.small()
         talk = entries(asked("q"), answered("yes"))
-        note = DeviceNote(UUID(int=1), "d", talk[0].at, NoteKind.SUMMARY, "So far.", UUID(int=5))
+        note = Summary("So far.", UUID(int=5))
         memory.recall(talk, note)
         self.assertEqual((memory.before([]).summary, len(memory.before([]).said)), ("So far.", 2))
 
@@ -250,17 +251,76 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
             self.turns(memory, 0, 6)
         self.assertEqual((len(self.model.asked), spent), (1, [1]))
 
-    def test_chosen_by_its_name(self) -> None:
-        names: tuple[Literal["none", "window", "summary"], ...] = ("none", "window", "summary")
-        found = [
-            make_memory(DialogueSettings(memory=name), self.model, self.clock, "s", self._keep)
-            for name in names
-        ]
-        expected = [NoMemory, WindowMemory, SummaryMemory]
-        self.assertEqual([type(memory) for memory in found], expected)
-
     @given(st.text(), st.integers(1, 50))
     def test_cutting(self, words: str, most: int) -> None:
         found = cut(words, most)
         self.assertLessEqual(tokens(found), most + 1)
         self.assertTrue(words.startswith(found.removesuffix("…")))
+
+
+class SelectedTests(MemoryContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.model = Writer()
+        self.summaries: list[str] = []
+
+    def memory(self, settings: DialogueSettings) -> IMemory:
+        return SelectedMemory(settings, self.model, Clock(), "s1", self._keep)
+
+    def _keep(self, words: str, upto: UUID) -> None:
+        self.summaries.append(words)
+
+    def selected(self, kind: Literal["none", "window", "summary"]) -> DialogueSettings:
+        return DialogueSettings(memory=kind, window=100)
+
+    def words(self, memory: IMemory) -> tuple[str, ...]:
+        return tuple(each.text.strip(".") for each in memory.before([]).said)
+
+    def turns(self, memory: IMemory, *numbers: int) -> None:
+        """Note turns of 40 tokens each."""
+        for number in numbers:
+            memory.note(entries(asked(f"{number}".ljust(80, ".")), answered("y" * 80)), "en")
+
+    def test_by_its_name(self) -> None:
+        for kind, turns, summaries in (("none", 0, 0), ("window", 2, 0), ("summary", 1, 1)):
+            memory = self.memory(self.selected(kind))  # type: ignore[arg-type]
+            memory.recall([], None)
+            self.turns(memory, 1, 2, 3)
+            self.assertEqual(
+                (len(self.words(memory)) // 2, len(self.summaries)), (turns, summaries)
+            )
+
+    def test_another_kind_continues_with_what_is_kept(self) -> None:
+        memory = self.memory(self.selected("window"))
+        memory.recall(entries(asked("0"), answered("zero")), None)
+        memory.note(entries(asked("1"), answered("one")), "en")
+        for kind in ("summary", "window"):
+            memory.adopt(self.model, self.selected(kind))
+            self.assertEqual(self.words(memory), ("0", "zero", "1", "one"))
+        memory.adopt(self.model, self.selected("none"))
+        self.assertEqual(self.words(memory), ())
+
+    def test_before_the_dialogue_is_recalled(self) -> None:
+        memory = self.memory(self.selected("window"))
+        memory.note(entries(asked("1"), answered("one")), "en")
+        memory.adopt(self.model, self.selected("summary"))
+        memory.recall(entries(asked("0"), answered("zero")), None)
+        self.assertEqual(self.words(memory), ("0", "zero", "1", "one"))
+
+    def test_a_summary_outlasts_another_kind(self) -> None:
+        memory = self.memory(self.selected("summary"))
+        memory.recall([], None)
+        self.turns(memory, 1, 2, 3)
+        self.assertEqual(memory.before([]).summary, "summary 1")
+        memory.adopt(self.model, self.selected("none"))
+        self.assertEqual(memory.before([]).summary, "")
+        memory.adopt(self.model, self.selected("summary"))
+        self.assertEqual(memory.before([]).summary, "summary 1")
+
+    def test_a_summary_under_way_ends_with_its_kind(self) -> None:
+        writing: Deferred[str] = Deferred()
+        self.model.answers.append(writing)
+        memory = self.memory(self.selected("summary"))
+        memory.recall([], None)
+        self.turns(memory, 1, 2, 3)
+        memory.adopt(self.model, self.selected("window"))
+        self.assertEqual((self.model.ended, self.summaries), (1, []))
