@@ -6,14 +6,14 @@ from xiaozhi.agents.settings import Detector, SessionSettings
 from xiaozhi.base.capabilities import Needs
 
 
-def needs_of(settings: SessionSettings, key: str = "session", tools: bool = False) -> Needs:
+def needs_of(settings: SessionSettings, key: str = "session", tools: str = "") -> Needs:
     """Find the abilities that the settings of a session rely on.
 
     :param key: of the settings in the configuration, for messages.
-    :param tools: whether the agent names tools that it must be able to call.
+    :param tools: key of a setting that concerns calls of tools; empty: there is none.
     """
     by_text = settings.listen.detector is Detector.TEXT
     return Needs(
         interim=f"{key}.listen.detector: text" if by_text else "",
-        tools=f"{key}.tools" if tools else "",
+        tools=tools,
     )

@@ -134,6 +134,7 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar tool_rounds: how often the model may ask for tools before it must answer.
     :ivar tool_result: characters of a tool's result that the model gets.
     :ivar tool_sound: seconds of a sound that a tool gives; the rest is not played.
+    :ivar confirm: after the question whether a tool may run, in which a yes counts.
     :ivar look_ahead: sentences waiting for synthesis; the model waits beyond.
     """
 
@@ -152,6 +153,7 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tool_rounds: Count = 5
     tool_result: Count = 8000
     tool_sound: Seconds = 600.0
+    confirm: Annotated[float, Meta(ge=1, le=600)] = 10.0
     look_ahead: Count = 4
 
     def of_lists(self, before: Mapping[str, float]) -> TurnSettings:

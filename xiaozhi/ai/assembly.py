@@ -148,6 +148,7 @@ def _warn_of_needs(book: AgentBook, catalogue: ProviderCatalogue) -> None:
     """Log what an agent asks for and none of its providers offers."""
     for agent in book.agents.values():
         key = "session" if agent.id == DEFAULT else f"agents.{agent.id}"
-        needs = needs_of(agent.settings, key, tools=bool(agent.tools.confirm))
+        confirm = f"agents.{agent.id}.tools.confirm" if agent.tools.confirm else ""
+        needs = needs_of(agent.settings, key, tools=confirm)
         for need in unmet(needs, _entries(agent, catalogue)):
             _log.warn("{need}: it has no effect", need=need)

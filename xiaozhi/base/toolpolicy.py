@@ -13,7 +13,7 @@ class ToolPolicy:
     :ivar sources: of the sources whose tools are offered.
     :ivar allow: of tools that are offered.
     :ivar deny: of tools that are not, whatever ``allow`` says.
-    :ivar confirm: of tools that need a spoken confirmation.
+    :ivar confirm: of tools that run only after the person has said yes.
     """
 
     sources: tuple[str, ...] = ("*",)
@@ -33,9 +33,12 @@ class ToolPolicy:
             and not any(_matches(name, self.deny) for name in names)
         )
 
-    def confirmed(self, name: str) -> bool:
-        """Whether a call of this tool needs a spoken confirmation."""
-        return _matches(name, self.confirm)
+    def confirms(self, *names: str) -> bool:
+        """Whether a tool runs only after the person has said yes.
+
+        :param names: as for :meth:`permits`; one that matches is enough.
+        """
+        return any(_matches(name, self.confirm) for name in names)
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from xiaozhi.base.values import SoundFormat
 
+#: How the result of a call begins that waits for the person's yes.
+UNCONFIRMED_CALL = "Not run: it needs the person's spoken yes"
+
 #: Bytes in one piece of a sound that lies in memory.
 _PIECE = 16 * 1024
 

@@ -1,4 +1,5 @@
-"""Names of tools: as language models accept them, and as models spell them back.
+"""Names of tools: as language models accept them, as models spell them back, and as people
+hear them.
 
 Vendors accept ``[A-Za-z0-9_-]{1,64}``. Devices name tools in any script, with dots, at any
 length; each tool gets a unique name that is the same in every session.
@@ -12,10 +13,13 @@ from collections.abc import Container, Iterable
 from hashlib import sha256
 
 NAME_LIMIT = 64
+# Characters of a name that is spoken.
+_SPOKEN_LIMIT = 60
 
 _BREAKERS = re.compile(r"[^A-Za-z0-9_-]")
 _LOSSLESS = re.compile(r"[A-Za-z0-9_.-]+")
 _RUNS = re.compile(r"_{2,}")
+_HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # Models and servers put such things around a name.
 _AROUND = re.compile(r"[<(\[{].*", re.S)
 _SPACES = ("functions", "function", "tools", "tool", "namespace", "defaultapi", "mcp", "call")
@@ -58,6 +62,32 @@ def is_telling(name: str, title: str) -> bool:
     """Whether the name shows a model as much as the title does."""
     whole = len(title) <= NAME_LIMIT and _LOSSLESS.fullmatch(title) is not None
     return whole and safe_name(title) in name
+
+
+def spoken_name(title: str) -> str:
+    """Return the name of a tool in plain words that can be spoken in a sentence.
+
+    Devices and servers choose titles freely: only letters, digits and single spaces are
+    left, and not many of them. ``self.audio_speaker.setVolume`` → ``audio speaker set
+    volume``.
+    """
+    folded = unicodedata.normalize("NFKC", title[: _SPOKEN_LIMIT * 2])
+    plain = "".join(char if _is_spoken(char) else " " for char in folded)
+    words = _HUMPS.sub(" ", plain).casefold().split()
+    if len(words) > 1 and words[0] == "self":
+        words = words[1:]
+    spoken = ""
+    for word in words:
+        longer = f"{spoken} {word}".lstrip()
+        if len(longer) > _SPOKEN_LIMIT:
+            break
+        spoken = longer
+    return spoken or "".join(words[:1])[:_SPOKEN_LIMIT]
+
+
+def _is_spoken(char: str) -> bool:
+    """Letters, their marks, and digits."""
+    return char.isalnum() or unicodedata.category(char) in ("Mn", "Mc")
 
 
 class NameIndex:

@@ -20,6 +20,18 @@ _ALIKE = 5
 
 
 @dataclass(frozen=True, slots=True)
+class ToolIdentity:
+    """Distinguishes a tool from any other that has or had its name.
+
+    :ivar source: name of its source.
+    :ivar spec: as the model is offered it; a tool that has changed is another one.
+    """
+
+    source: str
+    spec: ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """:ivar key: source and title, by which the same tool is known again."""
 
@@ -101,6 +113,11 @@ class Toolbox:
         properties = entry.spec.parameters.get("properties")
         return properties if isinstance(properties, Mapping) else {}
 
+    def identity(self, name: str) -> ToolIdentity | None:
+        """Return the identity of a tool; None: there is no such tool."""
+        entry = self._entries.get(name)
+        return None if entry is None else ToolIdentity(entry.key[0], entry.spec)
+
     def limit(self, name: str, default: float) -> float:
         """Seconds a call of this tool may take."""
         tool = self._tool(name)
@@ -124,17 +141,27 @@ class Toolbox:
         :param arguments: a JSON object as text; see :func:`read_arguments`.
         :raises ToolError: unknown tool, bad arguments, or the tool's own.
         """
+        tool, values = self._read(name, arguments)
+        result: str | ToolResult = await tool.call(values)
+        return result if isinstance(result, ToolResult) else ToolResult(result)
+
+    def check(self, name: str, arguments: str) -> None:
+        """Check a call without running it; see :meth:`call`.
+
+        :raises ToolError: unknown tool or bad arguments.
+        """
+        self._read(name, arguments)
+
+    def _read(self, name: str, arguments: str) -> tuple[ITool, dict[str, Any]]:
         tool = self._tool(name)
         if tool is None:
             alike = ", ".join(sorted(self._meant(name))[:_ALIKE])
             hint = f"; there are {alike}" if alike else ""
             raise ToolError("unknown_tool", f"there is no tool {name}{hint}")
         try:
-            values = read_arguments(arguments, tool.spec.parameters)
+            return tool, read_arguments(arguments, tool.spec.parameters)
         except ValueError as error:
             raise ToolError("bad_arguments", f"{name}: {error}") from None
-        result: str | ToolResult = await tool.call(values)
-        return result if isinstance(result, ToolResult) else ToolResult(result)
 
     def _tool(self, name: str) -> ITool | None:
         entry = self._entries.get(name)

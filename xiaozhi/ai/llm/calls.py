@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 
+from xiaozhi.ai.llm.confirmation import CallScreen, WaitingCall, Withheld
 from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.memory.pending import PendingAnswer
 from xiaozhi.ai.timeline.timeline import Timeline
@@ -47,6 +48,16 @@ class ToolCalls:
         self._context = context
         self._turn = turn
         self._timeline = timeline
+        self._screen = CallScreen(context.confirmation, context.toolbox, context.confirms, turn)
+
+    @property
+    def question(self) -> str:
+        """Name of the tool that the person is to be asked about; empty: none."""
+        return self._screen.question
+
+    def agreed(self, waiting: WaitingCall) -> ToolCall | None:
+        """See :meth:`CallScreen.agreed`."""
+        return self._screen.agreed(waiting)
 
     async def run(self, calls: tuple[ToolCall, ...], answer: PendingAnswer) -> CallsOutcome:
         """Run calls in parallel, those of one lane one after the other, and not more than
@@ -58,6 +69,9 @@ class ToolCalls:
         results: dict[int, ToolResult] = {}
         lanes: dict[str, list[int]] = {}
         for at, call in enumerate(calls):
+            if (withheld := self._screen.withhold(call)) is not None:
+                results[at] = self._withheld(call, withheld)
+                continue
             # A call without a lane has one of its own.
             lanes.setdefault(self._context.toolbox.lane(call.name) or f" {at}", []).append(at)
         waiting = deque(lanes.values())
@@ -150,6 +164,16 @@ class ToolCalls:
             )
             return "[a picture that could not be described]"
         return f"[a picture: {words}]"
+
+    def _withheld(self, call: ToolCall, withheld: Withheld) -> ToolResult:
+        self._timeline.tool(withheld.code, call.name)
+        self._log.info(
+            "{session_id}: tool {tool} did not run: {code}",
+            session_id=self._context.session_id,
+            tool=call.name,
+            code=withheld.code,
+        )
+        return withheld.result
 
     def _failed(self, call: ToolCall, code: str, since: float) -> None:
         self._timeline.tool(code, call.name, since)

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.agents.settings import TurnSettings
 from xiaozhi.ai.listening.echo import EchoGuard
+from xiaozhi.ai.llm.confirmation import Confirmation
 from xiaozhi.ai.memory.dialogue import Dialogue
 from xiaozhi.ai.timeline.counts import AiCounts
 from xiaozhi.base.call import CallContext
@@ -33,6 +34,8 @@ class TurnContext:
     :ivar describe: has the vision model answer a question about an encoded picture; None:
         there is no vision model.
     :ivar call: returns the context in which providers are called.
+    :ivar confirms: whether a tool runs only after the person has said yes, by its name.
+    :ivar confirmation: the call that waits for that yes.
     """
 
     session_id: str
@@ -50,3 +53,5 @@ class TurnContext:
     talk: TalkLanguage = field(default_factory=lambda: TalkLanguage("en"))
     describe: Callable[[bytes, str], Awaitable[str]] | None = None
     call: Callable[[], CallContext] = CallContext
+    confirms: Callable[[str], bool] = lambda _: False
+    confirmation: Confirmation = field(default_factory=Confirmation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xiaozhi.ai.llm.calls import CallsOutcome, ToolCalls
+from xiaozhi.ai.llm.confirmation import WaitingCall, essence
 from xiaozhi.ai.llm.context import TurnContext
 from xiaozhi.ai.llm.mood import mood_line
 from xiaozhi.ai.llm.writtencalls import read
@@ -44,6 +44,12 @@ class AnswerSpeaker(Protocol):
     async def play(self, sound: ToolSound) -> None:
         """Play a tool's sound."""
 
+    async def ask(self, tool: str) -> None:
+        """Ask the person whether a tool may run.
+
+        :param tool: its name in plain words.
+        """
+
 
 class LlmLoop:
     """Asks the model and runs its tools, for one turn.
@@ -71,30 +77,68 @@ class LlmLoop:
         self._mood = mood
         self._worded = False
 
-    async def about(self, draft: PendingAnswer) -> None:
-        """Answer a question."""
+    async def about(self, draft: PendingAnswer, agreed: WaitingCall | None = None) -> None:
+        """Answer a question.
+
+        :param agreed: a call that the question is the person's yes to.
+        """
         context = self._context
         await self._ready(context.tools_ready, context.tools_wait, "the device's tools")
         await self._ready(context.dialogue.recalled, context.recall_wait, "the dialogue so far")
         dialogue = context.dialogue
         await self._ready(dialogue.settled, dialogue.heard_timeout, "what was heard")
+        if not await self._carry_out(agreed, draft):
+            await self._answer(draft, needed=agreed is None)
+        if self._calls.question:
+            await self._speaker.ask(self._calls.question)
+
+    async def _carry_out(self, agreed: WaitingCall | None, draft: PendingAnswer) -> bool:
+        """Run the call that the person has agreed to as if the model had asked for it now.
+
+        :return: whether its result is the answer.
+        """
+        call = None if agreed is None else self._calls.agreed(agreed)
+        if call is None:
+            return False
+        self._log.info(
+            "{session_id}: turn {turn}: the person agreed to the tool {tool}",
+            session_id=self._context.session_id,
+            turn=self._turn,
+            tool=call.name,
+        )
+        draft.said("", (call,))
+        return await self._run((call,), draft)
+
+    async def _answer(self, draft: PendingAnswer, *, needed: bool) -> None:
+        """Have the model answer, with the results of the tools it asks for.
+
+        :param needed: there has to be an answer, even if it asks for none.
+        """
+        context = self._context
         for rounds in range(context.limits.tool_rounds):
             calls = await self._reply(draft, context.toolbox.specs)
             if not calls:
                 # After a tool no words are needed; without one there has to be an answer.
-                if not rounds and not self._worded:
+                if needed and not rounds and not self._worded:
                     await self._speaker.conclude("no_answer")
                 return
-            async with self._patience():
-                outcome = await self._calls.run(calls, draft)
-            await self._perform(outcome, draft)
-            if outcome.final:
+            if await self._run(calls, draft):
                 return
         # No more tools: the model has to answer with what it knows.
         self._worded = False
         await self._reply(draft, ())
         if not self._worded:
             await self._speaker.conclude("too_many_tools")
+
+    async def _run(self, calls: tuple[ToolCall, ...], draft: PendingAnswer) -> bool:
+        """Run the calls of one reply.
+
+        :return: whether their results are the answer.
+        """
+        async with self._patience():
+            outcome = await self._calls.run(calls, draft)
+        await self._perform(outcome, draft)
+        return outcome.final
 
     async def _perform(self, outcome: CallsOutcome, draft: PendingAnswer) -> None:
         """Say and play what tools gave, without the model.
@@ -202,8 +246,8 @@ class LlmLoop:
             await hear(answer.finish())
             await self._say_all(spoken.finish())
             # Some servers return a call and leave it in the text, too.
-            known = {_essence(call) for call in calls}
-            calls += [call for call in written if _essence(call) not in known]
+            known = {essence(call) for call in calls}
+            calls += [call for call in written if essence(call) not in known]
             complete = True
         except BaseException:
             # They will not run, and models refuse a call without its result.
@@ -254,12 +298,3 @@ class LlmLoop:
             self._timeline.sentence()
             self._worded = True
             await self._speaker.say(sentence)
-
-
-def _essence(call: ToolCall) -> tuple[str, str]:
-    """Return a key by which two spellings of one call are equal."""
-    try:
-        arguments = json.dumps(json.loads(call.arguments or "{}"), sort_keys=True)
-    except (ValueError, RecursionError):
-        arguments = call.arguments
-    return call.name, arguments

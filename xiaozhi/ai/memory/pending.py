@@ -36,6 +36,12 @@ class _Line:
     sentences: tuple[str, ...] = ()
     complete: bool = True
 
+    def joined(self, other: _Line) -> _Line:
+        """Return this line with another one behind it."""
+        words = joined([each.said.text for each in (self, other) if each.said.text])
+        said = Utterance(self.said.role, words, other.said.calls)
+        return _Line(said, self.sentences + other.sentences, self.complete and other.complete)
+
 
 @dataclass(slots=True, repr=False)
 class PendingAnswer:
@@ -69,8 +75,13 @@ class PendingAnswer:
     def said(self, words: str, calls: tuple[ToolCall, ...] = (), *, complete: bool = True) -> None:
         """Add a reply of the model, unless it has neither words nor calls."""
         if words or calls:
-            said = Utterance(Role.ASSISTANT, words, calls)
-            self._lines.append(_Line(said, tuple(self._sentences), complete))
+            line = _Line(Utterance(Role.ASSISTANT, words, calls), tuple(self._sentences), complete)
+            last = self._lines[-1] if self._lines else None
+            if last is not None and last.said.role is Role.ASSISTANT and not last.said.calls:
+                # Many models refuse two answers in a row.
+                line = last.joined(line)
+                self._lines.pop()
+            self._lines.append(line)
         self._sentences.clear()
 
     def tool_said(self, call: ToolCall, result: str) -> None:

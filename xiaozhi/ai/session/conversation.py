@@ -387,6 +387,7 @@ class Conversation:
             self._rest()
 
     def _stop_answer(self) -> None:
+        self._context.confirmation.forget()
         self._interruption.forget()
         self._control.cancel()
         if self._status.answering:

@@ -69,6 +69,17 @@ class SessionTools:
         """
         self.toolbox.update(source, [tool for tool in tools if self._permits(source, tool)])
 
+    def confirms(self, name: str) -> bool:
+        """Whether a tool runs only after the person has said yes.
+
+        :param name: as the toolbox has it.
+        """
+        tool = self.toolbox.identity(name)
+        if tool is None:
+            return False
+        title = tool.spec.title
+        return self._policy.confirms(title, safe_name(title), name)
+
     def _permits(self, source: str, tool: ITool) -> bool:
         title = tool.spec.title or tool.spec.name
         return self._policy.permits(source, title, safe_name(title))

@@ -163,6 +163,7 @@ def make_context(
         counts=shared.counts,
         talk=talk,
         describe=tools.describe,
+        confirms=tools.confirms,
         echo=EchoGuard(shared.clock, settings.turn.echo),
         call=partial(_call, opening, shared, talk),
     )

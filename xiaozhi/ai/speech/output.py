@@ -124,12 +124,13 @@ class Speech:
         self._run = Deferred.fromCoroutine(self._speak_all())
         self._run.addErrback(self._failed)
 
-    async def say(self, words: str) -> None:
+    async def say(self, words: str, language: str = "") -> None:
         """Queue a sentence; waits while enough are queued.
 
+        :param language: BCP 47; empty: that of the speech.
         :raises ProviderError: an earlier sentence could not be spoken.
         """
-        await self._queue(words, self.language, None, answer=True)
+        await self._queue(words, language or self.language, None, answer=True)
 
     async def pronounce(
         self, words: str, language: str, *, answer: bool = False, at_once: bool = False

@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -26,6 +25,7 @@ from xiaozhi.ai.speech.output import Speech, SpeechOutput
 from xiaozhi.ai.speech.playback import PlaybackMap
 from xiaozhi.ai.speech.spoken import SpokenText, pieces
 from xiaozhi.ai.timeline.timeline import Overheard, Timeline
+from xiaozhi.ai.turn.bridging import WaitBridge
 from xiaozhi.base.errors import ProviderError, XiaozhiError
 from xiaozhi.base.toolresult import ToolSound
 from xiaozhi.base.values import Transcript
@@ -63,8 +63,7 @@ class Turn:
         self._since: float | None = None  # when the device began to play it
         self._script = PlaybackMap()
         self._draft: PendingAnswer | None = None
-        self._bridging: IDelayedCall | None = None
-        self._bridged = False  # the wait for its first sound
+        self._bridging = WaitBridge(context, self._bridge)
         self._hushed = False  # it failed, and the failure is not spoken
 
     @property
@@ -98,7 +97,7 @@ class Turn:
                 raise
             if not echo.understood(transcript.text, after):
                 return False
-            return await self._converse(transcript)
+            return await self._converse(transcript, after)
 
         return await self._carried_out(converse, asked=True)
 
@@ -108,7 +107,7 @@ class Turn:
 
         async def converse() -> bool:
             self._context.echo.understood(over.said.text, NEVER)
-            return await self._converse(over.said)
+            return await self._converse(over.said, -NEVER)
 
         return await self._carried_out(converse, asked=True)
 
@@ -214,10 +213,8 @@ class Turn:
         :param asked: a person waits for it.
         """
         result = "interrupted"
-        if asked and self._context.limits.bridge:
-            self._bridging = self._context.clock.callLater(
-                self._context.limits.bridge, self._bridge
-            )
+        if asked:
+            self._bridging.start()
         try:
             try:
                 spoke = await self._limit.run(body())
@@ -236,9 +233,10 @@ class Turn:
                     self._show("confused")
             return spoke
         finally:
-            self._bridge_no_more()
+            self._bridging.stop()
             self._silence()
             self._note(result)
+            self._confirm(result)
             self._log.info(
                 "{session_id}: turn {turn}, {begun}: {result} after {seconds} s",
                 **self._timeline.ended(result).logged(),
@@ -261,6 +259,14 @@ class Turn:
         played = min(playing * 1000, self._script.sent_ms)
         dialogue.cut(draft, Cut(self._script, played, text(missing, self._language)))
 
+    def _confirm(self, result: str) -> None:
+        """Begin or end the wait for a yes; a turn without words leaves it as it is."""
+        context = self._context
+        if result != "empty":
+            heard = result == "answered" and not self._timeline.cut
+            until = context.clock.seconds() + context.limits.confirm
+            context.confirmation.turn_ended(self.number, until, heard=heard)
+
     def _report(self, error: Exception) -> None:
         where: dict[str, Any] = {"session_id": self._context.session_id, "turn": self.number}
         if isinstance(error, XiaozhiError):
@@ -274,33 +280,14 @@ class Turn:
         self._language = language
         self._context.talk.adopt(language)
 
-    def _bridge(self) -> None:
+    def _bridge(self) -> tuple[str, Deferred[bool]]:
         """Say that the answer takes a while."""
         language = catalogue_of(self._language)
         words = text("waiting", language)
-
-        def said(so: bool) -> None:
-            if so:
-                self._bridged = True
-                self._context.echo.said(words)
-
-        def failed(failure: Failure) -> None:
-            if not failure.check(CancelledError):
-                self._log.warn(
-                    "{session_id}: no phrase could bridge the wait: {error}",
-                    session_id=self._context.session_id,
-                    error=failure.getErrorMessage(),
-                )
-
         if not self._open:
             self._start("")
         assert self._speech is not None
-        self._speech.bridge(words, language).addCallbacks(said, failed)
-
-    def _bridge_no_more(self) -> None:
-        if self._bridging is not None and self._bridging.active():
-            self._bridging.cancel()
-        self._bridging = None
+        return words, self._speech.bridge(words, language)
 
     def _silence(self) -> None:
         if self._speech is not None:
@@ -354,7 +341,7 @@ class Turn:
 
     async def _apologize(self) -> None:
         limit, clock = self._context.limits.bridge, self._context.clock
-        waited = self._bridged or (limit and clock.seconds() - self._created >= limit)
+        waited = self._bridging.said or (limit and clock.seconds() - self._created >= limit)
         with suppress(XiaozhiError):
             self._start("", anew=True)
             # Do not wait longer for a synthesiser that may be down, too.
@@ -369,15 +356,20 @@ class Turn:
 
     # --- recognition, model, speech ---------------------------------------------------
 
-    async def _converse(self, transcript: Transcript) -> bool:
+    async def _converse(self, transcript: Transcript, after: float) -> bool:
+        """:param after: see :meth:`EchoGuard.after`."""
         if not transcript.text.strip():
             return False
+        agreed = self._context.confirmation.answered(transcript.text, self._created)
+        if after < 0:
+            # It began before the question was over.
+            agreed = None
         mood = mood_of(transcript.emotion)
         self._timeline.heard(transcript.text, mood)
         self._speak_in(transcript.language or language_of(transcript.text, self._context.language))
         self._start(transcript.text)
         thought = LlmLoop(self._context, self.number, self._timeline, self, mood)
-        await thought.about(self._asked(transcript.text))
+        await thought.about(self._asked(transcript.text), agreed)
         return True
 
     async def _recognized(self, heard: Awaitable[Transcript]) -> Transcript:
@@ -390,7 +382,7 @@ class Turn:
 
         :param at_once: see :meth:`Speech.pronounce`.
         """
-        if key == "checking" and self._bridged:
+        if key == "checking" and self._bridging.said:
             return
         language = catalogue_of(self._language)
         words = text(key, language)
@@ -439,3 +431,14 @@ class Turn:
         self._show("")
         if self._speech is not None:
             await self._limit.held_up(self._speech.play(sound))
+
+    async def ask(self, tool: str) -> None:
+        """Ask whether a tool may run. The sound is not kept: others chose the tool's name."""
+        language = catalogue_of(self._language)
+        words = text("confirm", language).format(title=tool)
+        self._show("")
+        if self._draft is not None:
+            self._draft.spoke(words)
+            self._draft.said(words)
+        if self._speech is not None:
+            await self._limit.held_up(self._speech.say(words, language))

@@ -178,7 +178,15 @@ class BookTests(SynchronousTestCase):
         self.assertTrue(policy.permits("mcp.home", "light"))
         self.assertFalse(policy.permits("functions", "light"))
         self.assertFalse(policy.permits("mcp.home", "self.reboot"))
-        self.assertEqual((policy.confirmed("buy"), policy.confirmed("look")), (True, False))
+        self.assertEqual((policy.confirms("buy"), policy.confirms("look")), (True, False))
+
+    def test_confirmations_by_either_spelling(self) -> None:
+        policy = ToolPolicy(confirm=("self.door.*", "Lock_?pen"))
+        self.assertTrue(policy.confirms("self.door.open", "self_door_open"))
+        self.assertTrue(policy.confirms("Lock.Open", "Lock_Open"))
+        self.assertFalse(policy.confirms("self.lamp.on", "self_lamp_on"))
+        self.assertFalse(ToolPolicy().confirms("self.door.open"))
+        self.assertTrue(ToolPolicy(confirm=("*",)).confirms("anything"))
 
 
 class ReloadTests(SynchronousTestCase):

@@ -22,5 +22,5 @@ class NeedsTests(SynchronousTestCase):
         )
 
     def test_tools_that_are_named_need_a_model_that_calls_them(self) -> None:
-        needs = needs_of(SessionSettings(), "agents.kitchen", tools=True)
-        self.assertEqual([*needs.wanted()], [("llm", "tools", "agents.kitchen.tools")])
+        needs = needs_of(SessionSettings(), tools="agents.kitchen.tools.confirm")
+        self.assertEqual([*needs.wanted()], [("llm", "tools", "agents.kitchen.tools.confirm")])
