@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xiaozhi.base.errors import ProviderError
+from xiaozhi.base.toolresult import UNCONFIRMED_CALL
 from xiaozhi.base.values import Role, Utterance
 from xiaozhi.providers.offline.intents.findings import failed, read_result, reason_in, words_in
 
@@ -87,7 +88,7 @@ def read_course(dialogue: Sequence[Utterance]) -> Course:
             "the dialogue ends neither with the person nor with a tool",
             retryable=False,
         )
-    at = spoken[-1]
+    at = _asked_at(dialogue, spoken)
     names = {call.call_id: call.name for entry in dialogue[at:] for call in entry.calls}
     results = tuple(
         ToolAnswer(names.get(entry.call_id, ""), read_result(entry.text), dialogue[at].text)
@@ -96,3 +97,32 @@ def read_course(dialogue: Sequence[Utterance]) -> Course:
     )
     answers = (e.text for e in reversed(dialogue[:at]) if e.role is Role.ASSISTANT and e.text)
     return Course(dialogue[at].text, next(answers, ""), results, bool(results))
+
+
+def _asked_at(dialogue: Sequence[Utterance], spoken: Sequence[int]) -> int:
+    """Find the question that is being answered.
+
+    If the person's last words were the yes that a call waited for, the call stands right
+    behind them once more, and the question is the one before.
+
+    :param spoken: where the person's words are.
+    """
+    at, before = spoken[-1], [*spoken[:-1]]
+    while before and _waiting(dialogue[before[-1] : at]) & _called(dialogue[at + 1 : at + 2]):
+        at = before.pop()
+    return at
+
+
+def _called(entries: Sequence[Utterance]) -> set[tuple[str, str]]:
+    return {(call.name, call.arguments) for entry in entries for call in entry.calls}
+
+
+def _waiting(entries: Sequence[Utterance]) -> set[tuple[str, str]]:
+    """Find the calls that waited for a yes."""
+    ids = {entry.call_id for entry in entries if entry.text.startswith(UNCONFIRMED_CALL)}
+    return {
+        (call.name, call.arguments)
+        for entry in entries
+        for call in entry.calls
+        if call.call_id in ids
+    }
