@@ -76,8 +76,9 @@ class DeviceMcp(SourceBase):
         self._settings = settings
         self._vision = vision
         self._list = _ToolList()
-        self._listing = ToolListing(self._list_tools, lambda: self._settings.relist, clock)
-        peer = JsonRpcPeer(notifications={_LIST_CHANGED: lambda _: self._listing.again()})
+        listing = ToolListing(self._list_tools, lambda: self._settings.relist, clock)
+        self._listing = listing
+        peer = JsonRpcPeer(notifications={_LIST_CHANGED: lambda _: listing.again()})
         self._rpc = JsonRpcClient(lambda data: send(Mcp(data)), clock, peer=peer)
 
     @property

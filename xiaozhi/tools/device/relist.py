@@ -24,32 +24,34 @@ class ToolListing:
         interval: Callable[[], float],
         clock: IReactorTime,
     ) -> None:
-        self._work = work
-        self._interval = interval
+        # Let go of at the end: they may refer to the owner of this.
+        self._parts: tuple[Callable[[], Awaitable[None]], Callable[[], float]] | None
+        self._parts = work, interval
         self._clock = clock
         self._running: Deferred[None] | None = None
         self._due: IDelayedCall | None = None
-        self._open = self._busy = self._wanted = False
+        self._started = self._busy = self._wanted = False
         self._ended = 0.0
 
     def start(self) -> Deferred[None]:
         """List the tools for the first time. Fires when that has ended, whatever the result."""
-        self._open = True
+        self._started = True
         return self._begin()
 
     def again(self) -> None:
         """List them once more as soon as that is allowed; before :meth:`start`, do nothing."""
-        if not self._open:
+        if self._parts is None or not self._started:
             return
         if self._busy:
             self._wanted = True
         elif self._due is None:
-            wait = self._ended + self._interval() - self._clock.seconds()
+            _, interval = self._parts
+            wait = self._ended + interval() - self._clock.seconds()
             self._due = self._clock.callLater(max(0.0, wait), self._begin)
 
     def stop(self) -> None:
         """Cancel the listing under way and the next one. Idempotent."""
-        self._open = False
+        self._parts = None
         due, self._due = self._due, None
         if due is not None:
             due.cancel()
@@ -62,9 +64,12 @@ class ToolListing:
         return self._running
 
     async def _run(self) -> None:
+        if self._parts is None:
+            return
+        work, _ = self._parts
         self._busy, self._wanted = True, False
         try:
-            await self._work()
+            await work()
         except CancelledError:
             return
         finally:
