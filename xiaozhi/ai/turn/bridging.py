@@ -24,7 +24,7 @@ class WaitBridge:
 
     def __init__(self, context: TurnContext, say: Callable[[], tuple[str, Deferred[bool]]]) -> None:
         self._context = context
-        self._say = say
+        self._say: Callable[[], tuple[str, Deferred[bool]]] | None = say
         self._due: IDelayedCall | None = None
         self.said = False
 
@@ -35,11 +35,15 @@ class WaitBridge:
 
     def stop(self) -> None:
         """Say it no more. Idempotent."""
+        # The function refers to the turn, which refers to this.
+        self._say = None
         due, self._due = self._due, None
         if due is not None and due.active():
             due.cancel()
 
     def _bridge(self) -> None:
+        if self._say is None:
+            return
         words, saying = self._say()
 
         def said(so: bool) -> None:
