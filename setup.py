@@ -1,5 +1,6 @@
-"""Packaging lives in setup.cfg; this file lets older tools find it."""
+"""Packaging: everything is in setup.cfg but the packages, which are found by their folders."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+# twisted/plugins is no package of ours, so it has no __init__.py to be found by.
+setup(packages=["twisted.plugins", *find_packages(include=["xiaozhi", "xiaozhi.*"])])

@@ -319,17 +319,13 @@ def drop_in_law(paths: Iterable[str]) -> Iterator[str]:
             yield f"{path}: would hide Twisted itself"
 
 
-def packages_law(paths: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
-    """setup.cfg lists every package there is and no other."""
-    paths = list(paths)
-    there = {
-        module_name(p) for p in paths if p.startswith("xiaozhi/") and p.endswith("__init__.py")
-    }
-    drop_ins = {"twisted.plugins", "xiaozhi.plugins"}
-    for name in sorted(there - set(listed)):
-        yield f"setup.cfg: [options] packages lacks {name}"
-    for name in sorted(set(listed) - there - drop_ins):
-        yield f"setup.cfg: [options] packages lists {name}, which is not there"
+def packages_law(paths: Iterable[str]) -> Iterator[str]:
+    """Every folder with modules has an ``__init__.py``: setup.py finds packages by it."""
+    paths = set(paths)
+    rooms = {p.rpartition("/")[0] for p in paths if p.startswith("xiaozhi/") and p.endswith(".py")}
+    for room in sorted(rooms):
+        if f"{room}/__init__.py" not in paths:
+            yield f"{room}: has no __init__.py, so it would not be installed"
 
 
 def constructor_law(path: str, source: str) -> Iterator[str]:
