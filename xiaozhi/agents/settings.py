@@ -120,8 +120,8 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar next_token: between two outputs of the model.
     :ivar first_audio: from asking the synthesiser to its first bytes.
     :ivar next_audio: between two pieces of a sentence's sound.
-    :ivar bridge: without any sound of the answer for so long, a kept phrase bridges the
-        wait, once a turn; 0: never.
+    :ivar bridge: after this time without any sound of the answer, a bridging phrase plays,
+        once per turn; 0: never.
     :ivar echo: seconds after the device's own sound in which an utterance may be its echo:
         if it cannot be recognised, and the one before could not either, nothing is said;
         twice as long each time until words are understood; 0: never.
@@ -174,10 +174,10 @@ class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The dialogue that the model receives.
 
     :ivar prompt: template of the system prompt, see :mod:`xiaozhi.agents.prompt`.
-    :ivar location: where the devices are, for it; empty: nothing is said of it.
-    :ivar memory: the part of the talk that the model receives. ``none``: the question alone;
-        ``window``: the newest of it; ``summary``: that, and a summary of what was before,
-        which the model is asked for beside the talk.
+    :ivar location: the place of the devices, for the prompt; empty: omitted.
+    :ivar memory: the part of the dialogue that the model receives. ``none``: the question
+        alone; ``window``: the newest turns; ``summary``: the window and a summary of the
+        earlier dialogue, which the model writes in the background.
     :ivar window: tokens of the dialogue the model receives, the running turn included, by
         the estimate of :func:`xiaozhi.languages.scripts.tokens`.
     :ivar entries: how many entries of it, at most.
@@ -229,18 +229,18 @@ class RoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Dialogues that go on after a reconnect or a restart.
+    """Dialogues that continue after a reconnect or a restart.
 
     :ivar url: ``sqlite:///path``, ``postgresql://user:password@host:port/database`` or
-        ``memory:`` for this process alone; empty: ``ai.sqlite3`` in the state directory.
+        ``memory:`` for this process only; empty: ``ai.sqlite3`` in the state directory.
     :ivar pool_size: connections to PostgreSQL.
-    :ivar ttl: what is older is not gone on from; 0: every session begins anew.
-    :ivar retention: what is older is removed; 0: never. At least ``ttl``.
-    :ivar purge_interval: between two rounds of removing.
+    :ivar ttl: older dialogues are not continued; 0: every session begins a new one.
+    :ivar retention: older entries are removed; 0: never. At least ``ttl``.
+    :ivar purge_interval: between two rounds of removal.
     :ivar capacity: entries that may wait while the store is away; then the oldest of a
         device that has most are dropped.
     :ivar capacity_bytes: of them, about; beyond, likewise.
-    :ivar max_entry_bytes: of what was said at one go, in UTF-8; the rest is not kept.
+    :ivar max_entry_bytes: of one entry, in UTF-8; the rest is not kept.
     """
 
     url: str = ""

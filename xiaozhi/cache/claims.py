@@ -51,7 +51,7 @@ class Claims:
         return self._by_device.pop(device_id)
 
     def stands(self, claim: PresenceClaim) -> bool:
-        """Whether this claim still stands here."""
+        """Whether this claim is still the newest one here."""
         return self._by_device.get(claim.presence.device_id) is claim
 
     def all(self) -> list[PresenceClaim]:

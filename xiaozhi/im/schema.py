@@ -45,11 +45,11 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     :ivar spool_bytes: of records that wait on disk while the store is away; beyond, the
         oldest messages and events are dropped; 0: there is no spool.
     :ivar spool_after: seconds without an answer of the store before they go there.
-    :ivar retention_days: what is older is removed; 0: nothing is.
-    :ivar purge_interval: seconds between two rounds of removing.
-    :ivar stale_after: seconds without a sign of activity after which a session that was
-        never ended is taken for one whose process has crashed; more than a minute
-        longer than ``link.idle_timeout``.
+    :ivar retention_days: older rows are removed; 0: never.
+    :ivar purge_interval: seconds between two rounds of removal.
+    :ivar stale_after: seconds without activity after which an open session is marked as
+        ended, because its process has crashed; more than a minute longer than
+        ``link.idle_timeout``.
     """
 
     url: str = ""
@@ -113,6 +113,6 @@ class ImSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: EdgeLogSettings = field(default_factory=EdgeLogSettings)
 
     def __post_init__(self) -> None:
-        # Or sessions that live would be taken for dead.
+        # Otherwise live sessions would be marked as ended.
         if self.store.stale_after <= self.link.idle_timeout + 60:
             raise ValueError("needs store.stale_after > link.idle_timeout + 60")

@@ -96,23 +96,23 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar close_timeout: from our Close frame to dropping TCP: devices do not
         echo it (§1.1).
     :ivar congestion_timeout: how long a device may leave its socket unread.
-    :ivar restart_timeout: how long after a ``tts stop`` the ``listen start`` may come by
-        which a device in auto mode goes on; it plays out what it has first (§4.4). Such a
-        start interrupts nothing.
+    :ivar restart_timeout: how long after a ``tts stop`` the automatic ``listen start`` of a
+        device in auto mode may come, which plays its buffer first (§4.4). Such a start does
+        not interrupt.
     :ivar follow_timeout: the same for the start that follows an ``abort`` or ``detect``.
-    :ivar reaction_time: how long a turn must have been heard before such a start, if it
-        was not expected, interrupts it.
-    :ivar outage_patience: AI away for longer than this: a device that asks
-        something gets an alert, once a question.
+    :ivar reaction_time: how long a turn must have been heard before an unexpected start
+        interrupts it.
+    :ivar outage_patience: AI away for longer than this: a device that asks a
+        question gets an alert, once per question.
     :ivar outage_status: ``status`` of that alert, for all languages or by language
         (BCP 47); empty: the text of the catalogue.
     :ivar outage_message: ``message`` of that alert, likewise.
     :ivar outage_emotion: ``emotion`` of that alert (§4.2).
-    :ivar language: BCP 47, of what is shown before the AI service has told the
-        language of the device's talk, if its ``Accept-Language`` does not
-        help; the same as its ``session.dialogue.language``.
-    :ivar alert_sound: sound of a device's microphone that is not listened to after an
-        alert, which plays a sound of its own (§4.2); 0: all is listened to.
+    :ivar language: BCP 47, of the edge's texts before the AI service has reported the
+        language of the conversation, if the device's ``Accept-Language`` is not usable; the
+        same as its ``session.dialogue.language``.
+    :ivar alert_sound: microphone audio that is dropped after an alert, which plays a sound of
+        its own (§4.2); 0: none.
     :ivar downlink_sample_rate: Hz, told to devices in the hello.
     :ivar downlink_frame_duration: ms in one packet to a device.
     """
@@ -144,14 +144,14 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar paths: where devices may connect; a slash at the end makes no difference.
     :ivar max_connections: devices at once; more are refused with 503.
     :ivar max_waiting: connections that have not sent their request yet; and as many
-        that are open for ``/health`` and the like.
+        that are open for ``/health`` and the other pages.
     :ivar head_timeout: for a whole request head; and for any request that is no upgrade,
         body and all.
     :ivar max_head_bytes: longest request head.
-    :ivar max_partial_bytes: of WebSocket messages that are still coming, of all devices
-        together; beyond, a message that is longer than 64 KiB is closed with 1013.
-    :ivar max_per_address: connections at once from one address (IPv6: from one /64), of
-        whatever kind. Behind one address may be a whole building.
+    :ivar max_partial_bytes: of unfinished WebSocket messages of all devices together;
+        beyond, a device with more than 64 KiB of one is closed with 1013.
+    :ivar max_per_address: concurrent connections from one address (IPv6: from one /64), of
+        any kind. A whole building may share one address.
     :ivar max_waiting_per_address: of these, connections that have not sent their request.
     :ivar address_rate: new connections a second from one address, sustained.
     :ivar address_burst: new connections from one address that may come at once.
@@ -166,8 +166,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a connection
         really comes from; they themselves are not counted.
     :ivar unlimited: networks from which any number may come.
-    :ivar trust_loopback: whoever asks from this machine, not through a proxy, may read the
-        details of ``/health``; False: only the management token opens them.
+    :ivar trust_loopback: requests from this machine, not through a proxy, may read the
+        details of ``/health``; False: only with the management token.
     :ivar log_interval: refusals of one kind within so long after the first are logged
         in one line.
     """

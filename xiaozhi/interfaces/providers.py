@@ -31,7 +31,7 @@ class IPreparable(Interface):
     """A provider that can get ready ahead of its first call."""
 
     def prepare() -> None:
-        """Start child processes and the like; called once the service runs."""
+        """Start child processes and similar; called once the service runs."""
 
 
 class IOfModel(Interface):

@@ -77,7 +77,7 @@ class ISpool(Interface):
     def start() -> Deferred[None]:
         """Open it, with what an earlier process has left.
 
-        :raises StoreError: it cannot be had; may be tried again.
+        :raises StoreError: it is unavailable; may be tried again.
         """
 
     def stop() -> Deferred[None]:
@@ -138,7 +138,7 @@ class IDeviceRegistry(Interface):
         """
 
     def revoke(device_id: str, at: datetime) -> Deferred[Registered]:
-        """Take a device id away from whoever holds it, or may have a token for it."""
+        """Revoke a device id: its owner and all tokens for it lose it."""
 
     def seen(devices: Mapping[str, bool], at: datetime) -> Deferred[None]:
         """Note that devices have asked for their configuration, or (True) opened a session."""
@@ -157,9 +157,9 @@ class IDeviceRegistry(Interface):
 
 
 class IDialogueStore(Interface):
-    """Stores the dialogues of devices and the assistant, for as long as a talk may
-    be continued. Entries are added and removed, never changed: whoever still
-    writes for an old session cannot damage what a new one has written."""
+    """Stores the dialogues of devices and the assistant, for as long as a
+    conversation may be continued. Entries are added and removed, never changed: an old
+    session that still writes cannot damage the entries of a new one."""
 
     def start() -> Deferred[None]:
         """Connect, create or upgrade the schema.

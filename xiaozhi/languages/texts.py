@@ -26,10 +26,10 @@ CATALOGUES: Final[dict[str, dict[str, str]]] = {
         "no_answer": "I have no answer to that.",
         "photo_question": "What is in the picture?",
         "summary": "What was said earlier, in short: {summary}",
-        "summary_task": "You keep notes of a talk between a person and their voice assistant."
-        " Write anew, in at most {words} words, what the assistant should remember of the"
-        " notes and the talk below: who the person is, what they like and want, what was done"
-        " and promised. Write the notes alone, in the language of the talk.",
+        "summary_task": "You keep notes of a conversation between a person and their voice"
+        " assistant. Rewrite, in at most {words} words, what the assistant should remember of the"
+        " notes and the conversation below: who the person is, what they like and want, what was"
+        " done and promised. Write only the notes, in the language of the conversation.",
         "too_many_tools": "I could not finish that.",
         "unheard": "[interrupted before anything was heard]",
         "waiting": "One moment, please.",

@@ -69,5 +69,5 @@ def histograms(
 
 
 def name_of(family: Family) -> str:
-    """As it stands in the text, and in queries: a counter with its ``_total``."""
+    """Return the name in the text and in queries: a counter ends with ``_total``."""
     return f"{family.name}_total" if family.type == "counter" else str(family.name)

@@ -12,8 +12,8 @@ from xiaozhi.runtime.connecting import http_agent
 
 
 class EdgeCheck:
-    """Asks the edge's ``/alive``. One answer serves whoever asks within
-    ``fresh`` seconds, so that the page cannot be used to pester the edge.
+    """Asks the edge's ``/alive``. One answer serves all requests within
+    ``fresh`` seconds, so that the page cannot be used to flood the edge.
 
     :param timeout: seconds for the whole request.
     """

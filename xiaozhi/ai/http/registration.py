@@ -86,9 +86,9 @@ class OpenRegistrar:
 class BindingRegistrar:
     """Binds each device id to the first client that asks for it.
 
-    What ``http.ota.registration`` says is for ids that nobody holds. Whoever holds one is
-    known from memory and waits for no database; anybody else who asks for it gets a code,
-    which a person approves or not. Asking changes nothing for the holder.
+    ``http.ota.registration`` applies to ids without an owner. Owners are known from memory
+    and wait for no database; any other client that asks for an owned id gets a code, which a
+    person may approve. Such a request changes nothing for the owner.
     """
 
     _log = Logger()
@@ -168,10 +168,10 @@ class BindingRegistrar:
     def met(self, device: Device) -> None:
         """See :class:`Registrar`.
 
-        A device whose id nobody holds becomes the holder: by a token, which was made by
-        hand or before there was a registry; or as a guest that names its client, if
-        registration allows it. Otherwise the id of a device that seldom boots, or never asks
-        OTA, would be for whoever asks for it there.
+        A device whose id has no owner becomes its owner: by a token, made by hand or before
+        the registry existed; or as a guest that sends a client id, if registration allows
+        it. Otherwise any client could register the id of a device that seldom boots, or
+        never asks OTA.
         """
         if self._roster.get(device.device_id) is not None:
             self._seen[device.device_id] = True
@@ -223,7 +223,7 @@ class BindingRegistrar:
         return UnknownDevice.REFUSE
 
     def _without_client(self, device_id: str, unknown: UnknownDevice) -> Device:
-        """Nothing that the id could be bound to: whoever comes next would be the same."""
+        """Serve a client without an id: the device id cannot be bound to it."""
         if unknown is UnknownDevice.REFUSE:
             raise self._refused(device_id)
         if unknown is UnknownDevice.ASK:

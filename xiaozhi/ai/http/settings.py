@@ -105,8 +105,8 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a request comes
         from; they themselves are not counted.
     :ivar unlimited: networks from which any number may come.
-    :ivar trust_loopback: whoever asks from this machine, not through a proxy, may read
-        the details of ``/health``; False: only the management token opens them.
+    :ivar trust_loopback: requests from this machine, not through a proxy, may read the
+        details of ``/health``; False: only with the management token.
     :ivar log_interval: refusals of one kind, and requests beyond a few a second, within
         so long after the first are logged in one line.
     :ivar linger: how long a client that said ``Connection: close`` has to

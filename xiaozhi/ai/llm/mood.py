@@ -22,7 +22,7 @@ def mood_line(mood: str, language: str) -> str:
     """Return a sentence for the system prompt; empty: there is nothing to tell.
 
     :param mood: of :func:`mood_of`.
-    :param language: BCP 47, of the talk.
+    :param language: BCP 47, of the conversation.
     """
     if not mood:
         return ""

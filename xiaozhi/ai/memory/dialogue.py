@@ -20,8 +20,8 @@ from xiaozhi.runtime.cancelling import Gate
 class Dialogue:
     """The dialogue with a device, headed by the system prompt.
 
-    A question is noted in the history as it comes, its answer when it is known what of
-    it was heard; the history is where a talk goes on that an earlier session has begun.
+    The history receives a question when it comes, and its answer when its heard part is
+    known. A conversation that an earlier session began continues from the history.
 
     :param memory: selects the part that the model receives.
     :param roles: have the system prompt.

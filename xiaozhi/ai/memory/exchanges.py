@@ -12,8 +12,8 @@ _FRAME = 4
 
 
 def whole(entries: Sequence[Utterance]) -> list[Utterance]:
-    """A talk without halves of tool exchanges, which models refuse: a process was
-    killed between a call and its result, or two wrote across each other.
+    """Return a dialogue without halves of tool exchanges, which models reject: a process
+    was killed between a call and its result, or two wrote at the same time.
 
     An exchange is an entry with calls and, right behind, one result for each.
     """

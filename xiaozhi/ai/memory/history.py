@@ -139,8 +139,8 @@ class History:
         self._write()
 
     async def recall(self, device_id: str, limit: int) -> list[DialogueEntry]:
-        """The newest entries of a device that are not too old to be gone on from,
-        those that are still to be written included. Never fails."""
+        """Return the newest entries of a device that may be continued, including unwritten
+        ones. Never fails."""
         if not self._settings.ttl or not limit:
             return []
         since = self._since()

@@ -109,9 +109,11 @@ class PendingAnswer:
             self._lines.append(_Line(Utterance(Role.ASSISTANT, "…")))
 
     def _cut_down(self, heard: Played, otherwise: str) -> None:
-        """Calls and results stay: models refuse one without the other, and what was done
-        was done. A sign stands where words are missing: the model must not take up what
-        was not heard, and many refuse a talk in which two questions follow each other."""
+        """Cut the entries down to their heard part.
+
+        Calls and results stay: models reject one without the other, and the actions have
+        happened. A marker replaces missing words: the model must not continue unheard words,
+        and many models reject a dialogue with two questions in a row."""
         left, over, marked, words = heard.whole, False, False, False
         sign = text("interrupted", self.language)
         lines: list[_Line] = []

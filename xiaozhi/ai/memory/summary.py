@@ -30,13 +30,12 @@ _LONGEST = 300
 
 @implementer(IMemory)
 class SummaryMemory(WindowMemory):
-    """The window, and before it a summary of what was said earlier.
+    """The window, preceded by a summary of the earlier dialogue.
 
-    When a turn is over and more is kept than the window takes, the older half is given to
-    the model to be summed up, beside whatever is said next: no answer waits for it. One
-    summary is written at a time. If that fails, what there is stays as it is, and it is
-    tried again after a later turn; meanwhile twice the window is kept, and beyond that the
-    oldest is forgotten.
+    When a turn is over and the dialogue exceeds the window, the model summarises the older
+    half in the background: no answer waits for it. One summary is written at a time. If that
+    fails, the dialogue stays unchanged, and a later turn tries again; meanwhile twice the
+    window is kept, and beyond that the oldest entries are forgotten.
 
     :param keep: receives a new summary, and the id of the last entry that is in it.
     """

@@ -42,8 +42,8 @@ class NoMemory:
 class WindowMemory:
     """The newest turns that fit into ``dialogue.window`` tokens and ``dialogue.entries``.
 
-    What a turn costs is reckoned once, and what cannot fit any more is forgotten: a
-    question costs no more than the window is long, however long the talk.
+    The tokens of a turn are counted once, and entries that cannot fit any more are forgotten:
+    a question costs no more than the window, however long the conversation.
 
     :param times: so many times as much is kept.
     """

@@ -13,7 +13,7 @@ from xiaozhi.ai.llm.context import TurnContext
 
 
 class WaitBridge:
-    """Says, once a turn, that the answer takes a while.
+    """Says, once per turn, that the answer takes a while.
 
     :param say: says the phrase if there is no sound yet; returns its words, and whether they
         are said.

@@ -55,7 +55,7 @@ class Answers:
     """Receives what the AI sends for one link, and notes what the device waits for.
 
     :ivar question: recognised words without an answer yet; sent again if the AI is lost.
-    :ivar language: of the talk, reported by the AI, a guess before; BCP 47.
+    :ivar language: of the conversation, reported by the AI, a guess before; BCP 47.
     :ivar outage: the AI's current absence, if any.
     :ivar over: the link is closed; nothing is passed on.
     """

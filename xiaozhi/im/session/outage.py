@@ -75,7 +75,7 @@ class Questions:
 def outage_alert(settings: LinkSettings, language: str) -> Alert:
     """Make the alert about an outage.
 
-    :param language: of the talk, BCP 47.
+    :param language: of the conversation, BCP 47.
     """
     status, message = (
         _configured(own, language) or TEXTS.text(key, language)

@@ -89,7 +89,7 @@ class Backlog:
             self.lost_at = self._seconds()
 
     def add(self, record: LogRecord) -> bool:
-        """Add a record, if need be in place of another.
+        """Add a record, if necessary in place of another.
 
         :return: False: dropped.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xiaozhi.base.closing import CloseReason, Ending
 
 NORMAL = 1000
-"""The talk is over; clients do not take it for a fault."""
+"""The conversation is over; clients do not treat it as an error."""
 
 GOING_AWAY = 1001
 """This process stops; connect again."""

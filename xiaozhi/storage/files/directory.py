@@ -82,8 +82,8 @@ class DirectoryFiles:
     def purge(self, most: int) -> Deferred[int]:
         """Remove files that are too old or too many, and unfinished ones.
 
-        :param most: files at one go.
-        :return: number removed; less than ``most``: none is left to remove.
+        :param most: files to remove at once.
+        :return: number removed; less than ``most``: all are removed.
         """
         return self._offload(self._purge, most)
 

@@ -28,6 +28,30 @@ PHRASES = {
     "is not told": "is not notified",
     "goes on undisturbed": "is not affected",
     "comes right by itself": "recovers",
+    "whoever": "a client that, any client, the owner",
+    "at one go": "at once",
+    "taken for": "considered, marked as, mistaken for",
+    "as it stands": "unchanged, or by default",
+    "stands here": "is here",
+    "put up with": "tolerated",
+    "waits for company": "waits for more to send",
+    "if need be": "if necessary",
+    "cannot be had": "is unavailable",
+    "could not be had": "was not available",
+    "nobody asked": "not requested",
+    "once a question": "once per question",
+    "once a turn": "once per turn",
+    "must say the same": "needs the same value",
+    "summed up": "summarised",
+    "thinks aloud": "writes its reasoning",
+    "and the like": "and similar, or name them",
+    "the talk": "the conversation, the dialogue",
+    "a talk": "a conversation",
+    "in mid talk": "during a conversation",
+    "gone on from": "continued",
+    "has next to no": "has almost no",
+    "wherefrom": "from which",
+    "of which each": "each of which",
 }
 # Words that the glossary replaced, as whole words in any case.
 RETIRED = {
@@ -70,7 +94,10 @@ _GAP = r"(?:\s|#|\*|\")+"
 
 def language_law(path: str, text: str) -> Iterator[str]:
     """Name each phrase and word that must not come back, with its replacement."""
+    lowered = text.lower()
     for phrase, instead in PHRASES.items():
+        if not all(word in lowered for word in phrase.split()):
+            continue
         pattern = r"(?i)\b" + _GAP.join(phrase.split()) + r"\b"
         yield from _breaches(path, text, pattern, instead)
     for word, instead in RETIRED.items():

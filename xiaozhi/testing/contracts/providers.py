@@ -51,7 +51,7 @@ class ProviderContract(_Base):
     """Common to all kinds."""
 
     def provider(self) -> Any:
-        """The provider under test; whoever makes it closes it."""
+        """The provider under test; the caller closes it."""
         raise NotImplementedError
 
     def run_through(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

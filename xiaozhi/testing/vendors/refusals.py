@@ -57,7 +57,7 @@ REFUSALS = [
         VENDOR, "Overloaded"),
     Refusal({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400},
         BAD, "too long"),
-    # {"code", "message"} and the like
+    # {"code", "message"} and similar
     Refusal({"code": 10163, "message": "param validate error", "sid": "cht1"}, BAD,
         "10163: param validate error"),
     Refusal({"code": 11200, "message": "AppIdNoAuthError", "sid": "s"}, AUTH, "AppIdNoAuthError"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Buckets:
-    """A token bucket for each key. Whoever is refused is not charged.
+    """A token bucket for each key. A refused request is not charged.
 
     A bucket is kept as the time at which it will be full again, and only until
     then. Beyond ``most`` the one not used for longest is forgotten, that is: full.
