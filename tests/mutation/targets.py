@@ -27,7 +27,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "im.test_link_account",
         "im.test_im_link",
         "im.test_departure",
-        "talks.test_letting_go",
+        "talks.test_leaks",
         "talks.test_outage_alerts",
     ),
     "xiaozhi.im.session.intake": (
@@ -46,7 +46,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "talks.test_conversation_interrupted",
         "talks.test_conversation",
         "im.test_departure",
-        "talks.test_letting_go",
+        "talks.test_leaks",
     ),
     "xiaozhi.ai.turn.turn": ("ai.test_turn_course", *_TURNS),
     "xiaozhi.ai.speech.output": ("ai.test_ai_speech", *_TURNS[2:], "ai.test_ai_turn"),

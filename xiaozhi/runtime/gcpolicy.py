@@ -21,7 +21,7 @@ class GcPolicy:
     with 10 000 connections a quarter of a second. Objects that exist at the start are
     frozen; young objects are collected as usual. Only a full collection finds older cycles;
     Python itself would run one after many millions of objects. Sessions, connections and
-    streams do not depend on it: they break their cycles at their end (``test_letting_go``).
+    streams do not depend on it: they break their cycles at their end (``test_leaks``).
 
     :param clock: an ``IReactorTime``.
     """

@@ -1,4 +1,4 @@
-"""Agents of a configuration: inheritance, checks, assignment, reading again."""
+"""Agents of a configuration: inheritance, checks, assignment, reload."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class BookTests(SynchronousTestCase):
         newer = book({"a": {}, "b": {"language": "fr"}, "new": {}})
         self.assertEqual(former.changed(former), ())
         self.assertEqual(former.changed(newer), ("b", "gone", "new"))
-        # A provider's settings are a part of the agents that use it.
+        # A provider's settings are part of the agents that use it.
         chef = {"a": {}, "chef": {"providers": {"llm": "scripted/chef"}}}
         other = {**PROVIDERS, "llm": {"scripted/chef": {"answers": ["Stew."]}}}
         self.assertEqual(book(chef).changed(book(chef, providers=other)), ("chef",))
@@ -190,7 +190,7 @@ class BookTests(SynchronousTestCase):
 
 
 class ReloadTests(SynchronousTestCase):
-    """A file that is read again."""
+    """Reload of the file."""
 
     def setUp(self) -> None:
         self.sections: dict[str, Any] = {"chef": {}}

@@ -1,4 +1,4 @@
-"""The system prompt and what is filled in."""
+"""The system prompt and its placeholders."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class PromptTests(SynchronousTestCase):
 
     @given(st.text(), st.text(), st.text())
     def test_no_value_breaks_out(self, device: str, user: str, location: str) -> None:
-        """Ids come from outside: they stay short, on their line, and are never read."""
+        """Ids come from outside: they are short, on one line, and never expanded."""
         words = filled("<{device}> <{user}> <{location}>", "en", location, device=device, user=user)
         self.assertEqual(words, f"<{plain(device)}> <{plain(user)}> <{plain(location)}>")
         self.assertLessEqual(len(words.splitlines()), 1)

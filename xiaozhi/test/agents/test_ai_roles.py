@@ -1,4 +1,4 @@
-"""Who the assistant is."""
+"""Roles of an agent."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class SharingTests(ServicesCase):
         self.assertEqual(self.leased[1][1].released, 1)
 
     def test_a_version_is_served_beside_the_next_one(self) -> None:
-        """Sessions adopt it one after the other, each at its next turn."""
+        """Sessions adopt a version one by one, each at its next turn."""
         old = self.table.lease(Agent("kitchen", "1"))
         new = self.table.lease(Agent("kitchen", "2"))
         self.assertIsNot(old.llm, new.llm)
@@ -180,7 +180,7 @@ class PhraseTests(ServicesCase):
         whole = len(self.files.kept)
         self.assertGreater(whole, cut)
         again.release()
-        # Another lease of the same version has nothing left to do.
+        # Another lease of the same version has no work left.
         third = self.table.lease(kitchen)
         third.prewarm(USUAL)
         self.run_for(1)
@@ -213,7 +213,7 @@ class PhraseTests(ServicesCase):
         self.assertEqual(len(self.files.kept), kept + 1)
 
     def test_versions_that_are_remembered_are_bounded(self) -> None:
-        """Those used last are."""
+        """The most recently used ones are kept."""
         self.patch(services_module, "_REMEMBERED", 2)
         for name in ("one", "two", "one", "three"):
             self.table.lease(Agent(name)).release()

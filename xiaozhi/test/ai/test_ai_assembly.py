@@ -1,4 +1,4 @@
-"""The AI service, put together but not started."""
+"""The AI service, assembled but not started."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AssemblyTests(SynchronousTestCase):
         return log
 
     def test_an_unmet_need_is_logged(self) -> None:
-        """By a warning: such a configuration has always started."""
+        """Only a warning: such a configuration has always started."""
         by_text = {"listen": {"detector": "text"}}
         told = "session.listen.detector: text needs interim, which asr scripted does not offer"
         self.assertEqual(self.make(session=by_text).count(told), 1)

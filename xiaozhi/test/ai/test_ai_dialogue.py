@@ -1,4 +1,4 @@
-"""A device's dialogue: what the model is told, and what is kept of an answer."""
+"""A device's dialogue: the model's input, and the recorded part of an answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DialogueCase(HistoryCase):
         return dialogue.asked(words, self.turn, language)
 
     def exchange(self, dialogue: Dialogue, words: str, *answers: str) -> None:
-        """A question that was answered."""
+        """Make a question with its answer."""
         draft = self.ask(dialogue, words)
         for answer in answers:
             draft.said(answer)
@@ -96,7 +96,7 @@ class DialogueTests(DialogueCase):
             self.assertEqual(len(self.told(dialogue)), 3, "after an answer it is a new one")
 
     def test_killed_in_the_middle_of_an_answer(self) -> None:
-        """The question is known at once, the answer is lost."""
+        """The question is recorded at once; the answer is lost."""
         history = self.history()
         before = self.dialogue(history)
         draft = self.ask(before, "what time is it")
@@ -128,7 +128,7 @@ class DialogueTests(DialogueCase):
 
 
 class HeardTests(DialogueCase):
-    """An answer that was interrupted."""
+    """Interrupted answers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -197,7 +197,7 @@ class HeardTests(DialogueCase):
         self.assertEqual(self.told(self.talk), ["tell me", "[unheard]"])
 
     def test_all_of_it_heard(self) -> None:
-        """Cut in the silence behind it."""
+        """Cut in the silence after it."""
         draft = self.ask(self.talk, "tell me")
         self.speak(draft, "It is noon.")
         self.cut(draft, 1000)
@@ -205,7 +205,7 @@ class HeardTests(DialogueCase):
         self.assertEqual(self.told(self.talk)[-1], "**It is noon.** 😊")
 
     def test_tool_calls_stay_in_the_dialogue(self) -> None:
-        """Calls keep their results, whatever was heard of the words around them."""
+        """Calls keep their results, however much was heard of the words around them."""
         for ms, expected in (
             (300, ["Let … [interrupted]", "noon", "[interrupted]"]),
             (1000, ["**Let me look.** 😊", "noon", "[interrupted]"]),
@@ -235,7 +235,7 @@ class HeardTests(DialogueCase):
         self.assertEqual(self.told(self.talk)[-1], "It is … [interrupted]")
 
     def test_a_question_without_an_answer_stays_open_at_the_end(self) -> None:
-        """It is asked again where the session goes on."""
+        """It is asked again where the session resumes."""
         draft = self.ask(self.talk, "tell me")
         self.speak(draft, "It is noon.")
         self.cut(draft, 0)
@@ -259,7 +259,7 @@ class HeardTests(DialogueCase):
 
 class ScriptTests(SynchronousTestCase):
     def test_a_sentence_without_its_end(self) -> None:
-        """How long it will be is not known: rather too little is taken for heard."""
+        """Its duration is unknown, so the estimate of heard words is low."""
         script = PlaybackMap()
         script.begins("one two three four five six seven eight", answer=True)
         script.sent(200)
@@ -267,7 +267,7 @@ class ScriptTests(SynchronousTestCase):
         self.assertEqual(script.heard(0), Played(0, ""))
 
     def test_a_sentence_that_broke_off(self) -> None:
-        """The apology behind it is none of its sound."""
+        """The sound of the apology after it does not count."""
         for sent, heard in ((0, ""), (200, "one")):
             script = PlaybackMap()
             script.begins("one two three four five six seven eight", answer=True)

@@ -1,4 +1,4 @@
-"""Where utterances begin and end."""
+"""Beginnings and ends of utterances."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUIET = b"\x00" * FRAME_BYTES
 
 @implementer(IVoiceActivity)
 class FirstByte:
-    """Speech is what begins with a one."""
+    """A detector for which a frame that begins with a one is speech."""
 
     def is_speech(self, pcm: bytes) -> bool:
         return pcm[:1] == b"\x01"
@@ -46,12 +46,12 @@ def kinds(events: list[Event]) -> list[str]:
 
 
 def end_of_first(events: list[Event]) -> int:
-    """How many events the first utterance has."""
+    """Return the number of events of the first utterance."""
     return next(at for at, event in enumerate(events) if isinstance(event, SpeechEnded))
 
 
 def joined(events: list[Event]) -> list[Event]:
-    """With what went on between two others in one piece."""
+    """Join consecutive events of one utterance."""
     told: list[Event] = []
     for event in events:
         last = told[-1] if told else None
@@ -71,19 +71,19 @@ class SettingsTests(SynchronousTestCase):
 
 class EndpointerTests(SynchronousTestCase):
     def test_one_utterance(self) -> None:
-        ears = endpointer()
-        events = list(ears.feed(QUIET * 50 + VOICE * 50 + QUIET * 50))
+        endpoints = endpointer()
+        events = list(endpoints.feed(QUIET * 50 + VOICE * 50 + QUIET * 50))
         self.assertEqual(kinds(events), ["SpeechBegan", "SpeechEnded"])
         self.assertEqual(events[-1], SpeechEnded(noise=False))
-        self.assertFalse(ears.in_speech)
+        self.assertFalse(endpoints.in_speech)
 
     def test_the_longest_utterance_includes_its_pre_roll(self) -> None:
-        """Recognisers have a limit of their own; what is sent must not exceed ours."""
-        ears = endpointer(max_utterance=1.0, pre_roll=0.3)
-        told = list(ears.feed(QUIET * 50 + VOICE * 200))
+        """Recognisers have their own limit; the sent sound must not exceed ours."""
+        endpoints = endpointer(max_utterance=1.0, pre_roll=0.3)
+        told = list(endpoints.feed(QUIET * 50 + VOICE * 200))
         first = told[: end_of_first(told)]
         sent = sum(len(e.pcm) for e in first if not isinstance(e, SpeechEnded))
-        # All but the frame that ends it.
+        # All except the frame that ends it.
         self.assertEqual(sent, 49 * FRAME_BYTES)
 
     def test_pre_roll_is_kept(self) -> None:
@@ -104,21 +104,21 @@ class EndpointerTests(SynchronousTestCase):
         self.assertEqual(kinds(events), ["SpeechBegan"])
 
     def test_silence_ends_it_after_just_so_long(self) -> None:
-        ears = endpointer(end_silence=0.7)
-        self.assertEqual(kinds(list(ears.feed(VOICE * 30 + QUIET * 34))), ["SpeechBegan"])
-        self.assertEqual(kinds(list(ears.feed(QUIET))), ["SpeechEnded"])
+        endpoints = endpointer(end_silence=0.7)
+        self.assertEqual(kinds(list(endpoints.feed(VOICE * 30 + QUIET * 34))), ["SpeechBegan"])
+        self.assertEqual(kinds(list(endpoints.feed(QUIET))), ["SpeechEnded"])
 
     def test_an_endless_utterance_is_ended(self) -> None:
         events = list(endpointer(max_utterance=2.0).feed(VOICE * 150))
         self.assertEqual(kinds(events)[:2], ["SpeechBegan", "SpeechEnded"])
 
     def test_reset_forgets(self) -> None:
-        ears = endpointer()
-        list(ears.feed(VOICE * 30))
-        ears.reset()
-        self.assertFalse(ears.in_speech)
-        self.assertEqual(ears.voiced_ms, 0)
-        self.assertEqual(list(ears.feed(QUIET * 60)), [])
+        endpoints = endpointer()
+        list(endpoints.feed(VOICE * 30))
+        endpoints.reset()
+        self.assertFalse(endpoints.in_speech)
+        self.assertEqual(endpoints.voiced_ms, 0)
+        self.assertEqual(list(endpoints.feed(QUIET * 60)), [])
 
     @given(
         st.lists(st.sampled_from([VOICE, QUIET]), max_size=200),
@@ -127,11 +127,11 @@ class EndpointerTests(SynchronousTestCase):
     def test_any_chunking_is_the_same(self, frames: list[bytes], cuts: list[int]) -> None:
         sound = b"".join(frames)
         whole = list(endpointer().feed(sound))
-        ears, pieces, at = endpointer(), [], 0
+        endpoints, pieces, at = endpointer(), [], 0
         for cut in [*cuts, len(sound)]:
-            pieces += list(ears.feed(sound[at : at + cut]))
+            pieces += list(endpoints.feed(sound[at : at + cut]))
             at += cut
-        # Not by assertEqual, which would compare them letter by letter when they differ.
+        # Not assertEqual, which would compare different values letter by letter.
         self.assertTrue(joined(pieces) == joined(whole))
 
     @given(st.lists(st.sampled_from([VOICE, QUIET]), max_size=300))
@@ -142,79 +142,79 @@ class EndpointerTests(SynchronousTestCase):
 
 
 class CountingTests(SynchronousTestCase):
-    """To the frame: what is counted, and what is forgotten."""
+    """Exact counts in frames, and resets."""
 
     def test_durations_are_counted_in_frames(self) -> None:
         for seconds, voiced in ((0.1, 5), (0.2, 10), (0.0, 1), (0.29, 14), (0.31, 16)):
-            ears = endpointer(start=seconds, start_window=0.4)
-            list(ears.feed(VOICE * (voiced - 1)))
-            self.assertFalse(ears.in_speech, seconds)
-            list(ears.feed(VOICE))
-            self.assertTrue(ears.in_speech, seconds)
-        # Long ones, to the frame.
-        ears = endpointer(max_utterance=30.0)
-        self.assertEqual(kinds(list(ears.feed(VOICE * 1499))), ["SpeechBegan"])
-        self.assertEqual(kinds(list(ears.feed(VOICE))), ["SpeechEnded"])
+            endpoints = endpointer(start=seconds, start_window=0.4)
+            list(endpoints.feed(VOICE * (voiced - 1)))
+            self.assertFalse(endpoints.in_speech, seconds)
+            list(endpoints.feed(VOICE))
+            self.assertTrue(endpoints.in_speech, seconds)
+        # Long ones, exact to the frame.
+        endpoints = endpointer(max_utterance=30.0)
+        self.assertEqual(kinds(list(endpoints.feed(VOICE * 1499))), ["SpeechBegan"])
+        self.assertEqual(kinds(list(endpoints.feed(VOICE))), ["SpeechEnded"])
 
     def test_the_pre_roll_counts_for_the_longest_utterance(self) -> None:
         changes = {"start": 0.1, "start_window": 0.4, "pre_roll": 0.3, "max_utterance": 1.0}
-        ears = endpointer(**changes)
+        endpoints = endpointer(**changes)
         # 30 quiet frames of pre-roll and window, 5 of voice: 15 to go of 50.
-        self.assertEqual(kinds(list(ears.feed(QUIET * 100 + VOICE * 5))), ["SpeechBegan"])
-        self.assertEqual(kinds(list(ears.feed(VOICE * 14))), [])
-        self.assertEqual(kinds(list(ears.feed(VOICE))), ["SpeechEnded"])
+        self.assertEqual(kinds(list(endpoints.feed(QUIET * 100 + VOICE * 5))), ["SpeechBegan"])
+        self.assertEqual(kinds(list(endpoints.feed(VOICE * 14))), [])
+        self.assertEqual(kinds(list(endpoints.feed(VOICE))), ["SpeechEnded"])
 
     def test_voiced_ms(self) -> None:
-        ears = endpointer(start=0.1, end_silence=0.7)
-        list(ears.feed(VOICE * 5))
-        self.assertEqual(ears.voiced_ms, 100)
-        list(ears.feed(VOICE * 3 + QUIET * 10))
-        self.assertEqual(ears.voiced_ms, 160)
-        list(ears.feed(QUIET * 25))
-        self.assertEqual(ears.voiced_ms, 0)
+        endpoints = endpointer(start=0.1, end_silence=0.7)
+        list(endpoints.feed(VOICE * 5))
+        self.assertEqual(endpoints.voiced_ms, 100)
+        list(endpoints.feed(VOICE * 3 + QUIET * 10))
+        self.assertEqual(endpoints.voiced_ms, 160)
+        list(endpoints.feed(QUIET * 25))
+        self.assertEqual(endpoints.voiced_ms, 0)
 
     def test_just_long_enough_is_speech(self) -> None:
         for voiced, noise in ((10, False), (9, True)):
-            ears = endpointer(start=0.1, min_speech=0.2)
-            events = list(ears.feed(VOICE * voiced + QUIET * 60))
+            endpoints = endpointer(start=0.1, min_speech=0.2)
+            events = list(endpoints.feed(VOICE * voiced + QUIET * 60))
             self.assertEqual(events[-1], SpeechEnded(noise=noise), voiced)
 
     def test_silence_is_counted_from_the_last_voice(self) -> None:
-        ears = endpointer(start=0.1, end_silence=0.7)
-        list(ears.feed(VOICE * 10 + QUIET * 34 + VOICE))
-        self.assertEqual(kinds(list(ears.feed(QUIET * 34))), [])
-        self.assertEqual(kinds(list(ears.feed(QUIET))), ["SpeechEnded"])
-        # The next utterance begins with no silence behind it.
-        list(ears.feed(VOICE * 5))
-        self.assertEqual(kinds(list(ears.feed(QUIET * 34))), [])
+        endpoints = endpointer(start=0.1, end_silence=0.7)
+        list(endpoints.feed(VOICE * 10 + QUIET * 34 + VOICE))
+        self.assertEqual(kinds(list(endpoints.feed(QUIET * 34))), [])
+        self.assertEqual(kinds(list(endpoints.feed(QUIET))), ["SpeechEnded"])
+        # The next utterance starts without counted silence.
+        list(endpoints.feed(VOICE * 5))
+        self.assertEqual(kinds(list(endpoints.feed(QUIET * 34))), [])
 
     def test_nothing_of_one_utterance_is_in_the_next(self) -> None:
-        ears = endpointer(start=0.1, start_window=0.4, end_silence=0.3)
-        list(ears.feed(VOICE * 20 + QUIET * 15))
-        began = [e for e in ears.feed(QUIET + VOICE * 5) if isinstance(e, SpeechBegan)]
+        endpoints = endpointer(start=0.1, start_window=0.4, end_silence=0.3)
+        list(endpoints.feed(VOICE * 20 + QUIET * 15))
+        began = [e for e in endpoints.feed(QUIET + VOICE * 5) if isinstance(e, SpeechBegan)]
         self.assertEqual([len(event.pcm) // FRAME_BYTES for event in began], [6])
-        self.assertEqual(ears.voiced_ms, 100)
+        self.assertEqual(endpoints.voiced_ms, 100)
 
     def test_reset_forgets_an_unstarted_utterance(self) -> None:
-        ears = endpointer(start=0.1, start_window=0.4)
-        list(ears.feed(VOICE * 4 + QUIET[:100]))
-        ears.reset()
-        self.assertEqual(list(ears.feed(VOICE * 4)), [])
-        began = next(iter(ears.feed(VOICE)))
+        endpoints = endpointer(start=0.1, start_window=0.4)
+        list(endpoints.feed(VOICE * 4 + QUIET[:100]))
+        endpoints.reset()
+        self.assertEqual(list(endpoints.feed(VOICE * 4)), [])
+        began = next(iter(endpoints.feed(VOICE)))
         assert isinstance(began, SpeechBegan)
         self.assertTrue(began.pcm == VOICE * 5)
 
     def test_the_turn_detector_hears_of_each_beginning(self) -> None:
-        ears = endpointer(detector=Detector.TEXT, start=0.1, max_delay=2.0, end_silence=0.7)
-        list(ears.feed(VOICE * 10))
-        ears.understood("and")
-        self.assertEqual(kinds(list(ears.feed(QUIET * 100))), ["SpeechEnded"])
-        list(ears.feed(VOICE * 10))
-        self.assertEqual(kinds(list(ears.feed(QUIET * 35))), ["SpeechEnded"])
+        endpoints = endpointer(detector=Detector.TEXT, start=0.1, max_delay=2.0, end_silence=0.7)
+        list(endpoints.feed(VOICE * 10))
+        endpoints.understood("and")
+        self.assertEqual(kinds(list(endpoints.feed(QUIET * 100))), ["SpeechEnded"])
+        list(endpoints.feed(VOICE * 10))
+        self.assertEqual(kinds(list(endpoints.feed(QUIET * 35))), ["SpeechEnded"])
 
 
 class TurnDetectorContract:
-    """What every turn detector does."""
+    """The contract of every turn detector."""
 
     def make(self, **changes: Any) -> ITurnDetector:
         raise NotImplementedError
@@ -224,7 +224,7 @@ class TurnDetectorContract:
         self.assertTrue(verifyObject(ITurnDetector, self.make()))
 
     def test_without_words(self) -> None:
-        """A recogniser that tells nothing meanwhile: the configured silence."""
+        """A recogniser without interim results: the configured silence."""
         assert isinstance(self, SynchronousTestCase)
         told = self.make(end_silence=0.7)
         for _ in range(2):
@@ -269,7 +269,7 @@ class TextDetectorTests(TurnDetectorContract, SynchronousTestCase):
         self.assertTrue(told.over(0.3))
         told.understood(" ")
         self.assertFalse(told.over(0.68))
-        # The next one is another.
+        # The next utterance starts anew.
         told.understood("and")
         told.begin()
         self.assertTrue(told.over(0.7))
@@ -277,15 +277,15 @@ class TextDetectorTests(TurnDetectorContract, SynchronousTestCase):
     def test_in_an_endpointer(self) -> None:
         changes = {"detector": Detector.TEXT, "min_delay": 0.2, "max_delay": 1.0}
         for text, silence in (("turn on the", 50), ("turn on the light", 10), ("", 35)):
-            ears = endpointer(**changes)
-            list(ears.feed(VOICE * 40))
-            ears.understood(text)
-            self.assertEqual(kinds(list(ears.feed(QUIET * (silence - 1)))), [], text)
-            self.assertEqual(kinds(list(ears.feed(QUIET))), ["SpeechEnded"], text)
+            endpoints = endpointer(**changes)
+            list(endpoints.feed(VOICE * 40))
+            endpoints.understood(text)
+            self.assertEqual(kinds(list(endpoints.feed(QUIET * (silence - 1)))), [], text)
+            self.assertEqual(kinds(list(endpoints.feed(QUIET))), ["SpeechEnded"], text)
 
 
 class UnfinishedTests(SynchronousTestCase):
-    """Last words, in five languages."""
+    """Last words in five languages."""
 
     def test_unfinished(self) -> None:
         for text in (

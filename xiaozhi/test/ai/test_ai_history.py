@@ -1,4 +1,4 @@
-"""Dialogues that outlive their sessions, on virtual time."""
+"""Stored dialogues that outlive their sessions, on virtual time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CALL = ToolCall("c1", "get_time", "{}")
 
 
 class Shelf(MemoryDialogueStore):
-    """A store that answers its next calls as it is told: a Deferred to wait for, or an error."""
+    """A store with scripted answers: a Deferred to wait for, or an error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ class RecallTests(HistoryCase):
         self.assertEqual(self.recalled(history, limit=2), ["c", "d"])
 
     def test_unwritten_entries_are_recalled(self) -> None:
-        """A device that is back before the database."""
+        """A device reconnects before its entries reach the database."""
         self.store.appends = [succeed(None), AWAY]
         history = self.history()
         self.heard(history, "a", "b", "c")
@@ -320,7 +320,7 @@ _utterances = st.one_of(
 
 
 class WholeTests(SynchronousTestCase):
-    """What a strict model takes: results right behind their calls, all of them, no others."""
+    """A strict model requires results directly after their calls, all of them, and no others."""
 
     @given(st.lists(_utterances, max_size=8))
     def test_any_stored_dialogue_is_valid_for_a_model(self, entries: list[Utterance]) -> None:

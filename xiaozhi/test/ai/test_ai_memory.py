@@ -1,4 +1,4 @@
-"""What of a talk a model is told."""
+"""The part of a dialogue that a model gets."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ class WindowTests(MemoryContract, SynchronousTestCase):
 
 @implementer(ILanguageModel)
 class Writer:
-    """Writes summaries as it is told.
+    """A summariser with scripted answers.
 
-    :ivar asked: what it was told to sum up.
-    :ivar answers: each a text, an error, or something to wait for.
+    :ivar asked: the texts to summarise.
+    :ivar answers: each a text, an error, or a Deferred.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         return memory
 
     def turns(self, memory: IMemory, first: int, last: int) -> list[UUID]:
-        """Turns of 20 tokens each."""
+        """Make turns of 20 tokens each."""
         ids = []
         for number in range(first, last):
             turn = entries(asked(f"question {number}".ljust(24, ".")), answered("y" * 24))
@@ -146,7 +146,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertEqual(memory.before([]).summary, "summary 2")
 
     def test_not_before_the_dialogue_is_recalled(self) -> None:
-        """Otherwise the summary would stand for what comes in front of it later."""
+        """Otherwise the summary would replace entries that are recalled later."""
         memory = self.small(recalled=False)
         self.turns(memory, 1, 8)
         self.assertEqual(self.model.asked, [])
@@ -208,7 +208,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_later_session_continues_it(self) -> None:
-        """What is in the summary is not told again."""
+        """Summarised entries are not repeated."""
         memory = self.small()
         talk = entries(*(said for n in range(4) for said in (asked(f"q{n}"), answered("yes"))))
         note = Summary("So far.", talk[3].id)
@@ -235,7 +235,7 @@ class SummaryTests(MemoryContract, SynchronousTestCase):
         self.assertTrue(memory.before([]).summary.startswith("他喜欢面包"))
 
     def test_is_no_part_of_the_turn_that_has_ended(self) -> None:
-        """What it costs is not what the turn has cost."""
+        """Its tokens do not count for the turn."""
         spent: list[int] = []
 
         class Bill:

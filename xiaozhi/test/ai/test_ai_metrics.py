@@ -47,7 +47,7 @@ class AiMetricsTests(ConversationCase):
         return Scraped(self.metrics.text().decode())
 
     def test_a_spoken_turn(self) -> None:
-        """Each stage takes as long as the doubles were told, and their sum is the wait."""
+        """Each stage takes the doubles' configured time, and their sum is the wait."""
         house = self.house(
             asr={"delay": 0.4}, llm={"delay": 0.3, "answers": ("Hi there.",)}, tts={"delay": 0.2}
         )
@@ -65,7 +65,7 @@ class AiMetricsTests(ConversationCase):
         whole = page("xiaozhi_ai_turn_seconds_sum", begun="spoken")
         self.assertGreater(whole, waited + answer.audio_ms / 1000)
         self.assertEqual(page("xiaozhi_ai_turns_total", begun="spoken", result="answered"), 1)
-        # 0.9 s of speech, and what the device sends until it is told to stop.
+        # 0.9 s of speech, and the packets until the device stops listening.
         self.assertGreaterEqual(page("xiaozhi_ai_frames_total", direction="up"), 15)
         self.assertEqual(
             page("xiaozhi_ai_frames_total", direction="down"), len(visitor.seen(PacketPlayed))
@@ -96,7 +96,7 @@ class AiMetricsTests(ConversationCase):
         page = self.scrape()
         self.assertEqual(page("xiaozhi_ai_turns_total", begun="spoken", result="empty"), 1)
         self.assertEqual(page("xiaozhi_ai_turns_total", begun="typed", result="interrupted"), 1)
-        # One that was not answered lasts as long as somebody likes.
+        # The duration of an unanswered turn depends on the person.
         self.assertRaises(KeyError, page, "xiaozhi_ai_turn_seconds_count", begun="typed")
         self.assertEqual(page("xiaozhi_ai_turn_response_seconds_count", begun="typed"), 1)
 
@@ -112,7 +112,7 @@ class AiMetricsTests(ConversationCase):
                 page("xiaozhi_ai_turns_total", begun="spoken", result="failed"), 1, kind
             )
             failed = page("xiaozhi_ai_provider_errors_total", kind=kind, provider="?", code=code)
-            # The apology does without the synthesiser that has just failed.
+            # The apology does not use the synthesiser that has just failed.
             self.assertEqual(failed, 1)
             self.assertEqual(page.total("xiaozhi_ai_provider_errors_total"), failed)
 
@@ -171,7 +171,7 @@ class AiMetricsTests(ConversationCase):
         self.assertEqual(page("xiaozhi_ai_provider_up", kind="llm", provider="intents"), 1)
         failed = {"kind": "llm", "provider": "openai", "code": "timeout"}
         self.assertEqual(page("xiaozhi_ai_provider_failures_total", **failed), 5)
-        # One that is closed because no agent uses it is neither up nor down.
+        # A provider that is closed because no agent uses it is neither up nor down.
         failed["provider"] = "gone"
         self.assertEqual(page("xiaozhi_ai_provider_failures_total", **failed), 2)
         self.assertNotIn('provider_up{kind="llm",provider="gone"}', metrics.text().decode())
@@ -185,7 +185,7 @@ class AiMetricsTests(ConversationCase):
 
 
 class PageTests(ConversationCase):
-    """On the AI service's HTTP side."""
+    """The page on the AI service's HTTP port."""
 
     def site(self, metrics: Metrics | None) -> Any:
         clock = Clock()

@@ -1,4 +1,4 @@
-"""The mood of a person's voice reaches the model, and nothing else."""
+"""The mood of a voice reaches the model, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xiaozhi.testing.vendors.network import Network
 from xiaozhi.testing.vendors.octets import whole
 from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
-# What a recogniser writes; the words, the language to answer in, the mood.
+# A recogniser's text; the words, the language of the answer, the mood.
 HEARD: tuple[tuple[str, str, str, str], ...] = (
     ("<|en|><|HAPPY|><|Speech|><|withitn|>I won.", "I won.", "en", "happy"),
     ("<|en|><|SAD|><|Speech|><|withitn|>I lost.", "I lost.", "en", "sad"),
@@ -37,7 +37,7 @@ HEARD: tuple[tuple[str, str, str, str], ...] = (
     ("<|ko|><|DISGUSTED|><|Speech|><|withitn|>싫어.", "싫어.", "ko", "confused"),
     ("<|en|><|Cry|>Why?", "Why?", "en", "crying"),
     ("太好了😊", "太好了", "zh", "happy"),
-    # Nothing to tell.
+    # No mood.
     ("<|en|><|NEUTRAL|><|Speech|><|withitn|>Hello.", "Hello.", "en", ""),
     ("<|en|><|EMO_UNKNOWN|><|Speech|><|withitn|>Hello.", "Hello.", "en", ""),
     ("<|en|><|GLEEFUL|>Hello.", "Hello.", "en", ""),
@@ -64,7 +64,7 @@ class TextTests(SynchronousTestCase):
 
 
 class MoodTests(ConversationCase):
-    """A scripted recogniser and a scripted model, everything else real, on virtual time."""
+    """A scripted recogniser and model, everything else real, on virtual time."""
 
     def home(self) -> tuple[House, Visitor]:
         self.net = Network()
@@ -96,7 +96,7 @@ class MoodTests(ConversationCase):
         return house, house.connect()
 
     def asked(self, house: House, visitor: Visitor, heard: str) -> list[dict[str, Any]]:
-        """Say something. :return: the messages that the model was given."""
+        """Speak. :return: the model's messages."""
         self.ears.play(whole({"text": heard}))
         self.model.play(plain(*HELLO))
         answer = house.until(visitor.device.say(SPEECH))
@@ -116,7 +116,7 @@ class MoodTests(ConversationCase):
                 told = "Be kind." + (f"\n\n{line}" if line else "")
                 self.assertEqual(prompt["content"], told)
                 self.assertEqual(talk[-1], {"role": "user", "content": words})
-                # The question alone has it, not those before it, and no display.
+                # Only this question has it: no earlier one, and no display.
                 for other in MOODS:
                     self.assertNotIn(mood_line(other, language), json.dumps(talk))
                 self.assertEqual(visitor.seen(e.Heard)[-1].text, words)

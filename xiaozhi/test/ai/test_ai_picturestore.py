@@ -1,4 +1,4 @@
-"""Pictures that are kept."""
+"""Stored pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presses of the button in which nobody says anything (§4.4)."""
+"""Button presses without speech (§4.4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xiaozhi.testing.house import SPEECH, Browser, House
 
 
 def noise(seconds: float, loudness: int = 100) -> bytes:
-    """Hiss, below what is taken for a voice."""
+    """Make noise below the speech threshold."""
     random = Random(1)
     samples = (random.randint(-loudness, loudness) for _ in range(int(seconds * 16000)))
     return b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples)
@@ -36,7 +36,7 @@ def silence(seconds: float) -> bytes:
 
 @implementer(IRecognition)
 class Heard:
-    """:ivar sound: what the recogniser was given."""
+    """:ivar sound: the recogniser's input."""
 
     def __init__(self) -> None:
         self.sound = bytearray()
@@ -48,12 +48,12 @@ class Heard:
         return succeed(Transcript("hello", "en"))
 
     def cancel(self) -> None:
-        """Nothing is going on."""
+        """Do nothing: nothing runs."""
 
 
 @implementer(IRecognizer)
 class Recognizer:
-    """:ivar asked: every recognition that was begun."""
+    """:ivar asked: all recognitions."""
 
     def __init__(self) -> None:
         self.asked: list[Heard] = []
@@ -67,7 +67,7 @@ class Recognizer:
 
 
 class PressTests(ConversationCase):
-    # Name; packets of the press; whether they are recognised.
+    # Name; packets of the press; whether they reach the recogniser.
     TABLE: tuple[tuple[str, list[bytes], bool], ...] = (
         *((f"silence, {s} s", OpusEncoder(16000).encode(silence(s)), False)
           for s in (0.15, 0.3, 0.5, 1.0, 2.0)),
@@ -111,7 +111,7 @@ class PressTests(ConversationCase):
             # The next press is heard.
             self.press(browser, house, OpusEncoder(16000).encode(voice(0.6)))
             self.assertEqual(len(recognizer.asked), 1 + voiced, name)
-            # All of it, and the packet in which the encoder's delay ends.
+            # All of it, and the packet with the rest of the encoder's delay.
             self.assertGreaterEqual(len(recognizer.asked[-1].sound), 0.6 * 32000, name)
 
     def test_the_least_can_be_set(self) -> None:

@@ -1,4 +1,4 @@
-"""Sessions' messages, a little at a time."""
+"""The scheduler of sessions' messages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def sound(number: int) -> Audio:
 
 
 class Turns(Clock):
-    """A clock whose every ``advance(0)`` is one turn of a reactor: what is called for in
-    it comes in the next."""
+    """A clock on which ``advance(0)`` is one turn of a reactor: calls scheduled in it run in the
+    next one.
+    """
 
     def advance(self, amount: float) -> None:
         calls, self.calls = self.calls, []
@@ -28,7 +29,7 @@ class Turns(Clock):
 
 
 class Handler:
-    """Notes what it is given; each message takes its time."""
+    """Records messages; each takes some time."""
 
     def __init__(self, case: SchedulerTests, name: str) -> None:
         self._case = case
@@ -46,7 +47,7 @@ class Handler:
 
 
 class SchedulerTests(SynchronousTestCase):
-    """Work is measured by a clock that only work moves."""
+    """Only work advances the clock."""
 
     cost = SLICE / 4 + 1e-9
 
@@ -63,7 +64,7 @@ class SchedulerTests(SynchronousTestCase):
         return inbox
 
     def turn(self) -> int:
-        """One turn of the reactor. :return: how much was done in it."""
+        """Run one turn of the reactor. :return: the number of processed messages."""
         before = len(self.done)
         self.clock.advance(0)
         return len(self.done) - before
@@ -84,7 +85,7 @@ class SchedulerTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_in_turns(self) -> None:
-        """Who sends much does not hold up who sends little."""
+        """A session with many messages does not delay one with few."""
         many, one = self.inbox("many"), self.inbox("one")
         for number in range(100):
             many.put(sound(number))
@@ -128,7 +129,7 @@ class SchedulerTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))
     def test_order(self, steps: list[tuple[str, bool, bool]]) -> None:
-        """Each session's messages come in their order, whatever the others do."""
+        """Each session's messages stay in order, independent of the others."""
         self.setUp()
         inboxes = {name: self.inbox(name) for name in "abc"}
         sent: dict[str, list[int]] = {name: [] for name in "abc"}

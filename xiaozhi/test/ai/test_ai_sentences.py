@@ -1,4 +1,4 @@
-"""Tokens → sentences."""
+"""Splitting of a model's text into sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from(PARTS), max_size=30).map("".join),
 )
 
-# Each is one to a reader.
+# Each is one user-perceived character.
 CHARACTERS = [
     "é",
     "e\u0301",
@@ -113,7 +113,7 @@ class SentenceSplitterTests(SynchronousTestCase):
         )
 
     def test_without_spaces(self) -> None:
-        """Some models leave them out."""
+        """Some models omit the spaces."""
         self.check("Hi!How are you?OK.好的。3.5版", "Hi!", "How are you?", "OK.", "好的。", "3.5版")
 
     def test_runs_of_signs(self) -> None:
@@ -137,7 +137,7 @@ class SentenceSplitterTests(SynchronousTestCase):
         self.check("Hm... well… maybe not.", "Hm... well… maybe not.")
 
     def test_unbreakable_units(self) -> None:
-        """A listener would hear a stop within what belongs together."""
+        """A cut within them would be audible as a pause."""
         for sentence in (
             "The U.S. Army came to the U.K. Parliament.",
             "He is 5 ft. 3 in. tall.",
@@ -173,8 +173,7 @@ class SentenceSplitterTests(SynchronousTestCase):
         self.assertTrue(all(len(sentence) <= 200 for sentence in sentences))
 
     def test_a_long_text_at_once_is_cut_as_in_pieces(self) -> None:
-        """What is looked at for a cut does not grow with the text: some models
-        give all of it at once."""
+        """The search for a cut does not grow with the text: some models send all of it at once."""
         text = "word " * 50 + "end. Go on."
         self.check(text, "word " * 39 + "word", "word " * 10 + "end.", "Go on.")
 
@@ -189,8 +188,9 @@ class SentenceSplitterTests(SynchronousTestCase):
 
     @given(st.lists(st.sampled_from(CHARACTERS), min_size=200, max_size=400))
     def test_no_character_is_torn(self, characters: list[str]) -> None:
-        """A text without a space or an end is cut between what people take for
-        characters, however many code points each has."""
+        """A text without a space or an end is cut between user-perceived characters, whatever their
+        number of code points.
+        """
         starts = {0}
         for character in characters:
             starts.add(max(starts) + len(character))
@@ -200,7 +200,7 @@ class SentenceSplitterTests(SynchronousTestCase):
             at += len(sentence)
 
     def test_time_is_linear(self) -> None:
-        """Characters are looked at a bounded number of times, whatever comes."""
+        """Each character is examined a bounded number of times, for any text."""
         for text in ("." * 40_000, "“" * 40_000, "a" * 40_000, " " * 40_000, "*" * 40_000):
             splitter = Counting()
             splitter.feed(text)
@@ -211,7 +211,7 @@ class SentenceSplitterTests(SynchronousTestCase):
 
 
 class Counting(SentenceSplitter):
-    """Counts how often a place is looked at as the end of a sentence."""
+    """Counts how often a position is examined as the end of a sentence."""
 
     looks = 0
 

@@ -1,4 +1,4 @@
-"""A session by itself, at an edge that plays what it is sent: who is to speak, and when."""
+"""A session alone, with a simulated edge: its states, and its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GO = m.Chat("go")
 
 
 class Edge(FakeLink):
-    """Plays each turn in no time, unless ``slow``: then the test reports."""
+    """Plays each turn in no time; if ``slow``, the test reports playback."""
 
     slow = False
     hear: Callable[[m.Uplink], None]
@@ -37,7 +37,7 @@ class Edge(FakeLink):
                 self.hear(m.Playback(turn, m.PlaybackState.FLUSHED, 100))
 
     def told(self) -> list[str]:
-        """Everything but sound and faces."""
+        """Everything sent, except sound and faces."""
         found = []
         for each in self.sent:
             match each:
@@ -95,8 +95,8 @@ class SessionCase(ConversationCase):
 
 
 class StateTests(SessionCase):
-    # What comes; a number lets so many seconds pass, `speak` is a spoken "hello" and a
-    # second of silence, `press` one without; the state then, and the sentences said.
+    # Input: a number waits so many seconds, `speak` is a spoken "hello" and a second of silence,
+    # `press` a button press without speech. Then the state and the spoken sentences.
     TABLE: tuple[tuple[str, tuple[Any, ...], SessionState, int], ...] = (
         ("nothing", (), SessionState.IDLE, 0),
         ("auto", (AUTO,), SessionState.LISTENING, 0),
@@ -143,7 +143,7 @@ class StateTests(SessionCase):
             self.assertIs(self.session.state, state, name)
             self.assertEqual(len(self.edge.sentences()), sentences, name)
 
-    # What comes over an answer; whether the answer goes on.
+    # Input during an answer; whether the answer continues.
     OVER: tuple[tuple[str, m.Listen, tuple[m.Uplink, ...], bool], ...] = (
         ("an abort", AUTO, (m.Abort(),), False),
         ("a press", AUTO, (PRESS,), False),
@@ -191,7 +191,7 @@ class StateTests(SessionCase):
         self.assertEqual(messages[("down", "error")], 1)
 
     def test_a_press_that_came_too_late(self) -> None:
-        """The device has sent packets that did not come: the person is told."""
+        """The device's packets were lost: it gets an alert."""
         for came, told in ((0, 3), (0, 0)):
             self.begin()
             self.say(PRESS, m.Listen(STOP, packets=told))
@@ -233,8 +233,8 @@ class EndTests(SessionCase):
         self.session.end("revoked")
         self.assertEqual(self.edge.ended, ("revoked", ""))
 
-    # What is going on; whether the session ends at once when our process stops, and when
-    # the edge's does.
+    # The current activity; whether the session ends at once when our process stops, and when the
+    # edge's does.
     STOPS: tuple[tuple[str, tuple[Any, ...], bool], ...] = (
         ("nothing", (), True),
         ("it listens", (AUTO,), True),
@@ -276,7 +276,7 @@ class EndTests(SessionCase):
             self.assertEqual(self.edge.ended, (code, ""))
 
     def test_no_announcement_moves_along(self) -> None:
-        """Ours says it first; the edge that stops begins none."""
+        """Our process speaks it first; an edge that stops begins none."""
         for ours in (True, False):
             self.begin()
             self.edge.slow = True
@@ -296,7 +296,7 @@ class EndTests(SessionCase):
             self.assertIsNotNone(self.edge.ended)
 
     def test_the_edge_stops_and_has_played_enough(self) -> None:
-        """It begins no further sentence: what the model still writes is not waited for."""
+        """It begins no further sentence, even if the model still writes."""
         self.begin(llm={"answers": (f"One. {LONG} {LONG}",), "token_delay": 0.2})
         self.say(AUTO, GO)
         self.run_for(1)
@@ -306,7 +306,7 @@ class EndTests(SessionCase):
         self.play()
         self.assertEqual(self.edge.ended, ("draining", ""))
 
-    # Settings; whether sound goes on coming; what is said, and how it ends.
+    # Settings; whether sound continues; the spoken text, and how the session ends.
     QUIET: tuple[tuple[str, IdleSettings, bool, list[str]], ...] = (
         ("an open microphone", IdleSettings(no_speech=10), True, ["Goodbye for now."]),
         ("a device that sends nothing", IdleSettings(no_speech=10), False, []),
@@ -348,7 +348,7 @@ class EndTests(SessionCase):
 
 
 class PartsTests(SessionCase):
-    """What a session tells its parts, and what it leaves behind."""
+    """Interaction of a session with its parts, and its end."""
 
     def test_a_pong_has_the_time_in_ms(self) -> None:
         self.begin()
@@ -357,7 +357,7 @@ class PartsTests(SessionCase):
         (pong,) = [each for each in self.edge.sent if isinstance(each, m.Pong)]
         self.assertEqual(pong.timestamp, int(self.stage.shared.runtime.seconds() * 1000))
 
-    # A picture's text and data; what is shown of the question, the sentences, errors.
+    # A picture's text and data; the displayed question, the sentences, errors.
     PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes([0, 0, 0, 8, 0, 0, 0, 8]) + bytes(9)
     PICTURES: tuple[tuple[str, bytes, list[str]], ...] = (
         ("What is it?", PNG, ["heard What is it?", "start", "A square.", "stop"]),
@@ -372,7 +372,7 @@ class PartsTests(SessionCase):
             self.run_for(2)
             self.assertEqual(self.edge.told(), told, words)
 
-    # What happens 4 s before the session would end for want of a word; whether it ends.
+    # An event 4 s before the idle limit; whether the session ends.
     IDLE: tuple[tuple[str, tuple[m.Uplink, ...], bool], ...] = (
         ("nothing", (), True),
         ("a press", (PRESS,), False),

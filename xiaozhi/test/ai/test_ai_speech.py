@@ -1,4 +1,4 @@
-"""Sentences to sound: ahead, in order, kept, and silent when told so."""
+"""Speech output: read-ahead, order, stored phrases, cancellation."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ PIECE = b"\x00\x10\x00\xf0" * 1200
 
 @implementer(ISynthesizer)
 class Vendor:
-    """Speaks 1 s a sentence, at the pace of speech, after a while.
+    """Speaks 1 s for a sentence, in real time, after a delay.
 
-    :ivar asked: the sentences, with the time at which they were asked for.
-    :ivar closed: those whose generator has ended.
-    :ivar told: the format that it tells before the sound.
+    :ivar asked: the requested sentences, with their times.
+    :ivar closed: sentences whose generator has ended.
+    :ivar told: the format announced before the sound.
     """
 
     sound = SoundFormat(Encoding.PCM, 24000)
@@ -85,7 +85,7 @@ class SpeechCase(SynchronousTestCase):
         self.phrases = self.kept_by("")
         self.sent: list[tuple[float, Any]] = []
         self.gate = Gate(is_open=True)
-        self.mouth = speech_output(
+        self.output = speech_output(
             self.clock,
             self.vendor,
             lambda message: self.sent.append((self.clock.seconds(), message)),
@@ -95,15 +95,15 @@ class SpeechCase(SynchronousTestCase):
         self.speech = self.begin()
 
     def kept_by(self, speaker: str) -> Phrases:
-        """The phrases of a process that has just started.
+        """Return the phrases of a process that has just started.
 
         :param speaker: the preferred synthesiser.
         """
         return Phrases(PhraseStore(self.files), "voice", speaker)
 
     def begin(self) -> Speech:
-        speech = Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock))
-        # One that is left behind would be heard of in somebody else's test.
+        speech = Speech(self.output, 1, "en", Timeline(AiCounts(), self.clock))
+        # An open one would show up in another test.
         self.addCleanup(speech.cancel)
         return speech
 
@@ -123,14 +123,14 @@ class SpeechCase(SynchronousTestCase):
         return Deferred.fromCoroutine(pronounce())
 
     def hold_after(self, packets: int) -> None:
-        """Have the edge hold back once it has so many."""
+        """Let the edge hold audio back after so many packets."""
 
         def send(message: m.Downlink) -> None:
             self.sent.append((self.clock.seconds(), message))
             if len(self.packets) == packets:
                 self.gate.close()
 
-        self.mouth = replace(self.mouth, send=send)
+        self.output = replace(self.output, send=send)
         self.speech = self.begin()
 
     def run_for(self, seconds: float) -> None:
@@ -143,8 +143,9 @@ class SpeechCase(SynchronousTestCase):
 
 class AheadTests(SpeechCase):
     def test_no_gap_between_sentences(self) -> None:
-        """The vendor's 0.4 s before the first sound are heard once, not with each
-        sentence, though it is no faster than speech."""
+        """The vendor's 0.4 s before the first sound occur once, not before each sentence, though it
+        is no faster than real time.
+        """
         done = self.say("One.", "Two.", "Three.")
         self.run_for(5)
         self.successResultOf(done)
@@ -161,7 +162,7 @@ class AheadTests(SpeechCase):
     def test_first_bytes_leave_at_once(self) -> None:
         done = self.say("One.")
         self.run_for(0.41)
-        # The vendor has given a tenth of a second of ten.
+        # The vendor has sent a tenth of a second of ten.
         self.assertEqual(len(self.packets), 1)
         self.run_for(5)
         self.successResultOf(done)
@@ -178,7 +179,7 @@ class AheadTests(SpeechCase):
 
     def test_held_back_by_the_edge(self) -> None:
         """Then the synthesiser goes on with what is next, up to a bound."""
-        self.mouth = replace(self.mouth, settings=SpeechSettings(ahead_bytes=3 * len(PIECE)))
+        self.output = replace(self.output, settings=SpeechSettings(ahead_bytes=3 * len(PIECE)))
         self.speech = self.begin()
         self.gate.close()
         done = self.say("One.", "Two.")
@@ -240,7 +241,7 @@ class AheadTests(SpeechCase):
         self.assertEqual(len(self.packets), 19)
 
     def test_a_waiting_writer_gets_the_failure(self) -> None:
-        """A model writes more sentences than are looked ahead, and the synthesiser dies."""
+        """A model writes more sentences than are read ahead, and the synthesiser fails."""
         for sentences in (1, 4, 5, 6, 12):
             for failing in (0, 1, 3):
                 if failing < sentences:
@@ -252,14 +253,14 @@ class AheadTests(SpeechCase):
                     self.failureResultOf(done, ProviderError)
 
     def test_no_sound_for_words_is_a_failure(self) -> None:
-        """No sound though a text appears: somebody has to know."""
+        """Text without sound must be reported."""
         self.vendor.pieces = 0
         done = self.say("One.")
         self.run_for(1)
         self.assertEqual(self.failureResultOf(done, ProviderError).value.code, "no_sound")
 
     def test_sound_that_stops_coming(self) -> None:
-        self.mouth = replace(self.mouth, limits=TurnSettings(next_audio=0.05))
+        self.output = replace(self.output, limits=TurnSettings(next_audio=0.05))
         self.speech = self.begin()
         done = self.say("One.")
         self.run_for(0.44)
@@ -268,7 +269,7 @@ class AheadTests(SpeechCase):
         self.assertEqual(self.failureResultOf(done, ProviderError).value.code, "tts_timeout")
 
     def test_sound_that_does_not_begin(self) -> None:
-        self.mouth = replace(self.mouth, limits=TurnSettings(first_audio=0.3))
+        self.output = replace(self.output, limits=TurnSettings(first_audio=0.3))
         self.speech = self.begin()
         done = self.say("One.")
         self.run_for(0.29)
@@ -310,7 +311,7 @@ class PhraseTests(SpeechCase):
         first = self.heard()
         self.sent.clear()
         self.vendor.down = True
-        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(self.files), "voice"))
+        self.output = replace(self.output, phrases=Phrases(PhraseStore(self.files), "voice"))
         self.speech = self.begin()
         self.successResultOf(self.pronounce("Sorry."))
         self.assertEqual(self.heard(), first)
@@ -320,11 +321,11 @@ class PhraseTests(SpeechCase):
         self.run_for(3)
         other = m.AudioParams(sample_rate=16000)
         for another, language in (
-            (replace(self.mouth, phrases=Phrases(PhraseStore(self.files), "another")), "en"),
-            (replace(self.mouth, downlink=other), "en"),
-            (self.mouth, "de"),
+            (replace(self.output, phrases=Phrases(PhraseStore(self.files), "another")), "en"),
+            (replace(self.output, downlink=other), "en"),
+            (self.output, "de"),
         ):
-            self.mouth = another
+            self.output = another
             self.speech = self.begin()
             asked = len(self.vendor.asked)
             self.pronounce("Sorry.", language)
@@ -335,7 +336,7 @@ class PhraseTests(SpeechCase):
         def speaks(name: str) -> None:
             self.sent.clear()
             self.vendor.name = name
-            self.mouth = replace(self.mouth, phrases=self.kept_by("preferred"))
+            self.output = replace(self.output, phrases=self.kept_by("preferred"))
             self.speech = self.begin()
             self.pronounce("Sorry.").addErrback(lambda _: None)
             self.run_for(3)
@@ -365,7 +366,7 @@ class PhraseTests(SpeechCase):
         ((area, key),) = self.files.kept
         self.assertEqual(area, AREA)
         self.files.kept[area, key] = b"\xc1"
-        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(self.files), "voice"))
+        self.output = replace(self.output, phrases=Phrases(PhraseStore(self.files), "voice"))
         self.speech = self.begin()
         done = self.pronounce("Sorry.")
         self.run_for(3)
@@ -384,13 +385,13 @@ class PhraseTests(SpeechCase):
             def get(self, area: str, key: str) -> Deferred[bytes | None]:
                 return fail(StoreError("files_unavailable", "no room"))
 
-        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(Broken()), "voice"))
+        self.output = replace(self.output, phrases=Phrases(PhraseStore(Broken()), "voice"))
         for _ in range(2):
             self.speech = self.begin()
             done = self.pronounce("Sorry.")
             self.run_for(3)
             self.successResultOf(done)
-        # In memory it is kept all the same.
+        # It is still kept in memory.
         self.assertEqual(len(self.vendor.asked), 1)
 
 
@@ -410,7 +411,7 @@ class PrewarmingTests(SpeechCase):
         wanted = {text(key, language) for key in SPOKEN for language in CATALOGUES}
         self.assertEqual(len(asked), len(set(asked)))
         self.assertEqual(set(asked), wanted | {"Yes?", "我在。"})
-        # The most needed first.
+        # The most frequent first.
         self.assertEqual(asked[0], text("apology", "en"))
         prewarming.wanted(m.AudioParams(sample_rate=24000, frame_duration=60))
         self.run_for(1)
@@ -455,7 +456,7 @@ class PrewarmingTests(SpeechCase):
 
 
 class BridgingTests(SpeechCase):
-    """A kept phrase over the wait for the first sound."""
+    """A stored phrase bridges the wait for the first sound."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -465,7 +466,7 @@ class BridgingTests(SpeechCase):
         self.sent.clear()
         self.script = PlaybackMap()
         self.counts = AiCounts()
-        self.speech = Speech(self.mouth, 1, "en", Timeline(self.counts, self.clock), self.script)
+        self.speech = Speech(self.output, 1, "en", Timeline(self.counts, self.clock), self.script)
         self.addCleanup(self.speech.cancel)
 
     def bridge(self, words: str = "One moment.") -> bool:
@@ -488,7 +489,7 @@ class BridgingTests(SpeechCase):
         self.assertEqual(self.texts(), [("One moment.", True), ("One.", False)])
         self.assertEqual(len(self.packets), self.kept + 19)
         self.assertEqual(self.counts.characters[("spoken",)], len("One moment.One."))
-        # Of the answer, one sentence was heard; the phrase is none of it.
+        # One sentence of the answer was heard; the phrase does not count.
         self.assertEqual(self.script.heard(60 * self.kept), Played(0, ""))
         self.assertEqual(self.script.heard(self.speech.sent_ms), Played(1, ""))
 
@@ -507,7 +508,7 @@ class BridgingTests(SpeechCase):
         self.assertEqual(len(self.sent), sent)
 
     def test_the_sentence_waits_for_its_end(self) -> None:
-        """Though the edge holds it back for long; and nothing comes between."""
+        """Even if the edge holds it back for long; nothing is sent in between."""
         done = self.say("One.")
         self.run_for(0.1)
         self.gate.close()
@@ -558,7 +559,7 @@ class BridgingTests(SpeechCase):
 
 
 class InHandTests(SpeechCase):
-    """What is played so much later that it need not hurry is marked."""
+    """Packets that are played much later are marked, since they need not hurry."""
 
     def ahead(self) -> list[bool]:
         return [each.ahead for _, each in self.packets]
@@ -587,16 +588,17 @@ class InHandTests(SpeechCase):
         self.gate.open()
         self.assertEqual(self.ahead()[8:14], [False] * 5 + [True])
 
-    # Seconds between two pieces of 0.02 s; ms of sound that each call to a thread gets.
+    # Seconds between two pieces of 0.02 s; ms of sound in each call to a thread.
     CALLS: tuple[tuple[float, tuple[int, ...]], ...] = (
-        # Half of what is in hand; the second sentence is there as soon as the first is said.
+        # Half of the unplayed sound; the second sentence is complete when the first one has been
+        # spoken.
         (0.0, (20, 20, 20, 40, 40, 60, 100, 160, 140, 240, 240, 120)),
-        # No faster than speech: each piece at once, and nothing is left for the end.
+        # In real time: each piece at once, and nothing is left for the end.
         (0.02, (*(20,) * 30, 0, 240, 240, 120)),
     )
 
     def test_few_calls_to_a_thread(self) -> None:
-        """The more is in hand, the more sound is worth one; the first leaves at once."""
+        """The more unplayed sound, the more sound in one call; the first packet leaves at once."""
         for pace, calls in self.CALLS:
             got: list[int] = []
 
@@ -609,7 +611,7 @@ class InHandTests(SpeechCase):
 
             self.vendor.pieces, self.vendor.pace = 30, pace
             self.vendor.piece = PIECE[: len(PIECE) // 5]
-            self.mouth = replace(self.mouth, offload=offload)
+            self.output = replace(self.output, offload=offload)
             self.speech = self.begin()
             done = self.say("One.", "Two.")
             self.run_for(6)
@@ -619,7 +621,7 @@ class InHandTests(SpeechCase):
 
 class PronounceTests(SpeechCase):
     def test_at_once_in_any_voice_that_is_kept(self) -> None:
-        self.mouth = replace(self.mouth, phrases=self.kept_by("preferred"))
+        self.output = replace(self.output, phrases=self.kept_by("preferred"))
         self.vendor.name = "another"
         self.speech = self.begin()
         self.pronounce("Sorry.")
@@ -642,7 +644,7 @@ class PronounceTests(SpeechCase):
         for answer in (False, True):
             script = PlaybackMap()
             timeline = Timeline(AiCounts(), self.clock)
-            self.speech = Speech(self.mouth, 1, "en", timeline, script)
+            self.speech = Speech(self.output, 1, "en", timeline, script)
             self.addCleanup(self.speech.cancel)
 
             async def say(answer: bool = answer) -> None:
@@ -656,12 +658,12 @@ class PronounceTests(SpeechCase):
 
     def test_of_a_phrase_half_of_which_was_heard_no_other_voice_begins(self) -> None:
         self.vendor.name = "another"
-        self.mouth = replace(self.mouth, phrases=self.kept_by("preferred"))
+        self.output = replace(self.output, phrases=self.kept_by("preferred"))
         self.speech = self.begin()
         self.pronounce("Sorry.")
         self.run_for(3)
         self.sent.clear()
-        self.mouth = replace(self.mouth, limits=TurnSettings(next_audio=0.05))
+        self.output = replace(self.output, limits=TurnSettings(next_audio=0.05))
         self.speech = self.begin()
         done = self.pronounce("Sorry.")
         self.run_for(3)
@@ -669,12 +671,12 @@ class PronounceTests(SpeechCase):
         self.assertLess(len(self.packets), 5)
 
     def test_its_packets_depend_on_nothing_before(self) -> None:
-        """Else what is kept could not be said at the beginning of another turn."""
+        """Otherwise a stored phrase could not begin another turn."""
         self.pronounce("Sorry.")
         self.run_for(3)
         first = [each.payload for _, each in self.packets]
         self.sent.clear()
-        self.mouth = replace(self.mouth, phrases=Phrases(PhraseStore(MemoryFiles()), "voice"))
+        self.output = replace(self.output, phrases=Phrases(PhraseStore(MemoryFiles()), "voice"))
         self.speech = self.begin()
 
         async def say() -> None:

@@ -1,4 +1,4 @@
-"""What of a model's text is spoken."""
+"""Conversion of a model's text to spoken text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xiaozhi.ai.speech.markup import plain
 from xiaozhi.ai.speech.spoken import SpokenText
 from xiaozhi.languages.texts import CATALOGUES
 
-# What must never be heard, as models write it.
+# Notation of models that must never be spoken.
 CONSTRUCTS = [
     "```python\nprint('x')\n```",
     "*laughs softly*",
@@ -37,7 +37,7 @@ PROSE += ["(about 3 km) ", "5 * 3 "]
 MARKS = ["`", "**", "##", "|", "](", "http", "<break", "laughs", "微笑", "happy", "print", "~~"]
 MOODS = ["[happy]", "<happy>", "（开心）", "【高兴】", "emotion: happy,", '{"emotion": "happy"}']
 
-# Notation, and what is spoken of it: sentences, joined by " / ".
+# Notation, and the spoken sentences, joined by " / ".
 NOTATION = (
     # Symbols.
     ("⏰ 7点 ⏳ ▶ 播放 ↗ ℹ️ 信息", "7点 播放 信息"),
@@ -108,7 +108,7 @@ NOTATION = (
     ("\\frac{\\sqrt{2}}{3} \\vec{a}\\cdot\\vec{b}", "√2/3 a× b"),
     ("\\sum_{i=1}^{n} i", "∑ i=1 ⁿ i"),
     ("10^{-3} 2^10 50\\% 5\\,km", "10⁻³ 2¹⁰ 50% 5 km"),
-    # What only looks like notation.
+    # Lookalikes of notation.
     ("It is $5 or $6, from $5 to 10$.", "It is $5 or $6, / from $5 to 10$."),
     ("5 > 3, 2 < 3, a <= b >= c != d", "5 > 3, 2 < 3, / a <= b >= c != d"),
     ("a_b snake_case 50% 5~6个 A & B", "a_b snake_case 50% 5~6个 A & B"),
@@ -120,7 +120,7 @@ NOTATION = (
 
 
 def heard(text: str, step: int = 1) -> str:
-    """What is spoken: sentences, joined by " / "."""
+    """Return the spoken sentences, joined by " / "."""
     said = (" ".join(take_emotion(sentence)[0].split()) for sentence in spoken(text, step))
     return " / ".join(words for words in said if any(char.isalnum() for char in words))
 
@@ -195,7 +195,7 @@ class PlainTests(SynchronousTestCase):
         self.check("*nods* Yes", "Yes")
 
     def test_signs_of_an_answer_that_was_cut(self) -> None:
-        """They stand in the dialogue, and models write what they read."""
+        """The dialogue contains them, and models repeat what they read."""
         for catalogue in CATALOGUES.values():
             self.check(f"Well … {catalogue['interrupted']}", "Well …")
             self.check(catalogue["unheard"], "")
@@ -219,7 +219,7 @@ class PlainTests(SynchronousTestCase):
         self.check("It is $5 or $6.", "It is $5 or $6.")
 
     def test_quick(self) -> None:
-        """A sentence is bounded; no rule may take long over one that nearly fits."""
+        """Sentences are bounded; no rule may take long on a text that almost matches."""
         for part in (
             "*",
             "[",
@@ -253,7 +253,7 @@ class PlainTests(SynchronousTestCase):
             sentence = (part * 400)[:800]
             began = time.process_time()
             plain(sentence)
-            # Far above what it takes: only what explodes is caught.
+            # Far above the usual time, to catch exponential time only.
             self.assertLess(time.process_time() - began, 1.0, part)
 
 
@@ -266,7 +266,7 @@ class NotationTests(SynchronousTestCase):
                 self.assertEqual(heard(text, step), words, text)
 
     def test_no_symbol_is_spoken(self) -> None:
-        """Whatever a synthesiser reads by its Unicode name."""
+        """Symbols that a synthesiser would read by their Unicode names."""
         for begin, end in (
             (0x2190, 0x2200),
             (0x2500, 0x2776),

@@ -1,4 +1,4 @@
-"""What the model is told in whole conversations, on virtual time."""
+"""Models' input in whole conversations, on virtual time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORY = "Once upon a time there was a king. He had three daughters. They lived i
 
 @implementer(ILanguageModel)
 class Witness:
-    """Passes everything on to a model, and knows what it was told.
+    """Passes calls on to a model and records its input.
 
     :ivar told: the dialogue of each call.
     """
@@ -44,7 +44,7 @@ class Witness:
         return self._model.close()
 
     def words(self, call: int = -1) -> list[str]:
-        """What was said, without the prompt."""
+        """Return the dialogue without the prompt."""
         return [each.text for each in self.told[call][1:]]
 
 
@@ -99,7 +99,7 @@ class WindowTests(TalkCase):
 
 
 class SummaryTests(TalkCase):
-    """The double writes its summary as it answers anything: with what it was told."""
+    """The double answers a request for a summary with its input."""
 
     TASK = "user: I like bread"
 
@@ -117,7 +117,7 @@ class SummaryTests(TalkCase):
         return house, witness, visitor
 
     def prompt(self, witness: Witness) -> str:
-        """Of the last call that was no summing up."""
+        """Return the prompt of the last call that did not request a summary."""
         return [told for told in witness.told if "You keep notes" not in told[0].text][-1][0].text
 
     def test_old_turns_are_known_from_the_summary(self) -> None:
@@ -145,7 +145,7 @@ class SummaryTests(TalkCase):
         visitor.device.machine.drop()
         house.run(1)
         self.assertEqual(house.ai.status().sessions, 0)
-        # house.close() sees that no timer is left.
+        # house.close() checks that no timer is left.
 
 
 class RoleTests(TalkCase):
@@ -226,7 +226,7 @@ class HeardTests(TalkCase):
         self.assertEqual(told, ["tell me", unheard, "go on"])
 
     def test_by_a_new_question(self) -> None:
-        """The edge's report comes when the next turn has begun."""
+        """The edge's report arrives after the next turn has begun."""
         told = self.told_after(1.5, "text")
         self.assertEqual(told, ["tell me", "Once upon a time there … [interrupted]", "go on"])
 

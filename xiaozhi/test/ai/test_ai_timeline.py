@@ -1,4 +1,4 @@
-"""What a turn leaves behind: its record, by hand and from whole conversations."""
+"""The record of a turn, by hand and from whole conversations."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class TimelineTests(SynchronousTestCase):
         self.assertEqual((record.interrupted, record.played_ms), (1.25, 250), "by the clock")
         self.clock.advance(5)
         self.assertEqual(self.timeline.ended("interrupted").played_ms, 600, "no more was sent")
-        # What the edge says counts, and that it dropped the rest is an interruption.
+        # The edge's report counts, and dropping the rest is an interruption.
         self.timeline.playback(Playback(7, PlaybackState.FLUSHED, 180))
         record = self.timeline.ended("answered")
         self.assertEqual((record.result, record.played_ms), ("interrupted", 180))
@@ -260,7 +260,7 @@ class RecordTests(ConversationCase):
         self.assertApproximates(record.played_ms, played, 200)
 
     def test_talked_over(self) -> None:
-        """What was played does not grow while it was paused to hear who speaks."""
+        """The played time does not grow during a pause for a speaking person."""
         replies = {"go": LONG * 3, "stop": "Okay."}
         ears = [{"fail": "unreachable"}, {"texts": ("go", "stop"), "delay": 1.0}]
         house = self.house(asr=ears, llm={"replies": replies})
@@ -273,7 +273,7 @@ class RecordTests(ConversationCase):
         interrupted, answered = house.shared.counts.recent
         self.assertEqual((interrupted.result, answered.result), ("interrupted", "answered"))
         self.assertApproximates(interrupted.played_ms, played, 300)
-        # Its end of speech was a second before the turn could begin.
+        # Its speech ended a second before the turn could begin.
         self.assertEqual(answered.begun, "spoken")
         assert answered.recognised is not None
         self.assertApproximates(answered.recognised, 1.0, 0.05)
@@ -282,7 +282,7 @@ class RecordTests(ConversationCase):
         self.assertEqual(recognised.count, 2)
 
     def test_the_line_of_the_log(self) -> None:
-        """One for each turn, at info, without a word of what was said."""
+        """One line for each turn, at info, without any words of the conversation."""
         log = LogLines(self)
         house = self.house(
             llm=[{"fail": "unreachable"}, {"answers": ("A secret.",)}],

@@ -1,4 +1,4 @@
-"""A turn by itself: tools that go wrong, and what stays in the dialogue."""
+"""A turn alone: failing tools, and the resulting dialogue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xiaozhi.wire import messages as m
 
 @implementer(ILanguageModel)
 class Hesitant:
-    """Begins an answer and does not come to its end."""
+    """A model that begins an answer and does not end it."""
 
     def __init__(self, *deltas: Delta, ends: bool = False) -> None:
         self._deltas = deltas
@@ -47,9 +47,9 @@ class Hesitant:
 
 @implementer(ITool)
 class Tool:
-    """Does what the test says.
+    """A tool with scripted behaviour.
 
-    :ivar ended: ``done``, or what it ended with.
+    :ivar ended: ``done``, or its exception.
     """
 
     limit: float | None = None
@@ -81,11 +81,11 @@ class TurnTests(SynchronousTestCase):
         self.second: Deferred[str] = Deferred()
         calls = ({"name": "first"}, {"name": "second"})
         tools = Tool("first", self.first), Tool("second", self.second)
-        self.mind, self.mouth = turn_parts(
+        self.context, self.output = turn_parts(
             self.clock, self.sent.append, *tools, llm={"calls": calls}
         )
-        self.dialogue = self.mind.dialogue
-        self.turn = Turn(1, self.mind, self.mouth)
+        self.dialogue = self.context.dialogue
+        self.turn = Turn(1, self.context, self.output)
 
     def ask(self) -> Deferred[bool]:
         async def heard() -> Transcript:
@@ -95,7 +95,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_waits_a_moment_for_the_dialogue(self) -> None:
         self.dialogue.recalled.close()
-        self.turn = Turn(1, replace(self.mind, recall_wait=1.0), self.mouth)
+        self.turn = Turn(1, replace(self.context, recall_wait=1.0), self.output)
         self.ask()
         self.first.callback("done")
         self.second.callback("done")
@@ -107,7 +107,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_a_model_that_says_nothing(self) -> None:
         providers = scripted(self.clock, llm={"answers": [" "]})
-        self.turn = Turn(1, replace(self.mind, model=providers.llm), self.mouth)
+        self.turn = Turn(1, replace(self.context, model=providers.llm), self.output)
         self.ask()
         self.clock.pump([0.1] * 10)
         shown = [each.text for each in self.sent if isinstance(each, m.Tts) and each.text]
@@ -116,7 +116,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.told(), ["do both", "I have no answer to that."])
 
     def insistent(self, last: Delta) -> None:
-        """Ask a model that wants a tool as long as there are any, then has this to say."""
+        """Make a turn with a model that calls a tool while tools are offered, and then answers."""
 
         class Insistent(Hesitant):
             async def reply(
@@ -125,7 +125,7 @@ class TurnTests(SynchronousTestCase):
                 yield ToolCall(f"call-{len(dialogue)}", "first", "{}") if tools else last
 
         limits = TurnSettings(tool_rounds=2)
-        self.turn = Turn(1, replace(self.mind, limits=limits, model=Insistent()), self.mouth)
+        self.turn = Turn(1, replace(self.context, limits=limits, model=Insistent()), self.output)
         self.ask()
         self.first.callback("one")
         self.played()
@@ -136,13 +136,13 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.shown(), ["It is one."])
 
     def test_a_model_that_does_not_come_to_an_end(self) -> None:
-        """What it wants without being offered is not run, and not in the dialogue."""
+        """Calls of tools that were not offered are neither run nor recorded."""
         self.insistent(ToolCall("more", "first", "{}"))
         self.assertEqual(self.told()[-2:], ["one", "I could not finish that."])
         self.assertEqual(len(self.told()), 6)
 
     def test_a_model_that_says_nothing_after_its_tools(self) -> None:
-        """Many models refuse a talk in which a question follows a result."""
+        """Many models refuse a dialogue in which a question follows a result."""
 
         class Mute(Hesitant):
             async def reply(
@@ -151,7 +151,7 @@ class TurnTests(SynchronousTestCase):
                 if dialogue[-1].role is Role.USER:
                     yield ToolCall("1", "first", "{}")
 
-        self.turn = Turn(1, replace(self.mind, model=Mute()), self.mouth)
+        self.turn = Turn(1, replace(self.context, model=Mute()), self.output)
         self.ask()
         self.first.callback("one")
         self.played()
@@ -159,10 +159,11 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [])
 
     def test_interrupted_before_its_tools(self) -> None:
-        """A call that was not run is not in the dialogue: models refuse one without result.
-        What nobody heard is not, either."""
+        """A call that was not run is not in the dialogue, because models refuse one without a
+        result. Unheard words are not in it either.
+        """
         model = Hesitant(TextDelta("I will. "), ToolCall("1", "first", "{}"))
-        self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
+        self.turn = Turn(1, replace(self.context, model=model), self.output)
         answer = self.ask()
         answer.cancel()
         self.failureResultOf(answer)
@@ -227,13 +228,13 @@ class TurnTests(SynchronousTestCase):
     def with_tools(self, *tools: Tool, **limits: Any) -> None:
         self.tools = tools
         calls = tuple({"name": tool.spec.name} for tool in tools)
-        self.mind = replace(
-            self.mind,
+        self.context = replace(
+            self.context,
             model=scripted(self.clock, llm={"calls": calls}).llm,
             toolbox=Toolbox(tools),
             limits=TurnSettings(**limits),
         )
-        self.turn = Turn(1, self.mind, self.mouth)
+        self.turn = Turn(1, self.context, self.output)
 
     def test_tools_run_beside_each_other(self) -> None:
         self.with_tools(Tool("a", self.first), Tool("b", self.second), Tool("c", Deferred()))
@@ -270,7 +271,7 @@ class TurnTests(SynchronousTestCase):
         self.played()
 
     def test_an_interruption_does_not_start_waiting_tools(self) -> None:
-        """Neither a tool that would have been next, nor one behind it in its lane."""
+        """Neither the next tool, nor one behind it in its lane."""
         waiting = Tool("b", self.second), Tool("c", Deferred(), "device")
         for tool in waiting:
             tool.interruptible = False
@@ -282,7 +283,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.results(), ["Error: interrupted"] * 3)
 
     def test_a_lasting_tool_is_not_cut_off(self) -> None:
-        """It runs to its end, and its result goes nowhere."""
+        """It runs to its end, and its result is dropped."""
         tool = Tool("a", self.first)
         tool.interruptible = False
         self.with_tools(tool)
@@ -329,7 +330,7 @@ class TurnTests(SynchronousTestCase):
     def test_an_announced_tool_is_not_bridged(self) -> None:
         self.with_tools(Tool("a", self.first))
         model = Hesitant(TextDelta("Let me see. "), ToolCall("1", "a", "{}"), ends=True)
-        self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
+        self.turn = Turn(1, replace(self.context, model=model), self.output)
         self.ask()
         self.clock.advance(5)
         self.assertEqual(self.shown(), ["Let me see."])
@@ -341,12 +342,13 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [])
 
     def test_apology_from_a_stored_phrase(self) -> None:
-        """With the model and the synthesiser down there is still a voice, and no alert,
-        whose sound the microphone would hear (§4.2)."""
+        """With model and synthesiser down there is still a voice, and no alert, whose sound the
+        microphone would pick up (§4.2).
+        """
         self.speak("apology")
         down = scripted(self.clock, llm={"fail": "down"}, tts={"fail": "down"})
         self.turn = Turn(
-            1, replace(self.mind, model=down.llm), replace(self.mouth, synthesizer=down.tts)
+            1, replace(self.context, model=down.llm), replace(self.output, synthesizer=down.tts)
         )
         answer = self.ask()
         self.clock.pump([0.05] * 20)
@@ -358,8 +360,8 @@ class TurnTests(SynchronousTestCase):
         self.assertNotIn(m.Alert, [type(each) for each in self.sent])
 
     def speak(self, key: str) -> None:
-        """Have a phrase spoken, and so kept."""
-        speech = Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock))
+        """Speak a phrase, so that it is stored."""
+        speech = Speech(self.output, 1, "en", Timeline(AiCounts(), self.clock))
         Deferred.fromCoroutine(speech.pronounce(text(key, "en"), "en"))
         self.successResultOf(Deferred.fromCoroutine(speech.finish()))
         self.sent.clear()
@@ -367,7 +369,7 @@ class TurnTests(SynchronousTestCase):
     def test_no_voice_at_all(self) -> None:
         down = scripted(self.clock, llm={"fail": "down"}, tts={"fail": "down"})
         self.turn = Turn(
-            1, replace(self.mind, model=down.llm), replace(self.mouth, synthesizer=down.tts)
+            1, replace(self.context, model=down.llm), replace(self.output, synthesizer=down.tts)
         )
         answer = self.ask()
         self.clock.pump([0.05] * 20)
@@ -379,10 +381,10 @@ class TurnTests(SynchronousTestCase):
         return [entry.text for entry in self.dialogue.entries()[1:]]
 
     def test_heard_words_of_a_failed_turn(self) -> None:
-        """The apology, if that was all; otherwise what had come before it."""
+        """The apology, if there was nothing else; otherwise the words before it."""
         apology = text("apology", "en")
         down = scripted(self.clock, llm={"fail": "down"}).llm
-        self.turn = Turn(1, replace(self.mind, model=down), self.mouth)
+        self.turn = Turn(1, replace(self.context, model=down), self.output)
         answer = self.ask()
         self.played()
         self.successResultOf(answer)
@@ -396,7 +398,7 @@ class TurnTests(SynchronousTestCase):
                 yield TextDelta("It is noon. The sun ")
                 raise ProviderError("down", "down", retryable=False)
 
-        self.turn = Turn(2, replace(self.mind, model=Breaks()), self.mouth)
+        self.turn = Turn(2, replace(self.context, model=Breaks()), self.output)
         answer = self.ask()
         self.clock.pump([0.05] * 20)
         self.dialogue.played(2, 9000)
@@ -409,10 +411,12 @@ class TurnTests(SynchronousTestCase):
         self.speak("apology")
         mute = scripted(self.clock, tts={"fail": "down"}).tts
         model = Hesitant(TextDelta("It is noon. "), ends=True)
-        self.turn = Turn(1, replace(self.mind, model=model), replace(self.mouth, synthesizer=mute))
+        self.turn = Turn(
+            1, replace(self.context, model=model), replace(self.output, synthesizer=mute)
+        )
         answer = self.ask()
         self.clock.pump([0.05] * 20)
-        # Of the apology.
+        # Words of the apology.
         self.dialogue.played(1, 9000)
         self.turn.playback(m.Playback(1, m.PlaybackState.FINISHED, 9000))
         self.successResultOf(answer)
@@ -420,7 +424,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_by_our_own_clock_a_pause_is_not_heard(self) -> None:
         model = Hesitant(TextDelta("It is noon. "), ends=False)
-        self.turn = Turn(1, replace(self.mind, model=model), self.mouth)
+        self.turn = Turn(1, replace(self.context, model=model), self.output)
         answer = self.ask()
         self.turn.playback(m.Playback(1, m.PlaybackState.STARTED))
         self.clock.advance(3.5)
@@ -441,7 +445,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.told(), ["hi", "Hello, … [interrupted]"])
 
     def test_interrupted_between_two_tools(self) -> None:
-        """Every call has a result, and the edge is told to be silent."""
+        """Every call has a result, and the edge is flushed."""
         answer = self.ask()
         self.first.callback("one")
         answer.cancel()

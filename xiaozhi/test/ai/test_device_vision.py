@@ -1,4 +1,4 @@
-"""Pictures that come over HTTP: the device's own agent looks at them."""
+"""Pictures uploaded over HTTP: the device's own agent describes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAT = Picture(b"a cat", "image/png", 1, 1)
 
 @implementer(IVisionModel)
 class Seer:
-    """A vision model that says whose it is."""
+    """A vision model that answers with its owner."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""The assistant does not answer its own voice, nor the sound of its alerts."""
+"""The agent does not answer its own voice, nor the sound of its alerts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ FAILS = {"fail": "vendor_down"}
 
 class LoopTests(ConversationCase):
     def test_a_recogniser_that_fails(self) -> None:
-        """One sentence, one apology or alert, whatever leaks into the microphone: with and
-        without what the edge does about it, and also what is heard late."""
+        """One sentence causes one apology or alert, whatever leaks into the microphone: with and
+        without the edge's measures, and with a delay.
+        """
         for mode in (ListenMode.AUTO, ListenMode.REALTIME):
             for asr in (FAILS, {"hang": True}):
                 for tts, shipped in (({"level": 12000}, True), (FAILS, True), (FAILS, False)):
@@ -42,7 +43,7 @@ class LoopTests(ConversationCase):
                         self.flushLoggedErrors()
 
     def test_words_of_our_own(self) -> None:
-        """The recogniser works, hears our apology, and the model fails again and again."""
+        """The recogniser works and transcribes our apology, and the model fails repeatedly."""
         house = self.house(
             vad=SHARP,
             asr={"texts": ("hello", "something went wrong", "please try again")},
@@ -69,7 +70,7 @@ class LoopTests(ConversationCase):
         self.assertEqual(visitor.seen(e.Sentence), [])
 
     def test_a_person_is_answered_again(self) -> None:
-        """Who tries again later hears the apology again, and words end the doubt."""
+        """A later attempt gets the apology again, and recognised words end the suspicion."""
         house = self.house(asr={"texts": ("one",), "fail": "down"})
         visitor = house.connect()
         for wait, apologies in ((0, 1), (0.2, 1), (0, 2), (1, 2), (20, 3)):
@@ -78,7 +79,7 @@ class LoopTests(ConversationCase):
             house.run(7)
             said = [each.text for each in visitor.seen(e.Sentence)]
             self.assertEqual(said, [APOLOGY] * apologies, wait)
-            # Silent or not, there is a sign.
+            # With or without sound, there is a reaction.
             self.assertIn(visitor.seen(e.Face)[-1].emotion, ("neutral", "confused"))
 
     def test_a_button_press_is_always_answered(self) -> None:
@@ -91,8 +92,9 @@ class LoopTests(ConversationCase):
 
 class GuardTests(SynchronousTestCase):
     def test_course(self) -> None:
-        """Events: ``f`` and seconds after our sound: not recognised, and whether that is
-        said; words and seconds: whether they are taken."""
+        """Events: ``f`` and seconds after our sound: not recognised, and whether an apology
+        follows; words and seconds: whether they are accepted.
+        """
         for course in (
             [("f", 0.1, True), ("f", 0.1, False), ("f", 0.1, False)],
             [("f", 0.1, True), ("f", 3.1, True), ("f", 5.9, False), ("f", 12.1, True)],

@@ -13,14 +13,14 @@ from xiaozhi.audio import OpusEncoder
 from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH, House
 
-# Calls of our Python functions for a packet of 60 ms of speech: edge, bridge, session,
-# listener. Of them 8 are of the doubles and of the bridge in memory.
+# Calls of our Python functions for a packet of 60 ms of speech: edge, bridge, session, listener. 8
+# of them belong to the doubles and the bridge in memory.
 MOST = 65
 
 
 class UplinkTests(SynchronousTestCase):
     def calls(self) -> list[list[str]]:
-        """The calls of each of some packets in the middle of an utterance."""
+        """Return the calls for each of some packets in the middle of an utterance."""
         house = House()
         self.addCleanup(house.close)
         browser = house.browse()
@@ -61,6 +61,6 @@ class UplinkTests(SynchronousTestCase):
         for calls in self.calls():
             own = [call.rpartition(".")[2] for call in calls if ".ai.session." in call]
             heard = ["received", "put", "spend", "hear"]
-            # Behind them comes the listener's `hear`: five hops.
+            # The listener's `hear` follows: five hops.
             self.assertEqual([call for call in own if call in heard], heard)
             self.assertNotIn("offer", own)

@@ -300,7 +300,7 @@ class SiteTests(SiteCase):
         self.assertEqual(wire.transport.value(), b"")
         wire.send(b"0\r\n\r\n")
         self.assertEqual((wire.reply().status, self.site.held), (413, 0))
-        wire.send(request("GET", "/health"))  # the connection goes on
+        wire.send(request("GET", "/health"))  # the connection continues
         self.assertEqual(wire.reply().status, 200)
         wire.disconnect()
 
@@ -445,7 +445,7 @@ class PostTests(SiteCase):
 
 
 class ClosingTests(SiteCase):
-    """§13: the firmware's client must be the first to close."""
+    """§13: the firmware's client must close first."""
 
     closing = request("GET", "/health", {"Connection": "close"})
 
@@ -509,7 +509,7 @@ class ClosingTests(SiteCase):
         wire.disconnect()
 
 
-#: Heads of OTA requests that anybody can send in a device's name.
+#: Heads of OTA requests that anyone can send for a device.
 FORGED: tuple[dict[str, str], ...] = (
     {"Host": "evil.example"},
     {"Host": "evil.example:81"},
@@ -532,7 +532,7 @@ class VisionOfferTests(SiteCase):
         self.assertEqual(self.tokens.verify(token, MAC, "vision"), self.device)
 
     def test_ota_teaches_nothing(self) -> None:
-        """Or one request without any proof would divert another device's photos."""
+        """Otherwise an unauthenticated request could divert another device's photos."""
         for trusting in (False, True):
             for configured in ("", "https://v.example.org/look"):
                 self.build({"trust_proxy": trusting}, vision={"url": configured})

@@ -1,4 +1,4 @@
-"""Picture upload as devices and browsers do it."""
+"""Picture upload by devices and browsers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BOUNDARY = "multipart/form-data; boundary=----ESP32_CAMERA_BOUNDARY"
 
 @implementer(IVisionModel)
 class ScriptedVision:
-    """Answers what it is told to; remembers what it was asked, and on whose behalf."""
+    """A vision model with scripted answers; records requests and call contexts."""
 
     def __init__(self) -> None:
         self.calls: list[CallContext] = []
@@ -73,7 +73,7 @@ class VisionCase(SynchronousTestCase):
         self.site, self.visitors = built.site, built.visitors
 
     def headers(self, **more: str) -> dict[str, str]:
-        """As the firmware sends them."""
+        """Return headers as the firmware sends them."""
         return {
             "Device-Id": MAC,
             "Client-Id": "c",
@@ -130,7 +130,7 @@ class UploadTests(VisionCase):
     @settings(max_examples=60)
     @given(st.data())
     def test_chunks_and_segments_of_any_size(self, data: st.DataObject) -> None:
-        """The picture arrives byte-exact however it was cut up."""
+        """The picture arrives byte-exact in any segmentation."""
         photo = jpeg(64, 48) + data.draw(st.binary(max_size=400))
         whole = form([("question", b"q"), ("file", photo)])
         cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=8)))
@@ -142,7 +142,7 @@ class UploadTests(VisionCase):
         self.assertEqual(self.asked.pop()[0].data, photo)
 
     def test_the_model_gets_the_call_context(self) -> None:
-        """So each device's own agent looks at its pictures."""
+        """So each device's own agent describes its pictures."""
         self.upload()
         assert self.model is not None
         (call,) = self.model.calls

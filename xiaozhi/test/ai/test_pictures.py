@@ -1,4 +1,4 @@
-"""Pictures' headers, and multipart forms."""
+"""Headers of pictures, and multipart forms."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PictureTests(SynchronousTestCase):
                 self.assertEqual(picture.media_type, media_type)
 
     def test_cut_short_anywhere(self) -> None:
-        """Never another error, and never a size that was not read whole."""
+        """Never another error, and never a size that was not read completely."""
         for makers in MAKERS.values():
             for make in makers:
                 whole = make(640, 479)

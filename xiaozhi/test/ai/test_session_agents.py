@@ -66,7 +66,7 @@ class AgentCase(ConversationCase):
         return Agent(id=name, version=version, **fields)
 
     def equip(self, name: str, answer: str, **doubles: Doubles) -> None:
-        """Give an agent providers that answer so."""
+        """Give an agent providers with these answers."""
         doubles.setdefault("llm", {"answers": (answer,)})
         self.stage.agent_providers[name] = scripted(self.stage.clock, **doubles)
 
@@ -88,7 +88,7 @@ class AgentCase(ConversationCase):
     def pending(
         self, canceller: Callable[[Deferred[Agent]], None] | None = None
     ) -> Deferred[Agent]:
-        """Have the agent of the device be looked for without end."""
+        """Let the look-up of the device's agent never end."""
         found: Deferred[Agent] = Deferred(canceller)
         self.stage.agents.assigned[DEVICE.device_id] = found
         return found
@@ -119,7 +119,7 @@ class OpeningTests(AgentCase):
         self.stage.run(2)
         self.assertEqual(self.edge.sentences(), ["Soup."])
         self.session.closed("", "")
-        # The packet came behind the start: it was listened to.
+        # The packet came after the start, so it was processed.
         self.assertEqual(self.stage.shared.counts.bad_packets, 1)
         self.assertEqual(self.lines.count("default"), 0)
 
@@ -163,7 +163,7 @@ class OpeningTests(AgentCase):
         self.assertEqual(self.leases.held, ["kitchen"])
 
     def test_an_agent_that_cannot_be_used_ends_the_session(self) -> None:
-        """Messages would wait without end."""
+        """Otherwise messages would wait for ever."""
         doubles = self.stage.agent_providers["kitchen"]
         self.stage.agent_providers["kitchen"] = replace(doubles, vad=cast(Any, None))
         self.stage.agents.assigned[DEVICE.device_id] = self.agent()
@@ -185,7 +185,7 @@ class OpeningTests(AgentCase):
         self.assertEqual(self.lines.count("agent"), 0)
 
     def test_an_answer_after_the_end_is_released(self) -> None:
-        """Its search could not be cancelled any more."""
+        """The look-up could no longer be cancelled."""
         self.pending(lambda found: found.callback(self.agent()))
         self.begin()
         self.session.closed("", "")
@@ -241,7 +241,7 @@ class OpeningTests(AgentCase):
         self.assertEqual(self.edge.sentences(), ["Soup."])
 
     def test_a_search_that_is_overtaken(self) -> None:
-        """It could not be cancelled any more; what it finds is out of date."""
+        """It could no longer be cancelled; its result is outdated."""
         self.equip("study", "Read.")
         self.pending(lambda found: found.callback(self.agent("study")))
         self.begin()
@@ -251,7 +251,7 @@ class OpeningTests(AgentCase):
         self.assertEqual(self.lines.count("from the next turn on"), 0)
 
     def test_resumed_by_another_process(self) -> None:
-        """The other process has to find the agent, and messages wait there, too."""
+        """The other process has to look up the agent too, while messages wait."""
         house = self.stage
         device_id = numbered(1).device_id
         house.agents.assigned[device_id] = self.agent()
@@ -297,7 +297,7 @@ class AdoptionTests(AgentCase):
         self.assertIsNone(self.edge.ended)
 
     def test_the_former_one_is_used_until_the_first_turn_is_over(self) -> None:
-        """Its recogniser may have the question of that turn."""
+        """Its recogniser may have that turn's question."""
         self.ask()
         self.adopt(self.agent(version="2"))
         self.edge.slow = True

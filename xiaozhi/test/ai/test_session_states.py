@@ -55,7 +55,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_a_last_answer(self) -> None:
-        """A tool's wish holds for the running turn; one that is cut off is no farewell."""
+        """A tool's request to end holds for the running turn; an interrupted one is no farewell."""
         for state in State:
             wished = TRANSITIONS[state, Event.END_REQUESTED]
             self.assertIs(wished, State.LAST_ANSWER if state in ANSWERING else state)

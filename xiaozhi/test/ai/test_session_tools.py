@@ -30,7 +30,7 @@ THINGS = {"descriptors": [{"name": "Lamp", "methods": {"TurnOn": {}}}]}
 
 
 def late_module(ready: Deferred[None]) -> FunctionModule[NoSettings]:
-    """Functions that are there once a Deferred has fired."""
+    """Make functions that become available when a Deferred fires."""
     module: FunctionModule[NoSettings] = FunctionModule("late", "Late.", standard=True)
 
     @module.on_start
@@ -69,7 +69,7 @@ class SessionToolsTests(ConversationCase):
         agent_id: str = "default",
         settings: SessionSettings | None = None,
     ) -> SessionServices:
-        """The services with an agent of this policy."""
+        """Make the services of an agent with this policy."""
         shared = self.stage.shared
         agent = replace(shared.agent.agent, id=agent_id, tools=policy)
         services = replace(shared.agent, agent=agent, settings=settings or shared.settings)
@@ -97,7 +97,7 @@ class SessionToolsTests(ConversationCase):
             (ToolPolicy(allow=("get_*",)), ["get_date", "get_time"]),
             (ToolPolicy(deny=("get_*", "Lamp.*")), ["end_conversation", "greet"]),
             (ToolPolicy(sources=("time",), deny=("end_conversation",)), ["get_date", "get_time"]),
-            # By the name that models see, too.
+            # Also by the name that models see.
             (ToolPolicy(allow=("Lamp_TurnOn",)), ["Lamp_TurnOn"]),
             (ToolPolicy(sources=()), []),
         )
@@ -139,10 +139,10 @@ class SessionToolsTests(ConversationCase):
 
 
 class TalkTests(ConversationCase):
-    """Through everything, with a device whose tool gives media."""
+    """Whole conversations with a device whose tool returns media."""
 
     def talk(self, content: list[dict[str, Any]], **settings: Any) -> tuple[House, Any]:
-        """Have the device's tool give this content, and the model call it."""
+        """Let the device's tool return this content, and the model call it."""
 
         def look(_: dict[str, Any]) -> Any:
             return ""
@@ -151,7 +151,7 @@ class TalkTests(ConversationCase):
         send = DeviceEnd.send_text
 
         def altered(end: DeviceEnd, text: str) -> None:
-            # The device gives texts only: put the content in the place of its text.
+            # The device returns texts only: replace its text by the content.
             message = json.loads(text)
             result = message.get("payload", {}).get("result", {})
             if message.get("type") == "mcp" and "content" in result:

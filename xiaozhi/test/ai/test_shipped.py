@@ -1,4 +1,4 @@
-"""Phrases that come with the program: each language has them, for the words of today."""
+"""Phrases that ship with the program: in each language, with the current texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ShippedTests(SynchronousTestCase):
         return self.successResultOf(found)
 
     def test_each_text_in_each_language(self) -> None:
-        """One that is missing or was made for other words: run ``make phrases``."""
+        """One is missing or has an old text: run ``make phrases``."""
         for language in CATALOGUES:
             for key in KEYS:
                 for rate, duration in ((24000, 60), (16000, 20), (48000, 40)):

@@ -1,4 +1,4 @@
-"""The course of one turn: what is told whom, and how long it waits for what."""
+"""The course of one turn: messages and time limits."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class TurnCase(SynchronousTestCase):
         self.answers(TextDelta("It is noon."))
 
     def answers(self, *deltas: Delta, ends: bool = True, **limits: Any) -> None:
-        """Have a turn before us whose model says this."""
-        mind, self.mouth = turn_parts(self.clock, self.sent.append)
+        """Make a turn whose model gives this answer."""
+        context, self.output = turn_parts(self.clock, self.sent.append)
         limited = TurnSettings(**limits)
-        self.mind = replace(mind, model=Hesitant(*deltas, ends=ends), limits=limited)
-        self.mouth = replace(self.mouth, limits=limited)
+        self.context = replace(context, model=Hesitant(*deltas, ends=ends), limits=limited)
+        self.output = replace(self.output, limits=limited)
         self.another()
 
     def another(self) -> None:
-        self.turn = Turn(1, self.mind, self.mouth)
+        self.turn = Turn(1, self.context, self.output)
         self.sent.clear()
 
     def ask(self, words: str = "what time is it", **how: Any) -> Deferred[bool]:
@@ -57,9 +57,9 @@ class TurnCase(SynchronousTestCase):
         return Deferred.fromCoroutine(self.turn.answer(heard, **how))
 
     def keep(self, *keys: str) -> None:
-        """Have phrases spoken, and so kept."""
+        """Speak phrases, so that they are stored."""
         for key in keys:
-            speech = Speech(self.mouth, 1, "en", Timeline(AiCounts(), self.clock))
+            speech = Speech(self.output, 1, "en", Timeline(AiCounts(), self.clock))
             Deferred.fromCoroutine(speech.pronounce(text(key, "en"), "en"))
             self.successResultOf(Deferred.fromCoroutine(speech.finish()))
         self.sent.clear()
@@ -72,7 +72,7 @@ class TurnCase(SynchronousTestCase):
         return self.successResultOf(waiting)
 
     def story(self) -> list[str]:
-        """Everything but sound: its type and what is in it."""
+        """Everything sent, except sound: type and contents."""
         told = []
         for each in self.sent:
             match each:
@@ -102,13 +102,13 @@ class CourseTests(TurnCase):
         self.assertTrue(self.turn.playing)
         self.assertNoResult(answer)
         self.assertTrue(self.finished(answer))
-        # A second report changes nothing, and nothing is taken back.
+        # A second report changes nothing, and nothing is undone.
         self.turn.playback(FINISHED)
         self.assertEqual(self.story(), told)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.turn.timeline.begun, "typed")
 
-    # What the model says; the face and the sentences.
+    # The model's text; the face and the sentences.
     SAID: tuple[tuple[str, list[str]], ...] = (
         ("It is noon.", ["neutral", "It is noon."]),
         ("😀 It is noon.", ["happy", "It is noon."]),
@@ -142,14 +142,14 @@ class CourseTests(TurnCase):
         self.assertEqual(self.story()[:2], ["heard and now", "start"])
 
     def test_the_language_of_the_question(self) -> None:
-        """What the recogniser says, or the script of the words; it stays the talk's."""
+        """The recogniser's language, or that of the script; it stays that of the conversation."""
         for transcript, language in (
             (Transcript("hola", language="es"), "es"),
             (Transcript("现在几点"), "zh"),
         ):
             self.another()
             self.hear(succeed(transcript))
-            self.assertEqual(self.mind.talk.current.split("-")[0], language)
+            self.assertEqual(self.context.talk.current.split("-")[0], language)
 
     def test_a_greeting_a_farewell_and_an_announcement(self) -> None:
         for course, told in (
@@ -175,12 +175,12 @@ class CourseTests(TurnCase):
         self.run_for(3)
         self.assertEqual(self.story()[2:], ["neutral", "A cup.", "It is red.", "stop"])
         self.assertTrue(self.finished(answer))
-        told = [each.text for each in self.mind.dialogue.entries()[1:]]
+        told = [each.text for each in self.context.dialogue.entries()[1:]]
         self.assertEqual(told, ["what is it", "A cup. It is red."])
 
     def test_an_announcement_is_said_in_its_own_language(self) -> None:
         Deferred.fromCoroutine(self.turn.announce("晚饭好了。"))
-        self.assertEqual(self.mind.talk.current.split("-")[0], "zh")
+        self.assertEqual(self.context.talk.current.split("-")[0], "zh")
 
 
 class LateTests(TurnCase):
@@ -212,21 +212,21 @@ class LateTests(TurnCase):
         self.run_for(0.2)
         self.assertIn(APOLOGY, self.story())
 
-    # Seconds until the report of the end is given up, after a pause of so many seconds.
+    # Seconds to wait for the report of the end, after a pause of so many seconds.
     PAUSES = ((0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (2.0, 3.0))
 
     def test_the_report_of_the_end(self) -> None:
-        """It is waited for as long as the sound can take, and its pauses, and longer."""
+        """The limit is the duration of the sound and its pauses, and some more."""
         for before, after in self.PAUSES:
             self.answers(TextDelta("It is noon."), playback=4.0)
             began = self.clock.seconds()
             if before:
                 self.turn.wait(before)
-            # The first of it may come late.
-            self.mouth.gate.close()
+            # The first packet may be late.
+            self.output.gate.close()
             answer = self.ask()
             self.run_for(0.5)
-            self.mouth.gate.open()
+            self.output.gate.open()
             self.run_for(0.01)
             while "stop" not in self.story():
                 self.run_for(0.01)
@@ -240,12 +240,12 @@ class LateTests(TurnCase):
             self.assertNoResult(answer)
             self.run_for(0.2)
             self.assertTrue(self.successResultOf(answer), (before, after))
-            # The edge owns the stop.
+            # The edge sends the stop.
             self.assertNotIn("Flush", self.story())
 
 
 class EchoTests(TurnCase):
-    """What cannot be recognised, close to our own sound, is not answered twice."""
+    """Unrecognised sound close to our own sound does not cause a second apology."""
 
     def test_the_second_apology_is_a_face(self) -> None:
         self.keep("apology")
@@ -256,7 +256,7 @@ class EchoTests(TurnCase):
         self.another()
         self.assertFalse(self.successResultOf(self.hear(fail(DOWN), spoken=True, after=1.0)))
         self.assertEqual(self.story(), ["confused"])
-        # Once words have been understood, it is said again.
+        # After recognised words, it is spoken again.
         self.another()
         answer = self.ask(after=1.0)
         self.run_for(3)
@@ -267,7 +267,7 @@ class EchoTests(TurnCase):
         self.assertTrue(self.finished(answer))
 
     def test_our_own_words_are_no_question(self) -> None:
-        self.mind.echo.said(WAITING)
+        self.context.echo.said(WAITING)
         self.assertFalse(self.successResultOf(self.ask(WAITING, after=1.0)))
         self.assertEqual(self.sent, [])
         self.another()
@@ -276,7 +276,7 @@ class EchoTests(TurnCase):
 
     def test_words_over_an_answer_are_understood(self) -> None:
         self.keep("apology")
-        self.mind.echo.failed(1.0)
+        self.context.echo.failed(1.0)
         over = Overheard(Transcript("and now"), 99.0, 99.5, "", "")
         answer = Deferred.fromCoroutine(self.turn.answer_overheard(over))
         self.run_for(3)
@@ -290,11 +290,11 @@ class EchoTests(TurnCase):
         answer = Deferred.fromCoroutine(self.turn.bid_farewell())
         self.run_for(2)
         self.finished(answer)
-        self.assertFalse(self.mind.echo.understood(text("farewell", "en"), 1.0))
+        self.assertFalse(self.context.echo.understood(text("farewell", "en"), 1.0))
 
     def test_the_sound_of_an_alert_is_one_of_ours(self) -> None:
         down = scripted(self.clock, tts={"fail": "down"}).tts
-        self.mouth = replace(self.mouth, synthesizer=down)
+        self.output = replace(self.output, synthesizer=down)
         self.another()
         answer = self.ask()
         self.run_for(2)
@@ -302,11 +302,11 @@ class EchoTests(TurnCase):
         (alert,) = [each for each in self.sent if isinstance(each, m.Alert)]
         title = text("apology_title", "en")
         self.assertEqual((alert.status, alert.message, alert.emotion), (title, APOLOGY, "sad"))
-        self.assertAlmostEqual(self.mind.echo.after(self.clock.seconds()), 2.0, places=1)
+        self.assertAlmostEqual(self.context.echo.after(self.clock.seconds()), 2.0, places=1)
 
 
 class BridgeTests(TurnCase):
-    """A kept phrase over a long wait, once."""
+    """A stored phrase bridges a long wait, once."""
 
     def test_once(self) -> None:
         self.answers(ends=False, bridge=2.0, first_token=60.0)
@@ -319,8 +319,8 @@ class BridgeTests(TurnCase):
         self.run_for(20)
         self.assertEqual(self.story().count(WAITING), 1)
         self.assertEqual(self.story().count("start"), 1)
-        # And a microphone that hears it is not answered.
-        self.assertFalse(self.mind.echo.understood(WAITING, 1.0))
+        # A microphone that picks it up gets no answer.
+        self.assertFalse(self.context.echo.understood(WAITING, 1.0))
         answer.cancel()
         self.failureResultOf(answer)
         self.assertEqual(self.story()[-1], "Flush")
@@ -328,7 +328,7 @@ class BridgeTests(TurnCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_while_it_is_still_recognised(self) -> None:
-        """The turn begins with it."""
+        """The phrase begins the turn."""
         self.keep("waiting")
         heard: Deferred[Transcript] = Deferred()
         answer = self.hear(heard, spoken=True)
@@ -341,7 +341,7 @@ class BridgeTests(TurnCase):
         self.assertTrue(self.finished(answer))
 
     def test_then_nothing_was_said(self) -> None:
-        """What was begun comes to its end."""
+        """The begun phrase is played to its end."""
         self.keep("waiting")
         heard: Deferred[Transcript] = Deferred()
         answer = self.hear(heard, spoken=True)
@@ -377,7 +377,7 @@ class BridgeTests(TurnCase):
         self.assertIn(WAITING, self.story())
 
     def test_an_apology_after_it_does_not_wait_for_the_synthesiser(self) -> None:
-        """In any voice that is kept, though the preferred one may be had."""
+        """In any stored voice, even if the preferred one is available."""
         for after, at_once in ((1.0, False), (3.5, True)):
             self.setUp()
             asked: list[bool] = []
@@ -405,7 +405,7 @@ class BridgeTests(TurnCase):
     def test_a_slow_tool_is_not_bridged_as_well(self) -> None:
         self.answers(ToolCall("1", "first", "{}"), bridge=1.0, tool=10.0)
         never: Deferred[str] = Deferred()
-        self.mind = replace(self.mind, toolbox=Toolbox((Tool("first", never),)))
+        self.context = replace(self.context, toolbox=Toolbox((Tool("first", never),)))
         self.keep("waiting")
         self.another()
         answer = self.ask()
@@ -425,9 +425,9 @@ class BridgeTests(TurnCase):
         self.assertTrue(self.finished(answer))
 
     def test_the_answer_is_spoken_in_its_own_language(self) -> None:
-        """Though the phrase was in that of the talk before."""
+        """Even if the phrase was in the language of the conversation so far."""
         asked: list[tuple[str, str]] = []
-        tone = self.mouth.synthesizer
+        tone = self.output.synthesizer
 
         @implementer(ISynthesizer)
         class Linguist:
@@ -441,7 +441,7 @@ class BridgeTests(TurnCase):
                 return tone.close()
 
         self.answers(TextDelta("现在中午。"))
-        self.mouth = replace(self.mouth, synthesizer=Linguist())
+        self.output = replace(self.output, synthesizer=Linguist())
         self.keep("waiting")
         asked.clear()
         self.another()
@@ -453,37 +453,37 @@ class BridgeTests(TurnCase):
         self.assertEqual([(text, language[:2]) for text, language in asked], [("现在中午。", "zh")])
 
     def test_the_answer_waits_for_its_end(self) -> None:
-        """Which the edge holds back; it is in the language of the answer."""
+        """The edge holds it back; the answer has its own language."""
         self.keep("waiting")
-        self.mouth.gate.close()
+        self.output.gate.close()
         heard: Deferred[Transcript] = Deferred()
         answer = self.hear(heard, spoken=True)
         self.run_for(3.1)
         heard.callback(Transcript("what time is it"))
         self.run_for(1)
         self.assertEqual(self.story()[:2], ["start", WAITING])
-        self.mouth.gate.open()
+        self.output.gate.open()
         self.run_for(3)
         said = [each for each in self.story() if each in (WAITING, "It is noon.", "stop")]
         self.assertEqual(said, [WAITING, "It is noon.", "stop"])
-        # Both whole: 60 ms a character, and the pauses.
+        # Both whole: 60 ms for a character, and the pauses.
         packets = sum(isinstance(each, m.Audio) for each in self.sent)
         self.assertGreaterEqual(packets, len(WAITING) + len("It is noon."))
         self.assertTrue(self.finished(answer))
 
 
 class EndTests(TurnCase):
-    """Nothing of a turn comes after its end."""
+    """Nothing of a turn is sent after its end."""
 
     def test_audio_held_back_by_the_edge(self) -> None:
         self.answers(TextDelta("It is noon. And more "), ends=False)
-        self.mouth.gate.close()
+        self.output.gate.close()
         answer = self.ask()
         self.run_for(1)
         answer.cancel()
         self.failureResultOf(answer)
         sent = len(self.sent)
-        self.mouth.gate.open()
+        self.output.gate.open()
         self.run_for(2)
         self.assertEqual(self.sent[sent:], [])
 
@@ -499,10 +499,10 @@ class EndTests(TurnCase):
     def test_an_apology_replaces_the_begun_sentence(self) -> None:
         self.answers(TextDelta("It is noon. And more "), ends=False, next_token=1.0)
         self.keep("apology")
-        self.mouth.gate.close()
+        self.output.gate.close()
         self.ask()
         self.run_for(2)
-        self.mouth.gate.open()
+        self.output.gate.open()
         self.run_for(5)
         said = [each.text for each in self.sent if isinstance(each, m.Tts) and each.text]
         self.assertEqual(said[-1], APOLOGY)
@@ -526,7 +526,7 @@ class EndTests(TurnCase):
         failed = [each for each in captured if each["log_level"] is LogLevel.error]
         self.assertEqual([(each["turn"], str(each["error"])) for each in failed], [(1, str(DOWN))])
 
-    # How it begins; the language of the talk after it.
+    # The start of the turn; the language of the conversation after it.
     LANGUAGES: tuple[tuple[str, tuple[Any, ...]], ...] = (
         ("recite", ("这是什么", Deferred())),
         ("greet", ("你好", "我在这里。")),
@@ -538,7 +538,7 @@ class EndTests(TurnCase):
             self.setUp()
             begin: Any = getattr(self.turn, name)
             Deferred.fromCoroutine(begin(*words)).addErrback(lambda _: None)
-            self.assertEqual(self.mind.talk.current.split("-")[0], "zh", name)
+            self.assertEqual(self.context.talk.current.split("-")[0], "zh", name)
 
     def test_no_answer_that_is_cut(self) -> None:
         self.answers(TextDelta(" "))
@@ -547,6 +547,6 @@ class EndTests(TurnCase):
         self.clock.advance(0.6)
         answer.cancel()
         self.failureResultOf(answer)
-        self.mind.dialogue.played(1, 600)
-        told = self.mind.dialogue.entries()[-1].text
+        self.context.dialogue.played(1, 600)
+        told = self.context.dialogue.entries()[-1].text
         self.assertTrue(told.startswith("I have") and told.endswith("[interrupted]"), told)

@@ -1,4 +1,4 @@
-"""What a turn does with results that are more than text for the model."""
+"""Handling of tool results beyond text for the model."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ PCM = SoundFormat(Encoding.PCM, 16000)
 
 
 def tone(seconds: float) -> bytes:
-    """A 250 Hz square wave at 16 kHz."""
+    """Make a 250 Hz square wave at 16 kHz."""
     period = array("h", [8000] * 32 + [-8000] * 32)
     return (period * int(16000 * seconds / 64 + 1)).tobytes()[: int(16000 * seconds) * 2]
 
 
 @implementer(ITool)
 class Giving:
-    """Gives the results it was made with, one a call; an error is raised."""
+    """A tool that returns the given results, one for each call; an error is raised."""
 
     limit: float | None = None
     lane = ""
@@ -65,9 +65,9 @@ class Giving:
 
 @implementer(ILanguageModel)
 class Asking:
-    """Calls all tools at first; answers ``Well.`` when it is asked again.
+    """A model that first calls all tools and then answers ``Well.``.
 
-    :ivar asked: the dialogues it was given.
+    :ivar asked: the dialogue of each call.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class ResultCase(SynchronousTestCase):
         self.clock = Clock()
         self.sent: list[Any] = []
         self.model = Asking()
-        # Packets after which the edge wants no more.
+        # Packets after which the edge holds audio back.
         self.credit = 1_000_000
 
     def asked(self, *results: str | ToolResult | Exception, **changes: Any) -> None:
@@ -101,9 +101,9 @@ class ResultCase(SynchronousTestCase):
         :param changes: of the turn's context.
         """
         tools = [Giving(f"tool{number}", each) for number, each in enumerate(results)]
-        self.context, self.mouth = turn_parts(self.clock, self.send)
+        self.context, self.output = turn_parts(self.clock, self.send)
         self.context = replace(self.context, model=self.model, toolbox=Toolbox(tools), **changes)
-        self.turn = Turn(1, self.context, self.mouth)
+        self.turn = Turn(1, self.context, self.output)
 
         async def heard() -> Transcript:
             return Transcript("do it")
@@ -114,10 +114,10 @@ class ResultCase(SynchronousTestCase):
     def send(self, message: m.Downlink) -> None:
         self.sent.append(message)
         if self.packets >= self.credit:
-            self.mouth.gate.close()
+            self.output.gate.close()
 
     def played(self) -> None:
-        """The device has played all of it."""
+        """Report that the device has played everything."""
         self.turn.playback(m.Playback(1, m.PlaybackState.FINISHED, 60_000))
         self.clock.pump([0.1] * 5)
         self.assertTrue(self.successResultOf(self.done))
@@ -132,7 +132,7 @@ class ResultCase(SynchronousTestCase):
 
     @property
     def told(self) -> list[tuple[str, str]]:
-        """The dialogue behind the question: who and what."""
+        """The dialogue after the question: roles and texts."""
         entries = self.context.dialogue.entries()
         at = max(i for i, each in enumerate(entries) if each.role is Role.USER)
         return [(each.role.value, each.text) for each in entries[at + 1 :]]
@@ -183,7 +183,7 @@ class SilenceTests(ResultCase):
         self.assertEqual((self.shown, self.packets, len(self.model.asked)), ([], 0, 1))
         states = [each.state for each in self.sent if isinstance(each, m.Tts)]
         self.assertEqual(states, [m.TtsState.START, m.TtsState.STOP])
-        # Many models refuse a question right behind a result.
+        # Many models refuse a question directly after a result.
         self.assertEqual(self.told[1:], [("tool", "[done; nothing to say]"), ("assistant", "…")])
 
 
@@ -211,7 +211,7 @@ class MixedTests(ResultCase):
         self.assertEqual(self.model.asked[1][-1].text, "Error: it is broken")
 
     def test_cut_before_the_model_was_asked(self) -> None:
-        """What was said of it is in the dialogue all the same."""
+        """The spoken words are in the dialogue all the same."""
         self.credit = 50
         self.asked(said("One and two and three. " * 20), "it rains")
         self.assertEqual(len(self.model.asked), 1)
@@ -251,8 +251,8 @@ class SoundTests(ResultCase):
         whole = self.packets
         self.sent.clear()
         self.model = Asking()
-        limits = replace_setting(self.mouth.limits, tool_sound=3.0)
-        context, mouth = turn_parts(self.clock, self.sent.append)
+        limits = replace_setting(self.output.limits, tool_sound=3.0)
+        context, output = turn_parts(self.clock, self.sent.append)
         closed: list[bool] = []
 
         async def pieces() -> AsyncGenerator[bytes, None]:
@@ -264,10 +264,10 @@ class SoundTests(ResultCase):
 
         tools = [Giving("tool", ToolResult(sounds=(ToolSound(PCM, pieces),)))]
         context = replace(context, model=self.model, toolbox=Toolbox(tools))
-        self.turn = Turn(1, context, replace(mouth, limits=limits))
+        self.turn = Turn(1, context, replace(output, limits=limits))
         self.done = Deferred.fromCoroutine(self.turn.answer(succeed(Transcript("do it"))))
         self.clock.pump([0.1] * 20)
-        # A second slice may be on its way when time is up.
+        # A second slice may be in progress when time is up.
         self.assertLess(self.packets, whole / 5)
         self.assertGreaterEqual(self.packets, 3000 // 60)
         self.assertEqual(closed, [True])
@@ -295,14 +295,14 @@ class SoundTests(ResultCase):
 
 
 class OfflineModelTests(ResultCase):
-    """The intents model, which words results by its phrase books."""
+    """The offline model, which words results with its phrase books."""
 
     def ask(self, words: str, name: str, *results: str | ToolResult) -> None:
-        context, self.mouth = turn_parts(self.clock, self.send)
+        context, self.output = turn_parts(self.clock, self.send)
         model = IntentModel(IntentSettings(), Random(1))
         tool = Giving(name, *results)
         self.context = replace(context, model=model, toolbox=Toolbox([tool]))
-        self.turn = Turn(1, self.context, self.mouth)
+        self.turn = Turn(1, self.context, self.output)
         self.done = Deferred.fromCoroutine(self.turn.answer(succeed(Transcript(words))))
         self.clock.pump([0.1] * 20)
 

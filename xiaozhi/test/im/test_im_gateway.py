@@ -374,7 +374,7 @@ class RefusalTests(PortCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 
-class DoorTests(PortCase):
+class RequestHeadTests(PortCase):
     def test_head_too_big(self) -> None:
         status, _, body = self.request(b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000)
         self.assertEqual((status, body["error"]), (431, "head_too_big"))

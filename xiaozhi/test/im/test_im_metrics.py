@@ -17,7 +17,7 @@ from xiaozhi.wire.messages import Audio, Stt, Tts, TtsState
 PACKET = bytes([0b01011_000]) + b"sound"
 
 
-class FigureCase(PortCase):
+class MetricsCase(PortCase):
     def setUp(self) -> None:
         super().setUp()
         self.metrics = Metrics()
@@ -53,7 +53,7 @@ class FigureCase(PortCase):
         return Scraped(body.decode())
 
 
-class EdgeFigureTests(FigureCase):
+class EdgeMetricsTests(MetricsCase):
     def test_the_page(self) -> None:
         head, body = self.get("/metrics")
         self.assertIn(b"text/plain; version=0.0.4", head)
@@ -234,7 +234,7 @@ class EdgeFigureTests(FigureCase):
         self.assertEqual(page("xiaozhi_im_store_pending"), 10_000)
 
 
-class ManyTests(FigureCase):
+class ManyTests(MetricsCase):
     def test_ten_thousand_devices(self) -> None:
         """What is added up when asked for must not hold up the reactor. This takes
         some 3 ms; the limit is wide, because tests run on busy machines."""

@@ -46,7 +46,7 @@ class ActivityTests(SynchronousTestCase):
         self.assertEqual((before, self.changes()), (0, 0))
 
 
-class UpkeepTests(SynchronousTestCase):
+class RetentionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_790_000_000)

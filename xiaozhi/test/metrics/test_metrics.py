@@ -17,7 +17,7 @@ from xiaozhi.testing.metrics import Scraped
 from xiaozhi.web.pages import metrics_site
 
 
-class FigureTests(SynchronousTestCase):
+class InstrumentTests(SynchronousTestCase):
     def test_histogram(self) -> None:
         values = Histogram((0.1, 1.0))
         for value in (0.0, 0.1, 0.5, 1.0, 7.0):

@@ -11,7 +11,7 @@ from xiaozhi.runtime import gcpolicy
 from xiaozhi.runtime.gcpolicy import GcPolicy
 
 
-class CollectorTests(SynchronousTestCase):
+class GcPolicyTests(SynchronousTestCase):
     """Its calls are noted instead of done: the tests' own collector must not rest."""
 
     def setUp(self) -> None:

@@ -10,19 +10,17 @@ from xiaozhi.runtime.periodic import PeriodicJob
 from xiaozhi.testing.logs import LogLines
 
 
-class UpkeepTests(SynchronousTestCase):
+class PeriodicJobTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.left = 0
         self.calls: list[float] = []
         self.answer: Deferred[int] | None = None
         self.log = LogLines(self)
-        self.upkeep = PeriodicJob(
-            "tidying", self.portion, self.clock, interval=100, first=10, size=5
-        )
-        self.upkeep.start()
+        self.job = PeriodicJob("tidying", self.portion, self.clock, interval=100, first=10, size=5)
+        self.job.start()
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
-        self.addCleanup(self.upkeep.stop)
+        self.addCleanup(self.job.stop)
 
     def portion(self, size: int) -> Deferred[int]:
         self.calls.append(round(self.clock.seconds(), 1))
@@ -35,7 +33,7 @@ class UpkeepTests(SynchronousTestCase):
     def test_in_portions_with_pauses_until_nothing_is_left(self) -> None:
         self.left = 12
         self.clock.pump([10, 0.1, 0.1])
-        self.assertEqual((self.calls, self.left, self.upkeep.done), ([10, 10.1, 10.2], 0, 12))
+        self.assertEqual((self.calls, self.left, self.job.done), ([10, 10.1, 10.2], 0, 12))
         self.clock.advance(99)
         self.assertEqual(len(self.calls), 3)
         self.clock.advance(1)
@@ -49,7 +47,7 @@ class UpkeepTests(SynchronousTestCase):
         self.assertEqual(self.log.count("tidying: away"), 1)
         self.answer, self.left = None, 3
         self.clock.advance(100)
-        self.assertEqual((self.calls, self.upkeep.done), ([10, 110, 210], 3))
+        self.assertEqual((self.calls, self.job.done), ([10, 110, 210], 3))
         self.answer = fail(RuntimeError("away"))
         self.clock.advance(100)
         self.assertEqual(self.log.count("tidying: away"), 2)
@@ -57,6 +55,6 @@ class UpkeepTests(SynchronousTestCase):
     def test_stopped_in_the_middle(self) -> None:
         self.answer = Deferred()
         self.clock.advance(10)
-        self.upkeep.stop()
+        self.job.stop()
         self.clock.advance(1000)
         self.assertEqual(self.calls, [10])

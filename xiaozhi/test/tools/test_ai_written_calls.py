@@ -81,8 +81,8 @@ class WrittenCallTests(SynchronousTestCase):
     def answered(self, deltas: Sequence[Delta]) -> tuple[Made, list[str], list[Utterance]]:
         """:return: the calls made, what was shown, and the dialogue."""
         clock, sent, tool = Clock(), list[Any](), Volume()
-        mind, mouth = turn_parts(clock, sent.append, tool)
-        turn = Turn(1, replace(mind, model=Model(deltas)), mouth)
+        context, output = turn_parts(clock, sent.append, tool)
+        turn = Turn(1, replace(context, model=Model(deltas)), output)
 
         async def heard() -> Transcript:
             return Transcript("set it")
@@ -91,7 +91,7 @@ class WrittenCallTests(SynchronousTestCase):
         clock.pump([0.05] * 40)
         turn.playback(m.Playback(1, m.PlaybackState.FINISHED, 1000))
         shown = [each.text for each in sent if isinstance(each, m.Tts) and each.text]
-        return tool.made, shown, mind.dialogue.entries()
+        return tool.made, shown, context.dialogue.entries()
 
     def test_turns(self) -> None:
         for deltas, made, shown in TURNS:

@@ -50,7 +50,7 @@ def alive() -> Counter[str]:
     return found
 
 
-class LettingGo:
+class LeakCheck:
     """Mixed into a test case."""
 
     def assert_gone(self, happens: Callable[[], None], what: str = "") -> None:
@@ -69,7 +69,7 @@ class LettingGo:
         assert not grown, f"{what}: {grown}"
 
 
-class SessionTests(ConversationCase, LettingGo):
+class SessionTests(ConversationCase, LeakCheck):
     def setUp(self) -> None:
         # Each event holds what it tells of.
         self.patch(LogPublisher, "__call__", lambda *_: None)
@@ -155,7 +155,7 @@ class SessionTests(ConversationCase, LettingGo):
             self.assert_gone(happens, way.__name__)
 
 
-class SocketTests(PortCase, LettingGo):
+class SocketTests(PortCase, LeakCheck):
     """Autobahn's and Twisted's part of a connection as well."""
 
     def setUp(self) -> None:
@@ -198,7 +198,7 @@ class SocketTests(PortCase, LettingGo):
             self.assert_gone(happens, happens.__name__)
 
 
-class StreamTests(SynchronousTestCase, LettingGo):
+class StreamTests(SynchronousTestCase, LeakCheck):
     def setUp(self) -> None:
         self.patch(LogPublisher, "__call__", lambda *_: None)
         self.clock = Clock()
