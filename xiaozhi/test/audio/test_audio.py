@@ -1,4 +1,4 @@
-"""Sound: exact lengths, any cutting, content kept, nothing crashes."""
+"""Audio: exact lengths, any segmentation, content preserved, no crashes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tone(seconds: float, rate: int, frequency: float = 440.0, channels: int = 1)
 
 
 def strength(pcm: bytes, rate: int, frequency: float) -> float:
-    """Share of the energy that lies at a frequency: 1.0 for that pure tone."""
+    """Return the share of energy at a frequency: 1.0 for that pure tone."""
     samples = array.array("h", pcm)
     real = imaginary = energy = 0.0
     for index, sample in enumerate(samples):
@@ -83,7 +83,7 @@ def encoded(pcm: bytes, rate: int, container: str, codec: str) -> bytes:
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
-    """Cut into pieces of these sizes, over and over."""
+    """Cut into pieces of these sizes, repeatedly."""
     pieces, at, turn = [], 0, 0
     while at < len(data):
         size = sizes[turn % len(sizes)]
@@ -194,7 +194,7 @@ class OpusTests(SynchronousTestCase):
             packets = encoder.encode(tone(0.3, 24000) + bytes(48000))
             heard = [rms(decoder.decode(packet)) for packet in packets]
             self.assertGreater(min(heard[1:5]), 1000)
-            # CELT dies away, from 67 dB below the loudest.
+            # CELT decays, from 67 dB below full scale.
             self.assertLess(max(heard[6:]), 20)
             self.assertLess(max(heard[10:]), 1)
 
@@ -209,7 +209,7 @@ class OpusTests(SynchronousTestCase):
             return time.thread_time() - before
 
         sound, silence = tone(1.2, 24000), bytes(57600)
-        # The machine may be busy with something else: the best of several.
+        # The machine may be busy: take the best of several runs.
         self.assertLess(
             min(cost(silence) for _ in range(5)), 1.5 * min(cost(sound) for _ in range(5))
         )
@@ -324,7 +324,7 @@ class SoundReaderTests(SynchronousTestCase):
 
     def test_ogg_opus_is_exact(self) -> None:
         data = bytearray(OGG)
-        # The last page says where the sound ends, the pre-skip of 312 included.
+        # The last page has the end of the sound, including the pre-skip of 312.
         struct.pack_into("<q", data, data.rindex(b"OggS") + 6, 48312)
         self.assert_tone(read(SoundFormat(Encoding.OGG_OPUS), 16000, [bytes(data)]), 16000, 1.0)
 

@@ -1,4 +1,4 @@
-"""Vendors that send another kind of sound than was asked for, or none at all."""
+"""Vendors that send another format than requested, or no sound."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OPUS = encoded(HALF, 24000, "ogg", "libopus")
 
 
 def riff(format_tag: int, bits: int, samples: bytes, rate: int = 24000, channels: int = 1) -> bytes:
-    """A wav file of any format."""
+    """Make a WAV file of any format."""
     width = bits // 8 * channels
     form = struct.pack("<HHIIHH", format_tag, channels, rate, rate * width, width, bits)
     body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(samples))
@@ -43,12 +43,12 @@ def riff(format_tag: int, bits: int, samples: bytes, rate: int = 24000, channels
 
 
 def sized(data: bytes, size: int) -> bytes:
-    """A wav file that claims another size."""
+    """Make a WAV file with another declared size."""
     return data[:4] + struct.pack("<I", size) + data[8:40] + struct.pack("<I", size) + data[44:]
 
 
 def vorbis(pcm: bytes, rate: int) -> bytes:
-    """An Ogg file that is no Opus."""
+    """Make an Ogg file that is not Opus."""
     file = io.BytesIO()
     with av.open(file, "w", format="ogg") as output:
         options = {"strict": "experimental"}
@@ -109,7 +109,7 @@ SOUNDS: tuple[tuple[str, bytes, float], ...] = (
     ("two aac", encoded(HALF, 24000, "adts", "aac") * 2, 1.0),
 )
 
-# Answers that are no sound, with words that must reach the log, and the error's code.
+# Answers without sound, with words that must reach the log, and the error's code.
 TEXTS: tuple[tuple[bytes, str, str], ...] = (
     (b'{"error": {"message": "no such voice"}}', "no such voice", "vendor_error"),
     (
@@ -131,7 +131,7 @@ TEXTS: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF-1.7\n" + bytes(range(256)), "another file", "bad_answer"),
 )
 
-# Plain samples that begin like something else.
+# PCM samples that begin like another format.
 LOOK_ALIKES: tuple[bytes, ...] = (
     b"\xff\xfb\x90\x00",
     b"\xff\xf1\x50\x80",
@@ -149,7 +149,7 @@ MEDIA_TYPES = (None, "audio/pcm", "audio/mpeg", "audio/wav", "application/octet-
 
 
 def lasting(test: SynchronousTestCase, pcm: bytes, seconds: float, name: str) -> None:
-    """It is 440 Hz, that long but for what codecs add."""
+    """Check that it is 440 Hz of this duration, apart from codec delays."""
     heard = len(pcm) / 32000
     test.assertTrue(seconds - 0.08 <= heard <= seconds + 0.2 * seconds + 0.1, f"{name}: {heard} s")
     middle = pcm[3200 : len(pcm) // 2 // 2 * 2]
@@ -157,7 +157,7 @@ def lasting(test: SynchronousTestCase, pcm: bytes, seconds: float, name: str) ->
 
 
 class ReaderTests(SynchronousTestCase):
-    """:class:`SoundReader`, whatever was asked for."""
+    """:class:`SoundReader`, with any requested format."""
 
     def test_sounds(self) -> None:
         for name, data, seconds in SOUNDS:
@@ -166,7 +166,7 @@ class ReaderTests(SynchronousTestCase):
                 lasting(self, pcm, seconds, f"{name} for {expected}")
 
     def test_pieces(self) -> None:
-        """Wherever they are cut."""
+        """Cut at any position."""
         for name, data, _ in SOUNDS:
             sound = SoundFormat(Encoding.PCM, 24000)
             at_once = read(sound, 16000, [data])
@@ -176,7 +176,7 @@ class ReaderTests(SynchronousTestCase):
                 self.assertEqual(read(sound, 16000, cut(data, sizes)), at_once, (name, sizes))
 
     def test_look_alikes(self) -> None:
-        """Plain samples stay plain samples."""
+        """PCM samples stay PCM samples."""
         for start in LOOK_ALIKES:
             data = start + HALF[len(start) :]
             pcm = read(SoundFormat(Encoding.PCM, 16000), 16000, cut(data, [1, 999]))
@@ -192,7 +192,7 @@ class ReaderTests(SynchronousTestCase):
                     self.assertEqual(error.code, "bad_sound", data)
 
     def test_decided_early(self) -> None:
-        """Plain samples do not wait."""
+        """PCM samples do not wait."""
         self.assertIs(sniff(HALF[:12], Encoding.PCM, False), SoundKind.PCM)
         self.assertIs(sniff(b"RIFF\0\0\0\0WAVE", Encoding.PCM, False), SoundKind.WAV)
         self.assertIs(sniff(b"", Encoding.PCM, True), SoundKind.PCM)
@@ -205,7 +205,7 @@ class ReaderTests(SynchronousTestCase):
         self.assertLess(len(parser._waiting), 100)
 
     def test_packets(self) -> None:
-        """What is passed on untouched is not, if it is something else."""
+        """The pass-through is not used for other data."""
         form = OpusForm(24000, 20, 0, 24000, "voip")
         for name, data, seconds in SOUNDS:
             for expected in (Encoding.OGG_OPUS, Encoding.PCM):
@@ -221,7 +221,7 @@ class ReaderTests(SynchronousTestCase):
 
 
 class VendorTests(SynchronousTestCase):
-    """:class:`OpenAISpeech` against bytes as they come."""
+    """:class:`OpenAISpeech` with bytes in any pieces."""
 
     def setUp(self) -> None:
         self.network = Network()
@@ -230,7 +230,7 @@ class VendorTests(SynchronousTestCase):
         self.addCleanup(lambda: self.assertEqual(self.network.getDelayedCalls(), []))
 
     def spoken(self, *script: Any, **settings: Any) -> list[bytes | SoundFormat]:
-        """What comes of one sentence."""
+        """Return the result of one sentence."""
         self.vendor.play(script)
         own = OpenAISpeechSettings(base_url="http://vendor:8000/v1", **settings)
         speech = OpenAISpeech(own, self.network)
@@ -254,7 +254,7 @@ class VendorTests(SynchronousTestCase):
         return pieces
 
     def test_sounds(self) -> None:
-        """All formats asked for, all media types, any borders."""
+        """All requested formats, all media types, any segmentation."""
         for number, (name, data, seconds) in enumerate(SOUNDS):
             media_type = MEDIA_TYPES[number % len(MEDIA_TYPES)]
             for asked in ("pcm", "mp3"):
@@ -265,7 +265,7 @@ class VendorTests(SynchronousTestCase):
                 lasting(self, read(sound, 16000, cut(data, [1001])), seconds, name)
 
     def test_no_sound(self) -> None:
-        """A vendor's failure, with its words, whatever it calls them."""
+        """The error has the vendor's text, for any media type."""
         for data, words, code in TEXTS:
             for media_type in (*MEDIA_TYPES, "application/json", "text/html", "text/plain"):
                 for script in (
@@ -282,7 +282,7 @@ class VendorTests(SynchronousTestCase):
                         self.fail(f"{data!r} was taken for sound")
 
     def test_errors_with_status_200(self) -> None:
-        """They mean what they mean in a chat, as JSON or as an event, under any media type."""
+        """They have the same meaning as in a chat, as JSON or as an event, under any media type."""
         for number, refusal in enumerate(REFUSALS):
             body = json.dumps(refusal.body).encode()
             media_type = (*MEDIA_TYPES, "application/json")[number % 6]
@@ -299,7 +299,7 @@ class VendorTests(SynchronousTestCase):
                 self.assertIn(refusal.words, error.message)
 
     def test_announced_rate(self) -> None:
-        """Of plain samples, if the answer tells it."""
+        """Of PCM samples, if the answer announces it."""
         for media_type, sound in (
             ("audio/pcm;rate=16000", SoundFormat(Encoding.PCM, 16000)),
             ('audio/L16; rate="8000"; channels=1', SoundFormat(Encoding.PCM, 8000)),
@@ -318,7 +318,7 @@ class VendorTests(SynchronousTestCase):
                 self.assertEqual(first, sound, media_type)
 
     def test_odd_borders(self) -> None:
-        """Half a sample waits for its other half; half a one at the end is dropped."""
+        """Half a sample waits for its other half; at the end it is dropped."""
         pieces = self.spoken(*stream(*cut(HALF + b"\1", [3]), media_type="audio/pcm"))
         self.assertTrue(all(len(piece) % 2 == 0 for piece in pieces if isinstance(piece, bytes)))
         self.assertEqual(b"".join(p for p in pieces if isinstance(p, bytes)), HALF)

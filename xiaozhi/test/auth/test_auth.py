@@ -128,7 +128,7 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.refused(self.signed(nbf="x")).code, "bad_token")
 
     def test_times_of_any_size_are_ordinary_refusals(self) -> None:
-        """JSON has integers that no float can hold; a token of the far future is refused."""
+        """JSON may have integers that no float can hold; tokens of the far future are refused."""
         for name, value, code in (
             ("exp", 10**400, "bad_token"),
             ("exp", -(10**400), "bad_token"),
@@ -146,7 +146,7 @@ class TokenTests(SynchronousTestCase):
             ("nbf", 1e308, "bad_token"),
             ("nbf", 253_402_300_799, "token_not_yet_valid"),
             ("nbf", -253_402_300_799, ""),
-            ("iat", 10**400, ""),  # says nothing about validity
+            ("iat", 10**400, ""),  # has no effect on validity
         ):
             token = self.signed(**{name: value})
             if code:
@@ -270,7 +270,7 @@ class KeyTests(SynchronousTestCase):
         self.assertEqual([p.name for p in self.path.parent.iterdir()], ["jwt.key"])
 
     def test_two_starting_at_once_agree(self) -> None:
-        """Each has found no file before either has written its own."""
+        """Each has found no file before the other has written its own."""
         barrier = threading.Barrier(8)
         read: list[bytes] = []
 

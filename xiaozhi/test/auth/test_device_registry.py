@@ -20,7 +20,7 @@ class InlineTests(DeviceRegistryContract, TestCase):
 
 
 class ThreadedTests(DeviceRegistryContract, TestCase):
-    """As the services have it."""
+    """With threads, as in the services."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.store = devices_from_url(f"sqlite:///{self.mktemp()}", reactor)

@@ -1,4 +1,4 @@
-"""Marks of model families in an answer: thoughts, tool calls, turns."""
+"""Markup of model families in an answer: reasoning, tool calls, turns."""
 # ruff: noqa: E501 (tables, a row a line)
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ TIME: tuple[str, dict[str, Any]] = ("get_time", {})
 VOLUME = ("set_volume", LOUD)
 LIGHT = ("打开灯", {"room": "客厅"})
 
-# What a model writes, and what is said of it.
+# A model's text, and the spoken part of it.
 SAID = (
-    # Thoughts.
+    # Reasoning.
     ("<mm:think>Hm.</mm:think>Yes.", "Yes."),
     ('<think time="3">Hm.</think>\n\nYes.', "Yes."),
     ("<think/>Yes.", "Yes."),
@@ -99,7 +99,7 @@ SAID = (
     ("<|begin_of_box|>42<|end_of_box|>", "42"),
     ("Yes.[|endofturn|]", "Yes."),
     ("[|assistant|]Yes.[|endofturn|]\n[|user|]And now?", "Yes."),
-    # The end was cut off.
+    # Truncated.
     ("Yes.<|im_end", "Yes."),
     ("Yes.<|im_end|", "Yes."),
     ("Yes.<｜end▁of▁sen", "Yes."),
@@ -107,11 +107,11 @@ SAID = (
     ("Yes.</tool_call", "Yes."),
     ("Yes. <|", "Yes. <|"),
     ("Is a<b", "Is a<b"),
-    # Results that a model has made up.
+    # Results invented by a model.
     ("<tool_response>{}</tool_response>Yes.", "Yes."),
     ("✿RESULT✿: 7\n✿RETURN✿: Yes.", "Yes."),
     ("[TOOL_RESULTS]{}[/TOOL_RESULTS]Yes.", "Yes."),
-    # What only looks like a mark.
+    # Lookalikes of tags.
     ("a < b and c > d", "a < b and c > d"),
     ("a<b, 5<6, x[1] and [a]", "a<b, 5<6, x[1] and [a]"),
     ("<3 <- <= << >>", "<3 <- <= << >>"),
@@ -128,7 +128,7 @@ SAID = (
     ("◁ back", "◁ back"),
 )  # fmt: skip
 
-# What a model writes, the calls in it, and what is said of it.
+# A model's text, the calls in it, and the spoken part of it.
 CALLED: tuple[tuple[str, tuple[tuple[str, dict[str, Any]], ...], str], ...] = (
     # Hermes, Qwen.
     ('<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>', (TIME,), ""),
@@ -189,7 +189,7 @@ CALLED: tuple[tuple[str, tuple[tuple[str, dict[str, Any]], ...], str], ...] = (
     # Harmony.
     ("<|channel|>commentary to=functions.get_time <|constrain|>json<|message|>{}<|call|>", (TIME,), ""),
     ('<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant to=functions.set_volume<|channel|>commentary json<|message|>{"volume":30}<|call|>', (VOLUME,), ""),
-    # Nothing around them.
+    # Calls without markup.
     ('{"name": "set_volume", "arguments": {"volume": 30}}', (VOLUME,), ""),
     ('[{"name": "set_volume", "parameters": {"volume": 30}}]', (VOLUME,), ""),
     ('Sure.\n{"tool": "set_volume", "args": {"volume": 30}}\nDone.', (VOLUME,), "Sure.\n\nDone."),
@@ -197,7 +197,7 @@ CALLED: tuple[tuple[str, tuple[tuple[str, dict[str, Any]], ...], str], ...] = (
     ('I call it: {"name": "set_volume", "arguments": {"volume": 30}} Done.', (VOLUME,), "I call it:  Done."),
     ('{"name":"get_time","arguments":{}}\n{"name":"set_volume","arguments":{"volume":30}}', (TIME, VOLUME), ""),
     ('{"type": "function", "name": "get_time", "parameters": {}}', (TIME,), ""),
-    # Not to be read, or of no tool: dropped all the same.
+    # Unreadable, or of an unknown tool: dropped all the same.
     ('<tool_call>{"name": "fly", "arguments": {}}</tool_call>Yes.', (), "Yes."),
     ('{"name": "fly", "arguments": {"to": "Mars"}}\nYes.', (), "Yes."),
     ("<tool_call>{nonsense}</tool_call>Yes.", (), "Yes."),
@@ -219,7 +219,7 @@ def parameters(name: str) -> Mapping[str, Any] | None:
 
 
 def taken_apart(*pieces: str) -> Taken:
-    """:return: what is said, and the calls."""
+    """Return the spoken part and the calls."""
     answer = AnswerFilter()
     parts = [part for piece in pieces for part in answer.feed(piece)] + answer.finish()
     said, calls = "", []
@@ -257,7 +257,7 @@ class AnswerTextTests(SynchronousTestCase):
             self.assertEqual(taken_apart(*text), taken_apart(text), text)
 
     def test_read_twice(self) -> None:
-        """A provider drops thoughts and leaves the calls to the session."""
+        """A provider drops reasoning and leaves the calls to the session."""
         for text in TEXTS:
             thoughts = ThoughtFilter(calls=True)
             once = thoughts.feed(text) + thoughts.finish()
@@ -291,7 +291,7 @@ class AnswerTextTests(SynchronousTestCase):
             self.assertEqual(taken_apart("Yes.", opened, body)[0].strip(), "Yes.")
 
     def test_little_is_held(self) -> None:
-        """Hostile texts: what may become a mark is bounded, so the work is linear."""
+        """Hostile texts: a possible tag is bounded, so the work is linear."""
         parts = ("<", "[", "{", "`", "✿", "<a:", "<think ", "[{", "<|", "<x ", "([{", "[a", "{ ")
         for part in parts:
             answer, taken, most = AnswerFilter(), 0, 0
@@ -299,15 +299,15 @@ class AnswerTextTests(SynchronousTestCase):
                 for each in answer.feed(part):
                     taken += len(each if isinstance(each, str) else each.raw)
                 most = max(most, (at + 1) * len(part) - taken)
-            # One that may be JSON is held for longer: once.
+            # Possible JSON is held for longer, but only once.
             self.assertLess(most, 4_100 if part in ("[{", "{ ") else 300, part)
 
     def test_reading_is_quick(self) -> None:
-        """Calls are bounded; no notation may take long over what nearly fits."""
+        """Calls are bounded; no notation may take long on a text that almost matches."""
         for part in ("<function=a>", "<parameter=a>", "<arg_key>", "{", "[a(", "a:", "{'", "(-"):
             for before in ("", "{", "<function=a>", "a{"):
                 call = WrittenCall((before + part * 40_000)[:32_000])
                 began = time.process_time()
                 read(call, parameters)
-                # Far above what it takes: only what explodes is caught.
+                # Far above the usual time, to catch exponential time only.
                 self.assertLess(time.process_time() - began, 1.0, part)

@@ -1,4 +1,4 @@
-"""One line for many."""
+"""Log bursts: one line for many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device id belongs to who had it first: OTA, tokens, activation, revocation."""
+"""Ownership of device ids: OTA, tokens, activation, revocation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OWNER = {
 }
 REPORT: dict[str, Any] = {"mac_address": MAC, "application": {"version": "2.4.2"}}
 
-#: What somebody sends who knows a MAC: headers over the owner's (None: left out), and body.
+#: A stranger's request with the MAC: changes of the owner's headers (None: omitted), and body.
 STRANGERS: tuple[tuple[dict[str, str | None], Any], ...] = (
     ({"Client-Id": "99999999-2222-4333-8444-555555555555"}, REPORT),
     ({"Client-Id": None}, REPORT),
@@ -74,7 +74,7 @@ class OwnerCase(SynchronousTestCase):
         self.build()
 
     def build(self, limits: ClaimLimits | None = None, **settings: Any) -> None:
-        """Make site and roster anew, over the registry there is."""
+        """Make site and roster anew, over the existing registry."""
         self.roster = Roster(self.registry, self.clock, 2.0)
         self.successResultOf(Deferred.fromCoroutine(self.roster.start()))
         auth = AuthSettings(key="k" * 40)
@@ -97,7 +97,7 @@ class OwnerCase(SynchronousTestCase):
     def ask(
         self, body: Any = REPORT, path: str = "/xiaozhi/ota/", /, **change: str | None
     ) -> Reply:
-        """Send the owner's request, changed."""
+        """Send the owner's request with changes."""
         return self.send(
             request_of(path, {k.replace("_", "-"): v for k, v in change.items()}, body)
         )
@@ -120,7 +120,7 @@ class OwnerCase(SynchronousTestCase):
         self.successResultOf(self.registry.revoke(device_id, self.now()))
 
     def token(self, **change: str | None) -> str:
-        """The token the owner's request is answered with, or a changed one's."""
+        """Return the token in the answer to the owner's request, or a changed one."""
         reply = self.ask(**change)
         self.assertEqual(reply.status, 200)
         self.assertNotIn("activation", reply.json)
@@ -128,7 +128,7 @@ class OwnerCase(SynchronousTestCase):
         return token
 
     def activation(self, reply: Reply) -> dict[str, str]:
-        """What a device that is not let in is told; must be fit for devices."""
+        """Return the activation in the answer; it must fit devices."""
         self.assertEqual(reply.status, 200)
         self.assertNotIn(b"token", reply.body)
         self.assertNotIn(b"null", reply.body)
@@ -143,7 +143,7 @@ class OwnerCase(SynchronousTestCase):
         return found
 
     def verdict(self, token: str, client_id: str | None = None, device_id: str = MAC) -> str:
-        """What comes of a connection: ``owner``, ``guest`` or the error's code."""
+        """Return the result of a connection: ``owner``, ``guest`` or the error's code."""
         client = OWNER["Client-Id"] if client_id is None else client_id
         try:
             device = self.tokens.authenticate(token, device_id, client)
@@ -213,8 +213,8 @@ class StrangerTests(OwnerCase):
             self.assertEqual((reply.status, reply.json["code"]), (400, code))
 
 
-#: Registration, ids that are listed, header changes; what comes of it while nobody holds
-#: the id: owner, guest, code, or the error's code.
+#: Registration, listed ids, header changes; the result for an unowned id: owner, guest, code, or
+#: the error's code.
 UNCLAIMED: tuple[tuple[str, tuple[str, ...], dict[str, str | None], str], ...] = (
     ("open", (), {}, "owner"),
     ("open", (), {"Client_Id": None}, "guest"),
@@ -231,8 +231,8 @@ UNCLAIMED: tuple[tuple[str, tuple[str, ...], dict[str, str | None], str], ...] =
 )
 
 
-#: Registration, client id and whether a guest opens a session by an id that nobody holds;
-#: the client that holds it then.
+#: Registration, client id and whether it opens a session with an unowned id as a guest; the owner
+#: then.
 SESSIONS: tuple[tuple[str, str, bool, str | None], ...] = (
     # Where tokens are not required a device need not ask OTA.
     ("open", "c", True, fingerprint("c")),
@@ -282,7 +282,7 @@ class RegistrationTests(OwnerCase):
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 
     def test_a_registry_that_is_away(self) -> None:
-        """Who is known gets the configuration; anybody else is told to come again."""
+        """Known devices get their configuration; others must retry later."""
         self.token()
         away = StoreError("store_unavailable", "it is away")
         self.patch(self.registry, "apply", lambda *_: fail(away))
@@ -315,7 +315,7 @@ class RegistrationTests(OwnerCase):
         self.assertEqual(self.ask().json["code"], "registry_unavailable")
 
     def test_ownership_by_a_session(self) -> None:
-        """A device that asks OTA at its next boot only, or never, is not left for others."""
+        """A device that requests OTA only at its next boot, or never, is protected too."""
         for registration, client, guest, holder in SESSIONS:
             self.registry = memory_devices()
             self.build(registration=registration)
@@ -355,7 +355,7 @@ class ActivationTests(OwnerCase):
     activate = "/xiaozhi/ota/activate"
     reflashed = {"Client_Id": "99999999-2222-4333-8444-555555555555"}
 
-    #: What clients post there; the firmware's own two, and py-xiaozhi's.
+    #: Requests of clients: the firmware's own two, and py-xiaozhi's.
     bodies: tuple[Any, ...] = (
         {},
         {"algorithm": "hmac-sha256", "serial_number": "S", "challenge": "c", "hmac": "0" * 64},
@@ -437,22 +437,22 @@ _REVOKED = held(state=DeviceState.REVOKED, since=int(NOW))
 _BACK = held(since=int(NOW))
 _T = {"iat": int(NOW)}
 
-#: Who holds the id, claims of a good token, what comes of it.
+#: The owner of the id, claims of a valid token, the result.
 TOKENS: tuple[tuple[Registered | None, dict[str, Any], str], ...] = (
     (None, {**_T, "client_id": "c"}, ""),
     (None, {**_T, "guest": True}, ""),
     (held(), {**_T, "client_id": "c", "revision": 5}, ""),
     (held(), {**_T, "client_id": "c", "revision": 4}, "token_revoked"),
     (held(), {**_T, "client_id": "x", "revision": 4}, "token_revoked"),
-    # Another process made it, and this one has not read of it yet.
+    # Another process issued it, and this one has not read the change yet.
     (held(), {**_T, "client_id": "x", "revision": 6}, ""),
     (_REVOKED, {"iat": int(NOW) + 1, "client_id": "x", "revision": 6}, ""),
-    # Of a registry that was lost, which had counted further.
+    # From a lost registry with higher revisions.
     (_REVOKED, {**_T, "client_id": "c", "revision": 6}, "revoked"),
     (_REVOKED, {**_T, "client_id": "c", "revision": 5}, "revoked"),
     (_REVOKED, {**_T, "client_id": "c", "by_hand": True}, "revoked"),
     (_REVOKED, {"iat": NOW + 100, "by_hand": True}, "revoked"),
-    # By hand: for any client, or for the one it names.
+    # Issued by hand: for any client, or for the named one.
     (held(), {**_T, "client_id": "", "by_hand": True}, ""),
     (held(), {**_T, "client_id": "x", "by_hand": True}, ""),
     (_BACK, {"iat": int(NOW), "by_hand": True}, "token_revoked"),
@@ -465,13 +465,13 @@ TOKENS: tuple[tuple[Registered | None, dict[str, Any], str], ...] = (
     (held(), {**_T, "client_id": ""}, ""),
     (held(), {**_T, "client_id": "x"}, "wrong_client"),
     (held(), {**_T, "client_id": "", "guest": True}, "wrong_client"),
-    # No revision of ours.
+    # Not a valid revision.
     (held(), {**_T, "client_id": "x", "revision": "9"}, "wrong_client"),
     (held(), {**_T, "client_id": "x", "revision": True}, "wrong_client"),
     (held(), {**_T, "client_id": "x", "revision": 9.5}, "wrong_client"),
 )
 
-#: Without a token, where none is required: who holds the id, the client; what comes of it.
+#: Without a token, if none is required: the owner of the id, the client; the result.
 TOKENLESS: tuple[tuple[Registered | None, str, str], ...] = (
     (None, "c", "guest"),
     (None, "", "guest"),
@@ -519,7 +519,7 @@ class TokenTests(SynchronousTestCase):
                 self.assertEqual(outcome, expected, (entry, client, token))
 
     def test_a_revoked_device_has_no_way_in(self) -> None:
-        """Whatever it shows, for talks and for photos, also where nothing is required."""
+        """With any credentials, for conversations and photos, also without authentication."""
         auth = AuthSettings(key="k" * 40)
         roster = self.roster(_REVOKED)
         tokens = JwtTokens(load_keys(auth), auth, self.clock, roster)
@@ -617,7 +617,7 @@ class RosterTests(SynchronousTestCase):
         self.failureResultOf(Deferred.fromCoroutine(roster.start()), StoreError)
 
     def test_forgets_purged_devices(self) -> None:
-        """Or made-up ids would stay for ever."""
+        """Otherwise invented ids would stay for ever."""
         for number in (1, 2):
             self.revoke(number)
         self.clock.advance(2)

@@ -1,4 +1,4 @@
-"""Thoughts out of an answer."""
+"""Removal of reasoning from an answer."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class ThoughtFilterTests(SynchronousTestCase):
         self.assertEqual(said("<think>a <think>b</think> c</think>d"), "d")
 
     def test_closing_mark_alone(self) -> None:
-        """Some templates put the opening one into the prompt."""
+        """Some templates put the opening tag into the prompt."""
         self.assertEqual(said("a</think>\nb"), "a b")
 
     def test_a_thought_that_has_begun(self) -> None:
         self.assertEqual(said("well\n</think>\n\nYes.", begun=True), "Yes.")
         self.assertEqual(said("a </think>b <think>c</think>d", begun=True), "b d")
-        # A server that sends the mark all the same.
+        # A server that sends the tag all the same.
         self.assertEqual(said(" <think>well</think>Yes.", begun=True), "Yes.")
         self.assertEqual(said("a <think>b</think> c</think>d", begun=True), "d")
 

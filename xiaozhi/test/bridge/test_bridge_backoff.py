@@ -1,4 +1,4 @@
-"""When the bridge tries again, and how it finds out that the other side is dead."""
+"""Backoff and heartbeats of the bridge."""
 
 from __future__ import annotations
 

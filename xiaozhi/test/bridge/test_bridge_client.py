@@ -1,4 +1,4 @@
-"""The edge's end, against streams a test holds in its hands."""
+"""The edge's end, with streams that a test controls."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from xiaozhi.wire.convert import accept_request
 
 @implementer(IStream)
 class HandStream:
-    """Keeps what is written; the test plays the other side.
+    """Records written items; the test plays the other side.
 
-    :ivar answers: whether openings are answered by themselves.
+    :ivar answers: whether openings are answered automatically.
     """
 
     answers = True
@@ -62,7 +62,7 @@ class HandStream:
         return not self.full
 
     def take(self, item: Any) -> Any:
-        """The answer to one that opens or resumes a session."""
+        """Answer an item that opens or resumes a session."""
         if item.type == HELLO:
             self._sequences.pop(item.session_id, None)
         incarnation = item.hello.incarnation or item.resume.incarnation
@@ -89,12 +89,12 @@ class HandStream:
 
     @property
     def raw(self) -> list[Any]:
-        """Everything written for sessions."""
+        """Return everything written for sessions."""
         return [i for write in self.writes for i in write if i.session_id]
 
     @property
     def items(self) -> list[Any]:
-        """What it says, decoded; acknowledgements, skips and resumptions left out."""
+        """Return the decoded items, except acknowledgements, skips and resumptions."""
         return [accept_request(i) for i in self.raw if i.type not in (UP.ack, UP.skip, RESUME)]
 
     @property
@@ -146,7 +146,7 @@ class ClientTestCase(SynchronousTestCase):
 
     @property
     def stream(self) -> HandStream:
-        """The newest."""
+        """The newest stream."""
         return self.dialer.streams[-1]
 
     def open(self, session_id: str = "s1") -> tuple[Any, Heard]:
@@ -256,7 +256,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3])
         for _ in range(7):
             one(0.0004)
-        one(0.0011)  # eight are enough: those that come at the same time still go along
+        one(0.0011)  # eight are enough; simultaneous ones still join the batch
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [1, 3, 8])
         self.clock.advance(0.06)
         one(0.0011)  # alone again
@@ -292,7 +292,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual([item.sequence for item in write], [1, 2])
 
     def test_addresses(self) -> None:
-        """In a batch audio is bare; alone everything is there."""
+        """In a batch, audio has no address; alone, an item has its full address."""
         self.start()
         self.stream.announce()
         link, _ = self.open()
@@ -383,7 +383,7 @@ class ClientTests(ClientTestCase):
         )
 
     def test_a_message_no_stream_can_carry(self) -> None:
-        """Text that is not Unicode stops neither its session nor those behind it."""
+        """Text that is not Unicode delays neither its session nor later messages."""
         self.start()
         link, heard = self.open("bad")
         other, _ = self.open("other")
@@ -445,7 +445,7 @@ class ClientTests(ClientTestCase):
         for number in range(6):
             self.assertEqual(heard.all, [])
             link.send(m.Audio(b"%d" % number))
-        self.assertEqual(heard.all, [("pause",)])  # what is left is for what is under way
+        self.assertEqual(heard.all, [("pause",)])  # the rest is for packets in flight
         for number in range(6, 12):
             link.send(m.Audio(b"%d" % number))
         link.send(m.Chat("behind it"))
@@ -470,7 +470,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual([n for n, _ in self.stream.sequences], list(range(1, 11)))
 
     def test_taken_back(self) -> None:
-        """What waits is not sent, what was sent and may be lost is not sent again."""
+        """Pending messages are not sent, and sent ones that may be lost are not resent."""
         self.start(streams_per_target=2)
         first, second = self.dialer.streams
         first.announce()
@@ -491,7 +491,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(dict(link.dropped), {"retracted": 6})
 
     def test_retained_data_is_bounded(self) -> None:
-        """Nobody acknowledges: what is sent stops, what waits is bounded as ever."""
+        """Without acknowledgements, sending stops, and the queue is bounded as ever."""
         self.start(queue_messages=3)
         self.stream.announce(credit=8)
         link, heard = self.open()
@@ -526,7 +526,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0.05)
         self.assertEqual(acks()[1:], [(9, 64 + 8)])
         self.stream.answer(m.Audio(b"x", turn=1))
-        link.send(m.Abort())  # takes it along
+        link.send(m.Abort())  # carries it
         self.assertEqual((self.stream.raw[-1].ack, self.stream.raw[-1].credit), (10, 64 + 9))
         self.stream.answer(m.Audio(b"x", turn=1))
         self.clock.advance(10)  # or the next heartbeat does
@@ -603,8 +603,9 @@ class ClientTests(ClientTestCase):
         self.assertEqual(heard.messages, [m.Stt("new")])
 
     def test_patience_with_a_process(self) -> None:
-        """With nowhere else to go its session waits ``resume_timeout`` before the
-        process is given up, and is told once."""
+        """Without another target, its session waits ``resume_timeout`` before the process is given
+        up, and gets one interruption.
+        """
         self.start(resume_timeout=2, backoff_base=0.1)
         self.stream.announce()
         _, heard = self.open()
@@ -779,7 +780,7 @@ class ClientTests(ClientTestCase):
 
 
 class LogTests(ClientTestCase):
-    """The log speaks of changes, not of tries."""
+    """The log has changes, not attempts."""
 
     def test_once_per_change(self) -> None:
         with capturedLogs() as events:

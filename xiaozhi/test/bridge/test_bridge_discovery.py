@@ -1,4 +1,4 @@
-"""Where the AI service is, looked up again and again."""
+"""Periodic resolution of the AI service's names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DiscoveryCase(SynchronousTestCase):
         return answer
 
     def answer(self, *hosts: str) -> None:
-        """To the oldest question."""
+        """Answer the oldest request."""
         self.asked.pop(0)[1].callback(hosts)
 
     def break_off(self, message: str = "no server") -> None:
@@ -119,7 +119,7 @@ class NameTests(DiscoveryCase):
         self.assertEqual(discovery.server_name("10.0.19.135:1"), "ai")
 
     def test_several(self) -> None:
-        """A name that answers is not held up by one that does not."""
+        """A name that answers is not delayed by one that does not."""
         discovery = self.discovery("dns:a:1", "dns:[b]:2")
         self.assertEqual([host for host, _ in self.asked], ["a", "b"])
         slow = self.asked.pop(0)[1]
@@ -166,7 +166,7 @@ class FailureTests(DiscoveryCase):
         )
 
     def test_a_look_up_that_hangs(self) -> None:
-        """It counts as failed, and no second one is begun beside it."""
+        """It counts as failed, and no second one runs beside it."""
         self.discovery("dns:ai:1")
         lines = self.logged(lambda: self.clock.pump([5, 10, 10, 10]))
         self.assertEqual(
@@ -196,7 +196,7 @@ class FailureTests(DiscoveryCase):
 
 
 class BridgeTests(DiscoveryCase):
-    """Together with the bridge, in virtual time."""
+    """Together with the bridge, on virtual time."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -219,8 +219,7 @@ class BridgeTests(DiscoveryCase):
         return {address: detail["sessions"] for address, detail in targets.items()}
 
     def test_sessions_follow(self) -> None:
-        """From before anything is found to the end of the last session at a place that
-        is gone."""
+        """From before the first address to the last session at a removed one."""
         old, new = (self.listen(f"10.0.0.{number}:1") for number in (1, 2))
         link = self.client.open(opening("s1"), Heard())
         self.clock.advance(1)
@@ -244,7 +243,7 @@ class BridgeTests(DiscoveryCase):
 
 
 class _Here:
-    """A thread pool and a reactor that do at once what they are asked for."""
+    """A thread pool and reactor that run calls at once."""
 
     def callInThread(self, call: Callable[..., object], *arguments: object) -> None:
         call(*arguments)
@@ -260,7 +259,7 @@ class _Here:
 
 
 class ReactorTests(SynchronousTestCase):
-    """Through Twisted's own resolver, which asks in a thread."""
+    """With Twisted's own resolver, which runs in a thread."""
 
     def look_up(self, *found: str) -> Sequence[str]:
         here = _Here()

@@ -1,7 +1,7 @@
-"""Whatever streams do: nothing lost, nothing doubled, nothing out of order.
+"""With any faults of streams, nothing is lost, doubled or reordered.
 
-Both ends run in virtual time over streams that are cut, stalled, and lose, double
-and swap what is on its way; what each side was told is compared with what was sent.
+Both ends run on virtual time over streams that are cut, stalled, and lose, double and swap items;
+the messages received by each side are compared with those sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STEPS_WITH_CRASHES = st.lists(st.one_of(_talk, _talk, _time, _streams, _crash), 
 
 @implementer(ISessionAcceptor)
 class Recorder:
-    """Accepts every session; remembers, per session, what was heard in any incarnation.
+    """Accepts every session; records the received messages of each, in any incarnation.
 
     :ivar heard: per process and session, in order.
     """
@@ -57,7 +57,7 @@ class Recorder:
 
 
 class Leaving(Heard):
-    """Leaves a process that drains at once."""
+    """A session that leaves a draining process at once."""
 
     def __init__(self, link: IServiceLink) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class World:
         self.servers[target] = (server, recorder)
 
     def link_down(self, name: str) -> Any:
-        """The AI's link of a session, wherever it is."""
+        """Return the AI side's link of a session, in any process."""
         for server, recorder in self.servers.values():
             if name in server._sessions:
                 return recorder.links.get(name)
@@ -160,7 +160,7 @@ class World:
             getattr(stream.peer if far else stream, what)()
 
     def heal(self) -> None:
-        """Let everything come to its end; a last cut, for what was lost behind all."""
+        """Remove all faults and let everything finish; a last cut reveals losses."""
         for name in self.paused:
             self.links[name].resume()
         for _ in range(2):
@@ -226,8 +226,9 @@ class FaultTests(SynchronousTestCase):
     @settings(max_examples=100)
     @given(STEPS_WITH_CRASHES)
     def test_with_processes_that_crash(self, steps: list[tuple[str, Any]]) -> None:
-        """What a process took before it crashed may be told again to the next, if it
-        had no time to say so; to no process twice, never out of order, and all of it."""
+        """Messages that a crashed process received may be repeated to the next one, if it had no
+        time to acknowledge them; none is repeated to one process, reordered, or lost.
+        """
         world = World()
         for step in steps:
             world.step(*step)
@@ -261,7 +262,7 @@ _narrow = st.one_of(
 
 
 class NarrowWorld(World):
-    """Short queues, short times; sessions are closed from both sides, targets change.
+    """Short queues and timeouts; sessions are closed from both sides, targets change.
 
     :ivar ends: the event recorders of all sessions, at both sides.
     """
@@ -365,7 +366,7 @@ class NarrowWorld(World):
 
 
 class NarrowTests(SynchronousTestCase):
-    """Where not everything can be carried, everybody still goes on in the end."""
+    """When not everything can be delivered, all sessions still continue in the end."""
 
     @settings(max_examples=40)
     @given(st.lists(_narrow, max_size=60))
@@ -396,7 +397,7 @@ class NarrowTests(SynchronousTestCase):
         self.assertEqual([server.status().detail["orphans"] for server in servers], [0, 0])
 
     def check_flow(self, world: NarrowWorld, name: str) -> None:
-        """Sound and words pass, both ways; and of sound no more than is granted."""
+        """Check that sound and messages pass, both ways, and no more sound than granted."""
         link, heard = world.links[name], world.heard[name]
         link_down, heard_down = world.at_ai(name)
         assert heard_down is not None
@@ -407,7 +408,7 @@ class NarrowTests(SynchronousTestCase):
             del end.all[:]
             for number in range(40):
                 here.send(make(number, number % 10 != 0))
-                world.clock.pump([0.001] * 6)  # longer than sound waits for company
+                world.clock.pump([0.001] * 6)  # longer than sound waits for a batch
             self.assertEqual(_numbers(end.all), list(range(40)), name)
             there.pause()
             for number in range(40):
@@ -418,7 +419,7 @@ class NarrowTests(SynchronousTestCase):
             world.clock.pump([0.001] * 300)
 
     def check_told(self, end: Heard) -> None:
-        """Holding and going on take turns, and the end is the end."""
+        """Check that holds and releases alternate, and that nothing follows the end."""
         course = [event[0] for event in end.events if event[0] in ("pause", "resume")]
         self.assertEqual(course, (["pause", "resume"] * len(course))[: len(course)])
         closed = [isinstance(entry, tuple) and entry[0] == "closed" for entry in end.all]

@@ -1,5 +1,4 @@
-"""Audio that grew too old while a stream was broken: the gap it leaves is announced,
-and counts against nobody's credit."""
+"""Stale audio of a broken stream: its gap is announced and returns its credit."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ class GapTests(SynchronousTestCase):
         return self.sessions.accepted[-1].link
 
     def test_resending_after_a_broken_stream(self) -> None:
-        """``a``: a packet, too old by then; ``t``: a text. Numbers are sequences."""
+        """``a``: a packet, stale by then; ``t``: a text. Numbers are sequences."""
         for sent, acknowledged, again in (
             ("a", 0, [("skip", 1)]),
             ("aaa", 0, [("skip", 3)]),
@@ -64,18 +63,18 @@ class GapTests(SynchronousTestCase):
                 if item.type != OPENED
             ]
             self.assertEqual(told, again, (sent, acknowledged))
-            # What comes next has no gap before it.
+            # The next item has no gap before it.
             self.link.send(m.Stt("next"))
             self.assertEqual(two.raw[-1].sequence, len(sent) + 1, sent)
             self.link.close("farewell", "")
             two.listener.stream_closed("done")
 
     def test_skipped_packets_give_their_credit_back(self) -> None:
-        """Else each broken stream would leave the edge less credit, and some day none."""
+        """Otherwise each broken stream would reduce the edge's credit, finally to none."""
         for came_before, skipped_to, granted in (
             (0, 5, 5 + CREDIT),
             (3, 3, 3 + CREDIT),  # nothing is missing
-            (3, 2, 3 + CREDIT),  # comes late, and says nothing new
+            (3, 2, 3 + CREDIT),  # late, and without news
             (3, 9, 9 + CREDIT),
             (8, 16, 16 + CREDIT),
         ):

@@ -1,5 +1,6 @@
-"""Peers of the AI service that do not keep to the contract: what they send is refused for
-that session, and nobody else notices."""
+"""Peers that violate the contract: their items are refused for that session, without effect on
+others.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def device(**changes: Any) -> m.SessionOpen:
     return replace(GOOD, device=replace(GOOD.device, **changes))
 
 
-#: Openings that are refused, and what the edge is told.
+#: Refused openings, and the error for the edge.
 REFUSED: tuple[tuple[m.SessionOpen, str], ...] = (
     (uplink(sample_rate=7), "hello.audio.sample_rate is 7 Hz"),
     (uplink(sample_rate=0), "hello.audio.sample_rate"),
@@ -79,7 +80,7 @@ REFUSED: tuple[tuple[m.SessionOpen, str], ...] = (
     (replace(GOOD, restored=(m.Mcp(b"[]"),)), "mcp.payload"),
 )
 
-#: Openings that are unusual and taken.
+#: Unusual openings that are accepted.
 TAKEN = (
     uplink(sample_rate=8000, frame_duration=20),
     uplink(sample_rate=48000, channels=2, frame_duration=120),
@@ -97,7 +98,7 @@ DEEP = b'{"a":' * 70 + b"1" + b"}" * 70
 
 
 def unknown(kind: Any, **content: Any) -> pb.ChatRequest:
-    """An item of a type that its enumeration need not have."""
+    """Make an item of an unknown type."""
     return pb.ChatRequest(type=kind, **content)
 
 
@@ -134,7 +135,7 @@ SKIPPED: tuple[Any, ...] = (
     unknown(pb.MESSAGE_TYPE_CHAT, hello=request(GOOD, "s1", 1).hello, device_id="d"),
 )
 
-#: Things about a session that end it, and it alone.
+#: Items that end their session, and only that one.
 ENDING: tuple[tuple[str, Callable[[EdgeHand], None]], ...] = (
     ("an acknowledgement of what was never sent", lambda edge: edge.acknowledge(5)),
     ("of the last there can be", lambda edge: edge.acknowledge(2**64 - 1)),
@@ -157,7 +158,7 @@ class HostileCase(SynchronousTestCase):
         return server
 
     def assert_well(self, edge: EdgeHand, session_id: str = "well") -> None:
-        """The stream stands, and a session on it is served."""
+        """Check that the stream is up and serves a session."""
         self.assertFalse(edge.closed)
         edge.say(m.Chat("well?"), session_id=session_id)
         self.assertEqual(edge.messages[-1], m.Stt("well?"))
@@ -219,7 +220,7 @@ class MessageTests(HostileCase):
             item.session_id, item.sequence = "s1", 1
             edge.send(item)
             self.assertEqual(echo.all, [], str(bad)[:80])
-            # The session itself goes on.
+            # The session itself continues.
             edge.say(m.Chat("next"))
             self.assertEqual(echo.messages, [m.Chat("next")])
             self.assert_well(edge)
@@ -242,7 +243,7 @@ class MessageTests(HostileCase):
     @settings(max_examples=300, deadline=None)
     @given(st.lists(st.binary(max_size=60), max_size=6), st.integers(0, 40))
     def test_anything_at_all(self, junk: list[bytes], kind: int) -> None:
-        """Bytes that protobuf happens to read, as messages of a session."""
+        """Any valid protobuf, as messages of a session."""
         edge = EdgeHand(self.server)
         edge.say(opening("s1"), opening("well"))
         for sequence, data in enumerate(junk, 1):
@@ -259,7 +260,7 @@ class MessageTests(HostileCase):
 
 
 class RealSessionTests(SynchronousTestCase):
-    """What gets past the checks is harmless to the real thing."""
+    """Input that passes the checks is harmless to real sessions."""
 
     def test_unusual_openings(self) -> None:
         for unusual in TAKEN:
@@ -301,7 +302,7 @@ class QuotaTests(HostileCase):
         self.assertEqual(self.opened(two, "c", "d"), ["c"])
         self.assertIn("grpc.max_sessions_per_peer", two.messages[-1].message)
         self.assertEqual(self.opened(other, "e", "f"), ["e", "f"])
-        # Those that wait for their edge count on.
+        # Sessions that wait for their edge still count.
         one.listener.stream_closed("cut")
         self.assertEqual(self.opened(two, "g"), [])
         self.clock.advance(60)

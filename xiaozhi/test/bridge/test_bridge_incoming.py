@@ -1,4 +1,4 @@
-"""What a session's receive side counts, acknowledges and grants."""
+"""Receive side of a session: counts, acknowledgements, credit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class IncomingTests(SynchronousTestCase):
         self.assertFalse(incoming.owes)
 
     def test_credit_is_granted_at_every_eighth(self) -> None:
-        # Credit → for which packets the other side is told soon.
+        # Credit, and the packets after which a receipt is due soon.
         for credit, told in ((16, [2, 4, 6]), (80, [10, 20, 30]), (7, [1, 2, 3]), (0, [1, 2, 3])):
             incoming = Incoming(credit)
             soon = []
@@ -52,7 +52,7 @@ class IncomingTests(SynchronousTestCase):
         incoming.begin(7)
         self.assertFalse(incoming.owes)
         self.assertEqual(incoming.receipt(), receipt(7, 16))
-        # Nor does what was owed before bring the next receipt nearer.
+        # Earlier packets do not bring the next receipt nearer.
         incoming.audio()
         incoming.begin()
         self.assertFalse(incoming.audio())

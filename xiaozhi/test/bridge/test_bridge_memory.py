@@ -1,4 +1,4 @@
-"""The bridge's contract on virtual time, and faults only memory can have."""
+"""The bridge's contract on virtual time, and faults that only memory streams have."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class MemoryContract(BridgeContract, SynchronousTestCase):
         verifyObject(IStream, self.network.streams(HERE)[0])
 
     def test_one_stream_breaks(self) -> None:
-        """The session goes on by the target's other stream at once."""
+        """The session resumes on the target's other stream at once."""
         heard = Heard()
         link = self.client.open(opening(), heard)
         self.clock.pump([0.001] * 5)

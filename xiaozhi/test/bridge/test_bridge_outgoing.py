@@ -1,4 +1,4 @@
-"""What one end of a session sends: with what credit, what waits, and what its owner hears."""
+"""Send side of a session: credit, queue, and its owner's events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from xiaozhi.wire import messages as m
 from xiaozhi.wire.convert import accept_request
 
 COALESCE = 0.01
-# Control messages and packets that may wait.
+# Limits of pending control messages and packets.
 MESSAGES, AUDIO = 3, 4
 CLOSE = m.SessionClose("done", "")
 
 
 class Stream:
-    """Takes everything; says that it is full while it is ``full``."""
+    """Accepts everything; reports that it is full while ``full`` is set."""
 
     remote = ""
     pending = 0
@@ -43,7 +43,7 @@ class Stream:
 
 
 class Owner:
-    """Notes what it is told; ``known``: the other side has heard of the session."""
+    """Records events; ``known``: the other side knows the session."""
 
     def __init__(self) -> None:
         self.known = True
@@ -79,7 +79,7 @@ class OutgoingCase(SynchronousTestCase):
         return stream, Outbox(stream, self.clock, COALESCE, 10_000)
 
     def board(self, credit: int | None = 8, *, batching: bool = True) -> Stream:
-        """Onto a new stream whose other side has told its credit, if it has."""
+        """Attach to a new stream, with the other side's credit, if any."""
         stream, self.outbox = self.stream(batching=batching)
         if credit is not None:
             self.out.take_credit(credit)
@@ -96,8 +96,9 @@ class OutgoingCase(SynchronousTestCase):
             self.out.send(m.Chat("hello"))
 
     def story(self, stream: Stream) -> str:
-        """What was written since the last look: ``a1`` a packet, ``t2`` a message,
-        ``s3`` a gap; the number is the sequence."""
+        """Return items written since the last call: ``a1`` a packet, ``t2`` a message, ``s3`` a
+        gap; the number is the sequence.
+        """
         self.clock.advance(COALESCE)
         items = [UP.item.FromString(item) for item in stream.written]
         stream.written.clear()
@@ -121,7 +122,7 @@ class CreditTests(OutgoingCase):
         self.assertEqual((self.story(stream), self.owner.holds), ("t1", []))
 
     def test_hold_and_resume(self) -> None:
-        """Steps: packets to send, or what is acknowledged and granted; then the holds."""
+        """Steps: packets to send, or acknowledgements and grants; then the holds."""
         stream = self.board(credit=8)
         for step, holds in (
             (5, []),
@@ -153,7 +154,7 @@ class CreditTests(OutgoingCase):
             self.out.acknowledged(acknowledged, 0)
             again = self.board(credit=4)
             self.assertEqual(self.owner.holds, holds)
-            # Once more what is kept, and what is left of the window.
+            # The unacknowledged packets again, and the rest of the window.
             self.audio(4)
             numbers = range(acknowledged + 1, acknowledged + 5)
             self.assertEqual(self.story(again), " ".join(f"a{number}" for number in numbers))
@@ -254,7 +255,7 @@ class StreamTests(OutgoingCase):
 
 
 class EndTests(OutgoingCase):
-    """The owner hears nothing of a session that has ended."""
+    """The owner gets no event of a session that has ended."""
 
     def test_closed_at_once(self) -> None:
         stream = self.board(credit=4)

@@ -1,4 +1,4 @@
-"""Both ends of the bridge joined, in situations a test sets up by hand."""
+"""Both ends of the bridge, in situations that a test sets up by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AI = "ai:1"
 
 
 class PairCase(SynchronousTestCase):
-    """An edge and an AI process with one stream between them, unless a test says otherwise."""
+    """An edge and an AI process with one stream between them, unless a test changes that."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -98,7 +98,7 @@ class ClosingTests(PairCase):
 
 class DrainingTests(PairCase):
     def test_two_processes_at_one_address(self) -> None:
-        """One drains while the other has begun to listen: sessions go to that."""
+        """One drains while the other already listens: sessions move to the other."""
         self.begin(streams_per_target=2)
         old = self.server
         self.network.cut(AI, count=1)
@@ -113,7 +113,7 @@ class DrainingTests(PairCase):
         self.assertEqual(old.status().sessions, 0)
 
     def test_moved_to_nowhere(self) -> None:
-        """A device that speaks meanwhile can be told."""
+        """A device that speaks meanwhile can get an alert."""
         self.begin()
         _, heard, echo = self.open()
         self.server.drain(10)
@@ -125,7 +125,7 @@ class DrainingTests(PairCase):
 
 class TargetTests(PairCase):
     def test_an_address_comes_back_into_use(self) -> None:
-        """Sessions that found no other wait no longer."""
+        """Sessions without another target stop waiting."""
         self.begin()
         self.open("keeps-it")
         self.client.retarget(["ai:2"])
@@ -138,7 +138,7 @@ class TargetTests(PairCase):
 
 class ReorderedTests(PairCase):
     def test_an_opening_comes_late(self) -> None:
-        """By a stream the edge has long given up: the session stays where it is."""
+        """On a stream that the edge gave up long ago: the session stays where it is."""
         self.begin(streams_per_target=2)
         first, _second = self.network.streams(AI)
         first.stall()
@@ -157,7 +157,9 @@ class ReorderedTests(PairCase):
         link.close("", "")
 
     def test_half_a_partition(self) -> None:
-        """The AI has heard something, the edge never learns, and opens anew there."""
+        """The AI service received messages, the acknowledgement is lost, and the edge reopens the
+        session there.
+        """
         self.begin(resume_timeout=0.5)
         link, heard, echo = self.open()
         (stream,) = self.network.streams(AI)
@@ -176,7 +178,7 @@ class ReorderedTests(PairCase):
 
 class BlockedTests(PairCase):
     def test_opened_on_a_full_stream(self) -> None:
-        """Who answers at once is asked to hold the sound back."""
+        """A session that answers at once is asked to hold its sound back."""
         self.begin()
         self.open("other")
         self.network.window = 1
@@ -205,7 +207,7 @@ class BlockedTests(PairCase):
 
 
 class Silent:
-    """Takes an echo and says nothing, so that acknowledgements go by themselves."""
+    """Receives an echo and sends nothing, so that acknowledgements travel alone."""
 
     def send(self, message: Any) -> None:
         pass
@@ -213,7 +215,7 @@ class Silent:
 
 class CreditTests(PairCase):
     def test_stale_audio_counts_as_sent(self) -> None:
-        """However often streams break, no more is under way than was granted."""
+        """However often streams break, no more packets are in flight than were granted."""
         self.begin(streams_per_target=2, server={"credit": 64})
         link, _, echo = self.open()
         ai, echo.link = echo.link, Silent()

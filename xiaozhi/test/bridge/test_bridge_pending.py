@@ -1,4 +1,4 @@
-"""What sessions could not send yet: bounded by bytes for all of them together."""
+"""Pending messages of sessions: their bytes are bounded for all sessions together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RoomTests(SynchronousTestCase):
                     session.add(message, 0.0)
                     self.assertLess(self.budget.used, 5 * MIB)
             self.assertIn("control_overflow", self.dropped)
-            # Ordinary words have room all the same.
+            # Ordinary messages still fit.
             self.assertTrue(self.waiting().add(m.Chat("tea"), 0.0))
 
     def test_removed_messages_free_their_bytes(self) -> None:

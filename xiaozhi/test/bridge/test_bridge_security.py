@@ -1,4 +1,4 @@
-"""Certificates and tokens as they are read."""
+"""Reading of certificates and tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SecurityCase(SynchronousTestCase):
         return server_security(convert(values, ServerSettings), read_secret)
 
     def refused(self, *words: str, **values: Any) -> None:
-        """At both ends, with the key and the file in the message."""
+        """Check the refusal at both ends, with the key and the file in the message."""
         for read, section in ((self.client, "bridge"), (self.server, "grpc")):
             error = self.assertRaises(ConfigError, read, **values)
             for word in (section, *words):
@@ -53,7 +53,7 @@ class SecurityCase(SynchronousTestCase):
 
 class TlsTests(SecurityCase):
     def test_off(self) -> None:
-        """As it ships; files are not read then."""
+        """The default; no file is read."""
         self.assertEqual(self.client(), ClientSecurity())
         self.assertEqual(self.server(), ServerSecurity())
         self.assertEqual(self.client(tls={"ca_file": "/nowhere"}), ClientSecurity())
@@ -142,7 +142,7 @@ class TlsTests(SecurityCase):
             {"listen": "127.0.0.1.example.com:1"},
             {"listen": "0.0.0.0:1", "tls": certificates},
             {"listen": "0.0.0.0:1", "token": ""},
-            # A certificate authority that is not used proves nobody.
+            # An unused certificate authority authenticates nobody.
             {"listen": "0.0.0.0:1", "tls": {**mutual, "enabled": False}},
         ):
             error = str(self.assertRaises(ConfigError, self.server, **values))

@@ -1,4 +1,4 @@
-"""The AI service's end, against streams a test holds in its hands."""
+"""The AI service's end, with streams that a test controls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from xiaozhi.wire.convert import request
 
 @implementer(IStream)
 class EdgeHand:
-    """The test plays the edge."""
+    """The edge, played by the test."""
 
     def __init__(self, server: BridgeServer, node: str = "im", remote: str = "192.0.2.1") -> None:
         self.batching = False
@@ -59,7 +59,7 @@ class EdgeHand:
         self.send(*(self.item(message, session_id) for message in messages))
 
     def item(self, message: Any, session_id: str = "s1") -> Any:
-        """The next of its session; an opening begins a session anew."""
+        """Return the next item of its session; an opening restarts a session."""
         if isinstance(message, m.SessionOpen):
             self.sequences[message.session_id] = 0
             return request(message, message.session_id, 0)
@@ -81,12 +81,12 @@ class EdgeHand:
 
     @property
     def raw(self) -> list[Any]:
-        """Everything written for sessions."""
+        """Return everything written for sessions."""
         return [item for item in self.written if item.session_id]
 
     @property
     def messages(self) -> list[Any]:
-        """What it says, decoded."""
+        """Return the decoded messages."""
         return [DOWN.read(i) for i in self.raw if i.type not in (OPENED, DOWN.ack, DOWN.skip)]
 
 
@@ -196,7 +196,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(back, [(True, 0, 1), (False, 2, 0), (False, 3, 0)])
         self.assertEqual(two.messages, [m.Stt("also"), m.Stt("meanwhile")])
         two.sequences["s1"] = 0
-        two.say(m.Chat("1"), m.Chat("2"))  # once more what it knows not to have come
+        two.say(m.Chat("1"), m.Chat("2"))  # the messages that did not arrive, again
         self.assertEqual(self.echo.messages, [m.Chat("1"), m.Chat("2")])
 
     def test_resumed_while_the_old_stream_stands(self) -> None:
@@ -230,8 +230,9 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(two.messages, [m.SessionClose("farewell", "Bye.")])
 
     def test_opened_again(self) -> None:
-        """What the edge does not know to have been heard is told again: what became of
-        it went with the former one."""
+        """Messages that the edge does not know to have arrived are sent again: the former session's
+        state is gone.
+        """
         one, two = EdgeHand(self.server), EdgeHand(self.server)
         one.say(opening(), m.Chat("1"), m.Chat("2"))
         former = self.echo
@@ -263,7 +264,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(self.echo.messages, [m.Chat(text) for text in "123"])
 
     def test_a_lost_resumption_breaks_the_stream(self) -> None:
-        """And does not lose the session."""
+        """It does not lose the session."""
         one, two, three = (EdgeHand(self.server) for _ in range(3))
         one.say(opening())
         one.listener.stream_closed("cut")
@@ -333,7 +334,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(self.echo.all, [("pause",), ("resume",)])
 
     def test_closed_while_the_stream_is_full(self) -> None:
-        """The close is not lost with the session."""
+        """The close is delivered."""
         edge = EdgeHand(self.server)
         edge.say(opening())
         edge.full = True

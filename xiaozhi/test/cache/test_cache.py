@@ -1,6 +1,6 @@
-"""Presence and inbox in one process, addresses, and Redis that does not answer.
+"""Presence and inbox in one process, addresses, and a Redis that does not answer.
 
-Both through a real Redis are in tests/test_redis.py.
+tests/test_redis.py runs both with a real Redis.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class LocalInboxTests(InboxContract, TestCase):
 
 
 class RedisInboxTests(InboxContract, TestCase):
-    """On a fake Redis, in virtual time."""
+    """With a fake Redis, on virtual time."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         super().setUp()
@@ -88,7 +88,7 @@ class RedisInboxTests(InboxContract, TestCase):
         await hub.start()
         self.presence, self.inbox = RedisPresence(hub), RedisInbox(hub, SETTINGS)
         await self.presence.start()
-        # Heard messages are delayed calls: let them come while something is awaited.
+        # Channel messages are delayed calls: run them while something is awaited.
         ticking = LoopingCall(self.clock.advance, 0.002)
         ticking.start(0.0002)
         self.addCleanup(ticking.stop)
@@ -103,10 +103,10 @@ class RedisInboxTests(InboxContract, TestCase):
         return self.redis.offset + self.clock.seconds()
 
     async def test_a_lost_settlement(self) -> None:
-        """What was sent is not sent again."""
+        """Sent letters are not sent again."""
         await self.inbox.post("d1", mail(1), 60)
         await self.inbox.post("d1", mail(2), 60)
-        self.redis.fail_after(2)  # claiming and taking work, settling does not
+        self.redis.fail_after(2)  # claiming and taking succeed, settling fails
         await self.arrive("s1", before=2)
         self.redis.recover()
         await self.wait(1)
@@ -132,7 +132,7 @@ class RedisInboxTests(InboxContract, TestCase):
         self.assertEqual(code, "presence_unavailable")
 
     async def test_letters_during_a_disconnection(self) -> None:
-        """Redis lives, but this node has lost it for a while."""
+        """Redis is up, but this node has lost it for a while."""
         await self.arrive("s1")
         self.redis.subscription_lost(0)
         receipt = await self.inbox.post("d1", mail(1), 60)
@@ -144,7 +144,7 @@ class RedisInboxTests(InboxContract, TestCase):
         self.assertEqual(self.got, [("s1", mail(1))])
 
     async def test_a_claim_that_comes_late(self) -> None:
-        """Redis was away when the device came."""
+        """Redis was down when the device connected."""
         await self.inbox.post("d1", mail(1), 60)
         self.redis.fail()
         with contextlib.suppress(StoreError):
@@ -204,7 +204,7 @@ class AddressTests(SynchronousTestCase):
 
 
 class OutsideTests(SynchronousTestCase):
-    """A process without devices, as the AI service is."""
+    """A process without devices, like the AI service."""
 
     def test_it_looks_whether_redis_lives(self) -> None:
         clock = Clock()
@@ -212,7 +212,7 @@ class OutsideTests(SynchronousTestCase):
         outside = RedisPoster(redis.hub("outside:ai-1"), 5.0, SETTINGS)
         self.successResultOf(outside.start())
         self.assertEqual(outside.trouble(), "")
-        redis.fail_after(0)  # whoever asks next finds it gone
+        redis.fail_after(0)  # the next call finds it disconnected
         self.assertEqual(outside.trouble(), "")
         clock.pump([1.0] * 5)
         self.assertEqual(outside.trouble(), "redis://fake:6379/0: not connected")
@@ -230,7 +230,7 @@ class OutsideTests(SynchronousTestCase):
 
 
 class SilentRedisTests(SynchronousTestCase):
-    """A server that accepts and then says nothing, or what it is told to."""
+    """A server that accepts and then sends nothing, or a scripted answer."""
 
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
@@ -239,7 +239,7 @@ class SilentRedisTests(SynchronousTestCase):
         self.presence = RedisPresence(self.hub)
 
     def connect(self) -> tuple[Any, Any]:
-        """:return: protocol and transport of the latest attempt."""
+        """Return protocol and transport of the latest attempt."""
         factory = self.reactor.tcpClients[-1][2]
         protocol = factory.buildProtocol(None)
         transport = StringTransport()

@@ -1,4 +1,4 @@
-"""A connection to Redis that is lost and made again, without a Redis."""
+"""Loss and return of a connection to Redis, without a Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xiaozhi.cache.connection import RedisAddress, RedisConnection
 
 
 class Endpoint:
-    """Connects when told to; cancelled, it fails as Twisted's own do."""
+    """Connects on command; cancelled, it fails as Twisted's own endpoints do."""
 
     def __init__(self) -> None:
         self.connecting: Deferred[Any] | None = None

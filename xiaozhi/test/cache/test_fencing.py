@@ -1,4 +1,4 @@
-"""Fencing tokens: whatever nodes' clocks say, the newest connection keeps the device."""
+"""Fencing tokens: with any clocks of the nodes, the newest connection keeps the device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Node:
     """An edge with a clock of its own.
 
     :ivar skew: seconds, of all its clocks.
-    :ivar live: the sessions that nobody has told to go.
+    :ivar live: sessions that have not been replaced.
     """
 
     redis: FakeRedis
@@ -56,7 +56,7 @@ class Node:
 
 
 class Fleet:
-    """Some nodes on one Redis, and the model: who connected last."""
+    """Some nodes on one Redis, and the model: the last connection."""
 
     def __init__(self, skews: list[float]) -> None:
         self.clock = Clock()
@@ -73,7 +73,7 @@ class Fleet:
         self.clock.advance(0.5)
 
     def leave(self, device: str) -> None:
-        """The device's newest connection ends."""
+        """End the device's newest connection."""
         session = self.newest.pop(device, None)
         for node in self.nodes:
             if session in node.live:
@@ -106,11 +106,11 @@ class FencingTests(SynchronousTestCase):
             self.assert_one(fleet)
 
     def test_redis_forgets_and_the_older_node_refreshes_first(self) -> None:
-        """The older never takes the device back, not even for a moment."""
+        """The older one never gets the device back, not even for a moment."""
         for order in ((0, 1), (1, 0)):
             fleet = Fleet([5000.0, -5000.0])
             fleet.connect(0, "d")
-            # The message to the older node is lost.
+            # The notification of the older node is lost.
             fleet.redis.subscription_lost(0)
             fleet.connect(1, "d")
             self.assertEqual(len(fleet.live("d")), 2)

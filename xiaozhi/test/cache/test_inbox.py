@@ -1,4 +1,4 @@
-"""Inboxes of several edges on one Redis that comes and goes: each letter once, in order."""
+"""Inboxes of several edges on one Redis that fails and returns: each letter once, in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TTL = 1e5
 class Node:
     """An edge.
 
-    :ivar session: that of the one device there is, if it is here.
+    :ivar session: that of the only device, if it is here.
     """
 
     redis: FakeRedis
@@ -44,7 +44,10 @@ class Node:
         self.presence.start()
 
     def connect(self, session: str, patience: int) -> None:
-        """:param patience: letters after which the link breaks."""
+        """Connect the device.
+
+        :param patience: letters after which the link breaks.
+        """
         if self.session:
             self.leave()
         self.session = session
@@ -76,7 +79,7 @@ class Node:
 
 
 class World:
-    """Two edges and one device; the model is the list of what was taken in."""
+    """Two edges and one device; the model is the list of accepted letters."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -99,14 +102,14 @@ class World:
 
     def connect(self, node: int, patience: int = 1000) -> None:
         self.sessions += 1
-        # A device has one connection; that of the other edge may not have noticed.
+        # A device has one connection; the other edge may not have noticed yet.
         self.nodes[node].connect(f"s{self.sessions}", patience)
 
     def run(self, seconds: float) -> None:
         self.clock.pump([0.05] * round(seconds / 0.05))
 
     def settle(self) -> None:
-        """All is well again, and the device comes once more."""
+        """End all faults, and let the device connect once more."""
         self.redis.recover()
         self.run(1)
         self.connect(0)
@@ -115,10 +118,10 @@ class World:
 
 class InboxTests(SynchronousTestCase):
     def test_a_lost_settlement_and_a_device_that_has_moved(self) -> None:
-        """Its lease keeps the other edge from sending the letter once more."""
+        """Its lease keeps the other edge from sending the letter again."""
         world = World()
         world.post(0)
-        world.redis.fail_after(2)  # claiming and taking work, settling does not
+        world.redis.fail_after(2)  # claiming and taking succeed, settling fails
         world.connect(0)
         self.assertEqual(world.got, ["1"])
         world.redis.recover()

@@ -1,4 +1,4 @@
-"""What the supervisor reads, runs and shows."""
+"""The supervisor: configuration, processes, output."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class SupervisorTests(unittest.SynchronousTestCase):
                     self.end(self.supervisor.protocols["im"])
                 self.advance(0.5)
             counts.append(len(self.reactor.spawned))
-        # Started again after 1, 2, 4, 8, 16 and then every 30 s.
+        # Restarted after 1, 2, 4, 8, 16 and then every 30 s.
         self.assertEqual(counts, [6, 7, 7, 8])
 
     def test_stop(self) -> None:
@@ -272,7 +272,7 @@ class SupervisorTests(unittest.SynchronousTestCase):
 
 
 class UnwritableTests(unittest.SynchronousTestCase):
-    """One line says what cannot be written and what to do."""
+    """One line names the file and the remedy."""
 
     def check(self, var: Path, named: Path) -> None:
         err = io.StringIO()

@@ -186,7 +186,7 @@ class TokenCommandTests(SynchronousTestCase):
             self.assertIn(says, err)
 
     def test_devices_without_a_registry(self) -> None:
-        """Nothing is made where no service is: that would be the wrong place."""
+        """No registry is created where no service runs: the path would be wrong."""
         for argv in (("list",), ("revoke", MAC), ("approve", "123456")):
             status, out, err = self.devices(*argv)
             self.assertEqual((status, out, err.count("\n")), (2, "", 1))

@@ -205,7 +205,7 @@ class AutoTests(DeviceCase):
         self.assertEqual(len(self.wire.binaries), sent)
         self.tts("stop")
         self.assert_state(TalkState.LISTENING)
-        # It plays out what it has before it listens again.
+        # It plays its queue before it listens again.
         self.assertEqual(self.wire.order, ["listen start", "audio"])
         self.assertNoResult(answer)
         self.wait(0.15)
@@ -315,7 +315,7 @@ class AutoTests(DeviceCase):
         self.device.abort("wake_word_detected")
         self.assertEqual(self.wire.texts[-1]["reason"], "wake_word_detected")
         self.assert_state(TalkState.LISTENING)
-        self.tts("stop")  # too late for this device: no effect
+        self.tts("stop")  # too late for this device, so without effect
         self.assertIn(e.SpeechStopped(stray=True), self.events)
         self.assertEqual(self.device.answers.strays, 1)
         self.wait(0.3)
@@ -370,7 +370,7 @@ class AutoTests(DeviceCase):
         self.assertEqual(len(self.successResultOf(heard).packets), 3)
         self.assertEqual(self.failureResultOf(unheard, DeviceError).value.code, "closed")
         self.assertEqual(self.events.count(e.Disconnected(1001, "going away")), 1)
-        # What is buffered plays on.
+        # The queue is still played.
         self.assertTrue(self.machine.speaker.playing)
         self.device.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -382,7 +382,7 @@ class AutoTests(DeviceCase):
         typed = self.device.text("hi", timeout=6)
         self.wait(5.1)
         self.assertEqual(self.failureResultOf(answer, DeviceError).value.code, "timeout")
-        # What comes later is the other's.
+        # Later sound belongs to the other answer.
         self.answer_one()
         self.tts("stop")
         self.wait(0.3)
@@ -532,7 +532,7 @@ class RealtimeTests(DeviceCase):
 
 
 class MainLoopTests(DeviceCase):
-    """A tool holds up the main loop (§5.2)."""
+    """A tool blocks the main loop (§5.2)."""
 
     def setUp(self) -> None:
         self.make()

@@ -27,7 +27,7 @@ GOOD = {"websocket": {"url": "wss://example.org:443/xiaozhi/v1/", "token": "t", 
 
 
 class Body:
-    """An IConsumer that keeps what is written."""
+    """An IConsumer that keeps its input."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -175,7 +175,7 @@ class AnswerTests(HttpCase):
 
 @implementer(IAgent)
 class ScriptedAgent:
-    """Answers one request after the other; notes their addresses and bodies."""
+    """Answers one request after the other; records addresses and bodies."""
 
     def __init__(self, *answers: tuple[int, bytes] | Exception) -> None:
         self.left = list(answers)

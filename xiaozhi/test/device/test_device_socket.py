@@ -53,7 +53,7 @@ class RequestTests(SynchronousTestCase):
 
 
 class Via:
-    """An endpoint nobody answers at."""
+    """An endpoint that never connects."""
 
     def connect(self, factory: Any) -> Deferred[Any]:
         return Deferred()

@@ -41,7 +41,7 @@ class SpeakerTests(SynchronousTestCase):
         self.assertEqual(self.play(5), 0.0)
 
     def test_the_newest_is_dropped(self) -> None:
-        # One plays, the rest of the room is waiting.
+        # One plays, the others wait.
         room = 1 + DECODED + UNDECODED
         taken = [self.play(1) for _ in range(room + 3)]
         self.assertEqual(taken.count(None), 3)
