@@ -296,14 +296,14 @@ def sleep_law(path: str, source: str) -> Iterator[str]:
 
 
 def docstring_law(path: str, source: str) -> Iterator[str]:
-    """Every public module says what it is."""
+    """Every public module has a docstring."""
     name = module_name(path).rpartition(".")[2]
     if (not name.startswith("_") or name == "__init__") and not ast.get_docstring(_tree(source)):
         yield f"{path}: has no docstring"
 
 
 def private_path_law(path: str, text: str) -> Iterator[str]:
-    """No path of the machine it was written on."""
+    """No path of a developer's machine."""
     for number, line in enumerate(text.splitlines(), 1):
         found = re.search(
             r"(?<![\w./~-])/(?:home/\w+|Users/\w+|root|work|workspace)(?![\w-])", line
@@ -313,7 +313,7 @@ def private_path_law(path: str, text: str) -> Iterator[str]:
 
 
 def drop_in_law(paths: Iterable[str]) -> Iterator[str]:
-    """``twisted/`` and ``twisted/plugins/`` are no packages of ours."""
+    """``twisted/`` and ``twisted/plugins/`` are not packages of ours."""
     for path in paths:
         if path in ("twisted/__init__.py", "twisted/plugins/__init__.py"):
             yield f"{path}: would hide Twisted itself"

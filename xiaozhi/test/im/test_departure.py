@@ -1,4 +1,4 @@
-"""An edge that stops lets the sentence be heard, and a person finish theirs."""
+"""A stopping edge lets the current sentence and a speaking person finish."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GO = {"type": "chat", "text": "go"}
 
 
 class Client(Browser):
-    """:ivar story: ``start``, ``stop``, sentences, and ``closed``, as they came."""
+    """:ivar story: ``start``, ``stop``, sentences, and ``closed``, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,8 +61,8 @@ class DepartureTests(ConversationCase):
     def drain(self, timeout: float = 5.0) -> Deferred[None]:
         return self.stage.gateway.drain(timeout)
 
-    # Name; how the talk begins; seconds until the process stops; what the device gets in
-    # all; the least and most seconds after which it is sent away.
+    # Name; the start of the conversation; seconds until the process stops; everything the device
+    # gets; the least and most seconds until it is disconnected.
     TABLE: tuple[tuple[str, tuple[dict[str, Any], ...], float, list[str], float, float], ...] = (
         ("nothing was said", (), 0.5, ["closed"], 0, 0),
         ("the microphone is open", (AUTO,), 0.5, ["closed"], 0, 0.1),
@@ -89,7 +89,7 @@ class DepartureTests(ConversationCase):
             self.assertEqual(client.story, story, name)
             self.assertEqual(client.closed, (1001, "going_away"), name)
             self.assertTrue(least <= took <= most + 0.02, f"{name}: {took}")
-            # All of what was begun: 60 ms a character.
+            # All of the begun sentence: 60 ms for a character.
             begun = [words for words in client.story if len(words) > 6]
             self.assertGreaterEqual(len(client.packets), sum(map(len, begun)), name)
 
@@ -106,7 +106,7 @@ class DepartureTests(ConversationCase):
         self.assertEqual(client.closed, (1001, "going_away"))
 
     def test_sentences_that_are_still_being_made(self) -> None:
-        """The next one has not come when the process stops."""
+        """The next sentence has not arrived when the process stops."""
         client = self.start(tts={"delay": 1.2})
         client.say(**AUTO)
         client.say(**GO)
@@ -117,7 +117,7 @@ class DepartureTests(ConversationCase):
         self.assertEqual(client.story, ["start", ONE, "stop", "closed"])
 
     def test_a_person_may_finish_speaking(self) -> None:
-        """And hears the first sentence of the answer; all within ``drain_timeout``."""
+        """The person hears the first sentence of the answer; all within ``drain_timeout``."""
         for start, end in ((AUTO, {}), (REALTIME, {}), (PRESS, RELEASE)):
             client = self.start()
             client.say(**start)
@@ -134,7 +134,7 @@ class DepartureTests(ConversationCase):
             self.assertEqual(client.story, ["start", ONE, "stop", "closed"], start)
 
     def test_over_an_answer(self) -> None:
-        """In realtime: the sentence ends, or the words end it, and they are answered."""
+        """In realtime: the sentence ends, or the person's words end it and are answered."""
         client = self.start(asr={"texts": ("stop it",)}, llm={"replies": {"go": ONE * 3}})
         client.say(**REALTIME)
         client.say(**GO)
@@ -220,7 +220,7 @@ class DepartureTests(ConversationCase):
         self.assertEqual(len(client.packets), 20)
 
     def test_without_the_ai(self) -> None:
-        """What was sent is played; nobody waits for answers that cannot come."""
+        """Sound that was sent is played; nothing waits for answers that cannot come."""
         for lost_before in (True, False):
             client = self.start()
             client.say(**AUTO)
@@ -267,7 +267,7 @@ class DepartureTests(ConversationCase):
 
 
 class WaitingTests(SynchronousTestCase):
-    """What a departure waits for, and that it asks for each once."""
+    """The conditions of a departure, and that it waits for each once."""
 
     def setUp(self) -> None:
         self.bench = EdgeBench()
@@ -308,7 +308,7 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual(self.gone, [])
 
     def test_each_turn_is_waited_for_once(self) -> None:
-        """However many messages come meanwhile; and a turn after the first, too."""
+        """However many messages arrive meanwhile; and a later turn, too."""
         self.turns.microphone = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
         self.turn(1)
         self.departure.begin(self.session)

@@ -1,4 +1,4 @@
-"""The sound of an alert is not listened to, whoever sent the alert."""
+"""The sound of an alert is ignored, whichever side sent the alert."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AlertSoundTests(SynchronousTestCase):
         return self.at.bridge.sessions[-1]
 
     def heard(self, session: FakeSession, packet: bytes, count: int) -> int:
-        """How many of so many packets, each in its time, the AI gets."""
+        """Return how many of these packets, each in real time, reach the AI service."""
         session.sent.clear()
         for _ in range(count):
             wire_of(self.link).binary_received(packet)
@@ -63,7 +63,7 @@ class AlertSoundTests(SynchronousTestCase):
                 self.assertEqual(self.heard(session, packet, 10), 10)
 
     def test_counted_from_when_the_microphone_opens(self) -> None:
-        """Within reason: what comes long after the alert is the person."""
+        """Within limits: sound long after the alert is the person's."""
         for wait, dropped in ((0.0, 20), (0.5, 20), (1.0, 20), (3.0, 0), (60.0, 0)):
             session = self.bench()
             session.events.received(ALERT)

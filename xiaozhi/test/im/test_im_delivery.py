@@ -1,4 +1,4 @@
-"""The way down to one device: texts, packets, a socket that is not read, and the end."""
+"""Delivery to one device: texts, packets, a congested socket, and the end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class DeliveryCase(SynchronousTestCase):
             self.down.tts(m.Tts(STOP, turn=turn))
 
     def story(self) -> list[str]:
-        """Since the last look: types, states of ``tts``; ``audio`` for packets."""
+        """Return items since the last call: types, states of ``tts``; ``audio`` for packets."""
         told = []
         for _, what in self.transport.sent:
             if isinstance(what, bytes):
@@ -110,7 +110,7 @@ class TextTests(DeliveryCase):
 
 class CongestionTests(DeliveryCase):
     def test_how_long_it_is_borne(self) -> None:
-        """What is sent meanwhile, and seconds, until the device is overdue."""
+        """Messages sent meanwhile, and seconds, until the device is overdue."""
         text = "x" * (BACKLOG // 2)
         say = self.down.verbatim
         cases: tuple[tuple[Callable[[], None], float, bool], ...] = (
@@ -122,7 +122,7 @@ class CongestionTests(DeliveryCase):
             (lambda: None, 1.0, False),
         )
         for meanwhile, seconds, overdue in cases:
-            # What was sent before does not count; nor does a second notice.
+            # Earlier messages do not count; nor does a second notice.
             say(text)
             self.clock.advance(100)
             self.assertFalse(self.down.overdue(self.clock.seconds()))
@@ -135,7 +135,7 @@ class CongestionTests(DeliveryCase):
             self.assertFalse(self.down.overdue(self.clock.seconds() + 2 * CONGESTED))
 
     def test_speech_waits(self) -> None:
-        """Whether it had begun before or not."""
+        """Whether it has begun before or not."""
         for begun in (True, False):
             if begun:
                 self.speak(20, stop=False)
@@ -196,7 +196,7 @@ class SpeechTests(DeliveryCase):
         self.assertEqual(self.counts.dropped["unsendable",], 1)
 
     def test_turn_control_is_notified_of_a_stop(self) -> None:
-        """The ``listen start`` that follows it interrupts nothing; another does."""
+        """The ``listen start`` that follows it interrupts nothing; another one does."""
         self.speak(1)
         self.bench.pass_time(1)
         again = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
@@ -210,7 +210,7 @@ class SpeechTests(DeliveryCase):
         self.assertEqual(self.session.playbacks(), [(1, "started", 0), (1, "finished", 180)])
 
     def test_wind_up(self) -> None:
-        """Which sentences are begun: of a turn that has not begun one, the first is."""
+        """The sentences that begin: of a turn that has not begun one, the first."""
         for told, begun in (("", ["1", "2"]), ("before", ["1"]), ("within", ["1"])):
             self.transport.sent.clear()
             self.down = Delivery(self.bench.context, self.channel, "s1", self.turns)
@@ -263,7 +263,7 @@ class SpeechTests(DeliveryCase):
 
 
 class HeldStopTests(DeliveryCase):
-    """A turn is cut by a button that stays pressed."""
+    """A pressed button cuts a turn."""
 
     def hold(self) -> None:
         self.speak(20)
@@ -296,7 +296,7 @@ class HeldStopTests(DeliveryCase):
         self.assertEqual(self.story(), ["stop"])
 
     def test_each_hold_has_its_own_time(self) -> None:
-        """The first one's end is not the second one's."""
+        """The end of the first one does not end the second one."""
         self.hold()
         self.down.let_go()
         self.bench.pass_time(HOLD / 2)

@@ -31,8 +31,8 @@ from xiaozhi.wire.messages import Audio, Stt
 
 MAC = "aa:bb:cc:dd:ee:ff"
 
-# Byte for byte what firmware 2.4.2 sends (§1.2): Host without a port, the
-# headers in the order of their names, no Origin, no subprotocol.
+# The exact bytes of firmware 2.4.2 (§1.2): Host without a port, the headers in the order of their
+# names, no Origin, no subprotocol.
 FIRMWARE = (
     b"GET /xiaozhi/v1/ HTTP/1.1\r\n"
     b"Host: voice.example.org\r\n"
@@ -149,7 +149,7 @@ class PortCase(SynchronousTestCase):
         self.door = EdgePortFactory(self.gateway.entrance, sockets, site)
 
     def site_with(self, metrics: Metrics | None = None) -> WebSite:
-        """The site, over what this case has."""
+        """Make the site over this test's parts."""
         around = Surroundings(self.checks, self.useful, nodes=lambda: self.nodes)
         pages = EdgePages(
             gateway=self.gateway,
@@ -171,7 +171,7 @@ class PortCase(SynchronousTestCase):
         return wire
 
     def request(self, head: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
-        """Send a request, read the whole answer."""
+        """Send a request and return the whole answer."""
         wire = self.dial()
         wire.feed(head)
         self.clock.advance(0)
@@ -385,7 +385,7 @@ class RequestHeadTests(PortCase):
         self.clock.pump([0.25] * 41)
         self.assertEqual(self.answer(wire.take())[0], 408)
         self.assertTrue(wire.disconnecting)
-        # A peer that does not even read the answer is cut.
+        # A peer that does not even read the answer is disconnected.
         self.clock.pump([0.25] * 41)
         self.assertTrue(wire.aborted)
         wire.lose(False)
@@ -412,7 +412,7 @@ class RequestHeadTests(PortCase):
 
 
 class AddressTests(PortCase):
-    """How many may come from one place, whatever they come for."""
+    """Limits by address, for all kinds of connections."""
 
     settings = EdgeSettings(
         gateway=GatewaySettings(
@@ -447,7 +447,7 @@ class AddressTests(PortCase):
         self.assertTrue(self.let_in(self.ONE))
 
     def test_of_all_kinds(self) -> None:
-        """Devices, those that are refused, probes, and those that ask for nothing."""
+        """Devices, refused ones, probes, and connections without a request."""
         device = self.device("d", self.ONE)
         refused = self.dial(self.ONE)
         refused.feed(FIRMWARE.replace(b"secret", b"wrong"))
@@ -462,7 +462,7 @@ class AddressTests(PortCase):
         self.assertEqual(self.gateway.entrance.peers.addresses, 0)
 
     def test_waiting(self) -> None:
-        """One address cannot take all the places of those that have not asked yet."""
+        """One address cannot take all places of connections without a request."""
         wires = [self.dial(self.ONE) for _ in range(2)]
         self.assertFalse(self.let_in(self.ONE))
         self.assertEqual(self.counts(), {"address_waiting": 1})
@@ -480,7 +480,7 @@ class AddressTests(PortCase):
         self.assertTrue(self.let_in(self.ONE))
 
     def test_behind_a_proxy(self) -> None:
-        """Its connections count for where they come from, and are told so."""
+        """Its connections count for their original addresses and get an answer."""
 
         def head(host: str) -> bytes:
             return FIRMWARE.replace(b"Host:", b"X-Forwarded-For: %s\r\nHost:" % host.encode())
@@ -505,7 +505,7 @@ class AddressTests(PortCase):
         self.assertFalse(self.let_in(self.ONE))
 
     def test_a_device_that_connects_again_and_again(self) -> None:
-        """It is told to wait, and the connection it has is left alone."""
+        """It has to wait, and its existing connection stays."""
         self.greet()
         kept = self.greet()
         status, headers, body = self.request(FIRMWARE)
@@ -543,7 +543,7 @@ class ConnectionTests(PortCase):
         self.assertIs(self.gateway.link_of(MAC), self.gateway.link("s1"))
 
     def test_dropped_without_a_close_frame(self) -> None:
-        """§1.1: how devices leave."""
+        """§1.1: how devices disconnect."""
         wire = self.greet()
         wire.lose(False)
         self.assertEqual(self.log.event_data("closed")["code"], 1006)
@@ -564,17 +564,17 @@ class ConnectionTests(PortCase):
         self.assertEqual((closed["code"], closed["reason"]), (1000, "bye"))
 
     def test_the_newest_connection_wins(self) -> None:
-        """§9, 22 and 23: the former is over before the new one has begun."""
+        """§9, 22 and 23: the old one ends before the new one begins."""
         former = self.greet()
         newer = self.greet()
         self.assertEqual(self.close_frame(former), (4001, "replaced"))
         first, second = self.bridge.sessions
         self.assertEqual(first.ended, ("replaced", "replaced"))
         self.assertEqual(self.gateway.link_of(MAC), self.gateway.link("s2"))
-        # What the former still sends reaches nobody.
+        # Messages of the old connection are dropped.
         former.feed(frame(2, b"opus"))
         self.assertEqual((first.sent, second.sent), ([], []))
-        # Its end does not take the newer one's place away.
+        # Its end does not remove the newer one.
         former.lose()
         self.assertEqual(self.gateway.link_of(MAC), self.gateway.link("s2"))
         self.assertEqual(self.gateway.connections, 1)
@@ -582,7 +582,7 @@ class ConnectionTests(PortCase):
         self.assertEqual(second.sent, [Audio(b"opus")])
 
     def test_without_a_hello_it_replaces_no_connection_elsewhere(self) -> None:
-        """A connection may have been left before a busy edge comes to accept it."""
+        """A busy edge may accept a connection that its device has already left."""
         wire = self.connect()
         self.assertEqual((self.presence.claims, self.inbox.readers), ([], {}))
         wire.feed(frame(1, HELLO.encode()))
@@ -654,7 +654,7 @@ class ConnectionTests(PortCase):
         self.assertEqual(self.bridge.sessions[0].sent, [Audio(b"opus")])
 
     def test_bytes_like_a_frame_inside_another(self) -> None:
-        """TCP cuts where it likes: the rest of a message may begin as a whole packet would."""
+        """TCP may split anywhere: the rest of a message may begin like a whole packet."""
         inner = frame(2, b"opus")
         for size in (200, 5000):
             wire = self.greet()
@@ -730,7 +730,7 @@ class ConnectionTests(PortCase):
 
 class DrainTests(PortCase):
     def test_everyone_is_sent_away(self) -> None:
-        """§1.1: 1001, and no new ones."""
+        """§1.1: 1001, and no new connections."""
         wires = [self.greet(FIRMWARE.replace(MAC.encode(), b"d%d" % n)) for n in range(2)]
         drained = self.gateway.drain(5.0)
         self.assertNoResult(drained)

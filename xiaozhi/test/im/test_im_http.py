@@ -9,7 +9,7 @@ from xiaozhi.wire.mail import Mail
 
 
 class HttpCase(PortCase):
-    """Through the door, as a probe comes."""
+    """Probes through the ingress."""
 
     def ask(
         self, path: str, method: str = "GET"
@@ -52,7 +52,7 @@ class HttpTests(HttpCase):
             self.assertEqual(
                 (status, body["status"], body["grpc_status"]), (503, "unhealthy", state)
             )
-        # Devices may still come: they are kept until it is back.
+        # Devices may still connect and are kept until it is back.
         self.assertEqual(self.ask("/ready")[0], 200)
 
     def test_without_the_store(self) -> None:
@@ -65,7 +65,7 @@ class HttpTests(HttpCase):
         )
 
     def test_without_presence(self) -> None:
-        """Connected devices go on undisturbed: no balancer should take this edge out."""
+        """Connected devices are not affected: a load balancer should not remove this edge."""
         self.useful["presence"] = lambda: "redis://127.0.0.1:6379/0: not connected"
         status, _, body = self.ask("/health")
         assert body is not None
@@ -126,7 +126,7 @@ class HttpTests(HttpCase):
         self.assertEqual(self.door.waiting, 0)
         wires[0].lose()
         self.assertEqual(self.ask("/alive")[0], 200)
-        # Devices are counted apart.
+        # Devices are counted separately.
         self.greet()
 
     def test_a_request_body_goes_along(self) -> None:
@@ -136,7 +136,7 @@ class HttpTests(HttpCase):
         self.assertEqual(self.answer(wire.take())[0], 405)
 
     def test_a_long_body_is_not_kept(self) -> None:
-        """Anybody could fill the disk with it, or the memory."""
+        """Otherwise anyone could fill the disk or the memory."""
         for length in (b"Content-Length: 10000000000\r\n", b"Transfer-Encoding: chunked\r\n"):
             wire = self.dial()
             wire.feed(b"POST /health HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n")
@@ -177,10 +177,10 @@ class HttpTests(HttpCase):
 
 
 class SlowTests(PortCase):
-    """Requests that never end."""
+    """Endless requests."""
 
     def slow(self, request: bytes) -> None:
-        """A byte a second."""
+        """Send a byte per second."""
         wire = self.dial()
         passed = 0
         for octet in request:
@@ -209,7 +209,7 @@ class SlowTests(PortCase):
         self.assertEqual(self.gateway.entrance.refusals.counts, {"slow_request": 1})
 
     def test_second_request(self) -> None:
-        """Of a connection that began well."""
+        """On a connection with a complete first request."""
         wire = self.dial()
         wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
         self.clock.pump([0.25] * 60)
@@ -253,7 +253,7 @@ class PostTests(HttpCase):
         wire = self.post(b'{"say": "Tea is ready.", "ttl": 60}')
         self.assertEqual(self.outcome(wire), (200, {"delivered": True, "node": "im-1"}))
         self.assertEqual(self.posted.posted, [(MAC, Mail(say="Tea is ready."), 60)])
-        # The connection is good for more.
+        # The connection can be used again.
         wire.feed(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertEqual(self.answer(wire.take())[0], 200)
 

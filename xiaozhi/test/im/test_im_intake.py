@@ -1,4 +1,4 @@
-"""What each message of a device means at the edge, before the AI hears of it."""
+"""Classification of a device's messages at the edge, before they reach the AI service."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class IntakeTests(SynchronousTestCase):
         rows = self.bench.log.rows(LogDirection.INBOUND)
         return [content for kind, content in rows if kind == "audio"]
 
-    # What comes after two packets; whether the utterance is over.
+    # Messages after two packets; whether the utterance is over.
     ENDS = (
         ("abort", ABORT, True),
         ("listen start", AUTO, True),
@@ -58,7 +58,7 @@ class IntakeTests(SynchronousTestCase):
             row = f'{{"frames":2,"bytes":{2 * len(PACKET)},"ms":120}}'
             self.assertEqual(self.utterances(), [row] if ends else [], name)
 
-    # What the device says; what it waits for an answer to then.
+    # The device's messages; its pending question then.
     ASKS = (
         ("nothing", (), Awaited.NOTHING),
         ("words", (CHAT,), Awaited.WORDS),
@@ -80,7 +80,7 @@ class IntakeTests(SynchronousTestCase):
             self.assertIs(self.answers.awaited, asked, name)
             self.assertEqual(self.answers.waited_for, asked is not Awaited.NOTHING, name)
 
-    # What the device says; whether its microphone is open then.
+    # The device's messages; whether its microphone is open then.
     MICROPHONE = (
         ("before anything", (), False),
         ("auto", (AUTO,), True),
@@ -98,7 +98,7 @@ class IntakeTests(SynchronousTestCase):
             self.assertEqual(self.link.microphone() is not None, is_open, name)
 
     def test_how_many_packets_a_press_had(self) -> None:
-        """The AI must know that some were lost on the way."""
+        """The AI service must know that packets were lost."""
         self.say(PRESS)
         for _ in range(3):
             wire_of(self.link).binary_received(PACKET)
@@ -107,7 +107,7 @@ class IntakeTests(SynchronousTestCase):
         self.say(RELEASE)
         self.assertEqual(self.session.sent[-1].packets, 0)
 
-    # What the device says; which of it is taken back when something else is asked.
+    # The device's messages; those retracted by another question.
     RETRACTS = (
         ("a press and its release", (PRESS, RELEASE), 2),
         ("a release alone", (RELEASE,), 1),
@@ -124,7 +124,7 @@ class IntakeTests(SynchronousTestCase):
             self.assertEqual(self.session.retracted, asked[-count:], name)
 
     def test_the_sound_of_an_alert_in_an_open_microphone(self) -> None:
-        """A person who presses the button is meant, whatever the device has played."""
+        """A button press means the person, whatever the device has played."""
         for start, heard in ((AUTO, 0), (PRESS, 1)):
             self.setUp()
             self.session.events.received(m.Alert("s", "m", "sad"))
@@ -140,8 +140,7 @@ class IntakeTests(SynchronousTestCase):
         self.say(PRESS)
         self.assertEqual(self.session.sent[-1].turn, 7)
 
-    # What comes after a press over an answer; whether the stop of that answer, which waits
-    # for the button, is sent then.
+    # Messages after a press during an answer; whether the held stop of that answer is sent then.
     LETS_GO = (
         ("the release", RELEASE, True),
         ("a start without the button", AUTO, True),

@@ -1,4 +1,4 @@
-"""The language of what the edge shows before the AI service has told the talk's."""
+"""The language of the edge's texts before the AI service has reported that of the conversation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.house import Browser
 from xiaozhi.wire.messages import Device
 
-# An Accept-Language header, and the language that is taken.
+# An Accept-Language header, and the chosen language.
 HEADERS: tuple[tuple[str, str], ...] = (
     ("zh-CN", "zh-CN"),
     ("zh_CN", "zh-CN"),
@@ -29,7 +29,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
     ("en;q=0.3 , ja ; q = 0.9", "ja"),
     ("fi,de;q=0.8,en;q=0.6", "de"),
     ("es-419;q=1.000", "es-419"),
-    # None that we have texts in, or none at all.
+    # No language with texts, or no language.
     ("fi", ""),
     ("fi,sv;q=0.5", ""),
     ("*", ""),
@@ -37,7 +37,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
     (" , ,;", ""),
     ("ja;q=0", ""),
     ("de;q=0.0", ""),
-    # What is no header of the kind.
+    # Invalid headers.
     ("de;q=2", ""),
     ("de;q=nan", ""),
     ("de;q=-1, fr;q=0.1", "fr"),

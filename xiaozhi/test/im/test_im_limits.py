@@ -1,4 +1,4 @@
-"""What a device may cost: every frame, every message's time, every text's length."""
+"""Limits of a device: frames, time of a message, length of a text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT, BINARY, CONTINUATION, PING, PONG = 1, 2, 0, 9, 10
 
 
 def part(opcode: int, payload: bytes = b"") -> bytes:
-    """A frame that is not the last of its message."""
+    """Make a frame that is not the last of its message."""
     whole = frame(opcode, payload)
     return bytes([whole[0] & 0x7F]) + whole[1:]
 
@@ -27,7 +27,7 @@ class FloodTests(PortCase):
         limits=LimitSettings(messages_per_second=10, message_burst=50, message_timeout=5)
     )
 
-    # What begins the flood, and what it is made of.
+    # The first frame of the flood, and the others.
     TABLE = (
         ("packets", b"", frame(BINARY, b"opus")),
         ("empty packets", b"", frame(BINARY, b"")),
@@ -62,7 +62,7 @@ class FloodTests(PortCase):
             self.assertIn(reason, ("rate_limit", "malformed_limit"), what)
 
     def test_a_flood_in_one_segment_is_not_parsed_to_its_end(self) -> None:
-        """A thousand frames behind the one too many cost nothing any more."""
+        """A thousand frames after the excess one cost nothing."""
         for flood in (frame(PONG, b""), part(CONTINUATION), frame(TEXT, b'{"type":"ping"}')):
             self.setUp()
             wire = self.greet()
@@ -76,7 +76,7 @@ class FloodTests(PortCase):
             self.assertEqual(after, before)
 
     def test_normal_traffic_is_not_a_flood(self) -> None:
-        """A pong to each ping, a text in fragments, for hours."""
+        """A pong for each ping, a text in fragments, for hours."""
         wire = self.greet()
         for _ in range(500):
             self.clock.advance(1)
@@ -93,7 +93,7 @@ class TimeTests(PortCase):
     settings = EdgeSettings(limits=LimitSettings(message_timeout=5))
     SLOW = (1008, "message_time_limit")
 
-    # What comes, and what comes each second then.
+    # The first bytes, and the bytes of each later second.
     TABLE = (
         ("the first byte of a frame", b"\x81", b""),
         ("a header without its mask", frame(TEXT, b"x" * 200)[:6], b""),
@@ -122,7 +122,7 @@ class TimeTests(PortCase):
             self.assertEqual(self.close_frame(wire), self.SLOW, what)
 
     def test_each_message_has_its_own_time(self) -> None:
-        """Segments that always end within a frame are no slow message."""
+        """Segments that always end within a frame are not a slow message."""
         for one in (frame(TEXT, b'{"type":"ping"}'), frame(BINARY, b"opus"), frame(PING, b"x")):
             self.setUp()
             wire = self.greet()
@@ -152,7 +152,7 @@ class TimeTests(PortCase):
 
 
 class LengthTests(PortCase):
-    """Texts, by what they are."""
+    """Limits of texts, by type."""
 
     settings = EdgeSettings(
         limits=LimitSettings(
@@ -162,7 +162,7 @@ class LengthTests(PortCase):
     LONG, PICTURE = "x" * 2500, "A" * 200_000
     URI = f"data:image/png;base64,{PICTURE}"
 
-    # A text, and the error that answers it: None: it is taken.
+    # A text, and the error; None: it is accepted.
     TABLE: tuple[tuple[dict[str, object], str | None], ...] = (
         ({"type": "chat", "text": "x" * 100}, None),
         ({"type": "chat", "text": "x" * 101}, "max_typed_bytes"),
@@ -183,7 +183,7 @@ class LengthTests(PortCase):
         ({"type": "hello", "x": LONG}, "max_text_bytes"),
         ({"type": LONG}, "max_text_bytes"),
         ({"type": "mcp", "payload": {"id": 1, "result": "word " * 500}}, "max_text_bytes"),
-        # A browser's camera answers with its picture.
+        # The answer of a browser's camera contains the picture.
         ({"type": "mcp", "payload": {"id": 1, "result": {"photo_data": PICTURE}}}, None),
         (
             {
@@ -207,7 +207,7 @@ class LengthTests(PortCase):
                 self.assertEqual(len(errors), 1, message["type"])
                 self.assertIn(f"limits.{error}", errors[0])
                 self.assertEqual(self.bridge.sessions[0].sent, [])
-            # The conversation goes on.
+            # The conversation continues.
             wire.feed(frame(TEXT, b'{"type":"chat","text":"tea"}'))
             self.assertEqual(self.bridge.sessions[0].sent[-1].text, "tea")
 
@@ -223,7 +223,7 @@ class LengthTests(PortCase):
 
 
 class ReconnectTests(PortCase):
-    """A burst belongs to the device, however often it connects."""
+    """A limit belongs to the device, however often it connects."""
 
     settings = EdgeSettings(
         gateway=GatewaySettings(device_burst=1000),
@@ -237,7 +237,7 @@ class ReconnectTests(PortCase):
     )
 
     def spend(self, payload: bytes, most: int, head: bytes = FIRMWARE) -> int:
-        """How many packets one connection can send; hello costs one, too."""
+        """Return the number of packets that one connection can send; hello costs one, too."""
         wire = self.greet(head)
         before = len(self.bridge.sessions[-1].sent)
         for _ in range(most):
@@ -251,7 +251,7 @@ class ReconnectTests(PortCase):
 
     def test_messages(self) -> None:
         self.assertEqual(self.spend(b"opus", 40), 40)
-        # 9 are left, of which the hello takes one.
+        # 9 are left; the hello takes one.
         self.assertEqual(self.spend(b"opus", 40), 8)
         self.clock.advance(2)
         self.assertEqual(self.spend(b"opus", 40), 19)
@@ -309,7 +309,7 @@ class AllowancesTests(SynchronousTestCase):
 
 
 class PartialTests(PortCase):
-    """Messages that are still coming, of many devices at once."""
+    """Incomplete messages of many devices at once."""
 
     settings = EdgeSettings(
         gateway=GatewaySettings(max_partial_bytes=1_048_576, max_connections=100)
@@ -329,7 +329,7 @@ class PartialTests(PortCase):
         closed = [int.from_bytes(each[0][1][:2], "big") for each in codes if each]
         self.assertEqual(set(closed), {1013})
         self.assertGreater(len(closed), 20)
-        # A message of ordinary length is taken all the same.
+        # A message of ordinary length is still accepted.
         wire = self.greet()
         wire.feed(frame(TEXT, b'{"type":"chat","text":"tea"}'))
         self.assertEqual(self.bridge.sessions[-1].sent[-1].text, "tea")

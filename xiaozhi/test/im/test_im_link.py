@@ -48,7 +48,7 @@ class LinkCase(SynchronousTestCase):
         return self.bench.bridge.sessions[-1]
 
     def last(self) -> dict[str, Any]:
-        """The last text as the device sees it."""
+        """Return the last text as the device sees it."""
         text = self.transport.sent[-1][1]
         assert isinstance(text, str)
         found: dict[str, Any] = json.loads(text)
@@ -161,7 +161,7 @@ class HelloTests(LinkCase):
         self.assertEqual(self.transport.closed, (1008, "hello_timeout"))
 
     def test_no_hello(self) -> None:
-        """Whatever it does instead: it is answered, if it says anything, and closed."""
+        """A client without a hello gets an answer, if it sends anything, and is closed."""
         for what, answers in (
             (lambda link: None, 0),
             (lambda link: wire_of(link).binary_received(b"opus"), 1),
@@ -191,7 +191,7 @@ class HelloTests(LinkCase):
         self.greet()
 
     def test_audio_before_hello(self) -> None:
-        """§9, 19: no error, but no place to go either."""
+        """§9, 19: no error, but the audio is dropped."""
         for _ in range(3):
             wire_of(self.link).binary_received(b"opus")
         self.assertEqual(self.transport.sent, [])
@@ -213,7 +213,7 @@ class HelloTests(LinkCase):
 
 class UplinkTests(LinkCase):
     def test_everything_is_handed_on_in_order(self) -> None:
-        """§9, 8 and 25 to 26 are the AI's to judge: nothing is held back or guessed here."""
+        """§9, 8 and 25 to 26 are decided by the AI service: the edge holds nothing back."""
         session = self.greet()
         wire_of(self.link).binary_received(b"wake")
         self.send(type="listen", state="detect", text="小智")
@@ -250,7 +250,7 @@ class UplinkTests(LinkCase):
         self.assertEqual(self.transport.sent, [])
 
     def test_mcp_passes_unread(self) -> None:
-        """§9, 9 and 10: errors without a code, string ids, big numbers: the AI's to judge."""
+        """§9, 9 and 10: the AI service judges errors without a code, string ids, big numbers."""
         session = self.greet()
         payload = '{"jsonrpc":"2.0","id":"x","error":{"message":"no"},"n":12345678901234567890.5}'
         self.link.text_received('{"session_id":"s1","type":"mcp","payload":' + payload + "}")
@@ -408,7 +408,7 @@ class DownlinkTests(LinkCase):
         flushed, abort = session.sent
         self.assertEqual((flushed.turn, flushed.state), (1, m.PlaybackState.FLUSHED))
         self.assertEqual(abort, m.Abort())
-        # The AI's own stop, and audio that was under way, come to nothing.
+        # The AI service's own stop, and audio in flight, are dropped.
         session.events.received(m.Audio(PACKET, 0, 1))
         session.events.received(m.Flush(1))
         session.events.received(m.Tts(STOP, turn=1))
@@ -465,14 +465,14 @@ class DownlinkTests(LinkCase):
         session = self.greet()
         session.events.pause_sending()
         self.assertTrue(self.transport.paused)
-        # Nothing is read, so silence is no sign of death.
+        # Nothing is read, so silence does not mean that the device is dead.
         self.bench.pass_time(200, 0.25)
         self.assertIsNone(self.transport.closed)
         session.events.resume_sending()
         self.assertFalse(self.transport.paused)
 
     def test_a_device_that_does_not_read(self) -> None:
-        """§9, 27, the other way round."""
+        """§9, 27, in the other direction."""
         session = self.greet()
         self.speak(session, 30)
         self.bench.pass_time(0.2)
@@ -507,7 +507,7 @@ class DownlinkTests(LinkCase):
         self.assertNotIn("text", self.last())
 
     def test_an_aborted_turn_does_not_reach_into_the_next(self) -> None:
-        """§9, 7: with everything of the old turn still under way."""
+        """§9, 7: with everything of the old turn still in flight."""
         session = self.greet()
         self.speak(session, 30, stop=False)
         self.bench.pass_time(0.3)
@@ -556,11 +556,11 @@ class OutageTests(LinkCase):
             wire_of(self.link).binary_received(b"a")
         self.send(type="chat", text="hi")
         self.assertEqual(self.story(), ["alert"])
-        # It is the bridge that keeps what was said until the AI is back.
+        # The bridge keeps the messages until the AI service is back.
         self.assertEqual(len(session.sent), 6)
 
     def test_a_device_that_connects_during_one_is_alerted_too(self) -> None:
-        """Most devices open a new connection for each talk."""
+        """Most devices open a new connection for each conversation."""
         self.bench.bridge.state = "disconnected"
         session = self.greet()
         self.bench.pass_time(4)
@@ -581,7 +581,7 @@ class OutageTests(LinkCase):
         self.assertEqual(self.story(), ["alert"])
 
     def test_speech_after_it_is_not_alerted(self) -> None:
-        """Even if the AI has said nothing yet, having been asked nothing."""
+        """Even if the AI service has not answered yet, because there was no question."""
         session = self.greet()
         session.events.interrupted()
         self.bench.pass_time(4)
@@ -597,7 +597,7 @@ class OutageTests(LinkCase):
         self.assertEqual(self.story(), ["alert"])
 
     def test_a_question_is_asked_again(self) -> None:
-        """What the lost AI had understood, and said nothing about yet."""
+        """One that the lost AI process had recognised but not answered."""
         session = self.greet()
         self.send(type="listen", state="start", mode="auto")
         self.assertEqual(session.events.restored(), [session.sent[-1]])
@@ -605,19 +605,20 @@ class OutageTests(LinkCase):
         session.events.received(m.Tts(START, turn=1))
         session.events.interrupted()
         self.assertEqual(self.story(), ["stt", "tts start", "tts stop"])
-        self.send(type="listen", state="start", mode="auto")  # as devices do then
+        self.send(type="listen", state="start", mode="auto")  # as devices do in this case
         expected = [m.Listen(m.ListenState.START, m.ListenMode.AUTO), m.Chat("what time is it")]
         self.assertEqual(session.events.restored(), expected)
         self.speak(session, 2, turn=1, stop=False)
         self.assertNotIn("alert", self.story())
-        # Sent away from in the middle of an answer: that is not begun again.
+        # Interrupted in the middle of an answer, which is not repeated.
         self.assertEqual(session.events.restored(), expected[:1])
         self.bench.pass_time(4)
         self.assertEqual(self.story().count("alert"), 1)
 
     def test_a_question_given_up_is_not_asked_again(self) -> None:
-        """The AI takes its turn back: the person spoke over it, or had aborted before
-        the AI had said what it understood."""
+        """The AI service retracts its turn: the person spoke during it, or aborted it before the
+        transcript.
+        """
         session = self.greet()
         self.send(type="abort")
         session.events.received(m.Stt("what time is it", 1))
@@ -698,7 +699,7 @@ class EndTests(LinkCase):
         self.assertEqual(self.transport.closed, (1000, "farewell"))
 
     def test_a_farewell_can_be_cut_short(self) -> None:
-        """§9, 2: also now an abort is answered at once, and a ping."""
+        """§9, 2: an abort is answered at once even now, and a ping."""
         session = self.greet()
         self.speak(session, 10)
         session.events.closed("farewell", "")
@@ -758,7 +759,7 @@ class EndTests(LinkCase):
         self.assertEqual(self.transport.closed, (1001, "going_away"))
 
     def test_drain_lets_a_question_be_answered(self) -> None:
-        """It was understood, and its turn comes in the bridge's next batch."""
+        """It was recognised, and its turn is in the bridge's next batch."""
         session = self.greet()
         session.events.received(m.Stt("how loud is it?"))
         self.link.drain()
@@ -788,7 +789,7 @@ class EndTests(LinkCase):
         self.assertEqual(self.transport.closed, (1001, "going_away"))
 
     def test_idle(self) -> None:
-        """§1.5; §9, 22: before the device takes the socket for dead at 120 s."""
+        """§1.5; §9, 22: before the device considers the socket dead at 120 s."""
         session = self.greet()
         for _ in range(6):
             self.link.alive(0)
@@ -805,7 +806,7 @@ class EndTests(LinkCase):
         self.assertEqual(session.ended, ("idle", "idle"))
 
     def test_devices_that_stay(self) -> None:
-        """§1.5: they are shown that we live before they take the socket for dead."""
+        """§1.5: they get a sign of life before they consider the socket dead."""
         link = LinkSettings(keep=frozenset({DEVICE.device_id}))
         self.bench = EdgeBench(EdgeSettings(link=link))
         for features, told in (({"mcp": True}, 3), ({}, 0)):

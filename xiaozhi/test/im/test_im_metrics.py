@@ -95,7 +95,7 @@ class EdgeMetricsTests(MetricsCase):
         session.events.received(Audio(PACKET, 0, 7))
         self.clock.pump([0.01] * 7)
         page = self.scrape()
-        # Three have left at once; the others wait for their time.
+        # Three have left at once; the others wait for their timeout.
         self.assertEqual(page("xiaozhi_im_frames_total", direction="down"), 3)
         self.assertEqual(page("xiaozhi_im_speaking"), 1)
         self.assertEqual(page("xiaozhi_im_pacer_frames"), 3)
@@ -134,7 +134,7 @@ class EdgeMetricsTests(MetricsCase):
         self.assertEqual(page("xiaozhi_im_handshakes_total", result="too_many_waiting"), 1)
 
     def test_how_connections_end(self) -> None:
-        """What a device gives as its reason is no label."""
+        """A device's own reason is not a label."""
         self.greet().lose(clean=False)
         leaving = self.greet()
         leaving.feed(frame(8, b"\x03\xe8call me 555-1234"))
@@ -226,7 +226,7 @@ class EdgeMetricsTests(MetricsCase):
             self.assertEqual(page(f"xiaozhi_im_store_{name}"), 0, name)
 
     def test_a_full_store(self) -> None:
-        """Not opened: it takes nothing."""
+        """A store that is not open accepts nothing."""
         for _ in range(10_003):
             self.journal.event("s1", "connected")
         page = self.scrape()
@@ -236,14 +236,15 @@ class EdgeMetricsTests(MetricsCase):
 
 class ManyTests(MetricsCase):
     def test_ten_thousand_devices(self) -> None:
-        """What is added up when asked for must not hold up the reactor. This takes
-        some 3 ms; the limit is wide, because tests run on busy machines."""
+        """Sums over all devices must not block the reactor. They take about 3 ms; the limit is
+        wide, because tests run on busy machines.
+        """
         bench = EdgeBench()
         link, _ = bench.link()
         for number in range(10_000):
             self.gateway._by_session[str(number)] = link
         taken = []
-        # Of this thread, and once at least without a full garbage collection.
+        # CPU time of this thread, of which at least one run has no full garbage collection.
         for _ in range(3):
             began = time.thread_time()
             self.metrics.text()

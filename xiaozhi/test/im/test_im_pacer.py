@@ -24,7 +24,7 @@ def packet(number: int, turn: int = 1, first: int = MS60) -> Audio:
 
 
 class Device:
-    """What a device gets, and when."""
+    """Records received items with their times."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -54,14 +54,14 @@ class Device:
         self.rests += 1
 
     def story(self) -> list[str]:
-        """``start 1``, ``audio 1``, … in order."""
+        """Items: ``start 1``, ``audio 1``, … in order."""
         return [
             f"{what.state.value if isinstance(what, Tts) else 'audio'} {what.turn}"
             for _, what in self.got
         ]
 
     def times(self) -> list[float]:
-        """When packets came."""
+        """Return the times of packets."""
         return [at for at, what in self.got if isinstance(what, Audio)]
 
     def said(self) -> list[tuple[int, str, int]]:
@@ -79,7 +79,7 @@ class PacerCase(SynchronousTestCase):
         self.pacer = Pacer(self.device, self.wheel, self.clock, self.settings, 60, self.counts)
 
     def wait(self, seconds: float) -> None:
-        # Against the start, so that roundings do not add up.
+        # Relative to the start, so that rounding errors do not add up.
         start = self.clock.seconds()
         for step in range(1, round(seconds / 0.005) + 1):
             self.clock.advance(start + step * 0.005 - self.clock.seconds())
@@ -112,7 +112,7 @@ class TurnTests(PacerCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_packets_say_their_own_length(self) -> None:
-        """Three leave at once whatever they last: small boards count packets (§3.3)."""
+        """Three leave at once, whatever their duration: small boards count packets (§3.3)."""
         self.pacer.tts(Tts(START, turn=1))
         for number in range(9):
             self.pacer.audio(packet(number, 1, MS20))
@@ -169,11 +169,11 @@ class TurnTests(PacerCase):
         t0 = self.device.times()[0]
         lateness = [at - (t0 + n * 0.06 - 0.12) for n, at in enumerate(self.device.times())][3:]
         self.assertLess(max(lateness), 0.025)
-        # The clock starts with a tick, which may be nearly over when it is seen.
+        # The clock starts with a tick, which may be nearly over when it is processed.
         self.assertGreaterEqual(min(lateness), -0.0101)
 
     def test_no_packet_is_late_because_the_first_was(self) -> None:
-        """Packets keep 60 ms though the reactor comes a little late to every tick."""
+        """Packets keep 60 ms although every tick is a little late."""
         self.turn(20)
         self.clock.pump([0.0013] * 1200)
         times = self.device.times()
@@ -195,7 +195,7 @@ class TurnTests(PacerCase):
         self.assertEqual(self.device.story(), ["start 1", "sentence_start 1", "stop 1"])
 
     def test_sentence_waits_for_its_sound(self) -> None:
-        """And is not shown if the AI is lost before that came."""
+        """It is not shown if the AI process is lost before the sound."""
         for comes in (True, False):
             self.setUp()
             self.pacer.tts(Tts(START, turn=1))
@@ -246,7 +246,7 @@ class NextTurnTests(PacerCase):
         self.assertGreaterEqual(self.device.times()[3], 0.24 + 0.12 + 0.06)
 
     def test_an_unfinished_turn_is_given_up_for_the_next(self) -> None:
-        """§9, 7: its stop goes out before the new start."""
+        """§9, 7: its stop is sent before the new start."""
         self.turn(20, 1, stop=False)
         self.wait(0.2)
         self.turn(1, 2)
@@ -278,7 +278,7 @@ class NextTurnTests(PacerCase):
 
 class FlushTests(PacerCase):
     def test_flush(self) -> None:
-        """§4.6: silence at once, one stop; what was really played is told."""
+        """§4.6: silence at once, one stop; the time really played is reported."""
         self.turn(20)
         self.wait(0.2)
         sent = len(self.device.times())
@@ -394,7 +394,7 @@ class PressureTests(PacerCase):
         self.assertEqual(self.device.story()[-1], "stop 1")
 
     def test_pause(self) -> None:
-        """Silence within a tick, and then on from the same packet, none twice."""
+        """Silence within a tick, then playback from the same packet, none twice."""
         self.turn(10)
         self.wait(0.2)
         sent = len(self.device.times())
@@ -420,7 +420,7 @@ class PressureTests(PacerCase):
         self.assertEqual(len(self.device.times()), 10 + 3)
 
     def test_pause_before_the_start(self) -> None:
-        """Somebody speaks while the answer is still thought of."""
+        """A person speaks before the answer begins."""
         self.pacer.pause(1, paused=True)
         self.turn(3)
         self.wait(1)
@@ -430,7 +430,7 @@ class PressureTests(PacerCase):
         self.assertEqual(self.device.story()[-1], "stop 1")
 
     def test_pause_of_a_turn_that_waits_for_another(self) -> None:
-        """All of it has come, and the device still plays the one before."""
+        """All of it has arrived, while the device still plays the previous turn."""
         self.turn(10)
         self.wait(0.1)
         self.turn(3, 2)
@@ -468,7 +468,7 @@ class PressureTests(PacerCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-# What an AI and a device may do to a pacer, with the ms that pass before.
+# Actions of an AI service and a device, with the ms before each.
 _ACTIONS = st.lists(
     st.tuples(
         st.integers(0, 400),
@@ -525,7 +525,7 @@ class AnythingTests(PacerCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def check(self) -> None:
-        """One stop per start; sound only inside; in order; never too far ahead."""
+        """Check: one stop per start; sound only between; in order; never too far ahead."""
         turn: int | None = None
         started = ends = 0.0
         last = 0
@@ -542,7 +542,7 @@ class AnythingTests(PacerCase):
             self.assertGreater(number, last)
             last = number
             self.assertGreaterEqual(at, started + 0.06 - 1e-6)
-            # What the device still has to play when this one comes: at most two.
+            # Packets that the device has not played when this one arrives: at most two.
             self.assertLessEqual(ends - at, 0.12 + 1e-6)
             ends = max(ends, at) + 0.06
         self.assertIsNone(turn)
@@ -550,7 +550,7 @@ class AnythingTests(PacerCase):
     @settings(max_examples=60)
     @given(st.lists(st.integers(0, 100), min_size=3, max_size=30))
     def test_nothing_that_was_there_in_time_is_late(self, gaps: list[int]) -> None:
-        """However packets come, a device runs dry only when nothing was here."""
+        """With any arrival times, a device runs dry only if there was nothing to send."""
         self.setUp()
         self.pacer.tts(Tts(START, turn=1))
         self.clock.advance(0.06)
@@ -564,16 +564,16 @@ class AnythingTests(PacerCase):
         self.assertEqual(len(times), len(gaps))
         ends = 0.0
         for came, sent in zip(arrived, times, strict=True):
-            # Sent before the device ran dry, or as soon as it came.
+            # Sent before the device ran dry, or on arrival.
             self.assertTrue(sent <= ends + 1e-6 or sent <= came + 0.011, (came, sent, ends))
             ends = max(ends, sent) + 0.06
 
 
 class WindUpTests(PacerCase):
-    """A process that stops: the sentence that is being played is the last."""
+    """A stopping process: the current sentence is the last one."""
 
-    # Steps: a sentence's text, a number of packets, or what happens to the pacer.
-    # ``/`` begins a new turn; ``.`` ends one. Then what the device gets.
+    # Steps: a sentence's text, a number of packets, or an action of the pacer. ``/`` begins a new
+    # turn; ``.`` ends one. Then the device's items.
     TABLE: tuple[tuple[str, tuple[str | int, ...], str], ...] = (
         ("nothing yet", ("wind up", "/", "a", 1, "b", 1, "."), "start a 1 stop"),
         ("nothing yet, sound without words", ("wind up", "/", 2, "."), "start 2 stop"),
@@ -652,7 +652,7 @@ class WindUpTests(PacerCase):
 
 
 class KnownTests(PacerCase):
-    """What a pacer tells of itself."""
+    """The pacer's reports."""
 
     def test_busy(self) -> None:
         self.assertFalse(self.pacer.busy)
@@ -665,7 +665,7 @@ class KnownTests(PacerCase):
         self.assertFalse(self.pacer.busy)
 
     def test_rest(self) -> None:
-        """Whoever waits for it is told when nothing is open and nothing waits."""
+        """A waiting caller is notified when no turn is open and nothing waits."""
         self.turn(1, stop=False)
         self.wait(1)
         self.assertEqual(self.device.rests, 0)
@@ -687,7 +687,7 @@ class KnownTests(PacerCase):
         self.assertIsNone(self.pacer.heard_since)
 
     def test_a_packet_without_a_known_length(self) -> None:
-        """It counts as long as the device was told."""
+        """It counts as long as announced to the device."""
         self.pacer.tts(Tts(START, turn=1))
         for _ in range(4):
             self.pacer.audio(Audio(b"\x03", 0, 1))
@@ -722,10 +722,10 @@ class KnownTests(PacerCase):
 
 
 class UnderrunTests(PacerCase):
-    """The next packet comes when the device must have played all before it."""
+    """The next packet arrives when the device must have played all earlier ones."""
 
     def dry(self, turn: int = 1) -> None:
-        """A turn that has one packet, plays it, and gets another later."""
+        """Send a turn of one packet, let it be played, and send another one later."""
         self.turn(1, turn, stop=False)
         self.wait(0.5)
         self.pacer.audio(packet(1, turn))
@@ -765,7 +765,7 @@ class UnderrunTests(PacerCase):
         self.assertEqual(len(self.device.times()), 1)
 
     def test_a_pause_ends_with_its_turn(self) -> None:
-        """Else nothing would be counted ever after."""
+        """Otherwise nothing would be counted afterwards."""
         self.turn(5)
         self.pacer.pause(1, paused=True)
         self.pacer.flush(1)
@@ -789,7 +789,7 @@ class UnderrunTests(PacerCase):
 
 
 class TimerTests(PacerCase):
-    """What is due, and what is forgotten."""
+    """Due and forgotten timers."""
 
     def test_a_flush_leaves_no_timer(self) -> None:
         self.turn(10)
@@ -798,7 +798,7 @@ class TimerTests(PacerCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_the_next_turn_does_not_wait_for_the_stop_of_the_flushed_one(self) -> None:
-        """Which was due later than its first packet is."""
+        """That stop is due later than the turn's first packet."""
         self.turn(3)
         self.wait(0.1)
         self.pacer.flush(1)
@@ -836,7 +836,7 @@ class TimerTests(PacerCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_lateness(self) -> None:
-        """Of what waited here for its time; not of what came late itself."""
+        """Only of packets that waited here for their time, not of late arrivals."""
         self.pacer.tts(Tts(START, turn=1))
         self.clock.advance(1)
         self.pacer.audio(packet(0))
@@ -853,7 +853,7 @@ class TimerTests(PacerCase):
         self.assertAlmostEqual(self.counts.lateness.sum, 0.03)
 
     def test_an_output_that_calls_back(self) -> None:
-        """What it does is done when what is being done is over."""
+        """Its call runs after the current one."""
         story: list[str] = []
 
         class Meddler(Device):

@@ -1,4 +1,4 @@
-"""Packets cut out of a stream of bytes."""
+"""Packets extracted from a stream of bytes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PacketTests(SynchronousTestCase):
 
 
 class StreamTests(gateway.PortCase):
-    """Whatever comes, and however TCP cuts it up: the session gets the same."""
+    """With any content and TCP segmentation, the session gets the same."""
 
     STREAM = b"".join(
         (

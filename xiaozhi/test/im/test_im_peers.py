@@ -1,4 +1,4 @@
-"""Who may come how often, and how that is told."""
+"""Rate limits by address, and their log lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BucketsTests(SynchronousTestCase):
         self.assertFalse(buckets.take("a", 0))
 
     def test_a_refusal_is_not_charged(self) -> None:
-        """A loop of tries does not keep its own door shut."""
+        """A retry loop does not extend its own lockout."""
         buckets = Buckets(rate=1, burst=1)
         let_in = sum(buckets.take("a", tick / 100) for tick in range(1001))
         self.assertEqual(let_in, 11)
@@ -61,7 +61,7 @@ class BucketsTests(SynchronousTestCase):
         st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 5)), max_size=60),
     )
     def test_like_a_bucket(self, rate: float, burst: int, steps: list[tuple[str, float]]) -> None:
-        """Of a model that really fills buckets."""
+        """Compared with a model that really fills buckets."""
         buckets = Buckets(rate, burst)
         model: dict[str, tuple[float, float]] = {}
         now = 0.0
@@ -114,7 +114,7 @@ class KeyTests(PeersCase):
             ("", ""),
             ("X-Forwarded-For: 192.0.2.1", "192.0.2.1"),
             ("x-forwarded-for:192.0.2.1,10.0.0.2 , 10.0.0.3", "192.0.2.1"),
-            # What the client itself sent stands in front.
+            # The client's own entries come first.
             ("X-Forwarded-For: 198.51.100.1, 192.0.2.1", "192.0.2.1"),
             ("X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 192.0.2.1", "192.0.2.1"),
             ("X-Forwarded-For: 192.0.2.1:4711", "192.0.2.1"),
@@ -170,7 +170,7 @@ class LimitTests(PeersCase):
         self.assertEqual((len(peers._there), len(peers._waiting)), (0, 0))
 
     def test_the_48_of_many_64s(self) -> None:
-        """Whoever has a /48 has 65 536 of /64; each limit holds for all of them together."""
+        """A /48 contains 65 536 /64; each limit holds for all of them together."""
         for setting, refused in (
             ({"max_per_site": 3}, "site_full"),
             ({"max_waiting_per_site": 3}, "site_waiting"),
@@ -179,7 +179,7 @@ class LimitTests(PeersCase):
             peers = self.peers(**setting)
             keys = [peers.key(f"2001:db8:7:{number:x}::1") for number in range(4)]
             self.assertEqual([peers.arrive(key) for key in keys], ["", "", "", refused])
-            # Another site and an IPv4 address are not concerned.
+            # Another site and an IPv4 address are not affected.
             for host in ("2001:db8:8::1", "192.0.2.1"):
                 self.assertEqual(peers.arrive(peers.key(host)), "", refused)
 

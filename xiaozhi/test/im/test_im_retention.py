@@ -1,4 +1,4 @@
-"""Rows of sessions that say the truth, and logs that do not grow for ever."""
+"""Correct rows of ended sessions, and logs that do not grow for ever."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class RetentionTests(SynchronousTestCase):
         self.addCleanup(self.store.stop)
 
     def process(self, node: str, **settings: Any) -> Journal:
-        """An edge process. It ends with the test, or by ``self.crash()``."""
+        """Make an edge process. It ends with the test, or by ``self.crash()``."""
         journal = Journal(self.store, self.clock, JournalSettings(), node=node)
         journal.start()
         defaults = {"retention_days": 90, "purge_interval": 3600, "stale_after": 600}

@@ -1,4 +1,4 @@
-"""Writing at once, on a pair of real sockets and a reactor that only takes notes."""
+"""Immediate writes, on a pair of real sockets and a reactor that only records calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xiaozhi.im.websocket.sendqueue import write_now
 
 
 class Notes:
-    """What a transport asks of a reactor."""
+    """Records a transport's calls of the reactor."""
 
     def __init__(self) -> None:
         self.writers: set[Any] = set()
@@ -26,7 +26,7 @@ class Notes:
         self.writers.discard(writer)
 
     def addReader(self, reader: Any) -> None:
-        """Nothing is read here."""
+        """Do nothing: nothing is read here."""
 
     removeReader = addReader
 
@@ -43,7 +43,7 @@ class WritingTests(SynchronousTestCase):
         self.transport.connected = True
 
     def drain(self) -> bytes:
-        """Read all there is, letting the transport write on."""
+        """Read everything, and let the transport continue writing."""
         self.far.setblocking(False)
         data = bytearray()
         while True:

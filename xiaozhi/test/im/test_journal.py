@@ -1,4 +1,4 @@
-"""The write-behind log, on virtual time."""
+"""The journal and log writer, on virtual time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AWAY = StoreError("store_unavailable", "away")
 
 
 class Shelf:
-    """A store that keeps batches, and fails or waits when told to.
+    """A store that keeps batches, and fails or waits on command.
 
     :ivar answers: for the next calls: a Deferred, an error, or None for success.
     """

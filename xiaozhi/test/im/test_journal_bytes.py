@@ -13,7 +13,7 @@ from xiaozhi.wire.messages import Device
 
 
 class BytesTests(JournalCase):
-    # What was said, the bound in bytes, what is kept.
+    # Content, the bound in bytes, the kept part.
     TABLE = (
         ("tea", 100, "tea"),
         ("x" * 100, 100, "x" * 100),
@@ -38,7 +38,7 @@ class BytesTests(JournalCase):
         return journal
 
     def written(self) -> Counter[str]:
-        """How many messages of each session the store got in the end."""
+        """Return how many messages of each session the store finally received."""
         self.shelf.answers = []
         self.clock.pump([1] * 40)
         return Counter(r.session_id for r in self.shelf.records if isinstance(r, MessageLogged))
@@ -52,7 +52,7 @@ class BytesTests(JournalCase):
         self.written()
 
     def test_no_device_pushes_out_the_others(self) -> None:
-        """Not by long texts, by many short ones, nor by ever new sessions."""
+        """Neither with long texts, nor many short ones, nor ever new sessions."""
         for words, times in (("x" * 4000, 2000), ("x", 8000)):
             for renewed in (False, True):
                 self.setUp()

@@ -1,4 +1,4 @@
-"""The journal with its spool: nothing is lost while the store is away, and nothing doubled."""
+"""The journal with its spool: nothing is lost or doubled while the store is away."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FULL = StoreError("store_unavailable", "database or disk is full")
 class Moody:
     """A real store that can be away, hang, or lose its answers.
 
-    :ivar mood: ``well``, ``away``, ``hangs``, or ``mute``: writes and says that it failed.
+    :ivar mood: ``well``, ``away``, ``hangs``, or ``mute``: writes and reports failure.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Moody:
         return writing
 
     def give_up(self) -> None:
-        """What hangs has taken too long."""
+        """Let hanging calls time out."""
         hanging, self.hanging = self.hanging, []
         for each in hanging:
             if not each.called:
@@ -65,7 +65,7 @@ class Moody:
 
 
 class Slow:
-    """A spool that takes its time, as threads do: nothing has happened until it answers."""
+    """A spool with delays, like threads: no effect until it answers."""
 
     def __init__(self, spool: Spool, clock: Clock) -> None:
         self._spool = spool
@@ -106,7 +106,7 @@ class JournalCase(SynchronousTestCase):
             journal.message(session_id, "stt", LogDirection.INBOUND, word)
 
     def pass_time(self, seconds: float) -> None:
-        """In steps that are shorter the sooner something is due."""
+        """Advance in steps that are shorter the sooner something is due."""
         end = self.clock.seconds() + seconds
         while (left := end - self.clock.seconds()) > 1e-9:
             due = [call.getTime() - self.clock.seconds() for call in self.clock.getDelayedCalls()]
@@ -120,7 +120,7 @@ class JournalCase(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [], "a call was left behind")
 
     def crash(self) -> None:
-        """The process is gone: nothing is flushed, the file is free for the next one."""
+        """Kill the process: nothing is flushed, and the file is free for the next one."""
         for call in self.clock.getDelayedCalls():
             call.cancel()
         self.spool.stop()
@@ -235,7 +235,7 @@ class AwayTests(JournalCase):
 
 
 class MeanwhileTests(JournalCase):
-    """What happens while something is on its way to a slow disk."""
+    """Events during a write to a slow disk."""
 
     def test_nothing_newer_is_written(self) -> None:
         self.store.mood = "away"
@@ -348,7 +348,7 @@ class EndTests(JournalCase):
 
 
 class NoSpoolTests(JournalCase):
-    """The disk is full, or the file is broken."""
+    """The disk is full, or the file is damaged."""
 
     def test_a_full_disk_is_logged_once_and_memory_is_used(self) -> None:
         self.store.mood = "away"
@@ -425,9 +425,9 @@ _steps = st.lists(
 
 
 class Model:
-    """Sessions that come and go while the store and the process do as they like.
+    """Starting and ending sessions while store and process misbehave.
 
-    :ivar noted: what each session said, in order, but for what a crash took along.
+    :ivar noted: the messages of each session, in order, except those lost in a crash.
     """
 
     def __init__(self, case: JournalCase, directory: Path, slow: bool) -> None:
@@ -477,7 +477,7 @@ class Model:
             self.case.clock.advance(0)
 
     def late(self, _: int) -> None:
-        """What hung is answered after all, as if it had been written or not."""
+        """Answer a hanging call after all, with success or failure."""
         self.case.store.give_up()
 
     def restart(self, _: int) -> None:
@@ -489,7 +489,7 @@ class Model:
         self.journal = self.begin()
 
     def crash(self, _: int) -> None:
-        """Only what was said in the last moment may be gone."""
+        """Crash; only the last moment's messages may be lost."""
         case = self.case
         spooled = case.successResultOf(case.spool.take(100_000))
         safe = {getattr(record, "content", None) for _, record in spooled}
@@ -505,7 +505,7 @@ class Model:
         self.journal = self.begin()
 
     def check(self) -> None:
-        """Everything comes right in the end."""
+        """Check that everything is written in the end."""
         self.mood("well")
         self.restart(0)
         self.wait(20.0)
@@ -514,7 +514,7 @@ class Model:
         for session_id, said in self.noted.items():
             written = self.case.written(session_id)
             self.case.assertEqual(len(written), len(set(written)))
-            # What a crash took along may have been written just then.
+            # Messages lost in a crash may have been written just before.
             self.case.assertEqual([word for word in written if word in said], said)
             row = self.case.successResultOf(self.case.store.real.session(session_id))
             if session_id in self.over:
@@ -524,7 +524,7 @@ class Model:
 
 
 class ModelTests(JournalCase):
-    """Nothing lost, nothing doubled, each session in its order, whatever happens."""
+    """With random events, no message is lost, doubled or reordered within its session."""
 
     @settings(max_examples=50)
     @given(_steps, st.booleans())

@@ -1,4 +1,4 @@
-"""What a link counts, logs, keeps and lets go of."""
+"""Counts, logs, limits and released state of a link."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class LinkCase(SynchronousTestCase):
         return self.bench.bridge.sessions[-1]
 
     def texts(self) -> list[str]:
-        """The types of what was sent, and states of ``tts``."""
+        """Types of the sent texts, and states of ``tts``."""
         found = [json.loads(what) for _, what in self.transport.sent if isinstance(what, str)]
         return [f"{each['type']} {each.get('state', '')}".rstrip() for each in found]
 
     def hold(self) -> FakeSession:
-        """Press over an answer: its stop is held back."""
+        """Press the button during an answer, so that its stop is held."""
         session = self.greet()
         session.events.received(m.Tts(m.TtsState.START, turn=1))
         self.say(**PRESS)
@@ -74,7 +74,7 @@ class CountTests(LinkCase):
         self.assertEqual(self.counts.malformed, 1)
 
     def test_sound_before_hello(self) -> None:
-        """It is counted; if no hello comes within 2 s, the device is told, once."""
+        """It is counted; without a hello within 2 s, the device gets one error."""
         wire_of(self.link).binary_received(PACKET)
         wire_of(self.link).binary_received(PACKET)
         self.assertEqual(self.counts.dropped[("early",)], 2)
@@ -84,7 +84,7 @@ class CountTests(LinkCase):
         self.assertEqual(self.texts(), ["error"])
 
     def test_the_sound_of_an_alert(self) -> None:
-        """Dropped if it comes soon after it; later, it is what a person says."""
+        """Dropped just after it; later it is the person's."""
         for after, forwarded in ((0.1, 0), (2.3, 1)):
             self.start(EdgeSettings())
             session = self.greet()
@@ -101,7 +101,7 @@ class CountTests(LinkCase):
         wire_of(self.link).connection_lost("")
         self.assertEqual(dict(self.counts.closed), {("device_lost",): 1})
         self.assertEqual(self.bench.log.event_data("closed")["seconds"], 1.235)
-        # What was being said has its row all the same.
+        # The interrupted utterance has its row all the same.
         rows = [content for kind, content in self.bench.log.rows(LogDirection.INBOUND)]
         self.assertEqual(rows[-1], f'{{"frames":1,"bytes":{len(PACKET)},"ms":60}}')
 
@@ -165,7 +165,7 @@ class LogTests(LinkCase):
         self.link.go_away()
         self.assertEqual(self.bench.log.changed[-1], ("s1", SessionStatus.DISCONNECTED))
         self.assertEqual(self.bench.owner.over, [self.link])
-        # What the AI still sends goes nowhere.
+        # Later messages of the AI service are dropped.
         self.transport.sent.clear()
         session.events.received(m.Stt("late"))
         self.link.drain()
@@ -232,7 +232,7 @@ class MailTests(LinkCase):
 
 
 class HeldStopTests(LinkCase):
-    """A stop that waits for the button comes before what ends the connection."""
+    """A held stop is sent before the end of the connection."""
 
     def test_a_recording_that_a_browser_ends(self) -> None:
         self.hold()

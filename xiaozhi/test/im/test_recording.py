@@ -1,4 +1,4 @@
-"""Sessions' traffic in files, and the device's side of it played again."""
+"""Recordings of sessions' traffic, and replay of the device's side."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RecordedHouse(House):
 
 
 def lines_of(files: MemoryFiles, number: int = 0) -> list[Any]:
-    """A recording's lines; connections that are over."""
+    """Return a recording's lines; connections have ended."""
     (data, *_) = [data for (area, _), data in files.kept.items() if area == AREA][number:]
     return [json.loads(line) for line in data.decode().splitlines()]
 
@@ -89,7 +89,7 @@ class RecordingTests(RecordingCase):
         self.assertEqual(house.recorder.dropped, 0)
 
     def test_no_token(self) -> None:
-        """Neither those of headers sent as texts nor those we hand out."""
+        """Neither of headers sent as texts nor of our own answers."""
         house = self.house()
         files = house.record()
         browser = house.browse()
@@ -107,7 +107,7 @@ class RecordingTests(RecordingCase):
         self.assertRegex(told, r'token\\+": ?\\+"(…|\\+u2026)')
 
     def test_no_token_in_any_quoting(self) -> None:
-        """With a quote in it, or in JSON that is itself a text."""
+        """With a quote in it, or in JSON within a text."""
         house = self.house()
         files = house.record()
         browser = house.browse()
@@ -181,7 +181,7 @@ class RecordingTests(RecordingCase):
         self.assertLess(sum(len(json.dumps(line)) for line in lines), 21_000)
 
     def test_a_disk_that_is_slow(self) -> None:
-        """What waits is bounded; what is missing is counted, and the talk goes on."""
+        """The queue is bounded; missing lines are counted, and the conversation continues."""
         clock = Clock()
         written: list[bytes] = []
         answers: list[Deferred[None]] = []
@@ -237,7 +237,7 @@ class RecordingTests(RecordingCase):
 
 class ReplayTests(RecordingCase):
     def replayed(self, house: RecordedHouse, path: str, speed: float = 1.0) -> Replay:
-        """Play a recording against a house."""
+        """Replay a recording against a house."""
         recorded = read_recording(path)
         again = Replay(recorded, house.clock, speed)
 
@@ -287,7 +287,7 @@ class ReplayTests(RecordingCase):
             self.assertEqual([turn.heard for turn in then.turns], ["hello", "not so loud"])
 
     def test_another_server(self) -> None:
-        """What comes now is told beside what came then."""
+        """The new answers are printed beside the old ones."""
         path = self.recorded()
         now = self.replayed(self.house(llm={"answers": ["Something else."]}), path).answer_log
         then = answer_log_of(read_recording(path))
@@ -304,7 +304,7 @@ class ReplayTests(RecordingCase):
         self.assertEqual((whole["event"], whole["then"], whole["now"]), ("replayed", 2, 2))
 
     def test_a_slow_server(self) -> None:
-        """It is waited for while it has answered less than was answered then."""
+        """The replay waits while there are fewer answers than recorded."""
         house = self.house()
         files = house.record()
         visitor = house.connect()

@@ -1,4 +1,4 @@
-"""Who interrupts whom: what a device sends by itself, and what a person means.
+"""Interruptions: messages that a device sends by itself, and those that a person means.
 
 Tables: a new variant of a client is one more row.
 """
@@ -32,18 +32,19 @@ ABORT = {"type": "abort"}
 WAKE = {"type": "listen", "state": "detect", "text": "你好小智"}
 
 Step = tuple[float, dict[str, Any] | str]
-# Name; what happens, each after so many seconds; whether the last one interrupts.
+# Name; events, each after so many seconds; whether the last one interrupts.
 Row = tuple[str, list[Step], bool]
 
 
 def _each(name: str, times: tuple[float, ...], steps: Callable[[float], list[Step]]) -> list[Row]:
-    """The same at several distances, none of which interrupts."""
+    """Make the same row at several distances, none of which interrupts."""
     return [(f"{name}, {after} s", steps(after), False) for after in times]
 
 
 class EdgeTests(SynchronousTestCase):
-    """What the edge makes of a start. ``turn`` is an answer of 3 s sent by the AI, ``next``
-    the same in the tick of the ``tts stop`` before it."""
+    """The edge's judgement of a start. ``turn`` is an answer of 3 s sent by the AI service,
+    ``next`` the same in the tick of the ``tts stop`` before it.
+    """
 
     TABLE: tuple[Row, ...] = (
         *_each("auto: the device goes on after the stop", (0.0, 0.06, 0.3, 0.5, 1.0, 2.0),
@@ -111,19 +112,19 @@ class EdgeTests(SynchronousTestCase):
                 if type(sent) is m.Playback and sent.state is m.PlaybackState.FLUSHED
             ]
             self.assertEqual(flushed, [playing] if interrupts else [], name)
-            # The AI is told what the edge made of it.
+            # The AI service receives the edge's judgement.
             self.assertEqual(told.turn, playing if interrupts else 0, name)
             wire_of(link).connection_lost("")
 
 
 class JudgementTests(SynchronousTestCase):
-    """Turn control alone: to the very second, and what only the next start shows."""
+    """Turn control alone: to the exact second, and effects on the next start."""
 
     START = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
     PRESSED = m.Listen(m.ListenState.START, m.ListenMode.MANUAL)
 
-    # Name; what comes when (a message, or None: it is sent a `tts stop`); since when the
-    # turn is heard as the last comes; whether that interrupts.
+    # Name; messages with times (None: a `tts stop` is sent); since when the turn is audible at the
+    # last one; whether that interrupts.
     TABLE: tuple[
         tuple[str, tuple[tuple[float, m.DeviceText | None], ...], float | None, bool], ...
     ] = (
@@ -164,7 +165,7 @@ class Client(Browser):
     house: House
 
     def speak(self, pcm: bytes = SPEECH, silence: float = 1.0) -> None:
-        """Say something at its own pace."""
+        """Speak in real time."""
         for packet in OpusEncoder(16000).encode(pcm + bytes(int(32000 * silence))):
             wire_of(self.link).binary_received(packet)
             self.house.run(0.06)
@@ -200,12 +201,12 @@ class TalkCase(ConversationCase):
 
 
 class StartTests(TalkCase):
-    """A start that a device sends by itself cuts nothing off."""
+    """A start that a device sends by itself interrupts nothing."""
 
     WORDS = "Dinner is ready and it is soup."
 
     def assert_whole(self, client: Client, packets: int, words: str, name: str) -> None:
-        """Since there were so many packets, all of ``words`` was played."""
+        """Check that all of ``words`` was played since that packet."""
         self.assertEqual(client.sentences()[-1], words, name)
         played = 60 * (len(client.packets) - packets)
         self.assertGreaterEqual(played, 60 * len(words), name)
@@ -227,7 +228,7 @@ class StartTests(TalkCase):
             self.assertEqual(client.sentences().count(self.WORDS), 1, after)
 
     def test_it_waits_for_the_device_to_listen(self) -> None:
-        """Old firmware does nothing else while it plays out: what comes meanwhile is lost."""
+        """Old firmware does nothing else while it plays its queue: messages are lost meanwhile."""
         for after in (0.1, 0.4, 0.8):
             client = self.client()
             client.say(**AUTO)
@@ -259,7 +260,9 @@ class StartTests(TalkCase):
                 self.assertEqual(client.heard()[-1], "hello", "it does not listen")
 
     def test_of_an_older_turn_it_does_not_end_the_newer(self) -> None:
-        """What the edge saw interrupted may be over at the AI, and the next begun."""
+        """The turn that the edge saw interrupted may be over at the AI service, and the next one
+        begun.
+        """
         client = self.client(llm={"replies": {"one": LONG, "two": "Second."}, "delay": 0.5})
         client.say(**REALTIME)
         client.say(type="chat", text="one")
@@ -274,9 +277,9 @@ class StartTests(TalkCase):
 
 
 class AnnouncementTests(TalkCase):
-    """What is posted is heard whole, or said again."""
+    """A posted text is heard completely, or spoken again."""
 
-    # What cuts it off, and what the person does then.
+    # The interruption, and the person's next action.
     CUTS: tuple[tuple[str, list[Step]], ...] = (
         ("a press and a question", [(0, PRESS), (0, "speak"), (0, RELEASE)]),
         ("a press and nothing", [(0, PRESS), (0.4, RELEASE)]),
@@ -305,7 +308,7 @@ class AnnouncementTests(TalkCase):
             packets = len(client.packets)
             asked = client.states().count("start")
             client.house.run(0.3)
-            # Not at once: it is the person's turn.
+            # Not at once: the person speaks first.
             self.assertLessEqual(client.sentences().count(self.WORDS), 1, name)
             for _ in range(40):
                 client.house.run(0.5)
@@ -338,8 +341,8 @@ class AnnouncementTests(TalkCase):
 
 
 class PyXiaozhi(Client):
-    """As py-xiaozhi acts with its button: it uploads only while it thinks it listens, and
-    each ``tts stop`` puts it to idle unless it keeps listening.
+    """py-xiaozhi's behaviour with its button: it uploads only while it considers itself listening,
+    and each ``tts stop`` makes it idle unless it keeps listening.
 
     :ivar state: ``idle``, ``listening`` or ``speaking``.
     """
@@ -370,7 +373,7 @@ class PyXiaozhi(Client):
 
 
 class PressTests(TalkCase):
-    """Press-to-talk over an answer, without an ``abort``."""
+    """Press-to-talk during an answer, without an ``abort``."""
 
     def talking(self, kind: type[Client] = Client, **settings: Any) -> Any:
         settings.setdefault("llm", {"replies": {"go": LONG}})
@@ -398,7 +401,7 @@ class PressTests(TalkCase):
             self.assertEqual(client.states().count("stop"), 2)
 
     def test_before_the_first_sound(self) -> None:
-        """While it thinks: the device is in a turn already."""
+        """During thinking the device is already in a turn."""
         client = self.client(PyXiaozhi, asr={"texts": ("and now",)}, llm={"delay": 1.5})
         client.press()
         client.release()
@@ -411,7 +414,7 @@ class PressTests(TalkCase):
         self.assertEqual(client.heard(), ["go", "and now"])
         self.assertEqual(client.states(), ["start", "stop", "start", "sentence_start", "stop"])
 
-    # What ends the wait besides the release, after so many seconds.
+    # Ends of the wait other than the release, after so many seconds.
     ENDS: tuple[tuple[str, dict[str, Any] | str, float], ...] = (
         ("release", RELEASE, 0),
         ("abort", ABORT, 0),
@@ -458,7 +461,7 @@ class PressTests(TalkCase):
         self.assertEqual(client.states().count("stop"), 1)
 
     def test_firmware_notices_nothing(self) -> None:
-        """§4.6: it sends ``abort`` first, and that is answered at once."""
+        """§4.6: it sends ``abort`` first, which is answered at once."""
         client = self.talking()
         client.say(**ABORT)
         self.assertEqual(client.states()[-1], "stop")

@@ -1,4 +1,4 @@
-"""What letters tell: language, borders of words, tokens."""
+"""Properties of letters: language, word borders, tokens."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class BorderTests(SynchronousTestCase):
 
 class TokenTests(SynchronousTestCase):
     def test_about_right(self) -> None:
-        """A word of English is one and a bit, a Chinese character one."""
+        """An English word is slightly more than one token, a Chinese character one."""
         for text, low, high in (
             ("The quick brown fox jumps over the lazy dog.", 10, 14),
             ("今天天气怎么样，要带伞吗", 10, 14),

@@ -1,4 +1,4 @@
-"""Texts in the talk's language."""
+"""Texts in the language of the conversation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CatalogueTests(SynchronousTestCase):
                 for key in catalogue.keys:
                     own, english = catalogue.text(key, language), catalogue.text(key, "en")
                     self.assertTrue(own.strip(), (language, key))
-                    # The same places to fill in.
+                    # The same placeholders.
                     self.assertEqual(_fields(own), _fields(english), (language, key))
 
     def test_alerts_fit_a_display(self) -> None:

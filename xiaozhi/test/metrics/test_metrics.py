@@ -33,7 +33,7 @@ class InstrumentTests(SynchronousTestCase):
         self.assertEqual((tally["up", "listen"], tally["up", "chat"]), (2, 0))
 
     def test_a_tally_is_bounded(self) -> None:
-        """Whatever peers make up, there are no more labels than so many."""
+        """With any values of peers, the number of labels is bounded."""
         tally = Tally(most=3)
         for number in range(100):
             tally.add(f"made up {number}", "x")
@@ -94,7 +94,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(self.scrape().names, names)
 
     def test_asked_again(self) -> None:
-        """Nothing is remembered: the page tells how things are now."""
+        """Nothing is cached: the page shows the current state."""
         self.scrape()
         self.sample.value = 5
         self.assertEqual(self.scrape()("x_things_total"), 5)

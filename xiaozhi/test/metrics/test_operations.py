@@ -27,7 +27,7 @@ _NAME = r"(?:xiaozhi|process)_[a-z_]+"
 
 
 def families(case: SynchronousTestCase, make: Any, settings: Any) -> dict[str, str]:
-    """Names and types of all metrics of a service that is put together, not started."""
+    """Return names and types of all metrics of a service that is assembled, not started."""
     made: list[Metrics] = []
 
     class Noted(Metrics):
@@ -67,7 +67,7 @@ class DocumentTests(SynchronousTestCase):
                     self.assertTrue(name.endswith("_seconds"), name)
 
     def known(self) -> set[str]:
-        """Every series a query may name."""
+        """Return every series that a query may name."""
         known: set[str] = set()
         for name, kind in (self.im | self.ai).items():
             ends = ("_bucket", "_count", "_sum") if kind == "histogram" else ("",)
@@ -87,7 +87,7 @@ class DocumentTests(SynchronousTestCase):
             self.assertIn(rule["labels"]["severity"], ("page", "ticket"), rule["alert"])
 
     def test_scraping(self) -> None:
-        """The sample asks the ports of the services as they ship."""
+        """The sample scrapes the services' default ports."""
         sample = yaml.safe_load((SAMPLES / "prometheus.yml").read_text("utf-8"))
         for file in sample["rule_files"]:
             self.assertTrue((SAMPLES / file).exists(), file)
@@ -109,7 +109,7 @@ class DocumentTests(SynchronousTestCase):
                 read_section(yaml.safe_load(sample), settings, "sample")
 
     def test_refusals(self) -> None:
-        """Every code that a connection can be refused with is explained."""
+        """Every code of a refusal is explained."""
         codes = set()
         for path in sorted((ROOT / "xiaozhi" / "im").rglob("*.py")):
             source = path.read_text("utf-8")
@@ -134,6 +134,6 @@ class DocumentTests(SynchronousTestCase):
 
 
 def anchor(heading: str) -> str:
-    """As GitHub makes it."""
+    """Return the anchor that GitHub makes."""
     kept = (c for c in heading.lower() if c in " -_" or unicodedata.category(c)[0] in "LN")
     return "".join(kept).replace(" ", "-")

@@ -24,14 +24,14 @@ from xiaozhi.runtime.config import load, load_mapping, read_section
 ETC = Path(__file__).resolve().parents[3] / "etc"
 SCHEMAS: dict[str, type[msgspec.Struct]] = {"im.yaml": im.ImSettings, "ai.yaml": ai.AiSettings}
 
-#: What the files say on purpose although it is not the default.
+#: Settings that the files set on purpose to another value than the default.
 CHOSEN = {"store.content": True}
 
 _KEY_LINE = re.compile(r"^[#\s]*[a-z_]+:( |$)")
 
 
 def complete(text: str) -> str:
-    """A file with everything that is commented out switched on.
+    """Return a file with all commented-out settings enabled.
 
     ``#key`` and ``#  key`` are settings, ``# Words`` are words.
     """
@@ -39,7 +39,7 @@ def complete(text: str) -> str:
 
 
 def leaves(settings: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a struct that holds no struct, with its full path and its value."""
+    """Yield every key of a struct that is not a struct itself, with its full path and value."""
     for name in settings.__struct_fields__:
         value, key = getattr(settings, name), f"{at}.{name}" if at else name
         if isinstance(value, msgspec.Struct):
@@ -49,7 +49,7 @@ def leaves(settings: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def given(content: Any, key: str) -> bool:
-    """Whether a mapping has a key of this full path."""
+    """Return whether a mapping has a key of this full path."""
     for part in key.split("."):
         if not isinstance(content, dict) or part not in content:
             return False
@@ -58,7 +58,7 @@ def given(content: Any, key: str) -> bool:
 
 
 class CompleteTests(SynchronousTestCase):
-    """The reading of the comments itself."""
+    """The parsing of the comments."""
 
     def test_switches_settings_on(self) -> None:
         text = "# Words: these.\n#\na:\n#  b: 1  # one\n# More words.\n#c:\n#  d: 2\n"
@@ -83,7 +83,7 @@ class FileTests(SynchronousTestCase):
                     self.assertEqual(value, CHOSEN.get(key, defaults[key]), f"{name}: {key}")
 
     def test_content_is_chosen(self) -> None:
-        """Keeping what is said is somebody's decision, so the file makes it visibly."""
+        """Logging content is a decision, so the file sets it visibly."""
         self.assertFalse(im.ImSettings().store.content)
         self.assertIs(load_mapping(ETC / "im.yaml", environment={})["store"]["content"], True)
 
@@ -99,7 +99,7 @@ class FileTests(SynchronousTestCase):
                     self.assertEqual(written[key], expected, f"{name}: {key}")
 
     def test_every_tool_source(self) -> None:
-        """Every source that ships, every key, with its default where it has one."""
+        """Every shipped source and key, with its default, if it has one."""
         sections = load_mapping(self.complete_path("ai.yaml"), environment={})["tools"]
         makers = {maker.name: maker for maker in getPlugins(IToolSourceMaker, plugins)}
         self.assertEqual(set(sections), set(makers))
@@ -108,7 +108,7 @@ class FileTests(SynchronousTestCase):
             self.assertEqual(set(sections[name]), set(msgspec.structs.asdict(settings)))
 
     def test_every_provider(self) -> None:
-        """Every kind, every name, every key, with its default where it has one."""
+        """Every kind, name and key, with its default, if it has one."""
         sections = load_mapping(self.complete_path("ai.yaml"), environment={})["providers"]
         makers = {(m.kind, m.name): m for m in getPlugins(IProviderMaker, plugins)}
         self.assertEqual({kind for kind, _ in makers}, set(KINDS))
@@ -127,14 +127,14 @@ class FileTests(SynchronousTestCase):
                 self.assertEqual(getattr(settings, field.name), default, f"{key}.{field.name}")
 
     def test_unknown_keys_are_noticed(self) -> None:
-        """The check above would see a key that does not exist, commented out or not."""
+        """The check above finds a key that does not exist, commented out or not."""
         path = self.complete_path("im.yaml")
         path.write_text(path.read_text("utf-8").replace("ping_interval:", "ping_intervall:"))
         error = self.assertRaises(ConfigError, load, path, im.ImSettings, environment={})
         self.assertIn("link.ping_intervall: unknown key", str(error))
 
     def test_samples_of_roles(self) -> None:
-        """They can be used as they stand."""
+        """They work unchanged."""
         path = Path(self.mktemp())
         text = (ETC / "ai.yaml").read_text("utf-8")
         path.write_text(re.sub(r"(?m)^    # ((?:  )?[a-z]+:)", r"    \1", text), "utf-8")
@@ -144,7 +144,7 @@ class FileTests(SynchronousTestCase):
         check_roles(session)
 
     def test_every_key_is_explained(self) -> None:
-        """A setting has a comment on its line, or stands below one."""
+        """A setting has a comment on its line, or is below one."""
         for name in SCHEMAS:
             before = ""
             for number, line in enumerate((ETC / name).read_text("utf-8").splitlines(), 1):
@@ -154,7 +154,7 @@ class FileTests(SynchronousTestCase):
                 before = line
 
     def test_choices(self) -> None:
-        """Where only some numbers can be chosen, the comment has these."""
+        """If only some numbers are allowed, the comment lists them."""
         text = (ETC / "im.yaml").read_text("utf-8")
         for field in msgspec.structs.fields(LinkSettings):
             if get_origin(field.type) is Literal:

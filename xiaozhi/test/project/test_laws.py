@@ -108,7 +108,7 @@ class TreeTests(unittest.SynchronousTestCase):
         )
 
     def own(self) -> dict[str, str]:
-        """The program: everything but tests and what they share."""
+        """Return the program: everything except tests and their shared code."""
         tree = sources("xiaozhi/")
         return {p: text for p, text in tree.items() if not p.startswith("xiaozhi/test")}
 
@@ -148,7 +148,7 @@ class TreeTests(unittest.SynchronousTestCase):
 
 
 class LawTests(unittest.SynchronousTestCase):
-    """Each law is shown a breach, and what is like one but allowed."""
+    """Each law sees a breach, and an allowed lookalike."""
 
     def assert_breach(self, law: Law, path: str, source: str) -> None:
         self.assertEqual(len(list(law(path, source))), 1, source)
