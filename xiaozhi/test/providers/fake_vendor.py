@@ -1,4 +1,4 @@
-"""A vendor without a network: an agent whose answers a test plays by hand."""
+"""A vendor without a network: an HTTP agent whose answers a test controls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 
 class FakeTransport(StringTransport):
-    """Knows whether it was paused or aborted."""
+    """Records whether it was paused or aborted."""
 
     aborted = False
     paused = False
@@ -35,7 +35,7 @@ class FakeTransport(StringTransport):
 
 @implementer(IResponse)
 class FakeResponse:
-    """An answer whose body comes piece by piece."""
+    """An answer whose body arrives in pieces."""
 
     version = (b"HTTP", 1, 1)
     phrase = b""
@@ -68,7 +68,7 @@ class FakeResponse:
 
 @dataclass
 class Request:
-    """What the vendor was asked."""
+    """A request to the vendor."""
 
     method: bytes
     url: bytes
@@ -87,7 +87,7 @@ class Request:
         return response
 
     def whole(self, body: bytes, media_type: str = "application/json", code: int = 200) -> None:
-        """Send all at once."""
+        """Send everything at once."""
         response = self.answer(media_type, code)
         response.send(body)
         response.end()
@@ -122,7 +122,7 @@ class FakeVendor:
 
 
 class Reading:
-    """Something iterated in the background, so that a test can look at it half-way."""
+    """An iteration in the background, so that a test can inspect it half-way."""
 
     def __init__(self, source: AsyncIterator[Any]) -> None:
         self.items: list[Any] = []

@@ -75,7 +75,7 @@ class BreakerTests(SynchronousTestCase):
         for attempt in crowd:
             attempt.failed()
         self.assertEqual(self.breaker.wait, COOLDOWN)
-        # All are open, so it was asked in spite of it.
+        # All circuits are open, so it was called in spite of it.
         crowd = [self.breaker.attempt() for _ in range(100)]
         for attempt in crowd:
             attempt.failed()
@@ -86,7 +86,7 @@ class BreakerTests(SynchronousTestCase):
             attempt = self.breaker.attempt()
             attempt.answers()
             attempt.failed()
-        # From then on one call each time finds out, ever more seldom.
+        # From then on one call probes each time, at growing intervals.
         for cooldown in (10.0, 20.0, 35.0):
             self.assertEqual(self.breaker.wait, cooldown)
             self.clock.advance(cooldown)
@@ -104,7 +104,7 @@ class BreakerTests(SynchronousTestCase):
 
 
 class Model(RuleBasedStateMachine):
-    """A breaker as it is meant, with the whole story kept instead of a state.
+    """A specification of the breaker, with the whole history instead of a state.
 
     :ivar row: failures that counted since the last success.
     :ivar opened: when and for how long it opened last; None: it is closed.
@@ -193,7 +193,7 @@ class Model(RuleBasedStateMachine):
         if self.opened is not None:
             assert (breaker.state is BreakerState.HALF_OPEN) == self.due()
             assert breaker.cooldown == self.opened[1]
-        # It tells each turn once.
+        # It reports each change once.
         assert self.told == [bool(n % 2 == 0) for n in range(len(self.told))]
         assert bool(len(self.told) % 2) == (self.opened is not None)
 

@@ -34,8 +34,7 @@ ASKED = [Utterance(Role.USER, "hello")]
 
 
 class Platform:
-    """Adapters of all kinds to one dialogue platform, as somebody else writes them: with the
-    signatures of the interfaces.
+    """Adapters of all kinds to one dialogue platform, with the signatures of the interfaces.
 
     :ivar seen: contexts read at each step of each call.
     """
@@ -53,7 +52,7 @@ class Platform:
     async def _work(self, step: str) -> None:
         self.note(f"{step} begins")
         await deferLater(self._clock, 0.1)
-        # Callbacks of the reactor and worker threads' results come back here.
+        # Callbacks of the reactor and worker threads' results arrive here.
         await execute(self.note, f"{step} goes on")
         if self._broken:
             raise ProviderError("unreachable", "away", retryable=True)
@@ -63,7 +62,7 @@ class Platform:
         return self
 
     def feed(self, pcm: bytes) -> None:
-        """Not looked at: a packet."""
+        """Ignore a packet."""
 
     def finish(self) -> Deferred[Transcript]:
         async def text() -> Transcript:
@@ -73,7 +72,7 @@ class Platform:
         return Deferred.fromCoroutine(text())
 
     def cancel(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: nothing runs."""
 
     async def reply(
         self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
@@ -110,8 +109,9 @@ class CallContextTests(SynchronousTestCase):
         return FailoverGroup.of(kind, providers, LIMITS, self.clock)
 
     def run_for_both(self, work: Callable[[], Any]) -> None:
-        """Run a call for two sessions at once, and check that each step of each adapter
-        saw the session it worked for."""
+        """Run a call for two sessions at once, and check that each step of each adapter has its own
+        session's context.
+        """
         running = []
         for call in (KITCHEN, GARDEN):
             with calling(call):
@@ -158,7 +158,7 @@ class CallContextTests(SynchronousTestCase):
         self.run_for_both(look)
 
     def test_recognisers(self) -> None:
-        """Sound is fed and the utterance ended outside the context, as packets come."""
+        """Sound is fed and the utterance ended outside the context, like packets."""
         recognizer = FailoverRecognizer(self.group("asr"))
         waiting = []
         for call in (KITCHEN, GARDEN):

@@ -1,5 +1,4 @@
-"""What shipped providers declare is what they do; espeak and sphinx: see
-``tests/test_offline_speech.py``."""
+"""Shipped providers behave as declared; ``tests/test_offline_speech.py`` has espeak and sphinx."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ EXAMPLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("vlllm", "stand_in", {}),
     ("vlllm", "openai", VENDOR | {"model": "m"}),
 )
-# With real child processes, and what has no ability to show.
+# Tested with real child processes, or without capabilities.
 ELSEWHERE = {("asr", "sphinx"), ("tts", "espeak"), ("vad", "webrtc"), ("vad", "energy")}
 
 
@@ -72,7 +71,7 @@ class TruthTests(SynchronousTestCase):
         return self.successResultOf(waiting)
 
     def script(self, kind: str) -> None:
-        """Have the vendor answer as one with all abilities does."""
+        """Let the vendor answer as one with all capabilities does."""
         answers: dict[str, list[list[Any]]] = {
             "asr": [whole({"text": "one two three"})],
             "llm": [plain(call(LAMP.name, '{"volume":30}'), DONE)],
@@ -114,7 +113,7 @@ class TruthTests(SynchronousTestCase):
         self.assertEqual(shown | ELSEWHERE, {*self.makers})
 
     def test_voice_settings_take_their_normal_value(self) -> None:
-        """A factor of one changes nothing that a section without it has."""
+        """A factor of one equals an absent setting."""
         for (kind, name), maker in self.makers.items():
             if kind != "tts":
                 continue

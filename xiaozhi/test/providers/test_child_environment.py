@@ -1,4 +1,4 @@
-"""Child processes do not inherit what is secret."""
+"""Child processes do not inherit secrets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VARIABLES = (
 
 
 class Starting(Clock):
-    """Notes the environments of the processes it is asked to start."""
+    """Records the environments of spawned processes."""
 
     def __init__(self) -> None:
         super().__init__()

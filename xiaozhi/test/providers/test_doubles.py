@@ -243,7 +243,7 @@ class WebrtcSilenceTests(Virtual):
 
 
 class TroubleTests(Virtual):
-    """What happens to some calls and not to others."""
+    """Faults of some calls only."""
 
     trouble = (
         InjectedFault(when="600", hang=True),
@@ -257,7 +257,7 @@ class TroubleTests(Virtual):
         return recognition.finish()
 
     def test_of_a_recogniser(self) -> None:
-        """By what would have been heard, so by the length of the sound."""
+        """Chosen by the transcript, so by the length of the sound."""
         settings = RecognizerSettings(texts=("{ms} ms",), trouble=self.trouble)
         recognizer = ScriptedRecognizer(settings, self.clock)
         hangs = self.heard(recognizer, 600)
@@ -271,7 +271,7 @@ class TroubleTests(Virtual):
         model = ScriptedModel(ModelSettings(answers=("a b",), trouble=self.trouble), self.clock)
 
         def reply(words: str) -> list[float]:
-            """When each word came."""
+            """Return the time of each word."""
             came: list[float] = []
 
             async def listen() -> None:

@@ -1,4 +1,4 @@
-"""How a text is cut among espeak-ng's voices."""
+"""Distribution of a text among espeak-ng's voices."""
 
 from __future__ import annotations
 

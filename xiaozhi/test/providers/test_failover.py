@@ -1,4 +1,4 @@
-"""Lists of providers: each contract, and who is asked when."""
+"""Failover groups: the contract of each kind, and the order and time of attempts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def several(
     *settings: dict[str, Any],
     limits: FailoverSettings = LIMITS,
 ) -> Any:
-    """Doubles of one kind as one provider; they are called ``a``, ``b``, …"""
+    """Make one provider of doubles of one kind, named ``a``, ``b``, …"""
     double, failover = DOUBLES[kind]
     made = [
         (chr(ord("a") + at), double(msgspec.convert(each, double.Settings), clock))
@@ -77,7 +77,7 @@ class FailoverModelContract(Virtual, LanguageModelContract):
 
 
 class FailoverSynthesizerContract(Virtual, SynthesizerContract):
-    """The one that speaks has another format than the preferred one."""
+    """The provider that speaks has another format than the preferred one."""
 
     def provider(self) -> Any:
         return several(self.clock, "tts", {"fail": "timeout"}, {"sample_rate": 16000})
@@ -154,7 +154,7 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.failures(model), {})
         self.clock.advance(0.1)
         self.assertEqual(self.failures(model), {("a", "timeout"): 1})
-        # The last one has as long as the turn's stage allows.
+        # The last one may use the rest of the stage's limit.
         self.clock.advance(59.9)
         self.assertNoResult(answer)
         self.clock.advance(0.1)
@@ -172,7 +172,7 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.state(model), ("closed", 1))
 
     def test_closed_is_closed(self) -> None:
-        """While the service stops nobody else is tried, and it is nobody's fault."""
+        """While the service stops, no other provider is tried, and none is blamed."""
         model = self.several("llm", {}, {})
         model.group.candidates[0].provider.close()
         self.assertEqual(self.error(self.ask(model)), "closed")
@@ -193,7 +193,7 @@ class ModelTests(FailoverCase):
             self.successResultOf(answer)
         self.assertEqual(self.state(model), ("open", 3))
         self.assertEqual(self.successResultOf(self.ask(model)), "B.", "without waiting")
-        # The first one who asks after the cooldown finds out, and only that one.
+        # The first call after the cooldown probes, and only that one.
         self.clock.advance(10)
         self.assertEqual(self.state(model), ("half_open", 3))
         probe = self.ask(model)
@@ -229,7 +229,7 @@ class ModelTests(FailoverCase):
             self.assertEqual(self.state(model), ("open", 3), code)
 
     def test_all_circuits_are_open(self) -> None:
-        """They are asked all the same, the one that is due first before the others."""
+        """They are tried all the same, the one that is due first before the others."""
         model = self.several("llm", {"fail": "unreachable"}, {"fail": "busy"})
         for _ in range(3):
             self.assertEqual(self.error(self.ask(model)), "busy")
@@ -250,7 +250,7 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.state(model, "b"), ("closed", 0))
 
     def test_interrupted(self) -> None:
-        """Somebody who loses patience soon says nothing about it; later, something."""
+        """An early cancellation is ignored; a late one is a failure."""
         model = self.several("llm", {"hang": True})
         for waited, failures in ((1.0, 0), (20.0, 1)):
             answer = self.ask(model)
@@ -266,7 +266,7 @@ class ModelTests(FailoverCase):
         self.assertEqual((self.state(model), self.clock.getDelayedCalls()), (("closed", 0), []))
 
     def test_the_reader_s_time_is_not_the_model_s(self) -> None:
-        """Only what we wait for the next piece speaks against it."""
+        """Only the wait for the next piece counts."""
         for waited, failures in ((3.0, 1), (2.9, 0), (0.5, 0)):
             model = self.several("llm", {"answers": ["one two"], "token_delay": 60})
             reply = model.reply(ASKED, [])
@@ -279,7 +279,7 @@ class ModelTests(FailoverCase):
             self.assertEqual(self.state(model), ("closed", failures), waited)
 
     def test_state_after_an_abandoned_wait(self) -> None:
-        """Of one that is on trial: the next one may try, or it is told what was wrong."""
+        """During a probe: the next call may probe, or the failure is recorded."""
         for waited, state, failed in ((1.0, "half_open", {}), (4.0, "open", {("a", "timeout"): 1})):
             model = self.on_trial({"hang": True})
             answer = self.ask(model)
@@ -293,7 +293,7 @@ class ModelTests(FailoverCase):
             self.assertEqual(status.trouble, "no answer within 4.0 s [timeout]" if failed else "")
 
     def on_trial(self, settings: dict[str, Any]) -> Any:
-        """One that has failed, and may be asked once."""
+        """Make a provider that has failed and admits one probe."""
         model = self.several("llm", settings)
         for _ in range(3):
             model.group.candidates[0].breaker.attempt().failed()
@@ -315,7 +315,7 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.successResultOf(answer), "one two")
 
     def test_one_that_is_dropped_unanswered(self) -> None:
-        """Nobody waits any more, and nobody has cancelled it either."""
+        """The caller is gone without cancelling."""
         model = self.on_trial({"hang": True})
         asking = model.group.answered(lambda each: Deferred())
         asking.send(None)
@@ -324,7 +324,7 @@ class ModelTests(FailoverCase):
         self.assertEqual(self.state(model), ("half_open", 3))
 
     def test_one_that_fails_when_its_time_is_over(self) -> None:
-        """Its own word is better than ours."""
+        """The provider's own error is better than a timeout."""
 
         async def stubborn(dialogue: Any, tools: Any) -> Any:
             try:
@@ -367,7 +367,7 @@ class ModelTests(FailoverCase):
         self.assertEqual(len(notes.asked), 2, "nobody wants to know")
 
 
-# What a model may do, and what a person has of it: seconds and whether there is an answer.
+# Behaviour of a model, and the result: seconds and whether there is an answer.
 BEHAVIOURS: dict[str, tuple[dict[str, Any], float, bool]] = {
     "answers": ({}, 0.0, True),
     "is slow": ({"delay": 2.0}, 2.0, True),
@@ -382,7 +382,7 @@ class AnyListTests(SynchronousTestCase):
     @settings(max_examples=150)
     @given(st.lists(st.sampled_from(sorted(BEHAVIOURS)), min_size=1, max_size=4))
     def test_answering_provider_and_time(self, behaviours: list[str]) -> None:
-        """The first who answers within its time; the last has all the time there is."""
+        """The first one that answers within its limit; the last one has the rest of the time."""
         clock = Clock()
         own = [BEHAVIOURS[each][0] | {"answers": [str(at)]} for at, each in enumerate(behaviours)]
         model = several(clock, "llm", *own)
@@ -437,7 +437,7 @@ async def bug(dialogue: Any, tools: Any) -> Any:
 
 
 class _Mute:
-    """A vendor that says 200 and sends nothing."""
+    """A vendor that sends status 200 and nothing else."""
 
     sound = SoundFormat(Encoding.PCM, 24000, 1)
 
@@ -456,7 +456,7 @@ class SynthesizerTests(FailoverCase):
         return self.successResultOf(Deferred.fromCoroutine(all_pieces()))
 
     def test_one_that_gives_no_sound(self) -> None:
-        """Words on the display and nothing to hear: what a next one is there for."""
+        """Displayed words without sound: the next provider is tried."""
         synthesizer = self.several("tts", {}, {})
         synthesizer.group.candidates[0].provider = _Mute()
         self.assertTrue(self.spoken(synthesizer))
@@ -493,7 +493,7 @@ class RecognizerTests(FailoverCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_interim_results(self) -> None:
-        """The one that hears while the person speaks tells it; the next one comes later."""
+        """The recogniser that gets the live sound sends them; the next one comes later."""
         first = {"texts": ["one two three"], "interim": 0.2, "fail": "connection_lost"}
         second = {"texts": ["four five six"], "interim": 0.2}
         told: list[str] = []
@@ -534,7 +534,7 @@ class RecognizerTests(FailoverCase):
             self.assertEqual(self.failures(recognizer), {("a", "crashed"): 1})
 
     def test_a_circuit_that_opened_meanwhile(self) -> None:
-        """It has heard everything, but is known to fail by now."""
+        """It has all the sound, but is known to fail by now."""
         recognizer = self.several("asr", {"hang": True}, {"texts": ["{ms} ms"]})
         recognition = recognizer.recognition()
         recognition.feed(bytes(64000))

@@ -18,7 +18,7 @@ class HttpTests(VirtualCase, HttpContract):
         return f"http://vendor.example:{PORT}/v1"
 
     def test_limits(self) -> None:
-        """Rows: what the vendor does; the setting; seconds after which it is given up."""
+        """Rows: the vendor's behaviour; the setting; seconds until the call fails."""
         rows: tuple[tuple[list[Any], dict[str, float], float], ...] = (
             ([NEXT], {"first_byte_timeout": 4.0}, 4.0),
             ([head("text/plain"), b"a", NEXT], {"idle_timeout": 3.0}, 3.0),

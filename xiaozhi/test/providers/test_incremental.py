@@ -62,7 +62,7 @@ class IncrementalToneTests(Virtual, IncrementalSynthesizerContract):
         self.assertEqual(self.failureResultOf(ended, ProviderError).value.code, "closed")
 
     def test_too_long(self) -> None:
-        """The rest is refused; the beginning is spoken."""
+        """The excess is refused; the beginning is spoken."""
         provider = self.provider(most=10)
         stream = provider.speech("en")
         stream.feed("Good. ")
@@ -117,7 +117,7 @@ class Vendor:
 
 
 class RegistryTests(SynchronousTestCase):
-    """A vendor that is only incremental can be selected like any other."""
+    """A vendor that is only incremental is selected like any other."""
 
     def test_it_is_leased_as_a_synthesiser(self) -> None:
         clock = Clock()

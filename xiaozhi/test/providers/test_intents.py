@@ -58,7 +58,7 @@ def specs(names: Sequence[str]) -> list[ToolSpec]:
 
 
 class Exchange:
-    """One person talking to the model with a device that has tools."""
+    """A person, the model, and a device with tools."""
 
     def __init__(self, test: SynchronousTestCase, **settings: str) -> None:
         self._test = test
@@ -76,7 +76,7 @@ class Exchange:
         return result
 
     def say(self, text: str) -> str:
-        """Go on until words come; tools answer at once."""
+        """Continue until there are words; tools answer at once."""
         self.calls = []
         self.dialogue.append(Utterance(Role.USER, text))
         for _ in range(4):
@@ -124,7 +124,7 @@ class NumberTests(SynchronousTestCase):
             self.assertIsNone(english_number(text), text)
 
     def test_numbers_of_any_length(self) -> None:
-        """Python refuses to read thousands of digits."""
+        """Python refuses to parse thousands of digits."""
         for text in ("1" * 10, "9" * 5000, "٣" * 5000):
             self.assertIsNone(english_number(text), len(text))
             self.assertIsNone(chinese_number(text), len(text))
@@ -188,7 +188,7 @@ class NotationTests(SynchronousTestCase):
 
 
 class UnderstandingTests(SynchronousTestCase):
-    """Sentences and what they mean."""
+    """Sentences and their intents."""
 
     def check(self, expected: str, *texts: str) -> None:
         for text in texts:
@@ -237,7 +237,7 @@ class UnderstandingTests(SynchronousTestCase):
 
 
 class ExchangeTests(SynchronousTestCase):
-    """Dialogues to their end."""
+    """Complete dialogues."""
 
     def setUp(self) -> None:
         self.exchange = Exchange(self)
@@ -423,7 +423,7 @@ class BookTests(SynchronousTestCase):
 
 
 class SpokenTests(SynchronousTestCase):
-    """Times and dates aloud."""
+    """Spoken times and dates."""
 
     def test_clock(self) -> None:
         for text, english, chinese in (

@@ -1,4 +1,4 @@
-"""The recogniser's grammar made of the phrase book."""
+"""The recogniser's grammar, made from the phrase book."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xiaozhi.providers.offline.intents.phrases import Choice, Number, Part, Word
 
 
 def one_way(parts: tuple[Part, ...], random: Random) -> str:
-    """A sentence the grammar allows."""
+    """Return a sentence that the grammar allows."""
     said: list[str] = []
     for part in parts:
         if isinstance(part, Word):
@@ -73,7 +73,7 @@ class GrammarTests(SynchronousTestCase):
 
 
 class PocketsphinxTests(SynchronousTestCase):
-    """The grammar in the recogniser's own hands."""
+    """The grammar in the recogniser itself."""
 
     def setUp(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The offline model and tools: which one it calls, and what of their results it says."""
+"""The offline model and tools: the called tool, and the spoken part of its result."""
 # ruff: noqa: E501 (tables, a row a line)
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xiaozhi.tools.results import for_model
 
 NUMBER, TEXT = {"type": "integer"}, {"type": "string"}
 
-# A tool's name, its description and arguments, and the kind it is of; empty: of none.
+# A tool's name, its description and arguments, and its kind; empty: none.
 KINDS: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
     ("self_camera_take_photo", "", {"question": TEXT}, "photo"),
     ("self.camera.take_photo", "", {"question": TEXT}, "photo"),
@@ -76,7 +76,7 @@ KINDS: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
     ("get_weather", "Get the weather", {"city": TEXT}, ""),
 )  # fmt: skip
 
-# What is said, the tool offered, and the arguments it is called with.
+# The spoken request, the offered tool, and the arguments of the call.
 CALLS: tuple[tuple[str, str, Mapping[str, Any], Mapping[str, Any]], ...] = (
     ("what do you see", "camera_capture", {}, {}),
     ("what do you see", "takePhoto", {"prompt": TEXT}, {"prompt": "what do you see"}),
@@ -92,7 +92,7 @@ CALLS: tuple[tuple[str, str, Mapping[str, Any], Mapping[str, Any]], ...] = (
 PICTURE = "data:image/jpeg;base64," + "/9j/4AAQSkZJRgABAQ" * 900
 ASKED = "what do you see"
 CUP = "A red cup."
-# Results of a camera, and what is said.
+# Results of a camera, and the spoken answer.
 RESULTS: tuple[tuple[Any, str], ...] = (
     # The page of a browser: its message repeats the question.
     ({"success": True, "message": ASKED, "photo_data": PICTURE, "photo_width": 640, "vision_analysis": {"success": True, "response": CUP}}, CUP),
@@ -115,10 +115,10 @@ RESULTS: tuple[tuple[Any, str], ...] = (
     ("Result: " + json.dumps({"response": CUP}), CUP),
     (CUP, CUP),
     (f"![photo]({PICTURE}) {CUP}", CUP),
-    # Cut off, for it is too long.
+    # Truncated, because it is too long.
     ('{"response": "A red cup.", "boxes": [' + "[1.5, 2.5], " * 2000, CUP),
     ('{"boxes": [' + "[1.5, 2.5], " * 2000, "Sorry, this device does not tell me that."),
-    # Nothing in it is for a person.
+    # Nothing for a person.
     ({"success": True, "photo_data": PICTURE}, "Sorry, this device does not tell me that."),
     ({"success": True, "message": "success"}, "Sorry, this device does not tell me that."),
     ({"url": "https://a.example/b.jpg", "id": "a_b"}, "Sorry, this device does not tell me that."),
@@ -156,7 +156,7 @@ class ToolTests(SynchronousTestCase):
             self.assertEqual(found, [kind] if kind else [], name)
 
     def test_names_that_were_replaced(self) -> None:
-        """Vendors take no Chinese names: a tool's own name is its title then."""
+        """Vendors refuse Chinese names: the tool's own name is its title then."""
         for title, kind in (
             ("拍照", "photo"),
             ("self.camera.take_photo", "photo"),
@@ -167,7 +167,7 @@ class ToolTests(SynchronousTestCase):
             self.assertEqual(found, [kind], title)
 
     def test_the_surest_is_called(self) -> None:
-        """And among equals the first."""
+        """Of equals, the first."""
         names = ("eye", "snapshot", "camera_capture", "take_photo")
         tools = [ToolSpec(name, "Take a photo", {}) for name in names]
         for count, best in ((1, "eye"), (2, "snapshot"), (3, "snapshot"), (4, "take_photo")):
@@ -182,7 +182,7 @@ class ToolTests(SynchronousTestCase):
             self.assertEqual((call.name, json.loads(call.arguments)), (name, arguments), words)
 
     def test_results(self) -> None:
-        """As they come to the model: without media, cut, and never JSON."""
+        """As they reach the model: without media, shortened, and never JSON."""
         for result, said in RESULTS:
             text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
             for name in ("self_camera_take_photo", "camera_capture"):
@@ -197,7 +197,7 @@ class ToolTests(SynchronousTestCase):
                 self.assertEqual(answer.lstrip("😔 "), said, text[:200])
 
     def test_of_another_models_tool(self) -> None:
-        """That model is gone; what its tool told can be said."""
+        """That model failed; its tool's result is spoken."""
         call = ToolCall("1", "get_weather", "{}")
         dialogue = [Utterance(Role.USER, "weather"), Utterance(Role.ASSISTANT, "", (call,))]
         for result, said in (
@@ -208,7 +208,7 @@ class ToolTests(SynchronousTestCase):
             self.assertEqual(answer, said)
 
     def test_a_status_that_is_an_object(self) -> None:
-        """No fact is said that is no word or number."""
+        """Only words and numbers are spoken as facts."""
         call = ToolCall("1", "self_get_device_status", "{}")
         result = json.dumps({"battery": {"level": {"now": 9}}, "audio_speaker": {"volume": 70}})
         dialogue = [

@@ -1,5 +1,6 @@
-"""Two vendors written with the kit alone, as small as a vendor can be: a language model over
-HTTP with JSON lines, and a synthesiser over a WebSocket. Each is one class and its settings."""
+"""Two minimal vendors written with the kit alone: a language model over HTTP with JSON lines, and a
+synthesiser over a WebSocket. Each is one class and its settings.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transcription and speech against a vendor in our hands."""
+"""Transcription and speech with a vendor that a test controls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xiaozhi.test.providers.fake_vendor import FakeVendor, Reading
 
 
 def form(body: bytes, media_type: str) -> dict[str, bytes]:
-    """The parts of a form, read as a server would."""
+    """Parse the parts of a form as a server would."""
     boundary = media_type.partition("boundary=")[2].encode()
     parts = body.split(b"--" + boundary)
     assert parts[0] == b""

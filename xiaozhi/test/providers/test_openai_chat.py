@@ -37,7 +37,7 @@ def say(text: str) -> bytes:
 
 
 class ChatCase(SynchronousTestCase):
-    """A chat with a vendor in our hands."""
+    """A chat with a vendor that the test controls."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -72,7 +72,7 @@ class ChatCase(SynchronousTestCase):
 
 
 class RequestTests(ChatCase):
-    """What is sent."""
+    """Requests."""
 
     def test_provides_its_interface(self) -> None:
         verifyObject(ILanguageModel, self.chat)
@@ -95,7 +95,7 @@ class RequestTests(ChatCase):
         self.failureResultOf(reading.done, CancelledError)
 
     def test_for_which_message(self) -> None:
-        """A vendor's log can be searched for what ours tells."""
+        """The vendor's log can be searched for our ids."""
         with trace.working_for(trace.TracedMessage("session", 7)):
             _, response = self.begun(say("Hi"), event(finish="stop"))
         sent = self.vendor.last.headers.getRawHeaders("x-request-id")
@@ -162,7 +162,7 @@ class RequestTests(ChatCase):
 
 
 class UsageTests(ChatCase):
-    """What an answer has cost."""
+    """Token usage."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -221,7 +221,7 @@ class UsageTests(ChatCase):
         self.assertNotIn("stream_options", self.vendor.last.json(), "nor the next time")
 
     def test_a_refusal_is_remembered_and_logged_once(self) -> None:
-        """From the first delta of the answer without, or at its end if it says nothing."""
+        """At the first delta of the answer without it, or at its end if there is none."""
         for said, over in ((say("Hi"), False), (say("<think>hm</think>"), True)):
             log = LogLines(self)
             self.chat = self.make()
@@ -261,7 +261,7 @@ class UsageTests(ChatCase):
 
 
 class StreamTests(ChatCase):
-    """What comes back."""
+    """Answers."""
 
     def test_text_comes_as_it_arrives(self) -> None:
         reading, response = self.begun(event({"role": "assistant", "content": ""}), say("Hel"))
@@ -362,7 +362,7 @@ class StreamTests(ChatCase):
 
 
 class FailureTests(ChatCase):
-    """What goes wrong."""
+    """Errors."""
 
     def test_statuses(self) -> None:
         for status, code, retryable in (
@@ -428,7 +428,7 @@ class FailureTests(ChatCase):
             self.make(base_url="http://vendor:port/v1")
 
     def test_a_kept_connection_that_is_no_more_costs_nothing(self) -> None:
-        """The vendor hangs up after some idle seconds, and we ask just then: once more."""
+        """The vendor closes an idle connection just as it is used: the request is retried once."""
         reading = self.ask()
         gone = ResponseNeverReceived([Failure(ConnectionLost())])
         self.vendor.last.answered.errback(gone)
@@ -497,7 +497,7 @@ class FailureTests(ChatCase):
 
 
 class TimeTests(ChatCase):
-    """Every limit, on a clock of our own."""
+    """Every limit, on a virtual clock."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -544,7 +544,7 @@ class TimeTests(ChatCase):
         self.check(reading)
 
     def test_a_slow_reader_has_all_the_time(self) -> None:
-        """A long answer is read at the pace at which the device plays it."""
+        """A long answer is read as fast as the device plays it."""
         generator = self.chat.reply(ASKED, [])
         first = Deferred.fromCoroutine(anext(generator))
         response = self.vendor.last.answer()

@@ -1,4 +1,4 @@
-"""One chat answer, event by event: what is said, and when it is believed to be over."""
+"""One chat answer, event by event: its text, and the detection of its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xiaozhi.test.providers.fake_vendor import FakeVendor
 
 
 def chunk(text: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """One event; ``text`` is a delta's, ``message`` a whole answer."""
+    """Make one event; ``text`` is a delta's, ``message`` a whole answer."""
     delta = {} if text is None else {"content": text}
     return {"choices": [{"delta": delta, "finish_reason": finish, **more}]}
 
@@ -44,20 +44,20 @@ class CompletionTests(SynchronousTestCase):
         return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
 
     def test_how_long_more_may_come(self) -> None:
-        """Events beside :attr:`Completion.over` and :attr:`Completion.patience`."""
+        """Events with :attr:`Completion.over` and :attr:`Completion.patience`."""
         for events, over, patience in (
             ([], False, None),
             ([chunk("Hi")], False, None),
             ([chunk("Hi"), chunk(None, "stop")], True, 0.25),
             ([DONE], True, 0.25),
-            # The first says that it is the last: it may be one of many.
+            # The first chunk has a reason: others may follow.
             ([chunk("Hi", "stop")], True, 2.0),
             ([chunk(None, "stop")], True, 2.0),
             ([chunk("Hi"), chunk(" you", "stop")], True, 2.0),
-            # Many that say so.
+            # Many chunks with a reason.
             ([chunk("Hi", "stop"), chunk(" you", "stop")], True, 2.8),
             ([chunk("Hi", "stop"), chunk(" you", "stop"), chunk(None, "stop")], True, 2.8),
-            # Something came after the end.
+            # Content after the end.
             ([chunk("Hi", "stop"), chunk(" you")], False, None),
             ([chunk("Hi", "stop"), chunk(" you"), chunk(None, "stop")], True, 0.25),
             ([chunk("Hi", "stop"), chunk("  ")], True, 2.0),
@@ -70,9 +70,9 @@ class CompletionTests(SynchronousTestCase):
                 self.assertEqual((completion.over, completion.patience), (over, patience))
 
     def test_repetitions(self) -> None:
-        """The whole answer once more at its end is not said twice; words may be."""
+        """A repetition of the whole answer at its end is dropped; short ones may be genuine."""
         for events, said in (
-            # As long as it must be to be no coincidence, and one less.
+            # The shortest length that is not a coincidence, and one less.
             ([chunk("12345"), chunk("67890"), chunk("1234567890", "stop")], "1234567890"),
             ([chunk("12345"), chunk("6789"), chunk("123456789", "stop")], "123456789" * 2),
             ([chunk("ha"), chunk("ha", "stop")], "haha"),
@@ -85,7 +85,7 @@ class CompletionTests(SynchronousTestCase):
             ([message("One."), message("One.", "stop")], "One."),
             ([chunk("One.\n\nTwo."), message("One. Two.", "stop")], "One.\n\nTwo."),
             ([chunk("One."), message("Another.", "stop")], "One."),
-            # What came before the message was thought, which never ended.
+            # Everything before the message was reasoning without an end.
             ([chunk("<think>hm"), message("Yes.", "stop")], "Yes."),
             # An empty message ends nothing.
             ([chunk("<think>hm"), message(""), chunk(" ho</think>Yes.")], "Yes."),

@@ -1,4 +1,4 @@
-"""Tool calls out of pieces."""
+"""Assembly of tool calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def delta(index: int | None, call_id: str | None, name: str | None, args: Any) -
 
 
 class CallAssemblyTests(SynchronousTestCase):
-    """:class:`CallAssembly` against the habits of vendors."""
+    """:class:`CallAssembly` with the deviations of vendors."""
 
     def check(self, deltas: list[dict[str, Any]], *expected: tuple[str, str, str]) -> None:
         ids = iter(("new1", "new2", "new3"))

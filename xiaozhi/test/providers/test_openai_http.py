@@ -1,5 +1,6 @@
-"""Calls that end in the middle, and the connections they had: our client and Twisted's web
-server, with nothing between them but memory."""
+"""Calls that end in the middle, and their connections: our client and Twisted's web server,
+connected in memory.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from xiaozhi.base.errors import ProviderError
 from xiaozhi.providers.openai.audio import OpenAISpeech, OpenAISpeechSettings
 from xiaozhi.test.providers.fake_vendor import Reading
 
-# Samples: text would be no sound.
+# Samples, since text would not be sound.
 OLD, NEW = b"\0OLD" * 4, b"\0NEW" * 4
 
 
@@ -36,7 +37,7 @@ class _Vendor(Resource):
 
 
 class _Line:
-    """One connection, whose client's end says how it was closed."""
+    """One connection; records how its client's end was closed."""
 
     def __init__(self, factory: Any, site: Site, reactor: Any) -> None:
         client, server = factory.buildProtocol(None), site.buildProtocol(None)
@@ -54,7 +55,7 @@ class _Line:
 
 
 class ConnectionTests(SynchronousTestCase):
-    """No sound of a turn that is over comes in the next one."""
+    """No sound of a finished turn appears in the next one."""
 
     def setUp(self) -> None:
         reactor: Any = MemoryReactorClock  # not annotated
@@ -97,7 +98,7 @@ class ConnectionTests(SynchronousTestCase):
         self.failureResultOf(reading.done, CancelledError)
 
     def assert_next(self, connections: int) -> None:
-        """What is said next is that and nothing else."""
+        """Check that the next sentence has this sound and nothing else."""
         reading = self.speak()
         self.send(self.vendor.requests[-1], NEW, end=True)
         self.successResultOf(reading.done)
@@ -111,7 +112,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assert_next(connections=1)
 
     def test_a_vendor_that_closes_without_notification(self) -> None:
-        """Over TLS both sides say that they close."""
+        """Over TLS both sides normally announce their close."""
         self.assert_next(connections=1)
         self.lines[0].end.loseConnection = lambda: None
         closing = self.speech.close()
@@ -123,7 +124,7 @@ class ConnectionTests(SynchronousTestCase):
         reading = self.speak()
         old = self.vendor.requests[0]
         self.send(old, OLD)
-        # On its way when the person interrupts.
+        # In flight when the person interrupts.
         old.write(OLD)
         self.interrupt(reading)
         self.assertTrue(self.lines[0].aborted)
@@ -151,7 +152,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assert_next(connections=1)
 
     def test_an_answer_that_floods(self) -> None:
-        """The vendor is held back, and given up in the middle of it."""
+        """The vendor is paused, and dropped in the middle of it."""
         generator = self.speech.synthesize("Hello.", "en")
         first = Deferred.fromCoroutine(anext(generator))
         self.flush()

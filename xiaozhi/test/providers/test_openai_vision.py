@@ -1,4 +1,4 @@
-"""Vision: the vendor's and the stand-in."""
+"""Vision: the vendor and the stand-in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A synthesiser's sound to a device's packets."""
+"""Conversion of a synthesiser's sound to a device's packets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tone(seconds: float, rate: int) -> bytes:
 
 
 def ogg(frame_ms: int, seconds: float = 1.2, layout: str = "mono") -> bytes:
-    """An Ogg/Opus file as a vendor sends it."""
+    """Make an Ogg/Opus file as a vendor sends it."""
     file = io.BytesIO()
     with av.open(file, "w", format="ogg") as container:
         options = {"frame_duration": str(frame_ms), "application": "voip"}
@@ -85,7 +85,7 @@ class PacketMakerTests(SynchronousTestCase):
                 self.assertGreater(rms(pcm[3200:25600]), 3000)
 
     def test_the_end_is_not_cut(self) -> None:
-        """The last tenth of a second of a tone is heard to its end (§9: last words cut)."""
+        """The last tenth of a second of a tone is complete (§9: last words cut)."""
         form = OpusForm(24000, 60, 8, 40000, "lowdelay")
         pcm = decoded(made(SoundFormat(Encoding.PCM, 24000), form, tone(1.0, 24000)))
         self.assertGreater(rms(pcm[int(0.95 * 32000) : int(0.995 * 32000)]), 3000)
@@ -125,12 +125,12 @@ class PacketMakerTests(SynchronousTestCase):
         )
 
     def test_longer_packets_among_right_ones(self) -> None:
-        """They would fail to decode on the device, unheard and unseen."""
+        """They would fail to decode on the device, without a trace."""
         form = OpusForm(24000, 20, 8, 40000, "lowdelay")
         maker = PacketMaker(SoundFormat(Encoding.OGG_OPUS), form, form.encoder())
         first = ogg(20, 0.2)
         self.assertTrue(maker.feed(first))
-        # The same stream goes on, with other packets.
+        # The same stream continues with other packets.
         file = ogg(60, 0.5)
         serial = first[14:18]
         pages = file.split(b"OggS")[3:]
@@ -138,7 +138,7 @@ class PacketMakerTests(SynchronousTestCase):
         self.assertRaises(ProviderError, maker.feed, later)
 
     def test_much_at_once_comes_in_slices(self) -> None:
-        """One call must not hold a thread for long."""
+        """One call must not occupy a thread for long."""
         form = OpusForm(24000, 60, 8, 40000, "lowdelay")
         maker = PacketMaker(SoundFormat(Encoding.PCM, 24000), form, form.encoder())
         self.assertEqual(len(maker.feed(tone(3.0, 24000))), 4)

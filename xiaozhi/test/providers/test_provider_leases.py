@@ -1,4 +1,4 @@
-"""Shared providers: one instance, one circuit breaker, closed when nobody uses it."""
+"""Shared providers: one instance, one circuit breaker, closed when unused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EchoSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 
 @implementer(ILanguageModel, IPreparable)
 class Echo:
-    """A model that answers when the test says so."""
+    """A model that answers on command."""
 
     Settings = EchoSettings
     made: list[Echo]
@@ -141,7 +141,7 @@ class LeaseCase(SynchronousTestCase):
         return self.catalogue.entry("llm", reference)
 
     def agent(self, *models: str) -> ProviderSet:
-        """The providers of an agent with these models."""
+        """Return the providers of an agent with these models."""
         return self.registry.select(self.catalogue.entries({**DOUBLES, "llm": models}))
 
     def ask(self, providers: ProviderSet) -> Deferred[str]:
@@ -163,14 +163,14 @@ class SharingTests(LeaseCase):
         self.assertEqual([each.settings.key for each in Echo.made], ["one", "two"])
 
     def test_a_label_is_an_instance_even_with_equal_settings(self) -> None:
-        """It is there to have a circuit breaker and metrics of its own."""
+        """It has its own circuit breaker and metrics."""
         self.sections["llm"]["echo/twin"] = self.sections["llm"]["echo"]
         self.start()
         one, twin = self.registry.lease(self.entry()), self.registry.lease(self.entry("echo/twin"))
         self.assertIsNot(one.candidate, twin.candidate)
 
     def test_one_circuit_breaker_for_all_agents(self) -> None:
-        """The failures that one agent sees spare the other one the wait."""
+        """Failures with one agent spare the other one the wait."""
         log = LogLines(self)
         first, second = self.agent("echo/down", "echo"), self.agent("echo/down", "echo/b")
         for providers, said in ((first, "one"), (second, "two")):
@@ -250,7 +250,7 @@ class ClosingTests(LeaseCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_release_is_idempotent(self) -> None:
-        """A lease that is released twice does not take away another one's."""
+        """A second release does not affect another lease."""
         first, second = self.registry.lease(self.entry()), self.registry.lease(self.entry())
         first.release()
         first.release()
@@ -387,7 +387,7 @@ class VoiceTests(LeaseCase):
         two = self.catalogue.voiced("singer", {"id": "bo"}, "agents.b.voice")
         plain = self.catalogue.entry("tts", "singer")
         self.assertNotEqual(one.identity, two.identity)
-        # Said or not, it is the same voice.
+        # Explicit or not, it is the same voice.
         self.assertEqual(one.identity, plain.identity)
 
     def test_an_unsupported_setting_is_refused(self) -> None:

@@ -1,4 +1,4 @@
-"""Which providers are made, and what is said when that cannot be."""
+"""Selection of providers, and errors while making them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PortSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 
 @implementer(IProvider, IPreparable)
 class Breaking:
-    """A provider that counts preparations, and whose making or closing goes wrong."""
+    """A provider that counts preparations, and whose making or closing fails."""
 
     Settings = PortSettings
     closed = 0
@@ -79,7 +79,7 @@ def choose(
     makers: Any = None,
     failover: FailoverSettings | None = None,
 ) -> tuple[ProviderRegistry, ProviderSet]:
-    """Make the providers that the configuration selects, and the registry they live in."""
+    """Make the providers of a configuration, and their registry."""
     registry = ProviderRegistry(
         ProviderCatalogue(sections, read_section, makers), runtime, failover
     )
@@ -87,7 +87,7 @@ def choose(
 
 
 def behind(providers: ProviderSet, kind: str) -> list[Any]:
-    """The providers of a kind, the preferred one first."""
+    """Return the providers of a kind, the preferred one first."""
     (group,) = (group for group in providers.groups if group.kind == kind)
     return [each.provider for each in group.candidates]
 
@@ -170,7 +170,7 @@ class SelectionTests(SynchronousTestCase):
             ("scripted", "open", 3, 10.0),
         )
         self.assertEqual((second["name"], second["state"]), ("intents", "closed"))
-        # It may work again: nobody has asked since.
+        # It may work again: it has not been called since.
         self.clock.advance(10)
         self.assertEqual(self.registry.trouble(), "")
         self.assertEqual(self.registry.health()["llm"][0]["state"], "half_open")

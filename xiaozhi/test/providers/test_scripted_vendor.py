@@ -1,4 +1,4 @@
-"""The scripted vendor itself: exactly these bytes, borders, delays and ends."""
+"""The scripted vendor itself: exact bytes, segments, delays and ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POST = b"POST /v1/x HTTP/1.1\r\nHost: vendor\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class RawClient(Protocol):
-    """Notes what arrives, and when."""
+    """Records data and its time."""
 
     def __init__(self, clock: Network) -> None:
         self.clock = clock
@@ -165,7 +165,7 @@ class HttpTests(SynchronousTestCase):
 
 
 class _Speaker(WebSocketClientProtocol):
-    """Sends two messages, notes what comes."""
+    """Sends two messages and records the answers."""
 
     heard: list[Any]
 
@@ -185,7 +185,7 @@ class _Speaker(WebSocketClientProtocol):
 
 
 class WebSocketTests(SynchronousTestCase):
-    """Over WebSocket, with a client that is not ours."""
+    """Over WebSocket, with another client."""
 
     def test_a_talk(self) -> None:
         network = Network()

@@ -1,4 +1,4 @@
-"""What surrounds pocketsphinx: grammar words, loudness, utterances and their decoders."""
+"""Code around pocketsphinx: grammar words, loudness, utterances and their decoders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from xiaozhi.providers.offline.sphinx_child import (
 
 
 def noise(level: int, seconds: float) -> bytes:
-    """Begins with 20 ms of silence, as what follows would not stand out otherwise."""
+    """Make noise after 20 ms of silence, so that it is detected as speech."""
     source = random.Random(1)
     samples = (int(source.gauss(0, level)) for _ in range(int(seconds * 16000)))
     return bytes(640) + array.array("h", samples).tobytes()[640:]
@@ -90,7 +90,7 @@ class LoudnessTests(SynchronousTestCase):
             self.assertApproximates(rms(loudness.take()[-16000:]), 1000, 250)
 
     def test_a_short_word_is_over_with_a_pause(self) -> None:
-        """What hears it need not wait for the end of the utterance."""
+        """The decoder need not wait for the end of the utterance."""
         word, click = (noise(5, 0.3) + noise(1000, seconds) for seconds in (0.3, 0.1))
         for sound, pause, ready in ((word, 0.2, False), (word, 0.3, True), (click, 0.6, False)):
             loudness = Loudness()
@@ -135,7 +135,7 @@ class FakeChannel:
 
 
 class FakePair:
-    """Decoders that hear how much they were given."""
+    """Decoders that return the amount of sound they got."""
 
     def __init__(self, score: float = 0.0) -> None:
         self.score = score
@@ -206,7 +206,7 @@ class SphinxTests(SynchronousTestCase):
         self.assertEqual(self.channel.sent[2:], [(3, "4.0 s")])
 
     def test_interim_results(self) -> None:
-        """Now and then, and only while it fits: a grammar finds its words in any noise."""
+        """Occasionally, and only with a good match: a grammar matches its words in any noise."""
         self.speak(1, 1.0, end=False)
         for _ in range(20):
             self.sphinx.data(1, noise(1000, 0.1))

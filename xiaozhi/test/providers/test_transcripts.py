@@ -1,4 +1,4 @@
-"""What recognisers write besides the words."""
+"""Removal of tags from recognisers' texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xiaozhi.testing.vendors.octets import whole
 from xiaozhi.testing.vendors.refusals import REFUSALS
 from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
-# Text of a recogniser; words, language and emotion in it.
+# A recogniser's text; its words, language and emotion.
 TEXTS: tuple[tuple[str, str, str, str], ...] = (
     ("<|zh|><|NEUTRAL|><|Speech|><|withitn|>你好。", "你好。", "zh", "neutral"),
     ("<|en|><|HAPPY|><|Speech|><|woitn|>hello there", "hello there", "en", "happy"),
@@ -66,7 +66,7 @@ TEXTS: tuple[tuple[str, str, str, str], ...] = (
     ("\u200b", "", "", ""),
     ("\ufeff你好", "你好", "", ""),
     ("", "", "", ""),
-    # What people say stays as it is.
+    # Spoken words are not changed.
     ("Turn on the light.", "Turn on the light.", "", ""),
     ("play some music", "play some music", "", ""),
     ("3 < 4 and 5 > 2", "3 < 4 and 5 > 2", "", ""),
@@ -112,10 +112,10 @@ LANGUAGES = (
     ("", ""),
 )
 
-# Members that make an answer an error even where it has a text.
+# Members that make an answer an error even if it has a text.
 CODED = {"error", "errors", "code", "Code", "error_code", "err_no", "errcode", "base_resp"}
 
-# Body, media type, format asked for. None of it is what somebody said.
+# Body, media type, requested format. None of them is a transcript.
 NO_WORDS = (
     (b"<html><body>502 Bad Gateway</body></html>", "text/html", "json"),
     (b"<!DOCTYPE html><html></html>", "application/json", "json"),
@@ -149,7 +149,7 @@ class TranscriptTests(SynchronousTestCase):
             )
 
     def test_twice(self) -> None:
-        """Cleaning changes nothing that is clean."""
+        """Cleaning does not change clean text."""
         for _, said, _, _ in TEXTS:
             self.assertEqual(words(said), said)
 
@@ -162,13 +162,13 @@ class TranscriptTests(SynchronousTestCase):
             self.assertEqual(language_tag(named), tag, named)
 
     def test_hostile(self) -> None:
-        """Long rubbish takes no time."""
+        """Long junk takes no time."""
         for piece in ("<|", "[", "(", "<|zh|>", "*", "♪", "< | ", "_a"):
             self.assertIsInstance(words(piece * 20_000), str)
 
 
 class FakeRecognizer:
-    """Hears what it is told to, with an interim result."""
+    """Returns a scripted transcript, with an interim result."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -186,11 +186,11 @@ class FakeRecognizer:
         return succeed(Transcript(self.text))
 
     def cancel(self) -> None:
-        """Nothing runs."""
+        """Do nothing: nothing runs."""
 
 
 class RecognizerTests(SynchronousTestCase):
-    """What a session hears, whichever recogniser it has."""
+    """Sessions get clean text, with any recogniser."""
 
     def test_all_are_cleaned(self) -> None:
         for text, said, language, emotion in TEXTS:
@@ -205,7 +205,7 @@ class RecognizerTests(SynchronousTestCase):
 
 
 class VendorTests(SynchronousTestCase):
-    """Bodies as they come."""
+    """Bodies in any form."""
 
     def setUp(self) -> None:
         self.network = Network()
@@ -213,7 +213,7 @@ class VendorTests(SynchronousTestCase):
         self.network.listen(8000, self.vendor)
 
     def heard(self, body: bytes, media_type: str | None, form: str = "json") -> Transcript:
-        """What is made of an answer."""
+        """Return the transcript of an answer."""
         self.vendor.play(whole(body, media_type))
         settings = TranscriptionSettings(
             base_url="http://vendor:8000/v1", extra={"response_format": form}
@@ -240,7 +240,7 @@ class VendorTests(SynchronousTestCase):
                 self.assertNotIn("secret", error.message, "errors are logged")
 
     def test_errors_with_status_200(self) -> None:
-        """They mean what they mean in a chat, whatever form of transcript was asked for."""
+        """They have the same meaning as in a chat, whatever form of transcript was requested."""
         for refusal in REFUSALS:
             bodies = [refusal.body]
             if isinstance(refusal.body, dict) and refusal.body.keys() & CODED:
@@ -257,7 +257,7 @@ class VendorTests(SynchronousTestCase):
                         self.assertIn(refusal.words, error.message)
 
     def test_words_are_not_an_error(self) -> None:
-        """What was said, or that nothing was, beside members of an error."""
+        """A transcript, or an empty one, beside members of an error."""
         for body, told in (
             ({"text": "hi", "code": 0, "message": "ok"}, "hi"),
             ({"text": "hi", "message": "the server is busy"}, "hi"),

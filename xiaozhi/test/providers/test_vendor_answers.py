@@ -1,4 +1,4 @@
-"""Whatever form a vendor's answer has, it is spoken once, or it is an ordinary error."""
+"""A vendor's answer of any form is spoken once, or is an ordinary error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOOLS = [ToolSpec(name, name, {"type": "object"}) for name in ("set_volume", "ge
 
 
 class ScriptedCase(SynchronousTestCase):
-    """A chat with a vendor that sends what a test says, on virtual time."""
+    """A chat with a vendor that sends a test's script, on virtual time."""
 
     def setUp(self) -> None:
         self.network = Network()
@@ -47,7 +47,7 @@ class ScriptedCase(SynchronousTestCase):
     def ask(
         self, seconds: float = 0.0, tools: Sequence[ToolSpec] = TOOLS
     ) -> tuple[str, list[ToolCall], str]:
-        """:return: what is said, the calls, and the error as text, if there is one."""
+        """Ask. :return: the spoken text, the calls, and the error as text, if there is one."""
         reading = Reading(self.chat.reply(self.asked, tools))
         self.network.settle()
         for _ in range(round(seconds / 0.05)):
@@ -93,7 +93,7 @@ class AnswerTests(ScriptedCase):
 
 
 class RefusalTests(ScriptedCase):
-    """Errors with status 200 reach the log in the vendor's words."""
+    """Errors with status 200 reach the log with the vendor's text."""
 
     def check(self, refusal: Refusal, *steps: Step) -> None:
         self.vendor.play([*steps])
@@ -152,7 +152,7 @@ class RefusalTests(ScriptedCase):
 
 
 class RedactionTests(ScriptedCase):
-    """A key is taken out of a vendor's words, and they stay legible."""
+    """A key is removed from a vendor's text, which stays legible."""
 
     def test_keys(self) -> None:
         words = "a bad x in the index; any key will do"
@@ -180,7 +180,7 @@ class RedactionTests(ScriptedCase):
 
 
 class CompressionTests(ScriptedCase):
-    """A compressed answer is not asked for, and not accepted: it may inflate without end."""
+    """A compressed answer is neither requested nor accepted: it may inflate without end."""
 
     def test_not_asked_for(self) -> None:
         self.vendor.play(plain(say("Hi."), DONE))

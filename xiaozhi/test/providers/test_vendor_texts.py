@@ -1,4 +1,4 @@
-"""From a vendor's bytes to what a device shows and hears: marks, calls and notation."""
+"""From a vendor's bytes to the displayed and spoken text: tags, calls and notation."""
 # ruff: noqa: E501 (tables, a row a line)
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xiaozhi.testing.vendors.network import Network
 from xiaozhi.testing.vendors.octets import DONE
 from xiaozhi.testing.vendors.vendor import ScriptedVendor, Step
 
-# What the vendor sends as text, and the sentences shown, and whether get_time is called before the last.
+# The vendor's text, the displayed sentences, and whether get_time is called before the last.
 TEXTS: tuple[tuple[str, list[str], bool], ...] = (
     ("<think>Hm.</think>Good morning.", ["Good morning."], False),
     ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Good morning.<|return|>", ["Good morning."], False),
@@ -30,7 +30,7 @@ TEXTS: tuple[tuple[str, list[str], bool], ...] = (
 
 
 def script(text: str, step: int) -> list[Step]:
-    """An answer in pieces of so many characters."""
+    """Make an answer in pieces of so many characters."""
     pieces = [say(text[at : at + step]) for at in range(0, len(text), step)]
     return plain(*pieces, DONE)
 

@@ -1,4 +1,4 @@
-"""Vendors and models that take no tools, or not all of them."""
+"""Vendors and models that reject tools, or some of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NO_TOOLS: tuple[tuple[int, Any], ...] = (
     (400, b"Model qwen does not support tool_calls"),
 )  # fmt: skip
 
-# About something else: not asked again.
+# About something else: no retry.
 OTHERS: tuple[tuple[int, Any, str], ...] = (
     (400, {"error": {"message": "messages: field required"}}, "bad_request"),
     (400, {"error": {"message": "temperature is not supported with this model"}}, "bad_request"),
@@ -72,12 +72,12 @@ HELLO: list[Step] = plain(say("Hello."), DONE)
 
 
 def offered(request: VendorRequest) -> list[str]:
-    """The tools a request offers."""
+    """Return the tools that a request offers."""
     return [tool["function"]["name"] for tool in request.json().get("tools", ())]
 
 
 class NoToolsTests(ScriptedCase):
-    """Asked again without, and not asked with them any more."""
+    """A retry without tools, and no tools afterwards."""
 
     def remake(self) -> None:
         closing = self.chat.close()
@@ -95,7 +95,7 @@ class NoToolsTests(ScriptedCase):
             self.assertEqual((offered(first), offered(second)), (["set_volume", "get_time"], []))
             self.assertNotIn("tools", second.json())
             self.assertEqual(self.chat.refused, ("tools",))
-            # Remembered: the next question costs no refusal.
+            # Remembered: the next question causes no rejection.
             self.assertEqual(self.ask(), ("Hello.", [], ""))
             self.assertEqual(len(self.vendor.requests), 3)
             self.assertEqual(offered(self.vendor.last), [])
@@ -128,7 +128,7 @@ class NoToolsTests(ScriptedCase):
         self.assertEqual(self.ask()[::2], ("Hel", "bad_request"))
 
     def test_earlier_tool_calls(self) -> None:
-        """A dialogue from another model may hold calls; this one would refuse them."""
+        """A dialogue of another model may contain calls, which this vendor would reject."""
         call = ToolCall("c", "get_time", "{}")
         dialogue = [
             *ASKED,
@@ -168,7 +168,7 @@ class NoToolsTests(ScriptedCase):
             self.assertEqual(len(self.vendor.requests), 3)
 
     def test_it_ends(self) -> None:
-        """A vendor that finds fault with one after the other."""
+        """A vendor that rejects one tool after the other."""
         tools = [ToolSpec(f"t{n}", "x", {"type": "object"}) for n in range(9)]
 
         def refuse(request: VendorRequest) -> list[Step]:

@@ -1,4 +1,4 @@
-"""Addresses of vendors, as people write them."""
+"""Addresses of vendors as people write them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xiaozhi.testing.vendors.network import Network
 from xiaozhi.testing.vendors.octets import whole
 from xiaozhi.testing.vendors.vendor import ScriptedVendor
 
-# What is written, and where a request for /x goes.
+# The configured text, and the address of a request for /x.
 UNDERSTOOD = (
     ("http://vendor/v1", "http://vendor/v1/x"),
     ("https://api.openai.com/v1/", "https://api.openai.com/v1/x"),
@@ -46,7 +46,7 @@ UNDERSTOOD = (
     ("https://vendor/v1/models", "https://vendor/v1/x"),
     ("https://vendor/chat/completions", "https://vendor/x"),
     ("https://vendor/v1/chat/completions?a=b", "https://vendor/v1/x?a=b"),
-    # Queries, as Azure wants them.
+    # Queries, as Azure requires them.
     ("https://vendor/d/m?api-version=2024-10-21", "https://vendor/d/m/x?api-version=2024-10-21"),
     ("https://vendor/v1/?a=1&b=%20c", "https://vendor/v1/x?a=1&b=%20c"),
     ("https://vendor?a=b", "https://vendor/x?a=b"),
@@ -115,7 +115,7 @@ class AddressTests(SynchronousTestCase):
                 self.assertEqual(VendorUrl.parse(text).to("/x").decode(), url)
 
     def test_refused(self) -> None:
-        """With the key's name, and without the text, which may hold a password."""
+        """With the key's name, and without the text, which may contain a password."""
         for text in REFUSED:
             with self.subTest(text=text):
                 error = self.assertRaises(ConfigError, VendorUrl.parse, text, "some.key")
@@ -130,14 +130,14 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual((url.user, url.password), ("me", "se cret"))
 
     def test_hosts(self) -> None:
-        """As other clients are given them."""
+        """As other clients get them."""
         for text, host in (("[::1]", "::1"), ("::1", "::1"), ("My_Host", "my_host")):
             self.assertEqual(ascii_host(text), host)
         self.assertEqual(RedisAddress.parse("redis://my_redis:6379/0").host, "my_redis")
 
 
 class RequestTests(SynchronousTestCase):
-    """What arrives at a vendor, by each of the four clients."""
+    """Requests that arrive at a vendor, from each of the four clients."""
 
     def setUp(self) -> None:
         self.network = Network()
@@ -146,7 +146,7 @@ class RequestTests(SynchronousTestCase):
             self.network.listen(port, self.vendor)
 
     def ask(self, **settings: Any) -> None:
-        """One request of each kind."""
+        """Send one request of each kind."""
         chat = OpenAIChat(ChatSettings(model="m", **settings), self.network, Random(1))
         speech = OpenAISpeech(OpenAISpeechSettings(**settings), self.network)
         hearing = OpenAITranscription(TranscriptionSettings(**settings), self.network)
@@ -177,7 +177,7 @@ class RequestTests(SynchronousTestCase):
             client.close()
 
     def test_reached(self) -> None:
-        """Whatever the host's name looks like."""
+        """With any form of the host's name."""
         for place, host in (
             ("http://my_host:8000", "my_host:8000"),
             ("http://a--b:8000", "a--b:8000"),
@@ -199,14 +199,14 @@ class RequestTests(SynchronousTestCase):
                 )
 
     def test_user_name(self) -> None:
-        """In the address: for Basic authentication, not a part of the host's name."""
+        """In the address: used for Basic authentication, not as a part of the host's name."""
         self.ask(base_url="http://me:sec:ret@vendor:8000/v1")
         kind, _, encoded = self.vendor.last.headers["authorization"].partition(" ")
         self.assertEqual((kind, b64decode(encoded)), ("Basic", b"me:sec:ret"))
         self.assertEqual(self.vendor.last.headers["host"], "vendor:8000")
 
     def test_refused_at_start(self) -> None:
-        """Naming the key."""
+        """The error names the key."""
         for settings, words in (
             ({"base_url": "localhost:8000/v1"}, "must begin with http"),
             ({"base_url": "http://ven dor/v1"}, "blank"),

@@ -99,7 +99,7 @@ class WebSocketTests(VirtualCase, WebSocketContract):
         self.vendor.play([ACCEPT, *[frame(piece)] * 20, NEXT])
         connection = self.finish(self.dial())
         self.network.settle()
-        # What waits here is bounded: the rest waits at the vendor.
+        # The queue here is bounded; the rest waits at the vendor.
         self.assertLess(connection._size, 500_000)
         for _ in range(20):
             self.assertEqual(self.finish(connection.receive()), piece)

@@ -1,4 +1,4 @@
-"""Workers over a reactor that starts no processes, and the child's loop over pipes."""
+"""Workers on a reactor that starts no processes, and the child's loop over pipes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from xiaozhi.providers.kit.process.worker_child import (
 
 
 class FakeProcess:
-    """What a process protocol has for a transport."""
+    """The transport of a process protocol."""
 
     pid = 4711
 
@@ -70,7 +70,7 @@ class FakeProcess:
 
 
 class FakeReactor(Clock):
-    """A clock with pretended processes."""
+    """A clock with simulated processes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class WorkerTests(SynchronousTestCase):
         return request
 
     def idle(self, seconds: float) -> None:
-        """A worker that unloads its child."""
+        """Make a worker that unloads its child."""
         options = WorkerOptions(concurrency=1, timeout=5.0, idle=seconds)
         self.worker = Worker(self.reactor, "some.module", options=options)
 
@@ -128,7 +128,7 @@ class WorkerTests(SynchronousTestCase):
             self.assertIsNone(self.worker.pid)
             self.child.end()
             self.assertEqual(len(self.reactor.processes), number)
-        # An end that was asked for is no crash.
+        # A requested end is not a crash.
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_work_keeps_a_child(self) -> None:
@@ -282,7 +282,7 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_a_child_that_has_too_much_to_do_lives(self) -> None:
-        """To kill it would fail whoever else it works for."""
+        """Killing it would fail its other requests."""
         busy, late = self.complete(), self.complete()
         result = late.result()
         self.reactor.advance(4)
@@ -291,7 +291,7 @@ class WorkerTests(SynchronousTestCase):
         self.failed(result, "timeout")
         self.assertEqual(self.child.signals, [])
         self.assertEqual(self.child.frames[-1], (late.request_id, CANCEL, b""))
-        # It owes an end to that, too, and is given time as long as it works.
+        # It has to confirm that one too, and gets time as long as it works.
         other = self.complete()
         self.reactor.advance(4)
         self.child.answer(other.request_id, DONE)

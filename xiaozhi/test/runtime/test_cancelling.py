@@ -15,7 +15,7 @@ from xiaozhi.runtime.cancelling import Gate, Limit, each_within, within
 
 
 class LateError(Exception):
-    """Raised where time was up."""
+    """Raised at a timeout."""
 
 
 class WithinTests(SynchronousTestCase):
@@ -48,7 +48,7 @@ class WithinTests(SynchronousTestCase):
 
 
 class LimitTests(SynchronousTestCase):
-    """What holds it up costs nothing, but has a limit, too."""
+    """A wait outside does not count, but has a limit of its own."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -115,7 +115,10 @@ class EachWithinTests(SynchronousTestCase):
             self.closed = True
 
     def collect(self, *delays: float, taken: float = 0) -> Deferred[None]:
-        """:param taken: seconds that it takes to handle an item."""
+        """Collect the items.
+
+        :param taken: seconds to handle an item.
+        """
 
         async def see(number: int) -> None:
             if taken:

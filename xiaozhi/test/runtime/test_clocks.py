@@ -1,4 +1,4 @@
-"""Timers run on a monotonic clock, dates on the wall clock, in both services."""
+"""Timers use a monotonic clock and dates the wall clock, in both services."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xiaozhi.wire.mail import Mail
 from xiaozhi.wire.messages import Device
 
 DAY = 86_400.0
-# Seconds by which somebody sets the wall clock.
+# Seconds by which the wall clock is set.
 STEPS = (-30.0, -DAY, 5.0, 30.0, DAY, 10 * 365 * DAY, -10 * 365 * DAY)
 
 
@@ -32,15 +32,15 @@ class BareReactor(ReactorBase):
     """A reactor's timers alone: no sockets, no signals."""
 
     def installWaker(self) -> None:
-        """Nothing to wake."""
+        """Do nothing: nothing needs waking."""
 
     def step(self) -> None:
-        """What is due."""
+        """Run due calls."""
         self.runUntilCurrent()
 
 
 class MachineTime:
-    """``time.time`` and ``time.monotonic`` of this process, as a test sets them."""
+    """``time.time`` and ``time.monotonic`` of this process, set by a test."""
 
     def __init__(self, test: SynchronousTestCase) -> None:
         self.passed = 0.0
@@ -60,18 +60,18 @@ class ReactorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.time = MachineTime(self)
         self.reactor: Any = BareReactor()
-        # As ``ReactorBase`` takes it from ``time.time`` when it is imported.
+        # ``ReactorBase`` imports ``time.time`` like this.
         self.reactor.seconds = lambda: time.time()
         self.called: list[float] = []
 
     def pass_time(self, seconds: float) -> None:
-        """In steps of 10 ms."""
+        """Advance in steps of 10 ms."""
         for _ in range(round(seconds / 0.01)):
             self.time.passed += 0.01
             self.reactor.step()
 
     def test_steps(self) -> None:
-        """Whatever the wall clock is set to, a tick comes every 20 ms and no timeout early."""
+        """With any change of the wall clock, there is a tick every 20 ms and no early timeout."""
         use_monotonic_timers(self.reactor)
         for step in STEPS:
             with self.subTest(step=step):
@@ -91,7 +91,7 @@ class ReactorTests(SynchronousTestCase):
                 ticking.stop()
 
     def test_scheduled_before(self) -> None:
-        """What was scheduled on the wall clock keeps the delay it had left."""
+        """Calls scheduled on the wall clock keep their remaining delay."""
         for delay in (3.0, 1.0, 2.0):
             self.reactor.callLater(delay, self.called.append, delay)
         self.reactor.step()
@@ -107,7 +107,7 @@ class ReactorTests(SynchronousTestCase):
         self.assertEqual(self.called, [0.5, 1.0, 2.0, 3.0])
 
     def test_clocks(self) -> None:
-        """Dates follow the wall clock, whichever moment asks for them."""
+        """Dates follow the wall clock at any time."""
         wall_before = wall_time(self.reactor)
         use_monotonic_timers(self.reactor)
         use_monotonic_timers(self.reactor)
@@ -120,7 +120,7 @@ class ReactorTests(SynchronousTestCase):
 
 
 class HouseTests(SynchronousTestCase):
-    """Both services, a device, and a wall clock that is set while it is spoken to."""
+    """Both services, a device, and a wall clock that is set during an answer."""
 
     def setUp(self) -> None:
         self.clock = WallClock()
@@ -132,7 +132,7 @@ class HouseTests(SynchronousTestCase):
         self.addCleanup(lambda: self.assertEqual(self.house.close(), []))
 
     def test_set_during_an_answer(self) -> None:
-        """No gap in the answer, nobody closed, and the next question is answered."""
+        """No gap in the answer, no connection closed, and the next question is answered."""
         visitor = self.house.connect()
         for step in STEPS:
             with self.subTest(step=step):
@@ -150,7 +150,7 @@ class HouseTests(SynchronousTestCase):
         self.assertEqual((visitor.cable.closed, visitor.seen(e.Trouble)), (None, []))
 
     def test_envelopes(self) -> None:
-        """Messages of the other dialect are dated."""
+        """Messages of the other dialect have a date."""
         browser = self.house.browse()
         browser.say(type="hello", data={"version": 1, "transport": "websocket"})
         self.house.run(1)
@@ -162,7 +162,7 @@ class HouseTests(SynchronousTestCase):
         self.assertLess(abs(dates[-1] - DAY), 5)
 
     def test_dates(self) -> None:
-        """What is dated says the wall clock's time."""
+        """Dated records have the wall clock's time."""
         browser = self.house.browse()
         browser.say(type="hello", version=1, transport="websocket")
         self.house.run(1)
@@ -181,7 +181,7 @@ class HouseTests(SynchronousTestCase):
 
 
 class DateTests(SynchronousTestCase):
-    """Parts that deal with both kinds of time."""
+    """Parts that use both kinds of time."""
 
     def setUp(self) -> None:
         self.clock = WallClock()
@@ -198,7 +198,7 @@ class DateTests(SynchronousTestCase):
         self.assertEqual(self.assertRaises(AuthError, tokens.claims, token).code, "token_expired")
 
     def test_inbox(self) -> None:
-        """A letter's life is counted, its end is told as a date."""
+        """A letter's lifetime is a duration; its expiry is reported as a date."""
         inbox = LocalInbox(self.clock, "node", InboxSettings())
         receipt = self.successResultOf(inbox.post("d", Mail(say="letter"), 60))
         self.assertEqual(receipt.expires, EPOCH + 60)

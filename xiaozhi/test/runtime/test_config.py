@@ -1,4 +1,4 @@
-"""Configuration: what is read, and what each mistake is told."""
+"""Configuration: values, and the message of each error."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ConfigTests(unittest.SynchronousTestCase):
         return message
 
     def assert_told(self, expected: str, text: str, *overrides: str, **environment: str) -> None:
-        """Refused with exactly this after the file's name."""
+        """Check for exactly this message after the file's name."""
         path = self.write(text)
         message = self.refused(lambda: config.load(path, Settings, overrides, environment))
         self.assertEqual(message.replace(path, "F"), expected)

@@ -28,12 +28,12 @@ ENCODINGS = (
 
 
 def stream(encoding: str) -> io.TextIOWrapper:
-    """As a program's standard output."""
+    """Make a program's standard output."""
     return io.TextIOWrapper(io.BytesIO(), encoding)
 
 
 def written(out: io.TextIOWrapper) -> str:
-    """What was written there."""
+    """Return the output."""
     out.flush()
     buffer = out.buffer
     assert isinstance(buffer, io.BytesIO)
@@ -41,7 +41,7 @@ def written(out: io.TextIOWrapper) -> str:
 
 
 class ConsoleTests(SynchronousTestCase):
-    """:mod:`xiaozhi.runtime.console`, and those that write by it."""
+    """:mod:`xiaozhi.runtime.console` and its users."""
 
     def test_reports(self) -> None:
         """Nothing fails, and JSON stays JSON."""
@@ -60,7 +60,7 @@ class ConsoleTests(SynchronousTestCase):
                         self.assertEqual(json.loads(written(out))["text"], text)
 
     def test_log(self) -> None:
-        """On an ASCII standard output a line is written with escapes, not lost."""
+        """On an ASCII standard output, a line is written with escapes, not lost."""
         out = stream("ascii")
         self.patch(__import__("sys"), "stdout", out)
         for form in ("text", "json"):
@@ -83,6 +83,6 @@ class ConsoleTests(SynchronousTestCase):
         self.assertEqual(options.overrides, ["greeting=你好"])
 
     def test_other_streams(self) -> None:
-        """What cannot be told is left as it is."""
+        """Streams of unknown encoding are not changed."""
         tolerant(io.StringIO(), None)
         self.assertTrue(is_unicode(io.StringIO()))

@@ -1,4 +1,4 @@
-"""When the garbage collector works."""
+"""Times of garbage collections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xiaozhi.runtime.gcpolicy import GcPolicy
 
 
 class GcPolicyTests(SynchronousTestCase):
-    """Its calls are noted instead of done: the tests' own collector must not rest."""
+    """Calls of the collector are recorded, not made: the tests' own collector must stay on."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -29,7 +29,7 @@ class GcPolicyTests(SynchronousTestCase):
             self.now += self.takes
 
     def collected(self, seconds: float) -> int:
-        """How often in so many seconds."""
+        """Return the number of collections in so many seconds."""
         before = self.calls.count("collect")
         self.clock.pump([1.0] * int(seconds))
         return self.calls.count("collect") - before

@@ -1,4 +1,4 @@
-"""SIGHUP: read again, or end with the terminal."""
+"""SIGHUP: reload, or end with the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xiaozhi.runtime.hangup import HangupHandler
 
 
 class Reactor(Clock):
-    """A reactor that calls at once, and notes that it was stopped."""
+    """A reactor that runs calls at once, and records that it was stopped."""
 
     stopped = False
 

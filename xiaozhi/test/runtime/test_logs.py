@@ -1,4 +1,4 @@
-"""What the log says, and what it never says."""
+"""Contents of the log, and data that must never be in it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LineCase(SynchronousTestCase):
         return Logger("xiaozhi.test", observer=LogPublisher(writes))
 
     def line(self) -> dict[str, Any]:
-        """The one line that was written."""
+        """Return the one written line."""
         (text,) = self.out.getvalue().splitlines()
         read = json.loads(text)
         assert isinstance(read, dict)
@@ -107,7 +107,7 @@ class JsonTests(LineCase):
         self.assertIn("test_logs.py", line["failure"])
 
     def test_from_the_older_log(self) -> None:
-        """Twisted itself still uses it here and there."""
+        """Twisted still uses it in some places."""
         seen: list[LogEvent] = []
         note = cast(ILogObserver, seen.append)
         globalLogPublisher.addObserver(note)
@@ -152,9 +152,9 @@ class LevelTests(LineCase):
 
 
 class HostileTests(LineCase):
-    """What a peer has written reaches the log, but never as a line of its own."""
+    """A peer's text reaches the log, but never as a line of its own."""
 
-    # What a peer sends, and what must not be in the log of it.
+    # A peer's text, and the part that must not be in the log.
     TABLE = (
         ("a\n2026-01-01T00:00:00+0000 [xiaozhi#error] forged", "\n2026"),
         ("a\r\nforged", "\r"),
@@ -196,7 +196,7 @@ class HostileTests(LineCase):
             self.assertIn(text, self.out.getvalue())
 
     def test_a_traceback(self) -> None:
-        """Its own lines stay, indented; the words of the exception are a peer's."""
+        """Its own lines stay, indented; the text of the exception is a peer's."""
         for form in ("text", "json"):
             self.out = StringIO()
             error = Failure(ValueError("a\x1b[2J\r\nforged " + "x" * 100_000))
@@ -212,7 +212,7 @@ class HostileTests(LineCase):
 
 
 class CommandTests(SynchronousTestCase):
-    """Where ``twistd`` was told to write."""
+    """The log destinations of ``twistd``."""
 
     def test_in_front(self) -> None:
         out = StringIO()
@@ -235,7 +235,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual([json.loads(line)["message"] for line in lines], ["你好", "你好"])
 
     def test_a_file_is_private(self) -> None:
-        """Others may read neither a new log nor one that an earlier version has made."""
+        """Others can read neither a new log nor one of an earlier version."""
         before = signal.getsignal(signal.SIGUSR1)
         self.addCleanup(signal.signal, signal.SIGUSR1, before)
         self.addCleanup(os.umask, os.umask(0o022))
@@ -258,7 +258,7 @@ class CommandTests(SynchronousTestCase):
             self.assertIsNone(observer_for(LogSettings(), command))
 
     def test_twistd_finds_it(self) -> None:
-        """It asks the application that the service is put into."""
+        """It looks for it in the service's application."""
         writes = observer(LogSettings(), StringIO())
         application = Application("test")
         Program(MemoryReactorClock(), log=writes).setServiceParent(application)
@@ -296,7 +296,7 @@ SECRET_WORDS = {
 
 
 class ConversationLogTests(ConversationCase):
-    """Everything that is logged while people talk, at every level."""
+    """Everything that is logged during conversations, at every level."""
 
     def setUp(self) -> None:
         self.lines: list[str] = []
@@ -370,7 +370,7 @@ class ConversationLogTests(ConversationCase):
         self.assertEqual([ln for ln in self.records() if "from the device" in ln["message"]], [])
 
     def test_the_ai_knows_a_message_by_the_same_id(self) -> None:
-        """From the device's message at the edge to the line of what failed by it."""
+        """From the device's message at the edge to the line of the failure it caused."""
         self.talk(fail="vendor_error")
         self.flushLoggedErrors()
         records = self.records()
@@ -379,7 +379,7 @@ class ConversationLogTests(ConversationCase):
         told = {
             line["request_id"]: line for line in records if "from the device" in line["message"]
         }
-        # The first turn began with a packet of sound, told of with its utterance.
+        # The first turn began with a packet of sound, logged with its utterance.
         spoken, typed = (line["request_id"] for line in failed)
         self.assertEqual(told[typed]["kind"], "listen")
         audio = next(line for line in told.values() if line["kind"] == "audio")
@@ -388,7 +388,7 @@ class ConversationLogTests(ConversationCase):
         self.assertTrue(last - audio["frames"] <= number <= last, (number, audio))
 
     def test_a_turn_that_a_timer_began(self) -> None:
-        """Sound stops coming in the middle of speech: the last packet counts."""
+        """Sound stops in the middle of speech: the last packet's id counts."""
         house = self.house()
         browser = house.browse()
         browser.say(type="hello", version=1)
@@ -405,7 +405,7 @@ class ConversationLogTests(ConversationCase):
 
 class ThreadTests(SynchronousTestCase):
     def test_clock_calls_have_no_request(self) -> None:
-        """A timer belongs to nobody: who needs the request keeps it."""
+        """A timer has no request: code that needs it must keep it."""
         clock = Clock()
         seen: list[trace.TracedMessage | None] = []
         with trace.working_for(trace.TracedMessage("s", 1)):

@@ -1,4 +1,4 @@
-"""Work in threads, its bound and its end."""
+"""Work in threads: its bound and its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xiaozhi.runtime.offload import ThreadOffload
 
 
 class ThreadOffloadTests(unittest.TestCase):
-    """Real threads: what is tested is that they are there and go away."""
+    """Real threads: the tests check that they exist and end."""
 
     timeout = 10
 

@@ -1,4 +1,4 @@
-"""Small jobs done again and again, on virtual time."""
+"""Periodic jobs, on virtual time."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _real_fail_at_exit = service._fail_at_exit
 
 
 class Part(Service):
-    """A child that notes what happens and ends its start and stop when told."""
+    """A child that records events and ends its start and stop on command."""
 
     def __init__(self, name: str, events: list[str], *, slow: bool = True) -> None:
         self.name = name
@@ -230,7 +230,7 @@ class OrderedServiceTests(Base):
 
 
 class StoppableReactor(MemoryReactorClock):
-    """:ivar stops: how often it was asked to stop."""
+    """:ivar stops: number of requests to stop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ class ProgramTests(Base):
         self.exits = 0
         self.patch(service, "_fail_at_exit", self.exit_failed)
         self.spared: list[str] = []
-        # Not the real one: tests must not rest theirs.
+        # Not the real collector, which tests need.
         self.patch(GcPolicy, "start", lambda _: self.spared.append("collector"))
         self.handlers: dict[int, Any] = {}
         self.patch(signal, "signal", self.handlers.__setitem__)
@@ -283,7 +283,7 @@ class ProgramTests(Base):
         return program
 
     def test_sigterm_stops_it(self) -> None:
-        """By our own handler: with the reactor's ``twistd`` would end by the signal."""
+        """By our own handler: with the reactor's, ``twistd`` would end by the signal."""
         program = self.program()
         self.successResultOf(program.startService())
         self.reactor.begin()
@@ -484,5 +484,5 @@ class ListenTests(unittest.SynchronousTestCase):
     def test_a_free_port_is_given_once(self) -> None:
         ports = {free_port() for _ in range(20)}
         self.assertEqual(len(ports), 20)
-        # Below those that Linux gives to outgoing connections.
+        # Below the range that Linux uses for outgoing connections.
         self.assertLess(max(ports), 32_768)

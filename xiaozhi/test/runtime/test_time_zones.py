@@ -1,4 +1,4 @@
-"""Named time zones on a machine without zone data of its own, as slim containers are."""
+"""Named time zones on a machine without zone data, as in slim containers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xiaozhi.tools.functions import Function
 # 2026-09-21 14:13:20 UTC.
 NOW = 1_790_000_000.0
 
-# Zone, time and date there.
+# Zone, local time and date.
 THERE = (
     ("Asia/Shanghai", "22:13", "2026-09-21"),
     ("Asia/Kolkata", "19:43", "2026-09-21"),
@@ -31,7 +31,7 @@ NOWHERE = ("Nowhere", "America", "../etc/passwd", "/etc/localtime", "a" * 5000, 
 
 
 class TimeZoneTests(SynchronousTestCase):
-    """The functions that a model asks for the time."""
+    """The functions with which a model gets the time."""
 
     def setUp(self) -> None:
         system = zoneinfo.TZPATH
@@ -58,7 +58,7 @@ class TimeZoneTests(SynchronousTestCase):
                 self.assertIn(f'"{date}"', self.successResultOf(asked))
 
     def test_unknown(self) -> None:
-        """What a model makes up is told to it."""
+        """The error for an invented zone goes to the model."""
         for zone in NOWHERE:
             with self.subTest(zone=zone):
                 asked = self.asked(get_time, zone)

@@ -1,4 +1,4 @@
-"""Where dialogues are kept: in memory and in SQLite. PostgreSQL is in ``tests/``."""
+"""Dialogue stores in memory and in SQLite. PostgreSQL is in ``tests/``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(found, [entry(2), entry(3), entry(4)])
 
     def test_a_session_that_opens_does_not_look_at_everybodys(self) -> None:
-        """In memory that is done on the reactor."""
+        """In memory that runs on the reactor."""
         compared: list[object] = []
 
         class Device(str):
@@ -65,7 +65,7 @@ class BoundTests(SynchronousTestCase):
 
 class SharedFileTests(TestCase):
     async def test_two_processes_with_one_file(self) -> None:
-        """As two AI services on one machine have it: started together, writing together."""
+        """Two AI services on one machine: started together, writing together."""
         url = f"sqlite:///{self.mktemp()}"
         one, two = (dialogues_from_url(url, reactor) for _ in range(2))
         await DeferredList([one.start(), two.start()], fireOnOneErrback=True)

@@ -1,4 +1,4 @@
-"""Files that are kept for a while."""
+"""File store with retention."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         self.successResultOf(files.writer(AREA).write(b"x"))
         for made in (self.root / "deep" / "er" / AREA, self.root / "deep" / "er"):
             self.assertEqual(made.stat().st_mode & 0o777, 0o700)
-        # One that was there before, and open to others.
+        # An earlier file that others can read.
         self.assertEqual(area.stat().st_mode & 0o777, 0o755)
         files = DirectoryFiles(self.root / "deep", {AREA: Area(0, 0)}, inline_offload)
         self.successResultOf(files.writer(AREA).write(b"x"))
@@ -100,7 +100,7 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         os.utime(self.root / AREA / name, (at, at))
 
     def left(self, files: DirectoryFiles, *keys: str) -> list[str]:
-        """Which of these are there; without using them."""
+        """Return which of these files exist, without using them."""
         names = {name.partition(".")[0] for name in self.names()}
         return [key for key in keys if files._name(AREA, key).partition(".")[0] in names]
 
@@ -125,7 +125,7 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         self.assertEqual([self.successResultOf(files.purge(2)) for _ in range(4)], [2, 2, 1, 0])
 
     def test_unfinished_files(self) -> None:
-        """But not what another process is writing."""
+        """Except files that another process is writing."""
         files = self.opened(Area(0, 0))
         self.put(files, "key", 1, 1)
         for name, age in (("left.part", 3601), ("fresh.part", 3599)):
@@ -142,7 +142,7 @@ class DirectoryFilesTests(FileStoreContract, SynchronousTestCase):
         st.integers(1, 200),
     )
     def test_retention(self, put: list[tuple[int, int]], max_age: int, max_bytes: int) -> None:
-        """What stays is neither too old nor too much, and what goes had to."""
+        """Remaining files are neither too old nor too large in total; removed ones had to go."""
         files = self.opened(Area(max_age, max_bytes))
         for number, (age, size) in enumerate(put):
             self.put(files, str(number), size, 1000 - age)

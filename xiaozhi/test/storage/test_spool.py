@@ -129,7 +129,7 @@ class BoundTests(SpoolCase):
         self.assertEqual(lost + len(kept), 5 + 190)
 
     def test_no_device_pushes_out_the_others(self) -> None:
-        """Not by long texts, nor by many short ones, nor in ever new sessions."""
+        """Neither with long texts, nor many short ones, nor ever new sessions."""
         for words, times in (("x" * 4000, 60), ("x", 900)):
             self.setUp()
             spool = self.spool(limit=60_000)
@@ -147,7 +147,7 @@ class BoundTests(SpoolCase):
             self.successResultOf(spool.stop())
 
     def test_one_of_an_earlier_version(self) -> None:
-        """Whose rows do not say whose they are: its own is upgraded, another's taken over."""
+        """Its rows have no owner: the process's own file is upgraded, another one taken over."""
         patch = self.patch(spool_module, "MIGRATIONS", spool_module.MIGRATIONS[:1])
         old = [self.spool(), self.spool()]
         for each in old:
@@ -220,7 +220,7 @@ class BrokenTests(SpoolCase):
     def test_pages_that_are_broken_are_found_out_when_read(self) -> None:
         path = self.leave(1000)
         with path.open("r+b") as file:
-            # Behind the first page of each table and index.
+            # After the first page of each table and index.
             file.seek(80_000)
             file.write(b"\xff" * 200_000)
         spool = self.spool(limit=1 << 24)
@@ -237,7 +237,7 @@ class BrokenTests(SpoolCase):
         self.assertEqual([record is None for record in self.taken(spool)], [False, True, False])
 
     def test_a_write_that_was_cut_off_is_no_write(self) -> None:
-        """The machine went down: the end of the newest file is missing."""
+        """The machine crashed: the end of the newest file is missing."""
         spool = self.spool()
         self.successResultOf(spool.put([message(1)]))
         size = os.path.getsize(self.directory / "spool-1.sqlite3-wal")
@@ -261,7 +261,7 @@ class BrokenTests(SpoolCase):
 
 
 class ThreadedTests(TestCase):
-    """As it is in production."""
+    """With threads, as in production."""
 
     async def test_puts_and_takes_beside_each_other(self) -> None:
         spool = Spool(Path(self.mktemp()), reactor, limit=1 << 20)

@@ -197,7 +197,7 @@ class AddressTests(SynchronousTestCase):
 
 
 class ThreadedSqliteTests(TestCase):
-    """The pool as it is in production."""
+    """The pool as in production."""
 
     async def test_writes_from_many_calls_at_once(self) -> None:
         path = os.path.join(self.mktemp(), "new", "im.sqlite3")

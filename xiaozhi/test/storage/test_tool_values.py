@@ -1,4 +1,4 @@
-"""Values that tools keep: in memory and in SQLite. PostgreSQL is in ``tests/``."""
+"""Tool values in memory and in SQLite. PostgreSQL is in ``tests/``."""
 
 from __future__ import annotations
 
