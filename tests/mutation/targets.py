@@ -24,7 +24,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.bridge.delivery.outgoing": ("bridge.test_bridge_outgoing", *_BRIDGE),
     "xiaozhi.im.playout.pacer": ("im.test_im_pacer",),
     "xiaozhi.im.session.link": (
-        "im.test_link_account",
+        "im.test_link_counts",
         "im.test_im_link",
         "im.test_departure",
         "talks.test_leaks",
@@ -48,7 +48,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "im.test_departure",
         "talks.test_leaks",
     ),
-    "xiaozhi.ai.turn.turn": ("ai.test_turn_course", *_TURNS),
+    "xiaozhi.ai.turn.turn": ("ai.test_turn_phases", *_TURNS),
     "xiaozhi.ai.speech.output": ("ai.test_ai_speech", *_TURNS[2:], "ai.test_ai_turn"),
     "xiaozhi.ai.listening.endpointer": (
         "ai.test_ai_endpointer",

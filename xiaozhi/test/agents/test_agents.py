@@ -129,7 +129,11 @@ class BookTests(SynchronousTestCase):
             {},
             "agents.x.providers.llm: there is no",
         ),
-        ({"x": {"providers": {"ears": "scripted"}}}, {}, "agents.x.providers.ears: no such kind"),
+        (
+            {"x": {"providers": {"hearing": "scripted"}}},
+            {},
+            "agents.x.providers.hearing: no such kind",
+        ),
         ({"x": {"providers": {"llm": []}}}, {}, "agents.x.providers.llm: names no provider"),
         (
             {"x": {"voice": {"id": "alto"}}},

@@ -68,8 +68,8 @@ class MoodTests(ConversationCase):
 
     def home(self) -> tuple[House, Visitor]:
         self.net = Network()
-        self.ears, self.model = ScriptedVendor(self.net), ScriptedVendor(self.net)
-        self.net.listen(8000, self.ears)
+        self.recognizer, self.model = ScriptedVendor(self.net), ScriptedVendor(self.net)
+        self.net.listen(8000, self.recognizer)
         self.net.listen(8001, self.model)
         asr = OpenAITranscription(
             TranscriptionSettings(base_url="http://127.0.0.1:8000/v1"), self.net
@@ -88,7 +88,7 @@ class MoodTests(ConversationCase):
         def stop() -> None:
             house.until(chat.close())
             house.until(asr.close())
-            for vendor in (self.ears, self.model):
+            for vendor in (self.recognizer, self.model):
                 vendor.hang_up()
             house.run(1)
 
@@ -97,7 +97,7 @@ class MoodTests(ConversationCase):
 
     def asked(self, house: House, visitor: Visitor, heard: str) -> list[dict[str, Any]]:
         """Speak. :return: the model's messages."""
-        self.ears.play(whole({"text": heard}))
+        self.recognizer.play(whole({"text": heard}))
         self.model.play(plain(*HELLO))
         answer = house.until(visitor.device.say(SPEECH))
         self.assertEqual(answer.text, TEXT)

@@ -262,8 +262,8 @@ class RecordTests(ConversationCase):
     def test_talked_over(self) -> None:
         """The played time does not grow during a pause for a speaking person."""
         replies = {"go": LONG * 3, "stop": "Okay."}
-        ears = [{"fail": "unreachable"}, {"texts": ("go", "stop"), "delay": 1.0}]
-        house = self.house(asr=ears, llm={"replies": replies})
+        asr = [{"fail": "unreachable"}, {"texts": ("go", "stop"), "delay": 1.0}]
+        house = self.house(asr=asr, llm={"replies": replies})
         visitor = house.connect(mode=ListenMode.REALTIME)
         first = visitor.device.say(SPEECH)
         house.run(6)

@@ -18,7 +18,7 @@ from xiaozhi.base.errors import StoreError
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.device.identity import numbered
 from xiaozhi.test.ai.test_ai_session import AUTO, GO, Edge
-from xiaozhi.test.ai.test_ai_talks import Witness
+from xiaozhi.test.ai.test_model_input import Witness
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.edge import DEVICE
 from xiaozhi.testing.house import House

@@ -585,7 +585,7 @@ class WindUpTests(PacerCase):
         ("in the first, all is here", ("/", "a", 4, "b", 1, ".", "wind up"), "start a 4 stop"),
         ("in the first, the next is to come", ("/", "a", 1, "wait", "wind up", "b", 1, "."),
             "start a 1 stop"),
-        ("the next is told, its sound is to come", ("/", "a", 1, "b", "wait", "wind up"),
+        ("the next is announced, its sound is to come", ("/", "a", 1, "b", "wait", "wind up"),
             "start a 1 stop"),
         ("sound without words", ("/", 1, "wait", "wind up", "b", 1, "."), "start 1 stop"),
         ("words without sound", ("/", "a", "b", "wait", "wind up", 1, "."), "start a stop"),

@@ -364,7 +364,7 @@ class ModelTests(FailoverCase):
             self.successResultOf(self.ask(model))
         self.assertEqual(notes.asked, [("llm", "a", ""), ("llm", "b", "large")])
         self.successResultOf(self.ask(model))
-        self.assertEqual(len(notes.asked), 2, "nobody wants to know")
+        self.assertEqual(len(notes.asked), 2, "no record outside the block")
 
 
 # Behaviour of a model, and the result: seconds and whether there is an answer.

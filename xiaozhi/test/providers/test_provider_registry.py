@@ -206,8 +206,8 @@ class SelectionTests(SynchronousTestCase):
         self.assertIn("selected.tts: is missing; there are espeak, openai, tone", error.message)
 
     def test_unknown_kind(self) -> None:
-        self.refused("selected.ears: no such kind", "asr, llm, tts, vad, vlllm", ears="big")
-        self.refused("providers.ears: no such kind", sections={"ears": {}})
+        self.refused("selected.hearing: no such kind", "asr, llm, tts, vad, vlllm", hearing="big")
+        self.refused("providers.hearing: no such kind", sections={"hearing": {}})
 
     def test_an_unknown_name_lists_the_known_ones(self) -> None:
         self.refused("selected.tts: there is no tts provider 'sing'", "espeak, openai", tts="sing")

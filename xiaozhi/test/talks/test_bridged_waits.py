@@ -1,4 +1,4 @@
-"""No silence without a sign: a kept phrase bridges the wait, and stages end in time."""
+"""No silence without a reaction: a stored phrase bridges the wait, and stages end in time."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def said(visitor: Visitor) -> list[str]:
 
 class BridgedWaitTests(ConversationCase):
     def asked(self, house: House, spoken: bool, **device: Any) -> tuple[Visitor, float]:
-        """Ask, let half a minute pass. :return: when the question was over."""
+        """Ask and run half a minute. :return: the end of the question."""
         visitor = house.connect(**device)
         if spoken:
             visitor.device.say(SPEECH).addErrback(lambda _: None)
-            # The end of speech is heard 0.7 s later.
+            # The end of speech is detected 0.7 s later.
             house.run(0.9 + 0.7 + 0.2)
         else:
             visitor.device.text("how are you").addErrback(lambda _: None)
@@ -79,8 +79,7 @@ class BridgedWaitTests(ConversationCase):
                 self.assertEqual(visitor.seen(e.Alerted), [])
 
     def test_a_dead_synthesiser_and_much_to_say(self) -> None:
-        """More sentences wait than are looked ahead: the device is not mute until the
-        whole turn's time is up."""
+        """More sentences wait than are read ahead: the device is not silent until the limit."""
         many = " ".join(f"This is sentence number {n} of a very long answer." for n in range(20))
         for tts in (HANGS, {"fail": "down", "delay": 0.5}):
             house = self.house(llm={"answers": (many,)}, tts=tts)
@@ -97,7 +96,7 @@ class BridgedWaitTests(ConversationCase):
             expected = [text("waiting", language), text("apology", language)]
             self.assertEqual(said(visitor), expected)
             self.assertTrue(sounds(visitor))
-        # After words it is theirs.
+        # After words it is their language.
         replies = {"replies": {"你好吗": "好。"}, "trouble": ({"when": "慢", "hang": True},)}
         house = self.house(llm=replies, asr={"language": ""})
         visitor = house.connect()
@@ -140,14 +139,14 @@ class BridgedWaitTests(ConversationCase):
             self.assert_paired(visitor)
 
     def test_noise_after_a_wait(self) -> None:
-        """There were no words after all: the phrase is heard to its end, and that is it."""
+        """There were no words: the phrase is played to its end, without an answer."""
         house = self.house(asr={"texts": ("",), "delay": 4.0})
         visitor, _ = self.asked(house, True)
         self.assertEqual(said(visitor), [WAITING])
         self.assertGreater(len(sounds(visitor)), 20)
 
     def test_announcements_are_not_bridged(self) -> None:
-        """Nobody waits for what nobody has asked."""
+        """Nobody waits for an announcement."""
 
         house = self.house(tts={"delay": 5.0})
         visitor = house.connect()

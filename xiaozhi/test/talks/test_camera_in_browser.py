@@ -1,4 +1,4 @@
-"""A browser's camera whose answer carries the picture: what is said, and what is kept."""
+"""A browser's camera whose answer contains the picture: the spoken text and the stored dialogue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PICTURE = "data:image/jpeg;base64," + "/9j/4AAQSkZJRgABAQ" * 2500
 ASKED = "what do you see"
 TOOL = {"type": "object", "properties": {"question": {"type": "string"}}}
 
-# What the camera's answer holds beside the picture, and what is said.
+# The other contents of the camera's answer, and the spoken text.
 ANSWERS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"vision_analysis": {"success": True, "response": "A red cup."}}, "A red cup."),
     (
@@ -29,7 +29,7 @@ ANSWERS: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 class CameraTests(ClientCase):
-    """As the page of a browser does it (§13), with the offline model."""
+    """A browser's page (§13), with the offline model."""
 
     def setUp(self) -> None:
         self.kept: list[dict[str, Any]] = []
@@ -37,7 +37,7 @@ class CameraTests(ClientCase):
         self.page: Browser = self.own.browse()
 
     def serve(self, tool: str, answer: dict[str, Any]) -> None:
-        """Answer whatever the server asks the device for."""
+        """Answer every request of the server to the device."""
         house, browser = self.own, self.page
         for _ in range(40):
             house.run(0.1)

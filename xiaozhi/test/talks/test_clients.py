@@ -1,4 +1,4 @@
-"""What clients other than the firmware say (§4.1, §10, §13), answered by everything we have."""
+"""Messages of clients other than the firmware (§4.1, §10, §13), answered by both services."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.edge import wire_of
 from xiaozhi.testing.house import SPEECH, Browser, House
 
-# The smallest GIF there is.
+# The smallest valid GIF.
 GIF = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,"
 GIF += b"\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 
@@ -133,7 +133,7 @@ class MessageTests(ClientCase):
         self.assertIsNone(browser.closed)
 
     def test_preamble(self) -> None:
-        """§4.1: two texts that are no JSON, from a client that cannot set headers."""
+        """§4.1: two texts that are not JSON, from a client that cannot set headers."""
         house = self.house()
         browser = house.browse()
         browser.link.text_received("Authorization: Bearer secret")
@@ -143,7 +143,7 @@ class MessageTests(ClientCase):
         self.assertEqual([text["type"] for text in browser.texts], ["hello"])
 
     def test_early_audio(self) -> None:
-        """§9.19: told so once if no hello follows within 2 s, and served in any case."""
+        """§9.19: one error if no hello follows within 2 s, and service in any case."""
         house = self.house()
         for late, told in ((0.0, ["hello"]), (1.9, ["hello"]), (2.1, ["error", "hello"])):
             browser = house.browse()
@@ -203,7 +203,7 @@ class MicrophoneTests(ClientCase):
         self.assertEqual(browser.of("stt")[0]["text"], "hello")
 
     def test_sound_that_stops_coming(self) -> None:
-        """A client that stops sending in mid-speech is answered all the same."""
+        """A client that stops sending during speech still gets an answer."""
         house, browser = self.browser()
         browser.say(type="listen", state="start", mode="auto")
         self.stream(house, browser, self.speech[:10])
@@ -219,7 +219,7 @@ class MicrophoneTests(ClientCase):
         self.assertEqual([text["text"] for text in browser.of("stt")], ["hello"])
 
     def test_typed_text_and_listen_start_in_one_go(self) -> None:
-        """The answer to the text is not taken for something to interrupt."""
+        """The start does not interrupt the answer to the text."""
         house, browser = self.browser()
         browser.say(type="listen", state="detect", text="what time is it")
         browser.say(type="listen", state="start", mode="auto")

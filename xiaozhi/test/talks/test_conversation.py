@@ -1,4 +1,4 @@
-"""Whole conversations through everything we have, on virtual time."""
+"""Whole conversations through both services, on virtual time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TalkTests(ConversationCase):
             self.assertEqual((answer.heard, answer.sentences), (text, ("Hi there.",)))
             self.assertEqual((answer.tts_starts, answer.tts_stops), (1, 1))
             self.assertEqual((answer.gaps, answer.dropped), ((), 0))
-            # 60 ms a character, and the pause after a sentence.
+            # 60 ms for a character, and the pause after a sentence.
             self.assertApproximates(answer.audio_ms, 540 + 120, 60)
 
     def test_a_talk_continues_after_a_reconnect_and_without_the_ai_process(self) -> None:
@@ -61,7 +61,7 @@ class TalkTests(ConversationCase):
             answer = house.until(visitor.device.say(SPEECH))
             self.assertEqual(answer.heard, "hello")
             self.assertEqual(visitor.device.machine.state, e.TalkState.IDLE)
-            # No end of speech to listen for: only the gap the device needs (§3.3).
+            # No end of speech to detect: only the gap that the device needs (§3.3).
             assert answer.first_audio_latency is not None
             self.assertLess(answer.first_audio_latency, 0.15)
 
@@ -185,8 +185,9 @@ class ToolTests(ConversationCase):
         self.assertEqual(answer.text, "true")
 
     def test_several_in_one_reply(self) -> None:
-        """A device runs one call at a time (§5.2): it is not asked for the next one before
-        it has answered. The server's own go on beside it."""
+        """A device runs one call at a time (§5.2): it gets the next one after it has answered.
+        Server tools run in parallel.
+        """
         ran: list[str] = []
         answer: Deferred[str] = Deferred()
 
@@ -221,8 +222,9 @@ class ToolTests(ConversationCase):
         self.assertIn("2026-09-21", results[2])
 
     def test_answered_late_and_out_of_order(self) -> None:
-        """The first one takes longer than it may: the next is asked meanwhile, and an
-        answer that comes after its time is nobody's, least of all that of the next."""
+        """The first call exceeds its limit: the next one is sent meanwhile, and the late answer is
+        dropped, not taken for that of the next call.
+        """
         names = ("self_first", "self_second")
         mcp = McpSettings(call=3)
         house = self.house(
@@ -306,7 +308,7 @@ class ToolTests(ConversationCase):
         self.assertIsNone(browser.closed)
 
     def test_a_goodbye_over_an_answer_is_one(self) -> None:
-        """That the answer before it was cut off is told late."""
+        """The report that the previous answer was cut arrives late."""
         report = Delivery.report
 
         def late(delivery: Delivery, playback: Playback) -> None:
@@ -343,7 +345,7 @@ class NewestWinsTests(ConversationCase):
 
 class SoundTests(ConversationCase):
     def test_nothing_of_a_sentence_is_cut(self) -> None:
-        """The last milliseconds come out of the codec, too."""
+        """The codec's last milliseconds are played, too."""
         house = self.house(llm={"answers": ("Yes.",)}, tts={"milliseconds": 45})
         visitor = house.connect()
         answer = house.until(visitor.device.text("?"))
@@ -356,7 +358,7 @@ class SoundTests(ConversationCase):
 
 
 class PostedTests(ConversationCase):
-    """What somebody posts to a device."""
+    """Messages posted to a device."""
 
     def posted(self, house: House, visitor: Visitor, mail: Mail) -> Receipt:
         receipt: Receipt = self.successResultOf(
@@ -391,7 +393,7 @@ class PostedTests(ConversationCase):
         self.assert_paired(visitor)
 
     def test_after_the_person(self) -> None:
-        """Who is speaking is heard to the end, and answered first."""
+        """A speaking person is heard to the end and answered first."""
         for mode in ListenMode:
             house = self.house(llm={"answers": ("Hi.",)})
             visitor = house.connect(mode=mode)
@@ -413,7 +415,7 @@ class PostedTests(ConversationCase):
         self.assertEqual(self.said(visitor), ["Tea is ready."])
 
     def test_after_sound_without_words(self) -> None:
-        """It waits while that is being recognised, but not for more sound."""
+        """It waits for the recognition, but not for more sound."""
         house = self.house(asr={"texts": ("", ""), "delay": 2.5})
         browser = house.browse()
         browser.say(type="hello")

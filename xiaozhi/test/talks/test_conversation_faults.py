@@ -1,4 +1,4 @@
-"""Conversations while streams break and processes die: nobody is left hanging."""
+"""Conversations while streams break and processes die: no device is left waiting."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from xiaozhi.wire.messages import Features, ListenMode
 
 MODES = (ListenMode.MANUAL, ListenMode.AUTO, ListenMode.REALTIME)
 QUESTIONS = 40
-# What the devices of one story do, and what happens to the bridge meanwhile.
+# Actions of the devices in one story, and faults of the bridge.
 ACTS = 16
-# Seconds in which whoever gives something up must have fallen silent about it.
+# Seconds after which a retracted question must have no further output.
 SOON = 0.3
-# What saying something takes, and hearing that it is over.
+# Seconds to speak, and to detect the end of speech.
 UTTERANCE = 2.0
 
 
 @dataclass
 class Asked:
-    """A question that was typed.
+    """A typed question.
 
-    :ivar over: the device went on to something else and may get no answer.
-    :ivar hushed: when it took the question back by an abort or another one.
+    :ivar over: the device moved on and may get no answer.
+    :ivar hushed: when the device retracted the question by an abort or another one.
     """
 
     visitor: Visitor
@@ -43,9 +43,9 @@ class Asked:
 
 
 class Story:
-    """Three devices, one in each listening mode, and a bridge that suffers.
+    """Three devices, one in each listening mode, and a faulty bridge.
 
-    :param seed: decides everything.
+    :param seed: determines everything.
     """
 
     def __init__(self, seed: int) -> None:
@@ -66,7 +66,7 @@ class Story:
         self.log: list[str] = []
 
     def tell(self) -> None:
-        """Let it all happen, then let everybody come to rest."""
+        """Run all events, then let everything finish."""
         for _ in range(ACTS):
             self.house.run(self.random.choice((0.05, 0.2, 0.5, 1.5)))
             act = self.random.choice(
@@ -93,7 +93,7 @@ class Story:
         self.goes_on(visitor, hush=True)
         asked = Asked(visitor, len(self.asked), self.house.clock.seconds())
         self.asked.append(asked)
-        # Its voice may still be to be heard.
+        # Its voice may still be audible.
         spoke = self.spoke.get(visitor.device.identity.device_id)
         asked.over = spoke is not None and asked.at < spoke + UTTERANCE
         self.expect(visitor.device.text(f"question {asked.number}"))
@@ -190,8 +190,9 @@ class StoryTests(SynchronousTestCase):
     @settings(max_examples=8, phases=[Phase.generate])
     @given(st.integers(0, 1 << 32))
     def test_stories(self, seed: int) -> None:
-        """Every turn has its end; who typed is answered once, or told that nobody is
-        there; who took it back hears no more of it; and at the end all are well."""
+        """Every turn ends; a typed question gets one answer or one alert; a retracted one has no
+        further output; and in the end everything is idle.
+        """
         story = Story(seed)
         try:
             story.tell()

@@ -1,4 +1,4 @@
-"""Conversations in which somebody speaks, or nobody does, when it is not their turn."""
+"""Conversations with interruptions, and with silence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class InterruptionTests(ConversationCase):
         began = house.clock.seconds()
         first = house.until(answer)
         self.assertTrue(first.interrupted)
-        # The device plays out the two or three packets it holds.
+        # The device plays the two or three packets in its queue.
         self.assertLess(house.clock.seconds() - began, 0.25)
         house.run(1)
         self.assert_paired(visitor)
@@ -65,13 +65,13 @@ class InterruptionTests(ConversationCase):
         self.assertGreater(house.until(answer).audio_ms, 4_000)
 
     def silent(self, visitor: Visitor, begin: float, end: float) -> bool:
-        """Whether nothing was played in that time; a device plays out what it has."""
+        """Return whether nothing was played in that time; a device plays its queue."""
         return not any(
             begin < at < end for at, event in visitor.events if isinstance(event, e.PacketPlayed)
         )
 
     def test_words_interrupt_while_they_are_said(self) -> None:
-        """A recogniser that tells them as they come: the answer ends with the first."""
+        """With interim results, the answer ends at the first word."""
         house = self.house(
             asr={"texts": ("hello", "please stop it now"), "interim": 0.3},
             llm={"replies": {"hello": LONG * 2, "please stop it now": "Okay."}},
@@ -104,11 +104,11 @@ class InterruptionTests(ConversationCase):
         self.assertLess(abs(waited[1] - 0.3), 0.2)
 
     def assert_whole(self, audio_ms: float) -> None:
-        """All of ``LONG``, and a pause after each of its two clauses."""
+        """Check for all of ``LONG``, and a pause after each of its two clauses."""
         self.assertLess(abs(audio_ms - 60 * len(LONG) - 240), 180)
 
     def test_a_noise_only_pauses(self) -> None:
-        """Sound pauses at the voice and goes on where it was when no words come."""
+        """Playback pauses at the voice and continues where it was if there are no words."""
         house = self.house(asr={"texts": ("hello", "")}, llm={"answers": (LONG,)})
         visitor = house.connect(mode=ListenMode.REALTIME)
         answer = visitor.device.say(SPEECH)
@@ -145,7 +145,7 @@ class InterruptionTests(ConversationCase):
         self.assertEqual((told.text, told.tts_stops), ("All right.", 1))
 
     def test_a_recogniser_that_fails_over_an_answer(self) -> None:
-        """Who cannot be understood does not interrupt."""
+        """Speech that is not recognised does not interrupt."""
         house = self.house(llm={"answers": (LONG,)})
         visitor = house.connect(mode=ListenMode.REALTIME)
         answer = visitor.device.say(SPEECH)
@@ -155,7 +155,7 @@ class InterruptionTests(ConversationCase):
         self.assertFalse(house.until(answer).interrupted)
 
     def test_words_that_are_recognised_when_the_answer_is_over(self) -> None:
-        """A noise is being recognised, and what is said after it is not lost with it."""
+        """A noise is being recognised, and the speech after it is not lost with it."""
         house = self.house(asr={"texts": ("", "hello"), "delay": 2.5})
         visitor = house.connect(mode=ListenMode.REALTIME)
         visitor.device.say(SPEECH).addErrback(lambda _: None)
@@ -166,7 +166,7 @@ class InterruptionTests(ConversationCase):
         self.assert_paired(visitor)
 
     def test_speech_while_the_previous_utterance_is_being_recognised(self) -> None:
-        """The answer it was said over is over; both are answered, in their order."""
+        """The answer that it interrupted is over; both are answered, in order."""
         house = self.house(
             asr={"texts": ("", "first", "second"), "delay": 2.5},
             llm={"replies": {"first": "One.", "second": "Two."}},
@@ -182,7 +182,7 @@ class InterruptionTests(ConversationCase):
         self.assert_paired(visitor)
 
     def test_two_utterances_over_an_answer(self) -> None:
-        """The first ends it, and nothing more of it is played; the second is answered, too."""
+        """The first ends it, and no more of it is played; the second is answered, too."""
         house = self.house(
             asr={"texts": ("hello", "stop", "and then"), "delay": 2.0},
             llm={"replies": {"hello": LONG * 2, "stop": "Fine.", "and then": "Go on."}},
@@ -211,7 +211,7 @@ class InterruptionTests(ConversationCase):
         self.assert_paired(visitor)
 
     def test_nothing_is_played_into_the_first_words_of_a_session(self) -> None:
-        """The answer begins while somebody speaks, and no pacer has played anything yet."""
+        """The answer begins during speech, before any playback."""
         house = self.house(asr={"texts": ("hello", ""), "delay": 1.0}, llm={"answers": (LONG,)})
         visitor = house.connect(mode=ListenMode.REALTIME)
         answer = visitor.device.say(SPEECH)
@@ -223,7 +223,7 @@ class InterruptionTests(ConversationCase):
         self.assert_whole(told.audio_ms)
 
     def test_long_speech_is_not_a_noise(self) -> None:
-        """Longer than a pause may be: then it is no noise."""
+        """It is longer than a pause may be."""
         listen = ListenSettings(pause=2.0)
         house = self.house(
             session=SessionSettings(listen=listen),
@@ -241,7 +241,7 @@ class InterruptionTests(ConversationCase):
         self.assert_paired(visitor)
 
     def test_a_recogniser_that_takes_long_over_an_answer(self) -> None:
-        """The pause is bounded; then it goes on."""
+        """The pause is bounded; then playback continues."""
         listen = ListenSettings(pause=2.0)
         house = self.house(
             session=SessionSettings(listen=listen),
@@ -275,7 +275,7 @@ class InterruptionTests(ConversationCase):
         self.assert_paired(visitor)
 
     def test_the_edge_silences_by_itself(self) -> None:
-        """Whoever interrupts hears the end at once, also while the AI is away."""
+        """An interruption is audible at once, also while the AI service is away."""
         for interrupt in (
             {"type": "abort"},
             {"type": "listen", "state": "detect", "text": "what else"},
@@ -301,7 +301,7 @@ class InterruptionTests(ConversationCase):
             browser.say(**interrupt)
             packets = len(browser.packets)
             if interrupt.get("mode") == "manual":
-                # Its stop waits until the button is let go.
+                # Its stop is held until the button is released.
                 browser.say(type="listen", state="stop")
             self.assertEqual(browser.of("tts")[-1]["state"], "stop", interrupt)
             house.run(1)
@@ -318,10 +318,10 @@ class InterruptionTests(ConversationCase):
 
 
 class IdleTests(ConversationCase):
-    """Nobody says anything any more."""
+    """The person has stopped talking."""
 
     def test_farewell(self) -> None:
-        """Spoken, played to its end, and only then is the device hung up."""
+        """It is spoken and played to its end before the device is disconnected."""
         house = self.house(session=SessionSettings(idle=IdleSettings(no_speech=20)))
         for mode in (ListenMode.AUTO, ListenMode.REALTIME):
             visitor = house.connect(mode=mode)
@@ -402,7 +402,7 @@ class IdleTests(ConversationCase):
 
 class WakeWordTests(ConversationCase):
     def test_typed_over_an_answer_does_not_deafen(self) -> None:
-        """A browser says once that it listens, and never again (§13)."""
+        """A browser sends ``listen start`` once, and never again (§13)."""
         house = self.house(llm={"answers": (LONG,), "delay": 1.0})
         browser = house.browse()
         browser.say(type="hello")
@@ -419,7 +419,7 @@ class WakeWordTests(ConversationCase):
         self.assertEqual([text["text"] for text in browser.of("stt")], ["go", "hello"])
 
     def test_is_not_answered(self) -> None:
-        """§9.25: neither the burst before it nor the word is a question."""
+        """§9.25: neither the sound before the wake word nor the word is a question."""
         house = self.house()
         visitor = house.connect()
         visitor.device.machine.wake("你好小智", (b"\x18" + bytes(99),) * 20)
@@ -429,7 +429,7 @@ class WakeWordTests(ConversationCase):
         self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
 
     def test_its_end_is_not_answered(self) -> None:
-        """§9.25: the device listens at once, and what comes first is the word's end."""
+        """§9.25: the device listens at once, and the first sound is the end of the word."""
         house = self.house(asr={"texts": ("{ms}",)})
         browser = house.browse()
         browser.say(type="hello")
@@ -450,7 +450,7 @@ class WakeWordTests(ConversationCase):
             house.run(0.06)
 
     def test_heard_while_listening_it_is_not_answered(self) -> None:
-        """An open microphone has heard the word itself, too."""
+        """An open microphone has picked up the word itself, too."""
         house = self.house()
         browser = house.browse()
         browser.say(type="hello")
@@ -463,7 +463,7 @@ class WakeWordTests(ConversationCase):
         self.assertEqual([text["text"] for text in browser.of("stt")], ["hello"])
 
     def test_speech_after_a_greeting_is_heard_from_its_beginning(self) -> None:
-        """What comes first is no end of the wake word any more."""
+        """By then the first sound is not the end of the wake word."""
         house = self.house(
             session=SessionSettings(wake=WakeSettings(greeting="Yes?")),
             asr={"texts": ("{ms}",)},
@@ -479,7 +479,7 @@ class WakeWordTests(ConversationCase):
         self.assertGreater(int(browser.of("stt")[-1]["text"]), 900 + 600)
 
     def test_an_empty_packet_closes_no_open_microphone(self) -> None:
-        """It ends what is being said (§13), and realtime goes on listening (§4.4)."""
+        """It ends the utterance (§13), and realtime continues to listen (§4.4)."""
         house = self.house()
         browser = house.browse()
         browser.say(type="hello")

@@ -1,4 +1,4 @@
-"""Conversations in which something fails, is lost, or is about to stop."""
+"""Conversations with failing providers, outages and stopping processes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TroubleTests(ConversationCase):
         self.assertEqual(answer.text, "抱歉，出了点问题，请再试一次。")
 
     def test_others_are_not_delayed(self) -> None:
-        """Whatever a provider does with one device's answers."""
+        """With any fault of a provider for one device's answers."""
         replies = {"bad": "Bad answer.", "good": "Good answer."}
         quick = self.first_sound(self.house(llm={"replies": replies}))
         self.assertLess(quick, 0.2)
@@ -63,7 +63,7 @@ class TroubleTests(ConversationCase):
                 self.assertAlmostEqual(self.first_sound(house), quick, msg=str(settings))
 
     def first_sound(self, house: House) -> float:
-        """Seconds that one more device waits for it."""
+        """Return the seconds that one more device waits for it."""
         visitor = house.connect()
         began = house.clock.seconds()
         house.until(visitor.device.text("good"))
@@ -72,7 +72,7 @@ class TroubleTests(ConversationCase):
 
 class OutageTests(ConversationCase):
     def test_lost_in_mid_answer(self) -> None:
-        """The device is not left speaking, and talks on when the AI is back."""
+        """The device does not stay in speaking, and continues when the AI service is back."""
         house = self.house(llm={"replies": {"go": LONG * 3, "again": "Yes."}}, tts={"pace": 1.5})
         visitor = house.connect()
         visitor.device.text("go").addErrback(lambda _: None)
@@ -99,8 +99,9 @@ class OutageTests(ConversationCase):
         self.assertEqual(house.until(answer).text, "Yes.")
 
     def test_said_by_button_while_away(self) -> None:
-        """Sound grows too old to be sent, the button's two messages do not: who spoke
-        is told that nothing was heard, and does not wait for ever."""
+        """Sound becomes too old to be sent, the button's two messages do not: the device gets an
+        alert and does not wait for ever.
+        """
         house = self.house(edge=EdgeSettings(link=LinkSettings(outage_patience=60)))
         visitor = house.connect(mode=ListenMode.MANUAL)
         house.until(visitor.device.text("hi"))
@@ -114,7 +115,7 @@ class OutageTests(ConversationCase):
         self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
 
     def test_lost_while_the_device_listens(self) -> None:
-        """The device goes on sending sound and does not say again that it listens (§4.4)."""
+        """The device continues to send sound and does not repeat ``listen start`` (§4.4)."""
         for mode in (ListenMode.AUTO, ListenMode.REALTIME):
             house = self.house(asr={"texts": ("one", "two")})
             visitor = house.connect(mode=mode)
@@ -128,7 +129,7 @@ class OutageTests(ConversationCase):
             self.assert_paired(visitor)
 
     def test_connected_while_away(self) -> None:
-        """The hello is answered at once, by the edge."""
+        """The edge answers the hello at once."""
         house = self.house()
         house.kill_ai()
         visitor = house.connect()
@@ -137,7 +138,7 @@ class OutageTests(ConversationCase):
         self.assertEqual(house.until(visitor.device.say(SPEECH)).heard, "hello")
 
     def test_lost_while_it_thinks(self) -> None:
-        """What it had understood is asked again: nobody has to say it twice."""
+        """The recognised question is asked again, so that the person need not repeat it."""
         house = self.house(llm={"replies": {"hello": "Hi there."}, "delay": 2.0})
         visitor = house.connect()
         answer = visitor.device.say(SPEECH)
@@ -154,7 +155,7 @@ class OutageTests(ConversationCase):
         self.assert_paired(visitor)
 
     def test_an_answer_of_another_process_can_be_interrupted(self) -> None:
-        """Its first turn is not taken for the first of the one that was lost."""
+        """Its first turn is not confused with the first turn of the lost process."""
         house = self.house(
             asr={"texts": ("hello", "stop it")},
             llm={"replies": {"hello": LONG, "stop it": "Fine."}, "delay": 1.0},
@@ -169,7 +170,7 @@ class OutageTests(ConversationCase):
         began = house.clock.seconds()
         house.until(visitor.device.say(SPEECH))
         stops = [at - began for at, event in visitor.events if isinstance(event, e.SpeechStopped)]
-        # It is paused at the voice, and given up when there were words.
+        # It is paused at the voice and cancelled at recognised words.
         stopped = min(stop for stop in stops if stop > 0)
         self.assertLess(stopped, 2.0)
         played = [at - began for at, event in visitor.events if isinstance(event, e.PacketPlayed)]
@@ -194,7 +195,7 @@ class OutageTests(ConversationCase):
         self.assertEqual(house.until(answer).text, "Gone.")
 
     def test_lost_twice(self) -> None:
-        """Who lost what they said a second time is told so, too."""
+        """A question lost a second time gets an alert, too."""
         house = self.house(asr={"delay": 5.0})
         visitor = house.connect(mode=ListenMode.MANUAL, features=Features(mcp=False))
         visitor.device.text("warm up")
@@ -209,7 +210,7 @@ class OutageTests(ConversationCase):
         house.run(30)
 
     def test_nowhere_to_move(self) -> None:
-        """Who asks meanwhile is told that nobody is there."""
+        """A question meanwhile gets an alert."""
         house = self.house()
         visitor = house.connect(mode=ListenMode.MANUAL)
         house.ai.drain(1)
@@ -236,7 +237,7 @@ class OutageTests(ConversationCase):
 
 
 class DrainTests(ConversationCase):
-    """An AI process is about to stop."""
+    """An AI process is stopping."""
 
     def test_turns_end_and_the_move_is_not_noticed(self) -> None:
         house = self.house(llm={"answers": (LONG,)}, asr={"texts": ("one", "two")})
@@ -276,7 +277,7 @@ class DrainTests(ConversationCase):
             house.run(12)
 
     def test_time_is_up(self) -> None:
-        """What was not answered yet is asked again elsewhere."""
+        """Unanswered questions are asked again elsewhere."""
         house = self.house(llm={"delay": 8.0, "replies": {"go": "Gone."}})
         visitor = house.connect()
         answer = visitor.device.text("go")
@@ -288,7 +289,7 @@ class DrainTests(ConversationCase):
         house.start_ai()
         house.until(answer, 60)
         house.run(40)
-        # By the one that was lost, and by the one that answers.
+        # Once at the lost process, and once at the one that answers.
         expected = ["One moment, please.", "One moment, please.", "Gone."]
         self.assertEqual([sentence.text for sentence in visitor.seen(e.Sentence)], expected)
         self.assert_paired(visitor)

@@ -1,4 +1,4 @@
-"""Whole conversations with a chat vendor that is not as the book says, on virtual time."""
+"""Whole conversations with a chat vendor that deviates from the specification, on virtual time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xiaozhi.testing.vendors.vendor import RESET, ScriptedVendor, Step, VendorRe
 
 @dataclass(frozen=True, slots=True)
 class OddTool(SimulatedTool):
-    """A tool with a schema as some device sends it."""
+    """A tool with the schema of a device."""
 
     schema: Any = None
 
@@ -32,7 +32,7 @@ class OddTool(SimulatedTool):
 
 
 class VendorTests(ConversationCase):
-    """Everything is real but clock, sockets, ears and voice."""
+    """Everything is real except clock, sockets, recogniser and voice."""
 
     def home(self, *scripts: Any) -> House:
         self.net = Network()
@@ -55,7 +55,7 @@ class VendorTests(ConversationCase):
         house = self.home()
         visitor = house.connect()
         for row in ENDS:
-            # Slow ones are bridged by a phrase; test_vendor_answers has them.
+            # Slow answers are bridged by a phrase; test_vendor_answers has them.
             if row.text == TEXT and not row.calls and row.seconds < 2:
                 self.vendor.play(row.steps)
                 answer = house.until(visitor.device.text("Hi"))

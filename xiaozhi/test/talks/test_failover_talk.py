@@ -1,5 +1,6 @@
-"""Talks while providers hang, fail and crawl: somebody answers, or an apology does, within
-the limits, and nobody else waits for it."""
+"""Conversations with hanging, failing and slow providers: an answer or an apology within the
+limits, without delay for others.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +21,18 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "llm": {"answers": ("From the second.",)},
     "tts": {},
 }
-# What a turn takes of itself: pacing, and steps of the clock.
+# The time of a turn itself: pacing, and steps of the clock.
 SLACK = 0.3
 
 
 class FailoverTalks(ConversationCase):
     def house(self, **settings: Any) -> House:
-        """One in which nothing bridges the wait that is measured."""
+        """Make a house without bridging of the measured wait."""
         settings.setdefault("session", SessionSettings(turn=TurnSettings(bridge=0)))
         return super().house(**settings)
 
     def first_sound(self, visitor: Visitor, since: float) -> float:
-        """Seconds from a moment to the first packet that was played."""
+        """Return the seconds from a moment to the first played packet."""
         heard = (at for at, event in visitor.events if isinstance(event, PacketPlayed))
         return next(at for at in heard if at >= since) - since
 
@@ -41,7 +42,7 @@ class FailoverTalks(ConversationCase):
         return answer.text, self.first_sound(visitor, since)
 
     def providers(self, kind: str, first: dict[str, Any]) -> dict[str, Any]:
-        """One of each kind, and of one kind one that does not work and one that does."""
+        """Make one provider of each kind, and of one kind a broken and a working one."""
         providers: dict[str, Any] = {each: [own] for each, own in HEALTHY.items()}
         providers[kind] = [first, HEALTHY[kind]]
         return providers
@@ -78,7 +79,7 @@ class FailoverTalks(ConversationCase):
         for waited in waits[:-1]:
             self.assertGreater(waited, LIMITS.llm)
         self.assertLess(waits[-1], SLACK)
-        # The next one to find out is one session, and the others do not wait for it.
+        # One session probes next, and the others do not wait for it.
         others = [house.connect(number) for number in (2, 3)]
         house.run(LIMITS.cooldown)
         probing = visitor.device.text("hello")
@@ -89,7 +90,7 @@ class FailoverTalks(ConversationCase):
         self.assertEqual(house.until(probing).text, "From the second.")
 
     def test_a_hanging_session_does_not_hold_up_the_others(self) -> None:
-        """The first provider hangs for what one person says, and only for that."""
+        """The first provider hangs only for one person's words."""
         trouble = {"trouble": [{"when": "trouble", "hang": True}], "answers": ["From the first."]}
         house = self.house(llm=[trouble, HEALTHY["llm"]])
         unlucky, *others = (house.connect(number) for number in (1, 2, 3))
@@ -104,7 +105,7 @@ class FailoverTalks(ConversationCase):
         self.assertLess(self.first_sound(unlucky, since), LIMITS.llm + SLACK)
 
     def test_all_fail(self) -> None:
-        """An apology, and the session goes on."""
+        """An apology, and the session continues."""
         turn = TurnSettings(first_token=9, bridge=0)
         for second, longest in (({"fail": "unreachable"}, LIMITS.llm), ({"hang": True}, 9)):
             house = self.house(session=SessionSettings(turn=turn), llm=[{"hang": True}, {**second}])
@@ -121,7 +122,7 @@ class FailoverTalks(ConversationCase):
             self.assertEqual(self.ask(house, bystander)[0], "Well again.")
 
     def test_sentences_of_two_synthesisers(self) -> None:
-        """The first one fails at the second sentence; the second has another rate."""
+        """The first one fails at the second sentence; the second one has another rate."""
         trouble = {"trouble": [{"when": "Two", "fail": "vendor_error"}], "sample_rate": 24000}
         house = self.house(
             llm={"answers": ("One is first. Two is second. Three is third.",)},
@@ -131,14 +132,15 @@ class FailoverTalks(ConversationCase):
         said, _ = self.ask(house, visitor)
         self.assertEqual(said, "One is first. Two is second. Three is third.")
         self.assertEqual(len(visitor.seen(Sentence)), 3)
-        # 60 ms a character, whatever the rate, and a pause behind each sentence.
+        # 60 ms for a character at any rate, and a pause after each sentence.
         sound = len(visitor.seen(PacketPlayed)) * 60
         characters = len("One is first.") + len("Two is second.") + len("Three is third.")
         self.assertApproximates(sound, characters * 60 + 3 * 120, 3 * 60)
 
     def test_a_phrase_of_a_substitute_is_not_the_preferred_one_s(self) -> None:
-        """The preferred voice is back: what it has not spoken yet is spoken by it, and the
-        substitute's is for when nobody can speak."""
+        """When the preferred voice is back, it speaks phrases that it has not spoken yet; the
+        substitute's are for when no synthesiser works.
+        """
         house = self.house(llm={"fail": "down"}, tts=[{"fail": "unreachable"}, {}])
         visitor = house.connect()
         preferred, substitute = (each.provider for each in house.providers.groups[0].candidates)

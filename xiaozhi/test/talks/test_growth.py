@@ -1,4 +1,4 @@
-"""What is over leaves nothing in memory, in neither service."""
+"""Finished sessions and turns leave nothing in memory, in either service."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from xiaozhi.testing.house import SPEECH, House, Visitor
 from xiaozhi.wire.messages import ListenMode
 
 TIMES = 10
-# Each with a bound: the store of dialogues in memory with its ids, and the records of the
-# last turns. sqlite3 forgets its cursors, held weakly, by the two hundred.
+# Types with a bound: the in-memory dialogue store with its ids, and the records of the last turns.
+# sqlite3 drops its weak references to cursors in batches of two hundred.
 KEPT = {DialogueEntry, Utterance, TurnRecord, UUID, ref}
-# So few that it is full before it is looked at.
+# So few that it is full before the first count.
 SHORT = SessionSettings(dialogue=DialogueSettings(entries=8))
 
 
 class GrowthTests(ConversationCase):
-    """Objects are counted by type, of the whole process."""
+    """Objects are counted by type, in the whole process."""
 
     def setUp(self) -> None:
-        # With several processes trial holds what is logged until the test is over.
+        # With several processes, trial keeps log events until the test is over.
         self.patch(LogPublisher, "__call__", lambda *_: None)
 
     def assert_stays(self, happens: Callable[[], None]) -> None:
-        """Fail with the types of which there are more each time that it happens."""
+        """Fail with the types whose count grows with each repetition."""
         self.after_times(happens)
         before, after = self.after_times(happens), self.after_times(happens)
         left = (after - before).items()
@@ -48,7 +48,7 @@ class GrowthTests(ConversationCase):
         return Counter(kind for each in gc.get_objects() if (kind := type(each)) not in KEPT)
 
     def assert_needs_no_collector(self, happens: Callable[[], None]) -> None:
-        """A full collection is rare, and until it a turn's encoder alone is 36 KB."""
+        """A full collection is rare, and a turn's encoder alone is 36 KB until then."""
         happens()
         self.send_collector_away()
         for _ in range(TIMES):
@@ -76,7 +76,7 @@ class GrowthTests(ConversationCase):
         self.assert_stays(come_and_go)
 
     def test_a_session_that_is_over_holds_no_decoder(self) -> None:
-        """Of 22 KB, until the collector comes."""
+        """It has 22 KB, until the next collection."""
         house = self.house()
         visitor = house.connect()
         self.send_collector_away()

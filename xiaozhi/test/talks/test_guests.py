@@ -1,4 +1,4 @@
-"""At the edge and the AI: guests of a device id nobody holds, and who is cut."""
+"""Guests with unowned device ids at both services, and connections closed by a change of owner."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def registered(
     return Registered(device_id, fingerprint(client), "", state, 1, 0, True, "", at, at)
 
 
-#: Who is connected as client, and whether as a guest; what becomes of the id; the reason
-#: the link is closed with, empty: it stays.
+#: The connected client, and whether it is a guest; the change of the id; the reason for closing the
+#: link, empty: it stays.
 CHANGES = (
     ("c", False, registered("c"), ""),
     ("C", False, registered("c"), ""),
     ("c", False, registered("x"), "wrong_client"),
     ("c", False, registered("c", DeviceState.REVOKED), "revoked"),
     ("", False, registered("x", DeviceState.REVOKED), "revoked"),
-    # By a token made by hand, for any client.
+    # With a token issued by hand, for any client.
     ("", False, registered("x"), ""),
     ("c", True, registered("c"), ""),
     ("c", True, registered("x"), "wrong_client"),
@@ -101,7 +101,7 @@ class GatewayTests(SynchronousTestCase):
             self.gateway.stop()
 
     def test_a_guest_replaces_only_guests(self) -> None:
-        """Rows: who is there, who comes, whether the one who was there stays."""
+        """Rows: the existing connection, the new one, whether the existing one stays."""
         for there, comes, stays in (
             (False, True, True),
             (False, False, False),
@@ -128,7 +128,7 @@ class GatewayTests(SynchronousTestCase):
 
 class TalkTests(ConversationCase):
     def ask(self, house: House, browser: Browser, words: str) -> str:
-        """:return: what is answered."""
+        """Ask. :return: the answer."""
         seen = len(browser.texts)
         browser.say(type="listen", state="detect", text=words)
         house.run(3)
@@ -153,7 +153,7 @@ class TalkTests(ConversationCase):
         guest = self.greet(house, guest=True)
         self.assertEqual(self.ask(house, guest, "what did I say"), "Nothing.")
         self.ask(house, guest, "my name is Mallory")
-        # Within its own session it is talked with as anybody.
+        # Within its own session it gets answers like any other.
         self.assertEqual(self.ask(house, guest, "what did I say"), "my name is Mallory")
         self.leave(house, guest)
         owner = self.greet(house, guest=False)
@@ -183,7 +183,7 @@ class TalkTests(ConversationCase):
         self.assertEqual(house.ai.status().sessions, 0)
 
     def test_the_ai_ends_the_sessions_of_a_revoked_device_itself(self) -> None:
-        """The edge may be another machine's, with a registry of its own."""
+        """The edge may be on another machine, with a registry of its own."""
         house = self.house()
         holders: dict[str, Registered] = {}
         opened: list[Sessions] = []

@@ -1,4 +1,4 @@
-"""Interruptions of every kind at any moment, on virtual time."""
+"""Random interruptions at any moment, on virtual time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xiaozhi.testing.house import SPEECH, Browser, House, one_agent
 LONG = "Here is a story. It goes on and on. And on again, for a while. There it ends."
 MODES = ("auto", "manual", "realtime")
 
-# What a client does, after so many hundredths of a second.
+# A client's action, after so many hundredths of a second.
 ACTIONS = st.lists(
     st.tuples(
         st.integers(0, 250),
@@ -32,13 +32,13 @@ ACTIONS = st.lists(
     min_size=1,
     max_size=7,
 )
-# Those after which there must be silence at once.
+# Actions after which there must be silence at once.
 SILENCING = {"abort", "ask", "wake", "chat", "image"}
 
 
 @implementer(ILanguageModel, ISynthesizer)
 class Counted:
-    """A model or synthesiser that knows how many of its streams are open."""
+    """A model or synthesiser that counts its open streams."""
 
     def __init__(self, provider: Any) -> None:
         self._provider = provider
@@ -67,7 +67,7 @@ class Counted:
 
 
 class Client(Browser):
-    """:ivar story: ``start``, ``sentence``, ``sound`` and ``stop`` as they came."""
+    """:ivar story: ``start``, ``sentence``, ``sound`` and ``stop``, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class InterruptionTests(SynchronousTestCase):
             self.house.run(hundredths / 100)
             self.act(action)
             if action in SILENCING:
-                # At the edge, at once: not when the AI has heard of it.
+                # At the edge, at once, without the AI service.
                 self.assertEqual(story[-1] if story else "stop", "stop", action)
             if action in ("abort", "wake"):
                 self.house.run(0.05)
@@ -154,7 +154,9 @@ class InterruptionTests(SynchronousTestCase):
         self.assertEqual(self.house.close(), [], "timers left behind")
 
     def check(self, story: list[str]) -> None:
-        """One stop per start; sentences and sound only between; the last is over."""
+        """Check: one stop for each start; sentences and sound only between them; the last turn is
+        over.
+        """
         speaking = False
         for what in story:
             if what == "start":

@@ -1,5 +1,6 @@
-"""Sessions, links and streams that are over are gone at once: nothing of them waits for the
-garbage collector, which looks at everything and so comes seldom."""
+"""Ended sessions, links and streams are freed at once, without the garbage collector, which
+examines all objects and so runs rarely.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from xiaozhi.testing.house import AI, Browser, House
 from xiaozhi.wire import messages as m
 
 TIMES = 3
-# With a bound of their own, or of the test's own making.
+# Types with a bound of their own, or made by the test itself.
 KEPT = frozenset(
     (
         *("DialogueEntry", "TurnRecord", "SessionStatus", "Utterance"),
@@ -37,7 +38,7 @@ GREETING = {"transport": "websocket", "audio_params": {"format": "opus"}}
 
 
 def alive() -> Counter[str]:
-    """Our objects, by type."""
+    """Count our objects by type."""
     found: Counter[str] = Counter()
     for each in gc.get_objects():
         kind = type(each)
@@ -51,10 +52,10 @@ def alive() -> Counter[str]:
 
 
 class LeakCheck:
-    """Mixed into a test case."""
+    """A mix-in for test cases."""
 
     def assert_gone(self, happens: Callable[[], None], what: str = "") -> None:
-        """Fail with the types of which more are left each time, without a collector."""
+        """Fail with the types whose count grows each time, without a collection."""
         happens()
         gc.collect()
         gc.disable()
@@ -71,7 +72,7 @@ class LeakCheck:
 
 class SessionTests(ConversationCase, LeakCheck):
     def setUp(self) -> None:
-        # Each event holds what it tells of.
+        # Each log event refers to its subject.
         self.patch(LogPublisher, "__call__", lambda *_: None)
 
     def enter(self, house: House) -> Browser:
@@ -156,7 +157,7 @@ class SessionTests(ConversationCase, LeakCheck):
 
 
 class SocketTests(PortCase, LeakCheck):
-    """Autobahn's and Twisted's part of a connection as well."""
+    """Including Autobahn's and Twisted's objects of a connection."""
 
     def setUp(self) -> None:
         self.patch(LogPublisher, "__call__", lambda *_: None)

@@ -1,4 +1,4 @@
-"""What a person perceives of an absence of the AI service: an alert, once a question."""
+"""Alerts of an outage of the AI service: one for each question."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def two_at_once(visitor: Visitor) -> None:
 
 
 def aborted(visitor: Visitor) -> None:
-    """Sends an abort, as clients do before typed words, whatever they are doing."""
+    """Send an abort, as clients do before typed words in any state."""
     visitor.device.machine._send(Abort())
     typed(visitor)
 
 
-# How a person asks, in which mode of the device, and how many questions that are.
+# The kind of question, the device's mode, and the number of questions.
 QUESTIONS: tuple[tuple[Callable[[Visitor], None], ListenMode, int], ...] = (
     *((typed, mode, 1) for mode in MODES),
     *((two_at_once, mode, 2) for mode in MODES),
@@ -50,7 +50,7 @@ def moments(visitor: Visitor, kind: type[Any]) -> list[float]:
 
 class OutageAlertTests(ConversationCase):
     def away(self, **settings: Any) -> tuple[House, Visitor]:
-        """A device that has talked, and an AI service that has been lost since."""
+        """Return a device that has talked, and whose AI service was lost since."""
         mode = settings.pop("mode", ListenMode.AUTO)
         house = self.house(**settings)
         visitor = house.connect(mode=mode)
@@ -74,14 +74,14 @@ class OutageAlertTests(ConversationCase):
                 house.start_ai()
                 house.run(25)
                 self.assertEqual(len(visitor.seen(e.Alerted)), 3 * alerts)
-                # What was answered by an alert is not answered again.
+                # A question with an alert gets no answer later.
                 self.assertEqual(len(visitor.seen(e.Heard)), heard)
                 self.assertEqual(len(visitor.seen(e.Sentence)), sentences)
                 self.assertEqual(house.until(visitor.device.text("again")).heard, "again")
                 self.assert_paired(visitor)
 
     def test_noise_is_no_question(self) -> None:
-        """A microphone that is open while nobody speaks."""
+        """An open microphone while nobody speaks."""
         for mode in (ListenMode.AUTO, ListenMode.REALTIME):
             house, visitor = self.away(mode=mode)
             visitor.device.listen()
@@ -122,7 +122,7 @@ class OutageAlertTests(ConversationCase):
         house.run(5)
 
     def test_aborted_question_does_not_flash_by(self) -> None:
-        """Whatever was on its way when the AI was lost."""
+        """With any messages in flight when the AI service was lost."""
         for lost_first in (False, True):
             for pause in (0.05, 1.0, 2.5):
                 house = self.house(llm={"delay": 1.0})
@@ -159,7 +159,7 @@ class OutageAlertTests(ConversationCase):
             self.assertEqual(visitor.seen(e.Alerted), [])
 
     def test_whole_answer_is_no_loss(self) -> None:
-        """The AI is lost when all of its answer is with the edge."""
+        """The AI service is lost when the edge has its whole answer."""
         house = self.house(llm={"answers": (LONG,)})
         visitor = house.connect()
         answer = visitor.device.text("go")
@@ -193,7 +193,7 @@ class OutageAlertTests(ConversationCase):
                     house.until(visitor.device.text(says))
                 house.kill_ai()
                 house.run(DECLARED)
-                # Known beyond the connection in which it was told.
+                # Kept beyond the connection in which it was reported.
                 again = house.connect()
                 house.run(DECLARED)
                 typed(again)

@@ -1,4 +1,4 @@
-"""A transport that is no WebSocket: the session side, gateway and AI serve it all the same."""
+"""A transport that is not WebSocket: the session side, gateway and AI service work unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CODES = {reason: number for number, reason in enumerate(CloseReason, 1)}
 
 @implementer(IDeviceChannel)
 class DatagramChannel:
-    """A device that sends its words through a broker and its sound in datagrams.
+    """A device with text through a broker and sound in datagrams.
 
     :ivar packets: payload and timestamp of each datagram to the device.
     """
@@ -88,13 +88,13 @@ class DatagramChannel:
         self.say(type="hello", version=3, transport="udp", features={"mcp": False})
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """The texts of one type."""
+        """Return the texts of one type."""
         return [text for text in self.texts if text["type"] == kind]
 
 
 @implementer(IPresentDevice)
 class IdleDevice:
-    """A device that is connected to the broker and does not talk."""
+    """A device that is connected to the broker without a session."""
 
     def __init__(self) -> None:
         self.letters: list[Mail] = []
@@ -115,7 +115,7 @@ DEVICE = Device("02:00:00:00:00:07", "client-7", "somebody")
 
 class DatagramCase(ConversationCase):
     def arrive(self, house: House, device: Device = DEVICE) -> DatagramChannel:
-        """Connect a device whose session may begin."""
+        """Connect a device and begin its session."""
         channel = DatagramChannel()
         channel.link = house.gateway.connect(channel, Arrival(device))
         self.addCleanup(self.leave, house, channel)
@@ -204,7 +204,7 @@ class TalkTests(DatagramCase):
 
 
 class PresentTests(DatagramCase):
-    """A device that can be reached without a session."""
+    """A device that is reachable without a session."""
 
     def post(self, house: House, words: str) -> bool:
         receipt = self.successResultOf(

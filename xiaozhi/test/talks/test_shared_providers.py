@@ -1,4 +1,4 @@
-"""Agents that share providers, in whole talks: labels, call contexts, circuit breakers."""
+"""Agents that share providers, in whole conversations: labels, call contexts, circuit breakers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMMON = {"asr": "scripted", "vlllm": "scripted", "vad": "energy"}
 
 @implementer(IRecognizer, ILanguageModel, ISynthesizer)
 class Noting:
-    """Providers of a set, with the contexts in which they are called."""
+    """Providers of a set, with the contexts of their calls."""
 
     sound: SoundFormat
 
@@ -87,7 +87,7 @@ class SharedProviderTalks(ConversationCase):
     def agent(
         self, house: House, number: int, name: str, tts: str, *models: str, noting: bool = False
     ) -> Noting | None:
-        """Have an agent of its own serve a device."""
+        """Assign an agent of its own to a device."""
         selected = COMMON | {"llm": models, "tts": tts}
         found = self.registry.select(self.registry.catalogue.entries(selected))
         noted = Noting(found) if noting else None

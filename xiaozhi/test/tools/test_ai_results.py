@@ -18,7 +18,7 @@ URL_SAFE = base64.urlsafe_b64encode(random.Random(2).randbytes(900)).decode()
 URI = f"data:image/jpeg;base64,{PICTURE}"
 WORDS = "A red cup on a table. 桌上有一个红色的杯子。"
 
-# Results, and what the model reads.
+# Results, and the model's text.
 RESULTS = (
     # The page of a browser.
     (
@@ -32,7 +32,7 @@ RESULTS = (
     ),
     (json.dumps({"data": PICTURE, "mimeType": "image/jpeg"}), '{"data": "[data]", "mimeType": "image/jpeg"}'),
     (json.dumps({"audio": URL_SAFE}), '{"audio": "[data]"}'),
-    # In lines.
+    # Several lines.
     (json.dumps({"data": "\n".join(textwrap.wrap(PICTURE, 76))}), '{"data": "[data]"}'),
     ("\n".join(textwrap.wrap(PICTURE, 76)) + "\n" + WORDS, "[data]\n" + WORDS),
     # JSON within JSON.
@@ -40,7 +40,7 @@ RESULTS = (
         json.dumps({"result": json.dumps({"image": URI, "text": "A cup."})}),
         json.dumps({"result": json.dumps({"image": "[image]", "text": "A cup."})}),
     ),
-    # Text, and what is cut off.
+    # Text, and truncated text.
     (f"Here: ![photo]({URI}) {WORDS}", f"Here: ![photo]([image]) {WORDS}"),
     (f'<img src="{URI}"> {WORDS}', f'<img src="[image]"> {WORDS}'),
     ('{"photo_data": "' + URI, '{"photo_data": "[image]'),
@@ -52,7 +52,7 @@ RESULTS = (
         '{"type": "Buffer", "data": "[data]", "text": "' + WORDS + '"}',
     ),
     ("ffd8ffe0" * 100, "[data]"),
-    # Words are no media.
+    # Words are not media.
     (WORDS, WORDS),
     ("a" * 500, "a" * 500),
     ("The hash is " + "0a" * 32, "The hash is " + "0a" * 32),
@@ -80,7 +80,7 @@ class ResultTests(SynchronousTestCase):
         self.assertEqual(for_model("word " * 5, 9), "word word … (cut)")
 
     def test_quick(self) -> None:
-        """Results come from devices: none may hold the service up."""
+        """Results come from devices: none may block the service."""
         parts = (
             "a",
             "a1",
@@ -98,5 +98,5 @@ class ResultTests(SynchronousTestCase):
             result = (part * 500_000)[:500_000]
             began = time.process_time()
             without_media(result)
-            # Far above what it takes: only what explodes is caught.
+            # Far above the usual time, to catch exponential time only.
             self.assertLess(time.process_time() - began, 1.0, part)

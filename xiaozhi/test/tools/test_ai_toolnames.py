@@ -1,4 +1,4 @@
-"""Tools as devices describe them and as models call them: names, schemas, arguments, results."""
+"""Tools as devices describe them and models call them: names, schemas, arguments, results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VENDORS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 @implementer(ITool)
 class Named:
-    """A tool that says what it is called."""
+    """A tool with a given name."""
 
     limit: float | None = None
     lane = ""
@@ -43,7 +43,7 @@ class Named:
 
 
 class Other(Named):
-    """One from elsewhere."""
+    """A tool of another source."""
 
 
 def box(*titles: str) -> Toolbox:
@@ -51,7 +51,7 @@ def box(*titles: str) -> Toolbox:
 
 
 class NameTests(SynchronousTestCase):
-    """Every tool can be offered, and called."""
+    """Every tool can be offered and called."""
 
     def called(self, toolbox: Toolbox, name: str) -> str:
         name = toolbox.resolve(name)
@@ -77,7 +77,7 @@ class NameTests(SynchronousTestCase):
                 self.assertRegex(name, VENDORS_NAME)
                 self.assertLessEqual(len(name), 64)
                 self.assertEqual(self.called(toolbox, name), title)
-            # The same in the next session, whatever came before.
+            # The same in the next session, independent of earlier ones.
             again = [spec.name for spec in box(*titles).specs]
             self.assertEqual(names, again)
 
@@ -99,7 +99,7 @@ class NameTests(SynchronousTestCase):
     def test_the_same_tool_again_is_no_other(self) -> None:
         toolbox = box("打开灯", "打开灯", "a.b", "a.b")
         self.assertEqual(len(toolbox.specs), 2)
-        # One of another source is.
+        # A tool of another source counts.
         toolbox.add(Other("a.b"))
         self.assertEqual(len({spec.name for spec in toolbox.specs}), 3)
         self.assertEqual(toolbox.specs[1].name, "a_b")
@@ -188,14 +188,14 @@ TEXT = {"type": "string"}
 
 
 def one(schema: Any) -> dict[str, Any]:
-    """A tool with one parameter."""
+    """Make a tool with one parameter."""
     return {"type": "object", "properties": {"z": schema}}
 
 
 class SchemaTests(SynchronousTestCase):
-    """One malformed schema must not cost the session its model."""
+    """A malformed schema must not cost the session its model."""
 
-    # A schema of one parameter, and what it becomes.
+    # A schema of one parameter, and its corrected form.
     PARAMETERS: tuple[tuple[Any, Any], ...] = (
         ({"type": "array"}, {"type": "array", "items": TEXT}),
         ({"type": "array", "items": None}, {"type": "array", "items": TEXT}),
@@ -245,7 +245,7 @@ class SchemaTests(SynchronousTestCase):
         ({"type": "object", "properties": None}, {"type": "object"}),
     )  # fmt: skip
 
-    # Sound ones, which stay as they are.
+    # Valid ones, which are not changed.
     SOUND: tuple[Any, ...] = (
         {"type": "integer", "minimum": 0, "maximum": 100, "description": "0-100"},
         {"type": "string", "enum": ["on", "off"], "default": "on"},
@@ -307,7 +307,7 @@ class SchemaTests(SynchronousTestCase):
             self.assertRaises(UnusableSchema, repaired, told)
 
     def test_others_stay(self) -> None:
-        """With one log line a session; see test_conversation_vendors."""
+        """With one log line for a session; see test_conversation_vendors."""
         sent: list[Any] = []
         mcp = DeviceMcp(
             lambda message: sent.append(json.loads(message.payload)), Clock(), McpSettings()
@@ -331,7 +331,7 @@ class SchemaTests(SynchronousTestCase):
 
 
 class ArgumentTests(SynchronousTestCase):
-    """What models write for arguments."""
+    """Arguments as models write them."""
 
     SCHEMA = {
         "type": "object",
@@ -345,7 +345,7 @@ class ArgumentTests(SynchronousTestCase):
             "more": {"type": "object"},
         },
     }
-    # As the model writes them, and as the tool gets them.
+    # The model's arguments, and the tool's.
     ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
         ("", {}),
         ("  ", {}),
@@ -409,7 +409,7 @@ class ArgumentTests(SynchronousTestCase):
 
 
 class ResultTests(SynchronousTestCase):
-    """What MCP tools return, as text."""
+    """Results of MCP tools, as text."""
 
     ROWS: tuple[tuple[Any, str], ...] = (
         ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "a\nb"),

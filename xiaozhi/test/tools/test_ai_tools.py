@@ -1,4 +1,4 @@
-"""The function lights, the functions that ship, and devices' tools."""
+"""Server functions and devices' tools."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def module() -> FunctionModule[NoSettings]:
 
 
 def tools_of(module: FunctionModule[Any], ended: list[bool] | None = None) -> list[ITool]:
-    """Its tools for a session, at a moment of 2026."""
+    """Return a source's tools for a session, at a moment of 2026."""
     clock = Clock()
     clock.advance(1_790_000_000)
     marks = [] if ended is None else ended
@@ -179,7 +179,7 @@ class DeviceMcpTests(Case):
         self.assertEqual(len(self.successResultOf(found)), 1)
 
     def test_a_list_that_breaks_off(self) -> None:
-        """§5.2: a tool too large for a page is an error; those before it can be used."""
+        """§5.2: a tool too large for a page is an error; the earlier ones can be used."""
         found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({})
         self.answer({"tools": [{"name": "a"}], "nextCursor": "b"})
@@ -188,7 +188,7 @@ class DeviceMcpTests(Case):
         self.assertEqual([tool.spec.name for tool in self.successResultOf(found)], ["a"])
 
     def test_tools_no_model_would_take(self) -> None:
-        """Vendors refuse every question to which one tool of the list is malformed."""
+        """Vendors refuse every request with one malformed tool in its list."""
         found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({})
         odd = [{"type": "string"}, {"properties": []}, {"type": "object", "required": "x"}]
@@ -295,7 +295,7 @@ class DeviceThingsTests(Case):
         self.assertEqual(error.code, "bad_json")
 
     def test_no_more_than_the_limit(self) -> None:
-        """A device that goes on describing things does not fill our memory."""
+        """A device that describes things without end does not fill our memory."""
         things = DeviceThings(lambda _: None, 3)
         taken = 0
         for number in range(3):

@@ -1,4 +1,4 @@
-"""Tool calls that a model has written into its text, in a whole turn."""
+"""Tool calls that a model wrote into its text, in a whole turn."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ Made = list[dict[str, Any]]
 CALL = '<tool_call>{"name": "set_volume", "arguments": {"volume": 30}}</tool_call>'
 NATIVE = ToolCall("1", "set_volume", '{"volume":30}')
 
-# What the model gives; the arguments of the calls made; the sentences shown.
+# The model's output; the arguments of the calls; the displayed sentences.
 TURNS: tuple[tuple[tuple[Delta, ...], Made, list[str]], ...] = (
     ((TextDelta(CALL),), [{"volume": 30}], ["Done."]),
     ((TextDelta("One moment."), TextDelta(CALL)), [{"volume": 30}], ["One moment.", "Done."]),
     (tuple(map(TextDelta, CALL)), [{"volume": 30}], ["Done."]),
-    # A server that hands the call over, and leaves it in the text, too.
+    # A server that returns the call, and leaves it in the text, too.
     ((TextDelta(CALL), NATIVE), [{"volume": 30}], ["Done."]),
     ((TextDelta(CALL.replace("30", "40")), NATIVE), [{"volume": 30}, {"volume": 40}], ["Done."]),
     ((TextDelta("[TOOL_CALLS]set_volume[ARGS]{}"),), [{}], ["Done."]),
-    # Of no known tool: dropped; something has to be said.
+    # Of an unknown tool: dropped; something has to be spoken.
     ((TextDelta(CALL.replace("set_", "get_")),), [], ["I have no answer to that."]),
     ((TextDelta("Yes." + CALL.replace("set_", "get_")),), [], ["Yes."]),
-    # Notation is neither spoken nor shown.
+    # Notation is neither spoken nor displayed.
     ((TextDelta("⏰ **7点**  ↗[1]<br>$x^2$"),), [], ["7点", "x²"]),
     ((TextDelta("Press ▶ to play ⏰ now."),), [], ["Press to play now."]),
     ((TextDelta('{"name": "Bob"} is my friend.'),), [], ['{"name": "Bob"} is my friend.']),
@@ -44,7 +44,7 @@ TURNS: tuple[tuple[tuple[Delta, ...], Made, list[str]], ...] = (
 
 @implementer(ILanguageModel)
 class Model:
-    """Gives these deltas to the person, and an end to every result."""
+    """Answers the person with these deltas, and every result with an end."""
 
     def __init__(self, deltas: Sequence[Delta]) -> None:
         self._deltas = deltas
@@ -62,7 +62,7 @@ class Model:
 
 @implementer(ITool)
 class Volume:
-    """Notes with which arguments it was called."""
+    """Records the arguments of its calls."""
 
     limit: float | None = None
     interruptible = True
@@ -79,7 +79,7 @@ class Volume:
 
 class WrittenCallTests(SynchronousTestCase):
     def answered(self, deltas: Sequence[Delta]) -> tuple[Made, list[str], list[Utterance]]:
-        """:return: the calls made, what was shown, and the dialogue."""
+        """Run a turn. :return: the calls, the displayed text, and the dialogue."""
         clock, sent, tool = Clock(), list[Any](), Volume()
         context, output = turn_parts(clock, sent.append, tool)
         turn = Turn(1, replace(context, model=Model(deltas)), output)
@@ -99,7 +99,7 @@ class WrittenCallTests(SynchronousTestCase):
             self.assertEqual((got[0], got[1]), (made, shown), deltas)
 
     def test_in_the_dialogue_it_is_a_call(self) -> None:
-        """The model reads it as one of the vendor's own, with its result."""
+        """The model gets it as one of the vendor's own, with its result."""
         _, _, dialogue = self.answered([TextDelta("One moment. " + CALL)])
         asked, result, last = dialogue[2:]
         (call,) = asked.calls

@@ -23,9 +23,9 @@ from xiaozhi.tools.jsonrpc import (
 
 
 class Peer:
-    """The other side: notes messages and sends what a test wants.
+    """The other side: records messages and sends those of a test.
 
-    :ivar sent: what the client sent, decoded.
+    :ivar sent: the client's messages, decoded.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RequestTests(SynchronousTestCase):
         )
         peer.answer(2, "two")
         self.assertNoResult(first)
-        # Some peers send the id back as text.
+        # Some peers return the id as text.
         peer.answer("1", {"one": 1})
         self.assertEqual(self.successResultOf(first), {"one": 1})
         self.assertEqual(self.successResultOf(second), "two")
@@ -89,7 +89,7 @@ class RequestTests(SynchronousTestCase):
         error = self.error(waiting)
         self.assertEqual((error.code, error.number), ("rpc_timeout", None))
         self.assertIn("slow", error.message)
-        # It comes too late.
+        # Too late.
         peer.answer(1, "late")
         self.assertEqual(peer.client.dropped, 1)
         # No cancel_method: nothing is sent.
@@ -232,7 +232,7 @@ class ServingTests(SynchronousTestCase):
         waiting[0].callback(None)
         peer.say({"id": 4, "method": "wait"})
         self.assertEqual(len(waiting), 3)
-        # What is at work when the connection ends is cancelled, and not answered.
+        # Running requests are cancelled at the end of the connection, without an answer.
         peer.client.close()
         self.assertEqual(cancelled, waiting[1:])
         self.assertEqual(len(peer.sent), 2)
@@ -252,7 +252,7 @@ class ServingTests(SynchronousTestCase):
         peer.client.notify("ready", {"x": 1})
         self.assertEqual(peer.sent, [{"jsonrpc": "2.0", "method": "ready", "params": {"x": 1}}])
         peer.say({"method": "broken"})
-        # Those of nobody are not answered either.
+        # Unknown ones are not answered either.
         peer.say({"method": "nobody's"})
         peer.say({"method": "changed", "params": [1]})
         self.assertEqual(heard, [[1]])

@@ -34,9 +34,9 @@ class HttpTests(SynchronousTestCase):
         return waiting
 
     def dropped(self) -> str:
-        """:return: the reason why a request has no answer."""
+        """Return the reason for a request without an answer."""
         waiting = self.request(url=URL + "?secret")
-        # Addresses of a name are tried one after the other.
+        # A name's addresses are tried one after the other.
         for _ in range(10):
             self.network.advance(0.1)
         return self.refused(waiting, "http_unreachable")

@@ -27,7 +27,7 @@ from xiaozhi.tools.sources import ToolSources, choose_sources
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import Device
 
-# As docs/tools.md shows it.
+# The sample of docs/tools.md.
 PLUGIN = '''"""The weather, by a vendor that wants a key."""
 
 from msgspec import Struct
@@ -70,7 +70,7 @@ async def last_city(context: ToolContext[Settings]):
 
 
 def install(case: SynchronousTestCase) -> None:
-    """Write the one file where plugins are looked for, until the test is over."""
+    """Put the file where plugins are found, until the test is over."""
     directory = Path(case.mktemp()) / "xiaozhi" / "plugins"
     directory.mkdir(parents=True)
     (directory / "acme_weather.py").write_text(PLUGIN)
@@ -84,7 +84,7 @@ def install(case: SynchronousTestCase) -> None:
 
 
 def configured(clock: Any, **sections: object) -> ToolSources:
-    """The sources of a configuration, started."""
+    """Start the sources of a configuration."""
     store = tool_values_from_url("memory:", clock)
     facilities = ToolFacilities.of(clock, wall_time(clock), store)
     sources = choose_sources(sections, facilities, read_section)
@@ -135,7 +135,7 @@ class PluginTests(ConversationCase):
         self.assertEqual(request.headers["authorization"], "Bearer k-123")
         answer = house.until(visitor.device.text("which one"))
         self.assertEqual(answer.text, "It was Köln.")
-        # Kept by device.
+        # Stored by device.
         other = house.connect(2)
         answer = house.until(other.device.text("which one"))
         self.assertEqual(answer.text, "Error: no city has been asked for")

@@ -1,4 +1,4 @@
-"""Tool sources: functions, their start and end, what they may use, and how they are chosen."""
+"""Tool sources: functions, lifetime, runtime, and selection."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class FunctionSourceTests(Case):
             self.assertEqual(self.call(box, "language").text, "fr")
 
     def test_nothing_is_kept_for_a_guest(self) -> None:
-        """The id may be another one's device."""
+        """The id may belong to another device."""
         self.assertEqual(self.refused(self.box(GUEST), "where").code, "guest_device")
 
     def test_a_store_that_is_away(self) -> None:
@@ -348,7 +348,7 @@ class ValueTests(SynchronousTestCase):
 
 
 class Inbox:
-    """Takes mail, or fails."""
+    """Accepts mail, or fails."""
 
     def __init__(self, answer: Receipt | StoreError) -> None:
         self.posted: list[tuple[str, Mail, float]] = []
@@ -378,7 +378,7 @@ class MailboxTests(SynchronousTestCase):
 
 
 class Changing:
-    """A tool of a list that changes."""
+    """A tool in a list that changes."""
 
     limit: float | None = None
     lane = ""
@@ -400,7 +400,7 @@ class ToolboxUpdateTests(SynchronousTestCase):
         names = self.names(box)
         self.assertEqual(names[:2], ["a", "b"])
         self.assertRegex(names[2], r"^a_[0-9a-f]{6}$")
-        # The first "a" goes: the other one stays what it was called.
+        # The first "a" is removed: the other one keeps its name.
         box.update("one", [Changing("c"), Changing("b", "better")])  # type: ignore[list-item]
         self.assertEqual(self.names(box), ["b", names[2], "c"])
         self.assertEqual(box.specs[0].description, "better")

@@ -1,4 +1,4 @@
-"""Results of tools as values: what is final, what the model reads, and what MCP sends."""
+"""Tool results as values: finality, the model's text, and media of MCP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOUND = ToolSound.of(b"x" * 40_000, SoundFormat(MP3), "A song")
 
 
 class ToolResultTests(SynchronousTestCase):
-    # A result; whether it is final; what the model reads.
+    # A result; whether it is final; the model's text.
     ROWS = (
         (ToolResult(), False, ""),
         (ToolResult("it rains"), False, "it rains"),

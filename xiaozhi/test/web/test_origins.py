@@ -1,4 +1,4 @@
-"""Web pages: which of them may use the two services (docs/quirks.md, Security at the edge)."""
+"""Web pages that may use the two services (docs/quirks.md, Security at the edge)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xiaozhi.test.im.test_im_gateway import FIRMWARE, MAC, PortCase
 from xiaozhi.testing.vendors.httpwire import request
 from xiaozhi.web.limits.origins import Origins
 
-# What is listed, what a browser sends (None: no header), whether it is let in.
+# The list, the browser's header (None: no header), whether it is admitted.
 TABLE: tuple[tuple[tuple[str, ...], str | None, bool], ...] = (
     ((), None, True),
     ((), "http://demo.example.org:8006", False),
@@ -96,7 +96,7 @@ class SettingsTests(SynchronousTestCase):
 
 
 class WebSocketTests(PortCase):
-    """The edge, asked for an upgrade and for a page."""
+    """The edge, with an upgrade and with a page."""
 
     def listing(self, *origins: str) -> None:
         self.settings = EdgeSettings(gateway=GatewaySettings(origins=origins))

@@ -1,4 +1,4 @@
-"""What is posted to devices: reading it, answering it, and who may."""
+"""Messages posted to devices: parsing, answers, authorisation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ReadingTests(SynchronousTestCase):
             (b'{"message": {"type": "tts", "state": "start"}}', "not_deliverable"),
             (b'{"message": {"type": "hello"}}', "not_deliverable"),
             (b'{"message": {"type": "tts", "data": {"state": "stop"}}}', "not_deliverable"),
-            # Firmware reads names of members in any case, and takes the first.
+            # Firmware reads member names in any case and takes the first.
             (b'{"message": {"type": "x", "type": "x"}}', "bad_field"),
             (b'{"message": {"type": "tts", "type": "x"}}', "bad_field"),
             (b'{"message": {"type": "x", "type": "tts"}}', "bad_field"),

@@ -1,4 +1,4 @@
-"""Control characters in a request's head: 400 at both services, whatever the request is."""
+"""Control characters in a request's head: 400 at both services, for any request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xiaozhi.test.im.test_im_gateway import FIRMWARE, PortCase
 from xiaozhi.testing.vendors.httpwire import Wire as HttpWire
 from xiaozhi.web.limits.heads import is_clean_head, is_clean_line
 
-#: Lines of a head, without their ends.
+#: Lines of a head, without line ends.
 BAD = (
     b"X-A: a\x00b",
     b"X-A: \x01",

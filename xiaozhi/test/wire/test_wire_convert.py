@@ -1,4 +1,4 @@
-"""Messages ↔ protobuf: :mod:`xiaozhi.wire.convert`."""
+"""Conversion between messages and protobuf: :mod:`xiaozhi.wire.convert`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(item.mcp.payload, spaced)
 
     def test_every_message_has_a_form(self) -> None:
-        """The tables are complete, so that no message added later is forgotten."""
+        """The tables are complete; a message added later cannot be forgotten."""
         for kind in typing.get_args(m.Uplink):
             if kind is not m.Audio:
                 self.assertIn(kind, convert._REQUEST)
@@ -80,7 +80,7 @@ class BadItemTests(SynchronousTestCase):
         self.assertEqual(raised.exception.code, "bad_response")
 
     def test_a_later_version(self) -> None:
-        # An unknown type with content we know is read by its content.
+        # An unknown type with known content is read by its content.
         item = pb.ChatRequest(type=99, chat=pb.Chat(text="hi"))  # type: ignore[arg-type]
         self.assertEqual(convert.read_request(item), m.Chat("hi"))
 
@@ -112,4 +112,4 @@ class BadItemTests(SynchronousTestCase):
             except ProtocolError as error:
                 self.assertIn(error.code, ("bad_request", "bad_response", "bad_field"))
             except DecodeError:
-                pass  # no protobuf: gRPC's affair
+                pass  # not protobuf: gRPC handles it

@@ -111,7 +111,7 @@ class RoundTripTests(SynchronousTestCase):
 
 
 class PayloadTests(SynchronousTestCase):
-    """What is only passed on comes out as it came in."""
+    """Forwarded payloads are not changed."""
 
     @given(wire.json_values, dialects)
     def test_mcp_bytes(self, value: str, dialect: JsonDialect) -> None:

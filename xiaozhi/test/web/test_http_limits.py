@@ -19,7 +19,7 @@ class VisitorCase(SiteCase):
         self.visitors.stop()
 
     def dial(self, peer: str = STRANGER) -> Wire | None:
-        """A connection, None where it is closed at once."""
+        """Make a connection; None: it was closed at once."""
         try:
             return Wire(self.site, peer=peer)
         except AttributeError:  # no protocol was built
@@ -50,13 +50,13 @@ class AddressTests(VisitorCase):
             for wire in wires:
                 if wire is not None:
                     wire.disconnect()
-            self.assertIsNotNone(self.dial(peers[0]))  # there is room again
+            self.assertIsNotNone(self.dial(peers[0]))  # there is a free place again
             if taken < len(peers):
                 self.assertEqual(self.refused(), {"address_full": len(peers) - taken})
             self.visitors.stop()
 
     def test_all_networks_of_one_site(self) -> None:
-        """Who has an IPv6 /48 has 65 536 networks."""
+        """An IPv6 /48 contains 65 536 networks."""
         self.build(max_per_site=3, site_rate=1, site_burst=2)
         wires = [self.dial(f"2001:db8:0:{number:x}::1") for number in range(5)]
         self.assertEqual([wire is not None for wire in wires], [True] * 3 + [False] * 2)
@@ -72,7 +72,7 @@ class AddressTests(VisitorCase):
         assert first is not None and second is not None
         self.assertEqual(self.ask(first).status, 200)
         self.assertIsNotNone(self.dial())
-        second.send(ASK[:20])  # half a head is none
+        second.send(ASK[:20])  # half a head does not count
         self.assertIsNone(self.dial())
         self.assertEqual(self.refused(), {"address_waiting": 2})
 
@@ -126,7 +126,7 @@ class AddressTests(VisitorCase):
             (STRANGER, 200),
             (STRANGER, 429),
             (OTHER, 200),
-            (f"{OTHER}, {STRANGER}", 429),  # what stands before may be invented
+            (f"{OTHER}, {STRANGER}", 429),  # earlier entries may be invented
             (f"{STRANGER}, 10.1.1.1", 429),
             (f"{STRANGER}:4711", 429),
             (f"::ffff:{STRANGER}", 429),
@@ -142,7 +142,7 @@ class AddressTests(VisitorCase):
             self.assertEqual(self.ask(wire).status, 200)  # the proxy itself
         stranger = self.dial("192.0.2.50")
         assert stranger is not None
-        for number in range(4):  # nobody else is believed
+        for number in range(4):  # other peers are not believed
             reply = self.ask(stranger, **{"X-Forwarded-For": f"203.0.113.{number}"})
             self.assertEqual(reply.status, 200 if number < 2 else 429)
 
@@ -187,7 +187,7 @@ class AddressTests(VisitorCase):
 
 class SlowTests(VisitorCase):
     def test_slow_clients(self) -> None:
-        """What a client sends, how long it takes, and how it ends."""
+        """A client's data, its duration, and the outcome."""
         post = request("POST", "/xiaozhi/ota/", FIRMWARE, b"x" * 1000)
         body_at = post.index(b"\r\n\r\n") + 4
         for name, pieces, step, ends_at, status in (
@@ -237,7 +237,7 @@ class SlowTests(VisitorCase):
         self.assertTrue(wire.closed)
 
     def test_a_slow_answer_is_nobodys_fault(self) -> None:
-        """The time a vision model takes is not the client's."""
+        """The time of a vision model does not count against the client."""
         self.build(head_timeout=10, request_time=60)
         wire = self.dial()
         assert wire is not None
@@ -268,7 +268,7 @@ class LogTests(VisitorCase):
         self.assertEqual(len(self.lines(5)), 5)
 
     def test_a_flood_has_a_few_lines(self) -> None:
-        """The first of a flood have lines of their own, the rest one a burst."""
+        """The first requests of a flood have a line each, the others one for a burst."""
         for path in ("/xiaozhi/ota/", "/nowhere", "/api/vision"):
             self.build()
             self.assertLess(len(self.lines(500, path)), 25, path)

@@ -1,4 +1,4 @@
-"""Details of health are not for strangers."""
+"""Health details require the token or loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xiaozhi.web.guards import FOR_ALL, Insiders
 ADMIN = {"Authorization": "Bearer admin"}
 WRONG = {"Authorization": "Bearer wrong"}
 
-#: Where a request comes from, its headers, and whether it may read details.
+#: A request's address, its headers, and whether it may read details.
 CASES: tuple[tuple[str, dict[str, str], bool], ...] = (
     ("127.0.0.1", {}, True),
     ("127.3.2.1", {}, True),
@@ -34,12 +34,12 @@ CASES: tuple[tuple[str, dict[str, str], bool], ...] = (
     ("127.0.0.1", {"Via": "1.1 proxy"}, False),
     ("127.0.0.1", {"X-Forwarded-Proto": "https"}, False),
     ("127.0.0.1", {"X-Forwarded-For": "192.0.2.7", **ADMIN}, True),
-    # What a stranger says of itself proves nothing.
+    # A stranger's own claim proves nothing.
     ("192.0.2.7", {"X-Forwarded-For": "127.0.0.1"}, False),
     ("192.0.2.7", {"X-Real-IP": "127.0.0.1", "Host": "localhost"}, False),
 )
 
-#: With loopback among the trusted proxies, or not trusted at all.
+#: With loopback among the trusted proxies, or not trusted.
 CAREFUL: tuple[tuple[str, dict[str, str], bool], ...] = (
     ("127.0.0.1", {}, False),
     ("127.0.0.1", WRONG, False),
