@@ -405,7 +405,7 @@ class NoTests(TalkCase):
         self.turn = Turn(self.number, self.context, self.output)
 
         async def heard() -> Transcript:
-            raise ProviderError("down", "no ears", retryable=True)
+            raise ProviderError("down", "no answer", retryable=True)
 
         self.done = Deferred.fromCoroutine(self.turn.answer(heard(), spoken=True))
         self.clock.pump([0.1] * 10)

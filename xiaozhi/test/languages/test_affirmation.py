@@ -1,4 +1,4 @@
-"""What counts as a yes to a question that may open a door."""
+"""Recognition of an explicit yes to a question about a risky action."""
 
 from __future__ import annotations
 
