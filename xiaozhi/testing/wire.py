@@ -10,6 +10,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from xiaozhi.wire import jsontext
 from xiaozhi.wire import messages as m
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -109,27 +110,7 @@ session_closes = st.builds(m.SessionClose, texts, texts)
 
 # --- messages that JSON can express ---------------------------------------------------
 
-_known = frozenset(
-    [
-        "hello",
-        "listen",
-        "chat",
-        "abort",
-        "mcp",
-        "vision",
-        "image",
-        "iot",
-        "ping",
-        "goodbye",
-        "stt",
-        "tts",
-        "llm",
-        "alert",
-        "system",
-        "error",
-        "pong",
-    ]
-)
+_known = jsontext.DEVICE_TYPES | jsontext.SERVER_TYPES
 _unknown = st.builds(m.Unknown, words.filter(lambda name: name not in _known), json_objects)
 _pictures = _images.filter(lambda image: bool(image.data or image.url))
 

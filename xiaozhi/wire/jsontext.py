@@ -277,6 +277,9 @@ _FROM_DEVICE: dict[str, Callable[[_Fields], m.DeviceText]] = {
     "goodbye": lambda f: m.Goodbye(f.text("reason")),
 }
 
+#: Types that a device may send, other than :class:`~xiaozhi.wire.messages.Unknown`.
+DEVICE_TYPES = frozenset(_FROM_DEVICE)
+
 
 # --- server → device ----------------------------------------------------------------
 
@@ -305,6 +308,9 @@ _FROM_SERVER: dict[str, Callable[[_Fields], m.ServerText]] = {
     "iot": lambda f: m.Iot(f.rest()),
     "goodbye": lambda f: m.Goodbye(f.text("reason")),
 }
+
+#: The same of a server.
+SERVER_TYPES = frozenset(_FROM_SERVER)
 
 
 # --- writing ------------------------------------------------------------------------

@@ -147,18 +147,7 @@ class Answers:
             case m.Language():
                 self.language = message.language
                 self._context.languages.learn(self._link.device.device_id, message.language)
-            case (
-                m.Llm()
-                | m.Alert()
-                | m.System()
-                | m.Error()
-                | m.Pong()
-                | m.Image()
-                | m.Mcp()
-                | m.Iot()
-                | m.Goodbye()
-                | m.Unknown()
-            ):
+            case _ if isinstance(message, m.ServerText):
                 down.text(message)
             case _:
                 self._log.warn(

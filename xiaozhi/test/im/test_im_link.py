@@ -396,6 +396,12 @@ class DownlinkTests(LinkCase):
             session.events.received(message)
         self.assertEqual(self.story(), ["mcp", "iot", "alert", "system", "error", "custom"])
 
+    def test_what_only_a_device_says_is_not_passed_on(self) -> None:
+        session = self.greet()
+        for message in (m.Abort(), m.Say("Hello.")):
+            session.events.received(message)
+        self.assertEqual(self.story(), [])
+
     def test_abort_silences_before_the_ai_knows(self) -> None:
         """§4.6; §9, 2: one stop at once."""
         session = self.greet()

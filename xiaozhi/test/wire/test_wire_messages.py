@@ -5,9 +5,25 @@ from __future__ import annotations
 import typing
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 
+from hypothesis import Phase, given, settings
+from hypothesis.strategies import SearchStrategy
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.testing import wire
 from xiaozhi.wire import messages as m
+
+
+def _drawn(strategy: SearchStrategy[object]) -> set[type]:
+    """The types of what a strategy draws, the same each time."""
+    kinds: set[type] = set()
+
+    @settings(database=None, derandomize=True, max_examples=200, phases=[Phase.generate])
+    @given(strategy)
+    def note(message: object) -> None:
+        kinds.add(type(message))
+
+    note()
+    return kinds
 
 
 class VocabularyTests(SynchronousTestCase):
@@ -38,6 +54,16 @@ class VocabularyTests(SynchronousTestCase):
         self.assertEqual(device - up, {m.Hello})
         server, down = set(typing.get_args(m.ServerText)), set(typing.get_args(m.Downlink))
         self.assertEqual(server - down, {m.ServerHello})
+
+    def test_each_is_drawn(self) -> None:
+        """The property tests send every message through every form."""
+        for union, strategy in (
+            (m.Uplink, wire.uplinks),
+            (m.Downlink, wire.downlinks),
+            (m.DeviceText, wire.device_texts),
+            (m.ServerText, wire.server_texts),
+        ):
+            self.assertEqual(_drawn(strategy), set(typing.get_args(union)))
 
     def test_emotions(self) -> None:
         self.assertEqual(len(m.EMOTIONS), 21)
