@@ -15,6 +15,7 @@ from xiaozhi.ai.timeline.record import TurnRecord
 from xiaozhi.audio.libopus import Decoder
 from xiaozhi.base.values import DialogueEntry, Utterance
 from xiaozhi.testing.conversation import LONG, ConversationCase
+from xiaozhi.testing.heap import leave_out_heap
 from xiaozhi.testing.house import SPEECH, House, Visitor
 from xiaozhi.wire.messages import ListenMode
 
@@ -32,6 +33,7 @@ class GrowthTests(ConversationCase):
     def setUp(self) -> None:
         # With several processes, trial keeps log events until the test is over.
         self.patch(LogPublisher, "__call__", lambda *_: None)
+        leave_out_heap(self)
 
     def assert_stays(self, happens: Callable[[], None]) -> None:
         """Fail with the types whose count grows with each repetition."""

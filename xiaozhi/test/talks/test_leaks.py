@@ -21,6 +21,7 @@ from xiaozhi.test.im.test_im_gateway import FIRMWARE, HELLO, PortCase, Wire, fra
 from xiaozhi.testing.contracts.bridge import Heard, Sessions, opening
 from xiaozhi.testing.conversation import LONG, ConversationCase
 from xiaozhi.testing.edge import wire_of
+from xiaozhi.testing.heap import leave_out_heap
 from xiaozhi.testing.house import AI, Browser, House
 from xiaozhi.wire import messages as m
 
@@ -74,6 +75,7 @@ class SessionTests(ConversationCase, LeakCheck):
     def setUp(self) -> None:
         # Each log event refers to its subject.
         self.patch(LogPublisher, "__call__", lambda *_: None)
+        leave_out_heap(self)
 
     def enter(self, house: House) -> Browser:
         browser = house.browse()
@@ -161,6 +163,7 @@ class SocketTests(PortCase, LeakCheck):
 
     def setUp(self) -> None:
         self.patch(LogPublisher, "__call__", lambda *_: None)
+        leave_out_heap(self)
         super().setUp()
 
     def drop(self, wire: Wire, *, clean: bool = True) -> None:
@@ -202,6 +205,7 @@ class SocketTests(PortCase, LeakCheck):
 class StreamTests(SynchronousTestCase, LeakCheck):
     def setUp(self) -> None:
         self.patch(LogPublisher, "__call__", lambda *_: None)
+        leave_out_heap(self)
         self.clock = Clock()
         self.network = MemoryNetwork(self.clock)
         self.sessions = Sessions()

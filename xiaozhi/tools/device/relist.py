@@ -77,3 +77,11 @@ class ToolListing:
             self._ended = self._clock.seconds()
         if self._wanted:
             self.again()
+
+
+async def _no_work() -> None:
+    """Do nothing: the listing was stopped."""
+
+
+def _no_interval() -> float:
+    return 0.0
