@@ -230,7 +230,7 @@ class Pair:
         ai_sets: Sequence[str] = DOUBLES,
         auth: AuthSettings | None = None,
     ) -> None:
-        """:param auth: as the services will have it; the sets must say the same."""
+        """:param auth: of the services; the sets need the same values."""
         self.directory = Path(tempfile.mkdtemp(prefix="xiaozhi-test-"))
         self.state = self.directory / "state"
         self.settings = (auth or AuthSettings()).kept_in(self.state)

@@ -58,7 +58,7 @@ class FaultCase(ServiceCase):
         if crowd.answered < wanted:
             stuck = crowd.waiting or crowd.talkers
             lines = map(str, self.ledger.devices[stuck[0].number][-20:])
-            self.fail("the talk has come to a stop; one device:\n" + "\n".join(lines))
+            self.fail("the conversation has stopped; one device:\n" + "\n".join(lines))
 
     async def finish(self, *crowds: Crowd, within: float = 30.0) -> None:
         """Stop asking; wait until no device expects anything. What is still missing then is in the

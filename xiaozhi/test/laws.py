@@ -212,7 +212,7 @@ def length_law(path: str, source: str) -> Iterator[str]:
 
 
 def homonym_law(sources: Mapping[str, str]) -> Iterator[str]:
-    """Two public classes with one name would be taken for each other."""
+    """Two public classes with one name would be confused."""
     found: dict[str, list[str]] = {}
     for path, source in sources.items():
         for node in _tree(source).body:
@@ -253,7 +253,7 @@ def cycle_law(sources: Mapping[str, str]) -> Iterator[str]:
 def async_test_law(path: str, source: str) -> Iterator[str]:
     """``async def test_x`` in a SynchronousTestCase would pass without running.
 
-    A class whose bases do not say is taken for one, unless it says ``TestCase``.
+    A class with unknown bases counts as one, unless its name has ``TestCase``.
     """
     classes = {n.name: n for n in ast.walk(_tree(source)) if isinstance(n, ast.ClassDef)}
 

@@ -279,7 +279,7 @@ class VendorTests(SynchronousTestCase):
                         self.assertEqual((error.code, error.retryable), (code, code != "unpaid"))
                         self.assertIn(words, error.message)
                     else:
-                        self.fail(f"{data!r} was taken for sound")
+                        self.fail(f"{data!r} was accepted as sound")
 
     def test_errors_with_status_200(self) -> None:
         """They have the same meaning as in a chat, as JSON or as an event, under any media type."""

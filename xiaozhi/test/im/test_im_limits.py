@@ -34,7 +34,7 @@ class FloodTests(PortCase):
         ("texts", b"", frame(TEXT, b'{"type":"ping"}')),
         ("empty texts", b"", frame(TEXT, b"")),
         ("pings", b"", frame(PING, b"")),
-        ("pongs nobody asked for", b"", frame(PONG, b"")),
+        ("unsolicited pongs", b"", frame(PONG, b"")),
         ("long pongs", b"", frame(PONG, b"x" * 125)),
         ("empty fragments of a text", part(TEXT), part(CONTINUATION)),
         ("empty fragments of sound", part(BINARY), part(CONTINUATION)),

@@ -223,7 +223,7 @@ class ToolTests(ConversationCase):
 
     def test_answered_late_and_out_of_order(self) -> None:
         """The first call exceeds its limit: the next one is sent meanwhile, and the late answer is
-        dropped, not taken for that of the next call.
+        dropped, not matched with the next call.
         """
         names = ("self_first", "self_second")
         mcp = McpSettings(call=3)
