@@ -399,7 +399,7 @@ class DownlinkTests(LinkCase):
     def test_what_only_a_device_says_is_not_passed_on(self) -> None:
         session = self.greet()
         for message in (m.Abort(), m.Say("Hello.")):
-            session.events.received(message)
+            session.events.received(message)  # type: ignore[arg-type]
         self.assertEqual(self.story(), [])
 
     def test_abort_silences_before_the_ai_knows(self) -> None:
