@@ -44,6 +44,17 @@ class DemoTests(unittest.TestCase):
         self.assertEqual(left, ["demo", "log"], "state is left behind")
         self.assert_gone()
 
+    def test_a_spoken_confirmation(self) -> None:
+        """All of it by voice: the question, and the yes that runs the tool."""
+        confirm = "agents={default: {tools: {confirm: [self.audio_speaker.*]}}}"
+        words = ("set the volume to forty", "no", "set the volume to thirty", "yes")
+        status, out = self.demo("--ai-set", confirm, "demo", *words)
+        self.assertEqual(status, 0, out)
+        self.assertEqual(out.count("Shall I do this: audio speaker set volume?"), 2, out)
+        self.assertEqual(out.count("  tool  "), 1, out)
+        self.assertIn('self.audio_speaker.set_volume {"volume":30}', out)
+        self.assertIn("30 percent", out)
+
     def test_bad_configuration_ends_it(self) -> None:
         status, out = self.demo("--ai-set", "selected.asr=telepathy", "demo", "hello")
         self.assertEqual(status, 1, out)

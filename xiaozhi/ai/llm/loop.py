@@ -87,19 +87,17 @@ class LlmLoop:
         await self._ready(context.dialogue.recalled, context.recall_wait, "the dialogue so far")
         dialogue = context.dialogue
         await self._ready(dialogue.settled, dialogue.heard_timeout, "what was heard")
-        if not await self._carry_out(agreed, draft):
-            await self._answer(draft, needed=agreed is None)
+        call = None if agreed is None else self._calls.agreed(agreed)
+        if call is None or not await self._carry_out(call, draft):
+            await self._answer(draft, needed=call is None)
         if self._calls.question:
             await self._speaker.ask(self._calls.question)
 
-    async def _carry_out(self, agreed: WaitingCall | None, draft: PendingAnswer) -> bool:
-        """Run the call that the person has agreed to as if the model had asked for it now.
+    async def _carry_out(self, call: ToolCall, draft: PendingAnswer) -> bool:
+        """Run a call that the person has agreed to as if the model had asked for it now.
 
         :return: whether its result is the answer.
         """
-        call = None if agreed is None else self._calls.agreed(agreed)
-        if call is None:
-            return False
         self._log.info(
             "{session_id}: turn {turn}: the person agreed to the tool {tool}",
             session_id=self._context.session_id,

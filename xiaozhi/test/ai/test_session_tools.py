@@ -122,6 +122,18 @@ class SessionToolsTests(ConversationCase):
         result = self.successResultOf(Deferred.fromCoroutine(tools.toolbox.call("greet", "{}")))
         self.assertEqual(result.say, "Good day, s of poet.")
 
+    def test_tools_that_need_a_yes(self) -> None:
+        things = {"descriptors": [{"name": "前灯", "methods": {"打开": {}}}]}
+        tools = self.tools()
+        tools.received(m.Iot(json.dumps(things).encode()))
+        (name,) = {*self.names(tools)} - {"end_conversation", "get_date", "get_time"}
+        # By the name of its source, the plain one, and the one that models see.
+        for pattern in ("前灯.*", "_____", name, "*"):
+            tools.adopt(self.served(ToolPolicy(confirm=(pattern,))))
+            self.assertTrue(tools.confirms(name), pattern)
+            self.assertIs(tools.confirms("get_time"), pattern == "*")
+        self.assertFalse(tools.confirms("nothing"))
+
     def test_the_limits_of_another_agent(self) -> None:
         tools = self.tools(ToolPolicy(sources=("things",)))
         things = {"descriptors": [{"name": "Lamp", "methods": {"On": {}, "Off": {}}}]}
