@@ -129,7 +129,7 @@ class ISynthesizer(IProvider):
         """Speak one sentence, in pieces as they become ready.
 
         A format may come directly before the first piece: then this sentence is in that
-        format. Failover groups use it.
+        format. Failover groups use it. An empty text has no sound.
 
         :param language: BCP 47; empty: tell by the text.
         :raises ProviderError: while iterating.

@@ -44,7 +44,8 @@ EXAMPLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("vlllm", "stand_in", {}),
     ("vlllm", "openai", VENDOR | {"model": "m"}),
 )
-# Tested with real child processes, or without capabilities.
+# Tested elsewhere, with real child processes or in a dialect of the vendor's own, or without
+# capabilities.
 ELSEWHERE = {("asr", "sphinx"), ("tts", "espeak"), ("vad", "webrtc"), ("vad", "energy")}
 
 

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xiaozhi.base.values import Role, TextDelta, ToolCall, ToolSpec, Utterance
 from xiaozhi.providers.offline.intents import IntentModel, IntentSettings
 from xiaozhi.providers.offline.intents.findings import failed, read_result, reason_in, words_in
-from xiaozhi.providers.offline.intents.toolkinds import TOOL_KINDS, OfferedTools
+from xiaozhi.providers.offline.intents.toolkinds import TOOL_KINDS, OfferedTools, read_kinds
 from xiaozhi.tools.results import for_model
 
 NUMBER, TEXT = {"type": "integer"}, {"type": "string"}
@@ -154,6 +154,11 @@ class ToolTests(SynchronousTestCase):
             tool = ToolSpec(name, about, {"type": "object", "properties": properties})
             found = [each for each, known in TOOL_KINDS.items() if known.score(tool)]
             self.assertEqual(found, [kind] if kind else [], name)
+
+    def test_a_name_is_enough(self) -> None:
+        (kind,) = read_kinds(b"weather: {names: [get_weather]}").values()
+        for name, score in (("get_weather", 3), ("getWeather", 0), ("weather", 0)):
+            self.assertEqual(kind.score(ToolSpec(name, "Gets the weather.", {})), score, name)
 
     def test_names_that_were_replaced(self) -> None:
         """Vendors refuse Chinese names: the tool's own name is its title then."""

@@ -46,6 +46,12 @@ class Runtime:
         return succeed(function(*args))
 
 
+def shipped(kind: str) -> str:
+    """The names of the providers of a kind that ship, as errors list them."""
+    makers: list[IProviderMaker] = list(getPlugins(IProviderMaker, plugins))
+    return ", ".join(sorted(maker.name for maker in makers if maker.kind == kind))
+
+
 class PortSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     port: int
 
@@ -203,14 +209,14 @@ class SelectionTests(SynchronousTestCase):
     def test_missing_kind(self) -> None:
         selected = {kind: name for kind, name in DOUBLES.items() if kind != "tts"}
         error = self.assertRaises(ConfigError, choose, selected, {}, Runtime())
-        self.assertIn("selected.tts: is missing; there are espeak, openai, tone", error.message)
+        self.assertIn(f"selected.tts: is missing; there are {shipped('tts')}", error.message)
 
     def test_unknown_kind(self) -> None:
         self.refused("selected.hearing: no such kind", "asr, llm, tts, vad, vlllm", hearing="big")
         self.refused("providers.hearing: no such kind", sections={"hearing": {}})
 
     def test_an_unknown_name_lists_the_known_ones(self) -> None:
-        self.refused("selected.tts: there is no tts provider 'sing'", "espeak, openai", tts="sing")
+        self.refused("selected.tts: there is no tts provider 'sing'", shipped("tts"), tts="sing")
         self.refused("providers.tts.sing: there is no", sections={"tts": {"sing": {}}})
 
     def test_bad_values_name_their_key(self) -> None:

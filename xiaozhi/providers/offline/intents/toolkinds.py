@@ -34,9 +34,9 @@ _SYNONYMS = {
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An entry of ``toolkinds.yaml``; see its head."""
 
-    names: tuple[str, ...]
-    name: tuple[str, ...]
-    about: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     takes: Literal["", "number", "text"] = ""
 
@@ -72,8 +72,11 @@ class ToolKind:
         return any(_type_of(schema) in self.takes for schema in properties.values())
 
 
-def _kinds() -> dict[str, ToolKind]:
-    data = files(__package__).joinpath("toolkinds.yaml").read_bytes()
+def read_kinds(data: bytes) -> dict[str, ToolKind]:
+    """Read a file of kinds.
+
+    :raises msgspec.MsgspecError: it is faulty.
+    """
     entries = msgspec.yaml.decode(data, type=dict[str, _Entry])
     return {kind: _kind(entry) for kind, entry in entries.items()}
 
@@ -88,7 +91,7 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{each})" for each in patterns) or r"(?!)", re.I)
 
 
-TOOL_KINDS: Mapping[str, ToolKind] = _kinds()
+TOOL_KINDS: Mapping[str, ToolKind] = read_kinds(files(__package__).joinpath("toolkinds.yaml").read_bytes())
 
 
 class OfferedTools:
