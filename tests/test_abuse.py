@@ -127,7 +127,7 @@ class AbuseTests(TestCase):
         self.assertTrue(other.startswith(b"HTTP/1.1 101 "), other)
         self.assertEqual(self.refused(), {"address_full": 4})
 
-    def test_a_device_in_a_loop(self) -> None:
+    def test_a_reconnecting_device(self) -> None:
         for _ in range(4):
             self.assert_served()
         for _ in range(3):

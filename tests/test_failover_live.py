@@ -29,7 +29,7 @@ SETS = (
 
 
 class AwayTests(ServiceCase, TestCase):
-    async def test_the_next_ones_answer(self) -> None:
+    async def test_the_substitutes_answer(self) -> None:
         pair = Pair(IM_SETS, SETS)
         self.addCleanup(pair.end)
         await deferToThread(pair.start)

@@ -69,7 +69,7 @@ class FirmwareHttp(Protocol):
 
 
 @implementer(IVisionModel)
-class Looker:
+class SizeVision:
     """A vision model that returns the picture's size."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class LiveTests(TestCase):
         auth = AuthSettings(key_file=self.mktemp())
         clock: Any = reactor
         self.tokens = JwtTokens(load_keys(auth), auth, clock)
-        self.looker = Looker()
+        self.looker = SizeVision()
         chosen = msgspec.convert({"linger": LINGER, "ota": {"edge_check": ""}}, HttpSettings)
         health = {"status": "healthy"}
         parts = SiteParts(
@@ -176,7 +176,7 @@ class LiveTests(TestCase):
         well.transport.loseConnection()
         await well.lost
 
-    async def test_we_close_in_the_end(self) -> None:
+    async def test_the_server_closes_in_the_end(self) -> None:
         client = await self.connect()
         assert client.transport is not None
         client.transport.write(request("GET", "/health", {"Connection": "close"}))
@@ -227,7 +227,7 @@ class LiveTests(TestCase):
         self.assertEqual((status, answer["code"]), (413, "too_large"))
         self.assertEqual(self.looker.pictures, [])
 
-    async def test_a_photo_of_a_stranger(self) -> None:
+    async def test_a_photo_without_a_valid_token(self) -> None:
         status, answer = await self.send_photo(500_000, Authorization="Bearer None")
         self.assertEqual((status, answer["code"]), (401, "missing_token"))
 
@@ -242,7 +242,7 @@ class LiveTests(TestCase):
         await pool.closeCachedConnections()
         await self.all_closed()
 
-    async def test_whether_the_edge_answers(self) -> None:
+    async def test_the_edge_s_reachability(self) -> None:
         line = await EdgeCheck(reactor, f"http://127.0.0.1:{self.port}/health")()
         self.assertIn("answers", line)
         self.assertIn("200", line)

@@ -97,7 +97,7 @@ def run(*command: str, cwd: Path = ROOT) -> tuple[int, str]:
 class CommandTests(unittest.TestCase):
     """Every command line is checked by a method ``check_NAME`` of its program."""
 
-    def test_both_say_the_same(self) -> None:
+    def test_both_languages_have_the_same_commands(self) -> None:
         self.assertGreater(len(commands(ENGLISH)), 10)
         self.assertEqual(commands(CHINESE), commands(ENGLISH))
         self.assertEqual(blocks(CHINESE, "yaml"), blocks(ENGLISH, "yaml"))

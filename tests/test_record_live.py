@@ -36,7 +36,7 @@ class RecordTests(ServiceCase, TestCase):
         """Return the complete recordings."""
         return list(self.directory.rglob("*.jsonl"))
 
-    async def test_said_recorded_and_played_again(self) -> None:
+    async def test_recorded_and_replayed(self) -> None:
         await self.device("say", "hello")
         await self.until(self.recordings, "a recording")
         (path,) = self.recordings()

@@ -95,7 +95,7 @@ class TwoNodesTests(RedisCase):
         await self.until(lambda: len(self.told) >= 9)
         self.assertEqual(self.told, [f"s{number}" for number in range(9)])
 
-    async def test_the_clocks_of_nodes_do_not_matter(self) -> None:
+    async def test_clocks_of_nodes_do_not_matter(self) -> None:
         older, newer = Presence("d1", "old", "node-a", 9e9), Presence("d1", "new", "node-b", 1)
         await self.a.claim(older, self.by("old"))
         self.assertEqual(await self.b.claim(newer, self.by("new")), older)
@@ -103,7 +103,7 @@ class TwoNodesTests(RedisCase):
         self.assertEqual(self.told, ["old"])
         self.assertEqual(await self.b.lookup("d1"), newer)
 
-    async def test_both_at_once_only_one_stays(self) -> None:
+    async def test_of_two_simultaneous_claims_one_stays(self) -> None:
         for number in range(20):
             device = f"d{number}"
             await DeferredList(
@@ -178,7 +178,7 @@ class FaultTests(RedisCase):
         self._check(error, f"redis://127.0.0.1:{self.server.port}/0")
         self.assertNotIn("falsch", error.message)
 
-    async def test_calls_fail_while_it_is_away_and_heal_after(self) -> None:
+    async def test_calls_fail_during_an_outage_and_recover(self) -> None:
         a = await self.node("node-a", refresh_interval=60)
         b = await self.node("node-b", refresh_interval=60)
         await a.claim(Presence("d1", "s1", "node-a", 1), self.by("s1"))
@@ -332,7 +332,7 @@ class InboxAcrossTests(RedisCase):
             self.assertEqual(await inbox.post("d1", mail(1), 60), Receipt(True, "node-b"))
         self.assertEqual(self.b.got, [("s1", mail(1))] * 3)
 
-    async def test_kept_by_one_delivered_by_another(self) -> None:
+    async def test_stored_by_one_node_delivered_by_another(self) -> None:
         for number in range(3):
             self.assertFalse((await self.a.inbox.post("d1", mail(number), 60)).delivered)
         await self.b.connect("d1", "s1")
@@ -436,7 +436,7 @@ class RegistryTests(RedisCase):
         await b.stop()
         await self.until(lambda: not a.trouble())
 
-    async def test_a_restart_is_no_double(self) -> None:
+    async def test_a_restart_is_not_a_duplicate(self) -> None:
         hub = await self.hub("a")
         await NodeRegistry(hub, "boot-1", dict, ttl=60)._beat()
         a = await self.registry("a", "boot-2")

@@ -61,7 +61,7 @@ def closed(frame: Frame) -> bool:
 
 
 class InterruptionTests(TurnCase):
-    def test_starts_that_interrupt_nothing_and_a_press_that_does(self) -> None:
+    def test_automatic_starts_and_a_press(self) -> None:
         pair = self.pair(f"session.wake.greeting={GREETING}", "session.announce.again=0.3")
         with self.subTest("a greeting, and the start behind its detect"):
             for number, after in enumerate((0.0, 0.3, 0.5)):
@@ -97,7 +97,7 @@ class InterruptionTests(TurnCase):
 
 
 class StopTests(TurnCase):
-    def test_the_sentence_ends_and_no_other_begins(self) -> None:
+    def test_the_current_sentence_is_the_last(self) -> None:
         pair = self.pair()
         device, speaker = (self.raw(pair, f"aa:00:00:00:03:0{n}") for n in range(2))
         for each in (device, speaker):

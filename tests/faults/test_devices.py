@@ -23,10 +23,10 @@ VANISHING, DEAF, FLOODING = 101, 201, 301
 STORM = 1000
 
 
-class BadCompanyTests(FaultCase, TestCase):
+class BadDeviceTests(FaultCase, TestCase):
     """Good devices are not affected, and bad ones leave nothing behind."""
 
-    async def test_vanishing_deaf_and_flooding(self) -> None:
+    async def test_vanishing_unread_and_flooding_devices(self) -> None:
         plant = await self.plant(
             "link.congestion_timeout=1",
             "limits.byte_burst=10000000",

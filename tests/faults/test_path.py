@@ -62,7 +62,7 @@ class PathTests(FaultCase, TestCase):
         self.judge(Rules(dropped=True))
         self.assert_calm(plant)
 
-    async def test_far_and_narrow(self) -> None:
+    async def test_high_delay_and_low_rate(self) -> None:
         """A high delay, then a rate that is too low for the devices' sound, then neither: late data
         is not lost.
         """

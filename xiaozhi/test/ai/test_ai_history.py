@@ -25,7 +25,7 @@ AWAY = StoreError("store_unavailable", "away")
 CALL = ToolCall("c1", "get_time", "{}")
 
 
-class Shelf(MemoryDialogueStore):
+class ScriptedStore(MemoryDialogueStore):
     """A store with scripted answers: a Deferred to wait for, or an error."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Shelf(MemoryDialogueStore):
 class HistoryCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.store = Shelf()
+        self.store = ScriptedStore()
         self.log = LogLines(self)
 
     def seconds(self) -> float:
@@ -190,7 +190,7 @@ class LifeTests(HistoryCase):
         self.successResultOf(stopping)
         self.assertEqual((self.kept(), history.dropped), (["a", "b"], 0))
 
-    def test_the_end_does_not_sit_out_a_pause(self) -> None:
+    def test_the_end_skips_the_backoff(self) -> None:
         self.store.appends = [AWAY] * 5
         history = self.history()
         self.heard(history, "a")

@@ -190,14 +190,14 @@ class StateTests(SessionCase):
         self.assertEqual(self.edge.told(), ["Pong", "Error"])
         self.assertEqual(messages[("down", "error")], 1)
 
-    def test_a_press_that_came_too_late(self) -> None:
+    def test_a_press_whose_packets_were_lost(self) -> None:
         """The device's packets were lost: it gets an alert."""
         for came, told in ((0, 3), (0, 0)):
             self.begin()
             self.say(PRESS, m.Listen(STOP, packets=told))
             self.assertEqual(len(self.edge.sent) > 0, told > came, told)
 
-    def test_held_back_by_the_edge(self) -> None:
+    def test_paused_by_the_edge(self) -> None:
         self.begin()
         self.session.pause_sending()
         self.say(GO)
@@ -243,7 +243,7 @@ class EndTests(SessionCase):
         ("an answer", (AUTO, GO), False),
     )
 
-    def test_a_process_stops(self) -> None:
+    def test_our_process_stops(self) -> None:
         for ours in (True, False):
             for name, steps, at_once in self.STOPS:
                 self.begin()
@@ -275,7 +275,7 @@ class EndTests(SessionCase):
             self.play()
             self.assertEqual(self.edge.ended, (code, ""))
 
-    def test_no_announcement_moves_along(self) -> None:
+    def test_announcements_are_not_moved(self) -> None:
         """Our process speaks it first; an edge that stops begins none."""
         for ours in (True, False):
             self.begin()
@@ -295,7 +295,7 @@ class EndTests(SessionCase):
                 self.play(turn=2)
             self.assertIsNotNone(self.edge.ended)
 
-    def test_the_edge_stops_and_has_played_enough(self) -> None:
+    def test_a_stopping_edge_gets_no_further_sentence(self) -> None:
         """It begins no further sentence, even if the model still writes."""
         self.begin(llm={"answers": (f"One. {LONG} {LONG}",), "token_delay": 0.2})
         self.say(AUTO, GO)

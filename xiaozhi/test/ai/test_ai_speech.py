@@ -177,7 +177,7 @@ class AheadTests(SpeechCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         done.addErrback(lambda _: None)
 
-    def test_held_back_by_the_edge(self) -> None:
+    def test_paused_by_the_edge(self) -> None:
         """Then the synthesiser goes on with what is next, up to a bound."""
         self.output = replace(self.output, settings=SpeechSettings(ahead_bytes=3 * len(PIECE)))
         self.speech = self.begin()
@@ -576,7 +576,7 @@ class InHandTests(SpeechCase):
             flags = self.ahead()
             self.assertEqual(flags, [False] * urgent + [True] * (len(flags) - urgent), wait)
 
-    def test_held_back_by_the_edge(self) -> None:
+    def test_paused_by_the_edge(self) -> None:
         """While it is, the device plays what it has."""
         self.pronounce("Sorry.")
         self.run_for(3)

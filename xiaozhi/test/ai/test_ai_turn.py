@@ -26,7 +26,7 @@ from xiaozhi.wire import messages as m
 
 
 @implementer(ILanguageModel)
-class Hesitant:
+class UnfinishedModel:
     """A model that begins an answer and does not end it."""
 
     def __init__(self, *deltas: Delta, ends: bool = False) -> None:
@@ -118,14 +118,14 @@ class TurnTests(SynchronousTestCase):
     def insistent(self, last: Delta) -> None:
         """Make a turn with a model that calls a tool while tools are offered, and then answers."""
 
-        class Insistent(Hesitant):
+        class ToolCaller(UnfinishedModel):
             async def reply(
                 self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
             ) -> AsyncGenerator[Delta, None]:
                 yield ToolCall(f"call-{len(dialogue)}", "first", "{}") if tools else last
 
         limits = TurnSettings(tool_rounds=2)
-        self.turn = Turn(1, replace(self.context, limits=limits, model=Insistent()), self.output)
+        self.turn = Turn(1, replace(self.context, limits=limits, model=ToolCaller()), self.output)
         self.ask()
         self.first.callback("one")
         self.played()
@@ -144,7 +144,7 @@ class TurnTests(SynchronousTestCase):
     def test_a_model_that_says_nothing_after_its_tools(self) -> None:
         """Many models refuse a dialogue in which a question follows a result."""
 
-        class Mute(Hesitant):
+        class Mute(UnfinishedModel):
             async def reply(
                 self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
             ) -> AsyncGenerator[Delta, None]:
@@ -162,7 +162,7 @@ class TurnTests(SynchronousTestCase):
         """A call that was not run is not in the dialogue, because models refuse one without a
         result. Unheard words are not in it either.
         """
-        model = Hesitant(TextDelta("I will. "), ToolCall("1", "first", "{}"))
+        model = UnfinishedModel(TextDelta("I will. "), ToolCall("1", "first", "{}"))
         self.turn = Turn(1, replace(self.context, model=model), self.output)
         answer = self.ask()
         answer.cancel()
@@ -329,7 +329,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_an_announced_tool_is_not_bridged(self) -> None:
         self.with_tools(Tool("a", self.first))
-        model = Hesitant(TextDelta("Let me see. "), ToolCall("1", "a", "{}"), ends=True)
+        model = UnfinishedModel(TextDelta("Let me see. "), ToolCall("1", "a", "{}"), ends=True)
         self.turn = Turn(1, replace(self.context, model=model), self.output)
         self.ask()
         self.clock.advance(5)
@@ -391,7 +391,7 @@ class TurnTests(SynchronousTestCase):
         self.clock.advance(0.3)
         self.assertEqual(self.told(), ["do both", apology])
 
-        class Breaks(Hesitant):
+        class Breaks(UnfinishedModel):
             async def reply(
                 self, dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
             ) -> AsyncGenerator[Delta, None]:
@@ -410,7 +410,7 @@ class TurnTests(SynchronousTestCase):
     def test_a_sentence_that_could_not_be_spoken_was_not_heard(self) -> None:
         self.speak("apology")
         mute = scripted(self.clock, tts={"fail": "down"}).tts
-        model = Hesitant(TextDelta("It is noon. "), ends=True)
+        model = UnfinishedModel(TextDelta("It is noon. "), ends=True)
         self.turn = Turn(
             1, replace(self.context, model=model), replace(self.output, synthesizer=mute)
         )
@@ -423,7 +423,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.told(), ["do both", text("apology", "en")])
 
     def test_by_our_own_clock_a_pause_is_not_heard(self) -> None:
-        model = Hesitant(TextDelta("It is noon. "), ends=False)
+        model = UnfinishedModel(TextDelta("It is noon. "), ends=False)
         self.turn = Turn(1, replace(self.context, model=model), self.output)
         answer = self.ask()
         self.turn.playback(m.Playback(1, m.PlaybackState.STARTED))

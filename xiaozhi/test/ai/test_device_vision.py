@@ -21,7 +21,7 @@ CAT = Picture(b"a cat", "image/png", 1, 1)
 
 
 @implementer(IVisionModel)
-class Seer:
+class NamedVision:
     """A vision model that answers with its owner."""
 
     def __init__(self, name: str) -> None:
@@ -39,14 +39,14 @@ class Seer:
 
 class DeviceVisionTests(ServicesCase):
     def setUp(self) -> None:
-        self.seers: dict[str, Seer] = {}
+        self.seers: dict[str, NamedVision] = {}
         super().setUp()
         self.agents: dict[str, Any] = {"aa": Agent("kitchen"), "bb": Agent("garden")}
         self.vision = DeviceVision(self.agent_of, self.table)
 
     def select(self, agent: Agent) -> Leased:
         leased = super().select(agent)
-        leased.vlllm = self.seers.setdefault(agent.id, Seer(agent.id))
+        leased.vlllm = self.seers.setdefault(agent.id, NamedVision(agent.id))
         return leased
 
     def agent_of(self, device: Device) -> Deferred[Agent]:

@@ -21,7 +21,7 @@ STORY = "Once upon a time there was a king. He had three daughters. They lived i
 
 
 @implementer(ILanguageModel)
-class Witness:
+class RecordingModel:
     """Passes calls on to a model and records its input.
 
     :ivar told: the dialogue of each call.
@@ -49,9 +49,9 @@ class Witness:
 
 
 class TalkCase(ConversationCase):
-    def witnessed(self, **settings: Any) -> tuple[House, Witness]:
+    def witnessed(self, **settings: Any) -> tuple[House, RecordingModel]:
         house = self.house(**settings)
-        witness = Witness(house.providers.llm)
+        witness = RecordingModel(house.providers.llm)
         house.shared = replace(house.shared, agent=replace(house.shared.agent, llm=witness))
         house.kill_ai()
         house.start_ai(one_agent)
@@ -103,7 +103,7 @@ class SummaryTests(TalkCase):
 
     TASK = "user: I like bread"
 
-    def summing(self, **llm: Any) -> tuple[House, Witness, Visitor]:
+    def summing(self, **llm: Any) -> tuple[House, RecordingModel, Visitor]:
         settings = DialogueSettings(window=100, memory="summary", summary_timeout=30)
         house, witness = self.witnessed(
             session=SessionSettings(dialogue=settings),
@@ -116,7 +116,7 @@ class SummaryTests(TalkCase):
             self.ask(house, visitor, f"this is number {number}, and there is more to come")
         return house, witness, visitor
 
-    def prompt(self, witness: Witness) -> str:
+    def prompt(self, witness: RecordingModel) -> str:
         """Return the prompt of the last call that did not request a summary."""
         return [told for told in witness.told if "You keep notes" not in told[0].text][-1][0].text
 

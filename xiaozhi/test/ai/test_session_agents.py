@@ -18,7 +18,7 @@ from xiaozhi.base.errors import StoreError
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.device.identity import numbered
 from xiaozhi.test.ai.test_ai_session import AUTO, GO, Edge
-from xiaozhi.test.ai.test_model_input import Witness
+from xiaozhi.test.ai.test_model_input import RecordingModel
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.edge import DEVICE
 from xiaozhi.testing.house import House
@@ -208,7 +208,7 @@ class OpeningTests(AgentCase):
         self.assertEqual(self.edge.ended, ("moving", ""))
         self.assertEqual(self.leases.held, [])
 
-    def test_more_than_can_be_held(self) -> None:
+    def test_the_opening_queue_is_bounded(self) -> None:
         for message, most in ((m.Chat(" "), 256), (m.Image(data=bytes(1 << 20)), 3)):
             self.lines.lines.clear()
             found = self.pending()
@@ -230,7 +230,7 @@ class OpeningTests(AgentCase):
             self.session.received(m.Audio(bytes(100)))
         self.assertEqual(self.leases.held, [])
 
-    def test_a_change_while_it_is_looked_for(self) -> None:
+    def test_a_change_during_the_look_up(self) -> None:
         cancelled: list[Deferred[Agent]] = []
         self.pending(cancelled.append)
         self.begin()
@@ -240,7 +240,7 @@ class OpeningTests(AgentCase):
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(self.edge.sentences(), ["Soup."])
 
-    def test_a_search_that_is_overtaken(self) -> None:
+    def test_an_outdated_look_up(self) -> None:
         """It could no longer be cancelled; its result is outdated."""
         self.equip("study", "Read.")
         self.pending(lambda found: found.callback(self.agent("study")))
@@ -310,7 +310,7 @@ class AdoptionTests(AgentCase):
     def test_another_agent_with_the_dialogue_so_far(self) -> None:
         self.equip("study", "{words}")
         doubles = self.stage.agent_providers["study"]
-        witness = Witness(doubles.llm)
+        witness = RecordingModel(doubles.llm)
         self.stage.agent_providers["study"] = replace(doubles, llm=witness)
         self.ask()
         settings = SessionSettings(dialogue=DialogueSettings(prompt="You teach."))
@@ -359,7 +359,7 @@ class AdoptionTests(AgentCase):
         self.assertEqual(self.edge.sentences(), ["Dish 3."])
         self.assertEqual(self.leases.held, ["kitchen3"])
 
-    def test_back_again_before_a_turn(self) -> None:
+    def test_the_old_version_again_before_a_turn(self) -> None:
         self.adopt(self.agent(version="2"))
         self.adopt(self.agent(version="1"))
         self.ask()

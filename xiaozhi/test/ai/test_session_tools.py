@@ -78,13 +78,13 @@ class SessionToolsTests(ConversationCase):
     def names(self, tools: SessionTools) -> list[str]:
         return sorted(spec.name for spec in tools.toolbox.specs)
 
-    def test_a_source_that_gets_ready(self) -> None:
+    def test_a_source_that_becomes_ready(self) -> None:
         tools = self.tools()
         self.assertEqual(self.names(tools), ["end_conversation", "get_date", "get_time"])
         self.ready.callback(None)
         self.assertIn("greet", self.names(tools))
 
-    def test_a_session_that_is_over_hears_no_more(self) -> None:
+    def test_a_closed_session_is_not_notified(self) -> None:
         tools = self.tools()
         tools.close()
         self.ready.callback(None)

@@ -21,7 +21,7 @@ from xiaozhi.base.errors import ProviderError
 from xiaozhi.base.values import Delta, TextDelta, ToolCall, Transcript
 from xiaozhi.interfaces import ISynthesizer
 from xiaozhi.languages.texts import text
-from xiaozhi.test.ai.test_ai_turn import Hesitant, Tool
+from xiaozhi.test.ai.test_ai_turn import Tool, UnfinishedModel
 from xiaozhi.testing.parts import scripted, turn_parts
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire import messages as m
@@ -42,7 +42,7 @@ class TurnCase(SynchronousTestCase):
         """Make a turn whose model gives this answer."""
         context, self.output = turn_parts(self.clock, self.sent.append)
         limited = TurnSettings(**limits)
-        self.context = replace(context, model=Hesitant(*deltas, ends=ends), limits=limited)
+        self.context = replace(context, model=UnfinishedModel(*deltas, ends=ends), limits=limited)
         self.output = replace(self.output, limits=limited)
         self.another()
 

@@ -45,7 +45,7 @@ def tone(seconds: float) -> bytes:
 
 
 @implementer(ITool)
-class Giving:
+class ScriptedTool:
     """A tool that returns the given results, one for each call; an error is raised."""
 
     limit: float | None = None
@@ -64,7 +64,7 @@ class Giving:
 
 
 @implementer(ILanguageModel)
-class Asking:
+class CallingModel:
     """A model that first calls all tools and then answers ``Well.``.
 
     :ivar asked: the dialogue of each call.
@@ -91,7 +91,7 @@ class ResultCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.sent: list[Any] = []
-        self.model = Asking()
+        self.model = CallingModel()
         # Packets after which the edge holds audio back.
         self.credit = 1_000_000
 
@@ -100,7 +100,7 @@ class ResultCase(SynchronousTestCase):
 
         :param changes: of the turn's context.
         """
-        tools = [Giving(f"tool{number}", each) for number, each in enumerate(results)]
+        tools = [ScriptedTool(f"tool{number}", each) for number, each in enumerate(results)]
         self.context, self.output = turn_parts(self.clock, self.send)
         self.context = replace(self.context, model=self.model, toolbox=Toolbox(tools), **changes)
         self.turn = Turn(1, self.context, self.output)
@@ -250,7 +250,7 @@ class SoundTests(ResultCase):
         self.asked(ToolResult(sounds=(ToolSound.of(tone(30), PCM),)))
         whole = self.packets
         self.sent.clear()
-        self.model = Asking()
+        self.model = CallingModel()
         limits = replace_setting(self.output.limits, tool_sound=3.0)
         context, output = turn_parts(self.clock, self.sent.append)
         closed: list[bool] = []
@@ -262,7 +262,7 @@ class SoundTests(ResultCase):
             finally:
                 closed.append(True)
 
-        tools = [Giving("tool", ToolResult(sounds=(ToolSound(PCM, pieces),)))]
+        tools = [ScriptedTool("tool", ToolResult(sounds=(ToolSound(PCM, pieces),)))]
         context = replace(context, model=self.model, toolbox=Toolbox(tools))
         self.turn = Turn(1, context, replace(output, limits=limits))
         self.done = Deferred.fromCoroutine(self.turn.answer(succeed(Transcript("do it"))))
@@ -300,7 +300,7 @@ class OfflineModelTests(ResultCase):
     def ask(self, words: str, name: str, *results: str | ToolResult) -> None:
         context, self.output = turn_parts(self.clock, self.send)
         model = IntentModel(IntentSettings(), Random(1))
-        tool = Giving(name, *results)
+        tool = ScriptedTool(name, *results)
         self.context = replace(context, model=model, toolbox=Toolbox([tool]))
         self.turn = Turn(1, self.context, self.output)
         self.done = Deferred.fromCoroutine(self.turn.answer(succeed(Transcript(words))))
@@ -350,7 +350,7 @@ class PictureTests(ResultCase):
             RuntimeError("a fault of ours"),
         ]
         for error in errors:
-            self.model = Asking()
+            self.model = CallingModel()
             self.asked(ToolResult(pictures=(b"x",)), describe=lambda *_, error=error: fail(error))
             self.assertEqual(
                 self.model.asked[1][-1].text, "[a picture that could not be described]"

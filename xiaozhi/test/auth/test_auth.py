@@ -72,13 +72,13 @@ class TokenTests(SynchronousTestCase):
             error = self.refused(none)
             self.assertEqual((error.code, error.status), ("missing_token", 401), none)
 
-    def test_rubbish(self) -> None:
+    def test_junk(self) -> None:
         deep = jwt.utils.base64url_encode(b"[" * 2900).decode()
         for token in ("test-token", "a.b.c", "é.é.é", "\ud800", deep + ".e30.AA", "x" * 5000):
             error = self.refused(token)
             self.assertEqual((error.code, error.status), ("bad_token", 401), token[:20])
 
-    def test_other_key(self) -> None:
+    def test_a_foreign_key(self) -> None:
         token = jwt.encode({"device_id": MAC, "exp": NOW + 9}, "b" * 40, algorithm="HS256")
         self.assertEqual(self.refused(token).code, "bad_token")
 
@@ -205,7 +205,7 @@ class TokenTests(SynchronousTestCase):
         for iss in (None, "you"):
             self.assertRaises(AuthError, mine.authenticate, self.signed(iss=iss), MAC, "")
 
-    def test_fits_the_device(self) -> None:
+    def test_a_token_fits_the_device(self) -> None:
         """§7.5: a string over about 4000 bytes in the OTA answer is a boot loop."""
         longest = Device(device_id="x" * 255, client_id="y" * 255, user_id="z" * 255)
         self.assertLess(len(self.tokens.issue(longest, "device", 60)), 2000)
@@ -222,7 +222,7 @@ class TokenTests(SynchronousTestCase):
     @given(
         st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda b: b.decode("latin1")))
     )
-    def test_anything_at_all_is_refused_politely(self, token: str) -> None:
+    def test_any_text_is_an_ordinary_refusal(self, token: str) -> None:
         self.assertIn(self.refused(token).code, {"bad_token", "missing_token"})
 
 

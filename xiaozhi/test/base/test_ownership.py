@@ -159,7 +159,7 @@ class StrangerTests(OwnerCase):
             self.activation(self.send(request_of("/xiaozhi/ota/", change, body)))
             self.assertEqual(self.verdict(self.token()), "owner", change)
 
-    def test_hammering_neither_locks_the_owner_out_nor_grows(self) -> None:
+    def test_repeated_claims_neither_lock_the_owner_out_nor_grow(self) -> None:
         self.build(ClaimLimits(claims_per_device=5, claims=8))
         before = self.token()
         for number in range(200):
@@ -273,7 +273,7 @@ class RegistrationTests(OwnerCase):
             self.assertEqual(self.outcome(self.ask()), "owner", registration)
             self.assertEqual(self.outcome(self.ask(Client_Id="x")), "code", registration)
 
-    def test_no_room_for_another_device(self) -> None:
+    def test_a_full_registry(self) -> None:
         self.build(ClaimLimits(devices=1))
         self.token()
         self.assertEqual(self.outcome(self.ask(Device_Id=OTHER)), "wrong_device")
@@ -412,7 +412,7 @@ class ActivationTests(OwnerCase):
         self.assertEqual(self.verdict(token), "token_revoked")
         self.assertEqual(self.verdict(self.token()), "owner")
 
-    def test_another_process_that_has_not_heard_of_the_approval_takes_the_token(self) -> None:
+    def test_a_process_with_an_old_copy_accepts_the_token(self) -> None:
         path = self.mktemp()
         self.registry = memory_devices(path)
         self.build()
@@ -584,7 +584,7 @@ class RosterTests(SynchronousTestCase):
         at = datetime.fromtimestamp(NOW, UTC)
         return self.successResultOf(self.registry.revoke(f"d{number}", at))
 
-    def test_hears_of_changes_within_its_interval(self) -> None:
+    def test_reads_changes_within_its_interval(self) -> None:
         gone = self.revoke(1)
         self.clock.advance(1.9)
         self.assertEqual(self.heard, [])

@@ -72,7 +72,7 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(self.deaths, [10])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_late_answer_is_a_sign_of_life_not_a_measure(self) -> None:
+    def test_a_late_answer_proves_liveness_but_is_not_measured(self) -> None:
         self.heart.start()
         self.clock.advance(5)
         self.heart.answered(1)

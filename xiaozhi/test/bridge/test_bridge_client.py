@@ -215,7 +215,7 @@ class ClientTests(ClientTestCase):
 
     # --- sending
 
-    def test_audio_waits_for_company(self) -> None:
+    def test_audio_waits_for_a_batch(self) -> None:
         self.start(coalesce=0.002)
         self.stream.announce()
         link, _ = self.open()
@@ -227,7 +227,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0.0011)
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [5])
 
-    def test_audio_with_company_enough_does_not_wait(self) -> None:
+    def test_audio_of_a_full_batch_does_not_wait(self) -> None:
         self.start(coalesce=0.002)
         self.stream.announce()
         link, _ = self.open()
@@ -238,7 +238,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0.0021)
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [16, 4])
 
-    def test_audio_waits_longer_where_it_comes_often(self) -> None:
+    def test_frequent_audio_waits_longer(self) -> None:
         self.start(coalesce=0.001, coalesce_busy=0.004)
         self.stream.announce()
         link, _ = self.open()
@@ -281,7 +281,7 @@ class ClientTests(ClientTestCase):
             link.send(m.Audio(b"x", ahead=True))
         self.assertEqual([len(write) for write in self.stream.writes[before:]], [3, 2, 64])
 
-    def test_control_goes_at_once_and_takes_audio_along(self) -> None:
+    def test_control_is_sent_at_once_with_waiting_audio(self) -> None:
         self.start()
         self.stream.announce()
         link, _ = self.open()
@@ -349,7 +349,7 @@ class ClientTests(ClientTestCase):
         dropped = self.client.status().detail["dropped"]
         self.assertEqual(dropped, {"control_overflow": 2, "audio_overflow": 3})
 
-    def test_audio_grows_stale(self) -> None:
+    def test_audio_becomes_stale(self) -> None:
         self.start(audio_max_age=2.0)
         link, _ = self.open()
         link.send(m.Audio(b"old"))
@@ -458,7 +458,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(self.stream.items[-2:], [m.Audio(b"11"), m.Chat("behind it")])
         self.assertEqual(heard.all, [("pause",), ("resume",)])
 
-    def test_without_credit_the_oldest_audio_goes(self) -> None:
+    def test_without_credit_the_oldest_audio_is_dropped(self) -> None:
         self.start(queue_audio=2, audio_max_age=2)
         self.stream.announce(credit=8)
         link, _ = self.open()
@@ -469,7 +469,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(dict(link.dropped), {"audio_overflow": 2})
         self.assertEqual([n for n, _ in self.stream.sequences], list(range(1, 11)))
 
-    def test_taken_back(self) -> None:
+    def test_retracted(self) -> None:
         """Pending messages are not sent, and sent ones that may be lost are not resent."""
         self.start(streams_per_target=2)
         first, second = self.dialer.streams
@@ -503,7 +503,7 @@ class ClientTests(ClientTestCase):
         self.stream.acknowledge(11)
         self.assertEqual(self.stream.items[-1], m.Chat("13"))
 
-    def test_acknowledges_words_soon_and_audio_in_bulk(self) -> None:
+    def test_acknowledges_control_soon_and_audio_in_batches(self) -> None:
         self.start(credit=64, coalesce=0.002, heartbeat_interval=10)
         self.stream.announce()
         self.stream.listener.stream_received([came(DOWN, heartbeat(DOWN, 1))])
@@ -545,7 +545,7 @@ class ClientTests(ClientTestCase):
         self.clock.advance(0.01)
         self.assertEqual((self.stream.raw[-1].ack, self.stream.raw[-1].credit), (8, 16))
 
-    def test_doubles_are_dropped_and_gaps_break_the_stream(self) -> None:
+    def test_duplicates_are_dropped_and_gaps_break_the_stream(self) -> None:
         self.start()
         self.stream.announce()
         _, heard = self.open()
@@ -602,7 +602,7 @@ class ClientTests(ClientTestCase):
         )
         self.assertEqual(heard.messages, [m.Stt("new")])
 
-    def test_patience_with_a_process(self) -> None:
+    def test_a_silent_process_is_given_up_after_the_timeout(self) -> None:
         """Without another target, its session waits ``resume_timeout`` before the process is given
         up, and gets one interruption.
         """

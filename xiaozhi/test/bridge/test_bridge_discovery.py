@@ -78,7 +78,7 @@ class NameTests(DiscoveryCase):
         self.assertEqual(discovery.server_name("[fd00::1]:50051"), "ai.internal")
         self.assertEqual(discovery.server_name("elsewhere:1"), "")
 
-    def test_again_and_again(self) -> None:
+    def test_periodically(self) -> None:
         self.discovery("dns:ai:1")
         for answer in (["10.0.0.1"], ["10.0.0.2", "10.0.0.1"], ["10.0.0.1", "10.0.0.2"]):
             self.assertEqual(len(self.asked), 1)
@@ -131,7 +131,7 @@ class NameTests(DiscoveryCase):
 
 
 class FailureTests(DiscoveryCase):
-    def test_the_last_known_stay(self) -> None:
+    def test_a_failed_look_up_keeps_the_addresses(self) -> None:
         self.discovery("dns:ai:1")
         self.answer("10.0.0.1")
         for fail in (self.break_off, self.answer):

@@ -207,7 +207,7 @@ class FaultTests(SynchronousTestCase):
         ]
     )
     @given(STEPS)
-    def test_nothing_lost_doubled_or_out_of_order(self, steps: list[tuple[str, Any]]) -> None:
+    def test_no_message_is_lost_doubled_or_reordered(self, steps: list[tuple[str, Any]]) -> None:
         world = World()
         for step in steps:
             world.step(*step)

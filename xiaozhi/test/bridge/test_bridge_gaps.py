@@ -69,7 +69,7 @@ class GapTests(SynchronousTestCase):
             self.link.close("farewell", "")
             two.listener.stream_closed("done")
 
-    def test_skipped_packets_give_their_credit_back(self) -> None:
+    def test_skipped_packets_return_their_credit(self) -> None:
         """Otherwise each broken stream would reduce the edge's credit, finally to none."""
         for came_before, skipped_to, granted in (
             (0, 5, 5 + CREDIT),

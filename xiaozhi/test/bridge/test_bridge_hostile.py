@@ -189,7 +189,7 @@ class OpeningTests(HostileCase):
             edge.listener.stream_closed("done")
             self.clock.advance(60)
 
-    def test_an_endless_id_is_neither_kept_nor_sent_back(self) -> None:
+    def test_an_overlong_id_is_neither_kept_nor_returned(self) -> None:
         edge = EdgeHand(self.server)
         edge.say(opening("well"))
         written = len(edge.written)
@@ -242,7 +242,7 @@ class MessageTests(HostileCase):
 
     @settings(max_examples=300, deadline=None)
     @given(st.lists(st.binary(max_size=60), max_size=6), st.integers(0, 40))
-    def test_anything_at_all(self, junk: list[bytes], kind: int) -> None:
+    def test_any_protobuf(self, junk: list[bytes], kind: int) -> None:
         """Any valid protobuf, as messages of a session."""
         edge = EdgeHand(self.server)
         edge.say(opening("s1"), opening("well"))
@@ -308,7 +308,7 @@ class QuotaTests(HostileCase):
         self.clock.advance(60)
         self.assertEqual(self.opened(two, "h", "i", "j"), ["h", "i"])
 
-    def test_going_on_from_another_address(self) -> None:
+    def test_resuming_from_another_address(self) -> None:
         self.server = self.make(max_sessions_per_peer=1)
         one = EdgeHand(self.server, remote="192.0.2.1")
         two = EdgeHand(self.server, remote="192.0.2.2")
@@ -317,7 +317,7 @@ class QuotaTests(HostileCase):
         self.assertEqual(self.opened(two, "b"), [])
         self.assertEqual(self.opened(one, "c"), ["c"])
 
-    def test_opened_again_needs_no_further_room(self) -> None:
+    def test_reopening_does_not_count_twice(self) -> None:
         self.server = self.make(max_sessions_per_peer=1)
         edge = EdgeHand(self.server)
         edge.say(opening("a"), replace(opening("a"), incarnation=2))

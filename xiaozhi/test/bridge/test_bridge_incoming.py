@@ -46,7 +46,7 @@ class IncomingTests(SynchronousTestCase):
             incoming.skipped(sequence)
             self.assertEqual(incoming.receipt(), receipt(received, credit), sequence)
 
-    def test_counted_anew(self) -> None:
+    def test_the_count_restarts(self) -> None:
         incoming = Incoming(16)
         incoming.audio()
         incoming.begin(7)

@@ -95,7 +95,7 @@ class MemoryContract(BridgeContract, SynchronousTestCase):
         self.clock.pump([0.01] * 100)
         self.assertEqual(heard.all, [m.Stt("swallowed")])
 
-    def test_a_farewell_survives_its_stream(self) -> None:
+    def test_a_close_survives_its_stream(self) -> None:
         heard = Heard()
         self.client.open(opening(), heard)
         self.clock.pump([0.001] * 5)

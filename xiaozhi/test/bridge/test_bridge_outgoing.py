@@ -175,7 +175,7 @@ class WaitingTests(OutgoingCase):
         self.texts(1)
         self.assertEqual(self.out.last, 3)
 
-    def test_owner_hears_of_a_backlog(self) -> None:
+    def test_the_owner_is_notified_of_a_backlog(self) -> None:
         stream = self.board()
         self.assertEqual(self.owner.backlogs, [False])
         stream.full = True
@@ -196,7 +196,7 @@ class WaitingTests(OutgoingCase):
             self.out.acknowledged(self.out.sequence, 0)
             self.out.unboard()
 
-    def test_playback_waits_for_company(self) -> None:
+    def test_playback_waits_for_a_batch(self) -> None:
         stream = self.board()
         self.out.send(m.Playback(1, m.PlaybackState.STARTED))
         self.assertEqual(stream.written, [])
@@ -212,7 +212,7 @@ class WaitingTests(OutgoingCase):
             self.assertEqual((self.story(stream), self.owner.refusals), (story, refusals))
         self.assertEqual(self.out.drops, {"too_large": 1})
 
-    def test_alone_an_item_says_everything(self) -> None:
+    def test_a_single_item_has_its_full_address(self) -> None:
         stream = self.board(batching=False)
         self.clock.advance(12.5)
         self.assertEqual(self.shared.wall_ms, 12500)
@@ -228,13 +228,13 @@ class StreamTests(OutgoingCase):
         self.out.send_waiting()
         self.assertEqual((self.owner.introduced, self.out.last), ([], 1))
 
-    def test_not_where_the_session_is_not_known(self) -> None:
+    def test_not_before_the_session_is_known(self) -> None:
         self.owner.known = False
         self.texts(1)
         stream = self.board()
         self.assertEqual((self.story(stream), self.out.last, self.out.sequence), ("", 1, 0))
 
-    def test_a_new_stream_hears_of_the_session_first(self) -> None:
+    def test_a_new_stream_begins_with_the_session(self) -> None:
         old = self.board()
         self.texts(1)
         self.story(old)

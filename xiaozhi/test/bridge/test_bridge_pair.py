@@ -112,7 +112,7 @@ class DrainingTests(PairCase):
         self.assertEqual(self.server.status().sessions, 4)
         self.assertEqual(old.status().sessions, 0)
 
-    def test_moved_to_nowhere(self) -> None:
+    def test_no_other_process(self) -> None:
         """A device that speaks meanwhile can get an alert."""
         self.begin()
         _, heard, echo = self.open()
@@ -156,7 +156,7 @@ class ReorderedTests(PairCase):
         self.assertEqual(heard.messages, [m.Stt("hello")])
         link.close("", "")
 
-    def test_half_a_partition(self) -> None:
+    def test_one_way_partition(self) -> None:
         """The AI service received messages, the acknowledgement is lost, and the edge reopens the
         session there.
         """

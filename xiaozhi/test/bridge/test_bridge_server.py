@@ -139,7 +139,7 @@ class ServerTests(SynchronousTestCase):
         self.assertTrue(edge.closed)
         self.assertEqual(self.server.status().streams, 0)
 
-    def test_heartbeats_return_as_they_came(self) -> None:
+    def test_heartbeats_are_returned_unchanged(self) -> None:
         edge = EdgeHand(self.server)
         edge.listener.stream_received([came(UP, heartbeat(UP, 17))])
         self.assertEqual(edge.written[-1].heartbeat.number, 17)
@@ -221,7 +221,7 @@ class ServerTests(SynchronousTestCase):
             codes = [answer.code for answer in hand.messages]
             self.assertEqual(codes, ["unknown_session"] * count)
 
-    def test_a_last_word_that_was_lost_is_said_again(self) -> None:
+    def test_a_lost_close_is_sent_again(self) -> None:
         one, two = EdgeHand(self.server), EdgeHand(self.server)
         one.say(opening())
         self.echo.link.close("farewell", "Bye.")

@@ -124,7 +124,7 @@ class RedisInboxTests(InboxContract, TestCase):
         await self.until(lambda: bool(self.got))
         self.assertEqual(self.got, [("s2", mail(1))])
 
-    async def test_ours_can_be_reached_without_redis(self) -> None:
+    async def test_local_devices_are_reachable_without_redis(self) -> None:
         await self.arrive("s1")
         self.redis.fail()
         self.assertEqual(await self.inbox.post("d1", mail(1), 60), Receipt(True, "node-a"))
@@ -143,7 +143,7 @@ class RedisInboxTests(InboxContract, TestCase):
         await self.wait(0.1)
         self.assertEqual(self.got, [("s1", mail(1))])
 
-    async def test_a_claim_that_comes_late(self) -> None:
+    async def test_a_late_claim(self) -> None:
         """Redis was down when the device connected."""
         await self.inbox.post("d1", mail(1), 60)
         self.redis.fail()
@@ -206,7 +206,7 @@ class AddressTests(SynchronousTestCase):
 class OutsideTests(SynchronousTestCase):
     """A process without devices, like the AI service."""
 
-    def test_it_looks_whether_redis_lives(self) -> None:
+    def test_it_probes_redis(self) -> None:
         clock = Clock()
         redis = FakeRedis(clock)
         outside = RedisPoster(redis.hub("outside:ai-1"), 5.0, SETTINGS)

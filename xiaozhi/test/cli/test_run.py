@@ -219,7 +219,7 @@ class SupervisorTests(unittest.SynchronousTestCase):
         error = self.failureResultOf(done, XiaozhiError).value
         self.assertEqual(error.message, "not healthy after 60 s: http://127.0.0.1:1/health")
 
-    def test_death_at_the_start_is_final(self) -> None:
+    def test_an_exit_at_the_start_is_final(self) -> None:
         self.health["ai"] = False
         done = self.started()
         self.end(self.reactor.spawned[1])
@@ -229,7 +229,7 @@ class SupervisorTests(unittest.SynchronousTestCase):
         self.advance(60)
         self.assertEqual(len(self.reactor.spawned), 2)
 
-    def test_later_death_is_mended(self) -> None:
+    def test_a_later_exit_is_restarted(self) -> None:
         self.settle()
         self.advance(60)
         self.end(self.reactor.spawned[0])
@@ -237,7 +237,7 @@ class SupervisorTests(unittest.SynchronousTestCase):
         self.assertEqual(len(self.reactor.spawned), 3)
         self.assertEqual(self.out.getvalue(), "xiaozhi-im ended unexpectedly; restarting it\n")
 
-    def test_frequent_deaths_are_mended_ever_slower(self) -> None:
+    def test_frequent_exits_are_restarted_with_backoff(self) -> None:
         self.settle()
         counts = []
         for _ in range(4):

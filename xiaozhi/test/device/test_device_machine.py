@@ -409,7 +409,7 @@ class AutoTests(DeviceCase):
             self.assertEqual(self.failureResultOf(answer, DeviceError).value.code, "bad_state")
         self.assert_state(TalkState.IDLE)
 
-    def test_giving_up_ends_the_speech(self) -> None:
+    def test_a_timeout_ends_the_speech(self) -> None:
         answer = self.device.say(SPEECH * 20, timeout=0.3)
         self.wait(0.4)
         self.failureResultOf(answer, DeviceError)
@@ -539,7 +539,7 @@ class MainLoopTests(DeviceCase):
         self.answer = self.device.say(SPEECH * 20)
         self.wait(0.2)
 
-    def test_a_slow_tool_holds_up_all_but_sound(self) -> None:
+    def test_a_slow_tool_blocks_everything_but_sound(self) -> None:
         self.tts("start")
         self.wait(0.1)
         self.call("self.slow", 5)
@@ -570,7 +570,7 @@ class MainLoopTests(DeviceCase):
         self.assertEqual(len(self.wire.binaries), sent + MIC_QUEUE)
         self.assertGreaterEqual(self.troubles().count("mic_dropped"), 4)
 
-    def test_a_tool_that_breaks(self) -> None:
+    def test_a_tool_that_raises(self) -> None:
         self.call("self.slow")
         self.slow.errback(RuntimeError("broken"))
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)

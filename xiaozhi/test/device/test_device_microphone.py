@@ -66,7 +66,7 @@ class MicrophoneTests(SynchronousTestCase):
         self.assertAlmostEqual(self.successResultOf(first), 0.12)
         self.assertAlmostEqual(self.successResultOf(second), 0.18)
 
-    def test_far_behind_frames_are_given_up(self) -> None:
+    def test_late_frames_are_dropped(self) -> None:
         self.microphone.start()
         self.clock.advance(0.06 * (MAX_BEHIND + 5))
         self.assertEqual(len(self.frames), 1)

@@ -231,7 +231,7 @@ class ActivationTests(HttpCase):
         self.assertEqual((url, version), ("http://x/ota/activate", "2"))
         self.assertEqual(json.loads(body)["Payload"]["challenge"], "c")
 
-    def test_other_answers_are_waited_for_longer(self) -> None:
+    def test_other_answers_double_the_wait(self) -> None:
         lost = ConnectionRefusedError()
         agent = ScriptedAgent(self.asked, (500, b""), lost, (200, b""), self.good)
         done, _ = self.boot(agent, 60)
@@ -248,7 +248,7 @@ class ActivationTests(HttpCase):
         self.clock.pump([10])
         self.assertIsNotNone(self.successResultOf(done).endpoint)
 
-    def test_patience(self) -> None:
+    def test_activation_timeout(self) -> None:
         done, shown = self.boot(ScriptedAgent(self.asked), 0)
         self.assertIsNone(self.successResultOf(done).endpoint)
         self.assertEqual(len(shown), 1)
@@ -323,7 +323,7 @@ class PhotoTests(HttpCase):
         error = self.refused(self.upload(self.agent(401), VisionTarget("http://x/v")))
         self.assertIn("401", error.message)
 
-    def test_the_picture_is_one(self) -> None:
+    def test_the_picture_is_valid(self) -> None:
         from av import CodecContext, Packet
 
         decoder: Any = CodecContext.create("mjpeg", "r")

@@ -145,7 +145,7 @@ class DepartureTests(ConversationCase):
         self.stage.run(4)
         self.assertEqual(client.story[-4:], ["start", "All right.", "stop", "closed"])
 
-    def test_a_noise_is_not_waited_for(self) -> None:
+    def test_a_noise_does_not_delay_the_end(self) -> None:
         client = self.start(asr={"texts": ("",)})
         client.say(**AUTO)
         self.speak(client, SPEECH[: 32 * 400])
@@ -173,7 +173,7 @@ class DepartureTests(ConversationCase):
         self.stage.run(4.5)
         self.assertEqual(client.story, ["start", ONE, "stop", "closed"])
 
-    def test_an_abort_ends_the_waiting(self) -> None:
+    def test_an_abort_ends_the_wait(self) -> None:
         client = self.start()
         client.say(**AUTO)
         client.say(**GO)
@@ -195,7 +195,7 @@ class DepartureTests(ConversationCase):
             self.stage.run(4)
             self.assertEqual(client.story, ["start", ONE, "stop", "closed"], start)
 
-    def test_a_model_that_still_writes_is_not_waited_for(self) -> None:
+    def test_a_writing_model_does_not_delay_the_end(self) -> None:
         client = self.start(llm={"answers": (f"{ONE} {TWO} {THREE} " * 5,), "token_delay": 0.1})
         client.say(**AUTO)
         client.say(**GO)
@@ -248,7 +248,7 @@ class DepartureTests(ConversationCase):
         self.stage.run(0.2)
         self.assertEqual(client.closed, (1001, "going_away"))
 
-    def test_turns_that_wait_behind_are_given_up(self) -> None:
+    def test_waiting_turns_are_cancelled(self) -> None:
         client = self.start()
         answers = client.link._answers
         for turn, words in ((1, ONE), (2, TWO)):
@@ -296,7 +296,7 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual(self.gone, ["gone"])
         self.assertNotIn(m.Leave(), self.session.sent)
 
-    def test_without_a_session_an_open_microphone_is_not_waited_for(self) -> None:
+    def test_an_open_microphone_without_a_session_does_not_delay(self) -> None:
         self.turns.microphone = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
         self.departure.begin(None)
         self.assertEqual(self.gone, ["gone"])

@@ -109,7 +109,7 @@ class TextTests(DeliveryCase):
 
 
 class CongestionTests(DeliveryCase):
-    def test_how_long_it_is_borne(self) -> None:
+    def test_time_until_a_congested_device_is_overdue(self) -> None:
         """Messages sent meanwhile, and seconds, until the device is overdue."""
         text = "x" * (BACKLOG // 2)
         say = self.down.verbatim
@@ -153,7 +153,7 @@ class CongestionTests(DeliveryCase):
             self.bench.pass_time(0.1)
             self.assertIn("audio", self.story())
 
-    def test_nothing_is_let_loose_after_the_end(self) -> None:
+    def test_nothing_is_released_after_the_end(self) -> None:
         self.speak(20, stop=False)
         self.down.choke()
         self.down.close()
@@ -273,7 +273,7 @@ class HeldStopTests(DeliveryCase):
         self.bench.pass_time(1)
         self.assertEqual(self.story(), [])
 
-    def test_let_go(self) -> None:
+    def test_released(self) -> None:
         self.hold()
         self.down.let_go()
         self.down.let_go()
@@ -288,7 +288,7 @@ class HeldStopTests(DeliveryCase):
         self.down.cut()
         self.assertEqual(self.story(), ["stop"])
 
-    def test_no_longer_than_so(self) -> None:
+    def test_hold_limit(self) -> None:
         self.hold()
         self.bench.pass_time(HOLD - 1.5)
         self.assertEqual(self.story(), [])
@@ -327,7 +327,7 @@ class HeldStopTests(DeliveryCase):
         self.assertEqual(self.story(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_nothing_holds_on_to_it_at_the_end(self) -> None:
+    def test_the_end_breaks_all_references(self) -> None:
         self.hold()
         self.down.close()
         gone = weakref.ref(self.transport)

@@ -144,7 +144,7 @@ class TimeTests(PortCase):
         self.clock.pump([0.25] * 8)
         self.assertEqual(self.close_frame(wire), self.SLOW)
 
-    def test_nothing_is_left_behind(self) -> None:
+    def test_nothing_is_left_over(self) -> None:
         wire = self.greet()
         wire.feed(part(TEXT, b"x"))
         wire.lose()
@@ -211,7 +211,7 @@ class LengthTests(PortCase):
             wire.feed(frame(TEXT, b'{"type":"chat","text":"tea"}'))
             self.assertEqual(self.bridge.sessions[0].sent[-1].text, "tea")
 
-    def test_over_and_over_again(self) -> None:
+    def test_repeatedly(self) -> None:
         wire = self.greet()
         for _ in range(11):
             wire.feed(frame(TEXT, json.dumps({"type": "x", "x": self.LONG}).encode()))

@@ -212,7 +212,7 @@ class HelloTests(LinkCase):
 
 
 class UplinkTests(LinkCase):
-    def test_everything_is_handed_on_in_order(self) -> None:
+    def test_everything_is_forwarded_in_order(self) -> None:
         """§9, 8 and 25 to 26 are decided by the AI service: the edge holds nothing back."""
         session = self.greet()
         wire_of(self.link).binary_received(b"wake")
@@ -283,7 +283,7 @@ class UplinkTests(LinkCase):
         self.assertEqual(session.ended, ("goodbye", "goodbye"))
         self.assertEqual(self.transport.closed, (1000, "goodbye"))
 
-    def test_nothing_is_handed_on_after_the_end(self) -> None:
+    def test_nothing_is_forwarded_after_the_end(self) -> None:
         session = self.greet()
         self.send(type="goodbye")
         wire_of(self.link).binary_received(b"a")
@@ -402,7 +402,7 @@ class DownlinkTests(LinkCase):
             session.events.received(message)  # type: ignore[arg-type]
         self.assertEqual(self.story(), [])
 
-    def test_abort_silences_before_the_ai_knows(self) -> None:
+    def test_abort_silences_without_the_ai(self) -> None:
         """§4.6; §9, 2: one stop at once."""
         session = self.greet()
         self.speak(session, 30, stop=False)
@@ -460,14 +460,14 @@ class DownlinkTests(LinkCase):
         wire_of(self.link).connection_lost("")
         self.assertEqual(self.log.event_data("closed")["unsendable"], 1)
 
-    def test_the_ai_is_held_back(self) -> None:
+    def test_the_ai_is_paused(self) -> None:
         session = self.greet()
         self.speak(session, 100, stop=False)
         self.assertTrue(session.paused)
         self.bench.pass_time(4)
         self.assertFalse(session.paused)
 
-    def test_the_ai_holds_back(self) -> None:
+    def test_the_ai_pauses_the_device(self) -> None:
         session = self.greet()
         session.events.pause_sending()
         self.assertTrue(self.transport.paused)
@@ -494,7 +494,7 @@ class DownlinkTests(LinkCase):
         self.bench.pass_time(22, 0.25)
         self.assertEqual(self.transport.closed, (1008, "slow_reader"))
 
-    def test_texts_do_not_pile_up_for_ever(self) -> None:
+    def test_pending_texts_are_bounded(self) -> None:
         session = self.greet()
         self.link.congested()
         for _ in range(70):
@@ -542,7 +542,7 @@ class OutageTests(LinkCase):
         alert = next(x for x in self.transport.texts() if isinstance(x, m.Alert))
         self.assertTrue(alert.status and alert.message and alert.emotion)
 
-    def test_a_short_one_goes_unnoticed(self) -> None:
+    def test_a_short_outage_is_not_noticed(self) -> None:
         session = self.greet()
         session.events.interrupted()
         self.bench.pass_time(2)
@@ -649,7 +649,7 @@ class OutageTests(LinkCase):
         self.send(type="listen", state="detect", text="never mind")
         self.assertEqual(session.events.restored(), [])
 
-    def test_a_picture_cannot_be_shown_again(self) -> None:
+    def test_a_picture_is_not_asked_again(self) -> None:
         session = self.greet()
         self.send(type="image", text="what is it", data="aGVsbG8=")
         self.assertIsInstance(session.sent[-1], m.Image)
@@ -666,7 +666,7 @@ class OutageTests(LinkCase):
             session.events.received(m.Llm("happy"))
         self.assertEqual(self.story(), ["alert", "llm", "alert", "llm"])
 
-    def test_a_lost_ai_holds_nothing_back(self) -> None:
+    def test_a_lost_ai_holds_no_audio_back(self) -> None:
         session = self.greet()
         session.events.pause_sending()
         session.events.interrupted()
@@ -717,7 +717,7 @@ class EndTests(LinkCase):
         self.assertEqual(self.transport.closed, (1000, "farewell"))
         self.assertEqual(self.story().count("tts stop"), 1)
 
-    def test_other_ends(self) -> None:
+    def test_other_reasons_for_closing(self) -> None:
         for code, close in (("idle", 1000), ("draining", 1001), ("overload", 1011)):
             link, transport = self.bench.link()
             self.send(link, **HELLO)
@@ -786,7 +786,7 @@ class EndTests(LinkCase):
         self.assertEqual(session.sent[-1], m.Abort())
         self.assertEqual(self.transport.closed, (1001, "going_away"))
 
-    def test_drain_in_a_hurry(self) -> None:
+    def test_drain_at_the_limit(self) -> None:
         session = self.greet()
         self.speak(session, 10)
         self.link.drain()
@@ -841,7 +841,7 @@ class EndTests(LinkCase):
         self.bench.pass_time(20.5, 0.25)
         self.assertEqual(self.transport.closed, (1011, "ping_timeout"))
 
-    def test_data_is_a_sign_of_life(self) -> None:
+    def test_data_proves_liveness(self) -> None:
         self.greet()
         for _ in range(20):
             self.bench.pass_time(20, 0.25)

@@ -139,7 +139,7 @@ class TurnTests(PacerCase):
         # The tenth packet's successor: 60 + 10*60 - 120.
         self.assertTrue(0.54 <= self.device.got[12][0] <= 0.551)
 
-    def test_sound_that_comes_late_is_not_hurried(self) -> None:
+    def test_late_sound_is_not_sent_faster(self) -> None:
         self.turn(1, stop=False)
         self.wait(1)
         for number in range(5):
@@ -257,7 +257,7 @@ class NextTurnTests(PacerCase):
         self.assertEqual(story.count("stop 1"), 1)
         self.assertEqual(self.device.said()[1][:2], (1, "flushed"))
 
-    def test_an_older_turn_does_not_come_back(self) -> None:
+    def test_an_older_turn_is_dropped(self) -> None:
         self.turn(1, 2)
         self.wait(1)
         self.turn(5, 1)
@@ -265,7 +265,7 @@ class NextTurnTests(PacerCase):
         self.assertEqual(self.device.story(), ["start 2", "audio 2", "stop 2"])
         self.assertEqual(self.pacer.stale, 5)
 
-    def test_turns_start_anew_with_a_new_ai(self) -> None:
+    def test_turn_numbers_restart_with_a_new_ai(self) -> None:
         self.turn(5, 7, stop=False)
         self.pacer.finish()
         self.turn(1, 1)
@@ -451,7 +451,7 @@ class PressureTests(PacerCase):
         self.wait(1)
         self.assertEqual(self.device.story()[-1], "stop 2")
 
-    def test_an_ai_that_is_lost_pauses_nothing(self) -> None:
+    def test_a_lost_ai_pauses_nothing(self) -> None:
         self.turn(3, stop=False)
         self.pacer.pause(1, paused=True)
         self.pacer.finish()
@@ -856,7 +856,7 @@ class TimerTests(PacerCase):
         """Its call runs after the current one."""
         story: list[str] = []
 
-        class Meddler(Device):
+        class ReentrantDevice(Device):
             def play(self, audio: Audio) -> None:
                 story.append("packet")
                 meddled.unblock()
@@ -864,7 +864,7 @@ class TimerTests(PacerCase):
             def report(self, playback: Playback) -> None:
                 story.append(playback.state.value)
 
-        meddler = Meddler(self.clock)
+        meddler = ReentrantDevice(self.clock)
         meddled = Pacer(meddler, self.wheel, self.clock, self.settings, 60, self.counts)
         self.pacer = meddled
         self.turn(3)

@@ -158,7 +158,7 @@ class LimitTests(PeersCase):
         peers.leave("")
         self.assertEqual(peers.addresses, 0)
 
-    def test_nothing_is_left_behind(self) -> None:
+    def test_nothing_is_left_over(self) -> None:
         peers = self.peers()
         for key in "abab":
             peers.arrive(key)

@@ -59,14 +59,14 @@ class TickWheelTests(SynchronousTestCase):
         self.assertEqual(len(seen), 166)
         self.assertLess(max(at - (i + 1) * 0.06 for i, at in enumerate(seen)), 0.0118)
 
-    def test_the_past_means_the_next_turn_of_the_reactor(self) -> None:
+    def test_a_past_time_runs_in_the_next_turn_of_the_reactor(self) -> None:
         self.clock.advance(5)
         self.at(1.0, "a")
         self.assertEqual(self.ran, [])
         self.clock.advance(0)
         self.assertEqual(self.ran, [("a", 5.0)])
 
-    def test_a_call_that_puts_itself_into_the_past_waits_its_turn(self) -> None:
+    def test_a_call_rescheduled_into_the_past_runs_at_the_next_tick(self) -> None:
         def again() -> None:
             self.ran.append(("again", 0))
             if len(self.ran) < 6:
@@ -91,7 +91,7 @@ class TickWheelTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(calls, [])
 
-    def test_a_failing_call_is_logged_and_hurts_no_other(self) -> None:
+    def test_a_failing_call_is_logged_and_affects_no_other(self) -> None:
         self.wheel.at(0.01, lambda: 1 / 0)
         self.at(0.01, "b")
         self.clock.advance(0.01)

@@ -31,7 +31,7 @@ DEVICE = Device("d1", "c1", "u1")
 AWAY = StoreError("store_unavailable", "away")
 
 
-class Shelf:
+class ScriptedStore:
     """A store that keeps batches, and fails or waits on command.
 
     :ivar answers: for the next calls: a Deferred, an error, or None for success.
@@ -62,7 +62,7 @@ class JournalCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_800_000_000)
-        self.shelf = Shelf()
+        self.shelf = ScriptedStore()
         self.events: list[dict[str, Any]] = []
         observer: Any = self.events.append
         globalLogPublisher.addObserver(observer)
@@ -157,7 +157,7 @@ class NotingTests(JournalCase):
 
 
 class WritingTests(JournalCase):
-    def test_waits_for_company(self) -> None:
+    def test_waits_for_a_batch(self) -> None:
         journal = self.journal(flush_interval=0.5)
         self.message(journal, "a")
         self.clock.advance(0.4)
@@ -207,7 +207,7 @@ class WritingTests(JournalCase):
 
 
 class FailureTests(JournalCase):
-    def test_tries_again_ever_later(self) -> None:
+    def test_retries_with_backoff(self) -> None:
         self.shelf.answers = [AWAY] * 7
         journal = self.journal()
         self.message(journal, "a")
@@ -221,7 +221,7 @@ class FailureTests(JournalCase):
         self.assertEqual(journal.dropped, 0)
         self.assertEqual((self.lines("will try again"), self.lines("takes records again")), (1, 1))
 
-    def test_a_refused_record_does_not_hold_up_the_others(self) -> None:
+    def test_a_refused_record_does_not_delay_the_others(self) -> None:
         self.shelf.refuses = {"ghost"}
         journal = self.journal()
         for number in range(20):
@@ -232,7 +232,7 @@ class FailureTests(JournalCase):
         self.assertEqual((journal.dropped, journal.pending), (2, 0))
         self.assertEqual(self.lines("cannot be stored"), 2)
 
-    def test_a_store_that_breaks_its_contract_holds_up_nothing(self) -> None:
+    def test_a_store_that_breaks_its_contract_delays_nothing(self) -> None:
         self.shelf.answers = [RuntimeError("a bug")]
         journal = self.journal()
         self.message(journal, "a")
@@ -240,7 +240,7 @@ class FailureTests(JournalCase):
         self.clock.advance(0.2)
         self.assertEqual(self.contents(), ["a", "b"])
 
-    def test_full_the_oldest_messages_go(self) -> None:
+    def test_the_oldest_messages_are_dropped_when_full(self) -> None:
         self.shelf.answers = [AWAY]
         journal = self.journal(capacity=4, batch_size=1)
         journal.session_started("s1", DEVICE)
@@ -254,7 +254,7 @@ class FailureTests(JournalCase):
         self.assertIsInstance(self.shelf.records[0], SessionStarted)
         self.assertEqual(self.lines("were dropped while"), 1)
 
-    def test_even_full_of_sessions_it_is_bounded(self) -> None:
+    def test_a_queue_full_of_sessions_is_bounded(self) -> None:
         self.shelf.answers = [AWAY]
         journal = self.journal(capacity=3, batch_size=1)
         for number in range(6):
@@ -288,7 +288,7 @@ class StopTests(JournalCase):
         self.successResultOf(stopping)
         self.assertEqual(self.contents(), ["a", "b"])
 
-    def test_does_not_sit_out_a_pause(self) -> None:
+    def test_stop_skips_the_backoff(self) -> None:
         self.shelf.answers = [AWAY] * 5
         journal = self.journal()
         self.message(journal, "a")

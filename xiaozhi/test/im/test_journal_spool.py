@@ -28,7 +28,7 @@ AWAY = StoreError("store_unavailable", "away")
 FULL = StoreError("store_unavailable", "database or disk is full")
 
 
-class Moody:
+class FaultyStore:
     """A real store that can be away, hang, or lose its answers.
 
     :ivar mood: ``well``, ``away``, ``hangs``, or ``mute``: writes and reports failure.
@@ -64,7 +64,7 @@ class Moody:
                 each.errback(AWAY)
 
 
-class Slow:
+class DelayedSpool:
     """A spool with delays, like threads: no effect until it answers."""
 
     def __init__(self, spool: Spool, clock: Clock) -> None:
@@ -82,7 +82,7 @@ class JournalCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(EPOCH)
-        self.store = Moody()
+        self.store = FaultyStore()
         self.successResultOf(self.store.real.start())
         self.addCleanup(self.store.real.stop)
         self.directory = Path(self.mktemp())
@@ -90,7 +90,7 @@ class JournalCase(SynchronousTestCase):
 
     def journal(self, *, slow: bool = False, **settings: Any) -> Journal:
         self.spool: Spool = inline_spool(self.directory)
-        spool: Any = Slow(self.spool, self.clock) if slow else self.spool
+        spool: Any = DelayedSpool(self.spool, self.clock) if slow else self.spool
         journal = Journal(
             self.store,  # type: ignore[arg-type]
             self.clock,
@@ -208,7 +208,7 @@ class AwayTests(JournalCase):
         self.assertEqual((len(self.written()), self.store.appended), (99, 100))
         self.stop(journal)
 
-    def test_a_refused_record_holds_up_no_other(self) -> None:
+    def test_a_refused_record_delays_no_other(self) -> None:
         self.store.mood = "away"
         journal = self.journal()
         journal.session_started("s1", DEVICE)
@@ -529,7 +529,7 @@ class ModelTests(JournalCase):
     @settings(max_examples=50)
     @given(_steps, st.booleans())
     def test_random_events(self, steps: list[tuple[Any, ...]], slow: bool) -> None:
-        self.store = Moody()
+        self.store = FaultyStore()
         self.successResultOf(self.store.real.start())
         with TemporaryDirectory() as directory:
             model = Model(self, Path(directory) / "state", slow)

@@ -84,5 +84,5 @@ class CallAssemblyTests(SynchronousTestCase):
                     calls.feed(more)
             self.assertEqual(caught.exception.code, "bad_answer")
 
-    def test_rubbish(self) -> None:
+    def test_junk(self) -> None:
         self.check([{}, {"function": None, "index": "x"}, delta(3, None, None, "{}")])

@@ -182,7 +182,7 @@ class BoundTests(SpoolCase):
 class OwnerTests(SpoolCase):
     """Several processes with one state directory."""
 
-    def test_each_has_its_own(self) -> None:
+    def test_each_key_is_separate(self) -> None:
         one, two = self.spool(), self.spool()
         self.successResultOf(one.put([message(1)]))
         self.assertEqual(self.taken(two), [])

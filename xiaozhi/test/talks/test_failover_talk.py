@@ -64,7 +64,7 @@ class FailoverTalks(ConversationCase):
                     # The person speaks for 0.9 s first.
                     self.assertLess(self.first_sound(visitor, begun), 0.9 + waited + SLACK)
 
-    def test_one_that_crawls_is_not_waited_for(self) -> None:
+    def test_a_slow_provider_is_skipped(self) -> None:
         slow = {"delay": 15.0, "answers": ("From the first.",)}
         house = self.house(llm=[slow, HEALTHY["llm"]])
         visitor = house.connect()
@@ -89,7 +89,7 @@ class FailoverTalks(ConversationCase):
         self.assertFalse(probing.called)
         self.assertEqual(house.until(probing).text, "From the second.")
 
-    def test_a_hanging_session_does_not_hold_up_the_others(self) -> None:
+    def test_a_hanging_session_does_not_delay_the_others(self) -> None:
         """The first provider hangs only for one person's words."""
         trouble = {"trouble": [{"when": "trouble", "hang": True}], "answers": ["From the first."]}
         house = self.house(llm=[trouble, HEALTHY["llm"]])

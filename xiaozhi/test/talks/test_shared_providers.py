@@ -40,7 +40,7 @@ COMMON = {"asr": "scripted", "vlllm": "scripted", "vad": "energy"}
 
 
 @implementer(IRecognizer, ILanguageModel, ISynthesizer)
-class Noting:
+class RecordingProviders:
     """Providers of a set, with the contexts of their calls."""
 
     sound: SoundFormat
@@ -86,11 +86,11 @@ class SharedProviderTalks(ConversationCase):
 
     def agent(
         self, house: House, number: int, name: str, tts: str, *models: str, noting: bool = False
-    ) -> Noting | None:
+    ) -> RecordingProviders | None:
         """Assign an agent of its own to a device."""
         selected = COMMON | {"llm": models, "tts": tts}
         found = self.registry.select(self.registry.catalogue.entries(selected))
-        noted = Noting(found) if noting else None
+        noted = RecordingProviders(found) if noting else None
         if noted is not None:
             found = replace(found, asr=noted, llm=noted, tts=noted)
         house.agent_providers[name] = found

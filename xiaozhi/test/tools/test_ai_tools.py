@@ -187,7 +187,7 @@ class DeviceMcpTests(Case):
         self.mcp.received(Mcp(json.dumps(error).encode()))
         self.assertEqual([tool.spec.name for tool in self.successResultOf(found)], ["a"])
 
-    def test_tools_no_model_would_take(self) -> None:
+    def test_tools_that_models_reject(self) -> None:
         """Vendors refuse every request with one malformed tool in its list."""
         found = Deferred.fromCoroutine(self.mcp.discover())
         self.answer({})

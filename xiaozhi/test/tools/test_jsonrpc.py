@@ -280,7 +280,7 @@ class HostileTests(SynchronousTestCase):
         b"[" + b",".join([b'{"id": 1, "result": 1}'] * 65) + b"]",
     )
 
-    def test_nonsense_is_dropped(self) -> None:
+    def test_invalid_messages_are_dropped(self) -> None:
         peer = Peer()
         waiting = peer.client.request("a", None, 5)
         for data in self.NONSENSE:

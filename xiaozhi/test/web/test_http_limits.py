@@ -167,7 +167,7 @@ class AddressTests(VisitorCase):
         last.send(head, b"xxxxx")
         self.assertNotEqual(last.reply().status, 429)
 
-    def test_nothing_stays_behind(self) -> None:
+    def test_nothing_is_left_over(self) -> None:
         self.build(trusted_proxies=[PROXY])
         for peer, headers in ((STRANGER, {}), (PROXY, {"X-Forwarded-For": STRANGER})):
             for pieces in ((), (b"GET",), (ASK[:-2],), (request("GET", "/health", headers),)):

@@ -1,4 +1,4 @@
-"""Contract of every pair of bridge ends, as tests, however their streams are carried."""
+"""Contract of every pair of bridge ends, with any carrier of their streams, as tests."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class BridgeContract:
 
         return self.story(tell())
 
-    def test_there_and_back_in_order(self) -> Any:
+    def test_echo_in_order(self) -> Any:
         async def tell() -> None:
             link, heard, echo = await self.opened()
             sent: list[Any] = []
@@ -371,7 +371,7 @@ class BridgeContract:
 
         return self.story(tell())
 
-    def test_last_words_before_stopping(self) -> Any:
+    def test_messages_before_stopping_are_delivered(self) -> Any:
         async def tell() -> None:
             link, _, echo = await self.opened()
             link.send(m.Goodbye("bye"))

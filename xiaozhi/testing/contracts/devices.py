@@ -169,7 +169,7 @@ class DeviceRegistryContract(TestCase):
         self.assertGreater(back.revision, gone.revision)
 
     async def test_an_unowned_id_can_be_revoked(self) -> None:
-        """A device may have a token that was made by hand."""
+        """A device may have a token that was issued by hand."""
         gone = await self.store.revoke("d9", AT)
         self.assertEqual((gone.state, gone.client), (DeviceState.REVOKED, ""))
         await self.asked(who(device_id="d9"))

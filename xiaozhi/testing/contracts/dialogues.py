@@ -23,7 +23,7 @@ AT = datetime(2026, 11, 26, 10, 0, 0, 123456, tzinfo=UTC)
 
 
 def entry(number: int, text: str = "", device_id: str = "d1") -> DialogueEntry:
-    """The ``number``-th: so many seconds after :data:`AT`; ids go down as numbers go up."""
+    """Make entry ``number``: so many seconds after :data:`AT`; ids descend as numbers ascend."""
     said = Utterance(Role.USER, text or f"number {number}")
     at = AT + timedelta(seconds=number)
     return DialogueEntry(UUID(int=10_000 - number), device_id, at, said)
@@ -35,7 +35,7 @@ def note(
     kind: NoteKind = NoteKind.SUMMARY,
     device_id: str = "d1",
 ) -> DeviceNote:
-    """As :func:`entry`; it reaches to the entry of the same number."""
+    """Make a note like :func:`entry`; it reaches to the entry of the same number."""
     at = AT + timedelta(seconds=number)
     upto = entry(number).id if kind is NoteKind.SUMMARY else None
     return DeviceNote(UUID(int=20_000 - number), device_id, at, kind, text, upto)
@@ -100,7 +100,7 @@ class DialogueStoreContract(TestCase):
         error = await self._refused([entry(1), entry(2, device_id="d" * 256)])
         self.assertEqual(error.code, "store_rejected")
         self.assertEqual(await self.found(), [])
-        await self.store.append([entry(3, device_id="d" * 255)])  # and the store goes on
+        await self.store.append([entry(3, device_id="d" * 255)])  # and the store continues
 
     async def test_a_prompt_is_not_said(self) -> None:
         error = await self._refused([replace(entry(1), said=Utterance(Role.SYSTEM, "be kind"))])

@@ -11,10 +11,10 @@ AREA = "phrases"
 
 
 class FileStoreContract:
-    """Mixed into a test case that has :meth:`make`."""
+    """Mix into a test case that has :meth:`make`."""
 
     def make(self) -> IFileStore:
-        """A store with the area ``phrases`` and without files."""
+        """Make an empty store with the area ``phrases``."""
         raise NotImplementedError
 
     def setUp(self) -> None:

@@ -21,25 +21,25 @@ KEY = "t0psecret-9876"
 
 
 def whole(body: bytes, status: int = 200) -> bytes:
-    """An answer with its length."""
+    """Make an answer with its length."""
     return head("application/json", status, {"Content-Length": str(len(body))}) + body
 
 
 class HttpContract(TestCase):
-    """To be mixed into a test case that says how to run and where the vendor listens."""
+    """Mix into a test case that defines how to run and where the vendor listens."""
 
     vendor: ScriptedVendor
 
     def finish(self, running: Awaitable[T]) -> T:
-        """Run to the end. Subclasses say how."""
+        """Run to the end; implemented by subclasses."""
         raise NotImplementedError
 
     def error(self, running: Awaitable[Any]) -> ProviderError:
-        """Run to a :class:`ProviderError`."""
+        """Run to a :class:`ProviderError` and return it."""
         raise NotImplementedError
 
     def address(self) -> str:
-        """The vendor's base URL."""
+        """Return the vendor's base URL."""
         raise NotImplementedError
 
     @property

@@ -27,8 +27,9 @@ def mail(number: int) -> Mail:
 
 
 class InboxContract(TestCase):
-    """Mix into a ``twisted.trial.unittest.TestCase`` that sets ``inbox`` in ``setUp`` to a
-    started one of the node ``node-a`` with :data:`SETTINGS` that nobody has used."""
+    """Mix into a ``twisted.trial.unittest.TestCase`` that sets ``inbox`` in ``setUp`` to a started,
+    unused one of the node ``node-a`` with :data:`SETTINGS`.
+    """
 
     inbox: Any
 
@@ -36,7 +37,7 @@ class InboxContract(TestCase):
         self.got: list[tuple[str, Mail]] = []
 
     async def claim(self, device_id: str, session_id: str) -> None:
-        """A session claims its device, as it does before it is attached."""
+        """Claim the session's device, as a session does before it is attached."""
         raise NotImplementedError
 
     async def wait(self, seconds: float) -> None:
@@ -44,7 +45,7 @@ class InboxContract(TestCase):
         raise NotImplementedError
 
     async def now(self) -> float:
-        """Seconds since the epoch on the inbox's clock."""
+        """Return the seconds since the epoch on the inbox's clock."""
         raise NotImplementedError
 
     async def arrive(
@@ -52,8 +53,8 @@ class InboxContract(TestCase):
     ) -> None:
         """Attach a session.
 
-        :param most: letters that it takes before its link breaks.
-        :param before: letters that are to have come in all when this returns.
+        :param most: letters that it accepts before its link breaks.
+        :param before: letters that must have arrived in total when this returns.
         """
 
         await self.claim(device_id, session_id)
@@ -61,9 +62,9 @@ class InboxContract(TestCase):
         await self.until(lambda: len(self.got) >= before)
 
     def taker(self, session_id: str, most: int = 100) -> Callable[[Mail], bool]:
-        """Delivers mail to a session.
+        """Make a function that delivers mail to a session.
 
-        :param most: letters that it takes before its link breaks.
+        :param most: letters that it accepts before its link breaks.
         """
 
         def deliver(one: Mail) -> bool:
@@ -85,7 +86,7 @@ class InboxContract(TestCase):
         raise AssertionError(f"did not happen in time; came: {self.got}")
 
     async def refused(self, posting: Awaitable[Receipt]) -> str:
-        """:return: the code of the error."""
+        """Return the code of the error."""
         try:
             receipt = await posting
         except StoreError as error:

@@ -54,7 +54,7 @@ class IncrementalSynthesizerContract(ProviderContract):
         return spoken
 
     async def said(self, provider: Any, *texts: str) -> Spoken:
-        """Speak texts that are fed one after the other."""
+        """Speak texts, fed one after the other."""
         stream = provider.speech("en")
         for text in texts:
             stream.feed(text)
@@ -114,7 +114,7 @@ class IncrementalSynthesizerContract(ProviderContract):
         return self.run_through(check())
 
     def test_cancel_any_time(self) -> Any:
-        """The sound ends without an error, and other streams go on."""
+        """The sound ends without an error, and other streams continue."""
 
         async def check() -> None:
             provider = self.provider()

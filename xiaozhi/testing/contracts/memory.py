@@ -35,12 +35,12 @@ def answered(words: str) -> Utterance:
 
 
 def entries(*said: Utterance) -> list[DialogueEntry]:
-    """Make entries as sessions note them."""
+    """Make entries as sessions record them."""
     return [DialogueEntry(UUID(int=next(_numbers)), "d", AT, each) for each in said]
 
 
 def exchange(words: str) -> list[Utterance]:
-    """A turn with a tool."""
+    """Make a turn with a tool."""
     called = Utterance(Role.ASSISTANT, "", (CALL,))
     result = Utterance(Role.TOOL, "noon", call_id=CALL.call_id)
     return [asked(words), called, result, answered("It is noon.")]
@@ -77,8 +77,9 @@ class MemoryContract(TestCase):
         memory.close()
 
     def test_model_input_within_bounds(self) -> None:
-        """It begins with the person's words, has whole exchanges, is the end of what was
-        said, and with the running turn never more than the bounds."""
+        """It begins with the person's words, has whole exchanges, is the end of the dialogue, and
+        never exceeds the bounds, including the running turn.
+        """
 
         @given(_turns, st.integers(0, 12), _words, st.integers(100, 300), st.integers(2, 12))
         def check(

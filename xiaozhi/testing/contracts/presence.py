@@ -17,8 +17,9 @@ else:
 
 
 class PresenceContract(TestCase):
-    """Mix into a ``twisted.trial.unittest.TestCase`` that sets ``presence`` in
-    ``setUp`` to a started one of the node ``node-a`` that nobody has used."""
+    """Mix into a ``twisted.trial.unittest.TestCase`` that sets ``presence`` in ``setUp`` to a
+    started, unused one of the node ``node-a``.
+    """
 
     presence: IPresence
 

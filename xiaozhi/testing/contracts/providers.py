@@ -1,8 +1,8 @@
-"""Contracts of providers, as mixins for test cases.
+"""Contracts of providers, as mix-ins for test cases.
 
-A test case mixes one in, says how to make the provider and how to wait: with
-the real reactor or on a clock. :meth:`ProviderContract.run` takes a coroutine
-and either returns its Deferred (real) or runs it through (virtual).
+A test case mixes one in and defines how to make the provider and how to wait: with the real reactor
+or on a virtual clock. :meth:`ProviderContract.run_through` takes a coroutine and either returns its
+Deferred (real) or runs it to the end (virtual).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ProviderContract(_Base):
     """Common to all kinds."""
 
     def provider(self) -> Any:
-        """The provider under test; the caller closes it."""
+        """Make the provider under test; the caller closes it."""
         raise NotImplementedError
 
     def run_through(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -74,10 +74,10 @@ class RecognizerContract(ProviderContract):
     """:class:`IRecognizer`."""
 
     def speech(self) -> tuple[bytes, str]:
-        """Sound at 16 kHz and the text a recognition of it gives."""
+        """Return sound at 16 kHz and its expected transcript."""
         raise NotImplementedError
 
-    def test_hears(self) -> Any:
+    def test_recognises_speech(self) -> Any:
         async def check() -> None:
             provider = self.provider()
             verifyObject(IRecognizer, provider)
@@ -168,7 +168,7 @@ class LanguageModelContract(ProviderContract):
     """:class:`ILanguageModel`."""
 
     def question(self) -> str:
-        """Something the model has an answer in words to."""
+        """Return a question that the model answers in words."""
         return "hello"
 
     def test_answers(self) -> Any:
@@ -205,7 +205,7 @@ class SynthesizerContract(ProviderContract):
     sentences: tuple[tuple[str, str], ...] = (("Hello there, how are you?", "en"), ("Good.", ""))
 
     async def heard(self, provider: Any, text: str, language: str) -> bytes:
-        """A sentence as samples at 16 kHz."""
+        """Return a spoken sentence as samples at 16 kHz."""
         reader = SoundReader(provider.sound, 16000)
         pcm = b""
         async with aclosing(provider.synthesize(text, language)) as pieces:
@@ -255,7 +255,7 @@ class SynthesizerContract(ProviderContract):
             alone = await self.heard(provider, text, language)
             both = [Deferred.fromCoroutine(self.heard(provider, text, language)) for _ in range(2)]
             for pcm in both:
-                # Engines carry a little timing from one sentence to the next.
+                # Engines carry some timing over from one sentence to the next.
                 self.assertApproximates(len(await pcm) / len(alone), 1.0, 0.02)
 
         return self.run_through(check())
@@ -291,11 +291,11 @@ class VoiceActivityContract(ProviderContract):
     """:class:`IVoiceActivityDetector`."""
 
     def speech(self) -> bytes:
-        """Sound at 16 kHz that is mostly speech."""
+        """Return sound at 16 kHz that is mostly speech."""
         raise NotImplementedError
 
     def share(self, activity: IVoiceActivity, pcm: bytes) -> float:
-        """Share of frames found to be speech."""
+        """Return the share of frames classified as speech."""
         frames = [pcm[at : at + 640] for at in range(0, len(pcm) - 639, 640)]
         return sum(activity.is_speech(frame) for frame in frames) / len(frames)
 

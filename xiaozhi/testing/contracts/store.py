@@ -205,7 +205,7 @@ class StoreContract(TestCase):
         error = await self._refused([started(), message(1), message(2, session_id="ghost")])
         self.assertEqual(error.code, "store_rejected")
         self.assertIsNone(await self.store.session("s1"))
-        await self.store.append([started()])  # and the store goes on
+        await self.store.append([started()])  # and the store continues
 
     async def test_an_identifier_that_does_not_fit_is_refused(self) -> None:
         error = await self._refused([started("s" * 256)])

@@ -25,20 +25,20 @@ SIGNED = "?token=topsecret"
 
 
 class WebSocketContract(TestCase):
-    """To be mixed into a test case that says how to run and where the vendor listens."""
+    """Mix into a test case that defines how to run and where the vendor listens."""
 
     vendor: ScriptedVendor
 
     def finish(self, running: Awaitable[T]) -> T:
-        """Run to the end. Subclasses say how."""
+        """Run to the end; implemented by subclasses."""
         raise NotImplementedError
 
     def error(self, running: Awaitable[Any]) -> ProviderError:
-        """Run to a :class:`ProviderError`."""
+        """Run to a :class:`ProviderError` and return it."""
         raise NotImplementedError
 
     def url(self, path: str = "/v1" + SIGNED) -> str:
-        """The vendor's address."""
+        """Return the vendor's address."""
         raise NotImplementedError
 
     @property
@@ -53,7 +53,7 @@ class WebSocketContract(TestCase):
         return connect(self.url(), self.reactor, self.options(**changes))
 
     async def answers(self, *sent: Message, count: int = 1, **changes: Any) -> list[Any]:
-        """Open, send, and take so many messages; the end is None."""
+        """Open, send, and return so many messages; the end is None."""
         connection = await self.dial(**changes)
         for message in sent:
             await connection.send(message)
