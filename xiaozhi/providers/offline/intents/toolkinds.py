@@ -91,7 +91,8 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{each})" for each in patterns) or r"(?!)", re.I)
 
 
-TOOL_KINDS: Mapping[str, ToolKind] = read_kinds(files(__package__).joinpath("toolkinds.yaml").read_bytes())
+_SHIPPED = files(__package__).joinpath("toolkinds.yaml").read_bytes()
+TOOL_KINDS: Mapping[str, ToolKind] = read_kinds(_SHIPPED)
 
 
 class OfferedTools:
