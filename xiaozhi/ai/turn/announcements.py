@@ -1,4 +1,4 @@
-"""Announcements: words from outside the conversation, spoken when nobody else speaks."""
+"""Announcements: text posted from outside the conversation, spoken in a pause."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from xiaozhi.ai.turn.turncontrol import Answer
 
 class _Waiting(NamedTuple):
     words: str
-    begun: int  # turns that began to say it
+    begun: int  # number of turns that started to speak it
 
 
 class AnnouncementTurns(Protocol):
-    """Gives announcements their turns."""
+    """Starts the turns that speak announcements."""
 
     def may_announce(self) -> bool:
-        """Return whether a turn may begin now."""
+        """Return whether a turn may start now."""
 
     def announce(self, answer: Answer) -> None:
-        """Begin a turn."""
+        """Start a turn that runs ``answer``."""
 
 
 class Announcements:
-    """Queues words until nobody is speaking; each announcement is a turn of its own.
+    """Queue of announcements; each is spoken in its own turn while nobody else speaks.
 
-    An announcement that is cut short is repeated: after the next answer, or after a silence.
+    An announcement that was cut short is repeated, after the next answer or after a silence.
 
     :param turns: must call :meth:`offer` whenever :meth:`~AnnouncementTurns.may_announce`
         has become true.
@@ -47,7 +47,7 @@ class Announcements:
         clock: IReactorTime,
         turns: AnnouncementTurns,
     ) -> None:
-        """:param most: announcements that may wait."""
+        """:param most: maximum number of queued announcements."""
         self._session_id = session_id
         self._most = most
         self._settings = settings
@@ -60,14 +60,14 @@ class Announcements:
 
     @property
     def waiting(self) -> bool:
-        """Whether there are announcements to make."""
+        """Whether announcements are queued."""
         return bool(self._waiting)
 
     def ask(self, words: str) -> None:
-        """Announce this, now or as soon as nobody speaks."""
+        """Speak an announcement now, or queue it until nobody speaks."""
         if len(self._waiting) >= self._most:
             self._log.warn(
-                "{session_id}: announcement dropped: {most} are waiting already",
+                "{session_id}: announcement dropped: {most} are already queued",
                 session_id=self._session_id,
                 most=self._most,
             )
@@ -76,7 +76,7 @@ class Announcements:
         self.offer()
 
     def offer(self) -> None:
-        """Make the next announcement if a turn may begin now."""
+        """Speak the next announcement if a turn may start now."""
         if not self._waiting or not self._turns.may_announce():
             return
         now = self._clock.seconds()
@@ -90,25 +90,25 @@ class Announcements:
     def answered(self, *, starts: bool) -> None:
         """Note the end of an answer.
 
-        :param starts: the device sends a ``listen start`` when it is ready for the next
-            answer (§4.4); the next announcement waits for that, up to a limit.
+        :param starts: the device will send ``listen start`` when it is ready for the next
+            answer (§4.4). The next announcement waits for it, up to ``ready`` seconds.
         """
         self._hold(self._settings.ready if starts else 0.0)
         self._until_start = starts
 
     def interrupted(self) -> None:
-        """Hold announcements back for a while: the person interrupted an answer."""
+        """Delay announcements: the person has just interrupted an answer."""
         self._hold(self._settings.again)
         self._until_start = False
 
     def started(self) -> None:
-        """Note that the device listens."""
+        """Note that the device has started to listen."""
         if self._until_start:
             self.answered(starts=False)
             self.offer()
 
     def adopt(self, most: int, settings: AnnounceSettings) -> None:
-        """Use other settings from now on."""
+        """Switch to other settings."""
         self._most, self._settings = most, settings
 
     def forget(self) -> None:

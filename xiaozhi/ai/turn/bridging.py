@@ -1,4 +1,4 @@
-"""A phrase that bridges the wait for a turn's first sound."""
+"""Bridging phrase for a slow answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xiaozhi.ai.llm.context import TurnContext
 
 
 class WaitBridge:
-    """Says, once per turn, that the answer takes a while.
+    """Speaks a bridging phrase, at most once per turn, if the answer has no sound in time.
 
-    :param say: says the phrase if there is no sound yet; returns its words, and whether they
-        are said.
-    :ivar said: whether the phrase was said.
+    :param say: speaks the phrase unless sound has started. Returns its text and a Deferred
+        that fires with whether it was spoken.
+    :ivar said: whether the phrase was spoken.
     """
 
     _log = Logger()
@@ -29,13 +29,13 @@ class WaitBridge:
         self.said = False
 
     def start(self) -> None:
-        """Say it after ``turn.bridge`` seconds."""
+        """Schedule the phrase ``turn.bridge`` seconds from now; 0 disables it."""
         if seconds := self._context.limits.bridge:
             self._due = self._context.clock.callLater(seconds, self._bridge)
 
     def stop(self) -> None:
-        """Say it no more. Idempotent."""
-        # The function refers to the turn, which refers to this.
+        """Cancel the phrase. Idempotent."""
+        # Breaks the reference cycle with the turn.
         self._say = None
         due, self._due = self._due, None
         if due is not None and due.active():
@@ -46,15 +46,15 @@ class WaitBridge:
             return
         words, saying = self._say()
 
-        def said(so: bool) -> None:
-            if so:
+        def said(spoken: bool) -> None:
+            if spoken:
                 self.said = True
                 self._context.echo.said(words)
 
         def failed(failure: Failure) -> None:
             if not failure.check(CancelledError):
                 self._log.warn(
-                    "{session_id}: no phrase could bridge the wait: {error}",
+                    "{session_id}: the bridging phrase failed: {error}",
                     session_id=self._context.session_id,
                     error=failure.getErrorMessage(),
                 )

@@ -1,7 +1,7 @@
 """Decide whether a voice over an answer is an interruption or a noise.
 
-In realtime the microphone stays open while the device speaks. A voice pauses the answer;
-words end it, and without words it resumes where it stopped (§4.6).
+In realtime mode the microphone stays open while the device speaks. Voice pauses the answer;
+recognised words end it, and without words it resumes where it paused (§4.6).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xiaozhi.base.values import Transcript
 from xiaozhi.interfaces import IRecognition
 from xiaozhi.runtime.cancelling import late, within
 
-# Utterances over one answer that are recognised at a time; beyond, the oldest is cancelled.
+# Concurrent recognitions of utterances over one answer; one more cancels the oldest.
 _MOST = 3
 
 
@@ -34,19 +34,19 @@ class InterruptionEvents(Protocol):
         """Return whether a person is in the middle of an utterance."""
 
     def interrupted_by(self, over: Overheard) -> None:
-        """Answer what was said over the answer."""
+        """Cancel the running answer and answer the utterance over it."""
 
     def talked_over(self) -> None:
-        """Give the answer up and listen: the utterance over it has words, or goes on."""
+        """Cancel the answer and listen: the open utterance has words or has not ended."""
 
     def undisturbed(self) -> None:
-        """Go on: nothing is being recognised any more, and it had no words."""
+        """Continue: no recognition is pending, and none found words."""
 
 
 class Interruption:
-    """Decides about what is said during an answer.
+    """Decides which utterances over an answer interrupt it.
 
-    :param recognize: seconds within which an utterance must be recognised.
+    :param recognize: timeout of a recognition, in seconds.
     """
 
     _log = Logger()
@@ -66,30 +66,31 @@ class Interruption:
         self._recognize = recognize
         self._clock = clock
         self._events = events
-        # In the order in which they were said. Bound: _MOST.
+        # Pending recognitions, oldest utterance first. Bound: _MOST.
         self._candidates: list[Deferred[Overheard | None]] = []
 
     def adopt(self, settings: ListenSettings, recognize: float) -> None:
-        """Use other settings from now on."""
+        """Switch to other settings."""
         self._settings, self._recognize = settings, recognize
 
     @property
     def deciding(self) -> bool:
-        """Whether an utterance is being recognised, perhaps beyond the end of the answer."""
+        """Whether a recognition is pending; it may outlast the answer."""
         return bool(self._candidates)
 
     def voice_heard(self, milliseconds: int) -> None:
-        """Pause the answer once an utterance over it has enough voice."""
+        """Pause the answer once the utterance over it has ``barge_in`` seconds of voice."""
         if milliseconds >= self._settings.barge_in * 1000:
             self._control.pause(self._settings.pause, self._paused_long)
 
     def words_heard(self, text: str) -> None:
-        """Give the answer up as soon as the open utterance has words."""
+        """Cancel a paused answer as soon as the open utterance has words."""
         if self._control.paused and text.strip():
             self._events.talked_over()
 
     def utterance_ended(self, recognition: IRecognition) -> None:
-        """Recognise an utterance that has ended; earlier ones decide before it."""
+        """Recognise an utterance that has ended; if it has words, it interrupts at once and
+        cancels the recognition of older utterances."""
         if not (self._control.paused or self._candidates):
             # Too little voice to be speech.
             recognition.cancel()
@@ -103,28 +104,26 @@ class Interruption:
         candidate.addBoth(self._decided, candidate)
 
     def noise_heard(self) -> None:
-        """Resume the answer: the open utterance was a noise."""
+        """Resume the answer: the open utterance was noise."""
         if not self._candidates:
             self._control.resume()
 
     def forget(self) -> None:
-        """Cancel all decisions: the answer is given up, or another one begins."""
+        """Cancel all pending recognitions: the answer was cancelled, or another one starts."""
         candidates, self._candidates = self._candidates, []
         for candidate in candidates:
             candidate.cancel()
 
     async def _understood(self, heard: Awaitable[Transcript], who: usage.Who) -> Overheard | None:
-        """Recognise one utterance.
-
-        :return: None: it has no words.
-        """
+        """Return the recognised utterance; None if it has no words."""
         ended = self._clock.seconds()
         try:
             transcript = await within(self._recognize, self._clock, heard, late("asr"))
         except ProviderError as error:
-            # Treated as no words: the answer goes on.
+            # Without words there is no interruption.
             self._log.warn(
-                "{session_id}: speech over an answer was not recognised, it goes on: {error}",
+                "{session_id}: speech over an answer was not recognised, the answer continues:"
+                " {error}",
                 session_id=self._session_id,
                 error=error,
             )
@@ -137,14 +136,14 @@ class Interruption:
     def _decided(
         self, outcome: Overheard | Failure | None, candidate: Deferred[Overheard | None]
     ) -> Failure | None:
-        # A cancelled one decides nothing.
+        # A candidate that was cancelled is no longer listed.
         if candidate in self._candidates:
             at = self._candidates.index(candidate)
             before, self._candidates = self._candidates[:at], self._candidates[at + 1 :]
             if isinstance(outcome, Overheard):
                 for older in before:
                     older.cancel()
-                # Those behind it may interrupt its own answer.
+                # Later candidates may still interrupt the answer to this one.
                 self._log.debug("{session_id}: interrupted by voice", session_id=self._session_id)
                 self._events.interrupted_by(outcome)
                 return None
@@ -157,7 +156,7 @@ class Interruption:
         return None
 
     def _paused_long(self) -> None:
-        """Decide at the limit of a pause: speech that goes on counts, late words do not."""
+        """Decide at the limit of a pause: ongoing speech interrupts, a late transcript does not."""
         if self._events.speaking():
             self._events.talked_over()
         else:

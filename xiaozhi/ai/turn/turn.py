@@ -1,8 +1,7 @@
 """One turn as one coroutine: recognise → model → tools → speech → playback.
 
-Cancelling it reaches the call that is pending, runs every ``finally`` and ends
-with the edge told to be silent: whatever happens, a ``tts start`` gets its one
-``tts stop`` (§4.5).
+Cancellation reaches the pending call, runs every ``finally`` and sends the edge a flush,
+so every ``tts start`` gets exactly one ``tts stop`` (§4.5).
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from xiaozhi.wire.messages import Alert, Flush, Llm, Playback, PlaybackState, St
 
 
 class Turn:
-    """The answer to one utterance, text or event.
+    """One input of the person, or an event, and its answer.
 
-    :ivar number: counts up within the session; every message of the turn has it.
-    :ivar playing: whether the device has begun to play it.
+    :ivar number: increases within the session; every message of the turn carries it.
+    :ivar playing: whether the device has started to play the answer.
     """
 
     _log = Logger()
@@ -60,20 +59,20 @@ class Turn:
         self._waits = 0.0
         self._playing_out: Limit | None = None
         self._timeline = Timeline(context.counts, context.clock, context.session_id, number)
-        self._since: float | None = None  # when the device began to play it
+        self._since: float | None = None  # when playback started, by our clock
         self._script = PlaybackMap()
         self._draft: PendingAnswer | None = None
         self._bridging = WaitBridge(context, self._bridge)
-        self._hushed = False  # it failed, and the failure is not spoken
+        self._hushed = False  # a failure is shown but not spoken
 
     @property
     def timeline(self) -> Timeline:
-        """The times of its steps."""
+        """The timeline of the turn."""
         return self._timeline
 
     @property
     def started(self) -> bool:
-        """Whether the device has been sent its start."""
+        """Whether ``tts start`` has been sent to the device."""
         return self._speech is not None
 
     async def answer(
@@ -81,9 +80,10 @@ class Turn:
     ) -> bool:
         """Answer an utterance or a typed text.
 
-        :param spoken: it is being recognised; otherwise it was typed.
+        :param heard: the transcript.
+        :param spoken: the input is speech, not typed text.
         :param after: see :meth:`EchoGuard.after`.
-        :return: False if nothing was said after all.
+        :return: False if there was nothing to answer.
         """
         if spoken:
             self._timeline.begun = "spoken"
@@ -112,9 +112,10 @@ class Turn:
         return await self._carried_out(converse, asked=True)
 
     async def recite(self, shown: str, words: Awaitable[str]) -> bool:
-        """Say words that need no dialogue: the description of a picture, an announcement.
+        """Speak a given text without the language model: a picture's description, an
+        announcement.
 
-        :param shown: what the person said, for the display; may be empty.
+        :param shown: the person's words, for the display; may be empty.
         """
 
         self._timeline.begun = "recited"
@@ -144,7 +145,7 @@ class Turn:
         return await self._carried_out(recite, asked=bool(shown))
 
     async def greet(self, shown: str, greeting: str) -> bool:
-        """Say a greeting; its sound is kept for the next time.
+        """Speak a greeting; its sound is cached.
 
         :param shown: as with :meth:`recite`.
         """
@@ -163,7 +164,7 @@ class Turn:
         return await self._carried_out(greet)
 
     async def bid_farewell(self) -> bool:
-        """Say goodbye, unasked."""
+        """Say goodbye on the service's own initiative."""
         self._timeline.begun = "recited"
 
         async def farewell() -> bool:
@@ -174,7 +175,7 @@ class Turn:
         return await self._carried_out(farewell)
 
     async def announce(self, words: str) -> bool:
-        """Say an announcement, in the language of its script."""
+        """Speak an announcement in the language that its script suggests."""
         self._speak_in(language_of(words, self._context.language))
 
         async def ready() -> str:
@@ -183,7 +184,7 @@ class Turn:
         return await self.recite("", ready())
 
     def wait(self, seconds: float) -> None:
-        """Extend the wait for playback: the turn is paused for up to ``seconds``."""
+        """Extend the playback timeout: the turn is paused for up to ``seconds``."""
         self._waits += seconds
         if self._playing_out is not None:
             self._playing_out.extend(seconds)
@@ -194,7 +195,7 @@ class Turn:
             self._since += seconds
 
     def playback(self, report: Playback) -> None:
-        """Take the edge's report of how far the device has played this turn."""
+        """Handle the edge's report of how far the device has played this turn."""
         self._timeline.playback(report)
         if report.state is PlaybackState.STARTED:
             self.playing = True
@@ -208,9 +209,9 @@ class Turn:
     async def _carried_out(
         self, body: Callable[[], Awaitable[bool]], *, asked: bool = False
     ) -> bool:
-        """Run a turn to its end, its apology and its record included.
+        """Run a turn to its end, including the apology for a failure and the records.
 
-        :param asked: a person waits for it.
+        :param asked: a person waits for the answer.
         """
         result = "interrupted"
         if asked:
@@ -247,7 +248,7 @@ class Turn:
         return draft
 
     def _note(self, result: str) -> None:
-        """Have the dialogue keep the part of the answer that was played."""
+        """Record the played part of the answer in the dialogue."""
         draft, dialogue = self._draft, self._context.dialogue
         if draft is None:
             return
@@ -260,7 +261,7 @@ class Turn:
         dialogue.cut(draft, Cut(self._script, played, text(missing, self._language)))
 
     def _confirm(self, result: str) -> None:
-        """Begin or end the wait for a yes; a turn without words leaves it as it is."""
+        """Start or end the wait for a spoken confirmation; an empty turn does not change it."""
         context = self._context
         if result != "empty":
             heard = result == "answered" and not self._timeline.cut
@@ -281,7 +282,7 @@ class Turn:
         self._context.talk.adopt(language)
 
     def _bridge(self) -> tuple[str, Deferred[bool]]:
-        """Say that the answer takes a while."""
+        """Start to speak the bridging phrase."""
         language = catalogue_of(self._language)
         words = text("waiting", language)
         if not self._open:
@@ -297,9 +298,9 @@ class Turn:
             self._output.send(Flush(self.number))
 
     def _start(self, shown: str, *, anew: bool = False) -> None:
-        """Send ``tts start`` as early as possible: audio right after it is lost (§3.3).
+        """Send ``tts start`` as early as possible: the device loses audio right after it (§3.3).
 
-        :param anew: drop the speech begun so far.
+        :param anew: cancel the speech so far and start new speech.
         """
         if shown:
             self._output.send(Stt(shown, self.number))
@@ -308,7 +309,7 @@ class Turn:
             self._began = self._context.clock.seconds()
             self._output.send(Tts(TtsState.START, turn=self.number))
         if self._speech is not None and not anew:
-            # Perhaps in the middle of a phrase that bridges the wait.
+            # The bridging phrase may be playing.
             self._speech.language = self._language
             return
         if self._speech is not None:
@@ -318,20 +319,20 @@ class Turn:
         )
 
     async def _spoken(self) -> None:
-        """Send the stop behind the sound and wait until the device has played it."""
+        """Send ``tts stop`` after the sound and wait until the device has played it."""
         speech = self._speech
         assert speech is not None
         await speech.finish()
         self._output.send(Tts(TtsState.STOP, turn=self.number))
         elapsed = self._context.clock.seconds() - self._began
-        # The sound may not have begun long ago: allow for all of it.
+        # Playback may have started late: also allow for the whole sound.
         limit = max(0.0, speech.sent_ms / 1000 - elapsed) + speech.sent_ms / 1000
         limit += self._context.limits.playback + self._waits
         self._playing_out = Limit(limit, self._context.clock, late("playback"))
         try:
             await self._playing_out.run(self._played)
         except ProviderError:
-            # The edge is responsible for the stop.
+            # The edge sends the device its stop.
             self._log.warn(
                 "{session_id}: the edge did not report the end of turn {turn}",
                 session_id=self._context.session_id,
@@ -344,12 +345,12 @@ class Turn:
         waited = self._bridging.said or (limit and clock.seconds() - self._created >= limit)
         with suppress(XiaozhiError):
             self._start("", anew=True)
-            # Do not wait longer for a synthesiser that may be down, too.
+            # The person has waited, or synthesis failed: do not wait for the synthesiser.
             await self.remark("apology", at_once=waited or "tts" in self._timeline.failed)
             await self._spoken()
             if self._speech is not None and self._speech.sent_ms:
                 return
-        # Without a voice the display shows it, and the device plays a sound of its own.
+        # Without synthesis, an alert shows the apology, and the device plays its own sound.
         title, words = (text(key, self._language) for key in ("apology_title", "apology"))
         self._output.send(Alert(title, words, "sad"))
         self._context.echo.sounded()
@@ -362,14 +363,14 @@ class Turn:
             return False
         agreed = self._context.confirmation.answered(transcript.text, self._created)
         if after < 0:
-            # It began before the question was over.
+            # The utterance began before the question ended, so it is no answer to it.
             agreed = None
         mood = mood_of(transcript.emotion)
         self._timeline.heard(transcript.text, mood)
         self._speak_in(transcript.language or language_of(transcript.text, self._context.language))
         self._start(transcript.text)
-        thought = LlmLoop(self._context, self.number, self._timeline, self, mood)
-        await thought.about(self._asked(transcript.text), agreed)
+        loop = LlmLoop(self._context, self.number, self._timeline, self, mood)
+        await loop.about(self._asked(transcript.text), agreed)
         return True
 
     async def _recognized(self, heard: Awaitable[Transcript]) -> Transcript:
@@ -378,7 +379,7 @@ class Turn:
         return await self._timeline.awaited("asr", stage, limited)
 
     async def remark(self, key: str, *, at_once: bool = False) -> None:
-        """Say a text of the catalogue.
+        """Speak a phrase of the catalogue.
 
         :param at_once: see :meth:`Speech.pronounce`.
         """
@@ -390,7 +391,7 @@ class Turn:
         await self._pronounce(words, language, at_once=at_once)
 
     async def conclude(self, key: str) -> None:
-        """Say a text of the catalogue in place of the model's answer."""
+        """Speak a phrase of the catalogue as the answer, instead of the model's."""
         language = catalogue_of(self._language)
         words = text(key, language)
         if self._draft is not None:
@@ -401,7 +402,7 @@ class Turn:
     async def _pronounce(
         self, phrase: str, language: str, *, answer: bool = False, at_once: bool = False
     ) -> None:
-        """Say a phrase whose sound is kept."""
+        """Speak a phrase whose sound is cached."""
         self._show("")
         if self._speech is not None:
             await self._limit.held_up(
@@ -409,7 +410,7 @@ class Turn:
             )
 
     def _show(self, emotion: str) -> None:
-        """Show an emotion; a turn has one from its first sentence on."""
+        """Show an emotion; without one, show ``neutral`` before the turn's first sentence."""
         if emotion or not self._felt:
             self._felt = True
             emotion = emotion or "neutral"
@@ -427,13 +428,16 @@ class Turn:
             await self._limit.held_up(self._speech.say(words))
 
     async def play(self, sound: ToolSound) -> None:
-        """Play a tool's sound behind the sentences so far."""
+        """Play a tool's sound after the sentences so far."""
         self._show("")
         if self._speech is not None:
             await self._limit.held_up(self._speech.play(sound))
 
     async def ask(self, tool: str) -> None:
-        """Ask whether a tool may run. The sound is not kept: others chose the tool's name."""
+        """Ask whether a tool may run.
+
+        The sound is not cached: the question contains a name that a third party chose.
+        """
         language = catalogue_of(self._language)
         words = text("confirm", language).format(title=tool)
         self._show("")

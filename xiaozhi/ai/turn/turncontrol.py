@@ -16,17 +16,17 @@ from xiaozhi.base import trace, usage
 from xiaozhi.runtime.cancelling import forget_frames
 from xiaozhi.wire.messages import Pause, Playback, PlaybackState
 
-#: Runs a turn; False: there was nothing to answer.
+#: Runs a turn; returns False if there was nothing to answer.
 Answer = Callable[[Turn], Awaitable[bool]]
 
 
 class TurnControl:
     """Runs one turn at a time.
 
-    :param first: the number before the first turn's; each turn has a higher one.
-    :param over: called when a turn has ended by itself, not when it was cancelled.
-    :ivar cut: the edge cut off the turn that ended by itself last.
-    :ivar paused: the answer is paused while a person speaks over it.
+    :param first: number of the last turn so far; turns are numbered upwards from it.
+    :param over: called when a turn has ended, but not when it was cancelled.
+    :ivar cut: whether the edge cut off the playback of the last turn that was not cancelled.
+    :ivar paused: whether the answer is paused because a person speaks over it.
     """
 
     _log = Logger()
@@ -47,17 +47,17 @@ class TurnControl:
 
     @property
     def taken(self) -> bool:
-        """Whether a turn runs."""
+        """Whether a turn is running."""
         return self._turn is not None
 
     @property
     def started(self) -> bool:
-        """Whether the device has been sent the start of the running turn."""
+        """Whether ``tts start`` of the running turn has been sent."""
         return self._turn is not None and self._turn.started
 
     @property
     def turns(self) -> int:
-        """The number of the turn begun last."""
+        """The number of the latest turn."""
         return self._number
 
     def adopt(self, context: TurnContext, output: SpeechOutput) -> None:
@@ -65,9 +65,9 @@ class TurnControl:
         self._context, self._output = context, output
 
     def begin(self, answer: Answer, request: trace.TracedMessage | None) -> None:
-        """Start a turn; a running one is cancelled first.
+        """Cancel the running turn, if any, and start another.
 
-        :param request: the message it answers.
+        :param request: the message that the turn answers.
         """
         self.cancel()
         self._number += 1
@@ -76,7 +76,7 @@ class TurnControl:
         async def run() -> bool:
             return await answer(turn)
 
-        # The turn may end at once; _ended looks at what is current.
+        # The turn may end synchronously; _ended() compares it with self._turn.
         with trace.working_for(request), usage.noting(turn.timeline):
             deferred = self._answer = Deferred.fromCoroutine(run())
         deferred.addBoth(self._ended, turn)
@@ -91,7 +91,8 @@ class TurnControl:
     def pause(self, limit: float, late: Callable[[], None]) -> None:
         """Pause the answer until :meth:`resume`.
 
-        :param late: called after ``limit`` seconds of pause; it has to resume or cancel.
+        :param limit: seconds.
+        :param late: called when the limit has passed; it must resume or cancel the answer.
         """
         turn = self._turn
         if turn is None or self.paused:
@@ -110,9 +111,9 @@ class TurnControl:
         self._unpause()
 
     def playback(self, report: Playback) -> None:
-        """Take the edge's report of how far the device has played."""
+        """Handle the edge's report of how far the device has played."""
         if report.state is not PlaybackState.STARTED:
-            # Also of a cancelled turn: the part of it that was played is kept.
+            # Also for a cancelled turn: the dialogue keeps its played part.
             self._context.dialogue.played(report.turn, report.played_ms)
             self._context.echo.sounded()
         if self._turn is not None and report.turn == self._turn.number:
@@ -138,7 +139,7 @@ class TurnControl:
         if isinstance(outcome, Failure):
             forget_frames(outcome)
         if turn is self._turn:
-            # Otherwise the edge would never play the rest of it, nor report its end.
+            # Otherwise the edge would neither play the rest nor report the end.
             self.resume()
             self._turn = self._answer = None
             self.cut = turn.timeline.cut
