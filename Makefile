@@ -14,7 +14,7 @@ SOURCES := $(TYPED) twisted setup.py
 
 # An environment that could not be made whole is made again.
 .DELETE_ON_ERROR:
-.PHONY: help run demo eval test check static mutants bench profile phrases proto constraints \
+.PHONY: help run demo eval test check static mutants bench profile phrases proto schema constraints \
 	clean distclean
 
 help:
@@ -30,7 +30,9 @@ help:
 	@echo '             ONLY=NAME: of modules whose name has it'
 	@echo 'make bench   measure; prints JSON lines and a table; some 14 minutes'
 	@echo 'make profile where the edge spends its time (SERVICE=ai: the AI service)'
+	@echo 'make phrases record the phrases that ship and are missing'
 	@echo 'make proto   generate xiaozhi/_pb from proto/'
+	@echo 'make schema  render schema.sql from xiaozhi/storage/schema.py'
 	@echo 'make constraints  pin versions and hashes of all packages anew; UPGRADE=--upgrade: the newest'
 	@echo 'make clean   remove caches and build products (distclean: also $(VENV) and var)'
 	@echo
@@ -111,6 +113,9 @@ phrases: $(VENV)/.dev
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I xiaozhi/_pb=proto --python_out=. --pyi_out=. \
 		--grpc_python_out=. proto/ai_service.proto
+
+schema: $(VENV)/.dev
+	@$(BIN)/python -c "from xiaozhi.storage.schema import render; print(render(), end='')" >$@.sql
 
 clean:
 	rm -rf build dist _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,32 @@ def encode(pcm: bytes) -> bytes:
     return out.getvalue()
 
 
-async def make(reactor: Any) -> None:
-    """Write all phrases into the source tree."""
-    directory = Path(xiaozhi.ai.speech.__file__).parent / "shipped"
-    directory.mkdir(exist_ok=True)
-    voice = Voice(reactor, thread_offload(reactor))
-    index = {}
+def missing(directory: Path, index: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Find the phrases without a file for their present words.
+
+    :param index: the digest of the words of each file.
+    :return: words and language of each file that must be written.
+    """
+    found = {}
     for language in CATALOGUES:
         for key in KEYS:
             words, name = text(key, language), file_of(key, language)
-            pcm = await voice.of_text(words, language)
-            (directory / name).write_bytes(encode(resample(pcm, 16000, _RATE)))
-            index[name] = digest_of(words)
-    (directory / "index.json").write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
+            if index.get(name) != digest_of(words) or not (directory / name).exists():
+                found[name] = words, language
+    return found
+
+
+async def make(reactor: Any) -> None:
+    """Write the missing phrases into the source tree; to record one anew, delete its file."""
+    directory = Path(xiaozhi.ai.speech.__file__).parent / "shipped"
+    listing = directory / "index.json"
+    index = json.loads(listing.read_text()) if listing.exists() else {}
+    voice = Voice(reactor, thread_offload(reactor))
+    for name, (words, language) in missing(directory, index).items():
+        pcm = await voice.of_text(words, language)
+        (directory / name).write_bytes(encode(resample(pcm, 16000, _RATE)))
+        index[name] = digest_of(words)
+    listing.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
     await voice.close()
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.ai.speech import directions
 from xiaozhi.ai.speech.blocks import BlockFilter
 from xiaozhi.ai.speech.emotion import take_emotion
 from xiaozhi.ai.speech.markup import plain
@@ -199,6 +200,9 @@ class PlainTests(SynchronousTestCase):
         for catalogue in CATALOGUES.values():
             self.check(f"Well … {catalogue['interrupted']}", "Well …")
             self.check(catalogue["unheard"], "")
+        longest = "interrupted " * 5
+        self.patch(directions, "_SIGNS", frozenset([longest]))
+        self.check(f"Well … [{longest}]", "Well …")
 
     def test_brackets(self) -> None:
         for sentence in (

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.ai.speech.phrases import Phrase, Phrases, PhraseStore
-from xiaozhi.ai.speech.shipped import KEYS, Shipped
+from xiaozhi.ai.speech.shipped import KEYS, Shipped, digest_of, file_of
 from xiaozhi.audio import OpusDecoder, OpusForm, rms
 from xiaozhi.languages.texts import CATALOGUES, text
 from xiaozhi.testing.files import MemoryFiles
 from xiaozhi.testing.parts import inline_timed_offload
+from xiaozhi.testing.shipped import missing
 from xiaozhi.wire.opus import packet_ms
 
 
@@ -34,6 +37,24 @@ class ShippedTests(SynchronousTestCase):
                     seconds = len(pcm) / 2 / rate
                     self.assertTrue(0.8 < seconds < 7, (key, language, seconds))
                     self.assertGreater(rms(pcm), 500)
+
+    def test_only_what_is_missing_is_recorded(self) -> None:
+        """``make phrases`` leaves the other files as they are."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        names = [file_of(key, language) for key in KEYS for language in CATALOGUES]
+        index = {
+            file_of(key, language): digest_of(text(key, language))
+            for key in KEYS
+            for language in CATALOGUES
+        }
+        self.assertEqual(set(missing(directory, index)), set(names))
+        for name in names:
+            (directory / name).touch()
+        self.assertEqual(missing(directory, index), {})
+        index["waiting-de.ogg"] = digest_of("Moment.")
+        words = text("waiting", "de")
+        self.assertEqual(missing(directory, index), {"waiting-de.ogg": (words, "de")})
 
     def test_nothing_else(self) -> None:
         form = OpusForm(24000, 60, 5, 24000, "voip")

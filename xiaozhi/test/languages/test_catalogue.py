@@ -50,6 +50,10 @@ class CatalogueTests(SynchronousTestCase):
                     # The same placeholders.
                     self.assertEqual(_fields(own), _fields(english), (language, key))
 
+    def test_both_services_have_the_same_languages(self) -> None:
+        edge, ai = (set(catalogue.languages) for catalogue in CATALOGUES)
+        self.assertEqual(edge, ai)
+
     def test_alerts_fit_a_display(self) -> None:
         for catalogue in CATALOGUES:
             for language in catalogue.languages:

@@ -37,7 +37,7 @@ class SchemaTests(SynchronousTestCase):
         schema = _ROOT / "schema.sql"
         if not (_ROOT / "setup.cfg").exists():
             raise SkipTest("installed, not a checkout: there is no schema.sql to compare")
-        self.assertEqual(schema.read_text(), render(), "render it again: see schema.py")
+        self.assertEqual(schema.read_text(), render(), "run make schema")
 
     def test_nothing_of_postgresql_is_left_in_sqlites_form(self) -> None:
         text = "\n".join(sqlite_form(s) for m in MIGRATIONS for s in m.statements)
