@@ -312,7 +312,8 @@ class ScriptTests(SynchronousTestCase):
         self.assertLessEqual(len(heard), len(words) * share)
 
     @given(
-        st.lists(st.lists(st.text("ab "), min_size=1, max_size=3), max_size=3),
+        # Only sentences with a letter are spoken.
+        st.lists(st.lists(st.text("ab ").filter(str.strip), min_size=1, max_size=3), max_size=3),
         st.integers(0, 9),
         st.text("ab", max_size=2),
     )
@@ -326,11 +327,11 @@ class ScriptTests(SynchronousTestCase):
         for reply in replies:
             for sentence in reply:
                 draft.spoke(sentence)
-            draft.said(joined(reply) or "-")
+            draft.said(joined(reply))
         draft.settle(Played(min(whole, len(every)), part if whole < len(every) else ""))
         shown = " ".join(each.text for each in draft.answer)
         words = [w for w in shown.replace("… [interrupted]", "").split() if w != "[interrupted]"]
-        said = " ".join(joined(reply) or "-" for reply in replies).split()
+        said = " ".join(joined(reply) for reply in replies).split()
         for word, other in zip(words, said, strict=False):
             self.assertTrue(other.startswith(word), (words, said))
         self.assertLessEqual(len(words), len(said))

@@ -19,28 +19,39 @@ APOLOGY = text("apology", "en")
 # Loud enough for the detector of the doubles at 2 % of full scale.
 SHARP = {"threshold": 60}
 FAILS = {"fail": "vendor_down"}
+HANGS = {"hang": True}
 
 
 class LoopTests(ConversationCase):
     def test_a_recogniser_that_fails(self) -> None:
-        """One sentence causes one apology or alert, whatever leaks into the microphone: with and
-        without the edge's measures, and with a delay.
-        """
-        for mode in (ListenMode.AUTO, ListenMode.REALTIME):
-            for asr in (FAILS, {"hang": True}):
-                for tts, shipped in (({"level": 12000}, True), (FAILS, True), (FAILS, False)):
-                    for alert_sound, delay in ((1.2, 0.1), (0.0, 0.1), (1.2, 0.7)):
-                        row = f"{mode} {asr} {tts} {shipped} {alert_sound} {delay}"
-                        edge = EdgeSettings(link=LinkSettings(alert_sound=alert_sound))
-                        house = self.house(vad=SHARP, shipped=shipped, edge=edge, asr=asr, tts=tts)
-                        visitor = house.connect(mode=mode)
-                        visitor.device.say(SPEECH).addErrback(lambda _: None)
-                        Leak(house, visitor, 0.02, delay).run(75)
-                        said = [each.text for each in visitor.seen(e.Sentence)]
-                        told = said.count(APOLOGY) + len(visitor.seen(e.Alerted))
-                        self.assertEqual(told, 1, row)
-                        self.assert_paired(visitor)
-                        self.flushLoggedErrors()
+        """One sentence, one apology or alert, whatever leaks into the microphone: with and
+        without the edge's filter, and also with a late echo."""
+        spoken, shown, silent = ({"level": 12000}, True), (FAILS, True), (FAILS, False)
+        filtered, unfiltered, late = (1.2, 0.1), (0.0, 0.1), (1.2, 0.7)
+        # Every pair of two columns occurs.
+        rows = (
+            (ListenMode.AUTO, FAILS, spoken, filtered),
+            (ListenMode.REALTIME, HANGS, spoken, unfiltered),
+            (ListenMode.AUTO, HANGS, spoken, late),
+            (ListenMode.REALTIME, HANGS, shown, filtered),
+            (ListenMode.AUTO, FAILS, shown, unfiltered),
+            (ListenMode.REALTIME, FAILS, shown, late),
+            (ListenMode.AUTO, HANGS, silent, filtered),
+            (ListenMode.REALTIME, FAILS, silent, unfiltered),
+            (ListenMode.REALTIME, HANGS, silent, late),
+        )
+        for row in rows:
+            mode, asr, (tts, shipped), (alert_sound, delay) = row
+            edge = EdgeSettings(link=LinkSettings(alert_sound=alert_sound))
+            house = self.house(vad=SHARP, shipped=shipped, edge=edge, asr=asr, tts=tts)
+            visitor = house.connect(mode=mode)
+            visitor.device.say(SPEECH).addErrback(lambda _: None)
+            Leak(house, visitor, 0.02, delay).run(75)
+            said = [each.text for each in visitor.seen(e.Sentence)]
+            told = said.count(APOLOGY) + len(visitor.seen(e.Alerted))
+            self.assertEqual(told, 1, str(row))
+            self.assert_paired(visitor)
+            self.flushLoggedErrors()
 
     def test_words_of_our_own(self) -> None:
         """The recogniser works and transcribes our apology, and the model fails repeatedly."""
