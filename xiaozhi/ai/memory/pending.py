@@ -39,7 +39,7 @@ class _Line:
     def joined(self, other: _Line) -> _Line:
         """Return this line with another one behind it."""
         words = joined([each.said.text for each in (self, other) if each.said.text])
-        said = Utterance(self.said.role, words, other.said.calls)
+        said = Utterance(self.said.role, words)
         return _Line(said, self.sentences + other.sentences, self.complete and other.complete)
 
 
@@ -75,14 +75,18 @@ class PendingAnswer:
     def said(self, words: str, calls: tuple[ToolCall, ...] = (), *, complete: bool = True) -> None:
         """Add a reply of the model, unless it has neither words nor calls."""
         if words or calls:
-            line = _Line(Utterance(Role.ASSISTANT, words, calls), tuple(self._sentences), complete)
-            last = self._lines[-1] if self._lines else None
-            if last is not None and last.said.role is Role.ASSISTANT and not last.said.calls:
-                # Many models refuse two answers in a row.
-                line = last.joined(line)
-                self._lines.pop()
-            self._lines.append(line)
+            said = Utterance(Role.ASSISTANT, words, calls)
+            self._lines.append(_Line(said, tuple(self._sentences), complete))
         self._sentences.clear()
+
+    def asked(self, words: str) -> None:
+        """Add a question of our own. It is one entry with a reply before it: many models
+        reject a dialogue with two answers in a row."""
+        last = self._lines[-1] if self._lines else None
+        self.spoke(words)
+        self.said(words)
+        if last is not None and last.said.role is Role.ASSISTANT and not last.said.calls:
+            self._lines[-2:] = [last.joined(self._lines[-1])]
 
     def tool_said(self, call: ToolCall, result: str) -> None:
         """Add the result of a tool."""

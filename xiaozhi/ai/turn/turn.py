@@ -442,7 +442,6 @@ class Turn:
         words = text("confirm", language).format(title=tool)
         self._show("")
         if self._draft is not None:
-            self._draft.spoke(words)
-            self._draft.said(words)
+            self._draft.asked(words)
         if self._speech is not None:
             await self._limit.held_up(self._speech.say(words, language))

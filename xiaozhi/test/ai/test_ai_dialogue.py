@@ -311,6 +311,19 @@ class ScriptTests(SynchronousTestCase):
         self.assertTrue(is_word_border(words, len(heard)))
         self.assertLessEqual(len(heard), len(words) * share)
 
+    def test_a_question_behind_a_reply(self) -> None:
+        for heard, shown in (
+            (None, "It rains. Shall I?"),
+            (Played(1, "Shall"), "It rains. Shall … [interrupted]"),
+            (Played(0, "It"), "It … [interrupted]"),
+        ):
+            draft = PendingAnswer(1, QUESTION, "en")
+            draft.spoke("It rains.")
+            draft.said("It rains.")
+            draft.asked("Shall I?")
+            draft.settle(heard)
+            self.assertEqual([each.text for each in draft.answer], [shown])
+
     @given(
         # Only sentences with a letter are spoken.
         st.lists(st.lists(st.text("ab ").filter(str.strip), min_size=1, max_size=3), max_size=3),
