@@ -20,15 +20,15 @@ from xiaozhi.runtime.cancelling import Gate
 class Dialogue:
     """The dialogue with a device, headed by the system prompt.
 
-    The history receives a question when it comes, and its answer when its heard part is
-    known. A conversation that an earlier session began continues from the history.
+    A question is written to the history at once; its answer follows when it is known how much
+    of it was heard. The dialogue continues the device's earlier sessions from the history.
 
-    :param memory: selects the part that the model receives.
-    :param roles: have the system prompt.
-    :param settings: its language holds until the person has said something.
+    :param memory: selects the part of the dialogue for the model.
+    :param roles: provides the system prompt.
+    :param settings: its language applies until the person has spoken.
     :ivar heard_timeout: see ``session.dialogue.heard_timeout``.
-    :ivar recalled: open once the history has been asked, whatever it knew.
-    :ivar settled: open while no answer but the running one is uncertain.
+    :ivar recalled: opens when :meth:`recall` is complete, even if it found nothing.
+    :ivar settled: open while only the running answer is pending.
     """
 
     def __init__(
@@ -49,26 +49,25 @@ class Dialogue:
         self._history = history
         self._clock = clock
         self._language = settings.language
-        # The running turn's, and before it those of which the edge has yet to tell what
-        # was played. Bound: so many turns as can begin within `heard_timeout`.
+        # Oldest first: answers that await the edge's playback report, then the running one.
+        # Bound: the turns that can begin within `heard_timeout`.
         self._drafts: deque[PendingAnswer] = deque()
         self._first: Utterance | None = None
         self._last: Utterance | None = None
-        # What was noted here before the history has been asked.
+        # Entries of this session that recall() may find in the history.
         self._own: set[UUID] = set()
 
     def adopt(self, roles: Roles, model: ILanguageModel, settings: DialogueSettings) -> None:
-        """Continue with the roles, the model and the settings of another agent; the dialogue
-        stays as it is."""
+        """Continue the same dialogue with another agent's roles, model and settings."""
         self._roles = roles
         self.heard_timeout = settings.heard_timeout
         self._memory.adopt(model, settings)
 
     async def recall(self) -> None:
-        """Load the dialogue of earlier sessions, and put it before this session's."""
+        """Load the dialogue of earlier sessions and prepend it to this session's."""
         older: list[DialogueEntry] = []
         for entry in await self._history.recall(self._device_id, self._memory.capacity):
-            # A turn that was cut is asked again; the model need not see it twice.
+            # A session that resumes repeats an unanswered question: keep it once.
             repeated = bool(older) and _same_question(older[-1].said, entry.said)
             if entry.id not in self._own and not repeated:
                 older.append(entry)
@@ -87,9 +86,11 @@ class Dialogue:
     # --- a turn -----------------------------------------------------------------------
 
     def asked(self, words: str, turn: int, language: str) -> PendingAnswer:
-        """Begin a turn with the person's words.
+        """Add the person's words, the beginning of a turn.
 
-        :param language: BCP 47, of their words.
+        :param turn: its number.
+        :param language: BCP 47, of the words.
+        :return: the turn's answer, to be filled and then ended by :meth:`answered` or :meth:`cut`.
         """
         self._language = language
         draft = PendingAnswer(turn, Utterance(Role.USER, words), language)
@@ -101,13 +102,16 @@ class Dialogue:
         return draft
 
     def answered(self, draft: PendingAnswer) -> None:
-        """End a turn whose answer was played to its end."""
+        """End a turn whose answer was played completely."""
         draft.settle(None)
         self._note_settled()
 
     def cut(self, draft: PendingAnswer, cut: Cut) -> None:
-        """It ended early: keep what the edge says was played; if it does not, what we
-        think was."""
+        """End a turn early.
+
+        The dialogue keeps the part that the edge reports as played. Without a report within
+        ``heard_timeout``, it keeps the estimate in ``cut``.
+        """
         draft.cut = cut
         if draft.played_ms is not None:
             self._settle(draft)
@@ -115,7 +119,7 @@ class Dialogue:
             draft.timer = self._clock.callLater(self.heard_timeout, self._settle, draft)
 
     def played(self, turn: int, milliseconds: int) -> None:
-        """Take the edge's report of how much of a finished turn was played."""
+        """Handle the edge's report of how much of an ended turn was played."""
         for draft in self._drafts:
             if draft.turn == turn and not draft.settled:
                 draft.played_ms = milliseconds
@@ -124,8 +128,8 @@ class Dialogue:
                 return
 
     def close(self) -> None:
-        """End the session. A question without an answer stays open: it is asked again when
-        the session resumes."""
+        """End the session. A running turn stays without an answer: it is repeated when the
+        session resumes."""
         self._memory.close()
         for draft in [*self._drafts]:
             if draft.cut is not None and not draft.settled:
@@ -153,7 +157,10 @@ class Dialogue:
     # --- for the model -----------------------------------------------------------------
 
     def entries(self) -> list[Utterance]:
-        """Return the prompt and the dialogue, which begins with the person's words."""
+        """Return the model's input: the system prompt, then the newest part of the dialogue.
+
+        The dialogue begins with the person's words.
+        """
         running = [each for draft in self._drafts for each in (draft.question, *draft.answer)]
         known = self._memory.before(running)
         said = list(known.said)

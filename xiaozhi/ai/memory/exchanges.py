@@ -1,4 +1,4 @@
-"""Whole tool exchanges of a dialogue, and the cost of its entries."""
+"""Completeness of a dialogue's tool exchanges, and the cost of its entries in tokens."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from xiaozhi.base.values import Role, ToolCall, Utterance
 from xiaozhi.languages.scripts import tokens
 
-# Tokens that dialects spend on an entry, and on a call, besides its text.
+# Tokens for the markup of an entry or a call, besides its text.
 _FRAME = 4
 
 
 def whole(entries: Sequence[Utterance]) -> list[Utterance]:
-    """Return a dialogue without halves of tool exchanges, which models reject: a process
-    was killed between a call and its result, or two wrote at the same time.
+    """Return a dialogue without incomplete tool exchanges, which models reject.
 
-    An exchange is an entry with calls and, right behind, one result for each.
+    An exchange is an entry with calls, followed by one result for each call. It is incomplete
+    if a process was killed between a call and its result, or if two processes wrote at the
+    same time.
     """
     found: list[Utterance] = []
     at = 0
@@ -40,6 +41,6 @@ def _answer(results: Sequence[Utterance], calls: Sequence[ToolCall]) -> bool:
 
 
 def cost(said: Utterance) -> int:
-    """Return about how many tokens an entry costs."""
+    """Return an estimate of an entry's tokens."""
     calls = (tokens(call.name) + tokens(call.arguments) + _FRAME for call in said.calls)
     return _FRAME + tokens(said.text) + sum(calls)

@@ -1,7 +1,7 @@
 """History: dialogues that outlive their sessions.
 
-What is said is noted here at once and written behind: a turn waits for no
-database, and a process that is killed loses what its last write had not reached.
+Entries are queued and written in the background, so no turn waits for the database. A process
+that is killed loses its unwritten entries.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _Entry = DialogueEntry | DeviceNote
 
 _RETRY_FIRST, _RETRY_LONGEST = 0.5, 10.0
 _BATCH = 100
-# Bytes that an entry takes beside its words, about.
+# Estimated bytes of an entry besides its text.
 _ENTRY = 500
-# Seconds for which health tells of a loss.
+# Seconds for which /health reports a loss.
 _RECENT = 60.0
 
 
 def octets_of(entry: _Entry) -> int:
-    """Return about how many bytes of memory an entry takes."""
+    """Return an estimate of an entry's memory in bytes."""
     if isinstance(entry, DeviceNote):
         return _ENTRY + 4 * len(entry.text)
     calls = sum(len(call.name) + len(call.arguments) for call in entry.said.calls)
@@ -44,14 +44,14 @@ def octets_of(entry: _Entry) -> int:
 
 
 class History:
-    """Writes what is said in order, as soon as the write before is done, and gives it
-    back when a device opens its next session.
+    """Writes dialogue entries in order, one batch at a time, and loads them when a device
+    opens its next session.
 
-    Bounded to ``capacity`` entries of ``capacity_bytes`` that wait for the store; beyond,
-    the oldest of the device that has most is dropped. Nothing here fails or delays a turn.
+    At most ``capacity`` entries of ``capacity_bytes`` in total wait for the store; beyond that,
+    the oldest entry of the device with the most is dropped. Nothing here fails or delays a turn.
 
-    :ivar dropped: entries that will not be written: for want of room, refused by
-        the store, or unwritten at the end.
+    :ivar dropped: entries lost because the queue was full, the store rejected them, or they
+        were unwritten at the end.
     """
 
     _log = Logger()
@@ -91,7 +91,7 @@ class History:
         return len(self._batch) + len(self._waiting)
 
     def loss(self) -> str:
-        """A report of entries lost in the last minute; empty: none."""
+        """Return a message if entries were lost in the last minute, else an empty string."""
         if self._lost_at is None or self._clock.seconds() - self._lost_at > _RECENT:
             return ""
         return f"entries are being lost, {self.dropped} since the start; see the log"
@@ -101,13 +101,13 @@ class History:
         self._lost_at = self._clock.seconds()
 
     def trouble(self) -> str:
-        """Why nothing is written at present; empty while it is."""
+        """Return the reason why writing fails at present; empty while it works."""
         return self._trouble
 
     # --- for dialogues ------------------------------------------------------------
 
     def note(self, device_id: str, said: Utterance) -> DialogueEntry:
-        """Keep an entry. Never blocks, never raises."""
+        """Queue an entry to be written. Never blocks, never raises."""
         text = cut(said.text, self._settings.max_entry_bytes)
         if text is not said.text:
             said = replace(said, text=text)
@@ -118,7 +118,10 @@ class History:
     def note_device(
         self, device_id: str, kind: NoteKind, words: str, upto: UUID | None = None
     ) -> None:
-        """Keep something about a device; as :meth:`note`."""
+        """Queue a note about a device. Never blocks, never raises.
+
+        :param upto: the last entry that a summary covers.
+        """
         self._keep(DeviceNote(self._new_id(), device_id, self._now(), kind, words, upto))
 
     def _now(self) -> datetime:
@@ -139,8 +142,8 @@ class History:
         self._write()
 
     async def recall(self, device_id: str, limit: int) -> list[DialogueEntry]:
-        """Return the newest entries of a device that may be continued, including unwritten
-        ones. Never fails."""
+        """Return up to ``limit`` of a device's newest entries within ``ttl``, oldest first,
+        including unwritten ones. Never fails."""
         if not self._settings.ttl or not limit:
             return []
         since = self._since()
@@ -151,8 +154,8 @@ class History:
         return found[-limit:]
 
     async def notes(self, device_id: str) -> dict[NoteKind, DeviceNote]:
-        """Return the stored facts about a device; summaries only of dialogues that may
-        continue. Never fails."""
+        """Return the newest note of each kind about a device, a summary only if it is within
+        ``ttl``. Never fails."""
         unwritten = [n for n in self._unwritten(device_id) if isinstance(n, DeviceNote)]
         found = await self._loaded(device_id, self._store.notes(device_id))
         known = {note.kind: note for note in (*found, *unwritten)}
@@ -187,10 +190,10 @@ class History:
     # --- start and stop ----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the store. One that cannot be reached is no reason not to talk: it is
-        opened as soon as it can be.
+        """Open the store. If it is unreachable, retry in the background: conversations do not
+        depend on it.
 
-        :raises StoreError: it can be reached but not be used.
+        :raises StoreError: the store is reachable but unusable.
         """
         try:
             await self._store.start()
@@ -204,9 +207,9 @@ class History:
         self._write()
 
     async def stop(self, timeout: float = 5.0) -> None:
-        """Write what there is and close the store.
+        """Write the queued entries and close the store.
 
-        :param timeout: seconds to wait for a store that does not take it.
+        :param timeout: seconds after which unwritten entries are dropped.
         """
         self._purging.stop()
         self._state = "stopping"
@@ -261,7 +264,7 @@ class History:
             else:
                 failures = 0
                 if self._trouble:
-                    self._log.info("dialogue history: the store takes entries again")
+                    self._log.info("dialogue history: the store accepts entries again")
                     self._trouble = ""
 
     def _next_batch(self, size: int) -> bool:
@@ -271,15 +274,17 @@ class History:
         return bool(self._batch)
 
     def _refused(self, error: StoreError) -> int:
-        """One of the batch cannot be kept: alone it is dropped, in company they are
-        tried one by one. :return: the size of the next batch."""
+        """Handle a rejected batch: drop a single entry; retry several one by one.
+
+        :return: the size of the next batch.
+        """
         if len(self._batch) > 1:
             for entry in reversed(self._batch):
                 self._waiting.appendleft(entry, entry.device_id, octets_of(entry))
         else:
             self._lose(1)
             self._log.error(
-                "dialogue history of {device_id}: an entry cannot be kept: {error}",
+                "dialogue history of {device_id}: the store rejected an entry, dropped: {error}",
                 device_id=self._batch[0].device_id,
                 error=str(error),
             )
@@ -288,9 +293,7 @@ class History:
 
     def _failed(self, error: Exception) -> None:
         if not self._trouble:
-            self._log.warn(
-                "dialogue history: not written, will try again: {error}", error=str(error)
-            )
+            self._log.warn("dialogue history: write failed, retrying: {error}", error=str(error))
         self._trouble = error.message if isinstance(error, StoreError) else type(error).__name__
 
     async def _retry_after(self, failures: int) -> None:
@@ -312,8 +315,7 @@ class History:
 
 
 class Forgetful:
-    """In the place of a :class:`History` for sessions of devices that nobody holds:
-    nothing that was said is kept or given back."""
+    """Replaces :class:`History` for guests: keeps nothing and recalls nothing."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         """:param seconds: wall clock: seconds since the epoch."""

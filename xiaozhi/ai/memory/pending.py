@@ -15,10 +15,10 @@ from xiaozhi.languages.texts import text
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How an answer ended early.
+    """The early end of an answer.
 
-    :ivar played_ms: of its sound, by our own clock.
-    :ivar otherwise: what is noted if nothing was heard; empty: nothing.
+    :ivar played_ms: our estimate of how much of its sound was played, in ms.
+    :ivar otherwise: text to record if nothing was heard; empty: none.
     """
 
     script: PlaybackMap
@@ -28,8 +28,10 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """:ivar sentences: of it, as they were given to be spoken.
-    :ivar complete: it did not break off.
+    """One entry of the answer.
+
+    :ivar sentences: its sentences, as they were sent to speech output.
+    :ivar complete: whether all of it was produced.
     """
 
     said: Utterance
@@ -37,7 +39,7 @@ class _Line:
     complete: bool = True
 
     def joined(self, other: _Line) -> _Line:
-        """Return this line with another one behind it."""
+        """Return this line with another one appended."""
         words = joined([each.said.text for each in (self, other) if each.said.text])
         said = Utterance(self.said.role, words)
         return _Line(said, self.sentences + other.sentences, self.complete and other.complete)
@@ -45,15 +47,17 @@ class _Line:
 
 @dataclass(slots=True, repr=False)
 class PendingAnswer:
-    """
-    :ivar turn: its number.
-    :ivar question: what it answers.
+    """An answer that is running, or whose heard part is not known yet.
+
+    :ivar turn: number of its turn.
+    :ivar question: the question it answers.
     :ivar language: BCP 47, of the answer.
-    :ivar entry: of the question; None: it is not noted yet, or was before.
-    :ivar played_ms: of its sound, by the edge's clock; None: it has not said.
-    :ivar cut: None: it has not ended early.
-    :ivar timer: ends the wait for the edge.
-    :ivar settled: what is noted of it is known, and nothing more comes.
+    :ivar entry: the history's entry of the question; None: it is not written yet, or an
+        earlier entry has it.
+    :ivar played_ms: played sound as the edge reported it; None: no report yet.
+    :ivar cut: set if the answer ended early.
+    :ivar timer: limits the wait for the edge's report.
+    :ivar settled: whether the answer is final.
     """
 
     turn: int
@@ -69,7 +73,7 @@ class PendingAnswer:
     _sentences: list[str] = field(default_factory=list)
 
     def spoke(self, sentence: str) -> None:
-        """Note a sentence that is to be spoken."""
+        """Add a sentence that goes to speech output."""
         self._sentences.append(sentence)
 
     def said(self, words: str, calls: tuple[ToolCall, ...] = (), *, complete: bool = True) -> None:
@@ -94,14 +98,14 @@ class PendingAnswer:
 
     @property
     def answer(self) -> list[Utterance]:
-        """The entries behind the question: those so far, and finally those to be noted."""
+        """The entries after the question; final once the answer is settled."""
         return [line.said for line in self._lines]
 
     def settle(self, heard: Played | None, otherwise: str = "") -> None:
-        """End the answer.
+        """Make the answer final.
 
-        :param heard: None: all of it was.
-        :param otherwise: what stands where nothing was.
+        :param heard: the part that was heard; None: all of it.
+        :param otherwise: the text of the answer if nothing was heard; empty: no entry.
         """
         self.settled = True
         if self.timer is not None and self.timer.active():
@@ -109,15 +113,16 @@ class PendingAnswer:
         if heard is not None:
             self._cut_down(heard, otherwise)
         elif self._lines and self._lines[-1].said.role is Role.TOOL:
-            # It said nothing more; many models refuse a question right after a result.
+            # Many models reject a question right after a tool's result.
             self._lines.append(_Line(Utterance(Role.ASSISTANT, "…")))
 
     def _cut_down(self, heard: Played, otherwise: str) -> None:
         """Cut the entries down to their heard part.
 
         Calls and results stay: models reject one without the other, and the actions have
-        happened. A marker replaces missing words: the model must not continue unheard words,
-        and many models reject a dialogue with two questions in a row."""
+        happened. A marker replaces unheard words: the model must not continue them, and many
+        models reject a dialogue with two questions in a row.
+        """
         left, over, marked, words = heard.whole, False, False, False
         sign = text("interrupted", self.language)
         lines: list[_Line] = []
@@ -147,7 +152,7 @@ class PendingAnswer:
 
 
 def joined(sentences: Sequence[str]) -> str:
-    """Join sentences, with spaces where the script has them."""
+    """Join sentences, with a space unless the script has none."""
     found = ""
     for sentence in sentences:
         wide = bool(found) and unicodedata.east_asian_width(found[-1]) in ("W", "F")

@@ -17,10 +17,10 @@ from xiaozhi.interfaces import ILanguageModel, IMemory
 
 @implementer(IMemory)
 class SelectedMemory:
-    """Memory of the kind that ``session.dialogue.memory`` names.
+    """Memory of the kind in ``session.dialogue.memory``.
 
-    When an agent of another kind takes over, its memory continues with the kept entries and
-    the latest summary.
+    When the session switches to an agent with another kind, the new memory receives the kept
+    entries and the latest summary.
 
     :param keep: see :class:`~xiaozhi.ai.memory.summary.SummaryMemory`.
     """

@@ -24,7 +24,7 @@ from xiaozhi.languages.scripts import is_word_border, tokens
 from xiaozhi.languages.texts import text
 from xiaozhi.runtime.cancelling import late, within
 
-# Tokens of one entry that are summarised: a tool's result may be long.
+# Limit of one entry in the text to summarise, in tokens: a tool's result may be long.
 _LONGEST = 300
 
 
@@ -32,12 +32,12 @@ _LONGEST = 300
 class SummaryMemory(WindowMemory):
     """The window, preceded by a summary of the earlier dialogue.
 
-    When a turn is over and the dialogue exceeds the window, the model summarises the older
-    half in the background: no answer waits for it. One summary is written at a time. If that
-    fails, the dialogue stays unchanged, and a later turn tries again; meanwhile twice the
-    window is kept, and beyond that the oldest entries are forgotten.
+    When the dialogue exceeds the window at the end of a turn, the model summarises the older
+    half in the background, one summary at a time. After a failure the dialogue is unchanged
+    and a later turn retries. Up to twice the window is kept; beyond that, the oldest entries
+    are dropped.
 
-    :param keep: receives a new summary, and the id of the last entry that is in it.
+    :param keep: receives each new summary and the id of the last entry it covers.
     """
 
     _log = Logger()
@@ -59,8 +59,7 @@ class SummaryMemory(WindowMemory):
         self._summary = ""
         self._writing: Deferred[None] | None = None
         self._failing = False
-        # From the earlier sessions' recall, before which what is oldest is not known, to
-        # the end of this one.
+        # False before recall(), when the oldest entries are not known, and after close().
         self._may_write = False
 
     def recall(self, entries: Sequence[DialogueEntry], summary: Summary | None) -> None:
@@ -75,7 +74,7 @@ class SummaryMemory(WindowMemory):
     def note(self, entries: Sequence[DialogueEntry], language: str) -> None:
         super().note(entries, language)
         if self._may_write and self._writing is None and (older := self._older()):
-            # No part of the turn that has just ended.
+            # Its tokens do not count for the turn that has just ended.
             with usage.noting(None):
                 self._writing = Deferred.fromCoroutine(self._write(older, language))
             self._writing.addBoth(self._written)
@@ -86,7 +85,7 @@ class SummaryMemory(WindowMemory):
     def adopt(self, model: ILanguageModel, settings: DialogueSettings) -> None:
         super().adopt(model, settings)
         self._model, self._settings = model, settings
-        # The former model is released soon: the summary is written again later.
+        # The former model is released soon; a later turn starts the summary again.
         if self._writing is not None:
             self._writing.cancel()
 
@@ -96,7 +95,10 @@ class SummaryMemory(WindowMemory):
             self._writing.cancel()
 
     def _older(self) -> list[DialogueEntry]:
-        """Return the turns to summarise now, whole ones, so that half of the window stays."""
+        """Return the entries to summarise now: whole turns, so that half of the window remains.
+
+        Empty while the dialogue fits into the window.
+        """
         if self._tokens <= self._window and len(self._kept) <= self._entries:
             return []
         tokens, entries = self._tokens, len(self._kept)
@@ -119,8 +121,8 @@ class SummaryMemory(WindowMemory):
         if not words:
             raise ProviderError("no_summary", "the model wrote no summary", retryable=True)
         self._summary = words
-        summed = {entry.id for entry in older}
-        while self._kept and self._kept[0][0].id in summed:
+        summarised = {entry.id for entry in older}
+        while self._kept and self._kept[0][0].id in summarised:
             self._forget_oldest()
         self._keep(words, older[-1].id)
 
@@ -128,15 +130,15 @@ class SummaryMemory(WindowMemory):
         most = self._settings.summary
         task = text("summary_task", language).format(words=most * 2 // 3)
         lines = [f"{each.said.role.value}: {_line(each.said.text)}" for each in older]
-        told = "\n".join(filter(None, (self._summary, "", *lines)))
-        dialogue = [Utterance(Role.SYSTEM, task), Utterance(Role.USER, told)]
+        earlier = "\n".join(filter(None, (self._summary, "", *lines)))
+        dialogue = [Utterance(Role.SYSTEM, task), Utterance(Role.USER, earlier)]
         thoughts = ThoughtFilter()
         words = ""
         async with aclosing(self._model.reply(dialogue, [])) as deltas:
             async for delta in deltas:
                 if isinstance(delta, TextDelta):
                     words += thoughts.feed(delta.text)
-                # A summary without end is cut off.
+                # Stop a model that does not end.
                 if len(words) > most * 8:
                     break
         return cut(" ".join((words + thoughts.finish()).split()), most)
@@ -166,7 +168,7 @@ def _line(words: str) -> str:
 
 
 def cut(words: str, most: int) -> str:
-    """Cut a text to about ``most`` tokens."""
+    """Cut a text to about ``most`` tokens, at a word border and with an ellipsis."""
     if tokens(words) <= most:
         return words
     words = words[: most * 4]

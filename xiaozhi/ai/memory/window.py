@@ -1,4 +1,4 @@
-"""The part of a dialogue for a model: nothing, the newest, or that and a summary."""
+"""Memory without earlier turns, and memory of the newest turns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from xiaozhi.interfaces import ILanguageModel, IMemory
 
 @implementer(IMemory)
 class NoMemory:
-    """Each question by itself."""
+    """Keeps nothing: the model receives only the running turn."""
 
     capacity = 0
 
     def recall(self, entries: Sequence[DialogueEntry], summary: Summary | None) -> None:
-        """Nothing of it is kept."""
+        """Discard the entries."""
 
     def note(self, entries: Sequence[DialogueEntry], language: str) -> None:
-        """Nothing of it is kept."""
+        """Discard the entries."""
 
     def before(self, running: Sequence[Utterance]) -> Recollection:
         return Recollection()
@@ -32,26 +32,26 @@ class NoMemory:
         return ()
 
     def adopt(self, model: ILanguageModel, settings: DialogueSettings) -> None:
-        """Nothing depends on them."""
+        """Do nothing: no setting applies."""
 
     def close(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: no work is running."""
 
 
 @implementer(IMemory)
 class WindowMemory:
     """The newest turns that fit into ``dialogue.window`` tokens and ``dialogue.entries``.
 
-    The tokens of a turn are counted once, and entries that cannot fit any more are forgotten:
-    a question costs no more than the window, however long the conversation.
+    Tokens are counted once per entry, and entries that no longer fit are dropped, so the cost
+    of a question does not grow with the conversation.
 
-    :param times: so many times as much is kept.
+    :param times: keep this multiple of the limits.
     """
 
     def __init__(self, settings: DialogueSettings, times: int = 1) -> None:
         self._times = times
         self._bound(settings)
-        # Bound: `capacity`, and of tokens `_room` besides the oldest; beyond, it is forgotten.
+        # Entries with their tokens. Bound: `capacity` entries, and `_room` tokens plus one entry.
         self._kept: deque[tuple[DialogueEntry, int]] = deque()
         self._tokens = 0
 
@@ -90,13 +90,13 @@ class WindowMemory:
             if room < 0 or len(taken) == most:
                 break
             taken.append(entry.said)
-            # It begins with a question, so no exchange is torn.
+            # Begin with a question, so that no turn is split.
             if entry.said.role is Role.USER:
                 fitting = len(taken)
         return Recollection(tuple(whole(taken[:fitting][::-1])))
 
     def close(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: no work is running."""
 
     def _trim(self) -> None:
         kept = self._kept

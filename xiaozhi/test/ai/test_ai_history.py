@@ -117,8 +117,8 @@ class WritingTests(HistoryCase):
             self.assertEqual(len(self.store.batches), number, f"before {delay} s")
             self.clock.advance(0.01)
         self.assertEqual((self.kept(), history.trouble(), history.dropped), (["a", "b"], "", 0))
-        self.assertEqual(self.log.count("will try again"), 1)
-        self.assertEqual(self.log.count("takes entries again"), 1)
+        self.assertEqual(self.log.count("retrying"), 1)
+        self.assertEqual(self.log.count("accepts entries again"), 1)
 
     def test_bounded_by_bytes_and_no_device_pushes_out_the_others(self) -> None:
         for words, times in (("x" * 20_000, 300), ("x", 2000)):
@@ -161,7 +161,7 @@ class WritingTests(HistoryCase):
         self.heard(history, "a", "b", "bad", "c", "d")
         first.callback(None)
         self.assertEqual((self.kept(), history.dropped), (["a", "b", "c", "d"], 1))
-        self.assertEqual(self.log.count("cannot be kept"), 1)
+        self.assertEqual(self.log.count("rejected an entry"), 1)
         self.assertEqual(self.log.count("bad"), 0, "nothing said is in a log")
 
 
