@@ -1,1 +1,1 @@
-"""Listening: from audio packets to an utterance and the moment it ends."""
+"""Listening: from audio packets to utterances, and their ends."""

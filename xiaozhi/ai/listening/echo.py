@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
-#: Of what a person says by a button: it is no echo.
+#: Time since our last sound for an utterance by button: it is never an echo.
 NEVER = float("inf")
 
-# Failures in a row after which the wait does not get longer: some 90 s with the defaults.
+# Consecutive failures that still double the time; about 90 s with the default gap.
 _MOST = 5
 
 
 class EchoGuard:
-    """Tells whether an utterance may be our own voice, or the sound of an alert.
+    """Detects utterances that may be our own voice or the sound of an alert.
 
-    A microphone hears the loudspeaker, and what it hears becomes an utterance. If that
-    cannot be recognised, an apology would be heard again, and so on without end. So after
-    one apology, an utterance that follows our own sound closely and fails, too, is not
-    answered aloud; each time that it fails, the time counted as close doubles, until words
-    have been understood.
+    The microphone hears the loudspeaker, so our sound can become an utterance. If recognition
+    of it fails, a spoken apology would become the next one, in an endless loop. After one
+    apology, a failed utterance is therefore not answered aloud if it began within ``gap``
+    seconds of our own sound. Each further failure doubles that time; recognised words reset it.
 
-    :param gap: seconds from our sound to an utterance that may be its echo.
+    :param gap: seconds after our sound in which an utterance may be its echo.
     """
 
     def __init__(self, clock: IReactorTime, gap: float) -> None:
@@ -31,35 +30,36 @@ class EchoGuard:
         self._said = ""
 
     def sounded(self) -> None:
-        """Note that the device has made a sound until now."""
+        """Note that the device has played sound up to now."""
         self._sounded = self._clock.seconds()
 
     def said(self, words: str) -> None:
-        """Note words that the server says by itself."""
+        """Note words that the service says by itself, for comparison with an echo."""
         self._said = _bare(words)
 
     def after(self, began: float) -> float:
-        """Seconds from the device's last sound to an utterance; below 0: it went on
-        beyond its beginning.
+        """Return the seconds from the device's last sound to the beginning of an utterance;
+        negative if the sound ended after it.
 
-        :param began: when it began, on the clock.
+        :param began: beginning of the utterance on the clock.
         """
         return began - self._sounded
 
     def failed(self, after: float) -> bool:
-        """Note an utterance that was not recognised.
+        """Note that recognition of an utterance failed.
 
         :param after: see :meth:`after`.
-        :return: whether to say so aloud.
+        :return: whether to apologise aloud.
         """
         close = self._failures and after < self._gap * 2 ** (self._failures - 1)
         self._failures = min(self._failures + 1, _MOST)
         return not close
 
     def understood(self, words: str, after: float) -> bool:
-        """Words were recognised.
+        """Note recognised words.
 
-        :return: whether a person may have said them.
+        :param after: see :meth:`after`.
+        :return: False if they are an echo of our own words.
         """
         bare = _bare(words)
         if after < self._gap and bare and bare in self._said:

@@ -1,7 +1,7 @@
-"""Endpointer: finds the beginning and the end of utterances in a stream of sound.
+"""Endpointer: finds the beginnings and ends of utterances in a stream of sound.
 
-Time is counted in sound, not by the clock: a packet that comes late is still
-60 ms of silence or speech, and 1-byte DTX packets keep time (§3.2).
+Time is counted in sound, not by the clock: a late packet is still 60 ms of silence or
+speech, and 1-byte DTX packets keep time (§3.2).
 """
 
 from __future__ import annotations
@@ -20,21 +20,27 @@ FRAME_BYTES = SAMPLE_RATE * 2 * FRAME_MS // 1000
 
 @dataclass(frozen=True, slots=True)
 class SpeechBegan:
-    """:ivar pcm: the sound so far, pre-roll included."""
+    """An utterance has begun.
+
+    :ivar pcm: its sound so far, including the pre-roll.
+    """
 
     pcm: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechWent:
-    """More of the utterance, its pauses included."""
+    """More sound of the open utterance, including its pauses."""
 
     pcm: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """:ivar noise: it was too short to be speech, and is to be dropped."""
+    """The utterance has ended.
+
+    :ivar noise: whether it was too short to be speech; drop it.
+    """
 
     noise: bool
 
@@ -50,7 +56,7 @@ class Endpointer:
     """Cuts utterances out of sound.
 
     :ivar in_speech: whether an utterance is open.
-    :ivar voiced_ms: voiced sound of the open utterance.
+    :ivar voiced_ms: milliseconds of voice in the open utterance.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class Endpointer:
         self._min_speech = _frames(settings.min_speech)
         self._max_utterance = _frames(settings.max_utterance)
         self._window: deque[bool] = deque(maxlen=_frames(settings.start_window))
-        # Bound: the pre-roll and the window in which speech is being noticed.
+        # Bound: the pre-roll, and the window in which speech is detected.
         self._recent: deque[bytes] = deque(
             maxlen=_frames(settings.pre_roll) + _frames(settings.start_window)
         )
@@ -70,7 +76,7 @@ class Endpointer:
         self.reset()
 
     def reset(self) -> None:
-        """Start afresh."""
+        """Drop all state."""
         self.in_speech = False
         self.voiced_ms = self._silent = self._length = 0
         self._window.clear()
@@ -78,12 +84,12 @@ class Endpointer:
         self._rest = b""
 
     def understood(self, text: str) -> None:
-        """Take the interim text of the open utterance."""
+        """Pass the interim text of the open utterance to the turn detector."""
         if self.in_speech:
             self._detector.understood(text)
 
     def feed(self, pcm: bytes) -> Iterator[Event]:
-        """Take sound and yield what it begins, continues or ends.
+        """Process sound and yield the beginnings, continuations and ends of utterances.
 
         :param pcm: s16le mono at 16 kHz, any length.
         """
@@ -106,7 +112,7 @@ class Endpointer:
             yield SpeechWent(bytes(went))
 
     def _frame(self, frame: bytes) -> Event | None:
-        """:return: what begins or ends with it; None: it goes on as before."""
+        """:return: the beginning or end of an utterance at this frame, else None."""
         voiced = self._activity.is_speech(frame)
         if not self.in_speech:
             return self._before(frame, voiced)
@@ -139,6 +145,6 @@ class Endpointer:
         return SpeechBegan(pcm)
 
     def reset_utterance(self) -> None:
-        """Close the open utterance; the next frame begins anew."""
+        """Close the open utterance; the next frame may begin another."""
         self.in_speech = False
         self.voiced_ms = self._silent = self._length = 0

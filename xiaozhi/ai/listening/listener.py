@@ -1,4 +1,4 @@
-"""Listen to a device: Opus packets in, utterances that are being recognised out."""
+"""Utterance listener: Opus packets in, recognitions of utterances out."""
 
 from __future__ import annotations
 
@@ -27,27 +27,26 @@ class UtteranceEvents(Protocol):
     """Observes an :class:`UtteranceListener`."""
 
     def utterance_ended(self, recognition: IRecognition) -> None:
-        """Take an utterance whose end was heard; the recogniser has all its sound."""
+        """An utterance has ended; the recogniser has received all its sound."""
 
     def voice_heard(self, milliseconds: int) -> None:
-        """Note how much voice the open utterance has so far, whenever there is more."""
+        """The open utterance has more sound, with this much voice in total."""
 
     def noise_heard(self) -> None:
-        """Note that what was open was too short to be speech; it was dropped."""
+        """The open utterance was too short to be speech and was dropped."""
 
     def words_heard(self, text: str) -> None:
-        """Note what the recogniser has understood of the open utterance so far."""
+        """The recogniser has an interim text of the open utterance."""
 
 
 class UtteranceListener:
     """Cuts a device's sound into utterances and feeds each to a recogniser.
 
-    Sound reaches the recogniser while the person still speaks.
+    The recogniser receives sound while the person still speaks.
 
-    :ivar began: when the newest utterance began, in seconds of the clock; ``NEVER`` for one
-        by a button.
-    :ivar packets: received since the last :meth:`listen`.
-    :ivar bad_packets: received that could not be decoded.
+    :ivar began: clock time at which the newest utterance began; ``NEVER`` for one by button.
+    :ivar packets: packets received since the last :meth:`listen`.
+    :ivar bad_packets: packets that could not be decoded.
     """
 
     _log = Logger()
@@ -77,7 +76,7 @@ class UtteranceListener:
     def adopt(
         self, recognizer: IRecognizer, activity: IVoiceActivity, settings: ListenSettings
     ) -> None:
-        """Use other providers and settings from the next utterance on."""
+        """Switch to other providers and settings from the next utterance on."""
         self._next = recognizer, activity, settings
         if not self.busy:
             self.forget()
@@ -89,11 +88,11 @@ class UtteranceListener:
         self._settings = settings
         self._endpointer = Endpointer(activity, detector(settings), settings)
         self._press = Press(activity, settings)
-        # Bound of a manual utterance, in bytes of sound.
+        # Limit of a manual utterance, in bytes of sound.
         self._most = int(settings.max_utterance * SAMPLE_RATE * 2)
 
     def listen(self, *, manual: bool) -> None:
-        """Listen for a new utterance; an open one is dropped.
+        """Drop the open utterance, if any, and listen for a new one.
 
         :param manual: the device marks the end of the utterance, see :meth:`take` (§4.4).
         """
@@ -102,11 +101,11 @@ class UtteranceListener:
         self.packets = 0
 
     def skip(self, seconds: float) -> None:
-        """Ignore the first seconds of the sound to come."""
+        """Ignore the next seconds of sound."""
         self._skip = int(seconds * SAMPLE_RATE) * 2
 
     def hear(self, packet: bytes) -> None:
-        """Take one Opus packet; a broken one is counted and skipped."""
+        """Process one Opus packet; an invalid one is counted and skipped."""
         self.packets += 1
         try:
             pcm = self._decoder.decode(packet)
@@ -145,9 +144,9 @@ class UtteranceListener:
         return self._recognition is not None or self._pressed
 
     def take(self) -> IRecognition | None:
-        """End the open utterance, as the device says.
+        """End the open utterance: the device has marked its end.
 
-        :return: None: there was no utterance, or no voice in it.
+        :return: its recognition; None: there was no utterance, or no voice in it.
         """
         recognition, self._recognition = self._recognition, None
         self.forget()
@@ -166,12 +165,12 @@ class UtteranceListener:
     def close(self) -> None:
         """Stop listening."""
         self.forget()
-        # The decoder's memory need not wait for the garbage collector.
+        # Frees the decoder's memory now.
         self._decoder.reset()
 
     def _begin(self, sound: bytes) -> None:
         self._drop()
-        # A button press is no echo.
+        # Speech by button is never an echo.
         self.began = NEVER if self._pressed else self._clock.seconds()
         self._recognition = self._recognizer.recognition(self._understood)
         self._fed = 0

@@ -1,4 +1,4 @@
-"""The sound of a button press, until there is a voice in it."""
+"""Sound of a button press, held back until it contains voice."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from xiaozhi.agents.settings import ListenSettings
 from xiaozhi.ai.listening.endpointer import FRAME_BYTES, FRAME_MS
 from xiaozhi.interfaces import IVoiceActivity
 
-# Seconds of sound kept from before a voice is noticed: quiet beginnings are not lost.
+# Seconds of sound kept from before voice is detected, so that quiet beginnings are not lost.
 _LEAD = 3.0
 
 
 class Press:
-    """Holds a press back from the recogniser while it has no voice.
+    """Holds a button press back from the recogniser until it contains voice.
 
-    In manual mode the person says where an utterance begins and ends (§4.4), but a tap, or
-    a press in silence, in noise or during DTX is no utterance: vendors make up words for it.
+    In manual mode the button marks the utterance (§4.4). But a tap, or a press in silence,
+    noise or DTX, is not one, and vendors invent words for such sound.
 
-    :ivar voiced: whether it has had ``listen.min_speech`` of voice.
+    :ivar voiced: whether the press has contained ``listen.min_speech`` of voice.
     """
 
     def __init__(self, activity: IVoiceActivity, settings: ListenSettings) -> None:
@@ -28,17 +28,17 @@ class Press:
         self.begin()
 
     def begin(self) -> None:
-        """Start afresh: the button is pressed, or the utterance is dropped."""
+        """Drop all state: the button was pressed, or the utterance was dropped."""
         self.voiced = False
         self._voiced = 0
         self._rest = b""
         self._recent.clear()
 
     def feed(self, pcm: bytes) -> bytes:
-        """Take more sound.
+        """Add sound.
 
         :param pcm: s16le mono at 16 kHz, any length.
-        :return: what is to be recognised now: nothing before there is a voice.
+        :return: the sound to recognise now; empty until there is voice.
         """
         if self.voiced:
             return pcm

@@ -1,4 +1,4 @@
-"""Turn detectors: decide when an utterance is over."""
+"""Turn detectors: decide when an utterance has ended."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ class DelayDetector:
 
 @implementer(ITurnDetector)
 class TextDetector:
-    """Looks at what has been understood so far: an unfinished phrase is waited for up to
-    ``listen.max_delay``, a finished one is answered after ``listen.min_delay``, and with
-    nothing understood it is ``listen.end_silence``."""
+    """Chooses the silence that ends an utterance by its interim text.
+
+    It is ``listen.max_delay`` after an unfinished phrase, ``listen.min_delay`` after a finished
+    one, and ``listen.end_silence`` without text.
+    """
 
     def __init__(self, settings: ListenSettings) -> None:
         self._settings = settings

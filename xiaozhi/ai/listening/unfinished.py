@@ -1,15 +1,15 @@
-"""Whether what has been understood so far sounds like the end of an utterance.
+"""Recognise interim texts that sound unfinished.
 
-Told by its last words, for the languages of the lists; in any other by punctuation alone.
-Only what hardly ever ends one is in the lists: to wait for nothing is heard more often
-than to be answered a little early.
+The last words decide in the languages of the lists, punctuation alone in others. The lists
+contain only words that hardly ever end an utterance, because a needless wait would annoy more
+often than an answer that comes slightly early.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# An utterance that ends with one of these is not finished.
+# An utterance that ends with one of these words is not finished.
 _GOING_ON: Final[dict[str, str]] = {
     "en": (
         "and or but because so if when while which who with without to of for from at by as than "
@@ -23,7 +23,7 @@ _GOING_ON: Final[dict[str, str]] = {
     ),
     "vi": "và hoặc nhưng vì nếu khi với cho của từ ở tại trong trên là thì mà để ừm rất về",
 }
-# The same where words are not separated.
+# Endings in languages that do not separate words.
 _ENDINGS: Final[dict[str, str]] = {
     "zh": (
         "和 跟 或者 还有 但是 可是 不过 因为 所以 如果 要是 然后 的时候 那个 就是 比如 嗯 呃 "

@@ -1,1 +1,1 @@
-"""The LLM loop: a model's reply, its tool calls, and the context it is given."""
+"""The LLM loop: a model's input, its reply and its tool calls."""

@@ -1,4 +1,4 @@
-"""Run the tools that one reply of the model asks for."""
+"""Run the tool calls of one model reply."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CallsOutcome:
-    """The result of one reply's calls.
+    """The combined result of one reply's calls.
 
-    :ivar output: words to say and sounds to play, in the order of the calls.
-    :ivar final: every call has a final result: the model is not asked again.
+    :ivar output: text to speak and sounds to play, in the order of the calls.
+    :ivar final: whether every result is final, so that the model is not asked again.
     """
 
     output: tuple[str | ToolSound, ...]
@@ -36,8 +36,8 @@ class CallsOutcome:
 
 
 class ToolCalls:
-    """Runs calls for one turn. A failure is a result for the model to read; it never ends
-    the turn.
+    """Runs the calls of one turn. The model receives a failure as the call's result; a failure
+    never ends the turn.
 
     :param turn: its number, for the log.
     """
@@ -52,7 +52,7 @@ class ToolCalls:
 
     @property
     def question(self) -> str:
-        """Name of the tool that the person is to be asked about; empty: none."""
+        """See :class:`CallScreen`."""
         return self._screen.question
 
     def agreed(self, waiting: WaitingCall) -> ToolCall | None:
@@ -60,11 +60,10 @@ class ToolCalls:
         return self._screen.agreed(waiting)
 
     async def run(self, calls: tuple[ToolCall, ...], answer: PendingAnswer) -> CallsOutcome:
-        """Run calls in parallel, those of one lane one after the other, and not more than
-        ``turn.tools_at_once``.
+        """Run up to ``turn.tools_at_once`` calls in parallel; calls of one lane run in sequence.
 
-        Each call gets its result in the pending answer, in the order of the calls and also
-        after an interruption: models refuse a dialogue where one is missing.
+        The pending answer receives a result for each call, in their order and also after an
+        interruption: models reject a dialogue with a missing result.
         """
         results: dict[int, ToolResult] = {}
         lanes: dict[str, list[int]] = {}
@@ -72,7 +71,7 @@ class ToolCalls:
             if (withheld := self._screen.withhold(call)) is not None:
                 results[at] = self._withheld(call, withheld)
                 continue
-            # A call without a lane has one of its own.
+            # A call without a lane has its own.
             lanes.setdefault(self._context.toolbox.lane(call.name) or f" {at}", []).append(at)
         waiting = deque(lanes.values())
 
@@ -87,7 +86,7 @@ class ToolCalls:
         try:
             for succeeded, outcome in await DeferredList(driving, consumeErrors=True):
                 if not succeeded:
-                    # Cancelled: nothing else gets out of _result.
+                    # _result() raises nothing else.
                     raise CancelledError from outcome.value  # type: ignore[attr-defined]
         finally:
             for at, call in enumerate(calls):
@@ -102,7 +101,10 @@ class ToolCalls:
         return CallsOutcome(tuple(output), all(result.final for result in ordered))
 
     async def _result(self, call: ToolCall, question: str) -> ToolResult:
-        """:param question: of the person, which pictures are described for."""
+        """Run one call; a failure is its result.
+
+        :param question: the person's words, for the descriptions of pictures.
+        """
         context, limits = self._context, self._context.limits
         limit = context.toolbox.limit(call.name, limits.tool)
         since = context.clock.seconds()
@@ -135,7 +137,7 @@ class ToolCalls:
         return await self._described(result, question) if result.pictures else result
 
     async def _described(self, result: ToolResult, question: str) -> ToolResult:
-        """Put descriptions in the place of pictures."""
+        """Replace the pictures of a result by descriptions."""
         texts = [result.text] if result.text else []
         described = result.pictures[:PICTURES_LIMIT]
         texts += [await self._description(picture, question) for picture in described]
@@ -156,9 +158,12 @@ class ToolCalls:
             raise
         except Exception as error:
             if not isinstance(error, XiaozhiError):
-                self._log.failure("{session_id}: describing failed", session_id=context.session_id)
+                self._log.failure(
+                    "{session_id}: describing a tool's picture raised an exception",
+                    session_id=context.session_id,
+                )
             self._log.warn(
-                "{session_id}: a tool's picture is not described: {error}",
+                "{session_id}: no description of a tool's picture: {error}",
                 session_id=context.session_id,
                 error=error,
             )
@@ -186,10 +191,9 @@ class ToolCalls:
 
 
 def _shielded(running: Coroutine[Any, Any, T]) -> Deferred[T]:
-    """Wait for work that goes on when the wait is cancelled; its own time limit bounds it."""
-    # Without a canceller, so that it takes a result that nobody waits for any more.
+    """Wait for work that continues if the wait is cancelled; its own time limit bounds it."""
+    # A Deferred without a canceller ignores the one result that comes after cancel().
     waiting: Deferred[T] = Deferred()
-    going_on = Deferred.fromCoroutine(running)
-    # After a cancellation neither the result nor a failure reaches anybody.
-    going_on.addCallbacks(waiting.callback, waiting.errback)
+    work = Deferred.fromCoroutine(running)
+    work.addCallbacks(waiting.callback, waiting.errback)
     return waiting

@@ -1,7 +1,7 @@
-"""Tool calls that run only after the person has said yes.
+"""Spoken confirmation: tool calls that run only after the person has said yes.
 
-The model never decides whether the person agreed: the answer is matched by
-:mod:`xiaozhi.languages.affirmation`, and it runs the call that the question was about.
+The model never decides whether the person agreed. :mod:`xiaozhi.languages.affirmation`
+matches the person's words, and a yes runs exactly the call that the question was about.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from xiaozhi.languages.affirmation import is_yes
 from xiaozhi.tools.names import spoken_name
 from xiaozhi.tools.toolbox import Toolbox, ToolIdentity
 
-#: The result code of a call that did not run for want of a yes.
+#: Result code of a call that waits for a yes.
 UNCONFIRMED: Final = "unconfirmed"
 
-# These stand in the dialogue for good, so they are true whatever the person answers.
+# They stay in the dialogue, so they must be true whatever the person answers.
 _ASKED = (
     f"{UNCONFIRMED_CALL}, and the person has not confirmed it. They are being asked. It has run"
     " only if a further call with a result follows."
@@ -31,14 +31,14 @@ _ANOTHER = (
     f"{UNCONFIRMED_CALL}, and they are being asked about another call. Ask for it again after"
     " their answer."
 )
-_ONCE = "Not run again: the person's yes was for one run, whose result stands above."
+_ONCE = "Not run again: the person's yes was for one run, and its result is above."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WaitingCall:
     """A call that waits for the person's yes.
 
-    :ivar call: the call; its arguments reach no log.
+    :ivar call: the call; never log its arguments.
     :ivar tool: identifies the tool that the question was about.
     """
 
@@ -47,11 +47,11 @@ class WaitingCall:
 
 
 class Confirmation:
-    """The one call of a session that waits for a yes, if any.
+    """The call of a session that waits for a yes; at most one.
 
-    It is held while the turn that asks the person runs, and waits from the end of that
-    turn's playback on. The next words of the person end the wait, whatever they are; so
-    does any other turn, an interruption, and time.
+    It is held while the turn that asks the person runs. The wait begins when that turn has
+    been played, and ends with the person's next words, another turn, an interruption or a
+    timeout.
     """
 
     def __init__(self) -> None:
@@ -60,14 +60,14 @@ class Confirmation:
         self._until: float | None = None
 
     def hold(self, waiting: WaitingCall, turn: int) -> None:
-        """Keep a call that the running turn asks the person about."""
+        """Hold a call that the running turn asks the person about."""
         self._waiting, self._turn, self._until = waiting, turn, None
 
     def turn_ended(self, turn: int, until: float, *, heard: bool) -> None:
-        """Let the wait begin, if this turn asked; otherwise end it.
+        """Begin the wait if this turn asked the question; otherwise end it.
 
-        :param until: when a yes comes too late, on the clock.
-        :param heard: the turn was played to its end.
+        :param until: time on the clock after which a yes is ignored.
+        :param heard: whether the turn was played completely.
         """
         if heard and turn == self._turn and self._waiting is not None:
             self._until = until
@@ -77,8 +77,8 @@ class Confirmation:
     def answered(self, words: str, at: float) -> WaitingCall | None:
         """End the wait with the person's next words.
 
-        :param at: when they were said, on the clock.
-        :return: the call if they say yes in time.
+        :param at: time of the words on the clock.
+        :return: the call if the words are a yes in time, else None.
         """
         waiting, until = self._waiting, self._until
         self.forget()
@@ -93,7 +93,7 @@ class Confirmation:
 class Withheld:
     """The result of a call that does not run.
 
-    :ivar code: for metrics and the log.
+    :ivar code: result code for metrics and logs.
     """
 
     result: ToolResult
@@ -101,12 +101,11 @@ class Withheld:
 
 
 class CallScreen:
-    """Decides which calls of one turn run.
+    """Decides which calls of one turn may run.
 
-    :param needs: whether a tool needs a confirmation, by its name.
-    :param turn: its number.
-    :ivar question: name of the tool that the person is to be asked about, in plain words;
-        empty: none.
+    :param needs: returns whether the named tool needs a confirmation.
+    :param turn: number of the turn.
+    :ivar question: name, in plain words, of the tool to ask the person about; empty: none.
     """
 
     def __init__(
@@ -125,18 +124,18 @@ class CallScreen:
         self.question = ""
 
     def agreed(self, waiting: WaitingCall) -> ToolCall | None:
-        """Permit a call that the person has agreed to, once.
+        """Permit one run of a call that the person has agreed to.
 
-        :return: the call to run; None: the tool is no longer the one in the question.
+        :return: the call to run; None: the name now belongs to another tool.
         """
         if self._toolbox.identity(waiting.call.name) != waiting.tool:
             return None
-        # Its first id has the result that it did not run.
+        # Its first id already has a result: that it did not run.
         self._agreed = replace(waiting.call, call_id=f"call_{new_id().hex}")
         return self._agreed
 
     def withhold(self, call: ToolCall) -> Withheld | None:
-        """Return the result of a call that must not run now; None: it may.
+        """Return the result of a call that must not run now; None: it may run.
 
         The first call of the turn that needs a yes is held for the question.
         """
@@ -160,7 +159,7 @@ class CallScreen:
 
 
 def essence(call: ToolCall) -> tuple[str, str]:
-    """Return a key by which two spellings of one call are equal."""
+    """Return a key that is equal for different spellings of one call."""
     try:
         arguments = json.dumps(json.loads(call.arguments or "{}"), sort_keys=True)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Everything that the turns of a session share."""
+"""Turn context: the objects and settings that the turns of a session share."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from xiaozhi.tools.toolbox import Toolbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnContext:
-    """The same for all turns of a session that one agent serves.
+    """Shared by all turns of a session that one agent serves.
 
     :ivar session_id: for log lines.
+    :ivar dialogue: the dialogue with the device.
     :ivar tools_ready: open once the device's tools are known.
-    :ivar tools_wait: seconds a turn waits for them.
-    :ivar recall_wait: seconds a turn waits for the dialogue of earlier sessions.
+    :ivar tools_wait: maximum wait for ``tools_ready``, in seconds.
+    :ivar recall_wait: maximum wait for the dialogue of earlier sessions, in seconds.
     :ivar language: BCP 47, as configured.
-    :ivar echo: tells a person's speech from our own voice.
-    :ivar counts: metrics of all sessions together.
+    :ivar echo: distinguishes a person's speech from our own voice.
+    :ivar counts: counters of all sessions.
     :ivar talk: the language of the conversation.
-    :ivar describe: has the vision model answer a question about an encoded picture; None:
+    :ivar describe: answers a question about an encoded picture with the vision model; None:
         there is no vision model.
-    :ivar call: returns the context in which providers are called.
-    :ivar confirms: whether a tool runs only after the person has said yes, by its name.
-    :ivar confirmation: the call that waits for that yes.
+    :ivar call: returns the context for a call of a provider.
+    :ivar confirms: returns whether the named tool needs a spoken confirmation.
+    :ivar confirmation: the call that waits for one.
     """
 
     session_id: str

@@ -1,4 +1,4 @@
-"""The loop of model and tools, from a question to the sentences of its answer."""
+"""LLM loop: model replies and tool calls, from a question to the sentences of its answer."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from xiaozhi.base.toolresult import ToolSound
 from xiaozhi.base.values import Delta, TextDelta, ToolCall, ToolSpec, Utterance
 from xiaozhi.runtime.cancelling import Gate, each_within, late, within
 
-# Calls in the text of one reply.
+# Maximum number of calls written into the text of one reply.
 _WRITTEN_LIMIT = 16
 
 
 class AnswerSpeaker(Protocol):
-    """Speaks the answer of a turn; each call waits while enough is queued."""
+    """Speaks the answer of a turn; each method waits while enough speech is queued."""
 
     async def say(self, sentence: str) -> None:
-        """Say a sentence as the model wrote it."""
+        """Speak a sentence as the model wrote it."""
 
     async def remark(self, key: str) -> None:
-        """Say a text of the catalogue."""
+        """Speak a phrase of the catalogue."""
 
     async def conclude(self, key: str) -> None:
-        """Say a text of the catalogue in place of the model's answer."""
+        """Speak a phrase of the catalogue as the answer, instead of the model's."""
 
     async def play(self, sound: ToolSound) -> None:
         """Play a tool's sound."""
@@ -80,7 +80,8 @@ class LlmLoop:
     async def about(self, draft: PendingAnswer, agreed: WaitingCall | None = None) -> None:
         """Answer a question.
 
-        :param agreed: a call that the question is the person's yes to.
+        :param draft: receives the answer.
+        :param agreed: the call that the person confirms with these words.
         """
         context = self._context
         await self._ready(context.tools_ready, context.tools_wait, "the device's tools")
@@ -108,30 +109,30 @@ class LlmLoop:
         return await self._run((call,), draft)
 
     async def _answer(self, draft: PendingAnswer, *, needed: bool) -> None:
-        """Have the model answer, with the results of the tools it asks for.
+        """Ask the model and run its tools until it answers without a call.
 
-        :param needed: there has to be an answer, even if it asks for none.
+        :param needed: whether something must be said even if the model says nothing.
         """
         context = self._context
         for rounds in range(context.limits.tool_rounds):
             calls = await self._reply(draft, context.toolbox.specs)
             if not calls:
-                # After a tool no words are needed; without one there has to be an answer.
+                # A tool's effect may be the answer; without one, silence is none.
                 if needed and not rounds and not self._worded:
                     await self._speaker.conclude("no_answer")
                 return
             if await self._run(calls, draft):
                 return
-        # No more tools: the model has to answer with what it knows.
+        # Without tools, the model must answer from the results so far.
         self._worded = False
         await self._reply(draft, ())
         if not self._worded:
             await self._speaker.conclude("too_many_tools")
 
     async def _run(self, calls: tuple[ToolCall, ...], draft: PendingAnswer) -> bool:
-        """Run the calls of one reply.
+        """Run the calls of one reply and perform their output.
 
-        :return: whether their results are the answer.
+        :return: whether their results are the whole answer.
         """
         async with self._patience():
             outcome = await self._calls.run(calls, draft)
@@ -139,10 +140,10 @@ class LlmLoop:
         return outcome.final
 
     async def _perform(self, outcome: CallsOutcome, draft: PendingAnswer) -> None:
-        """Say and play what tools gave, without the model.
+        """Speak the words and play the sounds that tools returned.
 
-        The words are an entry of the dialogue if the answer ends with them. Otherwise they
-        stand in the tools' results, as many models refuse two answers in a row.
+        The words become an entry of the dialogue if the answer ends with them. Otherwise the
+        tools' results contain them, because many models reject two answers in a row.
         """
         complete = False
         try:
@@ -165,14 +166,14 @@ class LlmLoop:
 
     @asynccontextmanager
     async def _patience(self) -> AsyncGenerator[None, None]:
-        """Bridge a wait with a phrase if the answer has no words yet."""
+        """Speak a phrase during a slow tool if the answer has no words yet."""
         context = self._context
         remarking: list[Deferred[None]] = []
 
         def bridge() -> None:
             if not self._worded:
                 self._worded = True
-                # A failure of speech shows at the next sentence.
+                # If speech fails, the next sentence raises it.
                 remark = Deferred.fromCoroutine(self._bridge()).addErrback(lambda _: None)
                 remarking.append(remark)
 
@@ -190,7 +191,7 @@ class LlmLoop:
         await self._speaker.remark("checking")
 
     async def _ready(self, gate: Gate, seconds: float, what: str) -> None:
-        """Wait for something, up to a limit; the turn goes on without it."""
+        """Wait for a gate, up to a limit; the turn continues without it."""
         if gate.is_open:
             return
         try:
@@ -203,15 +204,15 @@ class LlmLoop:
             )
 
     async def _reply(self, draft: PendingAnswer, tools: Sequence[ToolSpec]) -> tuple[ToolCall, ...]:
-        """Speak one reply of the model while it comes.
+        """Speak one reply of the model while it arrives.
 
-        :param tools: those it may call.
-        :return: the calls it wants.
+        :param tools: tools that the model may call.
+        :return: its calls.
         """
         context, limits = self._context, self._context.limits
         calls: list[ToolCall] = []
         written: list[ToolCall] = []
-        # Not every provider drops reasoning itself.
+        # Not every provider removes reasoning itself.
         answer, spoken = AnswerFilter(), SpokenText()
         said, complete = "", False
 
@@ -243,23 +244,25 @@ class LlmLoop:
             )
             await hear(answer.finish())
             await self._say_all(spoken.finish())
-            # Some servers return a call and leave it in the text, too.
+            # Some servers return a call and also leave it in the text.
             known = {essence(call) for call in calls}
             calls += [call for call in written if essence(call) not in known]
             complete = True
         except BaseException:
-            # They will not run, and models refuse a call without its result.
+            # They will not run, and models reject a call without a result.
             calls.clear()
             raise
         finally:
             self._timeline.replied(dialogue, said)
-            # Also when interrupted: the model must know what it has begun to say.
+            # Also after an interruption: the dialogue contains the beginning of the reply.
             draft.said(said.strip(), tuple(calls), complete=complete)
         return tuple(calls)
 
     def _with_mood(self, dialogue: list[Utterance], language: str) -> list[Utterance]:
-        """Return the dialogue with the mood at the end of the prompt: many models take a
-        system message nowhere but at the beginning. The mood is not remembered."""
+        """Append the mood to the system prompt, as many models accept no later system message.
+
+        The dialogue does not keep it.
+        """
         if line := mood_line(self._mood, language):
             prompt = dialogue[0]
             dialogue[0] = replace(prompt, text=f"{prompt.text}\n\n{line}".strip())
@@ -268,9 +271,9 @@ class LlmLoop:
     def _written(
         self, part: WrittenCall, tools: Sequence[ToolSpec], written: list[ToolCall]
     ) -> str:
-        """Add the calls a model has written into its text.
+        """Read the calls that a model has written into its text, and add them to ``written``.
 
-        :return: what of it is to be said.
+        :return: the text to speak.
         """
         toolbox = self._context.toolbox
         reading = read(part, toolbox.parameters if tools else lambda _: None)
@@ -284,8 +287,8 @@ class LlmLoop:
         if not part.marked and not reading.refused:
             return part.raw
         self._log.info(
-            "{session_id}: turn {turn}: the model wrote a tool call into its answer that names"
-            " no known tool or cannot be read: dropped",
+            "{session_id}: turn {turn}: dropped a tool call in the model's text: unknown tool or"
+            " unreadable arguments",
             session_id=self._context.session_id,
             turn=self._turn,
         )

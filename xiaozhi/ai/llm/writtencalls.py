@@ -1,7 +1,7 @@
-"""Tool calls that a model has written into its text: what they call, with which arguments.
+"""Parse tool calls that a model has written into its text.
 
-The notations are JSON (one object, a list, several in a row), XML in the ways of Qwen,
-Anthropic, MiniMax and GLM, a name with JSON behind it, and calls in Python.
+Supported notations: JSON (one object, a list, several in a row), the XML of Qwen, Anthropic,
+MiniMax and GLM, a name followed by JSON, and Python calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from xiaozhi.base.modeltext.answerfilter import WrittenCall
 
-# A tool's parameters: name → schema, in their order; None: there is no such tool.
+# Returns the named tool's parameters, name → schema, in order; None: there is no such tool.
 Parameters = Callable[[str], Mapping[str, Any] | None]
 
 _NAMES = ("name", "tool_name", "function_name", "recipient_name", "tool", "function", "action")
@@ -67,9 +67,11 @@ _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """:ivar calls: names and arguments, as JSON.
-    :ivar rest: what follows them, where the end of the calls was not marked.
-    :ivar refused: it is a call, but of no tool there is.
+    """The parsed text.
+
+    :ivar calls: name and JSON arguments of each call.
+    :ivar rest: text after the calls, if their end was not marked.
+    :ivar refused: whether it is a call, but only of unknown tools.
     """
 
     calls: tuple[tuple[str, str], ...] = ()
@@ -78,10 +80,10 @@ class Reading:
 
 
 def read(call: WrittenCall, parameters: Parameters) -> Reading:
-    """Read the calls a model has written.
+    """Parse the calls in a model's text.
 
-    :param parameters: those of a tool.
-    :return: nothing if they are not to be read, or name no tool.
+    :param parameters: returns the parameters of a tool.
+    :return: without calls if the text cannot be parsed or names no known tool.
     """
     try:
         return _Reader(parameters).read(call)
@@ -115,9 +117,9 @@ class _Reader:
         return Reading(tuple(self._found), rest, self._refused and not self._found)
 
     def _spelled(self, body: str) -> str:
-        """Read notations that begin with a name or a tag.
+        """Parse notations that begin with a name or a tag.
 
-        :return: the rest.
+        :return: the text after them.
         """
         for tag in _XML.finditer(body):
             self._add(tag[1], self._members(tag[1], tag[2]))
@@ -142,7 +144,7 @@ class _Reader:
         return ""
 
     def _value(self, value: Any) -> None:
-        """Read a JSON value: a call, or several."""
+        """Read one call or several from a JSON value."""
         if isinstance(value, list):
             for entry in value[:_CALLS_LIMIT]:
                 self._value(entry)
@@ -181,7 +183,7 @@ class _Reader:
         self._found.append((name, json.dumps(arguments, ensure_ascii=False)))
 
     def _members(self, name: str, body: str) -> dict[str, Any]:
-        """Read arguments within tags, or as JSON."""
+        """Parse arguments, in tags or as JSON."""
         if body.strip()[:1] in ("{", "["):
             values, _ = _values(body.strip(), one=True)
             value = values[0] if values else None
@@ -192,7 +194,7 @@ class _Reader:
         return {key: _typed(text, schema.get(key), words) for key, text, words in pairs}
 
     def _python(self, body: str) -> None:
-        """``name(key="value")``, a list of such, ``print(name())``, ``name.call(…)``."""
+        """Parse ``name(key="value")``, a list of these, ``print(name())`` and ``name.call(…)``."""
         if len(body) > _PYTHON_LIMIT or "(" not in body:
             return
         try:
@@ -222,7 +224,7 @@ class _Reader:
 
 
 def _tagged(body: str) -> Iterator[tuple[str, str, str]]:
-    """Return name, attributes and text of each parameter."""
+    """Return the name, attributes and text of each parameter."""
     found = [(m[1], m[2], m[3]) for m in _PARAMETER.finditer(body)]
     found = found or [(m[1], "", m[2]) for m in _PAIR.finditer(body)]
     found = found or [(m[1], "", m[2]) for m in _ELEMENT.finditer(body)]
@@ -240,7 +242,7 @@ def _typed(text: str, schema: Any, words: bool) -> Any:
 
 
 def _values(text: str, *, one: bool = False) -> tuple[list[Any], int]:
-    """Return consecutive JSON values, and the place behind them."""
+    """Return consecutive JSON values, and the index after them."""
     values: list[Any] = []
     at = 0
     while len(values) < _CALLS_LIMIT:
@@ -266,7 +268,7 @@ def _value_at(text: str, begin: int) -> tuple[Any, int]:
     end = _balanced(text, begin)
     part = text[begin:end]
     if part.startswith("{{") and part.endswith("}}"):
-        # Braces doubled, as in a template.
+        # Doubled braces, as in a template.
         part = part[1:-1]
     for mended in (part, _BARE_KEY.sub(r'\1"\2":', part)):
         try:
@@ -294,5 +296,5 @@ def _balanced(text: str, begin: int) -> int:
     return len(text)
 
 
-# Line breaks within a text are no JSON, and models write them.
+# Models write raw line breaks in JSON strings.
 _DECODER = json.JSONDecoder(strict=False)

@@ -1,1 +1,1 @@
-"""Timelines: when each step of a turn happened, and the counters made of it."""
+"""Timelines: the times of a turn's steps, and the counters derived from them."""

@@ -1,4 +1,4 @@
-"""Record of a finished turn: one line of the log, and its measurements."""
+"""Record of a finished turn: the fields of its log line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 class ToolUse:
     """One call of a tool.
 
-    :ivar result: ``done`` or an error's code.
+    :ivar result: ``done`` or the error's code.
     """
 
     name: str
@@ -23,30 +23,33 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRecord:
-    """Times are seconds after what began the turn: the end of an utterance, a text. None:
-    it did not happen. Nothing here is what anybody said.
+    """Times and counts of a finished turn. It contains no transcript and no answer.
+
+    Times are seconds after the event that began the turn, such as the end of an utterance.
+    None: the step did not happen.
 
     :ivar begun: ``spoken``, ``typed`` or ``recited``.
     :ivar result: ``answered``, ``empty``, ``interrupted`` or ``failed``.
-    :ivar seconds: the whole turn.
-    :ivar recognised: the text was there.
-    :ivar first_token: the first output of the model, when it was asked first.
-    :ivar first_sentence: the first sentence that was whole.
-    :ivar first_audio: the first bytes of the synthesiser.
-    :ivar first_frame: the first packet that left for the edge.
-    :ivar first_played: the edge said that the device has the first one.
-    :ivar last_played: the edge said that the device has played the last one, or dropped it.
-    :ivar interrupted: it was stopped.
-    :ivar played_ms: sound that the device has played; if it was stopped, perhaps by the clock.
-    :ivar providers: by kind, those who worked for it last; of a list the one that answered.
-    :ivar models: by kind, the vendor's name of what answered, if there is one.
-    :ivar tokens_in: what the model was given, in all its rounds; ``tokens_out``: what it gave.
-    :ivar tokens_estimated: some were estimated, as the vendor does not report them.
-    :ivar heard: characters of what the person said; ``said``: of what the model said;
-        ``spoken``: of the sentences whose turn to be heard came.
-    :ivar mood: of the person's voice, one of :data:`xiaozhi.ai.llm.mood.MOODS`; empty:
+    :ivar seconds: duration of the whole turn.
+    :ivar recognised: the transcript was complete.
+    :ivar first_token: the first output of the model's first reply.
+    :ivar first_sentence: the first complete sentence.
+    :ivar first_audio: the first bytes from the synthesiser.
+    :ivar first_frame: the first packet was sent to the edge.
+    :ivar first_played: the edge reported the start of playback.
+    :ivar last_played: the edge reported that playback had finished or was cut off.
+    :ivar interrupted: the turn was interrupted.
+    :ivar played_ms: sound that the device has played; an estimate without the edge's report.
+    :ivar providers: by kind, the provider that served the turn last; in a failover group, its
+        member.
+    :ivar models: by kind, the vendor's name of the model, if known.
+    :ivar tokens_in: tokens of the model's input in all rounds; ``tokens_out``: of its output.
+    :ivar tokens_estimated: whether some were estimated because the vendor reported none.
+    :ivar heard: characters of the person's words; ``said``: of the model's replies;
+        ``spoken``: of the sentences whose sound was begun.
+    :ivar mood: mood of the person's voice, one of :data:`xiaozhi.ai.llm.mood.MOODS`; empty:
         unknown or neutral.
-    :ivar rounds: times that the model wanted tools.
+    :ivar rounds: number of replies with tool calls.
     :ivar frames: packets sent.
     """
 
@@ -78,7 +81,7 @@ class TurnRecord:
     frames: int = 0
 
     def logged(self) -> dict[str, str | int | float | bool]:
-        """Return the fields of a log line, without steps that did not happen."""
+        """Return the fields of the log line, without steps that did not happen."""
         line: dict[str, str | int | float | bool] = {}
         for each in fields(self):
             value = getattr(self, each.name)

@@ -19,7 +19,7 @@ from xiaozhi.wire.messages import Playback, PlaybackState
 
 T = TypeVar("T")
 
-# As a record has it.
+# Stage → field of TurnRecord.
 _STAGES = {
     "recognise": "recognised",
     "first_token": "first_token",
@@ -30,12 +30,11 @@ _STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Overheard:
-    """Speech over an answer: it is recognised before there is a turn for it.
+    """Speech over an answer, recognised before its own turn begins.
 
-    :ivar ended: when its end was heard, by the clock; ``recognised``: when its text was
-        there.
-    :ivar provider: who recognised it, and with what ``model``: see
-        :class:`xiaozhi.base.usage.Notes`.
+    :ivar said: its transcript.
+    :ivar ended: clock time of its end; ``recognised``: clock time of its transcript.
+    :ivar provider: the recogniser and its ``model``, see :class:`xiaozhi.base.usage.Notes`.
     """
 
     said: Transcript
@@ -46,12 +45,13 @@ class Overheard:
 
 
 class Timeline:
-    """Times one turn, and counts what its providers do, cost and fail at. Providers note
-    here who they are: it is a :class:`xiaozhi.base.usage.Notes`.
+    """Measures one turn's times, and counts its providers' work, tokens and failures.
 
-    :ivar begun: how it began: ``spoken``, ``typed`` or ``recited``.
-    :ivar failed: kinds of providers that failed in it.
-    :ivar cut: the device was silenced before it had played all of it.
+    It is the :class:`xiaozhi.base.usage.Notes` in which providers identify themselves.
+
+    :ivar begun: ``spoken``, ``typed`` or ``recited``.
+    :ivar failed: kinds of providers that failed in the turn.
+    :ivar cut: whether the edge cut off the playback.
     """
 
     def __init__(
@@ -77,20 +77,20 @@ class Timeline:
         self._heard = self._said = self._spoken = 0
         self._mood = ""
         self._tokens = [0, 0]
-        self._told = self._estimated = False
+        self._reported = self._estimated = False
         self._tools: list[ToolUse] = []
         self._rounds = 0
         self._wanted_tools = True
-        # Kinds of providers that failed in this turn. Bound: there are five kinds.
+        # Bound: there are five kinds.
         self.failed: set[str] = set()
 
     def _now(self) -> float:
         return self._clock.seconds() - self._start
 
     def _mark(self, what: str) -> bool:
-        """Note the time of a step.
+        """Record the time of a step if it happens for the first time.
 
-        :return: whether it happens for the first time.
+        :return: whether it does.
         """
         if what in self._at:
             return False
@@ -106,7 +106,7 @@ class Timeline:
 
     def used(self, tokens_in: int, tokens_out: int) -> None:
         """See :class:`xiaozhi.base.usage.Notes`."""
-        self._told = True
+        self._reported = True
         self._spent(tokens_in, tokens_out, "told")
 
     def _spent(self, tokens_in: int, tokens_out: int, how: str) -> None:
@@ -115,7 +115,7 @@ class Timeline:
         self._counts.spent(self._providers.get("llm", ""), tokens_in, tokens_out, how)
 
     def overheard(self, over: Overheard) -> None:
-        """Take the times of an utterance over the previous answer."""
+        """Use the times of an utterance over the previous answer."""
         self.begun = "spoken"
         self._start = over.ended
         if over.provider:
@@ -124,9 +124,10 @@ class Timeline:
         self._counts.stage("recognise", seconds, over.provider)
 
     async def awaited(self, kind: str, stage: str, call: Awaitable[T]) -> T:
-        """Await a provider's answer.
+        """Await a provider's result.
 
-        :param stage: what it is a stage of; empty: of nothing that is timed.
+        :param kind: kind of provider.
+        :param stage: the stage that it ends; empty: none that is measured.
         """
         since = self._clock.seconds()
         try:
@@ -141,7 +142,7 @@ class Timeline:
     async def streamed(
         self, kind: str, stage: str, stream: AsyncGenerator[T, None]
     ) -> AsyncGenerator[T, None]:
-        """Pass a provider's stream on; ``stage`` is the wait for its first item."""
+        """Yield a provider's stream; its first item ends ``stage``."""
         since = self._clock.seconds()
         first = True
         async with aclosing(stream):
@@ -156,7 +157,7 @@ class Timeline:
                 raise
 
     def late(self, kind: str) -> Callable[[], ProviderError]:
-        """Return the error for the case that a stream of :meth:`streamed` takes too long."""
+        """Return a function that counts and returns the timeout error of a stream."""
 
         def too_late() -> ProviderError:
             error = late(kind)()
@@ -177,44 +178,45 @@ class Timeline:
     # --- words ----------------------------------------------------------------------
 
     def heard(self, words: str, mood: str = "") -> None:
-        """Note the person's words.
+        """Count the person's words.
 
-        :param mood: of their voice; empty: nothing is known of it.
+        :param mood: mood of their voice; empty: unknown.
         """
         self._mood = mood
         self._heard += len(words)
         self._counts.characters.add("heard", count=len(words))
 
     def asked(self) -> None:
-        """Note a request to the model."""
+        """Record a request to the model."""
         self._asked = self._clock.seconds()
         self._wordless = True
-        self._told = False
+        self._reported = False
         self._wanted_tools = False
 
     def sentence(self) -> None:
-        """Note a complete sentence of the reply."""
+        """Record a complete sentence of the reply."""
         if self._wordless:
             self._wordless = False
             self._stage("llm", "first_sentence", self._asked)
 
     def replied(self, dialogue: Sequence[Utterance], said: str) -> None:
-        """Note the end of a reply, complete or interrupted.
+        """Record the end of a reply, complete or interrupted.
 
-        :param dialogue: what it was given.
+        :param dialogue: the model's input.
+        :param said: its output.
         """
         self._said += len(said)
         self._counts.characters.add("said", count=len(said))
-        if self._told:
+        if self._reported:
             return
         self._estimated = True
         given = "".join(entry.text for entry in dialogue)
         self._spent(tokens(given), tokens(said), "estimated")
 
     def tool(self, result: str, name: str = "", since: float | None = None) -> None:
-        """Note the result of a tool's call: ``done`` or an error's code.
+        """Record the result of a tool call: ``done`` or the error's code.
 
-        :param since: when, on the clock.
+        :param since: clock time of the call; None: it did not run.
         """
         seconds = 0.0 if since is None else self._clock.seconds() - since
         self._counts.tool(result, seconds)
@@ -226,12 +228,12 @@ class Timeline:
     # --- sound ----------------------------------------------------------------------
 
     def speaks(self, words: str) -> None:
-        """Note that the sound of a sentence begins."""
+        """Count a sentence whose sound begins."""
         self._spoken += len(words)
         self._counts.characters.add("spoken", count=len(words))
 
     def packet(self, milliseconds: int) -> None:
-        """Note a packet."""
+        """Count a packet of the answer."""
         self._counts.frames_down += 1
         self._frames += 1
         self._sent_ms += milliseconds
@@ -240,14 +242,14 @@ class Timeline:
             self._counts.response.observe(self._at["first_frame"], self.begun)
 
     def bridge(self, milliseconds: int) -> None:
-        """Note a packet of a phrase that bridges the wait for the answer."""
+        """Count a packet of the bridging phrase."""
         self._counts.frames_down += 1
         self._frames += 1
         self._sent_ms += milliseconds
         self._first += 1
 
     def playback(self, report: Playback) -> None:
-        """Take the edge's report of how far the device has played."""
+        """Record the edge's report of how far the device has played."""
         if report.state is PlaybackState.STARTED:
             if self._mark("first_played"):
                 self._counts.played.observe(self._at["first_played"], self.begun)
@@ -259,11 +261,11 @@ class Timeline:
             self._mark("interrupted")
 
     def pauses(self) -> None:
-        """Note that the answer is paused."""
+        """Record the beginning of a pause."""
         self._paused_since = self._now()
 
     def goes_on(self) -> None:
-        """Note that the pause is over."""
+        """Record the end of a pause."""
         if self._paused_since is not None:
             self._paused += self._now() - self._paused_since
             self._paused_since = None
@@ -271,7 +273,7 @@ class Timeline:
     # --- the end --------------------------------------------------------------------
 
     def ended(self, result: str) -> TurnRecord:
-        """End the turn.
+        """End the turn, count it and return its record.
 
         :param result: see :meth:`AiCounts.turn_ended`.
         """
@@ -304,7 +306,7 @@ class Timeline:
         return record
 
     def _played(self) -> int:
-        """Return the ms played, as the edge reported; without a report, an estimate."""
+        """Return the milliseconds played: as the edge reported, else an estimate."""
         if self._played_ms is not None:
             return self._played_ms
         if (began := self._at.get("first_played")) is None:
