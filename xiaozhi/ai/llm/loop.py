@@ -95,9 +95,9 @@ class LlmLoop:
             await self._speaker.ask(self._calls.question)
 
     async def _carry_out(self, call: ToolCall, draft: PendingAnswer) -> bool:
-        """Run a call that the person has agreed to as if the model had asked for it now.
+        """Run a call that the person has confirmed, as if the model had asked for it now.
 
-        :return: whether its result is the answer.
+        :return: whether its result is the whole answer.
         """
         self._log.info(
             "{session_id}: turn {turn}: the person agreed to the tool {tool}",

@@ -84,7 +84,7 @@ class PendingAnswer:
         self._sentences.clear()
 
     def asked(self, words: str) -> None:
-        """Add a question of our own. It is one entry with a reply before it: many models
+        """Add a question of our own. A reply before it becomes one entry with it: many models
         reject a dialogue with two answers in a row."""
         last = self._lines[-1] if self._lines else None
         self.spoke(words)
