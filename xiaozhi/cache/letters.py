@@ -18,7 +18,7 @@ from xiaozhi.cache.hub import RedisHub
 from xiaozhi.cache.settings import InboxSettings
 from xiaozhi.wire.mail import Mail
 
-# KEYS: the device's list, its letters' prefix, when each letter of anybody expires, the
+# KEYS: the device's list, its letters' prefix, when each letter of any device expires, the
 # device's claim. ARGV: device, letter id, letter, ttl in ms, the same for a device that
 # is not connected (0: not at all), most for a device, most in all, prefix of the nodes'
 # channels. Returns the outcome, the notified node, and the expiry time (ms).

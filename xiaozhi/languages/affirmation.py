@@ -1,7 +1,7 @@
-"""Whether an utterance is a plain yes, by lists of words.
+"""Recognition of a plain yes, with lists of words.
 
-A yes may open a door, so the whole utterance has to consist of phrases in the lists: with one
-word more it is no yes. So negations and conditions need no lists of their own.
+A yes may open a door, so the whole utterance must consist of listed phrases; one more word and it
+is not a yes. So negations and conditions need no lists of their own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ YES: Final[dict[str, str]] = {
     " okey",
 }
 
-#: Phrases that may stand beside a yes and are none by themselves.
+#: Phrases that may accompany a yes and are not one by themselves.
 COURTESIES: Final[dict[str, str]] = {
     "en": "please, thanks, thank you, thank you very much, then, oh, now, right now",
     "zh": "请, 谢谢, 谢谢你, 谢谢您, 麻烦, 麻烦你, 麻烦你了, 麻烦您, 麻烦您了, 嗯, 啊",
@@ -62,7 +62,7 @@ COURTESIES: Final[dict[str, str]] = {
     "es": "por favor, gracias, muchas gracias, pues, ah",
 }
 
-# Characters; what is longer is no plain yes.
+# Characters; a longer text is not a plain yes.
 _LENGTH = 80
 _APOSTROPHES = str.maketrans("", "", "'’‘ʼ`´")
 _HYPHENS = "-\u2010\u2011"

@@ -1,7 +1,7 @@
-"""Chat answers as vendors send them, beside what must come of each.
+"""Chat answers as vendors send them, with the expected result of each.
 
-``xiaozhi/test/providers/test_vendor_answers.py`` plays the tables on virtual time, and over
-real sockets ``tests/test_vendor_answers.py``.
+``xiaozhi/test/providers/test_vendor_answers.py`` plays the tables on virtual time, and
+``tests/test_vendor_answers.py`` over real sockets.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Call = tuple[str, str]
 class Row:
     """One answer.
 
-    :ivar text: all that may be spoken.
-    :ivar calls: names and arguments of the tools that are called.
+    :ivar text: everything that may be spoken.
+    :ivar calls: names and arguments of the called tools.
     :ivar error: code of the error that ends it; empty: none.
-    :ivar within: seconds of virtual time in which it must be over.
+    :ivar within: seconds of virtual time after which it must be over.
     """
 
     name: str
@@ -46,22 +46,22 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """How long the vendor takes."""
+        """Return how long the vendor takes."""
         return sum(step for step in self.steps if isinstance(step, int | float))
 
 
 def say(text: Any, finish: Any = None, **more: Any) -> bytes:
-    """An event with a piece of text."""
+    """Make an event with a piece of text."""
     return event(choice({"content": text}, finish, **more))
 
 
 def end(finish: Any = "stop", **more: Any) -> bytes:
-    """An event without text that ends an answer."""
+    """Make an event without text that ends an answer."""
     return event(choice({}, finish, **more))
 
 
 def call(name: str, arguments: Any, index: Any = 0, finish: Any = None, **more: Any) -> bytes:
-    """An event with a piece of a tool call; None leaves a member out."""
+    """Make an event with a piece of a tool call; None omits a member."""
     function = {"name": name, "arguments": arguments}
     function = {key: value for key, value in function.items() if value is not None}
     told = {"index": index, "type": "function", "function": function, **more}
@@ -70,7 +70,7 @@ def call(name: str, arguments: Any, index: Any = 0, finish: Any = None, **more: 
 
 
 def message(content: Any, finish: Any = "stop", **more: Any) -> dict[str, Any]:
-    """A whole answer as JSON."""
+    """Make a whole answer as JSON."""
     told = {"role": "assistant", "content": content, **more}
     return {
         "id": "1",
@@ -91,11 +91,11 @@ SLOW = 1.5
 
 
 def plain(*events: bytes, **headers: Any) -> list[Step]:
-    """A chunked event stream that ends as it should."""
+    """Make a chunked event stream that ends as specified."""
     return [*stream(*events, **headers)]
 
 
-# When an answer is over.
+# The end of an answer.
 ENDS = [
     Row("by the book", plain(ROLE, *HELLO, end(), USAGE, DONE), TEXT),
     Row("no [DONE]", plain(*HELLO, end()), TEXT),
@@ -164,7 +164,7 @@ ENDS = [
 
 _MANY = "".join(f'{{"a":{n}}}' for n in range(1000))
 
-# What really is an error.
+# Real errors.
 CUTS = [
     Row("cut within the text", [*stream(*HELLO)[:-1], RESET], TEXT, error="connection_lost"),
     Row("hung up within a chunked body", [*stream(*HELLO)[:-1], HANG_UP], TEXT,
@@ -229,7 +229,7 @@ _JSON = json.dumps(REPEAT, ensure_ascii=False).encode()
 _TYPES = ("text/event-stream", "application/json", "text/plain", "application/octet-stream", None)
 _CHINESE = b"".join([say("早上好，"), say("世界🌍。"), end(), DONE])
 
-# What an answer is called, and how it is cut.
+# Media types and segmentation of an answer.
 BODIES = [
     *(Row(f"events called {kind}", plain(BODY, media_type=kind), TEXT) for kind in _TYPES),
     *(Row(f"JSON called {kind}", whole(_JSON, kind), TEXT) for kind in _TYPES),
@@ -283,7 +283,7 @@ _PARTS = [
 
 _NO_ERROR: list[Any] = [None, "", {}, False, []]
 
-# What chunks look like.
+# Forms of chunks.
 CHUNKS = [
     Row("usage alone", plain(USAGE, *HELLO, USAGE, end(), USAGE, DONE), TEXT),
     Row("choices null", plain(event({"choices": None}), *HELLO, event({"choices": None,
@@ -328,7 +328,7 @@ CHUNKS = [
         event({"error": {"code": 0, "message": ""}}), DONE), TEXT),
 ]  # fmt: skip
 
-# Tool calls, as they come.
+# Forms of tool calls.
 _BRACES = '{"a":{"b":"}{"}}'
 CALLS = [
     Row("glued at one index", plain(call("set_volume", '{"volume":30}{"volume":40}'), end()),

@@ -50,7 +50,7 @@ class Wire:
             self.protocol.dataReceived(piece)
 
     def disconnect(self) -> None:
-        """The client closes."""
+        """Close as the client."""
         self.protocol.connectionLost(Failure(ConnectionDone()))
 
     @property
@@ -59,7 +59,7 @@ class Wire:
         return bool(self.transport.disconnecting or self.transport.disconnected)
 
     def reply(self) -> Reply:
-        """The next answer; it must be whole and have a Content-Length."""
+        """Return the next answer; it must be complete and have a Content-Length."""
         data = self.transport.value()
         head, separator, rest = data.partition(CRLF + CRLF)
         assert separator, f"no answer yet: {data!r}"
@@ -88,18 +88,18 @@ def request(
 
 
 def chunked_request(path: str, headers: dict[str, str], chunks: Iterable[bytes]) -> bytes:
-    """A POST as the firmware sends it: chunked, without ``Content-Length``."""
+    """Make a POST as the firmware sends it: chunked, without ``Content-Length``."""
     head = request("POST", path, {**headers, "Transfer-Encoding": "chunked"})
     return head + b"".join(chunk(piece) for piece in chunks) + b"0\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body."""
+    """Make one chunk of a chunked body."""
     return b"%X\r\n" % len(data) + data + CRLF if data else b""
 
 
 def form(parts: Iterable[tuple[str, bytes]], boundary: str = "----ESP32_CAMERA_BOUNDARY") -> bytes:
-    """A multipart body; fields other than ``question`` are files."""
+    """Make a multipart body; fields other than ``question`` are files."""
     body = b""
     for name, data in parts:
         extra = (

@@ -1,7 +1,7 @@
 """TCP in memory on virtual time: a clock that connects clients to servers.
 
-Each write arrives as one piece, in order, with the next turn of the clock; a receiver that has
-paused gets nothing until it resumes.
+Each write arrives as one piece, in order, in the next turn of the clock; a paused receiver gets
+nothing until it resumes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from xiaozhi.testing.clocks import WallClock
 class Socket:
     """One end of a connection.
 
-    :ivar aborted: whether this end has cut the connection.
-    :ivar disconnecting: whether this end has closed.
-    :ivar paused: whether nothing is to be delivered for now.
+    :ivar aborted: this end has cut the connection.
+    :ivar disconnecting: this end has closed the connection.
+    :ivar paused: nothing is delivered for now.
     """
 
     def __init__(self, clock: Clock, here: IPv4Address, there: IPv4Address) -> None:
@@ -61,7 +61,7 @@ class Socket:
         self.write(b"".join(data))
 
     def loseConnection(self, *_: Any) -> None:
-        """Close once what was written has been delivered."""
+        """Close after the delivery of all written data."""
         if self.disconnecting:
             return
         self.disconnecting = True
@@ -73,7 +73,7 @@ class Socket:
         self.loseConnection()
 
     def abortConnection(self) -> None:
-        """Cut the connection; what was not delivered is lost, on both sides."""
+        """Cut the connection; undelivered data is lost, on both sides."""
         if self.aborted or self.disconnected:
             return
         self.aborted = self.disconnecting = True
@@ -93,7 +93,7 @@ class Socket:
         self.loseConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Everything written is taken at once."""
+        """Do nothing: all written data is accepted at once."""
 
     def unregisterProducer(self) -> None:
         """As :meth:`registerProducer`."""
@@ -108,13 +108,13 @@ class Socket:
         return True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """There is no delay."""
+        """Do nothing: there is no delay."""
 
     def getTcpKeepAlive(self) -> bool:
         return False
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Nothing keeps it alive but its ends."""
+        """Do nothing: only its ends close a connection."""
 
     def _deliver(self, item: bytes | Failure) -> None:
         self._arriving.append(item)
@@ -127,7 +127,8 @@ class Socket:
 
     def _pump(self) -> None:
         self._pumping = False
-        # One item a turn; a connection's end reaches a paused receiver only in its turn.
+        # One item per turn; a paused receiver gets the end of the connection only after the data
+        # before it.
         if self.disconnected or not self._arriving or (self.paused and not self.aborted):
             return
         item = self._arriving.popleft()
@@ -142,12 +143,12 @@ class Socket:
 
 @implementer(IReactorTCP, IReactorPluggableNameResolver)
 class Network(WallClock):
-    """A clock, and all the reactor that HTTP and WebSocket clients need.
+    """A clock with the parts of a reactor that HTTP and WebSocket clients need.
 
-    Every name is this machine, except those in :attr:`unknown_names`.
+    Every name resolves to this machine, except those in :attr:`unknown_names`.
 
     :ivar sockets: the clients' ends, in the order they connected.
-    :ivar unknown_names: names that cannot be looked up.
+    :ivar unknown_names: names that cannot be resolved.
     """
 
     def __init__(self) -> None:
@@ -162,11 +163,11 @@ class Network(WallClock):
         self._listening[port] = factory
 
     def refuse(self, port: int) -> None:
-        """Nobody listens there any more."""
+        """Stop listening on a port."""
         self._listening.pop(port, None)
 
     def settle(self) -> None:
-        """Let arrive what is on its way, without letting time pass."""
+        """Deliver everything in flight, without advancing time."""
         self.advance(0)
 
     # IReactorTCP
@@ -208,7 +209,7 @@ class Network(WallClock):
 
 
 class _Connector:
-    """Enough of a connector for client endpoints."""
+    """The part of a connector that client endpoints need."""
 
     def __init__(self, host: str, port: int) -> None:
         self._there = IPv4Address("TCP", host, port)
@@ -217,7 +218,7 @@ class _Connector:
         return self._there
 
     def stopConnecting(self) -> None:
-        """It is connected, or refused, in this turn of the clock."""
+        """Do nothing: it is connected or refused in this turn of the clock."""
 
 
 @implementer(IHostResolution)
@@ -226,7 +227,7 @@ class _Resolution:
         self.name = name
 
     def cancel(self) -> None:
-        """It is over at once."""
+        """Do nothing: it is complete at once."""
 
 
 @implementer(IHostnameResolver)

@@ -1,6 +1,6 @@
-"""The bytes of scripted vendors: HTTP heads and bodies, events, WebSocket frames.
+"""Bytes of scripted vendors: HTTP heads and bodies, events, WebSocket frames.
 
-Each function returns what goes on the wire, so that a test can also write it by hand.
+Each function returns bytes or steps, so that a test can also write them by hand.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def head(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Status line and headers.
+    """Return status line and headers.
 
     :param media_type: None for an answer without ``Content-Type``.
-    :param headers: besides; names as they shall be spelled.
+    :param headers: further headers; names are written as given.
     """
     lines = [f"HTTP/1.1 {status} X"]
     if media_type is not None:
@@ -37,7 +37,7 @@ def head(
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body; nothing for no data, which would end the body."""
+    """Return one chunk of a chunked body; nothing for no data, which would end the body."""
     return b"%X\r\n" % len(data) + data + CRLF if data else b""
 
 
@@ -48,7 +48,7 @@ def stream(
     headers: Mapping[str, str] | None = None,
     pause: float = 0.0,
 ) -> list[bytes | float]:
-    """A whole chunked answer as steps, each piece a write of its own.
+    """Return a whole chunked answer as steps, each piece in a write of its own.
 
     :param pause: seconds before each piece.
     """
@@ -65,7 +65,7 @@ def whole(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> list[bytes]:
-    """A whole answer with ``Content-Length`` as steps; objects become JSON."""
+    """Return a whole answer with ``Content-Length`` as steps; objects become JSON."""
     if not isinstance(body, bytes):
         body = json.dumps(body, ensure_ascii=False).encode()
     first = head(media_type, status, {"Content-Length": str(len(body)), **(headers or {})})
@@ -73,12 +73,12 @@ def whole(
 
 
 def until_close(body: bytes, media_type: str | None = None, status: int = 200) -> bytes:
-    """An answer whose end is the connection's end; a ``HANG_UP`` must follow."""
+    """Return an answer that ends with the connection; a ``HANG_UP`` must follow."""
     return head(media_type, status, {"Connection": "close"}) + body
 
 
 def event(data: Any, end: bytes = b"\n\n", field: bytes = b"data: ") -> bytes:
-    """A server-sent event; objects become JSON, bytes and texts stay as they are."""
+    """Return a server-sent event; objects become JSON, bytes and texts are not changed."""
     if not isinstance(data, str | bytes):
         data = json.dumps(data, ensure_ascii=False)
     sent: bytes = data.encode() if isinstance(data, str) else data
@@ -86,12 +86,12 @@ def event(data: Any, end: bytes = b"\n\n", field: bytes = b"data: ") -> bytes:
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
-    """Data cut into pieces of so many bytes, wherever that is."""
+    """Cut data into pieces of so many bytes."""
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def choice(delta: dict[str, Any] | None = None, finish: Any = None, **more: Any) -> dict[str, Any]:
-    """The JSON of one chat completion chunk.
+    """Return the JSON of one chat completion chunk.
 
     :param more: members of the choice, such as ``message``.
     """
@@ -111,7 +111,7 @@ class Opcode(IntEnum):
 
 
 def accept_head(key: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """The answer to a WebSocket handshake with this ``Sec-WebSocket-Key``."""
+    """Return the answer to a WebSocket handshake with this ``Sec-WebSocket-Key``."""
     proof = base64.b64encode(
         hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     ).decode()
@@ -122,7 +122,7 @@ def accept_head(key: str, headers: Mapping[str, str] | None = None) -> bytes:
 def frame(
     payload: bytes | str | dict[str, Any], opcode: Opcode | None = None, final: bool = True
 ) -> bytes:
-    """A server's frame. Texts and objects are text frames, bytes binary ones, unless said."""
+    """Return a server's frame. By default texts and objects are text frames, bytes binary ones."""
     if isinstance(payload, dict):
         payload = json.dumps(payload, ensure_ascii=False)
     if opcode is None:
@@ -138,13 +138,13 @@ def frame(
 
 
 def close_frame(code: int | None = 1000, reason: str = "") -> bytes:
-    """A server's close; None: without a code."""
+    """Return a server's close; None: without a code."""
     payload = b"" if code is None else code.to_bytes(2) + reason.encode()
     return frame(payload, Opcode.CLOSE)
 
 
 class FrameReader:
-    """Puts a client's frames together: (kind, payload) of whole messages and control frames."""
+    """Assembles a client's frames: (kind, payload) of whole messages and control frames."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -152,7 +152,7 @@ class FrameReader:
         self._parts = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[Opcode, bytes]]:
-        """:return: what these bytes complete."""
+        """Read bytes. :return: the messages that they complete."""
         self._data += data
         while (read := self._read()) is not None:
             final, opcode, payload = read

@@ -1,6 +1,6 @@
-"""Errors as vendors report them with status 200, beside what they mean.
+"""Errors as vendors report them with status 200, with their meaning.
 
-Body (or event), code and whether another try may mend it, and the words that must be in the log.
+Body (or event), code and whether a retry may help, and the text that must be in the log.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Refusal(NamedTuple):
-    """One report."""
+    """One error report."""
 
     body: Any
     code: str
@@ -109,7 +109,7 @@ REFUSALS = [
     Refusal({"ResponseMetadata": {"RequestId": "r", "Error": {"CodeN": 100010,
         "Code": "SignatureDoesNotMatch", "Message": "The signature is wrong"}}}, AUTH,
         "The signature is wrong"),
-    # Words alone
+    # Text alone
     Refusal({"message": "No API key found in request"}, AUTH, "No API key found"),
     Refusal({"detail": "Not Found"}, VENDOR, "Not Found"),
     Refusal({"detail": [{"loc": ["body", "messages"], "msg": "field required"}]}, BAD,

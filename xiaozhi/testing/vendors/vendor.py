@@ -30,12 +30,11 @@ from xiaozhi.testing.vendors.octets import FrameReader, Opcode, accept_head, fra
 
 
 class Mark(Enum):
-    """A step that is no bytes and no delay.
+    """A step other than bytes and delays.
 
-    :cvar HANG_UP: close the connection after what was written (FIN).
-    :cvar RESET: cut the connection at once (RST).
-    :cvar NEXT: WebSocket: wait for the next message of the client, or its close.
-    :cvar ACCEPT: WebSocket: answer the handshake; what follows are frames.
+    :cvar HANG_UP: close the connection after the written data (FIN). :cvar RESET: cut the
+        connection at once (RST). :cvar NEXT: WebSocket: wait for the next message of the client, or
+        its close. :cvar ACCEPT: WebSocket: answer the handshake; frames follow.
     """
 
     HANG_UP = "hang up"
@@ -57,7 +56,7 @@ class VendorRequest:
     :ivar headers: the last of each name, lower case.
     :ivar messages: WebSocket: complete messages of the client, text as ``str``.
     :ivar pings: WebSocket: payloads of the client's pings.
-    :ivar close_code: WebSocket: the client's close code, 1005 if it gave none.
+    :ivar close_code: WebSocket: the client's close code, 1005 without one.
     """
 
     method: str
@@ -74,9 +73,9 @@ class VendorRequest:
 
 
 class VendorConnection(Protocol):
-    """One connection: takes requests, plays a script for each, one after the other.
+    """One connection: accepts requests and plays a script for each, one after the other.
 
-    :ivar request: the one that is answered.
+    :ivar request: the current request.
     :ivar lost: why the connection ended.
     """
 
@@ -116,7 +115,7 @@ class VendorConnection(Protocol):
         return not self._steps
 
     def send(self, *steps: Step) -> None:
-        """Play more steps, behind those that are left: for tests that decide as they go."""
+        """Play more steps after the remaining ones: for tests that decide as they run."""
         self._steps.extend(steps)
         if not self._playing:
             self._playing = True
@@ -154,7 +153,7 @@ class VendorConnection(Protocol):
             self._steps.extendleft(reversed([*step(self)]))
         else:
             delay = float(step)
-        # A turn of the clock for each write, so that a real socket keeps the borders.
+        # One turn of the clock for each write, so that a real socket keeps the segmentation.
         self._timer = self.factory.clock.callLater(delay, self._play)
 
     def _mark(self, mark: Mark) -> None:
@@ -194,12 +193,12 @@ class VendorConnection(Protocol):
 
 
 class ScriptedVendor(ServerFactory):
-    """Plays a script for each request; the last one again when there are no more.
+    """Plays a script for each request, and repeats the last one.
 
     :param clock: the reactor, or a virtual clock.
-    :ivar scripts: what is still to be played.
-    :ivar requests: all that came, in order.
-    :ivar connections: all there were, in order.
+    :ivar scripts: scripts still to be played.
+    :ivar requests: all requests, in order.
+    :ivar connections: all connections, in order.
     :ivar answers_pings: WebSocket: whether pings get their pong.
     """
 
@@ -219,11 +218,11 @@ class ScriptedVendor(ServerFactory):
         return self.requests[-1]
 
     def play(self, *scripts: Script) -> None:
-        """Replace what is still to be played."""
+        """Replace the scripts still to be played."""
         self.scripts = deque(scripts)
 
     def script(self, request: VendorRequest) -> Sequence[Step]:
-        """:return: the steps that answer a request; none: it is left hanging."""
+        """Return the steps that answer a request; none: it gets no answer."""
         if not self.scripts:
             return ()
         script = self.scripts[0] if len(self.scripts) == 1 else self.scripts.popleft()
@@ -237,7 +236,7 @@ class ScriptedVendor(ServerFactory):
 
 
 def _parse(data: bytes) -> tuple[VendorRequest, bytes] | None:
-    """:return: the first whole request and what follows it; None: it is not whole yet."""
+    """Return the first whole request and the data after it; None: it is not complete yet."""
     head, separator, rest = data.partition(b"\r\n\r\n")
     if not separator:
         return None
