@@ -1,4 +1,4 @@
-"""Words with a point behind them: whether it ends a sentence."""
+"""Abbreviations: decide whether a full stop ends a sentence."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words with a point that is never the end of a sentence.
+# Abbreviations that never end a sentence.
 LEADING = _words(
     "mr mrs ms dr prof st nr vs gen col lt sgt capt rev hon mt ft sr jr messrs e.g i.e cf al "
     "approx u.s u.k u.n e.u bzw ca z.b d.h u.a s.o s.u o.ä hr fr str dipl ing med phil jur rer "
     "nat geb inkl exkl zzgl evtl ggf sog vgl bspw mio mrd tel abs art aufl tp ths th.s gs pgs "
     "ts bs q p kcn tx"
 )
-# One that is none before a number.
+# Abbreviations that do not end one before a number.
 _NUMBERED = _words("no nos vol ch sec fig est")
-# One that is, where what follows begins like a new sentence.
+# Abbreviations that end one if the following text begins like a sentence.
 _TRAILING = _words(
     "etc usw u.s.w a.m p.m inc ltd co corp dept d.c b.c a.d v.chr n.chr ph.d m.d b.sc m.sc jan "
     "feb mar apr jun jul aug sep sept oct nov dec okt dez mon tue wed thu fri sat sun v.v min "
     "max std ff jh in"
 )
-# What follows must be seen to know.
+# The following text decides.
 UNDECIDED = _TRAILING | _NUMBERED
 _INITIALS = re.compile(r"(?:\w\.)*\w")
 _ORDINAL = re.compile(r"\d{1,2}|[ivx]{1,4}", re.I)
 
 
 def ends(word: str, first: str) -> bool:
-    """Whether a single point with a space behind it ends a sentence.
+    """Return whether a single full stop before a space ends a sentence.
 
-    :param word: before it.
-    :param first: the first character behind it that is no space.
+    :param word: the word before it.
+    :param first: the first character after it that is not a space.
     """
     folded = word.casefold()
     if folded in LEADING:

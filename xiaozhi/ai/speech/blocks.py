@@ -1,6 +1,6 @@
-"""Removal of text that is not a sentence: blocks of code, HTML blocks, raw data.
+"""Removal of text that is not prose: code blocks, HTML blocks, raw data.
 
-These go before the text is cut into sentences, for they reach across them.
+They are removed before the text is cut into sentences, because they span sentences.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 
-# Their ends are the ends of lines.
+# HTML elements that end a line.
 _BREAKS = (
     "br|p|div|li|ul|ol|dl|dt|dd|tr|table|thead|tbody|hr|h[1-6]|summary|details|blockquote"
     "|section|article|header|footer|center|figure|figcaption|option|select|form"
@@ -21,31 +21,38 @@ _MARK = re.compile(r"[`~<&]")
 _NAMES = sorted({*_BREAKS.replace("h[1-6]", "h1|h2|h3|h4|h5|h6").split("|"), *_DROPPED.split("|")})
 _PARTIAL = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)?(\s[^<>]{0,200})?/?")
 _COMMENT, _END = "<!--", "-->"
-# Of characters that no space interrupts and that are not letters alone: an address, data.
+# A run without spaces. If it has more than letters and is long, it is an address or data.
 _RUN = re.compile(r"[!#-'*+,\-./0-9:;=?@A-Z\\^_a-z|~]+")
 _LONGEST = 120
 
 
 class BlockFilter:
-    """Drops blocks of code (``` ``` ``` and ``~~~``), comments and scripts; blocks of HTML
-    become lines, entities the characters they stand for. Of an address or data without end,
-    the beginning is left. It does not matter how the text is cut into pieces; what is never
-    closed reaches to the end.
+    """Drops code blocks (``` ``` ``` and ``~~~``), comments and scripts from streamed text.
+
+    HTML blocks become lines, entities become characters. Only the beginning of a very long
+    address or of data remains. A block that is never closed extends to the end of the text.
+    The output does not depend on how the text is split into pieces.
     """
 
     def __init__(self) -> None:
         self._held = ""
         self._within = ""
-        self._blank = True  # the line, so far
+        self._blank = True  # the current line so far
         self._run = 0
-        self._mixed = False  # the run is not of letters alone
+        self._mixed = False  # the run has more than letters
 
     def feed(self, text: str) -> str:
-        """:return: what may be said already."""
+        """Add text.
+
+        :return: filtered text that is final.
+        """
         return self._filtered(text, over=False)
 
     def finish(self) -> str:
-        """The text is over. :return: the rest."""
+        """End the text.
+
+        :return: the rest of the filtered text.
+        """
         return self._filtered("", over=True)
 
     def _filtered(self, text: str, *, over: bool) -> str:
@@ -74,7 +81,7 @@ class BlockFilter:
             said.append(self._shortened(text))
 
     def _shortened(self, text: str) -> str:
-        """Without what is beyond the beginning of an endless address, or data."""
+        """Cut addresses and data to their first ``_LONGEST`` characters."""
         kept: list[str] = []
         at = 0
         for run in _RUN.finditer(text):
@@ -93,7 +100,7 @@ class BlockFilter:
         return "".join(kept)
 
     def _may_become(self, tail: str) -> bool:
-        """Whether this may be the beginning of a mark."""
+        """Return whether the text may be the beginning of a mark."""
         if self._within == _COMMENT:
             return _END.startswith(tail)
         if tail[0] in "`~":
@@ -109,7 +116,10 @@ class BlockFilter:
         return name in _NAMES if found[2] else any(each.startswith(name) for each in _NAMES)
 
     def _mark(self, text: str, at: int, said: list[str]) -> int:
-        """Process the text at a sign. :return: its length."""
+        """Process the mark at an index.
+
+        :return: its length.
+        """
         if self._within == _COMMENT:
             if text.startswith(_END, at):
                 self._within = ""
@@ -121,7 +131,7 @@ class BlockFilter:
         if text[at] == "<":
             return self._angle(text, at, said)
         fence = text[at] * 3
-        # "~~~" is a fence on a line of its own; else it may strike out.
+        # "~~~" is a fence only at the start of a line; elsewhere it may be strikethrough.
         if text.startswith(fence, at) and (fence == "```" or self._blank):
             if self._within in ("", fence):
                 self._within = "" if self._within else fence

@@ -1,7 +1,7 @@
-"""Words in brackets that are not to be spoken: moods and stage directions.
+"""Mood tags and stage directions, which must not be spoken.
 
-"[happy]" names a mood; "*laughs*", "（微笑）" are acted, not said. Both become the
-emoji of the mood, which is never read aloud, or nothing.
+"[happy]" is a mood tag; "*laughs*" and "（微笑）" are stage directions. Both become the emoji
+of the mood, which is never read aloud, or nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MOODS = {
 _MOOD_OF = {word: mood for words, mood in _MOODS.items() for word in words.split()}
 _MOOD_OF |= {mood: mood for mood in EMOTIONS}
 
-# What is acted, by the mood it shows; in English and German every form of the verb.
+# Stage directions by the mood they show; in English and German every form of the verb.
 _ACTS = {
     "laughing": r"laugh\w*|giggl\w*|chuckl\w*|snicker\w*|lach(?:t|en|end)|kicher\w*|cười(?: lớn)?",
     "happy": r"smil(?:es?|ing)|grin(?:s|ning)?|beam(?:s|ing)|cheer(?:s|ing)|lächel\w*|grins(?:t|en)"
@@ -79,7 +79,7 @@ _WIDE_ACT_OF = [
 _FACE = re.compile(
     r"[\^_><;´｀`ω´дД▽∀°□•̀́ᴗ｡♥‿T・◕≧≦ﾟ\-.=~*\\/|oO0uUvVxX \u2500-\u25ff\u0300-\u036f]+"
 )
-# What stands in a dialogue where an answer was cut; models take it for a manner of speaking.
+# Markers in the dialogue for unheard words; models imitate them in their answers.
 _SIGNS = frozenset(
     text(key, language).strip("[]") for language in CATALOGUES for key in ("interrupted", "unheard")
 )
@@ -87,15 +87,15 @@ _FACE_SIGNS = frozenset("^><´｀ωдД▽∀°□•ᴗ｡♥‿・◕≧≦ﾟ
 
 
 def mood(words: str) -> str | None:
-    """The emoji of the mood that a tag names; None: it names none."""
+    """Return the emoji of the mood that a tag names; None if it names none."""
     found = _MOOD_OF.get(words.strip().casefold())
     return None if found is None else emoji_of(found)
 
 
 def acted(words: str, *, words_at_most: int = 3) -> str | None:
-    """The emoji, or an empty text, for a stage direction; None: it is none.
+    """Return the emoji of a stage direction, possibly empty; None if the text is none.
 
-    :param words_at_most: where they are separated by spaces; more is something that is said.
+    :param words_at_most: limit for languages that separate words; longer texts are speech.
     """
     words = words.strip().strip("~～.。…!！")
     for pattern, shown in _WIDE_ACT_OF:
@@ -111,9 +111,9 @@ def acted(words: str, *, words_at_most: int = 3) -> str | None:
 
 
 def in_brackets(words: str, *, tag: bool) -> str | None:
-    """As :func:`acted`, for what stands in brackets.
+    """Return the emoji for a text in brackets, as :func:`acted`.
 
-    :param tag: a mood alone may be meant; otherwise it is a word in brackets.
+    :param tag: the brackets may also contain a mood tag.
     """
     if words in _SIGNS:
         return ""

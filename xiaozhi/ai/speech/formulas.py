@@ -1,4 +1,4 @@
-"""Formulas in TeX as signs that synthesisers read: ``\\frac{1}{2}`` becomes ``1/2``."""
+"""TeX formulas as characters that synthesisers can read: ``\\frac{1}{2}`` becomes ``1/2``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAIRS = (
 )
 _NAMES = _PAIRS.split()
 _SIGNS = dict(zip(_NAMES[::2], _NAMES[1::2], strict=True))
-# Functions are read by their names; these say how something looks, and are not read.
+# Layout commands are not read; functions are read by their names.
 _LOOKS = re.compile(
     r"left|right|middle|big|Big|bigg|Bigg|bigl|bigr|Bigl|Bigr|displaystyle|textstyle|"
     r"scriptstyle|limits|nolimits|quad|qquad|thinspace|enspace|hline|noindent|newline|cr|"
@@ -50,13 +50,13 @@ _DEPTH = 4
 
 
 def raised(text: str) -> str:
-    """Superscripts, where there are signs for them: ``2`` becomes ``²``."""
+    """Return superscript characters where they exist: ``2`` becomes ``²``."""
     signs = text.replace(" ", "").translate(_SUPERSCRIPTS)
     return signs if not any(char.isalnum() and char.isascii() for char in signs) else f" {text}"
 
 
 def readable(sentence: str) -> str:
-    """A sentence whose formulas are free of TeX."""
+    """Return the sentence with its TeX formulas made readable."""
     if not any(sign in sentence for sign in ("\\", "$", "^{", "_{")):
         return sentence
     sentence = _DELIMITED.sub(_formula, sentence)
@@ -69,7 +69,7 @@ def readable(sentence: str) -> str:
 def _formula(found: re.Match[str]) -> str:
     text = next(group for group in found.groups() if group is not None)
     if text[0].isdigit() and " " in text and not _SUMS.search(text):
-        # "From $5 to 10$": a price.
+        # "From $5 to 10$" is a price.
         return found[0]
     text = _commands(text)
     text = _RAISED.sub(lambda m: raised(m[1] or m[2] or ""), text)
@@ -93,7 +93,7 @@ def _commands(text: str) -> str:
 
 
 def _text(found: re.Match[str]) -> str:
-    # "\\cdot\\vec{b}": not "\\cdotb".
+    # "\\cdot\\vec{b}" must not become "\\cdotb".
     return f"{found[1]} {found[2]}" if found[1] else found[2]
 
 

@@ -1,10 +1,9 @@
-"""Markup out of a model's text: what is left reads well aloud.
+"""Remove markup from a model's text, so that it can be read aloud.
 
-Models are asked for plain words and write Markdown, HTML and TeX all the same. Marks go
-and their text stays: of headings, lists, tables, emphasis, inline code, links and pictures.
-Tags and citations go altogether, an address leaves its host, moods and stage directions
-their emoji. What reaches across sentences has gone before: see
-:mod:`~xiaozhi.ai.speech.blocks`.
+Models write Markdown, HTML and TeX even if the prompt asks for plain text. The text of
+headings, lists, tables, emphasis, inline code, links and pictures remains without its marks.
+Tags and citations are removed; an address becomes its host; mood tags and stage directions
+become emoji. :mod:`~xiaozhi.ai.speech.blocks` has removed markup that spans sentences.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from xiaozhi.ai.speech.formulas import raised, readable
 
 
 def plain(sentence: str) -> str:
-    """A sentence without markup; maybe nothing of it is left.
+    """Return a sentence without markup; it may be empty.
 
-    :param sentence: one that :class:`~xiaozhi.ai.speech.sentences.SentenceSplitter` has cut, so
-        a mark may be here and its counterpart in another one.
+    :param sentence: from :class:`~xiaozhi.ai.speech.sentences.SentenceSplitter`, so the
+        counterpart of a mark may be in another sentence.
     """
     if _WORDS.fullmatch(sentence) and not _UNUSUAL.search(sentence):
         return sentence.strip()
     if "&" in sentence:
-        # Some are escaped twice.
+        # Some entities are escaped twice.
         sentence = _ENTITY.sub(_entity, _ENTITY.sub(_entity, sentence))
     sentence = _unlinked(sentence)
     if _FANCY.search(sentence):
@@ -42,7 +41,7 @@ def _entity(found: re.Match[str]) -> str:
 
 
 def _unlinked(sentence: str) -> str:
-    """Without links and pictures, of which one may be in the other, and citations."""
+    """Remove citations and the addresses of links and pictures, which may be nested."""
     for _ in range(3):
         if "](" not in sentence:
             break
@@ -62,12 +61,12 @@ def _tag(found: re.Match[str]) -> str:
     name = found[1].lower()
     if name in ("td", "th"):
         return ", " if found[0][1] == "/" and found.string[found.end() :].strip() else ""
-    # A word may be emphasized in part.
+    # Only a part of a word may be emphasised.
     return "" if _INLINE.fullmatch(name) else _gap(found)
 
 
 def _gap(found: re.Match[str]) -> str:
-    """Nothing, or a space where two words would be glued."""
+    """Return a space if removal would join two words, else nothing."""
     before, behind = found.string[: found.start()][-1:], found.string[found.end() :][:1]
     wide = before >= "\u2e80" and behind >= "\u2e80"
     return " " if before.isalnum() and behind.isalnum() and not wide else ""
@@ -88,13 +87,13 @@ def _cells(found: re.Match[str]) -> str:
 
 
 def _starred(found: re.Match[str]) -> str:
-    """``*laughs*`` is acted, ``*really*`` is stressed."""
+    """``*laughs*`` is a stage direction; ``*really*`` is emphasis."""
     shown = acted(found[1], words_at_most=6)
     return found[1] if shown is None else shown
 
 
 def _bracketed(found: re.Match[str]) -> str:
-    """Only what is a mood or acted goes; anything else in brackets is said."""
+    """Replace mood tags and stage directions; other text in brackets is spoken."""
     begins = found[0][0] in "[【" or not found.string[: found.start()].strip()
     shown = in_brackets(found[1], tag=begins)
     return found[0] if shown is None else shown
@@ -111,7 +110,7 @@ _INLINE = re.compile(
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 _NUMBERS = re.compile(r"[\[^【]*\d{1,3}(?:\s?[,，、;:：–-]\s?\d{1,3})*[\]^】]*")
-# In a link's text may be brackets, in its address round ones, behind it a title.
+# The text of a link may contain brackets, its address parentheses and a title.
 _LINK = re.compile(
     r"!?\[((?:[^\[\]]|\[[^\[\]]{0,100}\]){0,400})\]"
     r"\((?:[^()]|\([^()]{0,100}\)){0,2000}\)"
@@ -123,7 +122,7 @@ _SOURCE = (
 )
 _MANY = r"\d{1,3}(?:\s?[,，、;–-]\s?\^?\d{1,3})*"
 _CITATION = re.compile(
-    # The address of a reference, on its own line.
+    # The definition of a reference link, on its own line.
     rf"^\s*\[[^\[\]]+\]:\s*{_WEB}\S*.*$"
     # [1], [2,3], [4-6], [^7], [^8^], [[9]]; not [0,1] and [2024].
     rf"|\s?\[\[{_MANY}\]\]|\s?\[(?!0){_MANY}\](?!\()"
@@ -134,16 +133,16 @@ _CITATION = re.compile(
     r"|\s?【\d{1,3}(?:[:：,，–-]\d{1,3})*(?:†[^【】]{0,80})?】|\s?【[^【】]{0,40}†[^【】]{0,40}】"
     r"|\s?<(ref|cite|citation|source)\b[^<>]*>\s?\[?\d{1,3}\]?\s?</\1>"
     r"|\s?<sup[^<>]*>\s?\[\d{1,3}\]\s?</sup>"
-    # Marks of a private font around the number of a page.
+    # A citation in private-use characters.
     r"|\ue200[^\ue201]*(?:\ue201|$)",
     re.I,
 )
-# Most sentences: nothing in them is for any rule.
+# Fast path: no rule applies to most sentences.
 _WORDS = re.compile(r"(?:[^\W_]|[ .,!?'\"%，。！？…；、“”‘’])*")
 _UNUSUAL = re.compile(r"  |[^\W_]{60}|[\U0001d400-\U0001d7ff]")
-# Letters in bold, italics, script: 𝐁𝐨𝐥𝐝.
+# Mathematical letters used as bold, italic or script text: 𝐁𝐨𝐥𝐝.
 _FANCY = re.compile("[\U0001d400-\U0001d7ff]+")
-# In this order: each sees what those before it have left.
+# The order matters: each rule processes the output of those before it.
 _RULES: list[tuple[re.Pattern[str], _Made]] = [
     (re.compile(pattern, re.I), made)
     for pattern, made in (
@@ -153,9 +152,9 @@ _RULES: list[tuple[re.Pattern[str], _Made]] = [
         (r"!?\[\[(?:[^\[\]|]{1,100}\|)?([^\[\]|]{1,100})\]\]", r"\1"),
         (r"\[([^\[\]]+)\]\[[^\[\]]*\]", r"\1"),
         (r"^\s*:{3,}\s*\w*$", ""),
-        # An item to be ticked off.
+        # The box of a task list.
         (r"^((?:\s*(?:[*+•·-]|\d{1,3}[.)])\s+)*)\[[ x✓✔√]?\]\s+", r"\1"),
-        # Halves of a link whose text holds the end of a sentence.
+        # Halves of a link whose text contains the end of a sentence.
         (r"\]\([^()\s]*\)|\[(?![^\[\]]*\])", ""),
         (r"^([^\[\]]*)\]", r"\1"),
         (rf"<({_URL})>", r"\1"),
@@ -170,13 +169,13 @@ _RULES: list[tuple[re.Pattern[str], _Made]] = [
         (_URL, r"\1"),
         # Data.
         (r"(?<![\w+/])(?=[a-z+/_-]*\d)(?=[\d+/_-]*[a-z])[a-z0-9+/_-]{60,}=*", ""),
-        # A rule, the underline of a heading, the ruler of a table.
+        # A horizontal rule, the underline of a heading, the separator of a table.
         (r"^\s*(?:[-*_=]\s*){3,}$", ""),
         (r"^\s*\|.*|.*\|\s*$|^[-:\s]+\|[-:|\s]+$", _cells),
         (r"\s\|\s", ", "),
         (r"^(?:\s*(?:#{1,6}|>+|[*+•·◦‣-])\s+)+|^\s*#{2,6}(?=\S)|^＃+|^>+(?=[^\s\d=_<.-])", ""),
         (r"\s#{1,6}$|(?<![a-z0-9_&#/])#(?=[^\W\d])|(?<=[\u2e80-\uffff])#(?!\w)", ""),
-        # Arrows of signs; "<=", ">=" and "a<-1" are not.
+        # ASCII arrows, but not "<=", ">=" and "a<-1".
         (r"\s?(?:<?(?:-{1,3}|={1,3})>|<-{1,3}(?=\s))\s?", " "),
         (r"==(?=\S)([^=]{1,200})(?<=\S)==", r"\1"),
         (r"(?<=[a-z])~(\w{1,10})~", r"\1"),
@@ -187,14 +186,14 @@ _RULES: list[tuple[re.Pattern[str], _Made]] = [
         (r"\\([!-/:-@^_{}])", r"\1"),
         (r"(?<!\d)\*{2,}(?=\S)|(?<=\S)\*{2,}(?!\d)", ""),
         (r"(?<![\w*])\*(?!\s)([^*]{1,80})\*(?![\w*])", _starred),
-        # One whose counterpart is in another sentence.
+        # A star whose counterpart is in another sentence.
         (r"^\*(?![\s*])([^*]{1,80})$", _starred),
         (r"(?<!\S)\*(?=\S)|(?<=[^\s\d])\*(?!\S)", ""),
         (r"~~|`|\\[()\[\]]|\$\$", ""),
         (r"(?<!\w)__(?=\S)|(?<=\S)__(?!\w)", ""),
         (r"(?<!\w)_(?!\s)([^_]+)_(?!\w)", r"\1"),
         (r"[(（\[【]([^()（）\[\]【】]{1,80})[)）\]】]", _bracketed),
-        # Faces made of signs.
+        # Emoticons.
         (r"(?<![\w(（])(?:[:;]-?[)(DP|]|\^[_.o-]?\^|T_T|>_<|-_-|<3)(?!\w)", ""),
         (r"[ \t]{2,}", " "),
     )

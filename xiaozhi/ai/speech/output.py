@@ -1,4 +1,4 @@
-"""Speech output: sentences of one answer in, packets for the edge out, in order."""
+"""Speech output: turns the sentences of an answer into packets for the edge, in order."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from xiaozhi.interfaces import ISynthesizer, TimedOffload
 from xiaozhi.runtime.cancelling import Gate, each_within, late
 from xiaozhi.wire.messages import Audio, AudioParams, Downlink, Tts, TtsState
 
-# Shown while a sound without a title plays.
+# Displayed while a sound without a title plays.
 _NOTE = "♪"
 
-# Seconds of sound ahead of playback from which on packets may wait a moment.
+# With at least this much sound ahead of playback, in seconds, packets are not urgent.
 _AHEAD = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechOutput:
-    """The parts of a session that speech output needs, the same for all its turns.
+    """Parts and settings for speech that all turns of a session share.
 
-    :ivar gate: closed while the edge asks to hold audio back.
+    :ivar gate: closed while the edge has paused audio.
     """
 
     synthesizer: ISynthesizer
@@ -64,10 +64,12 @@ class SpeechOutput:
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """:ivar sound: of the synthesiser; started when it is nearly its turn.
-    :ivar phrase: what it is kept as; None: it is said once.
+    """A queued sentence or a tool's sound.
+
+    :ivar sound: its source; started up to ``speech.ahead`` sentences early.
+    :ivar phrase: the phrase to cache it as; None: it is not cached.
     :ivar answer: see :meth:`PlaybackMap.begins`.
-    :ivar at_once: any voice that is kept is better than waiting for the synthesiser.
+    :ivar at_once: prefer a cached phrase in any voice to a wait for the synthesiser.
     :ivar own: the format of a tool's sound; None: the synthesiser speaks.
     """
 
@@ -80,17 +82,17 @@ class _Sentence:
 
 
 class Speech:
-    """Speaks sentences, one after the other.
+    """Speaks sentences one after the other.
 
-    While one is sent, and waits to be played, the synthesiser works on the next
-    ``speech.ahead``; an interruption wastes no more than that.
+    While a sentence is sent, the next ``speech.ahead`` sentences are synthesised; an
+    interruption wastes no more than those.
 
-    A sentence is shown with its first packet. As long as none of its sound has come, a
-    kept phrase can be said before it: see :meth:`bridge`.
+    The device shows a sentence with its first packet. Until its sound arrives, a cached phrase
+    can be spoken before it: see :meth:`bridge`.
 
-    :param script: of its turn, where what is sent is written down.
-    :ivar language: of the sentences to come.
-    :ivar sent_ms: sound sent so far.
+    :param script: playback map of the turn; records the sound sent.
+    :ivar language: BCP 47, default for further sentences.
+    :ivar sent_ms: milliseconds of sound sent so far.
     """
 
     def __init__(
@@ -108,43 +110,43 @@ class Speech:
         self._script = script or PlaybackMap()
         self._form = output.form
         self._encoder = self._form.encoder()
-        # Bound: `look_ahead` sentences behind the one that is spoken; say() waits beyond.
+        # Bound: the current sentence and `look_ahead` more; beyond that, say() waits.
         self._sentences: deque[_Sentence] = deque()
         self._room = DeferredSemaphore(output.limits.look_ahead)
         self._more = Gate(is_open=False)
         self._complete = False
         self._failure: BaseException | None = None
-        # Of which nothing has been sent yet.
+        # The current sentence while none of its sound has been sent.
         self._silent: _Sentence | None = None
         self._bridging: Deferred[bool] | None = None
         self._bridged = Gate(is_open=True)
         self._cancelled = False
         self.sent_ms = 0
-        self._played_from: float | None = None  # when what is sent was played, about
+        self._played_from: float | None = None  # estimated start of playback
         self._run = Deferred.fromCoroutine(self._speak_all())
         self._run.addErrback(self._failed)
 
     async def say(self, words: str, language: str = "") -> None:
-        """Queue a sentence; waits while enough are queued.
+        """Queue a sentence; waits while the queue is full.
 
-        :param language: BCP 47; empty: that of the speech.
-        :raises ProviderError: an earlier sentence could not be spoken.
+        :param language: BCP 47; empty: :attr:`language`.
+        :raises ProviderError: synthesis of an earlier sentence failed.
         """
         await self._queue(words, language or self.language, None, answer=True)
 
     async def pronounce(
         self, words: str, language: str, *, answer: bool = False, at_once: bool = False
     ) -> None:
-        """Queue a phrase whose sound is kept; waits as :meth:`say`.
+        """Queue a phrase whose sound is cached; waits and raises as :meth:`say`.
 
         :param answer: see :meth:`PlaybackMap.begins`.
-        :param at_once: in any voice that is kept, rather than ask the synthesiser.
+        :param at_once: prefer cached sound in any voice to a wait for the synthesiser.
         """
         phrase = Phrase(words, language, self._form)
         await self._queue(words, language, phrase, answer=answer, at_once=at_once)
 
     async def play(self, sound: ToolSound) -> None:
-        """Queue a tool's sound behind the sentences; waits as :meth:`say`."""
+        """Queue a tool's sound after the sentences; waits and raises as :meth:`say`."""
         output = self._output
 
         def read(take: Callable[[Sound], Awaitable[None]]) -> Awaitable[None]:
@@ -158,10 +160,10 @@ class Speech:
         self._add(_Sentence(sound.title or _NOTE, source, None, False, False, sound.format))
 
     def bridge(self, words: str, language: str) -> Deferred[bool]:
-        """Say a kept phrase now, before the sentence that has no sound yet.
+        """Speak a cached phrase now, before the sentence that has no sound yet.
 
-        :return: whether it is said: not if there is sound already, or no such phrase.
-            It is cancelled with the speech.
+        :return: fires with whether the phrase was sent: not if sound has been sent already, or
+            if the phrase is not cached. :meth:`cancel` cancels it.
         """
 
         async def interject() -> bool:
@@ -177,7 +179,7 @@ class Speech:
             return True
 
         def over(result: bool | Failure) -> bool | Failure:
-            # After a cancellation a caller that waits here is leaving, perhaps at this moment.
+            # After cancel(), a coroutine that waits for the gate is being cancelled itself.
             if not self._cancelled:
                 self._bridged.open()
             return result
@@ -205,9 +207,9 @@ class Speech:
         self._start_ahead()
 
     async def finish(self) -> None:
-        """Wait until everything has been sent. Errors as :meth:`say`.
+        """Wait until everything has been sent; raises as :meth:`say`.
 
-        Cancelling the wait is :meth:`cancel`.
+        Cancelling the wait stops the speech.
         """
         self._complete = True
         self._more.open()
@@ -229,7 +231,7 @@ class Speech:
 
     def _failed(self, failure: Failure) -> None:
         self._failure = failure.value
-        # Callers that wait for room receive the error.
+        # Wake the callers that wait for room; they raise the error.
         for _ in range(self._output.limits.look_ahead - self._room.tokens):
             self._room.release()
 
@@ -253,7 +255,7 @@ class Speech:
         for at, sentence in enumerate(self._sentences):
             if at > self._output.settings.ahead:
                 return
-            # A phrase may be kept: then the synthesiser is not needed.
+            # A phrase may be cached, so it does not start the synthesiser early.
             if sentence.phrase is None:
                 sentence.sound.start()
 
@@ -279,7 +281,7 @@ class Speech:
         self._script.ended()
 
     def _show(self, sentence: _Sentence) -> None:
-        """Begin the sound of a sentence."""
+        """Announce a sentence to the device, the timeline and the playback map."""
         self._silent = None
         self._timeline.speaks(sentence.words)
         self._output.send(Tts(TtsState.SENTENCE_START, sentence.words, self._turn))
@@ -299,7 +301,7 @@ class Speech:
             try:
                 spoken = await self._synthesize(sentence, alone=True)
             except ProviderError:
-                # Better in another voice than not at all.
+                # Another voice is better than silence.
                 packets = await phrases.any(phrase)
                 if packets is None or self._silent is not sentence:
                     raise
@@ -309,8 +311,10 @@ class Speech:
         await self._send(packets)
 
     async def _synthesize(self, sentence: _Sentence, *, alone: bool = False) -> tuple[bytes, ...]:
-        """:param alone: its packets must not depend on what was said before.
-        :return: its packets, if so.
+        """Encode and send a sentence while its sound arrives.
+
+        :param alone: use an encoder of its own, so that the packets can be cached.
+        :return: with ``alone``, the packets.
         """
         output = self._output
         encoder = self._form.encoder() if alone else self._encoder
@@ -347,7 +351,7 @@ class Speech:
                         sentence.sound.cancel()
                         break
         if not heard:
-            # The display shows words without sound: log it.
+            # Without an error the failure would go unnoticed.
             source = "the synthesiser" if sentence.own is None else "a tool"
             raise ProviderError("no_sound", f"{source} gave no sound", retryable=True)
         pause = output.settings.pause
@@ -355,11 +359,14 @@ class Speech:
         return tuple(kept)
 
     def _patience(self, source: ReadAhead) -> float:
-        """Seconds of sound for one call to a thread: few calls are cheaper than many."""
+        """Return how many seconds of sound to collect for one call to a thread.
+
+        Few calls are cheaper than many.
+        """
         in_hand = self._in_hand()
         if in_hand and source.ready:
             return SLICE_SECONDS
-        # A vendor may be no faster than speech: then half of what is in hand is left.
+        # A vendor may be no faster than real time: keep half of the sound in hand.
         return min(SLICE_SECONDS, in_hand / 2)
 
     async def _send(self, packets: list[bytes] | tuple[bytes, ...]) -> None:
@@ -387,11 +394,11 @@ class Speech:
             in_hand += duration / 1000
 
     def _in_hand(self) -> float:
-        """Seconds of sound that the edge has not played yet, about."""
+        """Estimate how many seconds of sent sound are not played yet."""
         now = self._output.clock.seconds()
         if self._played_from is None:
             self._played_from = now
-        # After a pause it is played from then on, and nothing is in hand.
+        # If all sound has been played, further sound plays from now on.
         over = self._played_from + self.sent_ms / 1000
         self._played_from += max(0.0, now - over)
         return max(0.0, over - now)

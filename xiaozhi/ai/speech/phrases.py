@@ -1,6 +1,6 @@
-"""Phrases that the server says by itself, spoken once and kept.
+"""Phrases that the service says by itself, synthesised once and cached.
 
-So a greeting costs nothing, and an apology can be heard while the synthesiser is down.
+A greeting then costs no synthesis, and an apology is audible while the synthesiser is down.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from xiaozhi.interfaces import IFileStore
 #: The area of the file store.
 AREA = "phrases"
 
-# Phrases in memory; a phrase is some 10 kB.
+# Phrases in memory, of about 10 kB each.
 _IN_MEMORY = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A text in one language, in the audio format of one device.
+    """A text in one language and one audio format.
 
-    :ivar language: BCP 47; empty: tell by the words.
+    :ivar language: BCP 47; empty: detect it from the words.
     """
 
     words: str
@@ -38,8 +38,8 @@ class Phrase:
 class PhraseStore:
     """Packets of phrases in memory and in files, shared by all voices of the process.
 
-    Bound: the last 256 in memory; the file store has bounds of its own. A store that
-    cannot be read or written costs a synthesis, nothing else.
+    Bound: the last 256 in memory; the file store has its own bounds. If the file store fails,
+    phrases are synthesised again.
     """
 
     _log = Logger()
@@ -50,7 +50,7 @@ class PhraseStore:
         self._failing = False
 
     def known(self, key: str) -> tuple[bytes, ...] | None:
-        """Packets that are in memory."""
+        """Return packets from memory; None if they are not there."""
         if (packets := self._known.get(key)) is not None:
             self._known.move_to_end(key)
         return packets
@@ -63,7 +63,7 @@ class PhraseStore:
             self._known.popitem(last=False)
 
     async def read(self, key: str) -> tuple[bytes, ...] | None:
-        """Find packets in memory or in a file."""
+        """Return packets from memory or a file; None if neither has them."""
         packets = self.known(key)
         if packets is None and (packets := await self._read_file(key)) is not None:
             self.remember(key, packets)
@@ -84,7 +84,7 @@ class PhraseStore:
         except StoreError as error:
             self._failed(error)
         except msgspec.DecodeError:
-            # A damaged file is spoken anew, and replaced.
+            # The phrase is synthesised again, which replaces the damaged file.
             pass
         return None
 
@@ -92,7 +92,7 @@ class PhraseStore:
         if not self._failing:
             self._failing = True
             self._log.warn(
-                "phrases are not kept in files, each is synthesised again after a restart: {error}",
+                "phrases are not cached in files, a restart synthesises them again: {error}",
                 error=error,
             )
 
@@ -100,14 +100,13 @@ class PhraseStore:
 class Phrases:
     """The phrases of one voice.
 
-    Phrases that a substitute has spoken, while the preferred synthesiser was away, are
-    kept apart: they are for when no synthesiser works.
+    Phrases by a substitute, from a time when the preferred synthesiser failed, are kept apart
+    and used only while no synthesiser works.
 
-    :param voice: identifies the voice and its settings; with another one every phrase is
-        spoken anew.
+    :param voice: identifies the voice and its settings; another voice has other phrases.
     :param speaker: the preferred provider's name; empty: there are no substitutes.
-    :param shipped: finds the packets of a phrase that came with the program; None: there
-        are none.
+    :param shipped: finds the packets of a phrase that ships with the program; None: none
+        ship.
     """
 
     def __init__(
@@ -123,15 +122,15 @@ class Phrases:
         self._shipped = shipped
 
     async def find(self, phrase: Phrase, *, substitute: bool = False) -> tuple[bytes, ...] | None:
-        """Return the packets of a phrase, None if it has not been spoken before.
+        """Return the packets of a phrase; None if it is not cached.
 
-        :param substitute: by a substitute.
+        :param substitute: look for a substitute's.
         """
         return await self._store.read(self._key(phrase, substitute))
 
     async def any(self, phrase: Phrase) -> tuple[bytes, ...] | None:
-        """Return the packets of a phrase in any voice: the preferred one's, a substitute's,
-        or the one that came with the program."""
+        """Return the packets of a phrase in the preferred voice, else a substitute's, else the
+        shipped one; None if there are none."""
         packets = await self.find(phrase) or await self.find(phrase, substitute=True)
         if packets is None and self._shipped is not None:
             key = f"shipped {self._key(phrase, True)}"
@@ -141,9 +140,9 @@ class Phrases:
         return packets
 
     async def keep(self, phrase: Phrase, packets: Sequence[bytes], speaker: str = "") -> None:
-        """Keep a phrase that has been spoken.
+        """Cache a phrase.
 
-        :param speaker: the provider that spoke it; empty: the preferred one.
+        :param speaker: the provider that synthesised it; empty: the preferred one.
         """
         substitute = bool(speaker and self._speaker) and speaker != self._speaker
         await self._store.write(self._key(phrase, substitute), tuple(packets))

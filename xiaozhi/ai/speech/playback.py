@@ -1,4 +1,4 @@
-"""Playback map: the words that the device had played when an answer was cut."""
+"""Playback map: finds the words that were heard when an answer was cut."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 from xiaozhi.languages.scripts import is_word_border, tokens
 
-# ms of sound that a token of text takes at least, where a sentence's end has not come:
-# nobody speaks faster than five words a second.
+# Minimum ms of sound per token of text, to estimate the length of an incomplete sentence:
+# nobody speaks faster than five words per second.
 _PACE = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """
-    :ivar whole: sentences that were played to their end.
-    :ivar part: what was heard of the next one.
+    """The played part of an answer.
+
+    :ivar whole: number of sentences that were played completely.
+    :ivar part: played words of the next sentence.
     """
 
     whole: int = 0
@@ -24,8 +25,10 @@ class Played:
 
 @dataclass(slots=True)
 class _Mark:
-    """:ivar end: where its sound ends; None: it goes on.
-    :ivar complete: all of it was sent; otherwise it broke off.
+    """The place of a sentence in the sound, in ms.
+
+    :ivar end: end of its sound; None: its sound is not complete.
+    :ivar complete: whether all its sound was sent.
     """
 
     words: str
@@ -38,35 +41,35 @@ class _Mark:
 class PlaybackMap:
     """Maps the sound of a turn, in ms, to its words.
 
-    :ivar sent_ms: sound sent in this turn.
+    :ivar sent_ms: milliseconds of sound sent in this turn.
     """
 
     def __init__(self) -> None:
         self.sent_ms = 0
-        # Bound: the sentences of a turn, which `turn.whole` ends.
+        # Bound: the sentences of a turn, which `turn.whole` limits.
         self._marks: list[_Mark] = []
 
     def begins(self, words: str, *, answer: bool) -> None:
         """Begin a sentence.
 
-        :param answer: it is part of the model's answer, not a phrase of the server.
+        :param answer: whether it is part of the answer, not a phrase such as an apology.
         """
         if self._marks and self._marks[-1].end is None:
-            # It broke off; what comes now is something else.
+            # The previous sentence broke off.
             self._marks[-1].end = self.sent_ms
         self._marks.append(_Mark(words, answer, self.sent_ms))
 
     def sent(self, ms: int) -> None:
-        """Add sound of the sentence."""
+        """Add sound to the current sentence."""
         self.sent_ms += ms
 
     def ended(self) -> None:
-        """End the sentence."""
+        """End the current sentence."""
         self._marks[-1].end = self.sent_ms
         self._marks[-1].complete = True
 
     def heard(self, played_ms: float) -> Played:
-        """Return the part of the answer's sentences played until then; never more."""
+        """Return the part of the answer that had been played by then; never more than that."""
         whole = 0
         for mark in self._marks:
             if not mark.answer:
@@ -84,7 +87,7 @@ class PlaybackMap:
 
 
 def beginning(words: str, share: float) -> str:
-    """Return the words in a share of their sound, cut at the end of a word."""
+    """Return the words within a share (0 to 1) of their sound, cut at the end of a word."""
     at = int(len(words) * min(1.0, max(0.0, share)))
     while not is_word_border(words, at):
         at -= 1

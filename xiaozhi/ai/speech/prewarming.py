@@ -1,4 +1,4 @@
-"""Phrase prewarming: phrases are spoken before they are needed."""
+"""Phrase prewarming: synthesises phrases before they are needed."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ T = TypeVar("T")
 #: The format that nearly all devices ask for (§2.2).
 USUAL = AudioParams(sample_rate=24000, frame_duration=60)
 
-# Seconds until the next try after a failure, at the earliest.
+# Minimum seconds between a failure and the next attempt.
 _RETRY = 60.0
 
-# Seconds that sound waits for a thread while others need one.
+# Deadline in seconds for encoding, so that other work gets threads first.
 _NO_HURRY = 5.0
 
-# Formats that are prewarmed for one voice; there are fifteen legal ones.
+# Maximum formats per voice; there are fifteen legal ones.
 _MOST = 16
 
 
@@ -42,8 +42,8 @@ _MOST = 16
 class PrewarmingRuntime:
     """Facilities that the prewarming of all voices shares.
 
-    :ivar turns: one voice is prewarmed at a time, so that a restart with many agents does
-        not flood the vendors.
+    :ivar turns: lets one voice run at a time, so that a restart with many agents does not
+        flood the vendors.
     """
 
     offload: TimedOffload
@@ -52,7 +52,7 @@ class PrewarmingRuntime:
 
 
 class Prewarming(Protocol):
-    """Speaks the phrases of one voice ahead."""
+    """Synthesises the phrases of one voice in advance."""
 
     def wanted(self, downlink: AudioParams) -> None:
         """Prewarm the format of a device that has connected."""
@@ -62,7 +62,7 @@ class Prewarming(Protocol):
 
 
 class NoPrewarming:
-    """Speaks nothing ahead."""
+    """Prewarms nothing."""
 
     def wanted(self, downlink: AudioParams) -> None:
         """See :class:`Prewarming`."""
@@ -72,13 +72,13 @@ class NoPrewarming:
 
 
 class PhrasePrewarming:
-    """Speaks each phrase once for each format that devices want, one after the other.
+    """Synthesises each phrase that is not cached, for each format that devices use, one after
+    the other.
 
-    Phrases that are kept already are not spoken again. A failure costs a line in the log;
-    it is tried again when a device connects later.
+    A failure is logged and retried when a device connects later.
 
-    :param done: sample rate and frame duration of the formats that are prewarmed or being
-        prewarmed; kept by the caller, across instances for the same voice and texts.
+    :param done: sample rate and frame duration of each format that is prewarmed or in
+        progress. The caller keeps it for later instances with the same voice and texts.
     """
 
     _log = Logger()
@@ -131,7 +131,7 @@ class PhrasePrewarming:
             return
         except XiaozhiError as error:
             self._log.warn(
-                "phrases cannot be spoken ahead, an apology may be silent: {error}", error=error
+                "phrases were not prewarmed, an apology may be silent: {error}", error=error
             )
             self._not_before = self._runtime.clock.seconds() + _RETRY
         finally:

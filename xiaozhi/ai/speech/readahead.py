@@ -1,4 +1,4 @@
-"""A synthesiser's stream, read before it is asked for."""
+"""Read-ahead buffer for a stream of sound."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from xiaozhi.runtime.cancelling import Gate
 #: See :class:`~xiaozhi.interfaces.ISynthesizer`.
 Sound = bytes | SoundFormat
 
-#: Gives each piece of a stream to what it is called with, which may take its time.
+#: Reads a stream and awaits the given function for each piece.
 Read = Callable[[Callable[[Sound], Awaitable[None]]], Awaitable[None]]
 
 
 class ReadAhead:
     """Reads a stream into a buffer.
 
-    Bound: with ``most`` bytes or more in it no more is read, until half of it is fetched.
+    Bound: at ``most`` bytes, reading pauses until the buffer is at half of that.
     """
 
     def __init__(self, read: Read, most: int) -> None:
-        """:param read: reads the stream to its end, and closes it."""
+        """:param read: reads the stream to its end and closes it."""
         self._read_all = read
         self._most = most
         self._pieces: deque[Sound] = deque()
@@ -36,24 +36,25 @@ class ReadAhead:
         self._reading: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin to read. Idempotent."""
+        """Start to read. Idempotent."""
         if self._reading is None:
             self._reading = Deferred.fromCoroutine(self._read())
 
     def cancel(self) -> None:
-        """Stop reading and close the stream. Idempotent; a reader is not notified."""
+        """Stop reading and close the stream; :meth:`pieces` then ends without an error.
+        Idempotent."""
         if self._reading is not None:
             self._reading.cancel()
 
     @property
     def ready(self) -> bool:
-        """Whether :meth:`pieces` goes on, or ends, without a wait."""
+        """Whether :meth:`pieces` yields or ends without a wait."""
         return bool(self._pieces) or (self._over and self._failure is None)
 
     async def pieces(self) -> AsyncGenerator[Sound, None]:
-        """Yield the pieces read so far and those to come.
+        """Yield the pieces of the stream; start to read if necessary.
 
-        Raises what the stream has raised, behind what came before that.
+        An error of the stream is raised after the pieces before it.
         """
         self.start()
         while True:

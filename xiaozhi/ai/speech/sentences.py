@@ -1,9 +1,8 @@
-"""A model's tokens → sentences to be spoken one at a time.
+"""Split a model's streamed text into sentences, to be spoken one at a time.
 
-The first clause goes out early, so that the device begins to speak; after it
-whole sentences, which sound better. Where a text is cut depends on its characters
-alone, not on the pieces it comes in: where the next character decides, it is
-waited for.
+The first clause is emitted early, so that the device starts to speak soon; after it come
+whole sentences, which sound better. The cuts depend on the characters alone, not on how the
+text is split into pieces: if the next character decides, the splitter waits for it.
 """
 
 from __future__ import annotations
@@ -14,35 +13,35 @@ from bisect import bisect_left
 from xiaozhi.ai.speech.abbreviations import LEADING, UNDECIDED, ends
 from xiaozhi.languages.graphemes import extends, is_boundary
 
-# Ends a sentence wherever it stands.
+# Always end a sentence.
 _WIDE = "。！？；｡．‼⁇⁈⁉؟۔।॥"
-# Ends one only where a new word begins: "3.5", "example.org", "e.g.".
+# End a sentence only before a new word, unlike in "3.5", "example.org", "e.g.".
 _NARROW = ".!?"
 _ELLIPSIS = "…"
 _CLAUSE = "，、､,;:：—–"
-# 「行こう。」と言った: with these behind it, what was said goes on as who said it.
+# 「行こう。」と言った: after a quotation, these continue the sentence.
 _GOES_ON = "とっをがのなで"
 _CLOSING = "\"'”’»)）]】」』》〉›“"
 _OPENING = "“‘„«(（[【「『《〈‹{"
-# “ closes in German what „ has opened; elsewhere it opens.
+# “ closes a German quotation opened by „; elsewhere it opens one.
 _CLOSED_BY = {"”": "“", "’": "‘", "»": "«", ")": "(", "）": "（", "]": "[", "】": "【"}
 _CLOSED_BY |= {"」": "「", "』": "『", "》": "《", "〉": "〈", "›": "‹", "}": "{"}
 
 _LAST_WORD = re.compile(r"[^\s(\[\"'“„«/—–\u2e80-\uffff]*$")
-# Looked back for the word before a full stop; signs and spaces that are one run.
+# Maximum length of the word before a full stop, and of a run of signs and spaces.
 _WORD, _RUN = 40, 64
-# Of emphasis: they may close it behind the end of a sentence.
+# Emphasis; it may close after the end of a sentence.
 _MARKS = "*_"
 _DEPTH = 8
 
 
 class SentenceSplitter:
-    """Cuts a stream of text.
+    """Splits a stream of text into sentences.
 
-    Lengths count an ideograph as two characters: it says as much.
+    An ideograph counts as two characters, as it takes about as long to say.
 
-    :param first_clause: length from which the first cut may fall on a comma.
-    :param longest: length after which a cut falls on any space, or anywhere.
+    :param first_clause: minimum length of the first cut at a comma.
+    :param longest: length after which the text is cut at any space, or anywhere.
     """
 
     def __init__(self, first_clause: int = 12, longest: int = 200) -> None:
@@ -50,17 +49,23 @@ class SentenceSplitter:
         self._longest = longest
         self._buffer = ""
         self._first = True
-        # Brackets and quotes that are open, across sentences; bounded.
+        # Open brackets and quotes, across sentences. Bound: _DEPTH.
         self._open: list[str] = []
         self._begin()
 
     def feed(self, text: str) -> list[str]:
-        """:return: the sentences that are complete now."""
+        """Add text.
+
+        :return: the sentences that are complete now.
+        """
         self._buffer += text
         return self._sentences(over=False)
 
     def flush(self) -> list[str]:
-        """The text is over. :return: what was left, if anything."""
+        """End the text.
+
+        :return: the remaining sentences.
+        """
         sentences = self._sentences(over=True)
         rest, self._buffer = self._buffer.strip(), ""
         self._begin()
@@ -69,8 +74,8 @@ class SentenceSplitter:
         return [*sentences, rest] if rest else sentences
 
     def _begin(self) -> None:
-        # What has been looked at of the sentence: up to where, the length at each place,
-        # and the end of a run of signs that were found to end nothing.
+        # Scan state of the sentence: the position, the length at each position, and the end
+        # of a run of signs that end no sentence.
         self._at = 0
         self._lengths: list[int] = []
         self._passed = 0
@@ -79,7 +84,7 @@ class SentenceSplitter:
     def _sentences(self, *, over: bool) -> list[str]:
         sentences = []
         start = 0
-        # Positions are within what is left; the buffer itself is cut once.
+        # The buffer is cut once, after the loop.
         buffer = self._buffer
         while (end := self._cut(start, over)) is not None:
             sentence = buffer[start:end].strip()
@@ -92,7 +97,7 @@ class SentenceSplitter:
         return sentences
 
     def _cut(self, start: int, over: bool) -> int | None:
-        """Where the sentence that begins at ``start`` ends; None: not known yet."""
+        """Return the end of the sentence that begins at ``start``; None: not known yet."""
         buffer = self._buffer
         while start + self._at < len(buffer):
             at = start + self._at
@@ -102,7 +107,7 @@ class SentenceSplitter:
                 return self._forced(start, at, over)
             end = self._end(start, at, length, over) if self._at >= self._passed else None
             if end is not None:
-                # -1: what comes next will tell.
+                # -1: the next characters decide.
                 if end >= 0:
                     for closed in buffer[at:end]:
                         self._note(closed)
@@ -125,8 +130,8 @@ class SentenceSplitter:
             self._open.append(char)
 
     def _end(self, start: int, at: int, length: int, over: bool) -> int | None:
-        """The end of a sentence or clause whose last sign is here; None if it is none,
-        -1 if what follows must be seen first."""
+        """Return the end of the sentence or clause whose last sign is at ``at``; None if none
+        ends there, -1 if the next characters decide."""
         buffer = self._buffer
         char = buffer[at]
         if char == "\n":
@@ -137,27 +142,27 @@ class SentenceSplitter:
             if end is None:
                 self._passed = signs - start
             return end
-        # What is in brackets or between stars may not be for speaking: it stays whole.
+        # Text in brackets or between stars may be a stage direction: keep it whole.
         whole = not self._open and self._stars % 2 == 0
         if self._first and whole and char in _CLAUSE and length >= self._first_clause:
             return self._clause_end(start, at, over)
         return None
 
     def _clause_end(self, start: int, at: int, over: bool) -> int | None:
-        """As :meth:`_end`, of a clause."""
+        """As :meth:`_end`, for a clause."""
         buffer = self._buffer
         char, follows = buffer[at], buffer[at + 1 : at + 2]
         if not follows:
             return None if over else -1
         if follows.isspace():
-            # "June 12, 2024" is no clause, nor are "1、", "B、".
+            # Not in "June 12, 2024", "1、" and "B、".
             if not (char in "，,、､" and buffer[at - 1].isdigit()):
                 return at + 1
             behind = self._behind(at + 1)
             if behind == len(buffer):
                 return None if over else -1
             return None if buffer[behind].isdigit() or char in "、､" else at + 1
-        # Nor "1,000" and "12:30", "https://", "Monday–Friday".
+        # Not in "1,000", "12:30", "https://" and "Monday–Friday".
         if char in ",;:–":
             return at + 1 if follows >= "\u2e80" and char != "–" else None
         if follows.isdigit() or follows in _CLAUSE or (char in "、､" and self._item(start, at)):
@@ -165,27 +170,27 @@ class SentenceSplitter:
         return at + 1
 
     def _item(self, start: int, at: int) -> bool:
-        """Whether an item of a list has its number or letter before this place."""
+        """Return whether the number or letter of a list item precedes this index."""
         word = self._word(start, at)
         return len(word) == 1 or word.isdigit()
 
     def _behind(self, at: int) -> int:
-        """The place of the first character from here on that is no space."""
+        """Return the index of the first character from here on that is not a space."""
         buffer, begin = self._buffer, at
         while at < len(buffer) and buffer[at] == " " and at - begin < _RUN:
             at += 1
         return at
 
     def _past(self, at: int, over: bool) -> int:
-        """The place behind a run of signs that end a sentence, and of what closes a
-        quote behind them; -1: the run may go on."""
+        """Return the index after a run of signs that end a sentence and of closing quotes
+        after them; -1: the run may continue."""
         buffer = self._buffer
         first = at
         opened = list(self._open)
         while at < len(buffer):
             char = buffer[at]
             if char in _CLOSING and char not in "\"'":
-                # What opens here begins the next sentence.
+                # An opening quote begins the next sentence.
                 pair = _CLOSED_BY.get(char, "„")
                 if pair not in opened:
                     return at
@@ -226,9 +231,9 @@ class SentenceSplitter:
             return signs if self._ends(start, at, run, buffer[signs], buffer[follows]) else None
         if over:
             return signs
-        # A space is enough to know, unless small letters behind it would tell otherwise.
-        told = signs < len(buffer) and not self._depends(start, at, run)
-        if not told:
+        # A space suffices, unless a lower-case letter after it would decide otherwise.
+        decided = signs < len(buffer) and not self._depends(start, at, run)
+        if not decided:
             return -1
         return signs if self._ends(start, at, run, " ", "A") else None
 
@@ -238,18 +243,18 @@ class SentenceSplitter:
         return run[0] == "." and self._word(start, at).casefold() in UNDECIDED
 
     def _ends(self, start: int, at: int, run: str, behind: str, first: str) -> bool:
-        """Whether a run of narrow signs ends a sentence.
+        """Return whether a run of narrow signs ends a sentence.
 
-        :param behind: the character right behind it.
-        :param first: the first one behind it that is no space.
+        :param behind: the character after the run.
+        :param first: the first character after it that is not a space.
         """
         if not behind.isspace():
-            # No space, but as good as one: "OK.好的", "Hi!How".
+            # Also without a space in "OK.好的" and "Hi!How".
             if run[0] in "!?":
                 return first >= "\u2e80" or (first.isupper() and not self._addressed(start, at))
             if first < "\u2e80":
                 return False
-            # But "3.5", "A.苹果", "U.S.的", "Mr.王".
+            # But not in "3.5", "A.苹果", "U.S.的" and "Mr.王".
             word = self._word(start, at)
             whole = len(word) == 1 or "." in word or word.casefold() in LEADING
             return _is_pause(run) or not (whole or word[-1:].isdigit())
@@ -263,12 +268,12 @@ class SentenceSplitter:
         return found[0] if found else ""
 
     def _addressed(self, start: int, at: int) -> bool:
-        """Whether this is within the address of a page: "https://a.example/?Q=1"."""
+        """Return whether the index is within a URL such as "https://a.example/?Q=1"."""
         begin = max(start, self._buffer.rfind(" ", start, at))
         return self._buffer.find("://", begin, at) >= 0
 
     def _forced(self, start: int, at: int, over: bool) -> int | None:
-        """A cut in a text that does not end: at a clause, a space, or between two
+        """Return a cut in a sentence that is too long: at a clause, a space, or between two
         characters."""
         buffer = self._buffer
         half = start + bisect_left(self._lengths, self._longest // 2)

@@ -1,7 +1,7 @@
-"""Phrases whose sound comes with the program, for use before any synthesiser has spoken.
+"""Shipped phrases: sound for use before any synthesiser has spoken.
 
-``make phrases`` synthesises them with espeak-ng and writes ``shipped/``: a file of Ogg/Opus
-for each text, and ``index.json`` with the digest of the words that a file was made for.
+``make phrases`` synthesises them with espeak-ng and writes ``shipped/``: an Ogg/Opus file for
+each text, and ``index.json`` with the digest of the text of each file.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from xiaozhi.base.values import Encoding, SoundFormat
 from xiaozhi.interfaces import TimedOffload
 from xiaozhi.languages.texts import CATALOGUES, text
 
-#: Keys of the catalogue of texts whose sound is shipped.
+#: Keys of the texts whose sound ships.
 KEYS: Final = ("apology", "waiting")
 
 _DIRECTORY = "shipped"
 _SOUND = SoundFormat(Encoding.OGG_OPUS, 24000)
 
-# Seconds of silence behind a phrase; without it the encoder cuts off its end.
+# Seconds of silence after a phrase; without it the encoder cuts off the end.
 _PAUSE = 0.12
 
-# Deadline in seconds: the person has waited for long already.
+# Deadline in seconds: the person has already waited long.
 _SOON = 0.0
 
 
@@ -37,14 +37,14 @@ def file_of(key: str, language: str) -> str:
 
 
 def digest_of(words: str) -> str:
-    """Return the digest of a text, as the index has it."""
+    """Return the digest of a text for the index."""
     return sha256(words.encode()).hexdigest()[:16]
 
 
 class Shipped:
-    """Finds phrases that came with the program, and encodes them in a device's format.
+    """Finds shipped phrases and encodes them in a device's format.
 
-    :param offload: for reading and encoding.
+    :param offload: runs the reading and encoding in a thread.
     """
 
     def __init__(self, offload: TimedOffload) -> None:
@@ -65,7 +65,7 @@ def _packets(name: str, form: OpusForm) -> tuple[bytes, ...]:
 
 @cache
 def _names() -> dict[tuple[str, str], str]:
-    """Map language and words to files, except those made for former words."""
+    """Map language and words to files, except files of former words."""
     directory = files(__package__).joinpath(_DIRECTORY)
     index = json.loads(directory.joinpath("index.json").read_text())
     found = {}

@@ -1,4 +1,4 @@
-"""A model's text → sentences as they are spoken and shown."""
+"""Turn a model's text into sentences as they are spoken and shown."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from xiaozhi.ai.speech.blocks import BlockFilter
 from xiaozhi.ai.speech.markup import plain
 from xiaozhi.ai.speech.sentences import SentenceSplitter
 
-# Some 0.2 ms of work.
+# About 0.2 ms of work.
 _PIECE = 200
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Yield a text in pieces of bounded work: some models give all of it at once."""
+    """Yield a text in pieces of bounded work: some models return all of it at once."""
     for at in range(0, len(text), _PIECE):
         yield text[at : at + _PIECE]
 
 
 class SpokenText:
-    """The output depends on the text alone, not on the pieces it comes in.
+    """Filters and splits a streamed text; its output does not depend on the pieces.
 
-    Emoji stay in it, for the face the device shows: see
+    Emoji remain for the face that the device shows: see
     :func:`~xiaozhi.ai.speech.emotion.take_emotion`.
     """
 
@@ -30,7 +30,10 @@ class SpokenText:
         self._splitter = SentenceSplitter()
 
     def feed(self, text: str) -> list[str]:
-        """:return: the sentences that are complete now."""
+        """Add text.
+
+        :return: the sentences that are complete now.
+        """
         return self._plain(self._splitter.feed(self._blocks.feed(text)))
 
     def finish(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Format and size of a picture from its first bytes, without decoding it."""
+"""Read a picture's format and size from its header, without decoding it."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def read_picture(data: bytes, max_pixels: int) -> Picture:
     try:
         width, height = _SIZES[media_type](data)
     except (StructError, IndexError):
-        raise ProtocolError("bad_picture", "the picture's header is cut short") from None
+        raise ProtocolError("bad_picture", "the picture's header is incomplete") from None
     if width < 1 or height < 1:
-        raise ProtocolError("bad_picture", f"the picture says it is {width}x{height} pixels")
+        raise ProtocolError("bad_picture", f"the picture's header claims {width}x{height} pixels")
     if width * height > max_pixels:
         raise ProtocolError(
             "picture_too_large",
-            f"the picture has {width}x{height} pixels, more than {max_pixels} in all",
+            f"the picture has {width}x{height} pixels, more than {max_pixels} in total",
         )
     return Picture(data=data, media_type=media_type, width=width, height=height)
 
 
 def media_type_of(data: bytes) -> str | None:
-    """The format by its magic bytes, or None."""
+    """Return the media type by the magic bytes; None: unknown."""
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):

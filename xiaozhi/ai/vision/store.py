@@ -1,4 +1,4 @@
-"""Picture store: pictures that devices send, kept for a while if configured."""
+"""Picture store: keeps the pictures that devices send for a while, if configured."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ AREA = "pictures"
 
 @implementer(IVisionModel)
 class PictureStore:
-    """Vision model that keeps each picture it is shown, whatever the answer.
+    """Vision model that stores each picture it describes.
 
-    A picture that cannot be kept delays no answer; the log says so once in a row.
+    Storing neither delays nor fails an answer. Consecutive failures are logged once.
     """
 
     _log = Logger()
@@ -49,6 +49,6 @@ class PictureStore:
         if not self._failing:
             self._failing = True
             self._log.warn(
-                "pictures are not kept, they are described all the same: {error}",
+                "pictures are described but not stored: {error}",
                 error=failure.getErrorMessage(),
             )

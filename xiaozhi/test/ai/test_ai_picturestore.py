@@ -41,6 +41,4 @@ class PictureStoreTests(SynchronousTestCase):
         log = LogLines(self)
         for _ in range(3):
             self.assertEqual(self.successResultOf(store.describe(CAT, "?")), "A picture.")
-        self.assertEqual(
-            log.count("pictures are not kept, they are described all the same: no room"), 1
-        )
+        self.assertEqual(log.count("pictures are described but not stored: no room"), 1)
