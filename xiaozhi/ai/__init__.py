@@ -1,1 +1,1 @@
-"""The AI service: sessions, turns and everything that answers a device."""
+"""The AI service: sessions, turns, speech and memory."""

@@ -1,4 +1,4 @@
-"""Assembly of the agents: their book, its reader, their providers and services."""
+"""Assembly of the agents: their book, reloading, providers and services."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from xiaozhi.runtime.service import ServiceOptions
 
 _log = Logger()
 
-# Sections that take effect when the file is read again.
+# Sections that take effect when the file is reloaded.
 _READ_AGAIN = frozenset(("agents", "session", "selected", "providers"))
 
 
@@ -40,7 +40,7 @@ _READ_AGAIN = frozenset(("agents", "session", "selected", "providers"))
 class Agents:
     """The agents of the process, their providers and services.
 
-    :ivar vision: looks at pictures that come over HTTP.
+    :ivar vision: describes pictures that arrive over HTTP.
     """
 
     files: FileAgents
@@ -56,10 +56,10 @@ def assemble_agents(
     offload: ThreadOffload,
     options: ServiceOptions | None,
 ) -> Agents:
-    """Assemble the agents. The default agent's providers are made at once, those of others
-    when a session needs them.
+    """Assemble the agents. The default agent's providers are made now, those of others when
+    a session needs them.
 
-    :raises ConfigError: a section cannot be used.
+    :raises ConfigError: a section is invalid.
     """
     registry = ProviderRegistry(_catalogue(settings, options), runtime, settings.failover)
     book = _book(settings, registry.catalogue, options)
@@ -105,7 +105,7 @@ def _reader(
     table: AgentServicesTable,
     options: ServiceOptions | None,
 ) -> Callable[[], FileReading]:
-    """Make the function that reads the file again, in a thread."""
+    """Return a function for a thread that reloads the file."""
 
     def read() -> FileReading:
         fresh = load(options.path, AiSettings, options.overrides) if options else settings
@@ -127,7 +127,7 @@ def _reader(
 
 
 def _needing_restart(settings: AiSettings, fresh: AiSettings) -> tuple[str, ...]:
-    """List the sections that differ and are only read at the start."""
+    """List the changed sections that need a restart."""
     own, other = (
         replace_setting(each, devices=replace_setting(each.devices, agents={}))
         for each in (settings, fresh)
@@ -145,7 +145,7 @@ def _entries(agent: Agent, catalogue: ProviderCatalogue) -> dict[str, tuple[Entr
 
 
 def _warn_of_needs(book: AgentBook, catalogue: ProviderCatalogue) -> None:
-    """Log what an agent asks for and none of its providers offers."""
+    """Log the needs of agents that none of their providers meets."""
     for agent in book.agents.values():
         key = "session" if agent.id == DEFAULT else f"agents.{agent.id}"
         confirm = f"agents.{agent.id}.tools.confirm" if agent.tools.confirm else ""

@@ -1,4 +1,4 @@
-"""The AI service's metrics, by their names in Prometheus."""
+"""Metrics of the AI service for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class HistoryQueue(WriteQueue, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AiSources:
-    """Where the values come from that are read when they are scraped.
+    """Sources of the values that are read at each scrape.
 
     :ivar crossings: waiting times between the reactor and gRPC.
-    :ivar threads: calls that wait for a worker thread or run in one.
-    :ivar http_connections: connections to the HTTP port.
-    :ivar refused: streams without a token, or with a wrong one.
-    :ivar presence: why the presence table cannot be used; empty while it can.
+    :ivar threads: number of calls that wait for a worker thread or run in one.
+    :ivar http_connections: number of connections to the HTTP port.
+    :ivar refused: number of streams refused for a missing or wrong token.
+    :ivar presence: why the presence table is unusable; empty: it is usable.
     :ivar providers: states of the live providers.
     """
 

@@ -1,4 +1,4 @@
-"""The device registry of the AI service: its parts, started and stopped together."""
+"""Device registry of the AI service: its parts, started and stopped together."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.runtime.periodic import PeriodicJob
 from xiaozhi.storage import devices_from_url
 
-# Devices noted as seen at the end, at most.
+# Maximum number of devices recorded as seen during stop.
 _LAST_SEEN = 10_000
 
 
 @dataclass(frozen=True)
 class DeviceOwners:
-    """The owners of device ids, and the jobs that keep the registry up to date."""
+    """Owners of device ids, and the periodic jobs of the registry."""
 
     roster: Roster
     registrar: BindingRegistrar
@@ -49,9 +49,9 @@ class DeviceOwners:
 
 
 def device_owners(settings: AiSettings, state: Path, reactor: Any) -> DeviceOwners:
-    """Assemble the registry; nothing is started.
+    """Assemble the registry without starting it.
 
-    :raises ConfigError: ``http.ota.listed`` cannot be used.
+    :raises ConfigError: ``http.ota.listed`` is invalid.
     """
     own = settings.devices
     registry = devices_from_url(own.address(state), reactor, pool_size=own.pool_size)

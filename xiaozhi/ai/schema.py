@@ -1,4 +1,4 @@
-"""The configuration file of the AI service, as ``etc/ai.yaml`` documents it."""
+"""Schema of the AI service's configuration file; ``etc/ai.yaml`` documents it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from xiaozhi.runtime.logs import LogSettings
 
 
 class AreaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long files are kept; what has not been used for longest goes first.
+    """Limits of kept files; the least recently used are removed first.
 
-    :ivar max_age: seconds since a file was used last; 0: any.
-    :ivar max_bytes: of all files together; 0: any.
+    :ivar max_age: seconds since a file was last used; 0: no limit.
+    :ivar max_bytes: total size of all files; 0: no limit.
     """
 
     max_age: Annotated[float, Meta(ge=0, le=315_360_000)] = 0.0
@@ -30,8 +30,11 @@ class AreaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class PicturesSettings(AreaSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """:ivar keep: whether pictures that devices send are kept at all. They show people's
-    homes: inform the people first."""
+    """Limits of kept pictures.
+
+    :ivar keep: whether pictures that devices send are kept at all. They show people's homes:
+        inform the people first.
+    """
 
     keep: bool = False
 
@@ -39,10 +42,10 @@ class PicturesSettings(AreaSettings, frozen=True, kw_only=True, forbid_unknown_f
 class FilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files that are kept for a while.
 
-    :ivar directory: made if it is not there; empty: ``files`` in the state directory.
-    :ivar purge_interval: seconds between two rounds of removing.
-    :ivar phrases: what the server says by itself, once it has been spoken.
-    :ivar pictures: those that devices send.
+    :ivar directory: created if it does not exist; empty: ``files`` in the state directory.
+    :ivar purge_interval: seconds between two purges.
+    :ivar phrases: sound of phrases.
+    :ivar pictures: pictures that devices send.
     """
 
     directory: str = ""
@@ -52,16 +55,16 @@ class FilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RegistrySettings(DevicesSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """See :class:`DevicesSettings`; and what those who ask may leave behind.
+    """See :class:`DevicesSettings`; with limits for devices and clients that ask for codes.
 
-    :ivar max_devices: known device ids; beyond, new ones are talked with as guests.
+    :ivar max_devices: maximum number of known device ids; further ones are served as guests.
     :ivar unused_ttl: seconds after which a device that never opened a session is forgotten.
-    :ivar code_ttl: seconds that a code to approve a device lives.
-    :ivar max_codes: codes that live at a time; beyond, the oldest of those asked for least
-        often is void.
+    :ivar code_ttl: lifetime of an approval code, in seconds.
+    :ivar max_codes: maximum number of valid codes; beyond that, the oldest of those asked for
+        least often becomes invalid.
     :ivar max_codes_per_device: the same for one device id.
-    :ivar agents: ids of agents by device id or pattern; an id itself comes first, then the
-        first pattern that matches; other devices talk with ``default``.
+    :ivar agents: agent ids by device id or pattern. An exact id takes precedence, then the
+        first pattern that matches; ``default`` serves all other devices.
     """
 
     max_devices: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
@@ -73,7 +76,7 @@ class RegistrySettings(DevicesSettings, frozen=True, kw_only=True, forbid_unknow
 
     @property
     def limits(self) -> ClaimLimits:
-        """The bounds of the registry."""
+        """The limits of the registry."""
         return ClaimLimits(
             self.max_devices, self.max_codes, self.max_codes_per_device, self.code_ttl
         )
@@ -82,16 +85,16 @@ class RegistrySettings(DevicesSettings, frozen=True, kw_only=True, forbid_unknow
 class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
-    :ivar state_dir: made if it is not there.
-    :ivar node: this process's name among others; empty: host name and a number.
-    :ivar threads: worker threads for encoding.
-    :ivar drain_timeout: seconds that running turns get to end at a shutdown; then
-        their sessions move to another process all the same.
+    :ivar state_dir: directory for state; created if it does not exist.
+    :ivar node: name of this process; empty: host name and a number.
+    :ivar threads: number of worker threads.
+    :ivar drain_timeout: seconds for running turns to end at a shutdown; after that, their
+        sessions move to another process anyway.
     :ivar providers: settings by kind and name: ``{"tts": {"espeak": {…}}}``.
-    :ivar tools: settings by tool source; false switches one off.
-    :ivar agent_timeout: seconds that a new session waits for the agent of its device; then
-        the default agent serves, until the next turn after the other one is found.
-    :ivar agents: by id: what differs from ``session`` and ``selected``; see
+    :ivar tools: settings by tool source; false disables one.
+    :ivar agent_timeout: seconds that a new session waits for its device's agent. After that,
+        the default agent serves until the first turn after the other one is found.
+    :ivar agents: by id, differences from ``session`` and ``selected``; see
         :class:`~xiaozhi.agents.sections.AgentSection`.
     """
 
@@ -118,8 +121,8 @@ class AiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     agents: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        # Otherwise the last provider of a list would never get its turn.
-        # Those of a turn are made longer, see TurnSettings.of_lists.
+        # Otherwise the last provider of a list would have no time left. The timeouts of a
+        # turn are extended instead, see TurnSettings.of_lists.
         chosen = self.selected.vlllm
         before = 0 if isinstance(chosen, str) else max(0, len(chosen) - 1)
         if before * self.failover.vlllm >= self.http.vision.timeout:

@@ -1,4 +1,4 @@
-"""``twistd xiaozhi-ai``: where the AI service's parts meet."""
+"""``twistd xiaozhi-ai``: assembles the AI service from its parts."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ class Options(ServiceOptions):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The facilities that providers may use: an ``interfaces.ProviderRuntime``."""
+    """Facilities for providers: an ``interfaces.ProviderRuntime``."""
 
     reactor: Any
     offload: Offload
 
 
 def makeService(options: Options) -> IService:
-    """Read the configuration and put the service together; nothing is started."""
+    """Read the configuration and assemble the service without starting it."""
     from twisted.internet import reactor
 
     use_monotonic_timers(reactor)
@@ -101,9 +101,9 @@ def makeService(options: Options) -> IService:
 def ai_service(settings: AiSettings, reactor: Any, options: Options | None = None) -> Program:
     """Assemble the AI service as one service.
 
-    Parts start with what sessions need and open the ports last; they stop in reverse.
+    Parts that sessions need start first, ports last; they stop in reverse order.
 
-    :raises ConfigError: the settings cannot be used.
+    :raises ConfigError: the settings are invalid.
     """
     own = _Identity.of(settings)
     owners = device_owners(settings, own.state, reactor)
@@ -117,11 +117,11 @@ def ai_service(settings: AiSettings, reactor: Any, options: Options | None = Non
     tools = _tools(settings, own, edges, reactor, options)
 
     def health() -> dict[str, Any]:
-        told = _health(settings, bridge.server, registry, history, edges, owners.roster, tools)
-        told["bridge"]["refused"] = bridge.port.refused
+        report = _health(settings, bridge.server, registry, history, edges, owners.roster, tools)
+        report["bridge"]["refused"] = bridge.port.refused
         refused = web.visitors.refusals.counts
-        told["http"] = {"connections": web.site.connections, "refused": refused}
-        return told
+        report["http"] = {"connections": web.site.connections, "refused": refused}
+        return report
 
     metrics = Metrics()
     management = AdminToken(admin_token(own.auth))
@@ -186,11 +186,11 @@ def _reloading(agents: Agents, reactor: Any) -> Component:
 
 @dataclass(frozen=True)
 class _Identity:
-    """This process among the others.
+    """Identity of this process.
 
     :ivar node: its name, for people.
     :ivar state: its state directory.
-    :ivar auth: where its secrets are.
+    :ivar auth: the directory of its secrets.
     """
 
     node: str
@@ -207,7 +207,7 @@ class _Identity:
 def _program(
     settings: AiSettings, metrics: Metrics, reactor: Any, options: Options | None
 ) -> Program:
-    """Begin the program with its log and the metrics of the process."""
+    """Make the program with its log and the metrics of the process."""
     lag = ReactorLag(reactor)
     metrics.add(ProcessMetrics("ai", __version__, lag))
     log = observer_for(settings.log, options.parent if options else None)
@@ -256,18 +256,18 @@ def _history_url(settings: AiSettings, own: _Identity) -> str:
 
 
 def _history(settings: AiSettings, own: _Identity, reactor: Any) -> History:
-    told, url = settings.history, _history_url(settings, own)
-    store = dialogues_from_url(url, reactor, pool_size=told.pool_size)
-    return History(store, reactor, wall_time(reactor), told)
+    history, url = settings.history, _history_url(settings, own)
+    store = dialogues_from_url(url, reactor, pool_size=history.pool_size)
+    return History(store, reactor, wall_time(reactor), history)
 
 
 def _files(settings: AiSettings, own: _Identity, offload: ThreadOffload) -> DirectoryFiles:
-    told = settings.files
+    files = settings.files
     areas = {
-        PHRASES: Area(told.phrases.max_age, told.phrases.max_bytes),
-        PICTURES: Area(told.pictures.max_age, told.pictures.max_bytes),
+        PHRASES: Area(files.phrases.max_age, files.phrases.max_bytes),
+        PICTURES: Area(files.pictures.max_age, files.pictures.max_bytes),
     }
-    return DirectoryFiles(Path(told.directory or own.state / "files"), areas, offload)
+    return DirectoryFiles(Path(files.directory or own.state / "files"), areas, offload)
 
 
 def _purging(settings: AiSettings, files: DirectoryFiles, reactor: Any) -> Component:
@@ -281,7 +281,7 @@ def _purging(settings: AiSettings, files: DirectoryFiles, reactor: Any) -> Compo
 
 @dataclass(frozen=True)
 class _Bridge:
-    """The gRPC port, the thread that carries it, and the sessions' end of the bridge."""
+    """The gRPC port, its thread, and the sessions' end of the bridge."""
 
     server: BridgeServer
     port: GrpcPort
@@ -336,7 +336,7 @@ def _health(
     roster: Roster,
     tools: ToolSources,
 ) -> dict[str, Any]:
-    """Report the state of every part, for the health page."""
+    """Return the state of every part for the health page."""
     status = bridge.status()
     checks = {
         "presence": edges.trouble(),

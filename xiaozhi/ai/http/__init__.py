@@ -1,1 +1,1 @@
-"""The AI service's HTTP side: OTA, vision, management, health."""
+"""HTTP of the AI service: OTA, vision, management, health."""

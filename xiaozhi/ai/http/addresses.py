@@ -1,7 +1,7 @@
-"""The addresses that devices get: the edge's, and the upload address for pictures.
+"""Addresses for devices: the edge's, and the one for uploads of pictures.
 
-A device's parser takes the first ``:`` after ``://`` for the port (§1.2), so an
-address has an explicit port, a path, and no other colon.
+A device's parser reads the first ``:`` after ``://`` as the port separator (§1.2), so an
+address has an explicit port, a path and no other colon.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 class ServiceAddress:
     """The address at which a client reached this service.
 
-    :ivar host: without port.
-    :ivar port: None: the client did not say; firmware leaves it out (§1.2).
-    :ivar secure: the client spoke TLS to a trusted proxy.
-    :ivar proxied: a trusted proxy passed the request on.
+    :ivar host: host without port.
+    :ivar port: None: the client sent none; firmware omits it (§1.2).
+    :ivar secure: whether the client used TLS to a trusted proxy.
+    :ivar proxied: whether a trusted proxy forwarded the request.
     """
 
     host: str
@@ -36,10 +36,11 @@ class ServiceAddress:
 
 
 def device_url(url: str, key: str, schemes: tuple[str, str], path: str = "/") -> str:
-    """Bring an address into the form that every device can read, with its port.
+    """Normalise an address to a form that every device can parse, with its port.
 
-    :param path: for an address that has none.
-    :raises ConfigError: naming ``key`` and what devices would stumble over.
+    :param key: the setting, for errors.
+    :param path: default path.
+    :raises ConfigError: devices cannot use the address; the message names ``key``.
     """
     try:
         parts = urlsplit(url)
@@ -59,9 +60,9 @@ def device_url(url: str, key: str, schemes: tuple[str, str], path: str = "/") ->
 
 
 def service_address(request: WebRequest, trust_proxy: bool) -> ServiceAddress:
-    """The address at which the client reached this service.
+    """Return the address at which the client reached this service.
 
-    :raises ProtocolError: ``bad_host``: the request names none that a device could use.
+    :raises ProtocolError: ``bad_host``: the request names no host that a device can use.
     """
     forwarded = request.header("X-Forwarded-Host") if trust_proxy else ""
     named = _split_host(forwarded or request.header("Host"))
@@ -79,7 +80,7 @@ def service_address(request: WebRequest, trust_proxy: bool) -> ServiceAddress:
 
 
 def edge_url(settings: OtaSettings, client: ServiceAddress) -> str:
-    """The edge's WebSocket address for a device."""
+    """Return the edge's WebSocket address for a device."""
     if settings.websocket_url:
         return device_url(
             settings.websocket_url, "http.ota.websocket_url", ("ws", "wss"), settings.edge_path
@@ -90,7 +91,7 @@ def edge_url(settings: OtaSettings, client: ServiceAddress) -> str:
 
 
 def service_url(request: WebRequest, client: ServiceAddress, path: str) -> str:
-    """The address of a path of this service, as the client would reach it."""
+    """Return the address of a path of this service, as the client can reach it."""
     if client.proxied:
         scheme = "https" if client.secure else "http"
         return f"{scheme}://{client.host}:{client.port or _PORTS[scheme]}{path}"
@@ -98,7 +99,7 @@ def service_url(request: WebRequest, client: ServiceAddress, path: str) -> str:
 
 
 def _split_host(text: str) -> tuple[str, int | None] | None:
-    """Host and port of a ``Host`` header, or None if devices could not use it."""
+    """Split a ``Host`` header into host and port; None if devices cannot use it."""
     host, colon, port = text.split(",")[0].strip().partition(":")
     if not _HOST.fullmatch(host):
         return None

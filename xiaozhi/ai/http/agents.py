@@ -1,4 +1,4 @@
-"""Agents over HTTP: reading the configuration file again."""
+"""Agents over HTTP: reloading the configuration file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from xiaozhi.web.routes import Guard, Routes
 
 @dataclass(frozen=True, slots=True)
 class AgentHandlers:
-    """Routes about agents, for holders of the management token.
+    """Routes for agents, for holders of the management token.
 
-    :ivar reload: reads the file again; never fails.
+    :ivar reload: reloads the file; never fails.
     """
 
     reload: Callable[[], Deferred[ReloadReport]]
@@ -27,7 +27,7 @@ class AgentHandlers:
         routes.post("/api/agents/reload", self.read_again, guard=self.guard, max_body=0)
 
     async def read_again(self) -> Reply:
-        """Read the file again, and say what changed; 422: it has an error."""
+        """Reload the file and report the changes; 422: the file has an error."""
         report = await self.reload()
         if report.error:
             raise HttpError(422, "bad_config", report.error)

@@ -1,4 +1,4 @@
-"""Whether the edge answers, for the diagnosis page."""
+"""Check of the edge for the diagnosis page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from xiaozhi.runtime.connecting import http_agent
 
 
 class EdgeCheck:
-    """Asks the edge's ``/alive``. One answer serves all requests within
-    ``fresh`` seconds, so that the page cannot be used to flood the edge.
+    """Requests the edge's ``/alive``.
+
+    A result serves further checks for ``fresh`` seconds, so that requests for the page cannot
+    flood the edge.
 
     :param timeout: seconds for the whole request.
     """
@@ -35,7 +37,7 @@ class EdgeCheck:
         self._asked = float("-inf")
 
     async def __call__(self) -> str:
-        """One line, e.g. ``answers (http://127.0.0.1:8000/alive: 200)``."""
+        """Return one line, e.g. ``answers (http://127.0.0.1:8000/alive: 200)``."""
         now = self._reactor.seconds()
         if not self._line or not 0 <= now - self._asked < self._fresh:
             self._line = await self._look()

@@ -1,4 +1,4 @@
-"""The configuration a device asks for at every boot (§7)."""
+"""OTA: the configuration that a device requests at every boot (§7)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from xiaozhi.web.replies import Reply, json_reply, text_reply
 from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import Routes
 
-#: Firmware reads the parts with ``stoi``, which throws on anything else (§7.2).
+#: Firmware parses the parts with ``stoi``, which throws on anything else (§7.2).
 _VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,5}")
 _NO_VERSION = "0.0.0"
-#: Bytes of a body that a device reads safely; at about 8 KB it hangs for good (§6).
+#: Maximum bytes of a body for a device; at about 8 KB it hangs for good (§6).
 DEVICE_BODY = 6000
 
 EdgeCheck = Callable[[], Awaitable[str]]
@@ -43,23 +43,23 @@ class OtaHandlers:
         clock: IReactorTime,
         edge_check: EdgeCheck | None = None,
     ) -> None:
-        """:param edge_check: gives one line on whether the edge answers."""
+        """:param edge_check: returns one line about the state of the edge."""
         self._settings = settings
         self._tokens = tokens
         self._registrar = registrar
         self._wall = wall_time(clock)
         self._edge_check = edge_check
-        if settings.websocket_url:  # refuse it at the start, not at the first device
+        if settings.websocket_url:  # report an error at the start, not at the first device
             edge_url(settings, ServiceAddress("", None))
 
     def add_to(self, routes: Routes, path: str) -> None:
-        """Add the routes of a path."""
+        """Add the routes at a path."""
         routes.get(path, self.diagnose)
         routes.post(path, self.configure)
         routes.post(f"{path}/activate", self.activate)
 
     async def configure(self, request: WebRequest) -> Reply:
-        """Give a device its configuration."""
+        """Return the configuration of a device."""
         report = read_report(request.body)
         client = service_address(request, self._settings.trust_proxy)
         registered = await self._registrar.register(visit_of(request, report))
@@ -76,7 +76,7 @@ class OtaHandlers:
             websocket["token"] = self._tokens.issue(registered, "device", ttl)
         answer = json_reply(told)
         if len(answer.body) > DEVICE_BODY:
-            raise ProtocolError("too_large", "the ids make an answer that no device can read")
+            raise ProtocolError("too_large", "with such long ids, no device can read the answer")
         return answer
 
     def _server_time(self) -> dict[str, int]:
@@ -89,7 +89,7 @@ class OtaHandlers:
         return time.localtime(now).tm_gmtoff // 60
 
     async def diagnose(self, request: WebRequest) -> Reply:
-        """Tell a person what devices get here, and whether the edge answers."""
+        """Return a diagnosis for people: the configuration for devices, and the edge's state."""
         now = self._wall()
         offset = self._offset(now)
         client = service_address(request, self._settings.trust_proxy)
@@ -98,8 +98,8 @@ class OtaHandlers:
         edge = await self._edge_check() if self._edge_check is not None else "not checked"
         local = datetime.fromtimestamp(now + offset * 60, UTC)
         return text_reply(
-            "XiaoZhi OTA: devices ask here for their configuration.\n\n"
-            f"WebSocket URL devices are given: {where} (framing {self._settings.framing})\n"
+            "XiaoZhi OTA: devices request their configuration here.\n\n"
+            f"WebSocket URL for devices: {where} (framing {self._settings.framing})\n"
             f"The edge: {edge}\n"
             f"Server time: {local:%Y-%m-%d %H:%M:%S} (UTC{offset // 60:+03d}:{offset % 60:02d})\n"
             f"Registration: {self._settings.registration}\n\n"
@@ -112,21 +112,21 @@ class OtaHandlers:
         )
 
     def activate(self, request: WebRequest) -> Reply:
-        """Tell a device whether it has been approved meanwhile (§7.3).
+        """Return whether a device has been approved (§7.3).
 
-        The body is not looked at: nobody here knows the key of the chip's HMAC. The device goes
-        by the status: with 200 it asks OTA again, with 202 it waits and comes back.
+        The body is ignored: this server does not have the key of the chip's HMAC. The device
+        uses the status only: after 200 it requests OTA again, after 202 it polls again later.
         """
         if self._registrar.is_approved(visit_of(request)):
             return json_reply({"success": True, "message": "this device is active"})
-        return json_reply({"success": False, "message": "waits for approval"}, 202)
+        return json_reply({"success": False, "message": "this device awaits approval"}, 202)
 
 
 @dataclass(frozen=True, slots=True)
 class OtaReport:
-    """The part of a device's report that is used; empty where it says nothing.
+    """The used part of a device's report; fields it does not have are empty.
 
-    :ivar version: of its firmware; ``0.0.0`` where the device could not compare its own.
+    :ivar version: of its firmware; ``0.0.0`` if the device could not compare its own.
     """
 
     mac: str = ""
@@ -137,8 +137,8 @@ class OtaReport:
 def read_report(body: bytes) -> OtaReport:
     """Read the body of an OTA request.
 
-    Firmware builds the JSON by hand, and an SSID with a quote breaks it: a
-    body that cannot be read says nothing.
+    Firmware builds the JSON by hand, and an SSID with a quote breaks it. An invalid body is
+    therefore treated as an empty report.
     """
     try:
         report: Any = msgspec.json.decode(body)
@@ -159,7 +159,7 @@ def read_report(body: bytes) -> OtaReport:
 def visit_of(request: WebRequest, report: OtaReport | None = None) -> Visit:
     """Identify the device by headers, query or body.
 
-    :raises AuthError: 400, it names no device id.
+    :raises AuthError: 400, the device id is missing.
     """
     report = report or OtaReport()
     device_id = request.header_or_query("Device-Id") or report.mac
@@ -175,11 +175,11 @@ def visit_of(request: WebRequest, report: OtaReport | None = None) -> Visit:
 
 
 def activation(code: str, languages: str) -> dict[str, str]:
-    """The object ``activation``. A device shows the message as it is and speaks the code.
+    """Return the object ``activation``. A device displays the message and speaks the code.
 
     :param languages: the header ``Accept-Language``.
     """
     chinese = languages.strip().lower().startswith("zh")
-    words = "请管理员批准此设备" if chinese else "This device has to be approved"
+    words = "请管理员批准此设备" if chinese else "This device must be approved"
     challenge = secrets.token_hex(16)
     return {"code": code, "message": f"{words}\n{code}", "challenge": challenge}

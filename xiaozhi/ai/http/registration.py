@@ -1,4 +1,4 @@
-"""Registration of devices that ask for their configuration."""
+"""Registration of devices that request their configuration."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from xiaozhi.base.ownership import (
 from xiaozhi.interfaces import IDeviceRegistry
 from xiaozhi.wire.messages import Device
 
-# Applicants that wait for the registry; more get 503 and retry.
+# Concurrent requests to the registry; more are answered 503, and devices retry.
 _AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A device's description of itself when it asks for its configuration.
+    """A device's description of itself when it requests its configuration.
 
-    :ivar client_id: empty: it has none.
-    :ivar serial: of its chip; empty: it has none, or does not tell.
-    :ivar about: board and firmware, as it calls itself.
+    :ivar client_id: empty: it sent none.
+    :ivar serial: of its chip; empty: it sent none.
+    :ivar about: board and firmware, by its own account.
     """
 
     device_id: str
@@ -46,29 +46,32 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class PendingRegistration:
-    """A device that has to be approved first.
+    """A device that must be approved first.
 
-    :ivar code: six digits that the device shows and speaks.
+    :ivar code: six digits that the device displays and speaks.
     """
 
     code: str
 
 
 class Registrar(Protocol):
-    """Decides whether a device belongs here, and to whom."""
+    """Decides whether a device is admitted, and who owns it."""
 
     def register(self, visit: Visit) -> Awaitable[Device | PendingRegistration]:
-        """:raises AuthError: it does not, or that cannot be told now."""
+        """Admit a device, or ask for approval.
+
+        :raises AuthError: the device is refused, or the registry is unavailable.
+        """
 
     def is_approved(self, visit: Visit) -> bool:
-        """Whether :meth:`register` would let this device in, without asking anybody."""
+        """Return whether :meth:`register` would admit the device, from memory."""
 
     def met(self, device: Device) -> None:
-        """A session of a device was opened."""
+        """Record that a device has opened a session."""
 
 
 class OpenRegistrar:
-    """Lets every device in and remembers none: for tests and sites without a registry."""
+    """Admits every device and records none: for tests and sites without a registry."""
 
     async def register(self, visit: Visit) -> Device:
         """See :class:`Registrar`. The user is ``open:<device id>``."""
@@ -84,11 +87,11 @@ class OpenRegistrar:
 
 
 class BindingRegistrar:
-    """Binds each device id to the first client that asks for it.
+    """Binds each device id to the first client that requests it.
 
-    ``http.ota.registration`` applies to ids without an owner. Owners are known from memory
-    and wait for no database; any other client that asks for an owned id gets a code, which a
-    person may approve. Such a request changes nothing for the owner.
+    ``http.ota.registration`` applies to ids without an owner. Owners are served from memory,
+    without the database. Another client that requests an owned id receives a code, which a
+    person may approve; the request itself does not affect the owner.
     """
 
     _log = Logger()
@@ -103,10 +106,10 @@ class BindingRegistrar:
         unused_ttl: float = 604_800.0,
     ) -> None:
         """
-        :param wall: seconds since the epoch.
+        :param wall: wall clock: seconds since the epoch.
         :param unused_ttl: seconds after which a device that never opened a session is
             forgotten.
-        :raises AuthError: ``http.ota.listed`` has what is no device id.
+        :raises AuthError: ``http.ota.listed`` contains an invalid device id.
         """
         self._settings = settings
         self._registry = registry
@@ -116,10 +119,10 @@ class BindingRegistrar:
         self._unused_ttl = unused_ttl
         self._listed = frozenset(map(device_identity, settings.listed))
         self._applying = 0
-        # Devices to be noted as seen, and whether with a session; known ones alone.
+        # Devices to record as seen, and whether they opened a session. Bound: known devices.
         self._seen: dict[str, bool] = {}
-        # Those whose claim has been logged; the oldest is forgotten, and logged again.
-        self._told: OrderedDict[str, None] = OrderedDict()
+        # Devices whose claim was logged. Bound: `limits.claims`, the latest.
+        self._logged: OrderedDict[str, None] = OrderedDict()
 
     def is_approved(self, visit: Visit) -> bool:
         """See :class:`Registrar`."""
@@ -130,13 +133,13 @@ class BindingRegistrar:
     async def register(self, visit: Visit) -> Device | PendingRegistration:
         """See :class:`Registrar`.
 
-        :raises AuthError: 400, ids that cannot be used; 403, ``not_registered``; 503, the
-            registry cannot be asked.
+        :raises AuthError: 400, invalid ids; 403, ``not_registered``; 503, the registry is
+            unavailable.
         """
         who = _applicant(visit)
         client_id = client_identity(visit.client_id)
         if not self._roster.loaded:
-            raise AuthError("registry_unavailable", "the device registry is not read yet", 503)
+            raise AuthError("registry_unavailable", "the device registry is not loaded yet", 503)
         held = self._roster.get(who.device_id)
         if held is not None and held.belongs_to(who) and bool(held.serial) == bool(who.serial):
             return self._known(who.device_id, client_id)
@@ -149,7 +152,9 @@ class BindingRegistrar:
             if error.code == "registry_full":
                 self._log.error("device registry: {error}; see devices.max_devices", error=error)
                 return Device(who.device_id, client_id, open_user(who.device_id), guest=True)
-            raise AuthError("registry_unavailable", "the device registry is away", 503) from None
+            raise AuthError(
+                "registry_unavailable", "the device registry is unavailable", 503
+            ) from None
         if found is None:
             raise self._refused(who.device_id)
         if isinstance(found, DeviceClaim):
@@ -157,8 +162,8 @@ class BindingRegistrar:
             return PendingRegistration(found.code)
         if self._roster.get(who.device_id) is None:
             self._log.info(
-                "device {device_id} is bound to the client that asked first, registration is"
-                " {registration}",
+                "device {device_id} is bound to the first client that requested it, registration"
+                " is {registration}",
                 device_id=who.device_id,
                 registration=self._settings.registration,
             )
@@ -168,10 +173,10 @@ class BindingRegistrar:
     def met(self, device: Device) -> None:
         """See :class:`Registrar`.
 
-        A device whose id has no owner becomes its owner: by a token, made by hand or before
-        the registry existed; or as a guest that sends a client id, if registration allows
-        it. Otherwise any client could register the id of a device that seldom boots, or
-        never asks OTA.
+        If the id has no owner, the device becomes its owner: with a token that was made by hand
+        or before the registry existed, or as a guest with a client id if registration allows
+        it. Otherwise any client could register the id of a device that seldom boots or never
+        requests OTA.
         """
         if self._roster.get(device.device_id) is not None:
             self._seen[device.device_id] = True
@@ -192,7 +197,10 @@ class BindingRegistrar:
             claiming.addErrback(lambda failure: failure.trap(StoreError, AuthError))
 
     async def flush(self, size: int) -> int:
-        """Write down which devices were seen. :return: how many."""
+        """Record up to ``size`` devices as seen.
+
+        :return: how many.
+        """
         seen = dict(list(self._seen.items())[:size])
         if seen:
             await self._registry.seen(seen, self._now())
@@ -201,7 +209,7 @@ class BindingRegistrar:
         return len(seen)
 
     async def purge(self, size: int) -> int:
-        """Forget devices that never opened a session, and claims that are over."""
+        """Delete devices that never opened a session, and expired claims."""
         now = self._now()
         return await self._registry.purge(now - timedelta(seconds=self._unused_ttl), now, size)
 
@@ -223,7 +231,7 @@ class BindingRegistrar:
         return UnknownDevice.REFUSE
 
     def _without_client(self, device_id: str, unknown: UnknownDevice) -> Device:
-        """Serve a client without an id: the device id cannot be bound to it."""
+        """Serve a client without an id as a guest: the device id cannot be bound to it."""
         if unknown is UnknownDevice.REFUSE:
             raise self._refused(device_id)
         if unknown is UnknownDevice.ASK:
@@ -236,13 +244,13 @@ class BindingRegistrar:
             device_id=device_id,
             registration=self._settings.registration,
         )
-        return AuthError("not_registered", "this server takes in no new devices", 403)
+        return AuthError("not_registered", "this server accepts no new devices", 403)
 
     async def _apply(
         self, who: Applicant, unknown: UnknownDevice
     ) -> Registered | DeviceClaim | None:
         if self._applying >= _AT_ONCE:
-            raise AuthError("registry_busy", "too many devices ask at once; try again", 503)
+            raise AuthError("registry_busy", "too many devices at once; try again", 503)
         self._applying += 1
         try:
             return await self._registry.apply(who, unknown, self._limits, self._now())
@@ -250,16 +258,16 @@ class BindingRegistrar:
             self._applying -= 1
 
     def _tell(self, claim: DeviceClaim) -> None:
-        if claim.device_id not in self._told:
+        if claim.device_id not in self._logged:
             self._log.info(
-                "device {device_id} asks to be approved: another client holds it, it was"
-                " revoked, or registration is by approval; see xiaozhi-token devices list",
+                "device {device_id} awaits approval: another client owns it, it was revoked, or"
+                " registration is by approval; see xiaozhi-token devices list",
                 device_id=claim.device_id,
             )
-        self._told[claim.device_id] = None
-        self._told.move_to_end(claim.device_id)
-        if len(self._told) > self._limits.claims:
-            self._told.popitem(last=False)
+        self._logged[claim.device_id] = None
+        self._logged.move_to_end(claim.device_id)
+        if len(self._logged) > self._limits.claims:
+            self._logged.popitem(last=False)
 
 
 def _applicant(visit: Visit) -> Applicant:

@@ -1,4 +1,4 @@
-"""Settings of the AI service's HTTP side. Times in seconds, sizes in bytes."""
+"""Settings of the AI service's HTTP. Times in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ Size = Annotated[int, Meta(ge=1024, le=1 << 30)]
 class OtaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The configuration that a device receives when it boots (§7).
 
-    :ivar websocket_url: ``ws://`` or ``wss://``; empty: the host the device
-        asked, with ``edge_port`` and ``edge_path``.
-    :ivar edge_port: where the edge listens.
-    :ivar edge_path: its WebSocket path.
-    :ivar trust_proxy: believe ``X-Forwarded-Proto``, ``-Host`` and ``-Port``;
-        only behind a proxy that sets them.
+    :ivar websocket_url: ``ws://`` or ``wss://``; empty: the host of the device's request, with
+        ``edge_port`` and ``edge_path``.
+    :ivar edge_port: port of the edge.
+    :ivar edge_path: WebSocket path of the edge.
+    :ivar trust_proxy: believe ``X-Forwarded-Proto``, ``-Host`` and ``-Port``; only behind a
+        proxy that sets them.
     :ivar framing: binary framing that devices must use (§3.1).
-    :ivar token_ttl: how long the token a device gets lives.
+    :ivar token_ttl: lifetime of a device's token.
     :ivar timezone_offset: minutes east of UTC; absent: the machine's.
-    :ivar registration: who may have a device id that nobody holds. ``open``: the first
-        client that asks; ``approve``: whom a person approves; ``list``: as ``open``, for
-        the ids in ``listed``; ``closed``: nobody. Devices that are known go on.
+    :ivar registration: who may register a device id without an owner. ``open``: the first
+        client that requests it; ``approve``: a client that a person approves; ``list``: as
+        ``open``, for the ids in ``listed``; ``closed``: nobody. Known devices are not affected.
     :ivar listed: device ids that may register with ``list``.
-    :ivar edge_check: what the diagnosis page asks to see whether the edge
-        answers; empty: nothing.
+    :ivar edge_check: URL that the diagnosis page requests to check the edge; empty: none.
     """
 
     websocket_url: str = ""
@@ -52,12 +51,12 @@ class VisionHttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     :ivar url: the address for devices; empty: the host of their own WebSocket, with our
         port. Behind a proxy it must be set.
-    :ivar token_ttl: how long the token for it lives; as long as a connection may.
-    :ivar max_bytes: of a request.
-    :ivar max_pixels: width × height, read from the picture's header.
-    :ivar max_question: characters; the rest is cut.
-    :ivar timeout: for the model; a device waits 30 s and is deaf meanwhile.
-    :ivar concurrent: pictures being described at a time; more get a busy answer.
+    :ivar token_ttl: lifetime of the upload token; as long as a connection may last.
+    :ivar max_bytes: maximum size of a request.
+    :ivar max_pixels: maximum width × height, read from the picture's header.
+    :ivar max_question: maximum characters; the rest is cut off.
+    :ivar timeout: timeout of the model; a device waits 30 s and cannot listen meanwhile.
+    :ivar concurrent: maximum pictures in progress; more are answered as busy.
     """
 
     url: str = ""
@@ -70,9 +69,9 @@ class VisionHttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class HttpListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where devices ask for their configuration and upload pictures.
+    """The address at which devices request their configuration and upload pictures.
 
-    :ivar port: 0 takes any free one.
+    :ivar port: 0: any free port.
     """
 
     host: str = "0.0.0.0"
@@ -82,36 +81,36 @@ class HttpListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
 class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section ``http``.
 
-    :ivar head_timeout: for a request's head, from the connection or its first byte;
+    :ivar head_timeout: time for a request's head, from the connection or its first byte;
         slower clients are answered 408 or dropped.
-    :ivar request_time: from a request's head to the end of its body, and between two
+    :ivar request_time: time from a request's head to the end of its body, and between two
         requests of a connection; slower clients are dropped.
-    :ivar max_body: of requests other than pictures.
-    :ivar max_held: bytes of all request bodies in memory together; beyond,
-        requests are answered 503.
-    :ivar max_connections: further ones are closed at once.
-    :ivar origins: web pages whose ``Origin`` may read answers; devices send none: see
+    :ivar max_body: maximum body of requests other than pictures.
+    :ivar max_held: maximum bytes of all request bodies in memory; beyond that, requests are
+        answered 503.
+    :ivar max_connections: maximum connections; further ones are closed at once.
+    :ivar origins: ``Origin`` of web pages that may read answers; devices send none: see
         :class:`~xiaozhi.web.limits.origins.Origins`.
-    :ivar max_per_address: connections at once from one address (IPv6: one network), behind
-        which may be a whole building; further ones are closed at once.
-    :ivar max_waiting_per_address: of these, connections that have not sent a head yet.
-    :ivar address_rate: requests a second from one address, sustained; more are answered
-        429 with ``Retry-After``.
+    :ivar max_per_address: maximum connections from one address (IPv6: one network), which may
+        be a whole building's; further ones are closed at once.
+    :ivar max_waiting_per_address: how many of these may not have sent a head yet.
+    :ivar address_rate: sustained requests per second from one address; more are answered 429
+        with ``Retry-After``.
     :ivar address_burst: requests from one address that may come at once.
-    :ivar max_per_site: as ``max_per_address``, of all of one IPv6 /48 together.
-    :ivar max_waiting_per_site: as ``max_waiting_per_address``, likewise.
-    :ivar site_rate: as ``address_rate``, likewise.
-    :ivar site_burst: as ``address_burst``, likewise.
-    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a request comes
-        from; they themselves are not counted.
-    :ivar unlimited: networks from which any number may come.
-    :ivar trust_loopback: requests from this machine, not through a proxy, may read the
-        details of ``/health``; False: only with the management token.
-    :ivar log_interval: refusals of one kind, and requests beyond a few a second, within
-        so long after the first are logged in one line.
-    :ivar linger: how long a client that said ``Connection: close`` has to
-        close first (§13); 0: we close.
-    :ivar max_lingering: connections doing so at a time; beyond, we close.
+    :ivar max_per_site: as ``max_per_address``, for a whole IPv6 /48.
+    :ivar max_waiting_per_site: as ``max_waiting_per_address``, for a whole IPv6 /48.
+    :ivar site_rate: as ``address_rate``, for a whole IPv6 /48.
+    :ivar site_burst: as ``address_burst``, for a whole IPv6 /48.
+    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` is trusted; they are not limited
+        themselves.
+    :ivar unlimited: networks without limits.
+    :ivar trust_loopback: whether requests from this machine that did not pass a proxy may read
+        the details of ``/health``; False: only with the management token.
+    :ivar log_interval: refusals of one kind, and requests beyond a few per second, are logged
+        in one line for this long after the first.
+    :ivar linger: time for a client that sent ``Connection: close`` to close first (§13); 0: we
+        close.
+    :ivar max_lingering: maximum connections that linger; beyond that, we close.
     """
 
     listen: HttpListenSettings = HttpListenSettings()
@@ -139,6 +138,6 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_lingering: Count = 200
 
     def __post_init__(self) -> None:
-        Origins(self.origins)  # raises a ValueError that says it all
+        Origins(self.origins)  # raises a ValueError with a complete message
         for network in (*self.trusted_proxies, *self.unlimited):
-            ip_network(network, strict=False)  # raises a ValueError that says it all
+            ip_network(network, strict=False)  # raises a ValueError with a complete message

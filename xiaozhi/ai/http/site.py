@@ -1,4 +1,4 @@
-"""The AI service's HTTP port: its routes, limits and style."""
+"""HTTP port of the AI service: routes and limits."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from xiaozhi.web.site import WebSite
 
 _log = Logger()
 
-# Bytes of a refused body that are read, so that its sender can read why it was refused.
+# Bytes of a refused body that are read, so that its sender can read the reply.
 _DRAINED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteParts:
-    """Everything the port's routes serve.
+    """The parts that the port's routes use.
 
-    :ivar model: gives the vision model in use, None if there is none.
+    :ivar model: returns the vision model in use; None: there is none.
     :ivar posting: delivers messages that are posted to devices.
-    :ivar insiders: may read the details of health.
+    :ivar insiders: decides which requests may read the details of health.
     :ivar requests: counts requests by page and status.
-    :ivar metrics: shown at ``/metrics``; None: there is no such page here.
-    :ivar agents: handlers about agents; None: there are no such routes here.
-    :ivar registrar: decides whose device ids are; by default every device is let in.
+    :ivar metrics: content of ``/metrics``; None: there is no such page.
+    :ivar agents: handlers for agents; None: there are no such routes.
+    :ivar registrar: decides which devices are admitted; by default all.
     """
 
     tokens: IDeviceTokens
@@ -58,11 +58,11 @@ class SiteParts:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSite:
-    """The port.
+    """The assembled port.
 
-    :ivar site: to listen with.
-    :ivar visitors: clients by address.
-    :ivar offer: tells sessions where their device uploads pictures.
+    :ivar site: the factory to listen with.
+    :ivar visitors: limits clients by address.
+    :ivar offer: returns the upload address and token for a session's device.
     """
 
     site: WebSite
@@ -71,10 +71,10 @@ class DeviceSite:
 
 
 def make_site(settings: HttpSettings, parts: SiteParts, reactor: Any) -> DeviceSite:
-    """Put the port together.
+    """Assemble the port.
 
     :param reactor: clock and TCP.
-    :raises ConfigError: an address that devices could not read.
+    :raises ConfigError: devices could not parse an address.
     """
     _warn_of_plain_uploads(settings)
     visitors = Visitors(settings, reactor, parts.requests)
@@ -84,7 +84,7 @@ def make_site(settings: HttpSettings, parts: SiteParts, reactor: Any) -> DeviceS
 
 
 def site_of(routes: Routes, settings: HttpSettings, visitors: Visitors, reactor: Any) -> WebSite:
-    """A site with the limits and manners of this service."""
+    """Return a site with the limits of this service."""
     limits = SiteLimits(
         head_time=settings.head_timeout,
         body_time=settings.request_time,
@@ -128,6 +128,6 @@ def _warn_of_plain_uploads(settings: HttpSettings) -> None:
     ):
         _log.warn(
             "http.vision.url is empty: devices upload photos by plain HTTP to port"
-            " {port} of the host their WebSocket is at; set it to the proxy's address",
+            " {port} of their WebSocket's host; set it to the proxy's address",
             port=settings.listen.port,
         )

@@ -1,4 +1,4 @@
-"""Photos that devices upload with a question about them (§6)."""
+"""Vision over HTTP: photos that devices upload with a question (§6)."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from xiaozhi.web.routes import Routes
 from xiaozhi.wire.messages import Device
 
 _PATH = "/api/vision"
-# Tokens that may upload a picture.
+# Scopes of tokens that permit an upload.
 _SCOPES = ("vision", "device")
 _NO_QUESTION = "What is in this picture?"
 _CUT = " … (cut)"
 
 
 class VisionHandlers:
-    """``POST``: question and picture in, words out. ``GET``: an explanation for people.
+    """``POST``: answers a question about a picture. ``GET``: an explanation for people.
 
-    Failures of the picture or the model are answered with 200: only then does the device pass
-    the words on to its language model.
+    Failures of the picture or the model are answered with 200: only then does the device
+    forward the message to the language model.
     """
 
     _log = Logger()
@@ -47,7 +47,7 @@ class VisionHandlers:
         model: Callable[[], IVisionModel | None],
         clock: IReactorTime,
     ) -> None:
-        """:param model: gives the vision model in use, None if there is none."""
+        """:param model: returns the vision model in use; None: there is none."""
         self._settings = settings
         self._tokens = tokens
         self._model = model
@@ -55,16 +55,16 @@ class VisionHandlers:
         self._running = 0
 
     def add_to(self, routes: Routes, path: str) -> None:
-        """Add the routes of a path. The token is checked before the picture is read.
+        """Add the routes at a path. The token is checked before the picture is read.
 
-        A device shows a vision token, or its own where it was given no other.
+        A device sends a vision token, or its own token if it received no other.
         """
         guard = device_guard(self._tokens, *_SCOPES)
         routes.get(path, self.explain)
         routes.post(path, self.describe, guard=guard, max_body=self._settings.max_bytes)
 
     def explain(self) -> Reply:
-        """Tell a person what this path is for."""
+        """Explain this path to people."""
         state = "a vision model is set up" if self._model() else "no vision model is set up"
         return text_reply(
             "XiaoZhi vision: devices post a question and a picture here as"
@@ -79,7 +79,9 @@ class VisionHandlers:
             return _success(await self._ask(device, picture, question))
         except XiaozhiError as error:
             self._log.info(
-                "request {id}: no words about a picture: {code}", id=request.id, code=error.code
+                "request {id}: a picture was not described: {code}",
+                id=request.id,
+                code=error.code,
             )
             return DEVICE_ERRORS.reply(HttpError(200, error.code, error.message))
 
@@ -111,19 +113,19 @@ class VisionHandlers:
         except (XiaozhiError, CancelledError):
             raise
         except Exception:
-            self._log.failure("the vision model failed")
+            self._log.failure("the vision model raised an exception")
             raise ProtocolError("vision_failed", "the vision model failed") from None
         finally:
             self._running -= 1
 
 
 def _success(words: str) -> Reply:
-    """The words under each name that a known reader looks for, cut so that the
-    whole is short enough for a device."""
+    """Return the words under each name that a known client reads, cut to the size that a
+    device can read."""
     kept = words[:DEVICE_BODY].encode("utf-8", "replace").decode()
     answer = _wrapped(kept)
     while len(answer.body) > DEVICE_BODY:
-        # Each character takes its bytes three times; shorten by what is over.
+        # The answer contains each character three times; shorten it by the excess.
         excess = len(answer.body) - DEVICE_BODY
         kept = kept[: len(kept) - max(1, excess // 20)]
         answer = _wrapped(kept + _CUT)
@@ -143,14 +145,13 @@ def _wrapped(words: str) -> Reply:
 
 
 class VisionOffer:
-    """Where a device uploads pictures and its token for that: what MCP
-    ``initialize`` tells it.
+    """Provides a device's upload address and token, which MCP ``initialize`` sends it.
 
-    The address is ``http.vision.url``, else the host by which the device's own
-    authenticated connection reached the edge, with our port. No OTA request has
-    a say in it: anybody can send one in a device's name, with any ``Host``.
+    The address is ``http.vision.url``, else the host at which the device's own authenticated
+    connection reached the edge, with our port. OTA requests do not influence it: anybody can
+    send one for any device id, with any ``Host``.
 
-    :param port: of this service.
+    :param port: port of this service.
     """
 
     def __init__(self, settings: VisionHttpSettings, tokens: IDeviceTokens, port: int) -> None:
@@ -162,9 +163,9 @@ class VisionOffer:
             self._url = device_url(settings.url, "http.vision.url", ("http", "https"), _PATH)
 
     def __call__(self, device: Device, host: str) -> tuple[str, str]:
-        """URL and token; an empty URL: none can be offered.
+        """Return URL and token; an empty URL: uploads are not possible.
 
-        :param host: by which the device knows the edge, empty if it did not say.
+        :param host: the host name by which the device reached the edge; empty: unknown.
         """
         url = self._url
         if not url and host and self._port:

@@ -1,1 +1,1 @@
-"""Sessions: their states, the running turn, interruption, idle time and scheduling."""
+"""Sessions: states, conversation, idle time, agents and scheduling."""

@@ -1,8 +1,8 @@
-"""Conversation: which side speaks, and when.
+"""Conversation: decides who speaks, and when.
 
-In manual mode the device says where an utterance ends, in auto and realtime we do; in
-realtime the microphone stays open, and a voice interrupts the answer (§4.4, §4.6). The
-states are those of :mod:`xiaozhi.ai.session.states`.
+In manual mode the device marks the end of an utterance; in auto and realtime mode we find
+it. In realtime mode the microphone stays open, and voice interrupts the answer (§4.4, §4.6).
+:mod:`xiaozhi.ai.session.states` has the states.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from xiaozhi.interfaces import IRecognition
 from xiaozhi.languages.texts import text
 from xiaozhi.wire import messages as m
 
-# More turns than one incarnation of a session has.
+# Turn numbers reserved for each incarnation of a session.
 _TURNS = 1_000_000
 
 # Seconds without a packet after which the microphone counts as closed.
 _OPEN_MICROPHONE = 2.0
 
-# The parts, which refer to the conversation.
+# The parts that refer to the conversation.
 _PARTS = (
     *("_announcements", "_context", "_control", "_end", "_idle"),
     *("_interruption", "_listener", "_roles", "_tools"),
@@ -44,9 +44,9 @@ _PARTS = (
 
 
 class Conversation:
-    """Talks with one device for one agent at a time.
+    """The conversation of a session, with one agent at a time.
 
-    :param shared: with the services of the session's first agent.
+    :param shared: includes the services of the session's first agent.
     """
 
     _log = Logger()
@@ -59,7 +59,7 @@ class Conversation:
         self._shared = shared
         self._clock = shared.clock
         self._end = end
-        self._request: trace.TracedMessage | None = None  # of the newest message
+        self._request: trace.TracedMessage | None = None  # the newest message
         self._status = StateMachine()
         self._last_sound = 0.0  # in seconds of the clock
         self._succession = Succession(shared.agent)
@@ -87,12 +87,11 @@ class Conversation:
     # --- from the edge ----------------------------------------------------------------
 
     def hear(self, audio: m.Audio, request: trace.TracedMessage | None) -> None:
-        """Take a packet of sound of the device."""
+        """Handle an audio packet of the device."""
         self._request = request
         self._shared.counts.frames_up += 1
         status = self._status
-        # In Idle it is sound before a wake word is reported, or of a client that sends
-        # before it says so (§4.4).
+        # When idle, the sound precedes the report of a wake word or a ``listen start`` (§4.4).
         if not status.hears:
             return
         self._last_sound = self._clock.seconds()
@@ -101,12 +100,12 @@ class Conversation:
         elif status.state is SessionState.LISTENING and (
             self._listener.busy or status.mode is not m.ListenMode.REALTIME
         ):
-            # A browser ends a recording with an empty packet (§13); in realtime that ends
-            # the utterance only.
+            # A browser ends a recording with an empty packet (§13); in realtime mode this
+            # ends the utterance only.
             self._listen_stopped(0)
 
     def handle(self, message: m.Uplink, request: trace.TracedMessage | None) -> None:
-        """Take any other message of the edge."""
+        """Handle any other message of the edge."""
         self._request = request
         self._shared.counts.messages.add("up", type(message).__name__.lower())
         match message:
@@ -144,16 +143,16 @@ class Conversation:
             self._leave_at_rest()
 
     def draining(self) -> None:
-        """End the session as soon as nothing is going on: this process stops."""
+        """End the session as soon as it is at rest: this process stops."""
         self._status.leave(MOVING)
         self._leave_at_rest()
 
     def adopt(self, services: AgentServices) -> None:
-        """Serve with another agent, or another version of it, from the next turn on."""
+        """Switch to another agent, or another version of it, at the next turn."""
         self._succession.put(services)
 
     def close(self) -> None:
-        """End the conversation: nothing is left running."""
+        """End the conversation and all its work."""
         self._status.on(SessionEvent.CLOSE)
         self._interruption.forget()
         self._idle.busy()
@@ -164,25 +163,25 @@ class Conversation:
         self._shared.counts.bad_packets += self._listener.bad_packets
         self._tools.close()
         self._succession.close()
-        # A part may be calling.
+        # Later: the caller may be one of the parts.
         self._clock.callLater(0, self._let_go)
 
     def _let_go(self) -> None:
-        """Delete the parts, which refer back: memory is freed at once and need not wait for
-        the garbage collector, which runs seldom."""
+        """Break the reference cycles with the parts, so that their memory is freed now: the
+        garbage collector seldom runs."""
         for part in _PARTS:
             delattr(self, part)
 
     # --- listening ----------------------------------------------------------------------
 
     def _listen(self, mode: m.ListenMode, turn: int) -> None:
-        """:param turn: the one that the device interrupts, as the edge judges it."""
+        """:param turn: the turn that the device interrupts, in the edge's judgement."""
         status = self._status
         status.listen_in(mode)
         manual = mode is m.ListenMode.MANUAL
         if status.answering:
-            # The device cannot have heard what the edge has not received yet: then the start
-            # belongs to the utterance before, and only changes the mode (§4.4, §4.6).
+            # Before the answer has started, the device cannot interrupt it: the message belongs
+            # to the previous utterance and only changes the mode (§4.4, §4.6).
             unheard = status.state is SessionState.ANSWERING_PRESS and not self._control.started
             if not (manual or unheard or turn == self._control.turns):
                 return
@@ -199,7 +198,7 @@ class Conversation:
         self._announcements.offer()
 
     def _listen_stopped(self, packets: int) -> None:
-        """:param packets: that the device has sent since the button was pressed."""
+        """:param packets: packets that the device has sent since the button was pressed."""
         if self._status.state is not SessionState.LISTENING:
             return
         self._idle.busy()
@@ -213,12 +212,12 @@ class Conversation:
             return
         self._status.on(SessionEvent.NO_UTTERANCE)
         if lost:
-            # The packets grew too old on their way, and the person waits for an answer.
+            # Packets were dropped because they were too late, and the person expects an answer.
             self._end.send(wiring.sound_lost(self._context.talk.current))
         self._at_rest()
 
     def utterance_ended(self, recognition: IRecognition) -> None:
-        """Answer an utterance whose end was heard."""
+        """Answer an utterance that the endpointer has ended."""
         self._answer_utterance(recognition, SessionEvent.TURN)
 
     def _answer_utterance(self, recognition: IRecognition, event: SessionEvent) -> None:
@@ -232,21 +231,21 @@ class Conversation:
             )
 
     def voice_heard(self, milliseconds: int) -> None:
-        """Take a voice for an interruption, or for a sign of life."""
+        """Consider voice as an interruption; without an answer, restart the idle time."""
         if self._status.answering:
             self._interruption.voice_heard(milliseconds)
         else:
             self._idle.listening()
 
     def noise_heard(self) -> None:
-        """Go on after a noise."""
+        """Continue after noise."""
         if self._status.answering:
             self._interruption.noise_heard()
         else:
             self._at_rest()
 
     def words_heard(self, text: str) -> None:
-        """Take words over an answer for an interruption."""
+        """Consider words over an answer as an interruption."""
         if self._status.answering:
             self._interruption.words_heard(text)
 
@@ -257,15 +256,15 @@ class Conversation:
         return self._listener.busy
 
     def interrupted_by(self, over: Overheard) -> None:
-        """Answer words over the answer instead; the person may have gone on already."""
+        """Answer the words over the answer; a further utterance may already be open."""
         self._begin(lambda turn: turn.answer_overheard(over), afresh=False)
 
     def undisturbed(self) -> None:
-        """Go on: nothing over the answer had words."""
+        """Continue: no utterance over the answer had words."""
         self._at_rest()
 
     def talked_over(self) -> None:
-        """Listen to a person who keeps talking over the answer."""
+        """Cancel the answer and listen: a person keeps talking over it."""
         self._stop_answer()
         self._announcements.interrupted()
         self._status.on(SessionEvent.TALKED_OVER)
@@ -274,11 +273,11 @@ class Conversation:
     # --- other ways to begin a turn -------------------------------------------------------
 
     def may_announce(self) -> bool:
-        """Return whether nobody speaks, so that an announcement may begin."""
+        """Return whether an announcement may start: nobody speaks."""
         return self._resting and not self._listener.busy and self._status.leaving != DRAINING
 
     def announce(self, answer: Answer) -> None:
-        """Begin the turn of an announcement."""
+        """Start the turn of an announcement."""
         self._begin(answer)
 
     def _detected(self, words: str) -> None:
@@ -286,7 +285,7 @@ class Conversation:
         if not is_wake_word(words, wake.words):
             self._typed(words)
             return
-        # An open microphone picks up the word itself, too.
+        # An open microphone also picks up the word itself.
         if greetings := self._roles.greetings:
             greeting = greetings[self._control.turns % len(greetings)]
             self._begin(lambda turn: turn.greet(words, greeting))
@@ -311,7 +310,7 @@ class Conversation:
         except ProtocolError as error:
             self._end.send(m.Error(error.code, error.message))
             return
-        # Of the agent that serves the turn: a new one is adopted as the turn begins.
+        # The lambda finds the agent after _begin() has adopted a new one.
         self._begin(
             lambda turn: turn.recite(question, self._shared.agent.vlllm.describe(picture, question))
         )
@@ -321,9 +320,9 @@ class Conversation:
     def _begin(
         self, answer: Answer, event: SessionEvent = SessionEvent.TURN, *, afresh: bool = True
     ) -> None:
-        """Start a turn; a running one is cancelled first.
+        """Cancel the running turn, if any, and start another.
 
-        :param afresh: drop an utterance that is open.
+        :param afresh: drop the open utterance.
         """
         self._idle.busy()
         if self._succession.pending:
@@ -336,7 +335,7 @@ class Conversation:
             self._control.begin(answer, self._request)
 
     def _adopt_next(self) -> None:
-        """Change to another agent between two turns; dialogue and device stay."""
+        """Switch to another agent between two turns; keep the dialogue and the device's tools."""
         self._control.cancel()
         services = self._succession.advance()
         shared = self._shared = replace(self._shared, agent=services)
@@ -360,10 +359,10 @@ class Conversation:
         self._idle.adopt(self._opening.device.device_id, settings.idle)
 
     def _answered(self) -> None:
-        """Go on after a turn that has ended by itself; an utterance over it may still be
-        recognised, and is answered then."""
+        """Continue after a turn that was not cancelled. If an utterance over it is still being
+        recognised, it is answered later."""
         self._succession.settle()
-        # Sound from now on is long after a wake word.
+        # The sound of the wake word is over.
         self._listener.skip(0.0)
         if self._status.state is SessionState.LAST_ANSWER:
             self._end.end("farewell")
@@ -378,7 +377,7 @@ class Conversation:
     def _played(self, report: m.Playback) -> None:
         current = report.turn == self._control.turns
         if current and report.state is m.PlaybackState.FLUSHED:
-            # A farewell that was cut off does not end the session.
+            # A farewell that was cut off must not end the session.
             self._status.on(SessionEvent.CUT_OFF)
         self._control.playback(report)
         early = current and report.state is m.PlaybackState.FINISHED and self._control.taken
@@ -394,8 +393,8 @@ class Conversation:
             self._listener.skip(0.0)
 
     def _rest(self) -> None:
-        """Listen again after an answer, except by button. Realtime devices do not ask
-        again, and a browser does not either (§4.4, §13)."""
+        """Listen again after an answer, unless a button starts listening: realtime devices and
+        browsers send no further ``listen start`` (§4.4, §13)."""
         self._status.rest()
         if self._status.mode is m.ListenMode.MANUAL:
             self._listener.forget()
@@ -407,7 +406,7 @@ class Conversation:
         self._announcements.offer()
 
     def _at_rest(self) -> None:
-        """Do what waits until nobody speaks."""
+        """Do the work that waits for rest."""
         self._announcements.offer()
         self._leave_at_rest()
 
@@ -415,18 +414,18 @@ class Conversation:
         leaving = self._status.leaving
         if not leaving or not self._resting:
             return
-        # Announcements do not move along.
+        # Queued announcements would be lost in a move.
         stays = leaving == MOVING and self._announcements.waiting
         quiet = self._status.state is SessionState.IDLE or not self._listener.busy
         if quiet and not stays:
             self._end.end(leaving)
 
     def _quiet(self) -> None:
-        """Say goodbye, or end the session: nobody has said anything for long."""
+        """Say goodbye or end the session: nobody has spoken for the idle time."""
         if self._listener.busy:
             self._idle.listening()
             return
-        # A device that has stopped sending sound is not listening any more.
+        # A device that has stopped sending sound no longer listens.
         deaf = self._clock.seconds() - self._last_sound > _OPEN_MICROPHONE
         if self._shared.settings.idle.farewell and not deaf:
             self._begin(lambda turn: turn.bid_farewell(), SessionEvent.LAST_TURN)
@@ -435,7 +434,7 @@ class Conversation:
 
     @property
     def _resting(self) -> bool:
-        """Nothing is being answered, nor is an utterance over the last answer recognised."""
+        """Whether no turn runs and no utterance over the last answer is being recognised."""
         status = self._status
         return (
             not status.answering

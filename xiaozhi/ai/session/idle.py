@@ -1,4 +1,4 @@
-"""Idle time: how long a device listens without anybody speaking."""
+"""Idle time: how long a device listens while nobody speaks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from xiaozhi.agents.settings import IdleSettings
 
 
 class Idle:
-    """Watches how long a device listens without a word.
+    """Limits how long a device listens while nobody speaks.
 
-    A device that does not listen is not watched: the edge closes silent connections.
+    It does not apply while the device does not listen: the edge closes idle connections.
 
     :param quiet: called once nobody has spoken for ``idle.no_speech`` seconds.
     """
@@ -26,11 +26,11 @@ class Idle:
         self._due: IDelayedCall | None = None
 
     def adopt(self, device_id: str, settings: IdleSettings) -> None:
-        """Use other settings, from the next time the device listens."""
+        """Switch to other settings when the idle time starts next."""
         self._seconds = 0.0 if device_id in settings.keep else settings.no_speech
 
     def listening(self) -> None:
-        """Start the idle time, or start it again."""
+        """Start or restart the idle time."""
         if self._due is not None and self._due.active():
             self._due.reset(self._seconds)
         elif self._seconds:

@@ -1,4 +1,4 @@
-"""The agent of each session: found for its device, leased, and replaced when it changes."""
+"""Find the agent of each session, lease its services, and replace it when it changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Leases(Protocol):
 
     @property
     def default(self) -> AgentServices:
-        """A lease of the default agent's services."""
+        """A new lease of the default agent's services."""
 
     def lease(self, device: Device) -> Deferred[AgentServices]:
         """Find a device's agent and lease its services."""
@@ -29,12 +29,12 @@ class Leases(Protocol):
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call ``changed`` when an agent or the assignment of devices has changed.
 
-        :return: ends the watch.
+        :return: a function that ends the watch.
         """
 
 
 class AgentLeases:
-    """Leases from the table of services, for the agents that ``agents`` finds."""
+    """Leases services from a table, for the agents that ``agents`` finds."""
 
     def __init__(self, agents: IAgents, table: AgentServicesTable) -> None:
         self._agents = agents
@@ -42,11 +42,11 @@ class AgentLeases:
 
     @property
     def default(self) -> AgentServices:
-        """A lease of the default agent's services."""
+        """A new lease of the default agent's services."""
         return self._table.lease(self._table.default)
 
     def lease(self, device: Device) -> Deferred[AgentServices]:
-        """Find a device's agent and lease its services. Cancelling it leases nothing."""
+        """See :meth:`Leases.lease`. After a cancellation nothing is leased."""
         return self._agents.for_device(device).addCallback(self._table.lease)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -56,7 +56,7 @@ class AgentLeases:
 
 
 class OneAgent:
-    """Leases the same services to all sessions; they stay in use when a session ends."""
+    """Gives all sessions the same services."""
 
     def __init__(self, services: AgentServices) -> None:
         self.default = replace(services, _release=lambda: None)
@@ -66,26 +66,25 @@ class OneAgent:
         return succeed(self.default)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Nothing changes."""
+        """Return a function that does nothing: the agent never changes."""
         return lambda: None
 
 
 class AgentEvents(Protocol):
-    """Takes over the services of an agent; from then on it has to release them."""
+    """Receives the services of an agent, and must release them."""
 
     def serve(self, services: AgentServices) -> None:
         """Open the session with its first agent."""
 
     def adopt(self, services: AgentServices) -> None:
-        """Use another agent, or another version of it, from the next turn on."""
+        """Switch to another agent, or another version of it, at the next turn."""
 
 
 class AgentSearch:
-    """Finds the agent of one session, at first and again after each change.
+    """Finds the agent of one session, first at its start and again after each change.
 
-    The first search is limited in time: then, or if it fails, the default agent serves. A
-    search that comes to its end later has the session adopt what it found. One search runs
-    at a time.
+    If the first search fails or exceeds its time limit, the default agent serves. If it then
+    succeeds later, the session adopts the agent it found. A new search replaces a running one.
     """
 
     _log = Logger()
@@ -107,13 +106,13 @@ class AgentSearch:
         self._search: Deferred[AgentServices] | None = None
         self._limit: IDelayedCall | None = None
         self._unwatch: Callable[[], None] | None = None
-        # Of the agent that serves, or is about to be adopted.
+        # Id and version of the agent that serves, or is about to be adopted.
         self._serving: tuple[str, str] | None = None
 
     def start(self, wait: float) -> None:
         """Search for the agent.
 
-        :param wait: seconds until the default agent serves.
+        :param wait: time limit in seconds, after which the default agent serves.
         """
         self._unwatch = self._leases.watch(self._changed)
         self._find()
@@ -121,10 +120,10 @@ class AgentSearch:
             self._limit = self._clock.callLater(wait, self._late, wait)
 
     def hurry(self) -> None:
-        """Have the default agent serve now if none was found yet."""
+        """Use the default agent now if none was found yet."""
         if self._serving is None and self._events is not None:
             self._log.warn(
-                "{session_id}: too many messages wait for the agent, the default one serves",
+                "{session_id}: too many messages wait for the agent, the default agent serves",
                 session_id=self._session_id,
             )
             self._use(self._leases.default)
@@ -154,7 +153,7 @@ class AgentSearch:
 
     def _found(self, services: AgentServices, search: Deferred[AgentServices]) -> None:
         if search is not self._search:
-            # It could not be cancelled any more.
+            # A new search has replaced this one, too late to cancel it.
             services.release()
             return
         self._search = None
@@ -164,7 +163,7 @@ class AgentSearch:
         if search is not self._search:
             return  # cancelled
         self._search = None
-        outcome = "the default one serves" if self._serving is None else "it stays as it is"
+        outcome = "the default agent serves" if self._serving is None else "the agent is kept"
         if failure.check(CancelledError):
             reason = "cancelled"
         else:
@@ -181,13 +180,15 @@ class AgentSearch:
 
     def _broken(self, failure: Failure) -> None:
         self._log.failure(
-            "{session_id}: the agent cannot be used", failure, session_id=self._session_id
+            "{session_id}: the agent's services raised an exception",
+            failure,
+            session_id=self._session_id,
         )
 
     def _late(self, wait: float) -> None:
         self._limit = None
         self._log.warn(
-            "{session_id}: no agent within {wait} s for device {device}, the default one serves",
+            "{session_id}: no agent within {wait} s for device {device}, the default agent serves",
             session_id=self._session_id,
             wait=wait,
             device=self._device.device_id,
@@ -219,32 +220,32 @@ class AgentSearch:
 
 
 class Succession:
-    """The services of a conversation: in use, to be adopted, and of the former agent.
+    """The services of a conversation's current, next and former agent.
 
-    :ivar current: in use.
+    :ivar current: the services in use.
     """
 
     def __init__(self, first: AgentServices) -> None:
         self.current = first
         self._next: AgentServices | None = None
-        # In use until the first turn of its successor is over.
+        # In use until the first turn with the current agent has ended.
         self._former: AgentServices | None = None
 
     @property
     def pending(self) -> bool:
-        """Whether there are services to be adopted."""
+        """Whether services wait to be adopted."""
         return self._next is not None
 
     def put(self, services: AgentServices) -> None:
-        """Have services adopted at the next turn."""
+        """Set the services to adopt at the next turn; release those they replace."""
         waiting, self._next = self._next, services
         if waiting is not None:
             waiting.release()
 
     def advance(self) -> AgentServices:
-        """Adopt the services that wait; no turn runs now.
+        """Adopt the next services, if any; no turn may be running.
 
-        :return: them, or the current ones if none wait.
+        :return: the current services.
         """
         self.settle()
         if self._next is not None:
@@ -252,7 +253,7 @@ class Succession:
         return self.current
 
     def settle(self) -> None:
-        """Release the former services: nothing uses them any more."""
+        """Release the former services, which nothing uses any more."""
         former, self._former = self._former, None
         if former is not None:
             former.release()

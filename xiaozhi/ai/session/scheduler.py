@@ -1,8 +1,8 @@
 """Fair scheduling of sessions' messages, in slices of the reactor's time.
 
-A packet of sound takes some 0.1 ms: it is decoded, checked for voice, and fed to a
-recogniser. Packets come in batches, for many sessions or many for one, and nothing else may
-have to wait for a whole batch: after :data:`SLICE` the reactor runs other work first.
+An audio packet takes about 0.1 ms: it is decoded, checked for voice and fed to a recogniser.
+Packets arrive in batches, for many sessions or many for one. Other work must not wait for a
+whole batch, so the reactor runs other work after each :data:`SLICE`.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ class MessageHandler(Protocol):
     """Handles the messages of one session, each with the request it belongs to."""
 
     def hear(self, audio: Audio, request: Request) -> None:
-        """Take a packet of sound."""
+        """Handle an audio packet."""
 
     def handle(self, message: Uplink, request: Request) -> None:
-        """Take any other message."""
+        """Handle any other message."""
 
 
-#: Seconds of work at a time; the message that runs when it is over is finished.
+#: Seconds of work at a time; a message that has begun is finished.
 SLICE = 0.0008
 
-# Seconds from the beginning of a slice to that of the next, where nothing waits. Scheduling
-# a call for each reactor iteration would cost an iteration more for every packet.
+# Seconds from the beginning of a slice to that of the next while no inbox waits. A delayed
+# call per reactor iteration would cost a further iteration for every packet.
 _PERIOD = 2 * SLICE
 
-# Packets that wait in one session; beyond, its oldest is dropped.
+# Packets that wait in one session; beyond that, its oldest is dropped.
 _MOST = 256
 
 
-# Messages that wait for their session to be opened, besides sound, and bytes of all of
-# them; beyond, the session opens with what is there.
+# Messages other than audio that wait for their inbox to be opened, and their bytes including
+# audio; beyond that, the owner must open the inbox.
 _HELD, _HELD_BYTES = 256, 4 << 20
 
 
 class Scheduler:
     """Shares the reactor's time between all sessions of a process.
 
-    :param timer: the clock that work is measured by.
+    :param timer: measures the duration of work, in seconds.
     """
 
     def __init__(self, clock: IReactorTime, timer: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._timer = timer
-        # Inboxes with messages, served round-robin. Bound: one entry a session.
+        # Inboxes with messages, served round-robin. Bound: one entry per session.
         self._waiting: deque[SessionInbox] = deque()
         self._began = -_PERIOD
         self._left = 0.0
@@ -65,12 +65,12 @@ class Scheduler:
     def inbox(self, overflow: Callable[[], None]) -> SessionInbox:
         """Make the inbox of a session, which holds messages until it is opened.
 
-        :param overflow: called when the inbox cannot hold any more; opens it.
+        :param overflow: called when the inbox is full before it is open; must open it.
         """
         return SessionInbox(self, overflow)
 
     def takes(self) -> bool:
-        """Return whether a message may be handled at once; otherwise it has to wait."""
+        """Return whether a message may be handled now; otherwise it must wait."""
         if self._waiting:
             return False
         now = self._timer()
@@ -79,7 +79,7 @@ class Scheduler:
         return self._left > 0
 
     def spend(self, work: Callable[[M, Request], None], message: M, request: Request) -> None:
-        """Have a message handled within the present slice."""
+        """Handle a message within the current slice."""
         began = self._timer()
         try:
             work(message, request)
@@ -87,7 +87,7 @@ class Scheduler:
             self._left -= self._timer() - began
 
     def wait(self, inbox: SessionInbox) -> None:
-        """Serve an inbox that has got its first message."""
+        """Add an inbox that has received its first message to the queue."""
         self._waiting.append(inbox)
         self._later()
 
@@ -108,19 +108,19 @@ class Scheduler:
 
 
 class SessionInbox:
-    """One session's messages on their way to it, in order.
+    """Queue of one session's messages, in order.
 
-    Bound: 256 packets of sound, of which the oldest is dropped; other messages are bounded
-    by the bridge, and until the inbox is opened by 256 messages and 4 MiB: with more, it
-    has its owner open it.
+    Bound: 256 audio packets; beyond that, the oldest is dropped. The bridge bounds the other
+    messages. Until the inbox is open, it holds up to 256 of them and 4 MiB in total; beyond
+    that, it calls ``overflow``.
 
-    :ivar dropped: packets.
+    :ivar dropped: audio packets dropped.
     """
 
     def __init__(self, scheduler: Scheduler, overflow: Callable[[], None]) -> None:
         self._scheduler = scheduler
         self._overflow = overflow
-        # Of the handler; None: the inbox is not open yet.
+        # The handler's methods; None: the inbox is not open yet.
         self._hear: Callable[[Audio, Request], None] | None = None
         self._handle: Callable[[Uplink, Request], None] | None = None
         self._messages: deque[tuple[Uplink, Request]] = deque()
@@ -130,17 +130,17 @@ class SessionInbox:
 
     @property
     def waiting(self) -> int:
-        """Messages in it."""
+        """The number of queued messages."""
         return len(self._messages)
 
     def open(self, handler: MessageHandler) -> None:
-        """Hand over the messages held so far, and those to come, to a handler."""
+        """Pass queued and further messages to a handler."""
         self._hear, self._handle = handler.hear, handler.handle
         if self._messages:
             self._scheduler.wait(self)
 
     def put(self, message: Uplink, request: Request = None) -> None:
-        """Handle a message now, or in its turn."""
+        """Handle a message now, or queue it."""
         hear, handle = self._hear, self._handle
         if hear is None or handle is None:
             self._hold(message, request)
@@ -156,7 +156,7 @@ class SessionInbox:
             self._append(message, request)
 
     def work(self) -> None:
-        """Handle the oldest message, unless the session is over meanwhile."""
+        """Handle the oldest message, if any: the session may have ended meanwhile."""
         if self._messages and self._hear is not None and self._handle is not None:
             message, request = self._messages.popleft()
             if type(message) is Audio:
@@ -166,7 +166,7 @@ class SessionInbox:
                 self._scheduler.spend(self._handle, message, request)
 
     def clear(self) -> None:
-        """Drop all messages and let go of the handler: the session is over."""
+        """Drop all messages and the handler: the session is over."""
         self._messages.clear()
         self._sound = self._bytes = 0
         self._hear = self._handle = _drop
@@ -199,11 +199,11 @@ def _nothing() -> None:
 
 
 def _drop(message: object, request: Request) -> None:
-    """Handle a message after the end of its session."""
+    """Drop a message that arrives after the end of its session."""
 
 
 def _size(message: Uplink) -> int:
-    """Return about how many bytes a message holds."""
+    """Return an estimate of a message's size in bytes."""
     held = [getattr(message, name, None) for name in ("payload", "data", "text", "url")]
     sizes = (len(each) for each in held if isinstance(each, bytes | str))
     return 100 + sum(sizes)

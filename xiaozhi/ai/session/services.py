@@ -37,7 +37,7 @@ _REMEMBERED = 1000
 
 
 class AgentProviders(Protocol):
-    """The providers of one agent, leased until :meth:`release`."""
+    """A lease of one agent's providers, until :meth:`release`."""
 
     @property
     def asr(self) -> IRecognizer: ...
@@ -51,7 +51,7 @@ class AgentProviders(Protocol):
     def vad(self) -> IVoiceActivityDetector: ...
     @property
     def voice(self) -> str:
-        """Identifies the preferred synthesiser with its settings."""
+        """An identifier of the preferred synthesiser and its settings."""
 
     @property
     def speaker(self) -> str:
@@ -59,10 +59,10 @@ class AgentProviders(Protocol):
 
     @property
     def before(self) -> Mapping[str, float]:
-        """Seconds by kind that may pass until the last provider of a list is asked."""
+        """By kind, the maximum seconds before the last provider of a failover group is asked."""
 
     def release(self) -> None:
-        """End the use of the providers. Idempotent."""
+        """End the lease. Idempotent."""
 
 
 class _Shared:
@@ -86,12 +86,12 @@ class _Shared:
 
 @dataclass(frozen=True, slots=True)
 class AgentServices:
-    """One session's use of its agent's services, until :meth:`release`.
+    """A session's lease of its agent's services, until :meth:`release`.
 
-    :ivar agent: the agent and its version; another one than asked for if that cannot be
-        served, see :meth:`AgentServicesTable.lease`.
-    :ivar settings: of the agent; the limits of a turn have room for its lists of providers.
-    :ivar phrases: the phrases that its voice has spoken.
+    :ivar agent: the agent; the default agent if the requested one is unusable, see
+        :meth:`AgentServicesTable.lease`.
+    :ivar settings: the agent's settings; a turn's limits allow for its failover groups.
+    :ivar phrases: the cached phrases of its voice.
     """
 
     agent: Agent
@@ -106,21 +106,20 @@ class AgentServices:
     _release: Callable[[], None] = field(repr=False)
 
     def prewarm(self, downlink: AudioParams) -> None:
-        """Have the phrases spoken in the format of a device, if they are not yet."""
+        """Prewarm the phrases in the format of a device, unless that is done."""
         self._prewarming.wanted(downlink)
 
     def release(self) -> None:
-        """End the use. Idempotent."""
+        """End the lease. Idempotent."""
         self._release()
 
 
 def call_context(opening: SessionOpen, agent: Agent, language: str = "") -> CallContext:
-    """Describe on whose behalf a session calls providers.
+    """Return the context in which a session calls providers.
 
-    A conversation is a device's talk with one agent, across its sessions; a guest's is
-    this session only.
+    Its conversation spans a device's sessions with one agent; a guest's spans one session.
 
-    :param language: BCP 47, that is being spoken.
+    :param language: BCP 47, of the conversation.
     """
     device = opening.device
     return CallContext(
@@ -138,8 +137,8 @@ def call_context(opening: SessionOpen, agent: Agent, language: str = "") -> Call
 class PhraseVoices:
     """Makes the phrases and the prewarming of each voice.
 
-    :param shipped: the phrases that came with the program; None: none are used.
-    :param runtime: None: no phrase is spoken ahead.
+    :param shipped: the shipped phrases; None: use none.
+    :param runtime: None: prewarm nothing.
     """
 
     def __init__(
@@ -148,7 +147,7 @@ class PhraseVoices:
         self._store = store
         self._shipped = None if shipped is None else shipped.find
         self._runtime = runtime
-        # Bound: the versions used last.
+        # Bound: the _REMEMBERED versions used last.
         self._done: OrderedDict[tuple[str, str], set[tuple[int, int]]] = OrderedDict()
 
     def phrases(self, providers: AgentProviders) -> Phrases:
@@ -162,7 +161,7 @@ class PhraseVoices:
         providers: AgentProviders,
         phrases: Phrases,
     ) -> Prewarming:
-        """Make the prewarming of an agent's voice; it goes on where an earlier one ended."""
+        """Make the prewarming of an agent's voice; it continues where an earlier one ended."""
         if self._runtime is None:
             return NoPrewarming()
         done = self._done.setdefault((agent.id, agent.version), set())
@@ -175,7 +174,7 @@ class PhraseVoices:
 class AgentServicesTable:
     """Services by agent version.
 
-    Bound: one entry for each version that a session uses, and the default agent's.
+    Bound: the versions that sessions use, and the default agent's.
 
     :param select: leases the providers of an agent; raises ConfigError.
     """
@@ -186,13 +185,13 @@ class AgentServicesTable:
         self, default: Agent, select: Callable[[Agent], AgentProviders], voices: PhraseVoices
     ) -> None:
         """
-        :param default: the agent that serves where another one cannot.
+        :param default: the agent that serves if another one is unusable.
         :raises ConfigError: its providers cannot be made.
         """
         self._select = select
         self._voices = voices
         self._shared: dict[tuple[str, str], _Shared] = {}
-        # Bound: the versions that failed last.
+        # Versions whose failure was logged. Bound: the last ones.
         self._unusable: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._started = False
         self._default = self._leased(default)
@@ -213,9 +212,9 @@ class AgentServicesTable:
             each.prewarming.stop()
 
     def adopt_default(self, agent: Agent) -> None:
-        """Serve another default agent, or another version of it.
+        """Replace the default agent by another agent or version.
 
-        :raises ConfigError: its providers cannot be made; the former one stays.
+        :raises ConfigError: its providers cannot be made; the former one is kept.
         """
         former, self._default = self._default, self._leased(agent)
         former.release()
@@ -223,8 +222,10 @@ class AgentServicesTable:
             self.start()
 
     def lease(self, agent: Agent) -> AgentServices:
-        """Lease an agent's services. If its providers cannot be made, the log says why once
-        for each version, and the default agent's services are leased instead."""
+        """Lease an agent's services, or the default agent's if its providers cannot be made.
+
+        The failure is logged once per version.
+        """
         try:
             return self._leased(agent)
         except ConfigError as error:

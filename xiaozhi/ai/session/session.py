@@ -1,4 +1,4 @@
-"""Session of a device at the AI service: opening, adoption of agents, end."""
+"""Session of a device at the AI service: opening, change of agents, end."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from xiaozhi.wire.messages import Audio, Downlink, SessionOpen, Uplink
 
 @implementer(IServiceEvents)
 class Session:
-    """One session as the bridge sees it.
+    """A session, as the bridge sees it.
 
     Messages wait in the inbox until the session's agent is known; then a conversation
-    handles them. The conversation adopts later changes of the agent at its next turn.
+    handles them. It adopts later changes of the agent at its next turn.
 
     :param leases: finds the agent that serves the device.
-    :ivar gate: closed while the edge asks to hold audio back.
+    :ivar gate: closed while the edge has paused audio.
     """
 
     _log = Logger()
@@ -58,13 +58,13 @@ class Session:
     # --- the agent
 
     def serve(self, services: AgentServices) -> None:
-        """Open the session with its first agent: what has come meanwhile is handled."""
+        """Open the session with its first agent and handle the queued messages."""
         shared = self._shared.serving(services)
         try:
             conversation = self._conversation = Conversation(self._opening, shared, self)
         except Exception:
             self._log.failure(
-                "{session_id}: no conversation with agent {agent}; the session ends",
+                "{session_id}: no conversation with agent {agent}, the session ends",
                 session_id=self._opening.session_id,
                 agent=services.agent.id,
             )
@@ -77,7 +77,7 @@ class Session:
             conversation.draining()
 
     def adopt(self, services: AgentServices) -> None:
-        """Serve with another agent, or another version of it, from the next turn on."""
+        """Switch to another agent, or another version of it, at the next turn."""
         assert self._conversation is not None
         self._conversation.adopt(services)
 
@@ -98,7 +98,7 @@ class Session:
             self._conversation.draining()
 
     def closed(self, code: str, message: str) -> None:
-        """Stop everything: the session is over."""
+        """Stop all work: the session is over."""
         if self._closed:
             return
         self._closed = True
@@ -117,6 +117,6 @@ class Session:
         self._link.send(message)
 
     def end(self, code: str) -> None:
-        """End the session on both sides, whatever is going on."""
+        """End the session on both sides at once."""
         self.closed(code, "")
         self._link.close(code, "")

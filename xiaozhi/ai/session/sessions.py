@@ -1,4 +1,4 @@
-"""Open sessions: accepted from the bridge, ended when a device is revoked."""
+"""Open sessions: accept them from the bridge, end them when a device is revoked."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from xiaozhi.wire.messages import Device, SessionOpen
 
 @implementer(ISessionAcceptor)
 class Sessions:
-    """Makes a :class:`~xiaozhi.ai.session.session.Session` for each that the edge opens.
+    """Makes a :class:`~xiaozhi.ai.session.session.Session` for each that an edge opens.
 
-    A guest, a device whose id has no holder, is served without history: it neither learns
-    what was said before under its id nor leaves anything behind.
+    A guest, a device whose id has no owner, is served without history: it neither receives
+    earlier dialogue of its id nor leaves any.
     """
 
     _log = Logger()
@@ -62,7 +62,7 @@ class Sessions:
         self._open[session] = device.device_id
         held = self._holder(device.device_id)
         if held is not None and held.state is DeviceState.REVOKED:
-            # Edges refuse such devices; this one has another registry, or an older state.
+            # The edge should have refused it; its registry differs from ours or is older.
             # Later: the bridge does not know the session yet.
             self._shared.clock.callLater(0, session.end, "revoked")
         else:
@@ -70,7 +70,7 @@ class Sessions:
         return session
 
     def owner_changed(self, registered: Registered) -> None:
-        """End the sessions of a device that was revoked."""
+        """End the sessions of a device if it was revoked."""
         if registered.state is DeviceState.REVOKED:
             for session, device_id in [*self._open.items()]:
                 if device_id == registered.device_id:

@@ -1,4 +1,4 @@
-"""Services of a session: those that all sessions share, and those of its agent."""
+"""Services of a session: shared by all sessions, or its agent's."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from xiaozhi.wire.messages import Device
 class SessionRuntime:
     """Clocks, threads and scheduling.
 
-    :ivar clock: timers; monotonic.
+    :ivar clock: monotonic clock for timers.
     :ivar seconds: wall clock: seconds since the epoch.
     :ivar scheduler: shares the reactor's time between sessions.
-    :ivar agent_wait: seconds that a new session waits for its agent.
+    :ivar agent_wait: maximum seconds that a new session waits for its agent.
     """
 
     clock: IReactorTime
@@ -40,9 +40,10 @@ class SharedServices:
 
     :ivar tools: the tool sources of the process.
     :ivar history: dialogues of earlier sessions.
-    :ivar vision: returns, for a device and the host by which it knows us, the URL to which
-        it uploads photos and its token for that; an empty URL: it cannot.
-    :ivar counts: metrics of all sessions together.
+    :ivar vision: returns the URL at which a device uploads photos, and its token for that. The
+        arguments are the device and the host name by which it reached the edge. An empty URL:
+        it cannot upload photos.
+    :ivar counts: counters of all sessions.
     """
 
     tools: ToolSources
@@ -57,21 +58,21 @@ class SharedServices:
         return self.runtime.clock
 
     def serving(self, agent: AgentServices) -> SessionServices:
-        """Add the services of a session's agent."""
+        """Return these services together with those of a session's agent."""
         shared = {each.name: getattr(self, each.name) for each in fields(SharedServices)}
         return SessionServices(agent=agent, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionServices(SharedServices):
-    """Services that one session uses.
+    """Services of one session.
 
-    :ivar agent: services of the agent that serves it.
+    :ivar agent: the services of its agent.
     """
 
     agent: AgentServices
 
     @property
     def settings(self) -> SessionSettings:
-        """The agent's settings of sessions."""
+        """The agent's session settings."""
         return self.agent.settings

@@ -1,7 +1,7 @@
-"""States of a session: one table for control events, and flags that packets are checked by.
+"""States of a session: a transition table, and flags for fast checks of packets.
 
-Pure: no clock, no I/O. The table is read as rows of events and columns of states; what a
-transition entails is done by :class:`~xiaozhi.ai.session.conversation.Conversation`.
+Pure: no clock, no I/O. The table has a row for each event and a column for each state.
+:class:`~xiaozhi.ai.session.conversation.Conversation` carries out the transitions' effects.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from xiaozhi.wire.messages import ListenMode
 
-#: Codes with which a session ends at rest: its AI process stops, or its edge.
+#: Codes with which a session ends at rest because its AI process or its edge stops.
 MOVING, DRAINING = "moving", "draining"
 
 
@@ -24,7 +24,7 @@ class SessionState(Enum):
     :cvar LISTENING: the device listens, or a button is pressed.
     :cvar ANSWERING: a turn runs.
     :cvar ANSWERING_PRESS: a turn runs for an utterance whose button was released.
-    :cvar LAST_ANSWER: a turn runs, and the session ends with it.
+    :cvar LAST_ANSWER: a turn runs, and the session ends after it.
     :cvar CLOSED: the session is over.
     """
 
@@ -39,16 +39,16 @@ class SessionState(Enum):
 class SessionEvent(Enum):
     """A control event.
 
-    :cvar LISTEN: a ``listen start`` of the device is accepted (§4.4).
-    :cvar NO_UTTERANCE: listening stopped, and there was no utterance.
+    :cvar LISTEN: a ``listen start`` of the device was accepted (§4.4).
+    :cvar NO_UTTERANCE: listening stopped without an utterance.
     :cvar TURN: a turn begins.
     :cvar PRESS_TURN: a turn begins for an utterance whose button was released.
-    :cvar LAST_TURN: a turn begins, with which the session is to end.
-    :cvar END_REQUESTED: a tool asks for the session to end with the running turn.
+    :cvar LAST_TURN: a turn begins, after which the session is to end.
+    :cvar END_REQUESTED: a tool asks to end the session after the running turn.
     :cvar CUT_OFF: the edge dropped the rest of the running turn.
-    :cvar TALKED_OVER: a person keeps talking over the answer, which is given up.
-    :cvar REST: no turn runs any more; a device without a button goes on listening.
-    :cvar REST_BY_BUTTON: the same, and the device listens when its button is pressed.
+    :cvar TALKED_OVER: a person keeps talking over the answer, so it is cancelled.
+    :cvar REST: no turn runs any more, and the device continues to listen.
+    :cvar REST_BY_BUTTON: no turn runs any more, and a button press starts listening.
     :cvar CLOSE: the session ends.
     """
 
@@ -98,16 +98,16 @@ _ANSWERING = (SessionState.ANSWERING, SessionState.ANSWERING_PRESS, SessionState
 
 
 class StateMachine:
-    """The state of one session, with what depends on it.
+    """The state of one session, and flags that depend on it.
 
-    The flags are attributes, not properties: some are read for every packet.
+    The flags are attributes, not properties, as some are read for every packet.
 
-    :ivar mode: of the device's last ``listen start``.
+    :ivar mode: mode of the device's last ``listen start``.
     :ivar leaving: the code with which the session ends as soon as it is at rest; empty: no
         process stops.
-    :ivar answering: a turn runs.
-    :ivar hears: sound of the device is listened to. While a turn runs only in realtime:
-        such devices cancel their own echo (§4.6).
+    :ivar answering: whether a turn runs.
+    :ivar hears: whether the device's sound is processed; during a turn only in realtime mode,
+        in which devices cancel their own echo (§4.6).
     """
 
     __slots__ = ("answering", "hears", "leaving", "mode", "state")
@@ -124,17 +124,17 @@ class StateMachine:
         self._derive()
 
     def listen_in(self, mode: ListenMode) -> None:
-        """Note the mode of a ``listen start``, accepted or not."""
+        """Set the mode of a ``listen start``, whether accepted or not."""
         self.mode = mode
         self._derive()
 
     def rest(self) -> None:
-        """Leave an answer for what the mode has the device do next."""
+        """Return to rest after an answer, as the device's mode requires."""
         manual = self.mode is ListenMode.MANUAL
         self.on(SessionEvent.REST_BY_BUTTON if manual else SessionEvent.REST)
 
     def leave(self, code: str) -> None:
-        """Note that a process stops; a stopping edge takes precedence over our own stop."""
+        """Set the code of a stopping process; a stopping edge takes precedence over our own."""
         if code == DRAINING or not self.leaving:
             self.leaving = code
 

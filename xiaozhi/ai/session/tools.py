@@ -1,4 +1,4 @@
-"""The tools of one session: those of the server's sources and those of its device."""
+"""Tools of one session: from the server's sources and from its device."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.toolbox import Toolbox
 from xiaozhi.wire.messages import Downlink, Iot, Mcp, SessionOpen
 
-# Of tools in a log line: names, and characters of each.
+# Limits for tool names in a log line: number of names, and characters of each.
 _NAMES_SHOWN, _NAME_SHOWN = 10, 64
 
 
 class SessionTools:
-    """The session's toolbox, filled while the device introduces itself and kept up to date
-    when a source changes.
+    """Fills the session's toolbox while the device introduces itself, and updates it when a
+    tool source changes.
 
     :param send: sends a message to the device.
     :param end: ends the session after the answer has been played.
-    :ivar ready: open once the device's tools are known, or will not be.
+    :ivar ready: opens when the device's tools are known or their discovery has failed.
     """
 
     _log = Logger()
@@ -62,17 +62,17 @@ class SessionTools:
             self._mcp.start().addCallback(lambda _: self._introduced())
 
     def offer(self, source: str, tools: Iterable[ITool]) -> None:
-        """Offer tools of the session's own, as far as the agent may use them.
+        """Offer the session's own tools, as far as the agent may use them.
 
-        :param source: a name that no tool source has; the tools offered under it before are
-            replaced.
+        :param source: a name that no tool source has; replaces the tools offered under it
+            before.
         """
         self.toolbox.update(source, [tool for tool in tools if self._permits(source, tool)])
 
     def confirms(self, name: str) -> bool:
-        """Whether a tool runs only after the person has said yes.
+        """Return whether a tool needs a spoken confirmation.
 
-        :param name: as the toolbox has it.
+        :param name: its name in the toolbox.
         """
         tool = self.toolbox.identity(name)
         if tool is None:
@@ -85,9 +85,9 @@ class SessionTools:
         return self._policy.permits(source, title, safe_name(title))
 
     def adopt(self, shared: SessionServices) -> None:
-        """Serve another agent: with its vision model, its limits, and the tools it may use.
+        """Switch to another agent's vision model, limits and permitted tools.
 
-        Tools of the session's own have to be offered again.
+        The session's own tools must be offered again.
         """
         agent = shared.agent.agent
         self._session = replace(self._session, agent_id=agent.id)
@@ -100,16 +100,16 @@ class SessionTools:
             self._take(source)
 
     def received(self, message: Mcp | Iot) -> None:
-        """Take a message of the device: an answer, or a description of its things."""
+        """Handle a message of the device: a response, or a description of its things."""
         if isinstance(message, Mcp):
             self._mcp.received(message)
         else:
             self._things.received(message)
 
     async def describe(self, picture: bytes, question: str) -> str:
-        """Have the vision model answer a question about an encoded picture.
+        """Answer a question about an encoded picture with the agent's vision model.
 
-        :raises ProtocolError: the bytes are no usable picture.
+        :raises ProtocolError: the bytes are not a usable picture.
         :raises ProviderError: the model failed.
         """
         checked = read_picture(picture, self._max_pixels)
@@ -117,7 +117,7 @@ class SessionTools:
         return words
 
     def close(self) -> None:
-        """End the session: calls that wait for the device fail."""
+        """End the session; calls that wait for the device fail."""
         for end in self._watches:
             end()
         self._mcp.stop()
@@ -153,6 +153,6 @@ class SessionTools:
 
 
 def _listed(names: list[str]) -> str:
-    """Some names for a log."""
+    """Return the first names, shortened, for a log line."""
     shown = ", ".join(ascii(name[:_NAME_SHOWN]) for name in names[:_NAMES_SHOWN]) or "none"
     return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")

@@ -1,4 +1,4 @@
-"""Vision of the agent that serves a device, for pictures that come over HTTP."""
+"""Vision model of a device's agent, for pictures that arrive over HTTP."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from xiaozhi.wire.messages import Device
 
 @implementer(IVisionModel)
 class DeviceVision:
-    """Vision model that hands each picture to the one of its device's own agent.
+    """Vision model that passes each picture to the vision model of its device's agent.
 
-    The call context names the device. Without a device, or if its agent cannot be found,
-    the default agent's model looks at the picture.
+    The call context names the device. Without a device, or if its agent cannot be found, the
+    default agent's model describes the picture.
 
     :param agent_of: finds the agent that serves a device.
     """
@@ -37,7 +37,7 @@ class DeviceVision:
         self._table = table
 
     def describe(self, picture: Picture, question: str) -> Deferred[str]:
-        """See :class:`~xiaozhi.interfaces.IVisionModel`. Cancelling it ends the vendor's
+        """See :class:`~xiaozhi.interfaces.IVisionModel`. Cancellation ends the vendor's
         request."""
         return Deferred.fromCoroutine(self._describe(picture, question))
 
@@ -66,12 +66,12 @@ class DeviceVision:
             return await self._agent_of(device)
         except XiaozhiError as error:
             self._log.warn(
-                "device {device}: no agent found, the default one looks at its picture: {error}",
+                "device {device}: no agent found, the default agent describes its picture: {error}",
                 device=device.device_id,
                 error=error,
             )
             return self._table.default
 
     def close(self) -> Deferred[None]:
-        """Nothing to release: models are leased for each picture."""
+        """Do nothing: models are leased for each picture."""
         return succeed(None)

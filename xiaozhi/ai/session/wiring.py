@@ -1,4 +1,4 @@
-"""Build the parts of a conversation from the services of its agent."""
+"""Session wiring: builds the parts of a conversation from the services of its agent."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from xiaozhi.wire.messages import Alert, Downlink, Language, SessionOpen
 
 
 class EdgeSide(Protocol):
-    """The session's side towards its edge."""
+    """The session's connection to its edge."""
 
     @property
     def gate(self) -> Gate:
-        """Closed while the edge asks to hold audio back."""
+        """Closed while the edge has paused audio."""
 
     def send(self, message: Downlink) -> None:
         """Send a message to the edge."""
@@ -47,7 +47,7 @@ class EdgeSide(Protocol):
 
 @implementer(IRecognizer)
 class ContextRecognizer:
-    """A recogniser that is called in the context of a session.
+    """Recogniser that is called in the context of a session.
 
     :param call: returns the context.
     """
@@ -69,7 +69,7 @@ class ContextRecognizer:
 def make_listener(
     shared: SessionServices, call: Callable[[], CallContext], events: UtteranceEvents
 ) -> UtteranceListener:
-    """Make the listener of a session."""
+    """Make the utterance listener of a session."""
     agent = shared.agent
     recognizer = ContextRecognizer(agent.asr, call)
     listen = agent.settings.listen
@@ -85,7 +85,7 @@ def make_announcements(
 
 
 async def typed(words: str) -> Transcript:
-    """Return typed words as if they had been recognised."""
+    """Return typed words as a transcript."""
     return Transcript(words)
 
 
@@ -107,12 +107,12 @@ def make_output(opening: SessionOpen, shared: SessionServices, end: EdgeSide) ->
 
 
 def sound_lost(language: str) -> Alert:
-    """Return the alert that sound of the person was lost on its way."""
+    """Return an alert that some of the person's speech was lost."""
     return Alert(text("deaf_title", language), text("deaf", language), "confused")
 
 
 def make_roles(opening: SessionOpen, shared: SessionServices) -> Roles:
-    """Make the roles that the agent can take for a device."""
+    """Make the roles of the agent for a device."""
     keep = partial(shared.history.note_device, opening.device.device_id, NoteKind.ROLE)
     return Roles(shared.settings, opening.device, shared.runtime.seconds, keep)
 
@@ -120,7 +120,7 @@ def make_roles(opening: SessionOpen, shared: SessionServices) -> Roles:
 def make_dialogue(
     opening: SessionOpen, shared: SessionServices, roles: Roles, talk: TalkLanguage
 ) -> Dialogue:
-    """Make the dialogue of a session and begin to load what was said in earlier ones."""
+    """Make the dialogue of a session and start to load that of earlier ones."""
     settings = shared.settings.dialogue
     keep = partial(shared.history.note_device, opening.device.device_id, NoteKind.SUMMARY)
     model = shared.agent.llm
@@ -145,7 +145,7 @@ def make_dialogue(
 def make_context(
     opening: SessionOpen, shared: SessionServices, tools: SessionTools, roles: Roles, end: EdgeSide
 ) -> TurnContext:
-    """Make the context of a session's turns."""
+    """Make the turn context of a session."""
     settings = shared.settings
     send = end.send
     talk = TalkLanguage(settings.dialogue.language, lambda language: send(Language(language)))
@@ -176,8 +176,8 @@ def _call(opening: SessionOpen, shared: SessionServices, talk: TalkLanguage) -> 
 def adopted_context(
     former: TurnContext, opening: SessionOpen, shared: SessionServices
 ) -> TurnContext:
-    """Make the context of turns with another agent: the dialogue, the tools of the device,
-    the language and the echo guard stay."""
+    """Make the turn context for another agent; keep the dialogue, the device's tools, the
+    language and the echo guard."""
     settings = shared.settings
     return replace(
         former,

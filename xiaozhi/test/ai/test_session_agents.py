@@ -130,7 +130,7 @@ class OpeningTests(AgentCase):
         found.errback(StoreError("down", "the database is away"))
         self.stage.run(2)
         self.assertEqual(self.edge.sentences(), ["Yes."])
-        self.assertEqual(self.lines.count("the default one serves: the database is away"), 1)
+        self.assertEqual(self.lines.count("the default agent serves: the database is away"), 1)
         self.assertEqual(self.leases.held, ["default"])
 
     def test_never_answers(self) -> None:
@@ -372,7 +372,7 @@ class AdoptionTests(AgentCase):
         self.stage.agents.assign(DEVICE.device_id, failed)
         self.ask()
         self.assertEqual(self.edge.sentences(), ["Soup."])
-        self.assertEqual(self.lines.count("it stays as it is: away"), 1)
+        self.assertEqual(self.lines.count("the agent is kept: away"), 1)
 
     def test_all_are_released_at_the_end(self) -> None:
         self.ask()
