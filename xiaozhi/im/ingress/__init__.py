@@ -1,1 +1,1 @@
-"""Ingress: the edge's one port, admission, the table of devices, HTTP pages."""
+"""Ingress: the edge's port, admission, the table of devices, HTTP pages."""

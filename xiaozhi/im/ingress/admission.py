@@ -1,4 +1,4 @@
-"""Admission: a device's credentials in its upgrade request, and refusals."""
+"""Admission: reads the credentials in a device's upgrade request; refusals."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _TOKEN_KEYS = ("token", "authorization")
 class Refusal(Exception):
     """Refusal of a connection before the 101 (§1.4).
 
-    :ivar status: the HTTP status.
-    :ivar code: stable, for clients and logs.
+    :ivar status: HTTP status.
+    :ivar code: stable error code for clients and logs.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -40,10 +40,10 @@ class Credentials:
     """The identity that a connection claims.
 
     :ivar token: as sent, with or without ``Bearer``; never to be logged.
-    :ivar framing: the ``Protocol-Version`` header, 0 if there is none.
-    :ivar host: by which the device knows us, without a port; empty if it did not
-        say, or said something that is no host.
-    :ivar language: that it prefers, see :func:`~xiaozhi.im.language.languages.preferred`.
+    :ivar framing: the ``Protocol-Version`` header; 0: none.
+    :ivar host: host name by which the device reached us, without a port; empty: none, or an
+        invalid one.
+    :ivar language: preferred language, see :func:`~xiaozhi.im.language.languages.preferred`.
     """
 
     token: str | None
@@ -58,7 +58,7 @@ class Credentials:
 
 
 def credentials(headers: Mapping[str, str], query: Mapping[str, Sequence[str]]) -> Credentials:
-    """Read headers, or the query where a browser cannot set headers (§1.4).
+    """Read headers, or the query for browsers, which cannot set headers (§1.4).
 
     :param headers: by lower-case name.
     :raises AuthError: 400, no usable device id.
@@ -74,7 +74,7 @@ def credentials(headers: Mapping[str, str], query: Mapping[str, Sequence[str]]) 
     token = headers.get("authorization", "").strip() or _among(asked, _TOKEN_KEYS)
     version = headers.get("protocol-version", "").strip()
     framing = int(version) if version.isascii() and version.isdigit() and len(version) < 5 else 0
-    # Firmware leaves the port out, others do not (§1.2).
+    # Firmware omits the port, other clients do not (§1.2).
     host = headers.get("host", "").strip().partition(":")[0]
     host = host if _HOST.fullmatch(host) else ""
     language = preferred(headers.get("accept-language", ""))
@@ -90,7 +90,7 @@ def _among(asked: Mapping[str, str], keys: Iterable[str]) -> str:
 
 
 def http_error(status: int, code: str, message: str, *headers: tuple[str, str]) -> bytes:
-    """Render a whole HTTP/1.1 answer that closes the connection."""
+    """Render a complete HTTP/1.1 response that closes the connection."""
     body = msgspec.json.encode({"error": code, "message": message})
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",

@@ -1,4 +1,4 @@
-"""Devices that are present without a session, as idle MQTT devices are."""
+"""Devices that are connected without a session, such as idle MQTT devices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from xiaozhi.wire.messages import Device
 
 
 class Attendance:
-    """One device that can be reached while its connection lasts.
+    """A device that is reachable while its connection lasts.
 
-    A session of the device takes its place for as long as it lasts: messages then go
-    through the session.
+    During a session of the device, messages go through the session instead.
     """
 
     def __init__(self, owner: Attendances, device: Device, present: IPresentDevice) -> None:
@@ -24,21 +23,21 @@ class Attendance:
         self._present = present
 
     def leave(self) -> None:
-        """The connection is gone. Idempotent."""
+        """Remove the device: its connection is gone. Idempotent."""
         self._owner.left(self)
 
     def begin(self) -> None:
-        """Claim the device; for the table."""
+        """Claim the device; called by the table."""
         self._owner.reachability.claim(
             self.device.device_id, self.id, self._present.deliver, self._replaced
         )
 
     def end(self) -> None:
-        """Release the claim; for the table."""
+        """Release the claim; called by the table."""
         self._owner.reachability.release(self.device.device_id, self.id)
 
     def dismiss(self, reason: CloseReason, detail: str) -> None:
-        """Forget the device and have its connection closed."""
+        """Remove the device and close its connection."""
         self._owner.left(self)
         self._present.dismiss(reason, detail)
 
@@ -59,17 +58,16 @@ class Attendances:
         self.reachability = reachability
         self.new_id = new_id
         self._in_session = in_session
-        # Bound: one for each connection.
+        # Bound: one per connection.
         self._by_device: dict[str, Attendance] = {}
 
     def __len__(self) -> int:
         return len(self._by_device)
 
     def add(self, device: Device, present: IPresentDevice) -> Attendance:
-        """Note a device that is connected; :meth:`Attendance.leave` must follow.
+        """Add a connected device; :meth:`Attendance.leave` must follow.
 
-        A guest, whose device id nobody holds, is not claimed: what is sent to the id is
-        not for it.
+        A guest is not claimed: messages to its device id are not for it.
         """
         former = self._by_device.get(device.device_id)
         if former is not None:
@@ -82,26 +80,26 @@ class Attendances:
         return attendance
 
     def session_over(self, device_id: str) -> None:
-        """Reach the device without a session again, if it is still connected."""
+        """Claim the device again if it is still connected: its session is over."""
         attendance = self._by_device.get(device_id)
         if attendance is not None:
             attendance.begin()
 
     def dismiss(self, device_id: str, reason: CloseReason, detail: str) -> None:
-        """Close the connection of a device that is present."""
+        """Close the connection of a device in the table."""
         attendance = self._by_device.get(device_id)
         if attendance is not None:
             attendance.dismiss(reason, detail)
 
     def drain(self) -> None:
-        """Send every present device away: the process stops."""
+        """Close all connections: the process stops."""
         for attendance in list(self._by_device.values()):
             attendance.dismiss(CloseReason.STOPPING, "going_away")
 
     # --- for Attendance
 
     def left(self, attendance: Attendance) -> None:
-        """Forget an attendance."""
+        """Remove an attendance."""
         device_id = attendance.device.device_id
         if self._by_device.get(device_id) is attendance:
             del self._by_device[device_id]
@@ -109,6 +107,6 @@ class Attendances:
                 attendance.end()
 
     def replaced(self, attendance: Attendance) -> None:
-        """Another claim took the device: its own session here, or another process."""
+        """Handle another claim of the device: by its own session here, or another process."""
         if not self._in_session(attendance.device.device_id):
             attendance.dismiss(CloseReason.REPLACED, "replaced")

@@ -1,4 +1,4 @@
-"""Connections before they are links: counted by address, refused, timed."""
+"""Connections before they have a link: limits by address, refusals, timers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from xiaozhi.web.limits.refusals import Refusals
 class Entrance:
     """Shared state of everything that accepts connections.
 
-    :ivar peers: connections by address.
-    :ivar refusals: connections that were not let in.
+    :ivar peers: limits connections by address.
+    :ivar refusals: counts and logs refused connections.
     """
 
     def __init__(self, settings: EdgeSettings, timers: EdgeTimers, counts: EdgeCounts) -> None:

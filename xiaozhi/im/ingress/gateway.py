@@ -1,4 +1,4 @@
-"""The table of device links of one edge process."""
+"""Gateway: admission, and the table of device links of one edge process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from xiaozhi.wire.messages import Device
 
 
 def new_session_id() -> str:
-    """24 characters of ``[A-Za-z0-9_-]`` that nobody can guess."""
+    """Return 24 unguessable characters of ``[A-Za-z0-9_-]``."""
     return token_urlsafe(18)
 
 
@@ -43,7 +43,7 @@ def new_session_id() -> str:
 class EdgeServices:
     """The services behind a gateway.
 
-    :ivar inbox: learns which devices can be sent to.
+    :ivar inbox: receives the devices that are reachable here.
     """
 
     bridge: IBridge
@@ -56,13 +56,13 @@ class EdgeServices:
 class Gateway:
     """The table of live links, by device and by session.
 
-    A device has one link; its newest connection wins (§9, 22 and 23). The older
-    one is over before the newer takes its place, so they share nothing.
+    A device has one link; its newest connection wins (§9, 22 and 23). The older link ends
+    before the newer one replaces it, so they share nothing.
 
-    :ivar context: what the links share.
-    :ivar entrance: what ports and protocols share.
-    :ivar node: this process's name.
-    :ivar connections: sockets that were let in and are not gone yet.
+    :ivar context: state that links share.
+    :ivar entrance: state that ports and protocols share.
+    :ivar node: name of this process.
+    :ivar connections: number of admitted sockets that are not gone yet.
     """
 
     _log = Logger()
@@ -88,7 +88,7 @@ class Gateway:
         self._attendances = Attendances(
             self._reachability, new_session_id, lambda device_id: device_id in self._reached
         )
-        # Devices whose session has said hello, and is claimed.
+        # Links that have received a hello, and are claimed.
         self._reached: dict[str, DeviceLink] = {}
         self._by_device: dict[str, DeviceLink] = {}
         self._by_session: dict[str, DeviceLink] = {}
@@ -116,10 +116,10 @@ class Gateway:
     # --- coming and going ---------------------------------------------------------
 
     def admit(self, offered: Credentials) -> Device:
-        """Decide about a connection before its 101.
+        """Authenticate a connection before its 101.
 
-        :raises AuthError: not allowed.
-        :raises Refusal: not now.
+        :raises AuthError: the device is not allowed.
+        :raises Refusal: the connection is not possible now.
         """
         if self._draining:
             raise Refusal(503, "draining", "this server is stopping; connect again")
@@ -131,13 +131,13 @@ class Gateway:
         former = self._by_device.get(device.device_id)
         if device.guest and former is not None and not former.device.guest:
             raise AuthError("wrong_client", "the device is connected as another client", 403)
-        # Not earlier, or anybody could lock out a device by its name.
+        # Only after authentication, or anybody could lock out a device by its id.
         if not self._attempts.take(device.device_id, self.context.timers.clock.seconds()):
             raise Refusal(429, "device_rate", "this device connects too often; wait a moment")
         return device
 
     def connect(self, channel: IDeviceChannel, arrival: Arrival) -> DeviceLink:
-        """Make the link of a connection that is open; :meth:`connection_gone` must follow."""
+        """Make the link of an open connection; :meth:`connection_gone` must follow."""
         device_id = arrival.device.device_id
         former = self._by_device.get(device_id)
         if former is not None:
@@ -145,16 +145,15 @@ class Gateway:
         link = DeviceLink(self.context, self, channel, arrival)
         self._by_device[device_id] = self._by_session[link.session_id] = link
         link.connected()
-        # Not earlier: a connection that fails here is never reported as gone.
+        # Last: connection_gone() is not called for a connection that fails here.
         self.connections += 1
         return link
 
     def greeted(self, link: DeviceLink) -> None:
-        """Claim a device that has said hello, and deliver what was posted to it.
+        """Claim a device that has sent its hello, and deliver its posted messages.
 
-        Not earlier: a connection abandoned before it was accepted says no hello, and must
-        not replace another edge's. A guest replaces none, and what was posted to the
-        device id is not for it.
+        Not before the hello: a connection that was abandoned early must not replace one at
+        another edge. A guest is not claimed: messages to its device id are not for it.
         """
         if link.device.guest:
             return
@@ -165,7 +164,7 @@ class Gateway:
         )
 
     def session_over(self, link: DeviceLink) -> None:
-        """Forget a link that is over (its connection may still be closing)."""
+        """Remove a link that is over; its connection may still be closing."""
         device_id, session_id = link.device.device_id, link.session_id
         self._by_session.pop(session_id, None)
         if self._by_device.get(device_id) is link:
@@ -176,21 +175,21 @@ class Gateway:
             self._attendances.session_over(device_id)
 
     def _replaced(self, link: DeviceLink) -> None:
-        """Close: another process has the device."""
+        """Close the link: another process has claimed the device."""
         self._attendances.dismiss(link.device.device_id, CloseReason.REPLACED, "replaced")
         link.replaced()
 
     def attend(self, device: Device, present: IPresentDevice) -> Attendance:
-        """Make a device reachable that is connected without a session.
+        """Make a device that is connected without a session reachable.
 
-        Its messages go to ``present`` until it opens a session with :meth:`connect`, and
-        again when that is over. :meth:`Attendance.leave` must follow.
+        ``present`` receives its messages, except during a session that it opens with
+        :meth:`connect`. :meth:`Attendance.leave` must follow.
         """
         return self._attendances.add(device, present)
 
     @property
     def present(self) -> int:
-        """Devices that are connected without a session, or may be again."""
+        """The number of devices in the table of present devices."""
         return len(self._attendances)
 
     def owner_changed(self, registered: Registered) -> None:
@@ -208,25 +207,25 @@ class Gateway:
             or (link.device.guest and not client)
         ):
             self._log.info(
-                "device {device_id} is cut: {why}",
+                "device {device_id} is disconnected: {why}",
                 device_id=registered.device_id,
                 why="it was revoked" if revoked else "it belongs to another client",
             )
             link.dismissed("revoked" if revoked else "wrong_client")
 
     def connection_gone(self) -> None:
-        """Count off a connection given to :meth:`connect`."""
+        """Uncount a connection that was passed to :meth:`connect`."""
         self.connections -= 1
         self._check_drained()
 
     # --- stopping ------------------------------------------------------------------------
 
     def drain(self, timeout: float) -> Deferred[None]:
-        """Refuse new connections and send the devices away.
+        """Refuse new connections and disconnect the devices.
 
-        A device in a turn hears its current sentence to the end.
+        A device in a turn plays its current sentence to the end.
 
-        :param timeout: seconds until the rest is sent away too.
+        :param timeout: seconds until the remaining devices are disconnected too.
         :return: fires when every socket is gone, at the latest ``close_timeout``
             after ``timeout``.
         """
@@ -258,6 +257,6 @@ class Gateway:
             drained.callback(None)
 
     def stop(self) -> None:
-        """Release the timers; call when everyone is gone."""
+        """Release the timers; call when all connections are gone."""
         self.context.timers.stop()
         self.entrance.stop()

@@ -1,4 +1,4 @@
-"""HTTP pages of the edge: health for people and for probes, messages posted to devices."""
+"""HTTP pages of the edge: health for people and probes, messages posted to devices."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import Routes
 from xiaozhi.web.site import WebSite
 
-# Pages that a probe may ask for; a client that is lost is shown them.
+# The pages for probes, named in replies to unknown requests.
 _SEE = "see /health, /ready and /alive"
 
 Check = Callable[[], str]
-"""Gives the problem in a few words; empty: there is none."""
+"""Returns the problem in a few words; empty: there is none."""
 
 Detail = Callable[[], Mapping[str, Any]]
-"""Reports the state of a part, in numbers."""
+"""Returns the state of a part, in numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Parts that health reports besides gateway and bridge.
 
-    :ivar vital: checks by name; devices suffer when one of them fails.
-    :ivar useful: checks by name; without these connected devices go on undisturbed.
+    :ivar vital: checks by name; a failure affects devices.
+    :ivar useful: checks by name; a failure does not affect connected devices.
     :ivar details: further numbers, by name.
-    :ivar nodes: all edges, this one among them.
+    :ivar nodes: all edges, including this one.
     """
 
     vital: Mapping[str, Check] = field(default_factory=dict)
@@ -51,11 +51,11 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgePages:
-    """Everything the pages show and do.
+    """The parts that the pages use.
 
     :ivar posting: delivers messages that are posted to devices.
-    :ivar insiders: may read the details of health.
-    :ivar metrics: shown at ``/metrics``; None: there is no such page here.
+    :ivar insiders: decides which requests may read the details of health.
+    :ivar metrics: content of ``/metrics``; None: there is no such page.
     """
 
     gateway: Gateway
@@ -67,10 +67,10 @@ class EdgePages:
 
 
 def edge_site(pages: EdgePages, clock: IReactorTime) -> WebSite:
-    """The site behind the edge's port, for requests that are no upgrades.
+    """Return the site behind the edge's port, for requests other than upgrades.
 
-    The port counts connections before the site sees them, and answers slow first heads. No
-    access log: a device's query can hold a token.
+    The port limits connections and handles slow first heads. There is no access log, because
+    a device's query can contain a token.
     """
     edge = pages.gateway.entrance
     gateway = edge.settings.gateway
@@ -80,7 +80,7 @@ def edge_site(pages: EdgePages, clock: IReactorTime) -> WebSite:
 
 
 class _EdgeVisitors:
-    """A ``VisitorPolicy`` behind the port, which has admitted and counted everyone."""
+    """A ``VisitorPolicy`` behind the port, which has admitted and counted the connection."""
 
     def __init__(self, edge: Entrance) -> None:
         self._edge = edge
@@ -104,7 +104,7 @@ class _EdgeVisitors:
         self._edge.counts.requests.add(page, str(status))
 
     def stop(self) -> None:
-        """Do nothing: the refusals are the gateway's."""
+        """Do nothing: the gateway owns the refusals."""
 
 
 def _routes(pages: EdgePages) -> Routes:
@@ -122,8 +122,8 @@ def _routes(pages: EdgePages) -> Routes:
 
 
 def _report(pages: EdgePages) -> Health:
-    """Health: ``unhealthy`` if devices are not served as they should be, ``degraded`` if they
-    are, but a useful part fails."""
+    """Return the health report: ``unhealthy`` if a failure affects devices, ``degraded`` if only
+    a useful part fails."""
     gateway, around = pages.gateway, pages.around
 
     def report() -> Mapping[str, Any]:
@@ -153,8 +153,8 @@ def _report(pages: EdgePages) -> Health:
 
 
 def _ready_page(gateway: Gateway) -> Callable[[], Reply]:
-    """``/ready``: whether a balancer should send new devices here. They may come while the AI
-    is away: they are kept, and served when it returns."""
+    """``/ready``: whether a balancer should send new devices here; also while the AI is away,
+    because the edge keeps devices connected until it returns."""
 
     def ready() -> Reply:
         if gateway.draining:
@@ -169,6 +169,6 @@ def _alive() -> Reply:
 
 
 def _upgrade_only() -> Reply:
-    """A device's path without an upgrade, as a browser's address bar asks for it."""
+    """Answer a request for a device's path without an upgrade, as from a browser."""
     headers = {"Upgrade": "websocket"}
     raise HttpError(426, "upgrade_required", "this path speaks WebSocket", headers)

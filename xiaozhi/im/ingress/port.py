@@ -1,7 +1,7 @@
 """One port for devices and for HTTP.
 
-Reads a request's head and hands transport and bytes over: to the WebSocket for an
-upgrade, else to the web site. An open device connection has no wrapper around it.
+It reads a request's head and passes transport and bytes to the WebSocket for an upgrade, else
+to the web site. An open device connection has no wrapper around it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class EdgePort(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._next is not None:
-            # Only under a transport that does not let itself be handed over.
+            # Only under a transport whose protocol cannot be replaced.
             self._next.dataReceived(data)
             return
         if self._refused:
@@ -76,7 +76,7 @@ class EdgePort(Protocol):
         self._tick = edge.timers.timeouts.at(due, self._late)
 
     def _leave(self) -> None:
-        """No longer waiting for a request."""
+        """Uncount the connection as one that waits for a request."""
         if self._tick is not None:
             self.factory.entrance.timers.timeouts.cancel(self._tick, self._late)
             self._tick = None
@@ -106,7 +106,7 @@ class EdgePort(Protocol):
             protocol.counted_as = self._counted_as
         self._next = protocol
         self._head = bytearray()
-        # TLS and PROXY wrappers keep theirs under another name.
+        # TLS and PROXY wrappers keep their protocol under another name.
         name = "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol"
         setattr(transport, name, protocol)
         protocol.makeConnection(transport)
@@ -115,7 +115,7 @@ class EdgePort(Protocol):
     def _late(self) -> None:
         self._tick = None
         if self._head and not self._refused:
-            self._refuse(408, "request_timeout", "the request did not come in time")
+            self._refuse(408, "request_timeout", "the request did not arrive in time")
         else:
             if not self._refused:
                 self.factory.dropped("silent", self._host)
@@ -134,8 +134,8 @@ class EdgePort(Protocol):
 class EdgePortFactory(Factory):
     """The factory to listen with.
 
-    :ivar waiting: connections whose request has not come; those beyond
-        ``max_waiting`` are dropped at once.
+    :ivar waiting: connections whose request has not arrived; beyond ``max_waiting``, new ones
+        are dropped at once.
     """
 
     noisy = False
@@ -166,5 +166,5 @@ class EdgePortFactory(Factory):
         return port
 
     def dropped(self, reason: str, host: str) -> None:
-        """Count a connection that is cut without an answer."""
+        """Count a connection that is dropped without a reply."""
         self.entrance.refusals.add(Refused(reason, 0, host))

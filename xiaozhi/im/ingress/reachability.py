@@ -1,4 +1,4 @@
-"""Where a device can be reached: its claim in the presence table, its reader of the inbox."""
+"""Reachability of devices: claims in the presence table, and readers of the inbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xiaozhi.wire.mail import Mail
 
 
 class Reachability:
-    """Claims devices for this process. What fails is logged, and hurts no device."""
+    """Claims devices for this process. Failures are logged and do not affect devices."""
 
     _log = Logger()
 
@@ -28,7 +28,7 @@ class Reachability:
         wall: Callable[[], float],
         counts: EdgeCounts,
     ) -> None:
-        """:param wall: the time, in seconds since the epoch."""
+        """:param wall: wall clock: seconds since the epoch."""
         self._presence = presence
         self._inbox = inbox
         self._node = node
@@ -43,17 +43,17 @@ class Reachability:
         deliver: Callable[[Mail], bool],
         replaced: Callable[[], None],
     ) -> None:
-        """Take a device over from any other process, and receive its messages.
+        """Claim a device, also from another process, and receive its messages.
 
-        :param session_id: of a session, or of a connection without one.
-        :param replaced: called once, when another claim takes the device.
+        :param session_id: id of a session, or of a connection without one.
+        :param replaced: called once, when another claim replaces this one.
         """
         claim = Presence(device_id, session_id, self._node, self._wall())
         self._attempt(lambda: self._presence.claim(claim, replaced))
         self._inbox.attach(device_id, session_id, deliver)
 
     def release(self, device_id: str, session_id: str) -> None:
-        """Give a claim up. Idempotent; does nothing to another one's."""
+        """Release a claim; does not affect another session's. Idempotent."""
         self._inbox.detach(device_id, session_id)
         self._attempt(lambda: self._presence.release(device_id, session_id))
 
@@ -63,7 +63,7 @@ class Reachability:
 
         def failed(failure: Failure) -> None:
             self._counts.presence_errors += 1
-            # Once a burst.
+            # Log once per series of failures.
             if not self._away:
                 self._log.warn("presence: {error}", error=failure.getErrorMessage())
             self._away = True

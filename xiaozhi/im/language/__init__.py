@@ -1,1 +1,1 @@
-"""The language of a device's talk, and the edge's own texts in it."""
+"""The language of a device's conversation, and the edge's own texts in it."""

@@ -1,4 +1,4 @@
-"""The language each device's last talk was in."""
+"""The language of each device's last conversation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import OrderedDict
 from xiaozhi.im.language.texts import TEXTS
 from xiaozhi.languages.catalogue import choose
 
-# Devices remembered; beyond, the least recent one is forgotten.
+# Devices remembered; beyond that, the least recent one is forgotten.
 _MOST = 65_536
-# Characters of a language tag; longer ones are no BCP 47 that anybody uses.
+# Maximum characters of a language tag; longer ones are not in use.
 _LONGEST = 35
-# Characters, and ranges, of an Accept-Language header that are looked at.
+# Maximum characters and ranges of an Accept-Language header that are read.
 _HEADER, _RANGES = 1024, 32
 _RANGE = re.compile(
     r"([a-z]{2,3}(?:[-_][a-z0-9]{1,8})*)(?:\s*;\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?",
@@ -21,10 +21,10 @@ _RANGE = re.compile(
 
 
 def preferred(header: str) -> str:
-    """Pick the language that an ``Accept-Language`` header (RFC 9110, 12.5.4) prefers among
-    those that the edge has texts in; empty: none.
+    """Return the language that an ``Accept-Language`` header (RFC 9110, 12.5.4) prefers among
+    those with texts of the edge.
 
-    :return: BCP 47.
+    :return: BCP 47; empty: none.
     """
     best, weight = "", 0.0
     for each in header[:_HEADER].split(",")[:_RANGES]:
@@ -33,7 +33,7 @@ def preferred(header: str) -> str:
             continue
         language, wanted = found[1].replace("_", "-"), float(found[2] or 1)
         primary = language.partition("-")[0].lower()
-        # Anything is served by the fallback; only what is meant counts.
+        # The catalogue falls back for any language; count only a real match.
         if wanted > weight and choose(language, TEXTS.languages).partition("-")[0] == primary:
             best, weight = language, wanted
     return best
@@ -50,14 +50,15 @@ class Languages:
         self._known: OrderedDict[str, str] = OrderedDict()
 
     def of(self, device_id: str, offered: str = "") -> str:
-        """The language of a device's last talk, or the one it prefers, or the default.
+        """Return the language of a device's last conversation, else the one it prefers, else
+        the default.
 
-        :param offered: as of :func:`preferred`.
+        :param offered: result of :func:`preferred`.
         """
         return self._known.get(device_id) or offered or self._default
 
     def learn(self, device_id: str, language: str) -> None:
-        """Note the language of a device's talk."""
+        """Remember the language of a device's conversation."""
         self._known.pop(device_id, None)
         self._known[device_id] = language[:_LONGEST]
         if len(self._known) > _MOST:

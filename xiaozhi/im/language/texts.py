@@ -1,4 +1,4 @@
-"""The edge's own texts, in every language it has a catalogue for."""
+"""The edge's own texts, in each language."""
 
 from __future__ import annotations
 

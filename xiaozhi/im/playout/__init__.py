@@ -1,1 +1,1 @@
-"""Playout: speech to a device at its own pace, and what its speaker feeds back."""
+"""Playout: speech to a device at playback speed, and its sound in the microphone."""

@@ -1,26 +1,26 @@
-"""The sound that a device makes for an alert, picked up by its own microphone."""
+"""Filter for the sound of an alert in the device's microphone."""
 
 from __future__ import annotations
 
 from xiaozhi.wire.opus import packet_ms
 
-# Seconds by which the sound may reach us later than the alert left: the network, both
-# ways, and what the device plays before it.
+# Seconds after an alert in which its sound may begin to arrive: the network both ways, and
+# the sound that the device plays first.
 _LATE = 1.0
 
-# Length of a packet that does not tell it, in ms.
+# Length in ms of a packet that does not contain its own.
 _PACKET = 60.0
 
 
 class AlertSound:
     """Keeps the sound of an alert away from the recogniser.
 
-    Firmware plays a loud sound of some 0.8 s for every ``alert`` (§4.2), often just when
-    its microphone opens. The first packets that come after an alert are dropped, counted
-    in sound; those that come much later than the alert are not.
+    Firmware plays a loud sound of about 0.8 s for every ``alert`` (§4.2), often just when its
+    microphone opens. The first packets after an alert are dropped, counted in seconds of
+    sound, but not packets that arrive long after it.
 
-    :param seconds: of sound to drop after an alert; 0: keep all.
-    :ivar expected: the sound of an alert may still come.
+    :param seconds: seconds of sound to drop after an alert; 0: keep all.
+    :ivar expected: whether the sound of an alert may still arrive.
     """
 
     __slots__ = ("_left", "_seconds", "_until", "expected")
@@ -38,7 +38,7 @@ class AlertSound:
             self.expected = True
 
     def covers(self, packet: bytes, now: float) -> bool:
-        """Whether a packet from the microphone may hold that sound: then drop it."""
+        """Return whether a packet may contain that sound and must be dropped."""
         if now >= self._until:
             self.expected = False
             return False
@@ -47,5 +47,5 @@ class AlertSound:
         return True
 
     def pressed(self) -> None:
-        """Keep all sound from now on: a person holds the button."""
+        """Keep all sound from now on: a person has pressed the button."""
         self.expected = False

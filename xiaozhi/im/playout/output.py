@@ -1,4 +1,4 @@
-"""The output side of a pacer."""
+"""The output of a pacer."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ class PacerOutput(Protocol):
     """Carries out a pacer's decisions."""
 
     def tell(self, message: Tts) -> None:
-        """Send to the device, now."""
+        """Send a message to the device now."""
 
     def play(self, audio: Audio) -> None:
-        """Send to the device, now."""
+        """Send a packet to the device now."""
 
     def report(self, playback: Playback) -> None:
-        """Report to the AI what the device has played."""
+        """Report to the AI how far the device has played."""
 
     def hold(self) -> None:
-        """Ask the AI to hold audio back: the queue is long."""
+        """Ask the AI to pause audio: the queue is long."""
 
     def release(self) -> None:
-        """Let the AI go on."""
+        """Let the AI resume audio."""
 
     def rested(self) -> None:
-        """Note that no turn is open and the queue is empty."""
+        """Handle rest: no turn is open, and the queue is empty."""
 
 
 class _NoOutput:

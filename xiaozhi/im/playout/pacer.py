@@ -1,17 +1,17 @@
-"""Paces speech to a device at the rate it plays it.
+"""Pacer: sends speech to a device at playback speed.
 
-Devices have almost no jitter buffer and drop what is too much, so pacing is the
-server's job (§3.3). The rules, whatever the AI does:
+Devices have almost no jitter buffer and drop excess packets, so the server must pace (§3.3).
+These rules hold whatever the AI sends:
 
 * exactly one ``tts stop`` for every ``tts start``, and never one of an older
   turn after a newer start (§4.5);
 * packets leave on an absolute clock that starts with a tick of the wheel, at most
-  ``lead_frames`` and that tick ahead of the one being played, the first no
+  ``lead_frames`` and that tick ahead of the packet being played, the first no
   earlier than ``start_gap`` after ``tts start``;
-* after a gap the clock starts again: late sound is not sent faster;
-* ``sentence_start`` comes with the first packet of its sentence; if the AI is lost
-  before that packet came, not at all;
-* ``tts stop`` comes at the estimated end of playback, not with the last packet.
+* after a gap the clock restarts: late sound is not sent faster;
+* ``sentence_start`` is sent with the first packet of its sentence, and not at all if
+  the AI is lost before that packet arrives;
+* ``tts stop`` is sent at the estimated end of playback, not with the last packet.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _SOON = 1e-6
 class Pacer:
     """Paces the speech of one device; sans-I/O, timed by a shared wheel.
 
-    The queue holds at most ``max_frames`` packets; the newest beyond that are
-    dropped and counted, as are packets of no turn or of a turn that is over.
+    The queue holds at most ``max_frames`` packets; further packets are dropped and counted, as
+    are packets without a turn or of a turn that is over.
 
     :ivar stale: packets dropped because their turn was not open.
-    :ivar overflowed: packets dropped because too many waited.
+    :ivar overflowed: packets dropped because the queue was full.
     """
 
     __slots__ = (
@@ -80,8 +80,8 @@ class Pacer:
         counts: EdgeCounts,
     ) -> None:
         """
-        :param frame_ms: length of a packet that does not tell its own.
-        :param counts: of all pacers together.
+        :param frame_ms: length in ms of a packet that does not contain its own.
+        :param counts: counters of all pacers.
         """
         self._output: PacerOutput = output
         self._wheel = wheel
@@ -92,28 +92,28 @@ class Pacer:
         self._late = counts.lateness.observe
         self._queue: deque[Tts | Audio] = deque()
         self._frames = 0
-        # The turn a device is in: start sent, stop not.
+        # The device's turn: its start was sent, its stop was not.
         self._turn: int | None = None
-        # The turn that still takes sentences and packets: its stop has not come.
+        # The turn that still accepts sentences and packets: its stop has not arrived.
         self._tail: int | None = None
-        # The newest turn that was begun or cut; older ones are not taken again.
+        # The newest turn that was begun or cut; older ones are ignored.
         self._ended = 0
-        # When the device will have played all it was sent of the open turn.
+        # Estimated time at which the device has played all sent sound of the open turn.
         self._play_at = 0.0
         self._sent_ms = 0.0
         self._not_before = 0.0
-        # Seconds a packet may leave before its time: so many of the device's packets.
+        # How early a packet may leave, in seconds.
         self._lead = settings.lead_frames * frame_ms / 1000
-        # The wheel's tick that wakes us for the head of the queue.
+        # The tick of the wheel at which the head of the queue is due.
         self._armed: int | None = None
         self._pumping = False
-        # The turn whose sound waits, though it is its time.
+        # The paused turn.
         self._paused: int | None = None
         self._blocked = False
         self._held = False
         # When the first sound of the open turn was sent.
         self._heard_since = 0.0
-        # Sentences of the newest turn, and whether the device has begun the open turn's.
+        # Sentences of the newest turn, and whether one of the open turn has been sent.
         self._sentences = 0
         self._speaking = False
         self._winding_up = False
@@ -122,7 +122,7 @@ class Pacer:
 
     @property
     def busy(self) -> bool:
-        """Whether the device is in a turn, or one waits."""
+        """Whether the device is in a turn, or one is queued."""
         return self._turn is not None or bool(self._queue)
 
     @property
@@ -132,7 +132,7 @@ class Pacer:
 
     @property
     def turn(self) -> int | None:
-        """The turn the device is in: its start was sent, its stop was not."""
+        """The device's turn, whose start was sent and whose stop was not."""
         return self._turn
 
     @property
@@ -163,14 +163,14 @@ class Pacer:
         if frames >= self._settings.high_water and not self._held:
             self._held = True
             self._output.hold()
-        # With a wake-up pending and others before it, there is nothing to do now.
+        # If a wake-up is pending, packets before this one are not due yet.
         if self._armed is None:
             if self._ran_dry(audio.turn):
                 self._counts.underruns += 1
             self._pump()
 
     def _ran_dry(self, turn: int) -> bool:
-        """Whether the device has played everything of a turn that goes on."""
+        """Return whether the device has played all sound so far of an unfinished turn."""
         return (
             turn == self._turn
             and self._sent_ms > 0
@@ -180,7 +180,7 @@ class Pacer:
         )
 
     def tts(self, message: Tts) -> None:
-        """Take a turn's start, sentence or stop. What does not fit the open turn is ignored."""
+        """Queue a turn's start, sentence or stop; ignore it if it does not fit the open turn."""
         if message.state is TtsState.START:
             self._begin(message)
         elif message.turn == self._tail:
@@ -198,8 +198,8 @@ class Pacer:
         if turn == self._tail or (turn and turn <= self._ended):
             return
         if self._tail is not None:
-            # The former turn never got its end: it is given up, and its stop
-            # goes out before this start. One that did get it is played out.
+            # The previous turn has no stop from the AI: cut it, so that its stop is sent before
+            # this start. A previous turn with a stop is played to its end.
             self.flush(self._tail)
         self._ended = max(self._ended, turn)
         self._tail = turn
@@ -211,7 +211,7 @@ class Pacer:
         waiting = [item for item in self._queue if item.turn == turn]
         known = turn == self._turn or turn == self._tail or bool(waiting)
         if not known:
-            # Nothing of it has come yet; what still comes is not wanted.
+            # Nothing of the turn has arrived yet: ignore all of it.
             self._ended = max(self._ended, turn)
             return
         if self._tail == turn:
@@ -231,31 +231,32 @@ class Pacer:
         self._pump()
 
     def pause(self, turn: int, *, paused: bool) -> None:
-        """Pause a turn, or resume it where it was. The device plays what it has. A paused
-        turn may begin, in silence."""
+        """Pause a turn, or resume it where it stopped.
+
+        The device plays the packets it has. ``tts start`` of a paused turn is still sent.
+        """
         if paused:
             waits = any(item.turn == turn for item in self._queue)
             if waits or turn in (self._turn, self._tail) or turn > self._ended:
                 self._paused = turn
         elif turn == self._paused:
             self._paused = None
-            # On a new clock: lost time is not caught up.
+            # The clock restarts: lost time is not made up.
             self._disarm()
             self._pump()
 
     # --- from the link -----------------------------------------------------------------
 
     def cut(self) -> None:
-        """End the open turn and drop the waiting ones: the person interrupts."""
+        """End the open turn and drop the queued ones: the person interrupts."""
         turns = {item.turn for item in self._queue}
         turns.update(turn for turn in (self._turn, self._tail) if turn is not None)
-        # Those that wait go first, or ending the open one would start them.
+        # Queued turns first, or the end of the open turn would start them.
         for turn in sorted(turns, key=lambda turn: turn == self._turn):
             self.flush(turn)
 
     def wind_up(self) -> None:
-        """Start no further sentence: the current one is the last, or the first of a turn that
-        has not begun one."""
+        """Let the current sentence be the last, or the first one if none has begun."""
         self._winding_up = True
         turn = self._turn
         if turn is None:
@@ -275,7 +276,7 @@ class Pacer:
                 speaking = True
             kept.append(item)
         else:
-            return  # What more comes is judged when it comes.
+            return  # tts() ends the turn at its next sentence.
         kept.append(Tts(TtsState.STOP, turn=turn))
         if self._tail == turn:
             self._tail = None
@@ -284,7 +285,7 @@ class Pacer:
         self._pump()
 
     def finish(self) -> None:
-        """Play what is there, then stop: the AI is gone."""
+        """Play the queued sound, then stop: the AI is gone."""
         self._paused = None
         if self._tail is not None:
             while self._queue and _announces(self._queue[-1]):
@@ -299,14 +300,14 @@ class Pacer:
         self._blocked = True
 
     def unblock(self) -> None:
-        """Undo :meth:`block`; lost time is not caught up."""
+        """Undo :meth:`block`; lost time is not made up."""
         self._blocked = False
         self._pump()
 
     def close(self) -> int:
-        """Drop everything and send nothing: the device is gone.
+        """Drop everything and send nothing more: the device is gone.
 
-        :return: ms of the open turn that were played.
+        :return: played ms of the open turn.
         """
         played = self._played_ms() if self._turn is not None else 0
         self._disarm()
@@ -346,9 +347,9 @@ class Pacer:
         self._pump(woken=True)
 
     def _pump(self, *, woken: bool = False) -> None:
-        """Send what is due. Outputs may call back in; they only change the queue.
+        """Send the due items. Outputs may call the pacer; this only changes the queue.
 
-        :param woken: the timer called: lateness of what is due is ours, and counted.
+        :param woken: called by the timer: count the lateness of packets, which is ours.
         """
         if self._pumping:
             return
@@ -357,7 +358,7 @@ class Pacer:
             while self._queue and not self._blocked:
                 item = self._queue[0]
                 if len(self._queue) < 2 and _announces(item):
-                    return  # its sound has not come yet
+                    return  # its sound has not arrived yet
                 now = self._clock.seconds()
                 due = self._due(item)
                 if due > now + _SOON:
@@ -388,8 +389,8 @@ class Pacer:
         first = not self._sent_ms
         length = packet_ms(audio.payload) or self._frame_ms
         self._lead = self._settings.lead_frames * length / 1000
-        # From a tick on: if it started between two, the fourth packet would leave
-        # up to a tick late.
+        # Start the clock at a tick: between two ticks, the fourth packet would leave up to a
+        # tick late.
         self._play_at = max(self._play_at, self._wheel.before(now)) + length / 1000
         self._sent_ms += length
         self._frames -= 1

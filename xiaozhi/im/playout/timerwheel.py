@@ -1,4 +1,4 @@
-"""One timer for many waiters."""
+"""One timer for many calls."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ Call = Callable[[], object]
 
 
 class TickWheel:
-    """Runs calls at points of an absolute clock, rounded up to a tick.
+    """Runs calls at times of an absolute clock, rounded up to a tick.
 
-    Thousands of devices share it: the reactor holds one delayed call, and only
-    while something waits. Ticks do not drift, and a late one runs all that
-    became due.
+    Thousands of devices share it: the reactor has one delayed call, and only while calls
+    wait. Ticks do not drift, and a late tick runs all calls that are due.
     """
 
     __slots__ = ("_buckets", "_clock", "_tick", "_ticks", "_timer", "_timer_tick")
@@ -38,9 +37,9 @@ class TickWheel:
     def at(self, due: float, call: Call) -> int:
         """Run ``call`` once, at the first tick that is not before ``due``.
 
-        The same call twice on one tick runs once.
+        The same call scheduled twice for one tick runs once.
 
-        :param due: seconds on the clock; the past means the next turn of the reactor.
+        :param due: seconds on the clock; a past time means the reactor's next iteration.
         :return: the tick, for :meth:`cancel`.
         """
         number = ceil(due / self._tick - _FUZZ)
@@ -55,7 +54,7 @@ class TickWheel:
         return number
 
     def before(self, now: float) -> float:
-        """Return the last tick's time: a clock that starts there needs no rounding."""
+        """Return the time of the last tick, from which a clock can start without rounding."""
         return floor(now / self._tick + _FUZZ) * self._tick
 
     def cancel(self, number: int, call: Call) -> None:
@@ -91,8 +90,8 @@ class TickWheel:
             try:
                 call()
             except Exception:
-                self._log.failure("a timed call failed")
-        # Emptied buckets of cancelled calls need no wake-up.
+                self._log.failure("a timed call raised an exception")
+        # Buckets of cancelled calls need no wake-up.
         while self._ticks and not self._buckets[self._ticks[0]]:
             del self._buckets[heappop(self._ticks)]
         if self._ticks and (self._timer is None or self._ticks[0] < self._timer_tick):
