@@ -1,1 +1,1 @@
-"""The session side of the edge: a device's link, its delivery, pacing and timeouts."""
+"""The session side of the edge: a device's link, delivery, interruption and timeouts."""

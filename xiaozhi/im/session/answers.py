@@ -1,4 +1,4 @@
-"""The AI's messages to one device, and the edge's part while the AI is away."""
+"""The AI's messages to one device, and the edge's own answers while the AI is away."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from xiaozhi.wire import messages as m
 
 
 class Departing(Protocol):
-    """The link, as the receiver of AI messages calls it."""
+    """The link, as the receiver of the AI's messages sees it."""
 
     device: m.Device
 
     def depart(self, code: str) -> None:
-        """The AI ended the session."""
+        """Close after playback: the AI has ended the session."""
 
     def forsaken(self) -> None:
-        """The AI is lost."""
+        """Handle the loss of the AI."""
 
     def microphone(self) -> m.Listen | None:
         """Return the message that opened the device's microphone; None: it is closed."""
 
     def retract(self, unwanted: Callable[[object], bool]) -> None:
-        """Take back what the AI has not received, see :class:`~xiaozhi.interfaces.IEdgeLink`."""
+        """Withdraw undelivered messages, see :class:`~xiaozhi.interfaces.IEdgeLink`."""
 
 
 class Awaited(Enum):
-    """The kind of question the device waits for an answer to.
+    """The kind of question whose answer the device awaits.
 
-    ``WORDS`` are sent again to the AI that follows a lost one. ``SOUND`` cannot be: the
+    ``WORDS`` are sent again after the AI is lost. ``SOUND`` cannot be sent again, because the
     lost AI has a part of it. A ``PICTURE`` is not kept at the edge.
     """
 
@@ -52,15 +52,16 @@ class Awaited(Enum):
 
 @implementer(IEdgeEvents)
 class Answers:
-    """Receives what the AI sends for one link, and notes what the device waits for.
+    """Receives the AI's messages for one link, and tracks the question that awaits an answer.
 
     :ivar question: recognised words without an answer yet; sent again if the AI is lost.
-    :ivar language: of the conversation, reported by the AI, a guess before; BCP 47.
-    :ivar outage: the AI's current absence, if any.
+    :ivar language: BCP 47, of the conversation; a guess until the AI has reported it.
+    :ivar outage: the AI's current outage, if any.
     :ivar over: the link is closed; nothing is passed on.
     """
 
     __slots__ = (
+        "_alerting",
         "_aside",
         "_awaited",
         "_context",
@@ -69,7 +70,6 @@ class Answers:
         "_messages",
         "_record",
         "_shown",
-        "_telling",
         "_watchdog",
         "language",
         "outage",
@@ -87,7 +87,7 @@ class Answers:
         record: Record,
         language: str = "",
     ) -> None:
-        """:param language: that the device prefers, BCP 47; empty: it has not said."""
+        """:param language: the device's preferred language, BCP 47; empty: unknown."""
         self._link: Departing = link
         self._context = context
         self._down = down
@@ -100,23 +100,23 @@ class Answers:
         self.language = context.languages.of(link.device.device_id, language)
         # The messages of the pending question.
         self._messages: tuple[m.Uplink, ...] = ()
-        # A question that is sent again, and that the device already shows.
+        # The question that is sent again and that the device already displays.
         self._shown = ""
         # The current sentence is not part of the answer.
         self._aside = False
-        # An alert waits for the device to have played what it has.
-        self._telling = False
+        # An alert waits for the end of playback.
+        self._alerting = False
 
     def close(self) -> None:
-        """Pass nothing on any more: the link is closed."""
+        """Ignore all further messages: the link is closed."""
         self.over = True
         self._link = NO_LINK
 
     def received(self, message: m.Downlink) -> None:
-        """Pass a message on: speech at the device's pace, the rest at once."""
+        """Pass a message to the device: speech through the pacer, other messages at once."""
         if self.over:
             return
-        # The bridge reports lost messages by itself.
+        # The bridge itself makes an Error for lost messages; it does not end the outage.
         if self.outage is not None and type(message) is not m.Error:
             self._resumed(self.outage)
         down = self._down
@@ -134,7 +134,7 @@ class Answers:
                 self._aside = message.aside
                 down.tts(message)
             case m.Flush():
-                self.question = ""  # the turn is given up
+                self.question = ""  # the turn was cancelled
                 down.flush(message.turn)
             case m.Pause():
                 down.pause(message.turn, paused=message.paused)
@@ -151,7 +151,7 @@ class Answers:
                 down.text(message)
             case _:
                 self._log.warn(
-                    "the AI sent a {kind}, which is nothing for a device",
+                    "dropped a {kind} from the AI: not a message for a device",
                     kind=type(message).__name__,
                 )
 
@@ -166,31 +166,31 @@ class Answers:
         return bool(self.question) or self._awaited is not Awaited.NOTHING
 
     def pause_sending(self) -> None:
-        """The AI has enough: leave the device's messages unread."""
+        """Stop reading from the device: the AI accepts no more messages."""
         if not self.over:
             self._watchdog.pause()
 
     def resume_sending(self) -> None:
-        """Read the device's messages again."""
+        """Read from the device again."""
         if not self.over:
             self._watchdog.resume()
 
     def asks(self, asked: Awaited, *messages: m.Uplink) -> None:
-        """Note a new question, or that the device waits for nothing any more.
+        """Set the pending question, or clear it.
 
         The previous question is dropped without an answer or an alert.
 
-        :param messages: that carry the question.
+        :param messages: the messages that carry the question.
         """
         if self._messages:
             self._retract(sound=False)
         self._awaited, self.question, self._shown = asked, "", ""
         self._messages = messages
-        self._telling = False
+        self._alerting = False
 
     def interrupted(self) -> None:
-        """The AI is lost, or away: the device plays what it has, and gets an alert if a
-        question is lost."""
+        """Handle the loss of the AI: the device plays the queued sound, and receives an alert
+        if a question is lost."""
         if self.over:
             return
         lost = self._loses()
@@ -198,10 +198,10 @@ class Answers:
             context = self._context
             now = context.timers.clock.seconds()
             self.outage = Outage(now)
-            # A device that asked before may wait in silence.
+            # If a question is still pending then, the device receives an alert.
             context.timers.timeouts.at(now + context.settings.link.outage_patience, self._waited)
             self._record.event("interrupted")
-        # The AI that paused us is gone; the bridge bounds its queue.
+        # The AI that paused the device is gone; the bridge bounds its queue.
         self.resume_sending()
         self._down.finish()
         if lost:
@@ -209,9 +209,9 @@ class Answers:
         self._link.forsaken()
 
     def restored(self) -> list[m.Uplink]:
-        """Return what another AI process must know: the open microphone and the pending
-        question. The device sends neither twice (§4.4)."""
-        lost = self.outage is None and self._loses()  # sent away in the middle of it
+        """Return the messages for another AI process: the open microphone and the pending
+        question, which the device does not repeat (§4.4)."""
+        lost = self.outage is None and self._loses()  # moved during a question or an answer
         self._down.finish()
         if lost:
             self._tell()
@@ -225,23 +225,23 @@ class Answers:
         return messages
 
     def listens(self) -> None:
-        """Note that the device listens."""
+        """Handle an automatic start of listening."""
         if self.outage is None:
             self._awaited = Awaited.NOTHING
         elif self.outage.questions is not None:
             self.outage.questions.opened()
 
     def heard(self, packet: bytes, now: float) -> None:
-        """Take a packet from the microphone while the AI is away."""
+        """Look for a question in a packet from the microphone while the AI is away."""
         outage, listen = self.outage, self._link.microphone()
         if outage is None or (listen is not None and listen.mode is m.ListenMode.MANUAL):
-            return  # a button says by itself when a question ends
+            return  # the release of the button ends a question
         if outage.questions is not None and outage.questions.heard(packet):
             self.asks(Awaited.SOUND)
             self.missed(now)
 
     def missed(self, now: float) -> None:
-        """Alert a device whose question is lost; a short absence passes unnoticed."""
+        """Send an alert if a question is lost and the outage exceeds ``outage_patience``."""
         outage = self.outage
         if outage is None or now - outage.since < self._context.settings.link.outage_patience:
             return
@@ -251,13 +251,13 @@ class Answers:
             self._tell()
 
     def closed(self, code: str, message: str) -> None:
-        """The AI ended the session: a turn without an end gets one."""
+        """End the open turn and close: the AI has ended the session."""
         if not self.over:
             self._down.finish()
             self._link.depart(code)
 
     def _loses(self) -> bool:
-        """Whether losing the AI now loses a question that cannot be sent again."""
+        """Return whether a loss of the AI now loses a question that cannot be sent again."""
         if self.question:
             return False
         if self._awaited in (Awaited.SOUND, Awaited.PICTURE):
@@ -265,18 +265,20 @@ class Answers:
         return self.outage is None and self._down.unfinished
 
     def _tell(self) -> None:
-        """Answer a lost question by an alert, after playback. Words that may yet be answered
-        wait."""
+        """Send an alert after playback: a question is lost.
+
+        Words stay pending until ``outage_patience`` has passed.
+        """
         if self._awaited is not Awaited.WORDS or self._patience_over:
             self._retract(sound=self._awaited is Awaited.SOUND)
             self._awaited, self.question, self._messages = Awaited.NOTHING, "", ()
-        if not self._telling:
-            self._telling = True
-            self._down.when_rested(self._told)
+        if not self._alerting:
+            self._alerting = True
+            self._down.when_rested(self._alert)
 
-    def _told(self) -> None:
-        if self._telling and not self.over:
-            self._telling = False
+    def _alert(self) -> None:
+        if self._alerting and not self.over:
+            self._alerting = False
             self._record.event("outage_told")
             self._down.text(outage_alert(self._context.settings.link, self.language))
 
@@ -300,6 +302,6 @@ class Answers:
     def _resumed(self, outage: Outage) -> None:
         self.outage = None
         if self._awaited is Awaited.SOUND and not self._messages:
-            self._awaited = Awaited.NOTHING  # guessed
+            self._awaited = Awaited.NOTHING  # it was only a guess
         seconds = self._context.timers.clock.seconds() - outage.since
         self._record.event("resumed", seconds=round(seconds, 3))

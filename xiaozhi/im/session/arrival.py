@@ -1,4 +1,4 @@
-"""A device that has been let in, as admission hands it to its link."""
+"""An admitted device, as admission passes it to its link."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from xiaozhi.wire.messages import Device
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A device that has been let in.
+    """An admitted device.
 
-    :ivar host: by which the device knows us; empty if it did not say.
-    :ivar language: that it prefers, BCP 47; empty if it did not say.
+    :ivar host: host name by which the device reached us; empty: unknown.
+    :ivar language: its preferred language, BCP 47; empty: unknown.
     """
 
     device: Device

@@ -1,10 +1,10 @@
-"""Reasons for an end: the AI's, the edge's, and how each reads to the other side."""
+"""Translation of the reasons for the end of a session between the AI and the edge."""
 
 from __future__ import annotations
 
 from xiaozhi.base.closing import CloseReason
 
-#: The AI's reasons for ending a session; any other is a fault.
+#: The AI's code → reason for the device; any other code is a fault.
 OF_SESSION = {
     "farewell": CloseReason.FINISHED,
     "idle": CloseReason.FINISHED,
@@ -12,7 +12,7 @@ OF_SESSION = {
     "revoked": CloseReason.LIMIT,
 }
 
-#: The edge's details as the AI reads them; any other means that the device is gone.
+#: The edge's detail → code for the AI; any other detail means that the device is gone.
 TO_SESSION = {
     "goodbye": "goodbye",
     "idle": "idle",

@@ -20,11 +20,11 @@ from xiaozhi.wire.messages import AudioParams
 
 @dataclass(frozen=True, slots=True)
 class EdgeTimers:
-    """The clock, and the timers that many share.
+    """Clocks and shared timers.
 
-    :ivar clock: for delays; ``wall`` is the time in seconds since the epoch.
-    :ivar pacing: wheel of some 10 ms, for speech.
-    :ivar timeouts: wheel of some 250 ms, for everything else.
+    :ivar clock: monotonic clock for delays; ``wall``: wall clock, seconds since the epoch.
+    :ivar pacing: wheel with ticks of about 10 ms, for speech.
+    :ivar timeouts: wheel with ticks of about 250 ms, for everything else.
     """
 
     clock: IReactorTime
@@ -41,7 +41,7 @@ class EdgeTimers:
         return cls(clock, TickWheel(clock), TickWheel(clock, _TIMEOUT_TICK))
 
     def stop(self) -> None:
-        """Release both wheels; call when nobody uses them."""
+        """Release both wheels; call when they are no longer in use."""
         self.pacing.stop()
         self.timeouts.stop()
 
@@ -51,13 +51,13 @@ _TIMEOUT_TICK = 0.25
 
 @dataclass(frozen=True, slots=True)
 class LinkContext:
-    """The services a link uses.
+    """The services that links share.
 
-    :ivar new_session_id: makes ``[A-Za-z0-9_-]+``: devices paste it into JSON
+    :ivar new_session_id: returns ``[A-Za-z0-9_-]+``, because devices insert it into JSON
         unescaped (§2.2).
-    :ivar downlink: how sound is encoded for devices.
-    :ivar languages: of devices' talks.
-    :ivar allowances: rate limits of devices that are gone.
+    :ivar downlink: audio format of packets to devices.
+    :ivar languages: languages of devices' conversations.
+    :ivar allowances: rate limits of disconnected devices.
     """
 
     bridge: IBridge

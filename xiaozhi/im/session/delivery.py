@@ -1,4 +1,4 @@
-"""Delivery: everything that is sent to one device."""
+"""Delivery: sends texts and speech to one device."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from xiaozhi.wire.messages import (
 
 
 class Delivery:
-    """Sends to a device in its own dialect, and speech at its own pace.
+    """Sends texts to a device in its dialect, and speech at playback speed.
 
-    Texts go at once. Speech goes through a :class:`Pacer`, made when a device is
-    first sent speech: most connections are idle and should cost little.
+    Texts are sent at once. Speech passes a :class:`Pacer`, which is made for the first speech:
+    most connections are idle and should cost little.
 
-    :ivar active: when something was last sent, seconds on the clock.
-    :ivar congested: since when the device does not read, or None.
+    :ivar active: clock time at which something was last sent.
+    :ivar congested: clock time since which the device has not read; None: it reads.
     :ivar alert_sound: filter for the sound of an alert in the microphone.
-    :ivar refused: messages of the AI that the device's format cannot carry.
+    :ivar refused: number of the AI's messages that the device's format cannot represent.
     """
 
     __slots__ = (
@@ -62,7 +62,7 @@ class Delivery:
     def __init__(
         self, context: LinkContext, channel: IDeviceChannel, session_id: str, turns: TurnGate
     ) -> None:
-        """:param turns: notes each ``tts stop``."""
+        """:param turns: receives each ``tts stop``."""
         self._context = context
         self._turns = turns
         self._channel = channel
@@ -70,13 +70,13 @@ class Delivery:
         self._session: IEdgeLink | None = None
         self._dialect = JsonDialect.FLAT
         self._pacer: Pacer | None = None
-        # Of the turn that is being played.
+        # Packets and bytes of the current turn.
         self._frames = self._octets = 0
         # Bound: an alert about an outage, a drain, a farewell.
         self._rest: list[Callable[[], None]] = []
         self._open = True
         self._winding_up = False
-        # The stop of a turn that was cut by a button which is still pressed.
+        # The ``tts stop`` of a turn that was cut by a button that is still pressed.
         self._holding = False
         self._held_stop: Tts | None = None
         self._hold_tick = 0
@@ -87,7 +87,7 @@ class Delivery:
         self.alert_sound = AlertSound(context.settings.link.alert_sound)
 
     def adopt(self, dialect: JsonDialect) -> None:
-        """Answer in the dialect of the device's hello."""
+        """Use the dialect of the device's hello."""
         self._dialect = dialect
 
     def serve(self, session: IEdgeLink) -> None:
@@ -122,7 +122,7 @@ class Delivery:
         )
 
     def verbatim(self, text: str) -> None:
-        """Send a text as it is, now."""
+        """Send a text unchanged, now."""
         if not self._open:
             return
         self.active = self._context.timers.clock.seconds()
@@ -139,12 +139,12 @@ class Delivery:
 
     @property
     def busy(self) -> bool:
-        """Whether the device is in a turn, or one waits."""
+        """Whether the device is in a turn, or one is queued."""
         return self._pacer is not None and self._pacer.busy
 
     @property
     def turn(self) -> int | None:
-        """The turn the device is in, if any."""
+        """The device's turn, if any."""
         return self._pacer.turn if self._pacer is not None else None
 
     @property
@@ -154,13 +154,13 @@ class Delivery:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a turn's end has not come from the AI yet."""
+        """Whether the AI has not ended a turn yet."""
         return self._pacer is not None and self._pacer.unfinished
 
     @property
     def uncounted(self) -> tuple[int, int]:
-        """Packets and bytes of the current turn, counted at its end: one addition a turn
-        costs less than one a packet."""
+        """Packets and bytes of the current turn, which are counted at its end: an addition per
+        turn costs less than one per packet."""
         return self._frames, self._octets
 
     @property
@@ -181,11 +181,11 @@ class Delivery:
         (self._pacer or self._paced()).audio(audio)
 
     def tts(self, message: Tts) -> None:
-        """Take a turn's start, sentence or stop from the AI."""
+        """Queue a turn's start, sentence or stop from the AI."""
         (self._pacer or self._paced()).tts(message)
 
     def flush(self, turn: int) -> None:
-        """Drop what has not been played, on the AI's request."""
+        """Drop the unplayed rest of a turn, on the AI's request."""
         (self._pacer or self._paced()).flush(turn)
 
     def pause(self, turn: int, *, paused: bool) -> None:
@@ -199,7 +199,7 @@ class Delivery:
         Outside a turn nothing is sent: a device is in ``speaking`` only between our start
         and our stop, and an extra stop could end the next turn (§4.5).
 
-        :param hold: keep the ``tts stop`` back until :meth:`let_go`, the next turn or
+        :param hold: delay the ``tts stop`` until :meth:`let_go`, the next turn or
             ``pacer.stop_hold``. py-xiaozhi closes its microphone at a ``tts stop``, even
             while its button is pressed (§10).
         """
@@ -209,32 +209,32 @@ class Delivery:
             self._holding = False
 
     def let_go(self) -> None:
-        """Send the ``tts stop`` that is held back, if there is one."""
+        """Send the delayed ``tts stop``, if any."""
         stop, self._held_stop = self._held_stop, None
         if stop is not None:
             self._context.timers.timeouts.cancel(self._hold_tick, self.let_go)
             self.tell(stop)
 
     def wind_up(self) -> None:
-        """Begin no further sentence."""
+        """Let the current sentence be the last, see :meth:`Pacer.wind_up`."""
         self._winding_up = True
         if self._pacer is not None:
             self._pacer.wind_up()
 
     def finish(self) -> None:
-        """End the turn when it has been played: nothing more comes from the AI."""
+        """End the turn after playback: the AI sends nothing more."""
         if self._pacer is not None:
             self._pacer.finish()
 
     def when_rested(self, call: Callable[[], None]) -> None:
-        """Call once everything has been played: now or later."""
+        """Call a function when everything has been played, now or later."""
         if self.busy:
             self._rest.append(call)
         else:
             call()
 
     def at_rest(self, call: Callable[[], None]) -> None:
-        """As :meth:`when_rested`, but never now."""
+        """As :meth:`when_rested`, but never synchronously."""
         self._rest.append(call)
 
     def _paced(self) -> Pacer:
@@ -256,7 +256,7 @@ class Delivery:
     # --- the socket -----------------------------------------------------------------------
 
     def choke(self) -> None:
-        """Hold speech back: the device does not read."""
+        """Stop sending speech: the device does not read."""
         if self.congested is None:
             self.congested = self._context.timers.clock.seconds()
             self._backlog = 0
@@ -264,13 +264,13 @@ class Delivery:
                 self._pacer.block()
 
     def unchoke(self) -> None:
-        """Go on: the device reads again."""
+        """Resume speech: the device reads again."""
         self.congested = None
         if self._pacer is not None and self._open:
             self._pacer.unblock()
 
     def overdue(self, now: float) -> bool:
-        """Whether a device has not read for too long."""
+        """Return whether the device has not read for too long."""
         settings = self._context.settings
         return self.congested is not None and (
             self._backlog > settings.limits.backlog_bytes

@@ -1,4 +1,4 @@
-"""Sending a device away when this process stops."""
+"""Departure: lets a device finish before this process stops."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from xiaozhi.wire.messages import Leave
 
 
 class Departure:
-    """Finishes the sentence that is being played and starts no further one.
+    """Lets the current sentence end, and starts no further one.
 
-    A person in the middle of an utterance, or waiting for an answer, may finish and hear
-    the answer's first sentence. Only the AI knows whether somebody is speaking: it ends the
-    session when nobody is. The gateway limits the time for all of this
-    (``drain_timeout``).
+    A person who is speaking or waiting for an answer may finish and hear the first sentence of
+    the answer. Only the AI knows whether somebody is speaking; it ends the session when nobody
+    is. The gateway limits the total time (``drain_timeout``).
 
-    :ivar begun: the process stops.
+    :ivar begun: whether the process stops.
     """
 
     __slots__ = ("_alone", "_answers", "_down", "_go", "_turns", "_watching", "begun")
@@ -28,23 +27,23 @@ class Departure:
     def __init__(
         self, down: Delivery, answers: Answers, turns: TurnGate, go: Callable[[], None]
     ) -> None:
-        """:param go: sends the device away."""
+        """:param go: closes the device's connection."""
         self._down = down
         self._answers = answers
         self._turns = turns
         self._go: Callable[..., None] = go
-        self._alone = False  # no AI answers any more
+        self._alone = False  # the AI no longer answers
         self._watching = False
         self.begun = False
 
     def close(self) -> None:
-        """Do nothing more: the link is closed."""
+        """Stop: the link is closed."""
         self._go = ignore
 
     def begin(self, session: IEdgeLink | None) -> None:
-        """Send the device away as soon as possible.
+        """Close the connection as soon as the device waits for nothing.
 
-        :param session: at the AI; None: no session, or no AI available.
+        :param session: the session at the AI; None: no session, or no AI available.
         """
         self.begun = True
         self._down.wind_up()
@@ -56,7 +55,7 @@ class Departure:
         self.check()
 
     def check(self) -> None:
-        """Check again whether the device still waits for something."""
+        """Close the connection if the device no longer waits for anything."""
         if self.begun:
             if not self._waits:
                 self._go()
@@ -69,7 +68,7 @@ class Departure:
         self.check()
 
     def at_rest(self) -> None:
-        """Play what was sent, then go: the AI's end of the session is gone."""
+        """Close after playback: the AI's end of the session is gone."""
         if self.begun:
             self._alone = True
             self.check()

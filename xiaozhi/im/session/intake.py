@@ -1,4 +1,4 @@
-"""Effects of a device's messages at the edge: interruption, and what it then waits for."""
+"""Effects of a device's messages at the edge: interruption, and pending questions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xiaozhi.im.session.turngate import TurnGate, is_press
 from xiaozhi.im.sessionlog.record import Record
 from xiaozhi.wire import messages as m
 
-# A device sends these only while its button is not pressed; or it is pressed again.
+# A device sends these only if its button was released before.
 _NOT_PRESSED = frozenset((m.Abort, m.Chat, m.Image, m.Listen))
 
 
 class Intake:
-    """Acts on a device's message at the edge, before the AI receives it."""
+    """Acts on a device's messages at the edge, before the AI receives them."""
 
     __slots__ = ("_alert_sound", "_answers", "_down", "_record", "_turns")
 
@@ -28,7 +28,10 @@ class Intake:
         self._alert_sound: AlertSound = down.alert_sound
 
     def take(self, message: m.DeviceText, now: float) -> m.DeviceText:
-        """:return: the message as the AI receives it."""
+        """Act on a message.
+
+        :return: the message for the AI.
+        """
         packets = self._record.frames
         message = self._controlled(message, now)
         match message:
@@ -59,12 +62,12 @@ class Intake:
         return message
 
     def _listens(self, message: m.Listen, packets: int) -> m.Listen:
-        """:param packets: of sound since the microphone was opened."""
+        """:param packets: audio packets since the microphone was opened."""
         self._record.utterance_over()
         turns, answers = self._turns, self._answers
         match message.state:
             case m.ListenState.START:
-                # After a turn devices begin to listen by themselves: nothing new asked.
+                # Devices start to listen by themselves after a turn: no new question.
                 answers.listens()
                 if message.mode is m.ListenMode.MANUAL:
                     self._alert_sound.pressed()

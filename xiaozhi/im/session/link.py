@@ -1,7 +1,7 @@
-"""One device's link: what comes in over its channel, and what the edge answers itself.
+"""Device link: handles the messages from one device's channel.
 
-The edge answers hello, ping and mistakes and passes everything else on, so that devices
-stay connected and served while the AI service is away.
+The edge itself answers hello, ping and errors and passes everything else on, so that devices
+stay connected while the AI service is away.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import JsonDialect
 from xiaozhi.wire.mail import Mail, meant
 
-# Seconds that a hello may come behind the first packet of sound: some clients hurry.
+# Maximum seconds between the first audio packet and the hello: some clients send audio early.
 _EARLY = 2.0
 
 _ALIVE = b'{"jsonrpc":"2.0","method":"notifications/alive"}'
 
-# One client sends these two texts when it cannot set headers (§4.1).
+# A client that cannot set headers sends these two as texts (§4.1).
 _PREAMBLE = ("authorization:", "device-id:")
 
 
@@ -45,10 +45,10 @@ class LinkOwner(Protocol):
     """The table of links."""
 
     def greeted(self, link: DeviceLink) -> None:
-        """Note that the device has its hello, and can be sent more."""
+        """Handle a link whose hello was answered: the device accepts further messages."""
 
     def session_over(self, link: DeviceLink) -> None:
-        """Note the end of a link; its connection may live a moment longer."""
+        """Handle the end of a link; its connection may last a moment longer."""
 
 
 @implementer(IDeviceEvents)
@@ -56,8 +56,8 @@ class DeviceLink:
     """A device's connection and its session at the AI.
 
     :ivar channel: its connection.
-    :ivar device: as authenticated.
-    :ivar session_id: known from the start; sent in the hello.
+    :ivar device: the authenticated device.
+    :ivar session_id: set from the start; sent in the hello.
     """
 
     __slots__ = (
@@ -145,12 +145,12 @@ class DeviceLink:
         if self._answers.outage is not None:
             self._answers.heard(audio.payload, now)
         if not audio.payload:
-            # A browser ends a recording so (§13).
+            # A browser ends a recording with an empty packet (§13).
             self._down.let_go()
         session.send(audio)
 
     def malformed(self, error: ProtocolError, size: int) -> None:
-        """Refuse bytes that are no packet."""
+        """Refuse bytes that are not a packet."""
         now = self._watchdog.active = self._context.timers.clock.seconds()
         if not self._allowance.admit(now, size):
             self.abused("rate")
@@ -166,12 +166,12 @@ class DeviceLink:
             self._context.timers.timeouts.at(now + _EARLY, self._not_greeted)
 
     def _not_greeted(self) -> None:
-        """Refuse audio that no hello followed."""
+        """Report an error: audio was not followed by a hello."""
         if self._hello is None and not self._closed:
-            self._refuse("hello_first", "audio came before hello")
+            self._refuse("hello_first", "audio arrived before hello")
 
     def text_received(self, text: str) -> None:
-        """Take a text, as it came."""
+        """Handle a text message."""
         if self._closed:
             return
         now = self._watchdog.active = self._context.timers.clock.seconds()
@@ -191,15 +191,14 @@ class DeviceLink:
         if isinstance(message, m.Hello):
             self._greeted(message, dialect)
         elif self._hello is None:
-            self._refuse("hello_first", f"{type_of(message)} came before hello")
+            self._refuse("hello_first", f"{type_of(message)} arrived before hello")
         else:
             self._record.message(message)
             self._take(message, now)
         self._received(label_of(message), size)
 
     def _received(self, kind: str, size: int, frames: int = 0) -> None:
-        """Log a message under the id by which the AI knows it; an utterance under that of its
-        last packet."""
+        """Log a message under its request id at the AI; an utterance has its last packet's."""
         session = self._session
         if self._context.settings.log_messages:
             self._log.info(
@@ -212,9 +211,9 @@ class DeviceLink:
             )
 
     def alive(self, size: int) -> bool:
-        """Note traffic of the transport's own, e.g. a keep-alive.
+        """Handle a control message of the transport, e.g. a keep-alive.
 
-        :return: whether it may be answered; not to a device that floods or does not read.
+        :return: whether to answer it; False for a device that floods or does not read.
         """
         now = self._watchdog.heard = self._context.timers.clock.seconds()
         if self._closed or self._allowance.admit(now, size):
@@ -232,20 +231,20 @@ class DeviceLink:
         return self._down
 
     def congested(self) -> None:
-        """Hold everything back: the device does not read."""
+        """Stop sending speech: the device does not read."""
         if not self._closed:
             self._down.choke()
             self._watchdog.hurry()
 
     def uncongested(self) -> None:
-        """Go on: the device reads again."""
+        """Resume speech: the device reads again."""
         self._down.unchoke()
 
     def _greeted(self, hello: m.Hello, dialect: JsonDialect) -> None:
         if self._hello is not None:
-            # Exactly one hello is answered: a second answer upsets the
-            # device's next connection (§2.2; §9, 28).
-            self._refuse("hello_repeated", "hello came twice")
+            # Answer exactly one hello: a second answer disturbs the device's next connection
+            # (§2.2; §9, 28).
+            self._refuse("hello_repeated", "hello was sent twice")
             return
         context = self._context
         terms = self.channel.greet(hello)
@@ -288,9 +287,9 @@ class DeviceLink:
                 self._shut(CloseReason.FINISHED, "goodbye")
                 return
         sent = self._intake.take(message, now)
-        # Hello has been taken care of by the caller.
+        # The caller has handled hello.
         assert not isinstance(sent, m.Hello)
-        # None: the AI has said goodbye, and what it said is still being heard.
+        # None: the AI has ended the session, and its last sound is still playing.
         if self._session is not None:
             self._session.send(sent)
         self._answers.missed(now)
@@ -301,12 +300,12 @@ class DeviceLink:
         return self._turns.microphone
 
     def retract(self, unwanted: Callable[[object], bool]) -> None:
-        """Take back messages that the AI has not received."""
+        """Withdraw messages that the AI has not received."""
         if self._session is not None:
             self._session.retract(unwanted)
 
     def depart(self, code: str) -> None:
-        """Close after playback: the AI ended the session."""
+        """Close after playback: the AI has ended the session."""
         self._session = None
         self._down.let_go()
         if self._departure.begun:
@@ -316,13 +315,13 @@ class DeviceLink:
         self._down.when_rested(lambda: self._shut(reason, code))
 
     def forsaken(self) -> None:
-        """Leave at rest: the AI is lost while the process stops."""
+        """Close at rest if the process stops: the AI is lost."""
         self._departure.at_rest()
 
     # --- from the gateway ------------------------------------------------------------------------
 
     def deliver(self, mail: Mail) -> bool:
-        """Send a posted message, now.
+        """Send a posted message now.
 
         :return: False: this link cannot send it any more.
         """
@@ -340,17 +339,17 @@ class DeviceLink:
         return True
 
     def replaced(self) -> None:
-        """Close: the same device has connected again; the newest wins (§9, 22)."""
+        """Close: the device has connected again; the newest connection wins (§9, 22)."""
         if not self._closed:
             self._record.event("replaced")
         self._shut(CloseReason.REPLACED, "replaced")
 
     def dismissed(self, reason: str) -> None:
-        """Close: the device is not allowed any more, or not as this client."""
+        """Close: the device is no longer allowed, or no longer as this client."""
         self._shut(CloseReason.LIMIT, reason)
 
     def drain(self) -> None:
-        """Let the device go after the current sentence: the process stops."""
+        """Close after the current sentence: the process stops."""
         if not self._closed:
             reachable = self._context.bridge.available
             self._departure.begin(self._session if reachable else None)
@@ -372,25 +371,27 @@ class DeviceLink:
             self._refuse(error.code, error.message)
 
     def abused(self, what: str) -> None:
-        """Close the connection: the device is over a limit."""
+        """Close the connection: the device has exceeded a limit."""
         if not self._closed:
             self._log.info(
-                "{device} is closed: {what} limit", device=self.device.device_id, what=what
+                "device {device} is disconnected: {what} limit exceeded",
+                device=self.device.device_id,
+                what=what,
             )
             self._shut(CloseReason.LIMIT, f"{what}_limit")
 
     # --- Watched
 
     def expired(self, reason: CloseReason, detail: str) -> None:
-        """Close the connection: a time is over."""
+        """Close the connection: a timeout has expired."""
         self._shut(reason, detail)
 
     def active(self) -> None:
-        """Note in the log that the session is alive."""
+        """Record activity in the session log."""
         self._context.log.session_changed(self.session_id, SessionStatus.ACTIVE)
 
     def keep_alive(self) -> None:
-        """Send a notification that devices ignore, but see that we live (§1.5)."""
+        """Send a notification that devices ignore, but that keeps the connection alive (§1.5)."""
         if self._hello is not None and self._hello.features.mcp:
             self._down.text(m.Mcp(_ALIVE))
 
@@ -420,7 +421,7 @@ class DeviceLink:
         self._watchdog.close()
         seconds = round(self._watchdog.seconds, 3)
         self._log.info(
-            "{session_id}: device {device_id} gone after {seconds} s: {code} {reason}",
+            "{session_id}: device {device_id} disconnected after {seconds} s: {code} {reason}",
             session_id=self.session_id,
             device_id=self.device.device_id,
             seconds=seconds,

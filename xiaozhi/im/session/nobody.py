@@ -1,7 +1,7 @@
-"""Null objects for what a closed link and its parts call.
+"""Null objects for a closed link and its parts.
 
-A closed link keeps no reference to its parts, nor they to each other in cycles: all are
-freed with the connection, without the garbage collector, which runs seldom.
+They replace references that would form cycles, so that a closed link and its parts are freed
+with the connection, without the garbage collector, which seldom runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xiaozhi.wire.messages import Audio, Device, Listen
 
 
 class _NoLink:
-    """A ``Departing`` that has departed."""
+    """The link of a closed receiver of AI messages."""
 
     device = Device("", "", "")
 

@@ -1,4 +1,4 @@
-"""An outage of the AI service, as one device notices it."""
+"""An outage of the AI service, as seen by one device."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from xiaozhi.languages.catalogue import choose
 from xiaozhi.wire.messages import Alert
 from xiaozhi.wire.opus import has_voice, packet_ms
 
-# Milliseconds of voice that make an utterance, of silence that end one, and after which
-# one without an end counts as a question, too.
+# Milliseconds: of voice that make an utterance, of silence that end one, and after which an
+# utterance counts as a question without an end.
 _VOICE = 240
 _SILENCE = 700
 _LONGEST = 10_000
@@ -18,9 +18,8 @@ _LONGEST = 10_000
 class Outage:
     """One outage.
 
-    :ivar since: seconds on the clock.
-    :ivar questions: guesses when the person has asked something; None: another AI process
-        listens.
+    :ivar since: clock time of its start.
+    :ivar questions: detects questions of the person; None: another AI process listens.
     """
 
     __slots__ = ("questions", "since")
@@ -31,9 +30,9 @@ class Outage:
 
 
 class Questions:
-    """Guesses from undecoded packets when a person has said something.
+    """Detects from undecoded packets that a person has said something.
 
-    Reads the encoder's voice flags. Without them each start of listening counts as one
+    It reads the encoder's voice flags. Without them, each start of listening counts as one
     question.
     """
 
@@ -43,13 +42,13 @@ class Questions:
         self.opened()
 
     def opened(self) -> None:
-        """Start over: the device begins to listen."""
+        """Start over: the device has started to listen."""
         self._voice = self._silence = 0.0
         self._answered = False
 
     def heard(self, packet: bytes) -> bool:
-        """
-        :param packet: from the microphone.
+        """Process a packet from the microphone.
+
         :return: whether a question has just ended.
         """
         voiced = has_voice(packet)
@@ -75,7 +74,7 @@ class Questions:
 def outage_alert(settings: LinkSettings, language: str) -> Alert:
     """Make the alert about an outage.
 
-    :param language: of the conversation, BCP 47.
+    :param language: BCP 47, of the conversation.
     """
     status, message = (
         _configured(own, language) or TEXTS.text(key, language)

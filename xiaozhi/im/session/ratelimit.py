@@ -9,15 +9,15 @@ from xiaozhi.im.settings import LimitSettings
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.jsontext import JsonDialect, parse_device
 
-# Base64 of a picture or a sound, within a tool's answer.
+# Base64 of a picture or a sound in a tool's result.
 _MEDIA = re.compile(r"[A-Za-z0-9+/=_-]{1024,}")
 
 
 class Allowance:
     """Two token buckets, messages and bytes, and a limit for malformed messages.
 
-    :ivar malformed: malformed messages in all.
-    :ivar malformed_in_a_row: reset to 0 by a valid one.
+    :ivar malformed: total of malformed messages.
+    :ivar malformed_in_a_row: consecutive malformed messages; a valid one resets it.
     """
 
     __slots__ = (
@@ -38,7 +38,7 @@ class Allowance:
         self.malformed_in_a_row = 0
 
     def is_full(self, now: float) -> bool:
-        """Whether both buckets are full, as those of a new one are."""
+        """Return whether both buckets are full, as in a new allowance."""
         settings, passed = self._settings, now - self._at
         return (
             self._messages + passed * settings.messages_per_second >= settings.message_burst
@@ -57,7 +57,7 @@ class Allowance:
     def admit(self, now: float, size: int) -> bool:
         """Charge one message of ``size`` bytes.
 
-        :return: False: over the limit, and not charged.
+        :return: False: over the limit; the message is not charged.
         """
         settings = self._settings
         passed = now - self._at
@@ -82,9 +82,9 @@ class Allowance:
 
 class Allowances:
     """Keeps the allowances of disconnected devices until their buckets are full again, so
-    that reconnecting refills nothing.
+    that reconnecting does not refill them.
 
-    Beyond ``most`` the oldest entry is forgotten, which means a full bucket.
+    Beyond ``most`` entries, the oldest is dropped, which amounts to full buckets.
     """
 
     __slots__ = ("_kept", "_most", "_settings")
@@ -110,7 +110,7 @@ class Allowances:
         kept = self._kept
         kept.pop(device_id, None)
         kept[device_id] = allowance
-        # Each call adds one and may take away two, so full ones do not pile up.
+        # Each call adds one and may remove two, so full ones do not accumulate.
         for _ in range(2):
             oldest = next(iter(kept), None)
             if oldest is None or not (len(kept) > self._most or kept[oldest].is_full(now)):
@@ -121,7 +121,7 @@ class Allowances:
 def read(text: str, size: int, limits: LimitSettings) -> tuple[m.DeviceText, JsonDialect]:
     """Parse a text of ``size`` bytes and check its length for its type.
 
-    :raises ProtocolError: as :func:`parse_device`; ``too_long``, with the limit's name.
+    :raises ProtocolError: as :func:`parse_device`; ``too_long``: the message names the limit.
     """
     message, dialect = parse_device(text, limits.max_json_depth)
     match message:

@@ -1,4 +1,4 @@
-"""Interruption by a device's messages: which of them end the turn it hears."""
+"""Interruption by a device's messages: decides which of them end the current turn."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import deque
 from xiaozhi.im.settings import LinkSettings
 from xiaozhi.wire import messages as m
 
-# Automatic starts that can be expected at a time; py-xiaozhi owes two after an `abort`.
+# Maximum number of expected automatic starts; py-xiaozhi sends two after an `abort`.
 _MOST = 8
 
 
 def is_press(message: m.DeviceText) -> bool:
-    """Whether the button is pressed down (press-to-talk)."""
+    """Return whether the message reports a button press (push-to-talk)."""
     return (
         type(message) is m.Listen
         and message.state is m.ListenState.START
@@ -21,12 +21,12 @@ def is_press(message: m.DeviceText) -> bool:
 
 
 class TurnGate:
-    """Judges a device's messages by what the device can have heard when it sent them.
+    """Decides by the sound that the device can have played when it sent a message.
 
     In auto mode a device sends a ``listen start`` by itself after each ``tts stop``
-    (60 ms to seconds later, §4.4), and in auto and realtime after ``abort`` and
-    ``detect`` (§4.6). Such a start may arrive while the next turn is already being
-    played: it belongs to the turn before and interrupts nothing.
+    (60 ms to seconds later, §4.4), and in auto and realtime mode after ``abort`` and
+    ``detect`` (§4.6). Such a start may arrive while the next turn is already playing: it
+    belongs to the previous turn and does not interrupt.
 
     :ivar microphone: the ``listen start`` that opened the microphone; None: it is closed.
         Set by the link.
@@ -37,22 +37,22 @@ class TurnGate:
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self.microphone: m.Listen | None = None
-        # Firmware expects one at first: it may be sent speech before it has said anything.
+        # Firmware starts in auto mode: it may receive speech before its first message.
         self._mode = m.ListenMode.AUTO
-        # Until when each automatic start may come; the oldest first.
+        # Time limits of the expected automatic starts, oldest first.
         self._expected: deque[float] = deque(maxlen=_MOST)
 
     def stopped(self, now: float) -> None:
-        """Note that the device has been sent a ``tts stop``."""
-        # In realtime its microphone never closed, in manual it waits for the button.
+        """Handle a ``tts stop`` that was sent to the device."""
+        # In realtime mode the microphone never closed; in manual mode the button opens it.
         if self._mode is m.ListenMode.AUTO:
             self._expect(now + self._settings.restart_timeout)
 
     def interrupts(self, message: m.DeviceText, now: float, heard_since: float | None) -> bool:
-        """Decide whether a message interrupts the current turn.
+        """Return whether a message interrupts the current turn.
 
-        :param heard_since: when the first sound of the turn was sent; None: no sound of
-            a turn that is not over has been sent.
+        :param heard_since: clock time at which the first sound of the turn was sent; None: no
+            turn, or no sound yet.
         """
         match message:
             case m.Abort():
@@ -73,7 +73,7 @@ class TurnGate:
                     return True
                 if self._follows(now) or heard_since is None:
                     return False
-                # No person reacts faster: the message was sent before any of the turn was heard.
+                # No person reacts faster: the message was sent before the turn was heard.
                 return now - heard_since >= self._settings.reaction_time
             case _:
                 return False
@@ -82,7 +82,7 @@ class TurnGate:
         self._expected.append(until)
 
     def _follows(self, now: float) -> bool:
-        """Match an automatic start to one that is expected, if any."""
+        """Return whether a start was expected, and remove that expectation."""
         expected = self._expected
         while expected:
             if expected.popleft() >= now:

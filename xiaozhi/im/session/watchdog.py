@@ -1,4 +1,4 @@
-"""Notices devices that are gone, silent, or never said hello."""
+"""Watchdog: timeouts of a device link."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.im.settings import LinkSettings
 from xiaozhi.interfaces import IDeviceChannel
 
-# Not to look again in the same tick.
+# Minimum seconds until the next check, so that it is not in the same tick.
 _LEAST = 0.05
 _CONGESTED_LOOK = 1.0
-# Between two signs of activity in the log.
-_TELL = 60.0
+# Seconds between two reports of activity.
+_ACTIVITY = 60.0
 
 
 class Watched(Protocol):
-    """The link, as its watchdog calls it."""
+    """The link, as its watchdog sees it."""
 
     def expired(self, reason: CloseReason, detail: str) -> None:
-        """Close the connection: a time is over."""
+        """Close the connection: a timeout has expired."""
 
     def active(self) -> None:
-        """The device is active; called about once a minute."""
+        """Record that the device is active; called about once a minute."""
 
     def keep_alive(self) -> None:
-        """Send something, so that the device does not take its connection for dead."""
+        """Send a message, so that the device does not consider its connection dead."""
 
 
 class _NoLink:
-    """The link of a watchdog that is closed."""
+    """The link of a closed watchdog."""
 
     def expired(self, reason: CloseReason, detail: str) -> None:
         pass
@@ -47,11 +47,11 @@ _NO_LINK: Watched = _NoLink()
 
 
 class Watchdog:
-    """One device's timeouts: one entry in the shared wheel, moved when it comes up.
+    """One device's timeouts: a single entry in the shared wheel, moved whenever it is due.
 
-    :ivar active: when the device last sent a text or a packet.
-    :ivar heard: when it last gave another sign of life, e.g. a pong.
-    :ivar paused: nothing is read at present, so silence proves nothing.
+    :ivar active: clock time of the device's last text or packet.
+    :ivar heard: clock time of its last other sign of life, e.g. a pong.
+    :ivar paused: whether reading is paused, so that silence proves nothing.
     """
 
     __slots__ = (
@@ -61,11 +61,11 @@ class Watchdog:
         "_keep",
         "_kept",
         "_pinged",
+        "_reported",
         "_settings",
         "_since",
         "_tick",
         "_timers",
-        "_told",
         "_watched",
         "active",
         "heard",
@@ -82,7 +82,7 @@ class Watchdog:
         *,
         keep: bool = False,
     ) -> None:
-        """:param keep: keep a silent device connected instead of closing it as idle."""
+        """:param keep: keep an idle device connected instead of closing it."""
         self._timers = timers
         self._settings = settings
         self._channel = channel
@@ -90,44 +90,44 @@ class Watchdog:
         self._watched: Watched = watched
         self._keep = keep
         self._kept = 0.0
-        self._since = self._told = self.active = self.heard = timers.clock.seconds()
+        self._since = self._reported = self.active = self.heard = timers.clock.seconds()
         self._pinged = 0.0
         self._tick: int | None = None
         self._greeted = False
         self.paused = False
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Start the timeouts."""
         self._next(self._timers.clock.seconds())
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop the timeouts."""
         if self._tick is not None:
             self._timers.timeouts.cancel(self._tick, self._look)
             self._tick = None
 
     def close(self) -> None:
-        """The connection is over."""
+        """Stop for good: the connection is over."""
         self.stop()
         self._watched = _NO_LINK
 
     def greeted(self) -> None:
-        """The device has said hello."""
+        """End the hello timeout."""
         self._greeted = True
 
     def hurry(self) -> None:
-        """The device does not read its socket: look more often."""
+        """Check more often: the device does not read its socket."""
         self.stop()
         self._next(self._timers.clock.seconds())
 
     def pause(self) -> None:
-        """Stop reading from the device; its silence proves nothing meanwhile."""
+        """Stop reading from the device; its silence does not count meanwhile."""
         if not self.paused:
             self.paused = True
             self._channel.pause()
 
     def resume(self) -> None:
-        """Read again; unread time does not count as silence."""
+        """Read again; the paused time does not count as silence."""
         if self.paused:
             self.paused = False
             self.active = self._timers.clock.seconds()
@@ -135,7 +135,7 @@ class Watchdog:
 
     @property
     def seconds(self) -> float:
-        """Since the connection was made."""
+        """Seconds since the connection was made."""
         return self._timers.clock.seconds() - self._since
 
     def _look(self) -> None:
@@ -154,16 +154,17 @@ class Watchdog:
             if self._keep and self._silent(now) >= link.keep_interval:
                 self._kept = now
                 self._watched.keep_alive()
-            self._tell(now)
+            self._report(now)
             self._next(now)
 
     def _silent(self, now: float) -> float:
         return now - max(self._last_message(), self._kept)
 
-    def _tell(self, now: float) -> None:
+    def _report(self, now: float) -> None:
         # A paused device has unread data, so it counts as active.
-        if now - self._told >= _TELL and (self.paused or self._last_message() > self._told):
-            self._told = now
+        since = now - self._reported
+        if since >= _ACTIVITY and (self.paused or self._last_message() > self._reported):
+            self._reported = now
             self._watched.active()
 
     def _last_message(self) -> float:
@@ -180,7 +181,7 @@ class Watchdog:
         return False
 
     def _next(self, now: float) -> None:
-        """Look again when the next thing can be overdue."""
+        """Schedule the check at the next possible timeout."""
         link = self._settings
         heard = max(self.active, self.heard)
         if self.paused:
