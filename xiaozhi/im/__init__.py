@@ -1,1 +1,1 @@
-"""The edge: everything about a device's connection."""
+"""The edge: devices' connections, sessions and the session log."""

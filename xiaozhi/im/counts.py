@@ -6,23 +6,21 @@ from xiaozhi.metrics.instruments import LATENESS, Histogram, Tally
 
 
 class EdgeCounts:
-    """Counts since the start, in plain attributes: a packet pays for no call.
+    """Counters since the start, as plain attributes, so that a packet costs no call.
 
-    :ivar frames_up: packets of sound that were taken from devices, and their bytes.
-    :ivar frames_down: packets of sound that were sent to devices in turns that are
-        over, and their bytes.
+    :ivar frames_up: audio packets received from devices, and their bytes.
+    :ivar frames_down: audio packets sent to devices in turns that are over, and their bytes.
     :ivar messages: texts by direction (``up``, ``down``) and type.
     :ivar malformed: messages that could not be parsed.
-    :ivar accepted: upgrade requests answered with 101. Those that were not
-        are the edge's ``refusals``.
-    :ivar closed: connections that ended, by reason; what a device writes into its
-        Close frame is none.
+    :ivar accepted: upgrade requests answered with 101; the edge's ``refusals`` count the
+        others.
+    :ivar closed: connections that ended, by reason; never the text of a device's Close frame.
     :ivar dropped: messages dropped, by reason.
-    :ivar lateness: seconds between a packet's time to leave and its leaving.
-    :ivar underruns: how often the next packet of a turn came when the device must have
-        played everything before it.
-    :ivar presence_errors: claims and releases that the presence table did not take.
-    :ivar requests: HTTP requests by page and status.
+    :ivar lateness: seconds between the time at which a packet was due and its sending.
+    :ivar underruns: times that the next packet of a turn arrived after the device must have
+        played all previous ones.
+    :ivar presence_errors: claims and releases that failed at the presence table.
+    :ivar requests: HTTP requests, by page and status.
     """
 
     __slots__ = (

@@ -1,7 +1,7 @@
-"""The edge's metrics, by their names in Prometheus.
+"""Metrics of the edge for Prometheus.
 
-Shared counts are read as they are; what only the links know is added up at a scrape, in
-one pass.
+Shared counters are read directly; the links' own counts are summed at each scrape, in one
+pass.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class EdgeMetrics:
         crossings: CrossingTimes,
         presence: Callable[[], str],
     ) -> None:
-        """:param presence: why the presence table cannot be used; empty while it can."""
+        """:param presence: why the presence table is unusable; empty: it is usable."""
         self._gateway = gateway
         self._front = front
         self._bridge = bridge
@@ -104,7 +104,9 @@ class EdgeMetrics:
             self._front.site.connections,
         )
         yield gauge(
-            "xiaozhi_im_draining", "1 while nobody new is let in.", float(self._gateway.draining)
+            "xiaozhi_im_draining",
+            "1 while new connections are refused.",
+            float(self._gateway.draining),
         )
         yield counters(
             "xiaozhi_im_handshakes",
@@ -126,7 +128,7 @@ class EdgeMetrics:
         )
 
     def _traffic(self, under_way: list[tuple[int, int]]) -> Iterator[Family]:
-        """:param under_way: packets and bytes of turns that are being played."""
+        """:param under_way: packets and bytes of the current turns."""
         counts = self._counts
         frames_down = counts.frames_down + sum(frames for frames, _ in under_way)
         bytes_down = counts.bytes_down + sum(size for _, size in under_way)
@@ -138,7 +140,7 @@ class EdgeMetrics:
         )
         yield counters(
             "xiaozhi_im_frames",
-            "Packets of sound from devices (up) and to them (down).",
+            "Audio packets from devices (up) and to them (down).",
             ["direction"],
             [(["up"], counts.frames_up), (["down"], frames_down)],
         )
@@ -148,26 +150,28 @@ class EdgeMetrics:
             ["direction"],
             [(["up"], counts.bytes_up), (["down"], bytes_down)],
         )
-        yield counter("xiaozhi_im_malformed", "Messages that could not be read.", counts.malformed)
+        yield counter(
+            "xiaozhi_im_malformed", "Messages that could not be parsed.", counts.malformed
+        )
         yield counters(
             "xiaozhi_im_dropped",
-            "Messages and packets that the edge let go.",
+            "Messages and packets that the edge dropped.",
             ["reason"],
             counts.dropped,
         )
 
     def _speech(self, speaking: int, waiting: int) -> Iterator[Family]:
         counts = self._counts
-        yield gauge("xiaozhi_im_speaking", "Devices that are being spoken to.", speaking)
-        yield gauge("xiaozhi_im_pacer_frames", "Packets that wait for their time.", waiting)
+        yield gauge("xiaozhi_im_speaking", "Devices in a turn.", speaking)
+        yield gauge("xiaozhi_im_pacer_frames", "Packets that wait in pacers.", waiting)
         yield histogram(
             "xiaozhi_im_pacer_lateness_seconds",
-            "How late packets left that had waited for their time.",
+            "Lateness of packets that had waited in a pacer.",
             counts.lateness,
         )
         yield counter(
             "xiaozhi_im_pacer_underruns",
-            "Times the AI's next packet came after all before it must have been played.",
+            "Times the AI's next packet arrived after the device had played all previous ones.",
             counts.underruns,
         )
 
@@ -183,7 +187,7 @@ class EdgeMetrics:
         )
         yield counters(
             "xiaozhi_im_bridge_dropped",
-            "Messages and packets that the bridge let go.",
+            "Messages and packets that the bridge dropped.",
             ["reason"],
             (([reason], count) for reason, count in status.dropped.items()),
         )
@@ -198,7 +202,7 @@ class EdgeMetrics:
         journal = self._journal
         yield gauge(
             "xiaozhi_im_store_up",
-            "1 while the database takes records.",
+            "1 while the database accepts records.",
             float(not journal.trouble()),
         )
         yield gauge(
@@ -212,7 +216,9 @@ class EdgeMetrics:
         yield gauge(
             "xiaozhi_im_store_spooled", "Records on disk, not written yet.", journal.spooled
         )
-        yield gauge("xiaozhi_im_store_spooled_bytes", "The room they take.", journal.spooled_octets)
+        yield gauge(
+            "xiaozhi_im_store_spooled_bytes", "Bytes of records on disk.", journal.spooled_octets
+        )
         yield counters(
             "xiaozhi_im_store_dropped",
             "Records lost.",
@@ -221,12 +227,12 @@ class EdgeMetrics:
         )
         yield gauge(
             "xiaozhi_im_presence_up",
-            "1 while the presence table can be used.",
+            "1 while the presence table is usable.",
             float(not self._presence()),
         )
         yield counter(
             "xiaozhi_im_presence_errors",
-            "Times the presence table could not be asked or told.",
+            "Failed requests to the presence table.",
             self._counts.presence_errors,
         )
 
@@ -241,13 +247,13 @@ def _targets(status: BridgeStatus) -> Iterator[Family]:
     )
     yield gauges(
         "xiaozhi_im_bridge_target_draining",
-        "1 while the AI process takes no new sessions because it is about to stop.",
+        "1 while the AI process refuses new sessions because it stops.",
         ["target"],
         [([t.address], float(t.draining)) for t in targets],
     )
     yield gauges(
         "xiaozhi_im_bridge_target_sessions",
-        "Sessions at an AI process.",
+        "Sessions at the AI process.",
         ["target"],
         [([t.address], sum(stream.sessions for stream in t.streams)) for t in targets],
     )
@@ -274,7 +280,7 @@ def _streams(status: BridgeStatus) -> Iterator[Family]:
     )
     yield gauges(
         "xiaozhi_im_bridge_stream_round_trip_seconds",
-        "The last heartbeat's way there and back.",
+        "Round-trip time of the last heartbeat.",
         labels,
         [(at, stream.round_trip) for at, stream in streams if stream.round_trip is not None],
     )
@@ -286,7 +292,7 @@ def _streams(status: BridgeStatus) -> Iterator[Family]:
     )
     yield counters(
         "xiaozhi_im_bridge_stream_reconnects",
-        "Times the stream came up again.",
+        "Times the stream reconnected.",
         labels,
         [(at, stream.reconnects) for at, stream in streams],
     )

@@ -1,4 +1,4 @@
-"""The configuration file of the edge, as ``etc/im.yaml`` documents it."""
+"""Schema of the edge's configuration file; ``etc/im.yaml`` documents it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from xiaozhi.runtime.logs import EdgeLogSettings
 
 
 class PortSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where devices connect; HTTP health checks come to the same port.
+    """The address at which devices connect; HTTP health checks use the same port.
 
-    :ivar port: 0 takes any free one.
-    :ivar reuse_port: several edge processes may have this port at once; the kernel
-        gives each its share of connections.
+    :ivar port: 0: any free port.
+    :ivar reuse_port: let several edge processes share the port; the kernel distributes the
+        connections.
     """
 
     host: str = "0.0.0.0"
@@ -32,21 +32,21 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     :ivar url: ``sqlite:///path`` or ``postgresql://user:password@host:port/database``;
         empty: ``im.sqlite3`` in the state directory.
-    :ivar required: whether the edge refuses to start while the store cannot be reached;
-        else it serves devices and spools, as it does when the store goes away later.
+    :ivar required: whether the edge refuses to start while the store is unreachable;
+        otherwise it serves devices and spools, as in a later outage of the store.
     :ivar pool_size: connections to PostgreSQL.
-    :ivar content: whether the message log keeps what was said.
+    :ivar content: whether the message log keeps the words of messages.
     :ivar flush_interval: seconds that records wait to be written together.
-    :ivar batch_size: records written in one transaction.
-    :ivar capacity: records that may wait in memory; beyond, the oldest messages and
-        events are dropped. From half of it on they go to the spool.
-    :ivar capacity_bytes: of them, about; beyond, as beyond ``capacity``.
-    :ivar max_content_bytes: of a message's content, in UTF-8; the rest is cut.
-    :ivar spool_bytes: of records that wait on disk while the store is away; beyond, the
-        oldest messages and events are dropped; 0: there is no spool.
-    :ivar spool_after: seconds without an answer of the store before they go there.
-    :ivar retention_days: older rows are removed; 0: never.
-    :ivar purge_interval: seconds between two rounds of removal.
+    :ivar batch_size: records per transaction.
+    :ivar capacity: maximum records in memory; beyond that, the oldest messages and events are
+        dropped. From half of it on, records are spooled.
+    :ivar capacity_bytes: maximum estimated size of these; the same policy applies.
+    :ivar max_content_bytes: maximum UTF-8 bytes of a message's content; the rest is cut off.
+    :ivar spool_bytes: maximum bytes of records on disk while the store is away; beyond that,
+        the oldest messages and events are dropped; 0: no spool.
+    :ivar spool_after: seconds without an answer of the store before records are spooled.
+    :ivar retention_days: age at which rows are removed; 0: never.
+    :ivar purge_interval: seconds between two purges.
     :ivar stale_after: seconds without activity after which an open session is marked as
         ended, because its process has crashed; more than a minute longer than
         ``link.idle_timeout``.
@@ -69,13 +69,13 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RecordSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sessions' wire traffic in files.
+    """Recordings of sessions' wire traffic in files.
 
-    :ivar dir: where; empty: nothing is recorded.
+    :ivar dir: directory; empty: nothing is recorded.
     :ivar max_age: seconds after which a recording is removed; 0: never.
-    :ivar max_bytes: of all together; the oldest goes first; 0: any.
-    :ivar max_session_bytes: of one; what comes then is not recorded.
-    :ivar purge_interval: seconds between two rounds of removing.
+    :ivar max_bytes: maximum total size; the oldest is removed first; 0: no limit.
+    :ivar max_session_bytes: maximum size of one; further messages are not recorded.
+    :ivar purge_interval: seconds between two purges.
     """
 
     dir: str = ""
@@ -88,10 +88,10 @@ class RecordSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ImSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.
 
-    :ivar state_dir: made if it is not there; nothing outside it is written
-        unless a path says so.
-    :ivar node: this process's name among others; empty: host name and random digits.
-    :ivar drain_timeout: seconds that devices get to leave at a shutdown.
+    :ivar state_dir: directory for state, created if it does not exist; other directories are
+        written only if a setting names them.
+    :ivar node: name of this process; empty: host name and random digits.
+    :ivar drain_timeout: seconds for devices to finish at a shutdown.
     """
 
     listen: PortSettings = field(default_factory=PortSettings)

@@ -16,18 +16,18 @@ Rate = Annotated[float, Meta(ge=0.001, le=1_000_000)]
 
 
 class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When speech leaves for a device (§3.3, §4.5).
+    """Pacing of speech to a device (§3.3, §4.5).
 
-    :ivar lead_frames: packets a device holds ahead of the one it plays; 2 lets
-        three leave at once. Small boards fail at 6.
-    :ivar start_gap: seconds from ``tts start`` to the first packet; earlier
-        ones can be lost while the device clears its queue.
+    :ivar lead_frames: packets that a device holds ahead of the one it plays; with 2, three
+        leave at once. Small boards fail at 6.
+    :ivar start_gap: seconds from ``tts start`` to the first packet; earlier packets can be
+        lost while the device clears its queue.
     :ivar stop_margin: seconds from the estimated end of playback to ``tts stop``.
-    :ivar stop_hold: longest seconds a ``tts stop`` is held back while the button is
-        pressed over an answer; longer than a press can last.
-    :ivar high_water: packets waiting here at which the AI is asked to hold back.
-    :ivar low_water: packets at which it may go on.
-    :ivar max_frames: packets that may wait; the newest beyond it are dropped.
+    :ivar stop_hold: maximum seconds that a ``tts stop`` is delayed while the button is pressed
+        over an answer; longer than a press can last.
+    :ivar high_water: queued packets at which the AI is asked to pause.
+    :ivar low_water: queued packets at which the AI may resume.
+    :ivar max_frames: maximum queued packets; further packets are dropped.
     """
 
     lead_frames: Annotated[int, Meta(ge=0, le=10)] = 2
@@ -44,24 +44,25 @@ class PacerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of a device; beyond them it is closed with 1008 or 1009. Rates and bursts are
-    the device's: connecting anew does not fill them. Every WebSocket frame counts, control
-    frames and fragments too.
+    """Limits of a device; beyond them its connection is closed with 1008 or 1009.
+
+    Rates and bursts belong to the device: reconnecting does not refill them. Every WebSocket
+    frame counts, including control frames and fragments.
 
     :ivar messages_per_second: texts and packets, sustained.
-    :ivar message_burst: messages that may come at once after a quiet time.
+    :ivar message_burst: messages that may arrive at once after a quiet time.
     :ivar bytes_per_second: payload bytes, sustained.
-    :ivar byte_burst: bytes that may come at once; at least one message.
-    :ivar max_message_bytes: longest WebSocket message and frame.
-    :ivar max_text_bytes: longest text other than ``image``; of an ``mcp`` without the
-        base64 of pictures and sounds in it. A longer one is answered with an error.
-    :ivar max_typed_bytes: longest words of ``chat``, of ``listen`` with ``detect``, and of
+    :ivar byte_burst: bytes that may arrive at once; at least one message.
+    :ivar max_message_bytes: maximum WebSocket message and frame.
+    :ivar max_text_bytes: maximum text other than ``image``; of an ``mcp`` without the base64
+        of pictures and sounds in it. A longer one is answered with an error.
+    :ivar max_typed_bytes: maximum words of ``chat``, of ``listen`` with ``detect``, and of
         ``image``, in UTF-8. Longer ones are answered with an error.
     :ivar message_timeout: seconds from the first byte of a WebSocket message to its last.
-    :ivar max_json_depth: nesting of a text.
-    :ivar malformed_in_a_row: bad messages without a good one between.
-    :ivar backlog_bytes: bytes of text that may wait in the socket of a device
-        that does not read (audio is held back long before).
+    :ivar max_json_depth: maximum nesting of a text.
+    :ivar malformed_in_a_row: maximum consecutive malformed messages.
+    :ivar backlog_bytes: maximum bytes of text in the send queue of a device that does not read
+        (audio is paused long before).
     """
 
     messages_per_second: Count = 100
@@ -85,35 +86,33 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One device connection. Times in seconds.
 
     :ivar hello_timeout: from the upgrade to the device's hello.
-    :ivar idle_timeout: without a text or packet either way. A device takes a
-        socket silent for 120 s for dead and replacing it harms its next talk
-        (§1.5): stay below.
-    :ivar keep: ids of devices whose connections stay, however long nobody says
-        anything: they are sent something harmless after ``keep_interval`` instead.
-    :ivar keep_interval: silence either way before that; below 120 (§1.5).
+    :ivar idle_timeout: without a text or packet in either direction. A device considers a
+        socket dead after 120 s of silence, and its replacement disturbs the next conversation
+        (§1.5): stay below that.
+    :ivar keep: ids of devices whose connections stay open without limit: they receive a
+        harmless message after ``keep_interval`` instead.
+    :ivar keep_interval: silence in both directions before that message; below 120 (§1.5).
     :ivar ping_interval: silence after which a WebSocket ping is sent.
-    :ivar ping_timeout: wait for any sign of life after a ping.
-    :ivar close_timeout: from our Close frame to dropping TCP: devices do not
-        echo it (§1.1).
+    :ivar ping_timeout: from a ping to any sign of life.
+    :ivar close_timeout: from our Close frame to dropping TCP: devices do not echo it (§1.1).
     :ivar congestion_timeout: how long a device may leave its socket unread.
-    :ivar restart_timeout: how long after a ``tts stop`` the automatic ``listen start`` of a
-        device in auto mode may come, which plays its buffer first (§4.4). Such a start does
-        not interrupt.
+    :ivar restart_timeout: from a ``tts stop`` to the automatic ``listen start`` of a device in
+        auto mode, which plays its buffer first (§4.4). Such a start does not interrupt.
     :ivar follow_timeout: the same for the start that follows an ``abort`` or ``detect``.
-    :ivar reaction_time: how long a turn must have been heard before an unexpected start
+    :ivar reaction_time: how long a turn must have played before an unexpected start
         interrupts it.
-    :ivar outage_patience: AI away for longer than this: a device that asks a
-        question gets an alert, once per question.
+    :ivar outage_patience: after an outage of the AI of this length, a device that asks a
+        question receives an alert, once per question.
     :ivar outage_status: ``status`` of that alert, for all languages or by language
         (BCP 47); empty: the text of the catalogue.
     :ivar outage_message: ``message`` of that alert, likewise.
     :ivar outage_emotion: ``emotion`` of that alert (§4.2).
-    :ivar language: BCP 47, of the edge's texts before the AI service has reported the
-        language of the conversation, if the device's ``Accept-Language`` is not usable; the
-        same as its ``session.dialogue.language``.
-    :ivar alert_sound: microphone audio that is dropped after an alert, which plays a sound of
-        its own (§4.2); 0: none.
-    :ivar downlink_sample_rate: Hz, told to devices in the hello.
+    :ivar language: BCP 47, of the edge's texts until the AI service has reported the language
+        of the conversation, unless the device's ``Accept-Language`` is usable; the same as the
+        AI's ``session.dialogue.language``.
+    :ivar alert_sound: seconds of microphone audio to drop after an alert, which makes the
+        device play a sound (§4.2); 0: none.
+    :ivar downlink_sample_rate: Hz, sent to devices in the hello.
     :ivar downlink_frame_duration: ms in one packet to a device.
     """
 
@@ -141,35 +140,34 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The port. Times in seconds.
 
-    :ivar paths: where devices may connect; a slash at the end makes no difference.
-    :ivar max_connections: devices at once; more are refused with 503.
-    :ivar max_waiting: connections that have not sent their request yet; and as many
-        that are open for ``/health`` and the other pages.
-    :ivar head_timeout: for a whole request head; and for any request that is no upgrade,
-        body and all.
-    :ivar max_head_bytes: longest request head.
-    :ivar max_partial_bytes: of unfinished WebSocket messages of all devices together;
-        beyond, a device with more than 64 KiB of one is closed with 1013.
-    :ivar max_per_address: concurrent connections from one address (IPv6: from one /64), of
-        any kind. A whole building may share one address.
-    :ivar max_waiting_per_address: of these, connections that have not sent their request.
-    :ivar address_rate: new connections a second from one address, sustained.
-    :ivar address_burst: new connections from one address that may come at once.
-    :ivar max_per_site: as ``max_per_address``, of all of one IPv6 /48 together.
-    :ivar max_waiting_per_site: as ``max_waiting_per_address``, likewise.
-    :ivar site_rate: as ``address_rate``, likewise.
-    :ivar site_burst: as ``address_burst``, likewise.
-    :ivar device_rate: connections a second of one device that is let in, sustained.
-    :ivar device_burst: connections of one device that may come at once.
-    :ivar origins: web pages whose ``Origin`` may connect and read answers; devices send
-        none and are always let in: see :class:`~xiaozhi.web.limits.origins.Origins`.
-    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` says where a connection
-        really comes from; they themselves are not counted.
-    :ivar unlimited: networks from which any number may come.
-    :ivar trust_loopback: requests from this machine, not through a proxy, may read the
-        details of ``/health``; False: only with the management token.
-    :ivar log_interval: refusals of one kind within so long after the first are logged
-        in one line.
+    :ivar paths: paths at which devices may connect, with or without a trailing slash.
+    :ivar max_connections: maximum connected devices; more are refused with 503.
+    :ivar max_waiting: maximum connections that have not sent their request yet; the same limit
+        applies separately to connections for ``/health`` and the other pages.
+    :ivar head_timeout: for a request head; and for a whole request other than an upgrade.
+    :ivar max_head_bytes: maximum request head.
+    :ivar max_partial_bytes: maximum bytes of unfinished WebSocket messages of all devices;
+        beyond that, a device with more than 64 KiB of one is closed with 1013.
+    :ivar max_per_address: maximum concurrent connections of any kind from one address (IPv6:
+        from one /64). A whole building may share one address.
+    :ivar max_waiting_per_address: how many of these may not have sent their request yet.
+    :ivar address_rate: new connections per second from one address, sustained.
+    :ivar address_burst: new connections from one address that may arrive at once.
+    :ivar max_per_site: as ``max_per_address``, for a whole IPv6 /48.
+    :ivar max_waiting_per_site: as ``max_waiting_per_address``, for a whole IPv6 /48.
+    :ivar site_rate: as ``address_rate``, for a whole IPv6 /48.
+    :ivar site_burst: as ``address_burst``, for a whole IPv6 /48.
+    :ivar device_rate: connections per second of one admitted device, sustained.
+    :ivar device_burst: connections of one device that may arrive at once.
+    :ivar origins: ``Origin`` of web pages that may connect and read answers; devices send
+        none and are always admitted: see :class:`~xiaozhi.web.limits.origins.Origins`.
+    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` is trusted; they are not limited
+        themselves.
+    :ivar unlimited: networks without limits.
+    :ivar trust_loopback: whether requests from this machine that did not pass a proxy may read
+        the details of ``/health``; False: only with the management token.
+    :ivar log_interval: refusals of one kind are logged in one line for this long after the
+        first.
     """
 
     paths: tuple[str, ...] = ("/ws", "/xiaozhi/v1/")
@@ -196,16 +194,16 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         for network in (*self.trusted_proxies, *self.unlimited):
-            ip_network(network, strict=False)  # raises a ValueError that says it all
-        Origins(self.origins)  # so does this
+            ip_network(network, strict=False)  # raises a ValueError with a complete message
+        Origins(self.origins)  # as does this
         if not self.paths or not all(path.startswith("/") for path in self.paths):
-            raise ValueError("paths must each begin with a slash, and there must be one")
+            raise ValueError("paths must each begin with a slash, and at least one is needed")
 
 
 class EdgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything of the edge.
+    """All settings of the edge's connections.
 
-    :ivar log_messages: a log line for each message of a device, without its content.
+    :ivar log_messages: write a log line for each message of a device, without its content.
     """
 
     link: LinkSettings = field(default_factory=LinkSettings)

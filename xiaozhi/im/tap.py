@@ -1,4 +1,4 @@
-"""``twistd xiaozhi-im``: where the edge's parts meet."""
+"""``twistd xiaozhi-im``: assembles the edge from its parts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Options(ServiceOptions):
 
 
 def makeService(options: Options) -> IService:
-    """Read the configuration and put the edge together; nothing is started."""
+    """Read the configuration and assemble the edge without starting it."""
     from twisted.internet import reactor
 
     use_monotonic_timers(reactor)
@@ -87,10 +87,10 @@ def makeService(options: Options) -> IService:
 def edge_service(settings: ImSettings, reactor: Any, options: Options | None = None) -> Program:
     """Assemble the edge as one service.
 
-    Parts start from the store outwards, so that a device finds everything running, and stop
-    in reverse: the port closes, devices leave, and the log is written to its end last.
+    Parts start from the store outwards, so that everything runs when devices connect. They
+    stop in reverse order: the port closes, devices leave, and the session log is written last.
 
-    :raises ConfigError: the settings cannot be used.
+    :raises ConfigError: the settings are invalid.
     """
     own = _Identity.of(settings)
     roster = _roster(settings, own, reactor)
@@ -158,12 +158,12 @@ def edge_service(settings: ImSettings, reactor: Any, options: Options | None = N
 
 @dataclass(frozen=True)
 class _Identity:
-    """This process among the others.
+    """Identity of this process.
 
     :ivar node: its name, for people.
-    :ivar boot: new at every start.
+    :ivar boot: an id that is new at every start.
     :ivar state: its state directory.
-    :ivar auth: where its secrets are.
+    :ivar auth: the directory of its secrets.
     """
 
     node: str
@@ -203,7 +203,7 @@ def _coroutines(
 
 @dataclass(frozen=True)
 class _SessionLog:
-    """The store, the journal that writes to it, and the jobs that keep both tidy."""
+    """The store, the journal that writes to it, and their periodic jobs."""
 
     settings: ImSettings
     store: ISessionStore
@@ -248,14 +248,14 @@ def _session_log(settings: ImSettings, own: _Identity, reactor: Any) -> _Session
 
 
 def _opened(store: ISessionStore, settings: ImSettings) -> Deferred[None]:
-    """Open the store. One that is away is opened later, by the writer."""
+    """Open the store; if it is unavailable, the writer opens it later."""
 
     def failed(failure: Failure) -> None:
         error = failure.value
         reached = not isinstance(error, StoreError) or error.code != "store_unavailable"
         if settings.store.required or reached:
             failure.raiseException()
-        _log.error("started without it: {error}", error=str(error))
+        _log.error("session log: started without the store: {error}", error=str(error))
 
     return store.start().addErrback(failed)
 
@@ -265,7 +265,7 @@ def _opened(store: ISessionStore, settings: ImSettings) -> Deferred[None]:
 
 @dataclass(frozen=True)
 class _Bridge:
-    """The pool of streams, the thread that carries it, and the addresses it dials."""
+    """The pool of streams, its thread, and the addresses it dials."""
 
     client: BridgeClient
     thread: AsyncioThread
@@ -302,7 +302,7 @@ def _bridge(settings: ImSettings, own: _Identity, reactor: Any) -> _Bridge:
 
 @dataclass(frozen=True)
 class _Front:
-    """The one port of the edge, and the pages behind it."""
+    """The port of the edge, and the pages behind it."""
 
     listener: Listener
     port: EdgePortFactory
@@ -349,7 +349,10 @@ def _front(
 def _surroundings(
     settings: ImSettings, journal: Journal, where: PresenceBackend, roster: Roster
 ) -> Surroundings:
-    """Collect what health depends on. With a spool nothing is lost while the store is away."""
+    """Collect the checks for health.
+
+    With a spool, the store is not vital: nothing is lost while it is away.
+    """
     vital = {"store": journal.trouble}
     useful = {"presence": where.trouble, "devices": roster.trouble, "log": journal.loss}
     if settings.store.spool_bytes:
@@ -383,7 +386,7 @@ class _Recording:
 
     def start(self) -> None:
         _log.warn(
-            "what devices and people say is recorded in {directory}", directory=self.directory
+            "device traffic, including speech, is recorded in {directory}", directory=self.directory
         )
         self.purging.start()
 

@@ -1,4 +1,4 @@
-"""Log records in memory that wait to be written."""
+"""Backlog: session log records in memory that wait to be written."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from xiaozhi.base.values import (
 )
 
 _OF_SESSIONS = (SessionStarted, SessionChanged)
-# Bytes that a record takes beside its words, about.
+# Estimated bytes of a record besides its text.
 _RECORD = 500
 
 
 def octets_of(record: LogRecord) -> int:
     """Estimate the memory of a record, in bytes."""
     if isinstance(record, MessageLogged):
-        # Characters of a text with Chinese have two bytes, or four.
+        # A character of a text that is not ASCII takes two bytes, or four.
         words = record.content
         return _RECORD + (len(words) * (1 if words.isascii() else 4) if words else 0)
     if isinstance(record, EventLogged):
@@ -35,15 +35,14 @@ def octets_of(record: LogRecord) -> int:
 
 
 class Backlog:
-    """A queue of at most ``capacity`` records and ``most_octets`` bytes, records being
-    written included.
+    """A queue of at most ``capacity`` records and ``most_octets`` bytes, including records that
+    are being written.
 
-    When it is full, messages and events are dropped first, the oldest of the device with
-    most of them; rows of sessions, which the others refer to, only when nothing else is
-    left.
+    When it is full, messages and events are dropped first: the oldest of the device with the
+    most. Rows of sessions, which other rows refer to, are dropped only if nothing else is left.
 
-    :ivar away: records being written.
-    :ivar lost_at: when a record was lost last, by ``seconds``; None: never.
+    :ivar away: records that are being written.
+    :ivar lost_at: time of the last loss, by ``seconds``; None: none yet.
     :ivar drops: records lost, by reason: ``full``, ``refused`` by the store,
         ``spool_full``, ``spool_broken``, ``unreadable`` in the spool, ``stopped``.
     """
@@ -53,7 +52,7 @@ class Backlog:
     def __init__(
         self, capacity: int, most_octets: int = 1 << 60, seconds: Callable[[], float] = float
     ) -> None:
-        """:param seconds: a clock."""
+        """:param seconds: monotonic clock, in seconds."""
         self.away = 0
         self.lost_at: float | None = None
         self._seconds = seconds
@@ -79,7 +78,7 @@ class Backlog:
 
     @property
     def octets(self) -> int:
-        """How much memory the records take, about."""
+        """Estimated memory of the records, in bytes."""
         return self._entries.octets + self._session_octets
 
     def lost(self, reason: str, count: int = 1) -> None:
@@ -89,9 +88,9 @@ class Backlog:
             self.lost_at = self._seconds()
 
     def add(self, record: LogRecord) -> bool:
-        """Add a record, if necessary in place of another.
+        """Add a record; if the queue is full, drop another one for it.
 
-        :return: False: dropped.
+        :return: False: the record itself was dropped.
         """
         size = octets_of(record)
         while self._is_full(size):
@@ -115,7 +114,7 @@ class Backlog:
         )
 
     def relieved(self) -> None:
-        """Log how many records were dropped: there is room again."""
+        """Log how many records were dropped, now that there is room again."""
         if self._dropping:
             self._log.warn(
                 "session log: {count} records were dropped while it was full", count=self._dropping
@@ -123,7 +122,7 @@ class Backlog:
             self._dropping = 0
 
     def take(self, limit: int) -> list[LogRecord]:
-        """Take the oldest records; sessions first, since others refer to them."""
+        """Take the oldest records; sessions first, because others refer to them."""
         sessions, entries = self._sessions, self._entries
         taken: list[LogRecord] = [sessions.popleft() for _ in range(min(limit, len(sessions)))]
         rest = min(limit - len(taken), len(entries))
@@ -135,7 +134,7 @@ class Backlog:
         return taken
 
     def put_back(self, records: Sequence[LogRecord]) -> None:
-        """Put records back that were not written."""
+        """Put back records that were not written."""
         self.done(records)
         for record in reversed(records):
             size = octets_of(record)
@@ -146,12 +145,12 @@ class Backlog:
                 self._entries.appendleft(record, record.device_id, size)
 
     def done(self, records: Sequence[LogRecord]) -> None:
-        """Count records as written or given up."""
+        """Remove records that were written or abandoned from the count."""
         self.away -= len(records)
         self._away_octets -= sum(map(octets_of, records))
 
     def clear(self) -> list[LogRecord]:
-        """Take everything that is left; nothing is put back afterwards."""
+        """Take all remaining records; none may be put back."""
         self.away = self._away_octets = self._session_octets = 0
         left = [*chain[LogRecord](self._sessions, self._entries)]
         self._sessions.clear()

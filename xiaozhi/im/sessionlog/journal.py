@@ -1,8 +1,8 @@
-"""The write-behind log in front of the session store.
+"""Journal: the session log in memory, on its way to the store.
 
-A device's message must not wait for a database. Records are queued here at once and
-written a moment later, in batches; while the store is away they go to a spool on disk, if
-there is one. The records of one session are written in order.
+A device's message must not wait for a database. Records are queued at once and written a
+moment later, in batches; while the store is away, they go to a spool on disk, if configured.
+The records of one session are written in order.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ _CLOCK_SLIP = timedelta(seconds=1)
 class JournalSettings:
     """Bounds and intervals of a journal.
 
-    :ivar keep_content: whether what was said is written, or only that it was.
-    :ivar flush_interval: seconds the first record of a batch waits for others.
-    :ivar batch_size: records to a transaction.
-    :ivar capacity: records in memory; ``capacity_bytes``: their size.
-    :ivar max_content_bytes: of one message; the rest is cut.
-    :ivar spool_after: seconds without an answer of the store after which what waits goes
-        to the spool; it also does when half the capacity is used.
-    :ivar retry_delays: seconds before the first retry, doubling up to the second.
+    :ivar keep_content: whether the words of messages are written.
+    :ivar flush_interval: seconds that the first record of a batch waits for others.
+    :ivar batch_size: records per transaction.
+    :ivar capacity: maximum records in memory; ``capacity_bytes``: maximum bytes of these.
+    :ivar max_content_bytes: maximum bytes of one message's content; the rest is cut off.
+    :ivar spool_after: seconds without an answer of the store after which records are spooled;
+        they also are when half the capacity is in use.
+    :ivar retry_delays: delay of the first retry in seconds, which doubles up to the second
+        value.
     """
 
     keep_content: bool = True
@@ -65,11 +66,11 @@ class JournalSettings:
 
 
 class Journal:
-    """Queues log records and writes them behind.
+    """Queues session log records and writes them in the background.
 
-    The queue holds at most ``capacity`` records of ``capacity_bytes``, records being written
-    included; see :class:`~xiaozhi.im.sessionlog.backlog.Backlog` for its policy. Dropped
-    records are counted and reported.
+    The queue holds at most ``capacity`` records of ``capacity_bytes``, including records that
+    are being written; see :class:`~xiaozhi.im.sessionlog.backlog.Backlog` for its policy.
+    Dropped records are counted and reported.
 
     :ivar drops: records lost since the start, by reason; see
         :class:`~xiaozhi.im.sessionlog.backlog.Backlog`.
@@ -87,8 +88,8 @@ class Journal:
         new_id: Callable[[], UUID] = new_id,
     ) -> None:
         """
-        :param spool: where records go while the store is away; None: they stay in memory.
-        :param node: this process, for the rows of its sessions.
+        :param spool: holds records while the store is away; None: they stay in memory.
+        :param node: name of this process, for the rows of its sessions.
         """
         self._clock = clock
         self._wall = wall_time(clock)
@@ -97,7 +98,7 @@ class Journal:
         self._node = node
         self._new_id = new_id
         self._max_content = settings.max_content_bytes
-        # Devices of open sessions: their records share the queue by device.
+        # Session id → device id of open sessions: the queue is fair between devices.
         self._devices: dict[str, str] = {}
         self._backlog = Backlog(settings.capacity, settings.capacity_bytes, clock.seconds)
         self._writer = LogWriter(
@@ -129,7 +130,7 @@ class Journal:
 
     @property
     def spooled_octets(self) -> int:
-        """The room they take there."""
+        """Bytes of the records on disk."""
         return int(self._spool.octets) if self._spool is not None else 0
 
     @property
@@ -141,7 +142,7 @@ class Journal:
 
     @property
     def drops(self) -> Mapping[str, int]:
-        """See the class."""
+        """Records lost since the start, by reason."""
         return self._backlog.drops
 
     @property
@@ -150,18 +151,18 @@ class Journal:
         return self._backlog.drops.total()
 
     def trouble(self) -> str:
-        """Say why records do not reach the store at present; empty while they do."""
+        """Return why records do not reach the store at present; empty while they do."""
         return self._writer.trouble
 
     def loss(self) -> str:
-        """Report losses of the last minute; empty: no loss."""
+        """Return a message if records were lost in the last minute, else an empty string."""
         at = self._backlog.lost_at
         if at is None or self._clock.seconds() - at > _RECENT:
             return ""
         return f"records are being lost, {self.dropped} since the start; see the log"
 
     def status(self) -> dict[str, Any]:
-        """Report the queue, for ``/health``."""
+        """Return the state of the queue for ``/health``."""
         return {
             "pending": self.pending,
             "spooled": self.spooled,
@@ -200,8 +201,8 @@ class Journal:
     ) -> None:
         """Log a message.
 
-        :param message_type: ``audio`` stands for a whole utterance; its content is
-            numbers, not what was said, and is always kept.
+        :param message_type: ``audio`` means a whole utterance; its content is numbers, not
+            words, and is always kept.
         """
         kept = content if self._keep_content or message_type == "audio" else None
         if kept is not None:
@@ -238,14 +239,14 @@ class Journal:
     # --- life -------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
-        """Begin to write, with what an earlier process has spooled. The Deferred never
-        fails."""
+        """Start to write, first the records that an earlier process has spooled. The Deferred
+        never fails."""
         return Deferred.fromCoroutine(self._writer.start())
 
     def stop(self, timeout: float = 5.0) -> Deferred[None]:
-        """Write or spool what there is, and end. The Deferred never fails.
+        """Write or spool all records, and stop. The Deferred never fails.
 
-        :param timeout: seconds to wait for a store that does not take it.
+        :param timeout: maximum seconds to wait for the store.
         """
         return Deferred.fromCoroutine(self._stop(timeout))
 
@@ -265,9 +266,9 @@ class Journal:
         return oldest
 
     def _now(self) -> datetime:
-        """Return a unique, growing time: the store orders records by it."""
+        """Return a unique, increasing time, by which the store orders records."""
         now = datetime.fromtimestamp(self._wall(), UTC)
-        # A clock set back far is taken as right.
+        # If the clock was set back far, follow it.
         if timedelta(0) <= self._last_time - now < _CLOCK_SLIP:
             now = self._last_time + _TICK
         self._last_time = now

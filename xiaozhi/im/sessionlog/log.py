@@ -10,9 +10,9 @@ from xiaozhi.wire.messages import Device
 
 
 class SessionLog(Protocol):
-    """The session, message and event log as links write it.
+    """The session, message and event log, as links write it.
 
-    Nothing waits or raises. The log's own setting decides whether ``content`` of words is
+    No method waits or raises. The log's own setting decides whether words in ``content`` are
     kept.
     """
 

@@ -1,4 +1,4 @@
-"""Session log rows of a device's messages: one a text, one an utterance."""
+"""Session log rows of a device's messages: one per text, one per utterance."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _call = msgspec.json.Decoder(_Call)
 
 
 class Record:
-    """Writes a device's messages as its session's rows.
+    """Writes the rows of a session for its device's messages.
 
-    :ivar frames: packets of the utterance that is coming in.
+    :ivar frames: packets so far of the current utterance.
     :ivar octets: their bytes on the wire.
     """
 
@@ -38,7 +38,7 @@ class Record:
         session_id: str,
         heard: Callable[[str, int, int], None],
     ) -> None:
-        """:param heard: called with ``audio``, bytes and packets of each utterance."""
+        """:param heard: called with ``audio``, bytes and packets for each utterance."""
         self._log = log
         self._counts = counts
         self._session_id = session_id
@@ -56,7 +56,7 @@ class Record:
         self._log.event(self._session_id, kind, data)
 
     def greeted(self, hello: m.Hello) -> None:
-        """Log the hello, and note its packet length."""
+        """Log the hello, and use its packet length."""
         self._frame_ms = hello.audio.frame_duration
         self.message(hello)
 
@@ -67,7 +67,7 @@ class Record:
         )
 
     def packet(self, size: int) -> None:
-        """Count a packet of the utterance that is coming in."""
+        """Count a packet of the current utterance."""
         self.frames += 1
         self.octets += size
         counts = self._counts
@@ -75,7 +75,7 @@ class Record:
         counts.bytes_up += size
 
     def utterance_over(self) -> None:
-        """Log one row for all packets since the last call, if any."""
+        """Write one row for all packets since the last call, if any."""
         if self.frames:
             content = audio_content(self.frames, self.octets, self.frames * self._frame_ms)
             self._log.message(self._session_id, "audio", LogDirection.INBOUND, content)
@@ -88,12 +88,12 @@ def _ignore(kind: str, size: int, frames: int) -> None:
 
 
 def audio_content(frames: int, octets: int, ms: int) -> str:
-    """A row's content for an utterance or a turn."""
+    """Return a row's content for an utterance or a turn."""
     return f'{{"frames":{frames},"bytes":{octets},"ms":{ms}}}'
 
 
 def type_of(message: m.DeviceText | m.ServerText) -> str:
-    """A message's wire type, as ``message_logs`` names it."""
+    """Return a message's wire type for ``message_logs``."""
     if isinstance(message, m.Unknown):
         # The column has 50 characters.
         return message.type[:50]
@@ -103,14 +103,13 @@ def type_of(message: m.DeviceText | m.ServerText) -> str:
 
 
 def label_of(message: m.DeviceText | m.ServerText) -> str:
-    """As :func:`type_of`, but without names that a peer made up."""
+    """Return a message's wire type as a label; unknown types share one."""
     return "unknown" if isinstance(message, m.Unknown) else type_of(message)
 
 
 def content_of(message: m.DeviceText | m.ServerText) -> str | None:
-    """Select what a log row keeps of a message: words and states, never what may hold a
-    token (hello of browsers, MCP ``initialize``, unknown types).
-    """
+    """Return the part of a message that a log row keeps: words and states, but nothing that
+    may contain a token (hello of browsers, MCP ``initialize``, unknown types)."""
     match message:
         case m.Stt() | m.Chat():
             return message.text

@@ -12,7 +12,7 @@ from xiaozhi.interfaces import ISessionStore
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.runtime.periodic import PeriodicJob
 
-# Seconds after the start, and between two runs, of closing sessions left open.
+# Seconds from the start to the first run, and between runs, of closing abandoned sessions.
 _FIRST = 5.0
 _LOOK = 60.0
 
@@ -29,11 +29,11 @@ def retention_jobs(
 ) -> list[PeriodicJob]:
     """Make the jobs that remove old rows and close sessions of dead processes.
 
-    Every process has them; the store lets one work at a time.
+    Every process has them; the store lets one run at a time.
 
-    :param node: this process; its sessions from before its start are over.
-    :param retention_days: 0: nothing is removed.
-    :param stale_after: seconds.
+    :param node: name of this process; its sessions from before its start are over.
+    :param retention_days: 0: remove nothing.
+    :param stale_after: seconds without activity after which a session is closed.
     """
 
     wall = wall_time(clock)
@@ -48,7 +48,7 @@ def retention_jobs(
 
     def close_left(size: int) -> Deferred[int]:
         if journal.spooled or journal.trouble():
-            # The store lacks our latest records: a session that looks silent may be active.
+            # The store lacks our latest records: a session that seems idle may be active.
             return succeed(0)
         return store.close_left(node, started, now() - timedelta(seconds=stale_after), size)
 

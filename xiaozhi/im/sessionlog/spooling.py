@@ -1,4 +1,4 @@
-"""From memory to the spool, while the store is away or slow."""
+"""Move records from memory to the spool while the store is away or slow."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from xiaozhi.interfaces import ISpool
 
 _CHUNK = 1000
 _AGAIN_AFTER = 10.0
-"""Seconds before a spool that failed (a full disk) is tried again."""
+"""Seconds before a failed spool (e.g. a full disk) is tried again."""
 
 
 class Spooling:
-    """Empties the backlog into the spool, one chunk after the other.
+    """Moves the backlog to the spool, one chunk after the other.
 
-    A spool that fails is logged once and not used for a while; records stay in memory,
-    within its bound.
+    A failure of the spool is logged once, and the spool is not used for a while; records stay
+    in memory within the bound of the backlog.
 
-    :ivar held: records the writer is writing. They go to the spool before anything newer,
-        and then are not the writer's any more. Written twice they are still one row.
-    :ivar through: the number in the spool up to which the writer is writing.
+    :ivar held: records that the writer is writing. They are spooled before newer ones, and the
+        writer no longer owns them then. A record that is written twice is still one row.
+    :ivar through: number in the spool up to which the writer is writing.
     """
 
     _log = Logger()
@@ -42,7 +42,7 @@ class Spooling:
 
     @property
     def usable(self) -> bool:
-        """Whether it has not failed recently."""
+        """Whether the spool has not failed recently."""
         failed = self._failed_at
         return failed is None or self._clock.seconds() - failed >= _AGAIN_AFTER
 
@@ -52,11 +52,11 @@ class Spooling:
         return int(self._spool.count) if self._is_open else 0
 
     async def start(self) -> None:
-        """Open the spool; a failure is logged, and memory is used."""
+        """Open the spool; after a failure, which is logged, records stay in memory."""
         await self._open()
 
     def soon(self, delay: float) -> None:
-        """Empty the backlog within so many seconds."""
+        """Empty the backlog within ``delay`` seconds."""
         due = self._clock.seconds() + delay
         call = self._call
         if call is not None and call.active():
@@ -66,7 +66,7 @@ class Spooling:
             self._call = self._clock.callLater(delay, self.now)
 
     def now(self) -> None:
-        """Empty the backlog, unless this runs already."""
+        """Start to empty the backlog, unless this is running already."""
         self.leave()
         if self._running is None and self.usable:
             running = self._running = Deferred.fromCoroutine(self._empty())
@@ -79,7 +79,7 @@ class Spooling:
         self._call = None
 
     def settled(self) -> Deferred[None]:
-        """Wait until nothing is on its way to the spool."""
+        """Wait until no records are on their way to the spool."""
         if self._running is None:
             return succeed(None)
         settled: Deferred[None] = Deferred()
@@ -92,7 +92,7 @@ class Spooling:
         return settled
 
     async def everything(self) -> None:
-        """Spool everything in memory, at the end."""
+        """Spool all records in memory before the process stops."""
         await self.settled()
         self._failed_at = None
         self.now()
@@ -103,7 +103,7 @@ class Spooling:
     # --- what has been spooled --------------------------------------------------------
 
     async def oldest(self, limit: int) -> list[tuple[int, LogRecord | None]]:
-        """Read the records to write next; empty also if the spool cannot be read now."""
+        """Read the records to write next; empty also if the spool is unreadable now."""
         try:
             found = await self._spool.take(limit)
         except StoreError as error:
@@ -113,7 +113,7 @@ class Spooling:
         return found
 
     async def written(self, through: int) -> bool:
-        """Discard records that are in the store, up to a number.
+        """Remove records up to a number: the store has them.
 
         :return: whether they were removed.
         """
@@ -165,7 +165,7 @@ class Spooling:
     async def _fail(self, error: StoreError) -> None:
         if self._failed_at is None:
             self._log.error(
-                "session log: the spool cannot be used, keeping records in memory: {error}",
+                "session log: the spool failed, keeping records in memory: {error}",
                 error=str(error),
             )
         self._failed_at = self._clock.seconds()

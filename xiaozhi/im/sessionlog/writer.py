@@ -1,4 +1,4 @@
-"""From memory to the session store, in batches, in the background."""
+"""Log writer: writes records to the session store, in batches, in the background."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ class _Enough(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
-    """
-    :ivar flush_interval: seconds the first record of a batch waits for others.
-    :ivar batch_size: records to a transaction.
-    :ivar spool_after: seconds without an answer of the store after which what waits
-        goes to the spool.
-    :ivar spool_from: records in memory from which on they go to the spool in any case.
-    :ivar spool_from_octets: bytes of them, likewise.
-    :ivar retry_delays: seconds before the first retry, doubling up to the second.
+    """Batches, retries and use of the spool.
+
+    :ivar flush_interval: seconds that the first record of a batch waits for others.
+    :ivar batch_size: records per transaction.
+    :ivar spool_after: seconds without an answer of the store after which records are spooled.
+    :ivar spool_from: number of records in memory from which they are spooled in any case.
+    :ivar spool_from_octets: the same, in bytes.
+    :ivar retry_delays: delay of the first retry in seconds, which doubles up to the second
+        value.
     """
 
     flush_interval: float
@@ -43,8 +44,8 @@ class WriterSettings:
 class LogWriter:
     """Writes the backlog to the store, one transaction after the other.
 
-    Spooled records are written before those in memory, so newly spooled ones follow them,
-    and rows of sessions stay before what refers to them. One transaction with the store and
+    Spooled records are written before those in memory; newly spooled ones follow them. Rows of
+    sessions therefore precede the rows that refer to them. One transaction with the store and
     one with the spool may run at the same time.
     """
 
@@ -63,7 +64,7 @@ class LogWriter:
         self._clock = clock
         self._settings = settings
         self._spooling = Spooling(spool, backlog, clock) if spool is not None else None
-        # Without a spool; with one it is Spooling.held.
+        # Used without a spool; with one, Spooling.held is.
         self._held: tuple[LogRecord, ...] = ()
         self._size = settings.batch_size
         self._state = "idle"  # then started, stopping
@@ -83,7 +84,7 @@ class LogWriter:
     # --- life -------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to write, first the records of an earlier process."""
+        """Start to write, first the records of an earlier process."""
         if self._spooling is not None:
             await self._spooling.start()
             if self.spooled:
@@ -92,9 +93,9 @@ class LogWriter:
         self.noted()
 
     async def stop(self, timeout: float) -> None:
-        """Write everything, or else spool it.
+        """Write all records, or else spool them.
 
-        :param timeout: seconds to wait for a store that does not take it.
+        :param timeout: maximum seconds to wait for the store.
         """
         was, self._state = self._state, "stopping"
         self._cancel_flush()
@@ -111,7 +112,7 @@ class LogWriter:
             await self._spooling.everything()
 
     def noted(self) -> None:
-        """Note that the backlog may have records."""
+        """Schedule work for the backlog, which may have records."""
         if self._state != "started":
             return
         spooling, settings = self._spooling, self._settings
@@ -165,10 +166,10 @@ class LogWriter:
         writing.addBoth(written)
 
     async def _write_all(self) -> None:
-        """Run one transaction after the other until nothing is left.
+        """Run one transaction after the other until no records are left.
 
-        A batch the store refuses for its content is halved until the record at
-        fault stands alone, and that one is dropped.
+        A batch that the store rejects for its content is halved until the invalid record is
+        alone; that record is dropped.
         """
         spooling = self._spooling
         self._size = self._settings.batch_size
@@ -196,7 +197,7 @@ class LogWriter:
         if not self.held:
             self.held = tuple(self._backlog.take(self._settings.batch_size))
         part = self.held[: self._size]
-        # Spooled meanwhile, it is not ours any more.
+        # A record that was spooled meanwhile is no longer ours.
         if part and await self._append(part) and self.held[: len(part)] == part:
             self.held = self.held[len(part) :]
             self._backlog.done(part)
@@ -205,8 +206,9 @@ class LogWriter:
     async def _append(self, records: tuple[LogRecord, ...]) -> bool:
         """Append records to the store.
 
-        :return: False: try again, after a pause or with fewer.
-        :raises _Enough: the store is away, and this is the end."""
+        :return: False: retry, after a pause or with fewer records.
+        :raises _Enough: the store is away, and the process stops.
+        """
         if self._since is None:
             self._since = self._clock.seconds()
             if self._spooling is not None:
@@ -235,7 +237,7 @@ class LogWriter:
 
     async def _wait_for_store(self, error: StoreError) -> None:
         if self._failures == 0:
-            self._log.warn("session log: not written, will try again: {error}", error=str(error))
+            self._log.warn("session log: write failed, retrying: {error}", error=str(error))
         first, longest = self._settings.retry_delays
         delay = min(first * 2 ** min(self._failures, 30), longest)
         self._failures += 1
@@ -255,14 +257,14 @@ class LogWriter:
         if self._spooling is not None and len(self._backlog) < self._settings.spool_from:
             self._spooling.leave()
         if self._failures:
-            self._log.info("session log: the store takes records again")
+            self._log.info("session log: the store accepts records again")
             self._failures = 0
             self.trouble = ""
 
     def _refused(self, record: LogRecord, error: Exception) -> None:
         self._backlog.lost("refused")
         self._log.error(
-            "session log: a {kind} of session {session_id} cannot be stored: {error}",
+            "session log: the store rejected a {kind} of session {session_id}, dropped: {error}",
             kind=type(record).__name__,
             session_id=record.session_id,
             error=str(error),

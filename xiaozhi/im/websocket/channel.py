@@ -41,8 +41,8 @@ class Socket(Protocol):
 class WebSocketChannel:
     """Translates between a socket's messages and a link.
 
-    :ivar link: the receiver of what comes. A channel that is over does not refer to it, so
-        that nothing waits for the garbage collector.
+    :ivar link: receives the device's messages. A closed channel does not refer to it, so that
+        no reference cycle remains.
     """
 
     __slots__ = ("_announced", "_pack", "_socket", "_unpack", "link")
@@ -50,25 +50,25 @@ class WebSocketChannel:
     name = "websocket"
 
     def __init__(self, socket: Socket, announced: int = 0) -> None:
-        """:param announced: the ``Protocol-Version`` header, 0 if there was none."""
+        """:param announced: the ``Protocol-Version`` header; 0: none."""
         self.link: IDeviceEvents = NO_EVENTS
         self._socket = socket
         self._announced = announced
         self._pack: Pack = pack_v1
-        # None: raw packets, which need no call to be read.
+        # None: raw packets, which need no unpacking.
         self._unpack: Unpack | None = None
 
     def began(self, session_id: str, device_id: str) -> None:
-        """Note which session the channel carries."""
+        """Handle the start of the session; used by recordings."""
 
     # --- from the socket
 
     def text_received(self, text: str) -> None:
-        """Receive a text message."""
+        """Handle a text message."""
         self.link.text_received(text)
 
     def binary_received(self, data: bytes) -> None:
-        """Receive a binary message: one framed packet. The hot path."""
+        """Handle a binary message: one framed packet. The hot path."""
         unpack = self._unpack
         if unpack is None:
             self.link.audio_received(Audio(data), len(data))
@@ -81,7 +81,7 @@ class WebSocketChannel:
         self.link.audio_received(audio, len(data))
 
     def connection_lost(self, reason: str, code: int = closecodes.ABNORMAL) -> None:
-        """Tell the link that the socket is gone, or that its Close frame is out."""
+        """End the link: the socket is gone, or its Close frame was sent."""
         link, self.link = self.link, NO_EVENTS
         link.lost(closecodes.ending(code, reason))
 

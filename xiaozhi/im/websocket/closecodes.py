@@ -1,4 +1,4 @@
-"""WebSocket close codes the edge uses (RFC 6455, 7.4; 4000–4999 are anyone's own)."""
+"""WebSocket close codes of the edge (RFC 6455, 7.4; 4000–4999 are for private use)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_CODE = 1005
 """Never sent: the peer's Close frame named no code."""
 
 ABNORMAL = 1006
-"""Never sent: the socket ended without a Close frame, as devices end it (§1.1)."""
+"""Never sent: the socket ended without a Close frame, as is usual for devices (§1.1)."""
 
 POLICY = 1008
 """A limit or a timeout; the reason names it."""
@@ -23,13 +23,13 @@ TOO_BIG = 1009
 """A message longer than ``limits.max_message_bytes``; Autobahn closes with it."""
 
 TRY_AGAIN = 1013
-"""This process holds as much of unfinished messages as it may; connect again."""
+"""This process holds too many bytes of unfinished messages; connect again."""
 
 INTERNAL = 1011
-"""Our fault, or a peer that stopped answering."""
+"""Our fault, or a peer that no longer responds."""
 
 REPLACED = 4001
-"""The same device has connected anew."""
+"""The same device has connected again."""
 
 OF_REASON = {
     CloseReason.FINISHED: NORMAL,
@@ -39,7 +39,7 @@ OF_REASON = {
     CloseReason.REPLACED: REPLACED,
 }
 
-#: How a connection's end that is not ours is counted.
+#: Close code → reason in the counters, for connections that the peer ended.
 LEFT = {
     ABNORMAL: "device_lost",
     NO_CODE: "device_closed",

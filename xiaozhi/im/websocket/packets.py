@@ -1,13 +1,13 @@
-"""A fast path for the WebSocket frame that nearly all traffic consists of.
+"""Fast path for the WebSocket frames of audio packets, which are nearly all traffic.
 
-In Autobahn, which expects any frame at any time, a packet of 150 bytes costs three times as
-much as all other work on it. Devices send whole, short, masked binary frames; those are cut
-out here, and Autobahn parses everything else with all its checks.
+Autobahn's general parser costs three times as much as all other work on a packet of 150
+bytes. Devices send complete, short, masked binary frames. These are parsed here; Autobahn
+parses everything else with all its checks.
 """
 
 from __future__ import annotations
 
-# Payload bytes. Opus at 60 ms stays below; no message limit is.
+# Maximum payload bytes: above those of Opus at 60 ms, below every message limit.
 MOST = 1023
 
 _FINAL_BINARY = 0x82
@@ -16,10 +16,10 @@ _TWO_MORE_BYTES = _MASKED | 126
 
 
 def packet_at(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """Return the payload of the frame at ``at``, and where the next one begins.
+    """Return the payload of the frame at ``at``, and the index of the next frame.
 
-    :return: None if it is not whole, or any but a final, masked binary frame of
-        at most :data:`MOST` bytes with its length in the shortest form.
+    :return: None unless it is a complete, final, masked binary frame of at most :data:`MOST`
+        bytes with its length in the shortest form.
     """
     if len(data) - at < 6 or data[at] != _FINAL_BINARY:
         return None
@@ -41,7 +41,7 @@ def packet_at(data: bytes, at: int) -> tuple[bytes, int] | None:
 
 
 def _unmasked(mask: bytes, payload: bytes) -> bytes:
-    # As numbers, whole: many times faster than byte by byte.
+    # XOR of two large integers is many times faster than byte by byte.
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")

@@ -1,8 +1,8 @@
-"""The WebSocket: a thin adapter between Autobahn and a :class:`WebSocketChannel`.
+"""WebSocket protocol: a thin adapter between Autobahn and a :class:`WebSocketChannel`.
 
-Autobahn's timers would run on the global reactor; they are off, and ours run on the
-gateway's clock. Autobahn's logging and counting of every message is bypassed: it is a good
-part of the cost of a packet.
+Autobahn's timers, which would run on the global reactor, are disabled; ours run on the
+gateway's clock. Autobahn's logging and counting of messages is bypassed, because it is a
+large part of a packet's cost.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from xiaozhi.web.limits.origins import Origins
 from xiaozhi.web.limits.refusals import Refused
 
 _TEXT, _BINARY = b"\x81", b"\x82"
-# Bytes of a Close frame's reason; the protocol allows 123.
+# Maximum bytes of a Close frame's reason; the protocol allows 123.
 _REASON = 120
-# Codes after which nothing a peer sends is worth parsing: Autobahn's own for frames and text
-# that cannot be, and ours for a message that is too big.
+# Codes after which the peer's data is not parsed any more: Autobahn's for invalid frames and
+# text, and ours for messages that are too big.
 _BROKEN = (1002, 1007, closecodes.TOO_BIG, closecodes.TRY_AGAIN)
-# Bytes of an unfinished message for which there is always room.
+# Bytes of an unfinished message that are always accepted.
 _SMALL = 65_536
 _WRONG_PAGE = ("origin_not_allowed", "this web page is not in gateway.origins")
-# Kept by Autobahn for the life of a connection, needed only for its handshake.
+# Attributes that Autobahn keeps for the life of a connection and needs only in the handshake.
 _HANDSHAKE_ONLY = (
     "http_headers",
     "http_request_data",
@@ -51,7 +51,7 @@ _HANDSHAKE_ONLY = (
 
 
 def _frame(first: bytes, payload: bytes) -> bytes:
-    """Make one whole unmasked frame: devices are never sent fragments."""
+    """Make one complete unmasked frame: devices never receive fragments."""
     size = len(payload)
     if size < 126:
         return first + size.to_bytes(1, "big") + payload
@@ -78,7 +78,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     flashSocketPolicy = ""
     requireMaskedClientFrames = True
     versions = (13,)
-    # No Origin is demanded (§9, 20); onConnect looks at one that comes.
+    # No Origin is required (§9, 20); onConnect checks one that is sent.
     allowedOrigins = ("*",)
     allowNullOrigin = True
     maxConnections = trustXForwardedFor = 0
@@ -98,18 +98,18 @@ class DeviceProtocol(WebSocketServerProtocol):
     _drop_tick: int | None = None
     _message_tick: int | None = None
     _paused = False
-    _held = 0  # bytes of the message that is coming
-    _deaf = False  # over a limit: what still comes is not even parsed
+    _held = 0  # bytes of the unfinished message
+    _deaf = False  # over a limit: further data is not parsed
     counted_as = ""  # in Entrance.peers
 
     @staticmethod
     def perMessageCompressionAccept(offers: object) -> None:
-        """No compression: Opus does not shrink, and devices never ask for it."""
+        """Decline compression: Opus does not shrink, and devices never request it."""
 
     # --- handshake --------------------------------------------------------------------
 
     def onConnect(self, request: ConnectionRequest) -> None:
-        """Let the device in, or answer with an HTTP status before the 101."""
+        """Admit the device, or answer with an HTTP status before the 101."""
         try:
             if not self.factory.serves(request.path):
                 raise Refusal(404, "not_found", f"no device connects to {request.path[:100]}")
@@ -124,14 +124,17 @@ class DeviceProtocol(WebSocketServerProtocol):
             raise ConnectionDeny(refusal.status, refusal.code) from None
         except Exception:
             self._note.failure("admission failed, peer {peer}", peer=self.peer)
-            self._refusal = ("internal", "the server made a mistake")
+            self._refusal = ("internal", "internal server error")
             raise ConnectionDeny(500, "internal") from None
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Answer with JSON. Autobahn's own reasons quote the request, token and
-        all, after a first quotation mark: that part is cut off."""
+        """Answer with JSON.
+
+        Autobahn's reasons quote the request, including tokens, after the first quotation mark:
+        that part is cut off.
+        """
         if reason.startswith("HTTP Origin header"):
-            # Autobahn cannot read it, or there are two.
+            # The header is invalid, or there are two.
             code, self._refusal = 403, _WRONG_PAGE
         error, message = self._refusal or ("bad_handshake", reason.partition('"')[0].rstrip(" '("))
         self.factory.entrance.refusals.add(
@@ -151,13 +154,13 @@ class DeviceProtocol(WebSocketServerProtocol):
         return headers.get("device-id", "")[:64]
 
     def onOpen(self) -> None:
-        """Make the channel and its link: the 101 is out."""
+        """Make the channel and its link: the 101 was sent."""
         arrival = self._arrival
         assert arrival is not None
         for name in _HANDSHAKE_ONLY:
             self.__dict__.pop(name, None)
         self.factory.gateway.context.counts.accepted += 1
-        # One count for all sockets instead of twenty attributes in each.
+        # One object for all sockets instead of twenty attributes in each.
         self.trafficStats = self.factory.traffic
         try:
             channel = self.factory.make_channel(self, self._framing)
@@ -171,9 +174,9 @@ class DeviceProtocol(WebSocketServerProtocol):
     # --- from the device -----------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        """Take out packets that came whole; Autobahn parses the rest."""
+        """Handle complete packets directly; Autobahn parses the rest."""
         channel = self._channel
-        # Not in the middle of a frame or of a message in fragments.
+        # Not within a frame or a fragmented message.
         if channel is not None and not (self.data or self.current_frame or self.inside_message):
             at = 0
             while self.state == self.STATE_OPEN and (found := packet_at(data, at)) is not None:
@@ -193,7 +196,7 @@ class DeviceProtocol(WebSocketServerProtocol):
                 self._await_message()
 
     def onMessageEnd(self) -> None:
-        """Pass a whole message on. Replaces Autobahn's method, which also fires an event."""
+        """Pass on a complete message. Replaces Autobahn's method, which also fires an event."""
         if self._message_tick is not None:
             self._forget_message()
         self._release()
@@ -211,19 +214,19 @@ class DeviceProtocol(WebSocketServerProtocol):
             self._broken()
 
     def onPing(self, payload: bytes) -> None:
-        """Answer a ping, within the rate limit, while the device reads."""
+        """Answer a ping within the rate limit while the device reads."""
         self._whole()
         if self._channel is not None and self._channel.link.alive(len(payload)):
             self.sendPong(payload)
 
     def onPong(self, payload: bytes) -> None:
-        """Note a sign of life, within the rate limit."""
+        """Report a sign of life within the rate limit."""
         self._whole()
         if self._channel is not None:
             self._channel.link.alive(len(payload))
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """Take a part of a message; unfinished messages of all devices have one bound."""
+        """Add a part of a message; the unfinished messages of all devices share one bound."""
         super().onMessageFrameData(payload)
         size = len(payload)
         self._held += size
@@ -240,7 +243,7 @@ class DeviceProtocol(WebSocketServerProtocol):
         self._held = 0
 
     def onMessageFrameEnd(self) -> None:
-        """Count a fragment, empty ones too; the last one counts as the message."""
+        """Count a fragment, even an empty one; the last one counts as the message."""
         super().onMessageFrameEnd()
         if not self.current_frame.fin and self._channel is not None:
             self._channel.link.alive(0)
@@ -267,17 +270,17 @@ class DeviceProtocol(WebSocketServerProtocol):
         if self._channel is None:
             return
         if self._paused:
-            self._await_message()  # it is we who do not read
+            self._await_message()  # we do not read at present
         else:
             self._channel.link.abused("message_time")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Count off the connection, however far it had come."""
+        """Uncount the connection, in whatever state it was."""
         self.factory.entrance.peers.leave(self.counted_as)
         super().connectionLost(reason)
-        # Autobahn's Deferreds hold us as their result: a cycle only the collector would free.
-        for told in ("is_open", "is_closed"):
-            vars(self).pop(told, None)
+        # Autobahn's Deferreds have this object as their result: break the reference cycle.
+        for name in ("is_open", "is_closed"):
+            vars(self).pop(name, None)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """End the channel: the socket is gone."""
@@ -291,9 +294,9 @@ class DeviceProtocol(WebSocketServerProtocol):
             self.factory.gateway.connection_gone()
 
     def _broken(self) -> None:
-        """Close after our own fault, which Autobahn would swallow."""
+        """Log an exception of ours, which Autobahn would swallow, and close."""
         device = self._arrival.device.device_id if self._arrival is not None else ""
-        self._note.failure("device {device}: the link failed", device=device)
+        self._note.failure("device {device}: the link raised an exception", device=device)
         self.close(closecodes.INTERNAL, "internal")
 
     # --- Socket ------------------------------------------------------------------
@@ -312,7 +315,7 @@ class DeviceProtocol(WebSocketServerProtocol):
 
     def close(self, code: int, reason: str) -> None:
         if self.state == self.STATE_OPEN:
-            # Cut between characters: what is not UTF-8 is no reason.
+            # Cut between characters: the reason must be UTF-8.
             clipped = reason.encode()[:_REASON].decode("utf-8", "ignore").encode()
             self.sendCloseFrame(code=code, reasonUtf8=clipped)
 
@@ -323,7 +326,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     def resume(self) -> None:
         self._paused = False
         if self._message_tick is not None:
-            # The message that was coming had no chance to go on.
+            # The rest of an unfinished message could not arrive meanwhile.
             self._forget_message()
             self._await_message()
         self.transport.resumeProducing()
@@ -337,7 +340,7 @@ class DeviceProtocol(WebSocketServerProtocol):
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Close; Autobahn's own closings (too big: 1009) pass here, too.
+        """Close; also called by Autobahn itself (too big: 1009).
 
         Devices do not echo a Close frame, so TCP is dropped soon after (§1.1).
         """
@@ -350,7 +353,7 @@ class DeviceProtocol(WebSocketServerProtocol):
             self._drop_tick = timers.timeouts.at(due, self._drop)
             if code in _BROKEN or (reasonUtf8 or b"").endswith(b"_limit"):
                 self._deaf, self.data = True, b""
-            # Read on for the echo, even if the AI had paused us.
+            # Read the echo, even if the AI had paused reading.
             self.transport.resumeProducing()
             if self._channel is not None:
                 reason = (reasonUtf8 or b"").decode("utf-8", "replace")
@@ -360,7 +363,7 @@ class DeviceProtocol(WebSocketServerProtocol):
         if self.state != self.STATE_CLOSED:
             self.transport.abortConnection()
 
-    # --- IPushProducer: told by the transport how full its write buffer is ----------------------
+    # --- IPushProducer: the transport's write buffer is full, or has room again -----------------
 
     def pauseProducing(self) -> None:
         if self._channel is not None:
@@ -371,13 +374,13 @@ class DeviceProtocol(WebSocketServerProtocol):
             self._channel.link.uncongested()
 
     def stopProducing(self) -> None:
-        """connectionLost says the same."""
+        """Do nothing: connectionLost follows."""
 
 
 class DeviceFactory(WebSocketServerFactory):
     """Makes a :class:`DeviceProtocol` for each upgrade request.
 
-    :ivar held: bytes of messages that are still coming; at most about ``most_held``.
+    :ivar held: bytes of unfinished messages; at most about ``most_held``.
     """
 
     protocol = DeviceProtocol  # type: ignore[assignment]
@@ -388,8 +391,8 @@ class DeviceFactory(WebSocketServerFactory):
         gateway: Gateway,
         make_channel: Callable[[Socket, int], WebSocketChannel] = WebSocketChannel,
     ) -> None:
-        """:param make_channel: of a socket and the framing it announced."""
-        # No Server header: devices need none, and it would tell our version.
+        """:param make_channel: makes the channel of a socket with its announced framing."""
+        # No Server header: devices need none, and it would disclose our version.
         super().__init__(server="", reactor=gateway.entrance.timers.clock)
         self.gateway = gateway
         self.entrance = gateway.entrance
@@ -406,5 +409,5 @@ class DeviceFactory(WebSocketServerFactory):
         self._paths = frozenset(path.rstrip("/") for path in settings.gateway.paths)
 
     def serves(self, path: str) -> bool:
-        """Whether devices connect to this path, with or without a slash at the end."""
+        """Return whether devices connect to this path, with or without a trailing slash."""
         return path.rstrip("/") in self._paths

@@ -1,13 +1,13 @@
-"""Recordings of the traffic between devices and this edge, to be read and to be replayed
-(``xiaozhi-device replay``).
+"""Recordings of the traffic between devices and this edge, for people and for
+``xiaozhi-device replay``.
 
 A file is JSON lines. The first is an object: ``version``, ``started`` (ISO 8601),
-``session_id``, ``device_id``, ``framing`` (of the ``Protocol-Version`` header). Each other one
-is an array: seconds since the connection, ``up`` or ``down``, its kind (``text``, ``sound``,
+``session_id``, ``device_id``, ``framing`` (the ``Protocol-Version`` header). Each further line
+is an array: seconds since the connection, ``up`` or ``down``, a kind (``text``, ``sound``,
 ``close``), and the text, the bytes in base64, or the code and reason. An array with
 ``dropped`` or ``full`` marks missing entries.
 
-A recording holds what people say. Tokens are removed: members named so, and every JWT.
+A recording contains people's speech. Tokens are removed: members with such names, and JWTs.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from xiaozhi.interfaces import IFileStore, IFileWriter
 #: The area of the file store.
 AREA = "recordings"
 
-# Seconds between two writes, and bytes of one session that wait for the next: more is
-# dropped, and counted in the file.
+# Seconds between two writes, and maximum bytes of one session that wait for the next; more
+# are dropped and counted in the file.
 _INTERVAL = 0.5
 _WAITING = 1 << 20
 
-# A member of an object; \2 is what its quotes are escaped with, in JSON that is itself a text.
+# A member of an object; \2 is the escape of its quotes in JSON within a JSON string.
 _TOKEN = re.compile(
     r'((?<!\\)(\\*)"(?:token|secret|password|api_?key)\2"\s*:\s*\2").*?(?<!\\)\2"', re.I | re.S
 )
-# A signed or encrypted token (RFC 7519): base64url parts, the first of them a JSON object, so it
-# begins with "{" and a quote or white space. Dots may be escaped, as in an address or in JSON.
+# A signed or encrypted token (RFC 7519): base64url parts. The first is a JSON object, so it
+# begins with "{" and a quote or white space. Dots may be escaped, as in a URL or in JSON.
 _DOT, _PART = r"(?:\.|%2[eE]|\\+u002[eE])", r"[A-Za-z0-9_=-]"
 _JWT = re.compile(
     rf"e(?:y[A-DI-L]|w[k-r0-3]){_PART}{{5,}}{_DOT}{_PART}{{2,}}(?:{_DOT}{_PART}*){{1,3}}"
 )
 _JWT_IN_BYTES = re.compile(_JWT.pattern.encode())
-# What a browser's client sends when it cannot set headers (§4.1).
+# Sent as text by browser clients, which cannot set headers (§4.1).
 _HEADER = re.compile(r"\s*(?:authorization|proxy-authorization|cookie)\s*:", re.I)
 
 
 class Recorder:
-    """Writes the recordings of all sessions, off the reactor's thread.
+    """Writes the recordings of all sessions in a thread.
 
-    :ivar dropped: messages missing in the recordings.
+    :ivar dropped: number of messages missing from the recordings.
     """
 
     _log = Logger()
@@ -71,14 +71,14 @@ class Recorder:
         self._clock = clock
         self._limit = max_session_bytes
         self._seconds = seconds
-        # Bound: one a connection.
+        # Bound: one per connection.
         self._open: set[Recording] = set()
         self._due: IDelayedCall | None = None
         self._failing = False
         self.dropped = 0
 
     def recording(self) -> Recording:
-        """Begin a recording, for a new connection."""
+        """Start a recording for a new connection."""
         recording = Recording(self, self._files.writer(AREA), self._clock, self._limit)
         self._open.add(recording)
         if self._due is None:
@@ -86,28 +86,28 @@ class Recorder:
         return recording
 
     def now(self) -> str:
-        """Return the time as files show it."""
+        """Return the time in the format of the files."""
         return datetime.fromtimestamp(self._seconds(), UTC).isoformat(timespec="milliseconds")
 
     def stop(self) -> Deferred[Any]:
-        """Write everything; fires when it is written."""
+        """Write everything; the Deferred fires when it is written."""
         if self._due is not None:
             self._due.cancel()
             self._due = None
         return DeferredList([recording.close() for recording in list(self._open)])
 
     def closed(self, recording: Recording) -> None:
-        """Forget a complete recording."""
+        """Remove a complete recording."""
         self._open.discard(recording)
 
     def failed(self, failure: Failure) -> None:
-        """Log that a file cannot be written, once in a row."""
+        """Log that a file cannot be written; consecutive failures are logged once."""
         if not self._failing:
             self._failing = True
             self._log.error("sessions are not recorded: {error}", error=failure.getErrorMessage())
 
     def worked(self) -> None:
-        """Note that a file was written."""
+        """End a series of failures: a file was written."""
         self._failing = False
 
     def _write(self) -> None:
@@ -146,7 +146,7 @@ class Recording:
 
     def sound(self, direction: str, data: bytes) -> None:
         """Record a binary message."""
-        # Sound that looks like one is possible, and so rare that it will not be missed.
+        # Sound could match by chance, but so rarely that it does not matter.
         data = _JWT_IN_BYTES.sub("…".encode(), data)
         self._note(direction, "sound", b2a_base64(data, newline=False).decode())
 
@@ -165,22 +165,22 @@ class Recording:
             self._missing += 1
             self._recorder.dropped += 1
             return
-        self._tell_missing()
+        self._mark_missing()
         self._left -= len(line)
         if self._left < 0:
             line = msgspec.json.encode((0, "", "full", None))
         self._waiting += line + b"\n"
         if self._left < 0:
-            # A file that is not written to any more would be removed as a dead process's.
+            # Close it now: an open file without writes would be purged as a dead process's.
             self.close()
 
-    def _tell_missing(self) -> None:
+    def _mark_missing(self) -> None:
         if self._missing:
             self._waiting += msgspec.json.encode((0, "", "dropped", self._missing)) + b"\n"
             self._missing = 0
 
     def write(self) -> None:
-        """Write the queue, unless a write runs."""
+        """Write the queue, unless a write is running."""
         if self._waiting and not self._writing:
             self._writing = True
             data = bytes(self._waiting)
@@ -190,10 +190,13 @@ class Recording:
             )
 
     def close(self) -> Deferred[None]:
-        """Finish. :return: fires when the file is complete."""
+        """Finish the recording.
+
+        :return: fires when the file is complete.
+        """
         if self._closing is not None:
             return self._closing
-        self._tell_missing()
+        self._mark_missing()
         if self._waiting:
             data = bytes(self._waiting)
             self._waiting.clear()

@@ -1,9 +1,9 @@
-"""Immediate writes to a device's socket.
+"""Send queue: immediate writes to a device's socket.
 
 Twisted's transport buffers data, registers for a writable socket, sends in the reactor's
-next round and deregisters: two system calls and a dispatch for each packet besides the send,
-and the wait for that round. A device's socket is nearly always writable, so the packet is
-sent directly; what the socket does not accept goes the usual way.
+next iteration and deregisters: two more system calls, a dispatch and a delay for each packet.
+A device's socket is nearly always writable, so the packet is sent directly. The transport
+sends any bytes that the socket does not accept.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from twisted.internet.tcp import Connection
 
 
 def write_now(transport: Any, data: bytes) -> None:
-    """Write as ``transport.write(data)`` does, directly where nothing is buffered.
+    """Write data, directly to the socket if possible.
 
-    Order is kept: while anything waits in the transport's buffer, or the
-    connection is encrypted, closing or no TCP connection, this is just that.
+    It equals ``transport.write(data)`` while the transport's buffer is not empty, so that the
+    order is kept, and for encrypted, closing and non-TCP connections.
     """
     if (
         isinstance(transport, Connection)
@@ -30,7 +30,7 @@ def write_now(transport: Any, data: bytes) -> None:
         )
     ):
         sent = transport.writeSomeData(data)
-        # Not a number: the connection is lost, which the transport finds out itself.
+        # An exception: the connection is lost, and the transport notices this itself.
         if isinstance(sent, int):
             if sent == len(data):
                 return

@@ -219,7 +219,7 @@ class FailureTests(JournalCase):
             self.clock.advance(0.01)
         self.assertEqual(self.contents(), ["a"])
         self.assertEqual(journal.dropped, 0)
-        self.assertEqual((self.lines("will try again"), self.lines("takes records again")), (1, 1))
+        self.assertEqual((self.lines("retrying"), self.lines("accepts records again")), (1, 1))
 
     def test_a_refused_record_does_not_delay_the_others(self) -> None:
         self.shelf.refuses = {"ghost"}
@@ -230,7 +230,7 @@ class FailureTests(JournalCase):
         expected = [str(number) for number in range(20) if number not in (7, 13)]
         self.assertEqual(self.contents(), expected)
         self.assertEqual((journal.dropped, journal.pending), (2, 0))
-        self.assertEqual(self.lines("cannot be stored"), 2)
+        self.assertEqual(self.lines("the store rejected"), 2)
 
     def test_a_store_that_breaks_its_contract_delays_nothing(self) -> None:
         self.shelf.answers = [RuntimeError("a bug")]

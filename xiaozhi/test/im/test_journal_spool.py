@@ -360,7 +360,7 @@ class NoSpoolTests(JournalCase):
             self.clock.advance(0.1)
         self.assertEqual((journal.pending, journal.spooled), (100, 0))
         self.assertEqual(journal.status()["dropped"], {"full": 201})
-        self.assertEqual(self.log.count("the spool cannot be used"), 1)
+        self.assertEqual(self.log.count("the spool failed"), 1)
         self.store.mood = "well"
         self.clock.advance(10)
         written = self.written()
