@@ -107,7 +107,7 @@ class AgentTests(ServiceCase, TestCase):
         self.assertEqual((await self.answer(chef, "hi")).text, "Soup.")
         self.write(chef={**CHEF, "providers": {"llm": "scripted/poet"}}, poet=POET)
         os.kill(self.pair.ai.pid, signal.SIGHUP)
-        await self.until_logged("agents were read again: chef")
+        await self.until_logged("agents were reloaded: chef")
         self.assertEqual((await self.answer(chef, "hi")).text, "A rose.")
         # The command does the same and prints what changed.
         self.write(chef=CHEF, poet={**POET, "language": "fr"})
@@ -122,7 +122,7 @@ class AgentTests(ServiceCase, TestCase):
         chef = await self.visitor(self.chef)
         self.write(chef={**CHEF, "lisen": {}}, poet=POET)
         os.kill(self.pair.ai.pid, signal.SIGHUP)
-        await self.until_logged("agents are as before")
+        await self.until_logged("agents were not reloaded")
         self.assertIn("agents.chef.lisen: unknown key; did you mean listen?", self.pair.ai.output)
         self.assertEqual((await self.answer(chef, "hi")).text, "Soup.")
         status, out, err = await self.command("reload")

@@ -1,1 +1,1 @@
-"""Agents: who a device talks to. The agent's value, its settings, prompt and roles."""
+"""Agents: an agent's value, settings, prompt and roles, and the assignment of devices."""

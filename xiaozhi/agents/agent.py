@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from xiaozhi.agents.settings import SessionSettings
 from xiaozhi.base.toolpolicy import ToolPolicy
 
-#: The id of the agent that serves every device without another one.
+#: The id of the agent that serves all devices without an assignment.
 DEFAULT = "default"
 
 
@@ -16,14 +16,14 @@ DEFAULT = "default"
 class Agent:
     """One version of an agent.
 
-    :ivar id: stable; its key in the configuration.
-    :ivar version: digest of everything below and of its providers' settings.
-    :ivar name: for people; empty: the id.
-    :ivar settings: of its sessions: prompt, roles, listening, idle time, memory, limits.
-    :ivar providers: references by kind, each in the order of preference.
-    :ivar voice: fields that the preferred synthesiser is given: of ``id``, ``rate``,
-        ``pitch``, ``volume``.
-    :ivar tools: which tools it may use.
+    :ivar id: stable id, its key in the configuration.
+    :ivar version: digest of the fields below and of its providers' settings.
+    :ivar name: name for people; empty: the id.
+    :ivar settings: settings of its sessions: prompt, roles, listening, idle time, memory, limits.
+    :ivar providers: references by kind, in the order of preference.
+    :ivar voice: fields for the preferred synthesiser: any of ``id``, ``rate``, ``pitch``,
+        ``volume``.
+    :ivar tools: the tools it may use.
     """
 
     id: str = DEFAULT

@@ -1,4 +1,4 @@
-"""The agents of a configuration file, and which of them serves which device."""
+"""Agents of a configuration file, and their assignment to devices."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class AgentBook:
 
     @property
     def default(self) -> Agent:
-        """The agent for devices without another one."""
+        """The agent for devices without an assignment."""
         return self.agents[DEFAULT]
 
     def of(self, device_id: str) -> Agent:
-        """Find a device's agent: by its id, else by the first pattern that matches."""
+        """Return a device's agent: by its id, else by the first pattern that matches."""
         found = self.assigned.get(device_id)
         if found is None:
             lower = device_id.lower()
@@ -57,7 +57,7 @@ class AgentBook:
         return self.agents[found]
 
     def changed(self, newer: AgentBook) -> tuple[str, ...]:
-        """List the ids of agents that another book has in another version, or not at all."""
+        """List the ids of agents that are new, removed or different in another book."""
         return tuple(
             sorted(
                 agent_id
@@ -113,7 +113,7 @@ class BookReader:
     def _section(self, agent_id: str, section: Any) -> AgentSection:
         key = f"agents.{agent_id}"
         if not _ID.fullmatch(agent_id):
-            raise ConfigError(f"{key}: an agent's id is of letters, digits, - and _")
+            raise ConfigError(f"{key}: an agent's id consists of letters, digits, - and _")
         read: AgentSection = self._read_section(
             {} if section is None else section, AgentSection, key
         )
@@ -148,7 +148,7 @@ class BookReader:
         return agent
 
     def _agent(self, parent: Agent, section: AgentSection | None) -> Agent:
-        """:param parent: with the new agent's id already."""
+        """:param parent: the inherited agent, with the new agent's id."""
         key = f"agents.{parent.id}"
         if section is None:
             return self._versioned(parent, "selected", "voice")
@@ -190,7 +190,7 @@ class BookReader:
         return settings
 
     def _versioned(self, agent: Agent, selected_key: str, voice_key: str) -> Agent:
-        """Check the agent's providers, and name the version by a digest of its content."""
+        """Check the agent's providers, and set its version to a digest of its content."""
         entries = self._catalogue.entries(agent.providers, selected_key, agent.voice, voice_key)
         content = (
             agent.name,
@@ -204,7 +204,7 @@ class BookReader:
 
 
 def _changed_role(role: RoleSettings, section: AgentSection, key: str) -> RoleSettings:
-    """Apply an agent's prompt and greeting, which come before those of its role."""
+    """Apply an agent's prompt and greeting, which take precedence over its role's."""
     if section.prompt is not UNSET:
         check_prompt(section.prompt, f"{key}.prompt")
         role = replace_field(role, prompt=section.prompt, greeting="")
@@ -223,7 +223,7 @@ def _set(section: Struct) -> dict[str, Any]:
 
 
 def _shortcuts(section: AgentSection, part: str) -> dict[str, Any]:
-    """Return what an agent's short keys say for a part of ``session``."""
+    """Return the fields of a part of ``session`` that an agent's short keys set."""
     if part == "wake":
         return {"greeting": section.greeting} if section.greeting is not UNSET else {}
     if part != "dialogue":

@@ -1,4 +1,4 @@
-"""Agents of a configuration file, which can be read again while devices talk."""
+"""Agents of a configuration file, which can be reloaded during conversations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from xiaozhi.wire.messages import Device
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """The present contents of a configuration file.
+    """The current contents of a configuration file.
 
-    :ivar apply: takes the providers' new settings over; raises ConfigError, and then has
-        changed nothing.
+    :ivar apply: applies the providers' new settings; raises ConfigError without a change.
     :ivar restart: keys that differ from the running process and need a restart.
     """
 
@@ -32,11 +31,11 @@ class FileReading:
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
-    """The outcome of reading the file again.
+    """The result of a reload.
 
-    :ivar changed: ids of agents that are new, gone or different.
+    :ivar changed: ids of agents that are new, removed or different.
     :ivar restart: keys that changed and need a restart.
-    :ivar error: why nothing was changed; empty: it worked.
+    :ivar error: why nothing was changed; empty: the reload succeeded.
     """
 
     changed: tuple[str, ...] = ()
@@ -46,17 +45,17 @@ class ReloadReport:
 
 @implementer(IAgents)
 class FileAgents:
-    """The agents of a file, at once: nothing is waited for."""
+    """Provides the agents of a file, from memory and without a wait."""
 
     _log = Logger()
 
     def __init__(self, book: AgentBook, read: Callable[[], FileReading], offload: Offload) -> None:
-        """:param read: reads the file again; blocks, raises ConfigError."""
+        """:param read: reloads the file; blocks, raises ConfigError."""
         self._book = book
         self._read = read
         self._offload = offload
         self._one_at_a_time = DeferredLock()
-        # Bound: one for each session table.
+        # Bound: one per session.
         self._watching: list[Callable[[], None]] = []
 
     @property
@@ -81,7 +80,7 @@ class FileAgents:
         return stop
 
     def reload(self) -> Deferred[ReloadReport]:
-        """Read the file again. A file with an error changes nothing.
+        """Reload the file. A file with an error changes nothing.
 
         :return: never fails.
         """
@@ -92,13 +91,13 @@ class FileAgents:
             reading = await self._offload(self._read)
             reading.apply()
         except ConfigError as error:
-            self._log.error("agents are as before: {error}", error=error.message)
+            self._log.error("agents were not reloaded: {error}", error=error.message)
             return ReloadReport(error=error.message)
         former, self._book = self._book, reading.book
         changed = former.changed(reading.book)
         moved = former.assigned != reading.book.assigned
         self._log.info(
-            "agents were read again: {changed}",
+            "agents were reloaded: {changed}",
             changed=", ".join(changed) or ("other devices" if moved else "no change"),
         )
         if reading.restart:
@@ -111,5 +110,5 @@ class FileAgents:
                 try:
                     each()
                 except Exception:
-                    self._log.failure("a watcher of agents failed")
+                    self._log.failure("a watcher of agents raised an exception")
         return ReloadReport(changed, reading.restart)

@@ -7,10 +7,10 @@ from xiaozhi.base.capabilities import Needs
 
 
 def needs_of(settings: SessionSettings, key: str = "session", tools: str = "") -> Needs:
-    """Find the abilities that the settings of a session rely on.
+    """Return the capabilities that the settings of a session need.
 
-    :param key: of the settings in the configuration, for messages.
-    :param tools: key of a setting that concerns calls of tools; empty: there is none.
+    :param key: key of the settings in the configuration, for messages.
+    :param tools: key of a setting that needs tool calls; empty: none.
     """
     by_text = settings.listen.detector is Detector.TEXT
     return Needs(

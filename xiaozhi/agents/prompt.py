@@ -1,7 +1,7 @@
 """The system prompt: a template that is filled in for every question.
 
-``{name}`` is a placeholder, ``{{`` and ``}}`` are braces. Text in brackets with a
-placeholder in it, as in ``[ in {location}]``, is left out where that is empty.
+``{name}`` is a placeholder, ``{{`` and ``}}`` are literal braces. Text in brackets that
+contains a placeholder, as in ``[ in {location}]``, is omitted if the value is empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PLACEHOLDERS: Final = (
     *("date", "time", "weekday", "language", "device", "location", "user", "role"),
 )
 
-# Characters of a value that comes from outside.
+# Maximum characters of an untrusted value.
 _LENGTH = 100
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\[[^\[\]]*\])")
 _PIECE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]|[^{}]+")
@@ -34,7 +34,7 @@ class _Field:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """:ivar optional: it is left out if one of its fields is empty."""
+    """:ivar optional: whether it is omitted if one of its fields is empty."""
 
     pieces: tuple[str | _Field, ...]
     optional: bool
@@ -49,9 +49,9 @@ class _Part:
 class Prompt:
     """One template.
 
-    :param key: its setting, for the error.
-    :param names: its placeholders.
-    :raises ConfigError: one that nobody fills in, or a brace that is none's.
+    :param key: its setting, for errors.
+    :param names: the known placeholders.
+    :raises ConfigError: an unknown placeholder or an unpaired brace.
     """
 
     def __init__(self, template: str, key: str, names: tuple[str, ...] = PLACEHOLDERS) -> None:
@@ -64,12 +64,12 @@ class Prompt:
 
     @property
     def names(self) -> set[str]:
-        """The placeholders that are in it."""
+        """The placeholders that the template contains."""
         pieces = (piece for part in self._parts for piece in part.pieces)
         return {piece.name for piece in pieces if isinstance(piece, _Field)}
 
     def filled(self, values: Mapping[str, str]) -> str:
-        """The text, with whatever is in the values as it is."""
+        """Return the text with the values inserted literally."""
         return "".join(part.filled(values) for part in self._parts)
 
 
@@ -96,10 +96,10 @@ def _pieces(template: str, key: str, names: tuple[str, ...]) -> Iterator[str | _
 
 
 def facts(now: datetime, language: str, device: Device, location: str) -> dict[str, str]:
-    """Return the values of all placeholders but the role.
+    """Return the values of all placeholders except the role.
 
     :param now: in the time zone of the prompt.
-    :param language: BCP 47; days and months are named in it, where there is a catalogue.
+    :param language: BCP 47, for the names of days and months if there is a catalogue.
     """
     catalogue = catalogue_of(language)
     months = text("months", catalogue).split()
@@ -117,14 +117,14 @@ def facts(now: datetime, language: str, device: Device, location: str) -> dict[s
 
 
 def _named(language: str) -> str:
-    """Its own name for itself where there is a catalogue; otherwise its tag."""
+    """Return a language's own name if there is a catalogue, otherwise its tag."""
     base = language.split("-")[0].lower()
     known = base == catalogue_of(language).split("-")[0]
     return text("language", language) if known else plain(language)
 
 
 def plain(value: str) -> str:
-    """A value from outside as a few words: on one line, with nothing invisible in it, so
+    """Return an untrusted value as a few words on one line, without invisible characters, so
     that it cannot pass for a part of the prompt."""
     words = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in value)
     return " ".join(words.split())[:_LENGTH]

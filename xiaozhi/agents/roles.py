@@ -1,4 +1,4 @@
-"""The role of the assistant for one device, and its system prompt."""
+"""Roles of an agent in one session, and the system prompt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SESSION = "session"
 def check_prompt(prompt: str, key: str) -> None:
     """Check the template of a role.
 
-    :raises ConfigError: it cannot be filled in.
+    :raises ConfigError: the template is invalid.
     """
     Prompt(prompt, key, _OF_ROLES)
 
@@ -33,8 +33,8 @@ def check_prompt(prompt: str, key: str) -> None:
 def check_roles(settings: SessionSettings, key: str = _SESSION) -> None:
     """Check the templates and roles of a session.
 
-    :param key: of the section they are from, for errors.
-    :raises ConfigError: a template cannot be filled in, or a role does not exist.
+    :param key: key of their section, for errors.
+    :raises ConfigError: a template is invalid, or a role does not exist.
     """
     template = f"{key}.dialogue.prompt"
     prompt = Prompt(settings.dialogue.prompt, template)
@@ -45,7 +45,7 @@ def check_roles(settings: SessionSettings, key: str = _SESSION) -> None:
         for each in (name, *role.aliases):
             other = called.setdefault(_bare(each), name)
             if not _bare(each) or other != name:
-                reason = f"{other} is called so, too" if _bare(each) else "is no name"
+                reason = f"{other} has this name, too" if _bare(each) else "is not a name"
                 raise ConfigError(f"{key}.roles.{name}: {each!r}: {reason}")
         check_prompt(role.prompt, f"{key}.roles.{name}.prompt")
     wanted = {f"{key}.role": settings.role}
@@ -57,11 +57,11 @@ def check_roles(settings: SessionSettings, key: str = _SESSION) -> None:
 
 
 class Roles:
-    """The role of the assistant in one session.
+    """The current role in one session.
 
     :param seconds: wall clock: seconds since the epoch.
-    :param keep: receives the name of a role that somebody has asked for.
-    :ivar name: of the role it has.
+    :param keep: receives the name of a role that a person has asked for.
+    :ivar name: name of the current role.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Roles:
         self._device = device
         self._seconds = seconds
         self._prompt = Prompt(settings.dialogue.prompt, f"{_SESSION}.dialogue.prompt")
-        self._own: tuple[str, Prompt] | None = None  # the role's, by its name
+        self._own: tuple[str, Prompt] | None = None  # the current role's, with its name
 
     @property
     def role(self) -> RoleSettings:
-        """The role it has."""
+        """The current role."""
         return self._settings.roles[self.name]
 
     @property
@@ -92,25 +92,25 @@ class Roles:
 
     @property
     def tools(self) -> list[ITool]:
-        """By which the model changes the role; none if there is no other."""
+        """The tool with which the model changes the role; none if there is one role."""
         return [SwitchRole(self)] if len(self._settings.roles) > 1 else []
 
     def recalled(self, name: str) -> None:
-        """Somebody has asked for this role in an earlier session; by now it may be gone."""
+        """Restore a role of an earlier session, if it still exists."""
         if name in self._settings.roles and not self._chosen:
             self.name = name
 
     def switch(self, wanted: str) -> str:
-        """Take the role that these words name, from the next question to the model on.
+        """Switch to the role that the words name, from the next request to the model on.
 
-        :param wanted: a role's name or alias, or a sentence with one in it.
+        :param wanted: a role's name or alias, or a sentence that contains one.
         :return: the role's name.
-        :raises ToolError: no role is named so.
+        :raises ToolError: no role has such a name.
         """
         name = self._named(wanted)
         if name is None:
             there = ", ".join(self._settings.roles)
-            raise ToolError("unknown_role", f"there is no such role; there are {there}")
+            raise ToolError("unknown_role", f"there is no such role; the roles are {there}")
         self._chosen = True
         if name != self.name:
             self.name = name
@@ -124,25 +124,25 @@ class Roles:
             for name, role in self._settings.roles.items()
             for called in (*role.aliases, name)
         }
-        # The longest first: a space pirate is no pirate.
+        # The longest name first: "space pirate" before "pirate".
         for called in sorted(known, key=len, reverse=True):
             if called and (called if _unspaced(called) else f" {called} ") in words:
                 return known[called]
         return None
 
     def described(self) -> str:
-        """The roles there are, for the model."""
+        """Describe the roles for the model."""
         return "; ".join(_described(*each) for each in self._settings.roles.items())
 
     @property
     def names(self) -> list[str]:
-        """Of all roles."""
+        """The names of all roles."""
         return list(self._settings.roles)
 
     def prompt(self, language: str) -> str:
-        """The system prompt as it is now.
+        """Return the current system prompt.
 
-        :param language: BCP 47, that the person speaks.
+        :param language: BCP 47, of the person's words.
         """
         now = datetime.fromtimestamp(self._seconds()).astimezone()
         values = facts(now, language, self._device, self._settings.dialogue.location)
@@ -154,7 +154,7 @@ class Roles:
 
 @implementer(ITool)
 class SwitchRole:
-    """The assistant becomes somebody else, because the person wants it."""
+    """Tool that changes the role because the person asks for it."""
 
     limit: float | None = None
     lane = "role"
@@ -183,11 +183,11 @@ def _described(name: str, role: RoleSettings) -> str:
 
 
 def _bare(words: str) -> str:
-    """Words as they are compared: without case and punctuation."""
+    """Return words for comparison: without case and punctuation."""
     plain = unicodedata.normalize("NFKC", words).casefold()
     return " ".join("".join(c if c.isalnum() else " " for c in plain).split())
 
 
 def _unspaced(words: str) -> bool:
-    """Whether its script has no spaces to tell where it begins and ends."""
+    """Return whether the script has no spaces between words."""
     return any((script := script_of(char)) is not None and not script.spaced for char in words)

@@ -15,8 +15,10 @@ Factor = Annotated[float, Meta(ge=0.1, le=10)]
 
 
 class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The provider of each kind, by name; their settings are under ``providers``. Where
-    several are named, each is asked when those before it fail."""
+    """The provider of each kind, by name; their settings are under ``providers``.
+
+    Several names make a failover group: each is used when those before it fail.
+    """
 
     asr: Names = "sphinx"
     llm: Names = "intents"
@@ -26,10 +28,10 @@ class Selected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class VoiceSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an agent speaks; what is not set is the synthesiser's own.
+    """An agent's voice; fields that are not set keep the synthesiser's default.
 
     :ivar id: the vendor's name of a voice.
-    :ivar rate: of speech; 1: the voice's own. ``pitch`` and ``volume`` likewise.
+    :ivar rate: speech rate; 1: the voice's own. ``pitch`` and ``volume`` likewise.
     """
 
     id: str | UnsetType = UNSET
@@ -39,7 +41,7 @@ class VoiceSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which tools an agent may use: see :class:`~xiaozhi.base.toolpolicy.ToolPolicy`."""
+    """The tools an agent may use: see :class:`~xiaozhi.base.toolpolicy.ToolPolicy`."""
 
     sources: tuple[str, ...] | UnsetType = UNSET
     allow: tuple[str, ...] | UnsetType = UNSET
@@ -61,17 +63,17 @@ class MemorySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One agent: what differs from the agent it inherits from.
+    """One agent: its differences from the agent it inherits from.
 
-    :ivar name: for people.
-    :ivar inherits: the id of another agent; ``default`` is ``session`` and ``selected``.
-    :ivar prompt: who the assistant is: fills in ``{role}`` of ``session.dialogue.prompt``.
-    :ivar language: BCP 47, spoken first.
-    :ivar greeting: said to a wake word.
-    :ivar providers: references by kind, in place of those of ``selected``.
+    :ivar name: name for people.
+    :ivar inherits: id of another agent; ``default`` is ``session`` and ``selected``.
+    :ivar prompt: description of the assistant: ``{role}`` of ``session.dialogue.prompt``.
+    :ivar language: BCP 47, until the person has spoken.
+    :ivar greeting: answer to a wake word.
+    :ivar providers: references by kind, instead of those in ``selected``.
     :ivar listen: fields of ``session.listen``. The sections ``wake``, ``idle``, ``turn``,
         ``dialogue``, ``mcp``, ``speech`` and ``announce`` likewise.
-    :ivar roles: in place of ``session.roles``; with ``role``, the one it begins with.
+    :ivar roles: roles instead of ``session.roles``; ``role`` is the first one.
     """
 
     name: str = ""

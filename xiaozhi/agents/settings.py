@@ -24,27 +24,27 @@ class Detector(Enum):
 
 
 def _several(texts: str | tuple[str, ...]) -> tuple[str, ...]:
-    """One or more, without empty ones."""
+    """Return the texts that are not empty."""
     return tuple(text for text in ((texts,) if isinstance(texts, str) else texts) if text.strip())
 
 
 class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When an utterance begins and ends, in seconds of sound.
+    """Detection of utterances, in seconds of sound.
 
-    :ivar pre_roll: sound kept from before speech was noticed.
-    :ivar start: voiced sound within ``start_window`` that makes it speech.
-    :ivar detector: ``delay``: ``end_silence`` ends an utterance. ``text``: what has been
-        understood so far is looked at, too, if the recogniser tells; see the next three.
+    :ivar pre_roll: sound kept from before speech was detected.
+    :ivar start: voice within ``start_window`` that makes it speech.
+    :ivar detector: ``delay``: ``end_silence`` ends an utterance. ``text``: the interim text
+        decides, too, if the recogniser has one; see the next three.
     :ivar end_silence: silence that ends an utterance.
-    :ivar min_delay: silence that ends one that sounds finished, with ``text``.
-    :ivar max_delay: silence that ends one that sounds unfinished, with ``text``.
-    :ivar min_speech: voiced sound below this was a noise.
-    :ivar max_utterance: longer utterances are ended.
-    :ivar stalled: an utterance whose sound stops coming for this long (by the
-        clock) is ended.
-    :ivar barge_in: voiced sound that pauses an answer in realtime mode.
-    :ivar pause: longest pause (by the clock): then who still speaks interrupts it, and
-        otherwise it goes on.
+    :ivar min_delay: with ``text``: silence that ends one that sounds finished.
+    :ivar max_delay: with ``text``: silence that ends one that sounds unfinished.
+    :ivar min_speech: an utterance with less voice is noise.
+    :ivar max_utterance: maximum length; then the utterance is ended.
+    :ivar stalled: an utterance whose sound stops arriving for this long (by the clock) is
+        ended.
+    :ivar barge_in: voice that pauses an answer in realtime mode.
+    :ivar pause: maximum pause (by the clock): then ongoing speech interrupts the answer, and
+        otherwise the answer resumes.
     """
 
     pre_roll: Seconds = 0.3
@@ -61,7 +61,7 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pause: Annotated[float, Meta(ge=0.1, le=60)] = 8.0
 
     def __post_init__(self) -> None:
-        # Otherwise nothing would ever be speech.
+        # Otherwise speech would never be detected.
         if not (self.start <= self.start_window and self.min_speech <= self.max_utterance):
             raise ValueError("needs start <= start_window and min_speech <= max_utterance")
         if self.min_delay > self.max_delay:
@@ -69,12 +69,12 @@ class ListenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class IdleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When nobody says anything any more.
+    """End of a session in which nobody speaks.
 
-    :ivar no_speech: seconds that a device listens without a word; then the session
-        ends; 0: never.
-    :ivar farewell: whether it says goodbye before.
-    :ivar keep: ids of devices whose sessions stay.
+    :ivar no_speech: seconds that a device listens without speech until the session ends; 0:
+        never.
+    :ivar farewell: whether the assistant says goodbye first.
+    :ivar keep: ids of devices whose sessions do not end.
     """
 
     no_speech: Seconds = 120.0
@@ -83,13 +83,12 @@ class IdleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Texts that a ``listen detect`` may carry besides typed text (§4.1).
+    """Wake words, which ``listen detect`` carries besides typed text (§4.1).
 
-    :ivar words: texts that are wake words; compared without case, space and
-        punctuation. Any other text is answered as if it had been said.
-    :ivar tail: seconds of sound right behind one that may still be its end, and are not
-        listened to.
-    :ivar greeting: what is said to a wake word; several are said in turn; empty: nothing.
+    :ivar words: texts that are wake words; compared without case, space and punctuation. Any
+        other text is answered like speech.
+    :ivar tail: seconds of sound after a wake word that are ignored, as they may contain its end.
+    :ivar greeting: answer to a wake word; several alternate; empty: none.
     """
 
     words: tuple[str, ...] = (
@@ -112,30 +111,30 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of one answer. Those of its stages are what one provider may take; where
-    several are named, the last one: see :meth:`of_lists`.
+    """Limits of one answer. The limit of a stage applies to one provider, in a failover group
+    to the last one: see :meth:`of_lists`.
 
-    :ivar recognize: from the end of speech to the text.
-    :ivar first_token: from asking the model to its first output.
+    :ivar recognize: from the end of speech to the transcript.
+    :ivar first_token: from the request to the model to its first output.
     :ivar next_token: between two outputs of the model.
-    :ivar first_audio: from asking the synthesiser to its first bytes.
+    :ivar first_audio: from the request to the synthesiser to its first bytes.
     :ivar next_audio: between two pieces of a sentence's sound.
     :ivar bridge: after this time without any sound of the answer, a bridging phrase plays,
         once per turn; 0: never.
-    :ivar echo: seconds after the device's own sound in which an utterance may be its echo:
-        if it cannot be recognised, and the one before could not either, nothing is said;
-        twice as long each time until words are understood; 0: never.
-    :ivar tool: one tool call, except where the tool says otherwise; a picture.
+    :ivar echo: seconds after the device's own sound in which an utterance may be its echo. If
+        recognition of it and of the previous one failed, nothing is said. The time doubles
+        with each failure until words are recognised; 0: never.
+    :ivar tool: one tool call, unless the tool has its own limit; a description of a picture.
     :ivar playback: how much later than expected the edge may report the end.
     :ivar whole: the whole turn without its playback.
-    :ivar tools_at_once: tool calls of one reply that run beside each other.
-    :ivar slow_tool: a tool that takes longer than this, with nothing said before, is
-        bridged by a phrase; 0: never.
-    :ivar tool_rounds: how often the model may ask for tools before it must answer.
-    :ivar tool_result: characters of a tool's result that the model gets.
-    :ivar tool_sound: seconds of a sound that a tool gives; the rest is not played.
-    :ivar confirm: after the question whether a tool may run, in which a yes counts.
-    :ivar look_ahead: sentences waiting for synthesis; the model waits beyond.
+    :ivar tools_at_once: maximum parallel tool calls of one reply.
+    :ivar slow_tool: after this time, a phrase bridges a tool call if the answer has no words
+        yet; 0: never.
+    :ivar tool_rounds: replies with tool calls after which the model must answer.
+    :ivar tool_result: maximum characters of a tool's result for the model.
+    :ivar tool_sound: maximum seconds of a tool's sound; the rest is not played.
+    :ivar confirm: time after the question for a spoken confirmation in which a yes counts.
+    :ivar look_ahead: maximum sentences that wait for synthesis; beyond that, the model waits.
     """
 
     recognize: Seconds = 8.0
@@ -157,10 +156,10 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     look_ahead: Count = 4
 
     def of_lists(self, before: Mapping[str, float]) -> TurnSettings:
-        """The limits of whole stages.
+        """Return the limits of whole stages, extended for failover groups.
 
-        :param before: seconds that the providers of a list may take before its last one
-            is asked, by kind.
+        :param before: by kind, the maximum seconds before the last provider of a list is
+            asked.
         """
         return replace(
             self,
@@ -178,18 +177,17 @@ class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     :ivar memory: the part of the dialogue that the model receives. ``none``: the question
         alone; ``window``: the newest turns; ``summary``: the window and a summary of the
         earlier dialogue, which the model writes in the background.
-    :ivar window: tokens of the dialogue the model receives, the running turn included, by
+    :ivar window: maximum tokens of the dialogue for the model, including the running turn, by
         the estimate of :func:`xiaozhi.languages.scripts.tokens`.
-    :ivar entries: how many entries of it, at most.
-    :ivar summary: tokens of the summary, likewise; longer ones are cut.
-    :ivar summary_timeout: how long the model may take to write it; then it is asked
-        again after a later turn.
-    :ivar language: BCP 47, for what the server says by itself before the person
-        has said anything.
-    :ivar load_timeout: how long an answer waits for what was said in earlier
-        sessions; what comes later than that serves the next answer.
-    :ivar heard_timeout: how long is waited for the edge to say how much of an answer
-        that was interrupted had been played; then our own clock tells.
+    :ivar entries: maximum entries of the dialogue for the model.
+    :ivar summary: maximum tokens of the summary; longer ones are cut.
+    :ivar summary_timeout: timeout of the model for a summary; after a later turn it is
+        requested again.
+    :ivar language: BCP 47, for the service's own words until the person has spoken.
+    :ivar load_timeout: how long an answer waits for the dialogue of earlier sessions; if it
+        arrives later, it serves the next answer.
+    :ivar heard_timeout: how long to wait for the edge to report the played part of an
+        interrupted answer; after that, our own clock decides.
     """
 
     prompt: str = (
@@ -208,13 +206,13 @@ class DialogueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Somebody the assistant may be.
+    """A role of the assistant.
 
-    :ivar prompt: who that is: fills in ``{role}`` of the system prompt; the other
-        placeholders may stand in it.
-    :ivar description: when to take this role, for the model that is asked to change it.
-    :ivar greeting: said to a wake word in place of ``session.wake.greeting``.
-    :ivar aliases: other names that people call it by.
+    :ivar prompt: description of the role: ``{role}`` of the system prompt; may contain the
+        other placeholders.
+    :ivar description: when to use the role, for the model.
+    :ivar greeting: answer to a wake word instead of ``session.wake.greeting``.
+    :ivar aliases: other names that people use for it.
     """
 
     prompt: str
@@ -234,13 +232,13 @@ class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     :ivar url: ``sqlite:///path``, ``postgresql://user:password@host:port/database`` or
         ``memory:`` for this process only; empty: ``ai.sqlite3`` in the state directory.
     :ivar pool_size: connections to PostgreSQL.
-    :ivar ttl: older dialogues are not continued; 0: every session begins a new one.
-    :ivar retention: older entries are removed; 0: never. At least ``ttl``.
-    :ivar purge_interval: between two rounds of removal.
-    :ivar capacity: entries that may wait while the store is away; then the oldest of a
-        device that has most are dropped.
-    :ivar capacity_bytes: of them, about; beyond, likewise.
-    :ivar max_entry_bytes: of one entry, in UTF-8; the rest is not kept.
+    :ivar ttl: age up to which a dialogue is continued; 0: every session begins a new one.
+    :ivar retention: age at which entries are removed; 0: never. At least ``ttl``.
+    :ivar purge_interval: seconds between two purges.
+    :ivar capacity: maximum entries that wait for the store; beyond that, the oldest entry of
+        the device with the most is dropped.
+    :ivar capacity_bytes: maximum estimated bytes of these; the same policy applies.
+    :ivar max_entry_bytes: maximum UTF-8 bytes of one entry; the rest is not kept.
     """
 
     url: str = ""
@@ -258,20 +256,19 @@ class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How answers are encoded.
+    """Synthesis and encoding of answers.
 
-    :ivar application: what libopus works for. ``lowdelay`` is CELT alone, which sounds
-        better than SILK for twice the bits and a quarter of the work; ``voip`` is for
-        links on which bits are dear.
+    :ivar application: mode of libopus. ``lowdelay`` is CELT only, which sounds better than
+        SILK at twice the bitrate and a quarter of the CPU time; ``voip`` is for links with
+        little bandwidth.
     :ivar complexity: of the Opus encoder, 0 to 10.
     :ivar bitrate: bit/s.
-    :ivar pause: silence after each sentence. Some is needed at the very end: the
-        encoder runs up to 6.5 ms ahead, and what it holds would be cut off.
-    :ivar ahead: sentences synthesised while another is sent.
-    :ivar ahead_bytes: of a synthesiser's sound that may wait, per sentence; the
-        synthesiser waits beyond.
-    :ivar rehearse: what the server says by itself is spoken at the start and kept, so
-        that an apology can be heard while the synthesiser is down.
+    :ivar pause: silence after each sentence. Some is necessary at the end: the encoder has a
+        delay of up to 6.5 ms, and that much sound would be cut off.
+    :ivar ahead: sentences that are synthesised while another is sent.
+    :ivar ahead_bytes: maximum buffered sound per sentence; beyond that, the synthesiser waits.
+    :ivar rehearse: prewarm phrases at the start, so that an apology is audible while the
+        synthesiser is down.
     """
 
     application: Literal["voip", "audio", "lowdelay"] = "lowdelay"
@@ -284,12 +281,12 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class AnnounceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When what others have posted is said.
+    """Timing of announcements.
 
-    :ivar ready: longest wait, after an answer, for a device in auto mode to say that it
+    :ivar ready: maximum wait, after an answer, until a device in auto mode reports that it
         listens again.
-    :ivar again: quiet time after the person wanted silence, before anything is announced.
-    :ivar tries: how often one announcement is begun, if it is cut short each time.
+    :ivar again: quiet time before an announcement after the person has interrupted.
+    :ivar tries: attempts at one announcement if it is cut short each time.
     """
 
     ready: Annotated[float, Meta(ge=0, le=60)] = 1.0
@@ -298,14 +295,13 @@ class AnnounceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything about a session.
+    """All settings of a session.
 
-    :ivar roles: who the assistant may be, by name; people change it by asking.
-    :ivar role: who it is until they do.
-    :ivar device_roles: the same for some devices, by device id.
-    :ivar max_pixels: width × height of a picture sent as a message.
-    :ivar announcements: what the session was asked to say (by POST) and has not begun
-        to; more is refused.
+    :ivar roles: roles by name; people switch by asking.
+    :ivar role: the first role.
+    :ivar device_roles: the first role of some devices, by device id.
+    :ivar max_pixels: maximum width × height of a picture sent as a message.
+    :ivar announcements: maximum queued announcements; more are dropped.
     """
 
     listen: ListenSettings = ListenSettings()

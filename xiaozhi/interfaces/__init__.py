@@ -1,8 +1,8 @@
-"""Every seam of the program, re-exported by subject.
+"""All seams of the program, by subject.
 
 One-shot operations return a ``Deferred``; streams are async generators, closed with
-``contextlib.aclosing``; everything runs on the reactor's thread. The two ``tap`` modules say
-which implementation stands behind each seam.
+``contextlib.aclosing``; everything runs in the reactor's thread. The two ``tap`` modules choose
+the implementation of each seam.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Seam of agents: which agent serves a device."""
+"""Seam of agents: finds the agent that serves a device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xiaozhi.wire.messages import Device
 class IAgents(Interface):
     """Finds the agent of a device."""
 
-    default: Agent = Attribute("The agent for devices without another one.")
+    default: Agent = Attribute("The agent for devices without an assignment.")
 
     def for_device(device: Device) -> Deferred[Agent]:
         """Find the agent that serves a device, in its newest version.
@@ -25,5 +25,5 @@ class IAgents(Interface):
     def watch(changed: Callable[[], None]) -> Callable[[], None]:
         """Call ``changed`` when an agent or the assignment of devices has changed.
 
-        :return: ends the watch. Idempotent.
+        :return: a function that ends the watch. Idempotent.
         """

@@ -1,7 +1,7 @@
-"""Seams of the bridge: one session seen from the edge and from the AI service.
+"""Seams of the bridge: a session, as seen from the edge and from the AI service.
 
-The edge sends ``Uplink`` messages and receives ``Downlink`` messages, the AI service the
-other way round.
+The edge sends ``Uplink`` messages and receives ``Downlink`` messages; the AI service does the
+reverse.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from xiaozhi.wire.messages import Downlink, SessionOpen, Uplink
 
 
 class ISessionLink(Interface):
-    """The handle of one side of a session: what both sides have in common."""
+    """A handle of a session: the methods that both sides share."""
 
-    dropped = Attribute("Messages of ours that were dropped so far, by reason.")
+    dropped = Attribute("Our messages that were dropped so far, by reason.")
     sequence: int = Attribute(
         "Number of the last message sent; with the session's id before it, the message's id."
         " While messages wait: the number it will have if none of them is dropped."
     )
 
     def close(code: str, message: str) -> None:
-        """End the session on both sides. Idempotent; nothing is received after."""
+        """End the session on both sides. Idempotent; nothing is received afterwards."""
 
     def pause() -> None:
-        """Accept no more audio than was already granted to the other side."""
+        """Grant the other side no further audio credit."""
 
     def resume() -> None:
         """Undo :meth:`pause`."""
@@ -40,17 +40,17 @@ class IEdgeLink(ISessionLink):
         """Send a message to the AI service, in order and once.
 
         A message lost with a broken stream is sent again. Never blocks; never raises for a
-        fault of the other side. While the other side is away messages wait, bounded: audio
-        by age, the rest by number. Dropped messages are counted and reported.
+        fault of the other side. While the other side is away, messages wait; audio is bounded
+        by age, other messages by number. Dropped messages are counted and reported.
         """
 
     def retract(unwanted: Callable[[object], bool]) -> None:
-        """Take messages back unless the AI service has acknowledged them.
+        """Withdraw messages that the AI service has not acknowledged.
 
-        They are not sent again. One that has arrived without an acknowledgement stays
-        there.
+        They are not sent again. A message that has arrived without an acknowledgement is not
+        affected.
 
-        :param unwanted: selects messages.
+        :param unwanted: selects the messages.
         """
 
 
@@ -62,32 +62,33 @@ class IServiceLink(ISessionLink):
 
 
 class ISessionEvents(Interface):
-    """Receives the events of a session on the reactor: what both sides have in common."""
+    """Receives the events of a session on the reactor: the events that both sides share."""
 
     def pause_sending() -> None:
-        """The other side accepts little more audio: hold it back."""
+        """Stop sending audio: the other side has granted little more credit."""
 
     def resume_sending() -> None:
-        """The other side accepts audio again."""
+        """Send audio again: the other side has granted more credit."""
 
     def closed(code: str, message: str) -> None:
-        """The other side ended the session; nothing follows."""
+        """Handle the end of the session by the other side; nothing follows."""
 
 
 class IEdgeEvents(ISessionEvents):
     """Receives the events of a session at the edge."""
 
     def received(message: Downlink) -> None:
-        """A message arrived; messages come in order, each once."""
+        """Handle a message; messages arrive in order, each once."""
 
     def interrupted() -> None:
-        """The AI process was lost and the running turn ends; or it stops and there is no
-        other. The link stays usable; the session resumes when a process is available."""
+        """Handle the loss of the AI process, which ends the running turn, or its stop while
+        there is no other. The link stays usable; the session resumes when a process is
+        available."""
 
     def restored() -> Sequence[Uplink]:
-        """Another AI process is about to serve the session.
+        """Prepare for another AI process, which is about to serve the session.
 
-        :return: messages for it to receive first, so that it knows what the device does.
+        :return: messages for it to receive first, which describe the device's state.
         """
 
 
@@ -95,15 +96,15 @@ class IServiceEvents(ISessionEvents):
     """Receives the events of a session at the AI service."""
 
     def received(message: Uplink) -> None:
-        """A message arrived; messages come in order, each once."""
+        """Handle a message; messages arrive in order, each once."""
 
     def draining() -> None:
-        """The process stops soon: close the link with the code ``moving`` as soon as the
-        session is idle."""
+        """Close the link with the code ``moving`` as soon as the session is idle: the process
+        stops soon."""
 
 
 class IBridge(Interface):
-    """The edge's way to AI sessions."""
+    """The edge's access to sessions at the AI service."""
 
     available: bool = Attribute("Whether an AI process would accept a new session now.")
 
@@ -121,5 +122,5 @@ class ISessionAcceptor(Interface):
         """Make a session.
 
         :param link: valid until ``closed`` is called on the result.
-        :raises BridgeError: refuses it; the edge receives the code.
+        :raises BridgeError: refuses the session; the edge receives the code.
         """

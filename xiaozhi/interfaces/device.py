@@ -1,4 +1,4 @@
-"""Seams around a device: its transport, who may connect, where it is, what waits for it."""
+"""Seams around a device: transport, authentication, presence, inbox."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from xiaozhi.wire.messages import Audio, Device, Hello
 
 
 class IDeviceChannel(Interface):
-    """A device's connection as its link sees it, whatever carries it."""
+    """A device's connection over any transport, as its link sees it."""
 
     name: str = Attribute("The transport as the hello names it, e.g. ``websocket``.")
 
     def greet(hello: Hello) -> ChannelTerms:
-        """Settle the transport's own terms by the device's hello, before it is answered."""
+        """Derive the transport's own terms from the device's hello, before it is answered."""
 
     def send_text(text: str) -> None:
         """Send one JSON text."""
@@ -33,7 +33,7 @@ class IDeviceChannel(Interface):
         """
 
     def close(reason: CloseReason, detail: str) -> None:
-        """Close the connection. Returns at once; nothing is sent after.
+        """Close the connection. Returns at once; nothing is sent afterwards.
 
         :param detail: for the device and the log, e.g. ``idle``.
         """
@@ -42,7 +42,7 @@ class IDeviceChannel(Interface):
         """Map a reason to the transport's own number, for the log."""
 
     def probe() -> None:
-        """Ask the device for a sign of life."""
+        """Request a sign of life from the device."""
 
     def pause() -> None:
         """Stop reading from the device."""
@@ -55,119 +55,129 @@ class IDeviceEvents(Interface):
     """The link's side of an :class:`IDeviceChannel`: called on the reactor, in order."""
 
     def text_received(text: str) -> None:
-        """A JSON text came."""
+        """Handle a JSON text."""
 
     def audio_received(audio: Audio, size: int) -> None:
-        """A packet came.
+        """Handle an audio packet.
 
         :param size: bytes on the wire.
         """
 
     def malformed(error: ProtocolError, size: int) -> None:
-        """Bytes came that are no packet."""
+        """Handle bytes that are not a packet."""
 
     def alive(size: int) -> bool:
-        """Traffic of the transport itself came, e.g. a keep-alive.
+        """Handle a control message of the transport, e.g. a keep-alive.
 
         :return: whether the transport may answer it: False for a device that floods or
             does not read.
         """
 
     def congested() -> None:
-        """The device does not read: the send buffer is full."""
+        """Stop sending speech: the device does not read, and the send queue is full."""
 
     def uncongested() -> None:
-        """The device reads again."""
+        """Resume speech: the device reads again."""
 
     def abused(what: str) -> None:
-        """The device is over a limit of the transport: close it."""
+        """Close the connection: the device has exceeded a limit of the transport."""
 
     def lost(ending: Ending) -> None:
-        """The connection is gone, or closing for good; nothing follows."""
+        """Handle the end of the connection; nothing follows."""
 
 
 class IPresentDevice(Interface):
-    """A device that can be reached without a session, as an idle MQTT device."""
+    """A device that is reachable without a session, such as an idle MQTT device."""
 
     def deliver(mail: Mail) -> bool:
         """Send a message now.
 
-        :return: False: it cannot be sent after all, and stays in the inbox.
+        :return: False: it cannot be sent, and stays in the inbox.
         """
 
     def dismiss(reason: CloseReason, detail: str) -> None:
-        """Close the connection: the device is connected elsewhere, or not allowed any more."""
+        """Close the connection: the device is connected elsewhere, or no longer allowed."""
 
 
 class IAuthenticator(Interface):
-    """Decides who may connect."""
+    """Decides which devices may connect."""
 
     def authenticate(token: str | None, device_id: str, client_id: str) -> Device:
-        """:param token: as sent, with or without ``Bearer``.
-        :raises AuthError: refused, with the HTTP status to answer.
+        """Authenticate a device.
+
+        :param token: as sent, with or without ``Bearer``.
+        :raises AuthError: the device is refused; has the HTTP status of the reply.
         """
 
 
 class IDeviceTokens(Interface):
-    """Makes the tokens an :class:`IAuthenticator` takes."""
+    """Issues the tokens that an :class:`IAuthenticator` accepts."""
 
     def issue(device: Device, scope: str, ttl: float) -> str:
-        """:param scope: ``device`` for the WebSocket, ``vision`` for picture upload.
-        :param ttl: seconds.
+        """Return a new token.
+
+        :param scope: ``device`` for the WebSocket, ``vision`` for picture uploads.
+        :param ttl: lifetime in seconds.
         """
 
     def verify(token: str | None, device_id: str, scope: str) -> Device:
-        """:raises AuthError:"""
+        """Check a token and return its device.
+
+        :raises AuthError: the token is invalid.
+        """
 
 
 class IPresence(Interface):
-    """Which device is connected where, across all edge processes.
+    """The record of which edge process holds which device.
 
-    The newest claim wins, also between processes and whatever their clocks say
+    The newest claim wins, also between processes and independently of their clocks
     (§9, 22 and 23).
     """
 
     def start() -> Deferred[None]:
-        """:raises StoreError: naming the address."""
+        """Connect.
+
+        :raises StoreError: the backend is unavailable; the message names the address.
+        """
 
     def stop() -> Deferred[None]:
-        """Forget this node's claims and disconnect."""
+        """Remove this node's claims and disconnect."""
 
     def claim(presence: Presence, replaced: Callable[[], None]) -> Deferred[Presence | None]:
-        """Take a device over.
+        """Claim a device.
 
         :param replaced: called once if another session claims the device later.
-        :return: whom this replaced.
+        :return: the claim that was replaced, if any.
         """
 
     def release(device_id: str, session_id: str) -> Deferred[None]:
-        """The session ended. Does nothing if another one holds the device."""
+        """Release the claim of a session that ended. Does not affect another session's."""
 
     def lookup(device_id: str) -> Deferred[Presence | None]:
-        """Where the device is, if anywhere."""
+        """Return the claim of a device, if any."""
 
 
 class IDeviceInbox(Interface):
     """Reaches a device wherever it is connected, or at its next connection."""
 
     def post(device_id: str, mail: Mail, ttl: float) -> Deferred[Receipt]:
-        """Send now, or keep. In order per device, and once.
+        """Send a message now, or keep it; in order per device, and once.
 
-        :param ttl: seconds to keep it for a device that is not connected; 0: not at all.
-        :raises StoreError: ``inbox_full`` or ``inboxes_full``: as much is kept already as
-            may be, for the device or in all; ``presence_unavailable``.
+        :param ttl: seconds to keep it for a device that is not connected; 0: do not keep it.
+        :raises StoreError: ``inbox_full`` or ``inboxes_full``: the limit of kept messages is
+            reached, for the device or in total; ``presence_unavailable``.
         """
 
 
 class IInboxReader(Interface):
-    """The edge's side of an :class:`IDeviceInbox`: who has which device."""
+    """The edge's side of an :class:`IDeviceInbox`."""
 
     def attach(device_id: str, session_id: str, deliver: Callable[[Mail], bool]) -> None:
-        """A session can be spoken to, and has claimed its device.
+        """Start delivery to a session that has claimed its device and accepts messages.
 
-        :param deliver: is given what is kept for the device, and from now on what is
-            posted to it. False: it cannot be sent after all, and stays kept.
+        :param deliver: receives the kept messages and those posted from now on. It returns
+            False if a message cannot be sent; the message is then kept.
         """
 
     def detach(device_id: str, session_id: str) -> None:
-        """The session is over. Idempotent; does nothing to another one's."""
+        """Stop delivery to a session that is over. Idempotent; does not affect another one."""

@@ -1,4 +1,4 @@
-"""Seam of synthesisers that take text as a model writes it."""
+"""Seam of synthesisers that accept text while a model writes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xiaozhi.interfaces.providers import IProvider
 
 
 class IIncrementalSynthesizer(IProvider):
-    """TTS for vendors that take the model's text as it comes."""
+    """TTS of vendors that accept the model's text incrementally."""
 
     sound = Attribute(
         "The :class:`~xiaozhi.base.values.SoundFormat` of the sound, unless a stream says another."
@@ -20,7 +20,7 @@ class IIncrementalSynthesizer(IProvider):
     def speech(language: str) -> ISpeechStream:
         """Begin the speech of one answer.
 
-        :param language: BCP 47; empty: tell by the text.
+        :param language: BCP 47; empty: detect it from the text.
         """
 
 
@@ -31,12 +31,12 @@ class ISpeechStream(Interface):
         """Add text, cut anywhere. Never blocks; ignored after :meth:`finish` and
         :meth:`cancel`.
 
-        :raises ProviderError: ``too_long``: the vendor takes no more text; text fed
-            before is still spoken.
+        :raises ProviderError: ``too_long``: the vendor accepts no more text; text fed before
+            is still spoken.
         """
 
     def finish() -> None:
-        """The text is complete: the sound ends after its last word. Idempotent."""
+        """End the text; the sound ends after its last word. Idempotent."""
 
     def cancel() -> None:
         """Discard the rest of the text and end the vendor's request. Idempotent, also
@@ -45,9 +45,9 @@ class ISpeechStream(Interface):
     def pieces() -> AsyncGenerator[bytes | SoundFormat | SentenceMark, None]:
         """Iterate over the sound once, while text is still fed.
 
-        A :class:`~xiaozhi.base.values.SoundFormat` may come before the first piece. A
-        :class:`~xiaozhi.base.values.SentenceMark` says which text the following pieces
-        speak; vendors without marks give none. Closing the generator is :meth:`cancel`.
+        A :class:`~xiaozhi.base.values.SoundFormat` may precede the first piece. A
+        :class:`~xiaozhi.base.values.SentenceMark` contains the text of the following pieces;
+        some vendors send none. Closing the generator is :meth:`cancel`.
 
         :raises ProviderError: while iterating.
         """

@@ -12,32 +12,35 @@ from xiaozhi.interfaces.providers import ILanguageModel
 
 
 class IMemory(Interface):
-    """Selects the part of a dialogue that a model receives; one for each session."""
+    """Selects the part of a dialogue that a model receives; one per session."""
 
-    capacity = Attribute("Entries of earlier sessions that are worth being loaded; may be 0.")
+    capacity = Attribute("Maximum entries of earlier sessions to load; may be 0.")
 
     def recall(entries: Sequence[DialogueEntry], summary: Summary | None) -> None:
-        """Add the dialogue of earlier sessions, before everything noted so far.
+        """Add the dialogue of earlier sessions, before all entries noted so far.
 
-        :param summary: of a part of it, or of what came before.
+        :param summary: summary of a part of it, or of the dialogue before it.
         """
 
     def note(entries: Sequence[DialogueEntry], language: str) -> None:
-        """Note a finished turn: its question and its results, in order.
+        """Add a finished turn: its question and its answer with tool results, in order.
 
-        :param language: BCP 47, that was spoken.
+        :param language: BCP 47, of the turn.
         """
 
     def before(running: Sequence[Utterance]) -> Recollection:
-        """Return the dialogue before the running turn. It begins with the person's
-        words, contains whole tool exchanges, and is bounded."""
+        """Return the dialogue before the running turn.
+
+        It begins with the person's words, contains only complete tool exchanges, and is
+        bounded.
+        """
 
     def kept() -> Sequence[DialogueEntry]:
         """Return the entries it holds, oldest first; another kind of memory may continue
         with them."""
 
     def adopt(model: ILanguageModel, settings: DialogueSettings) -> None:
-        """Use another model and other bounds from now on; what is kept stays."""
+        """Switch to another model and other bounds; keep the entries."""
 
     def close() -> None:
-        """End running work; the session is over."""
+        """End running work: the session is over."""

@@ -28,10 +28,10 @@ class IProvider(Interface):
 
 
 class IPreparable(Interface):
-    """A provider that can get ready ahead of its first call."""
+    """A provider that can prepare before its first call."""
 
     def prepare() -> None:
-        """Start child processes and similar; called once the service runs."""
+        """Start child processes and similar; called when the service runs."""
 
 
 class IOfModel(Interface):
@@ -41,9 +41,9 @@ class IOfModel(Interface):
 
 
 class IAdaptive(Interface):
-    """A provider that does without a feature which its vendor refused."""
+    """A provider that works without a feature that its vendor has refused."""
 
-    refused = Attribute("The features, a sequence of words for people: ``tools``.")
+    refused = Attribute("The refused features, for people: a sequence such as ``tools``.")
 
 
 class IVoiceActivityDetector(IProvider):
@@ -57,7 +57,10 @@ class IVoiceActivity(Interface):
     """Voice activity over one stream of sound."""
 
     def is_speech(pcm: bytes) -> bool:
-        """:param pcm: 20 ms, s16le mono at 16 kHz: 640 bytes."""
+        """Return whether a frame contains voice.
+
+        :param pcm: 20 ms, s16le mono at 16 kHz: 640 bytes.
+        """
 
 
 class IRecognizer(IProvider):
@@ -73,13 +76,13 @@ class IRecognizer(IProvider):
 
 
 class ITurnDetector(Interface):
-    """Decides when a speaker has finished; one for a session."""
+    """Decides when a speaker has finished; one per session."""
 
     def begin() -> None:
         """Start an utterance."""
 
     def understood(text: str) -> None:
-        """Take an interim result of its recogniser; never called if that gives none."""
+        """Handle an interim text; never called if the recogniser has none."""
 
     def over(silence: float) -> bool:
         """Return whether the utterance has ended; called every 20 ms.
@@ -105,7 +108,7 @@ class IRecognition(Interface):
 
 
 class ILanguageModel(IProvider):
-    """LLM: the next words of a dialogue, or the tools to run first."""
+    """LLM: the next reply of a dialogue, or tool calls to run first."""
 
     def reply(
         dialogue: Sequence[Utterance], tools: Sequence[ToolSpec]
@@ -128,19 +131,22 @@ class ISynthesizer(IProvider):
     def synthesize(text: str, language: str) -> AsyncGenerator[bytes | SoundFormat, None]:
         """Speak one sentence, in pieces as they become ready.
 
-        A format may come directly before the first piece: then this sentence is in that
-        format. Failover groups use it. An empty text has no sound.
+        A format directly before the first piece applies to this sentence. Failover groups use
+        it. An empty text has no sound.
 
-        :param language: BCP 47; empty: tell by the text.
+        :param language: BCP 47; empty: detect it from the text.
         :raises ProviderError: while iterating.
         """
 
 
 class IVisionModel(IProvider):
-    """VLLLM: words about a picture."""
+    """VLLLM: answers questions about a picture."""
 
     def describe(picture: Picture, question: str) -> Deferred[str]:
-        """:raises ProviderError: through the Deferred."""
+        """Answer a question about a picture.
+
+        :raises ProviderError: through the Deferred.
+        """
 
 
 class ICapable(Interface):
@@ -148,7 +154,7 @@ class ICapable(Interface):
     :class:`~xiaozhi.base.capabilities.Capabilities` with its defaults."""
 
     def capabilities(settings: Any) -> Capabilities:
-        """Declare the abilities with these settings.
+        """Return the capabilities with these settings.
 
         :param settings: an instance of the maker's ``settings()``.
         """
@@ -167,7 +173,7 @@ class IProviderMaker(Interface):
     def make(settings: Any, runtime: ProviderRuntime) -> IProvider:
         """Import the adapter and build it; nothing starts before its first use.
 
-        :raises ConfigError: e.g. an optional package is missing; says how to install it.
+        :raises ConfigError: e.g. an optional package is missing, with how to install it.
         """
 
 

@@ -26,72 +26,75 @@ class ToolHttp(Protocol):
         timeout: float = 10.0,
         max_bytes: int = 1 << 20,
     ) -> Deferred[ToolHttpReply]:
-        """Send a request and read the whole answer, of any status.
+        """Send a request and read the whole response, whatever its status.
 
         Cancelling the Deferred aborts the request. Redirects are not followed.
 
-        :param body: bytes as they are; anything else as JSON; None: no body.
-        :param timeout: seconds for all of it.
-        :param max_bytes: of the answer's body.
+        :param body: bytes unchanged; other values as JSON; None: no body.
+        :param timeout: seconds for the whole request.
+        :param max_bytes: maximum size of the response's body.
         :raises ToolError: ``bad_url``, ``http_unreachable``, ``http_timeout``,
-            ``http_too_large``. The words name the host and never the path or query, which
-            may hold keys.
+            ``http_too_large``. The message names the host, but never the path or query, which
+            may contain keys.
         """
 
 
 class ToolHttpReply(Protocol):
-    """An answer to an HTTP request."""
+    """The response to an HTTP request."""
 
     @property
     def status(self) -> int: ...
     @property
     def headers(self) -> Mapping[str, str]:
-        """By name in lower case."""
+        """Headers by lower-case name."""
         ...
 
     @property
     def body(self) -> bytes: ...
 
     def checked(self) -> ToolHttpReply:
-        """Return itself. :raises ToolError: ``http_status``: the status is not 2xx."""
+        """Return itself if the status is 2xx.
+
+        :raises ToolError: ``http_status``: the status is not 2xx.
+        """
 
     def json(self) -> Any:
-        """:raises ToolError: ``bad_answer``: the body is not JSON."""
+        """Parse the body.
+
+        :raises ToolError: ``bad_answer``: the body is not JSON.
+        """
 
 
 class ToolValues(Protocol):
-    """Texts that one tool source keeps, by owner and key."""
+    """Texts that one tool source stores, by owner and key. All methods raise StoreError."""
 
     def get(self, owner: str, key: str) -> Deferred[str | None]:
-        """Look a value up.
+        """Return a value; None: there is none.
 
         :param owner: a device id; empty: the source itself.
-        :raises StoreError:
         """
 
     def put(self, owner: str, key: str, value: str) -> Deferred[None]:
-        """Keep a value in the place of an earlier one.
+        """Store a value, and replace an earlier one.
 
         :raises StoreError: ``too_many_values``, ``value_too_large`` or ``bad_key``: beyond
             the bounds of the store; or the store's own.
         """
 
     def remove(self, owner: str, key: str) -> Deferred[None]:
-        """Remove a value if there is one. :raises StoreError:"""
+        """Remove a value, if any."""
 
     def of(self, owner: str) -> Deferred[dict[str, str]]:
-        """Look up all values of an owner by key. :raises StoreError:"""
+        """Return all values of an owner by key."""
 
 
 class ToolTimers(Protocol):
-    """Work at a later time, in this process and as long as the source runs."""
+    """Delayed work in this process, while the source runs."""
 
     def after(self, seconds: float, work: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Do something once.
+        """Run some work once, after a delay. An exception is logged.
 
-        An exception is logged.
-
-        :return: takes it back, or cancels it while it runs. Idempotent.
+        :return: a function that cancels the work, also while it runs. Idempotent.
         :raises ToolError: ``too_many_timers``.
         """
 
@@ -100,19 +103,19 @@ class ToolMailbox(Protocol):
     """Reaches devices outside a turn, wherever they are connected."""
 
     def announce(self, device_id: str, words: str, ttl: float = 3600.0) -> Deferred[bool]:
-        """Have words spoken by a device, now or when it connects next.
+        """Speak words on a device, now or when it connects next.
 
-        :param ttl: seconds that they are kept for a device that is not connected.
-        :return: whether the device has got them already.
-        :raises ToolError: ``no_mailbox``, or the inbox is full or away.
+        :param ttl: seconds to keep them for a device that is not connected.
+        :return: whether they were delivered at once.
+        :raises ToolError: ``no_mailbox``, or the inbox is full or unavailable.
         """
 
 
 class ToolRuntime(Protocol):
     """Facilities of the process for one tool source.
 
-    :ivar clock: for time limits; monotonic.
-    :ivar seconds: gives the wall clock: seconds since the epoch.
+    :ivar clock: monotonic clock for timeouts.
+    :ivar seconds: wall clock: returns seconds since the epoch.
     """
 
     @property
@@ -130,34 +133,34 @@ class ToolRuntime(Protocol):
 
 
 class IToolStore(Interface):
-    """Texts that tool sources keep, by source, owner and key. Each call is a transaction."""
+    """Texts that tool sources store, by source, owner and key.
+
+    Each call is one transaction; all raise StoreError.
+    """
 
     def start() -> Deferred[None]:
-        """Connect, create or upgrade the schema; may be tried again after a failure.
-
-        :raises StoreError:
-        """
+        """Connect, create or upgrade the schema; may be retried after a failure."""
 
     def stop() -> Deferred[None]:
         """Close every connection."""
 
     def get(source: str, owner: str, key: str) -> Deferred[str | None]:
-        """Look a value up. :raises StoreError:"""
+        """Return a value; None: there is none."""
 
     def put(source: str, owner: str, key: str, value: str) -> Deferred[None]:
-        """Keep a value in the place of an earlier one.
+        """Store a value, and replace an earlier one.
 
-        :raises StoreError: ``too_many_values``: the owner has as many keys as may be.
+        :raises StoreError: ``too_many_values``: the owner has reached the limit of keys.
         """
 
     def remove(source: str, owner: str, key: str) -> Deferred[None]:
-        """Remove a value if there is one. :raises StoreError:"""
+        """Remove a value, if any."""
 
     def of(source: str, owner: str) -> Deferred[dict[str, str]]:
-        """All values of an owner by key. :raises StoreError:"""
+        """Return all values of an owner by key."""
 
     def forget(owner: str) -> Deferred[None]:
-        """Remove all values of an owner in every source. :raises StoreError:"""
+        """Remove all values of an owner in every source."""
 
 
 class IToolSourceMaker(Interface):
@@ -165,13 +168,13 @@ class IToolSourceMaker(Interface):
 
     name = Attribute("Its name in the section ``tools`` and in tool policies.")
     description = Attribute("One line for people.")
-    standard = Attribute("Whether it is made without being named in ``tools``.")
+    standard = Attribute("Whether it is made even if ``tools`` does not name it.")
 
     def settings() -> type[Any]:
         """Return the ``msgspec.Struct`` that its section is read into."""
 
     def make(settings: Any, runtime: ToolRuntime) -> IToolSource:
-        """Build the source; nothing starts.
+        """Build the source without starting it.
 
-        :raises ConfigError: the settings cannot be used.
+        :raises ConfigError: the settings are invalid.
         """

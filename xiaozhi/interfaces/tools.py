@@ -13,50 +13,50 @@ from xiaozhi.base.toolsource import ToolSession
 
 
 class ITool(Interface):
-    """One action that the model can ask for."""
+    """A function that the model can call."""
 
-    spec = Attribute("The :class:`~xiaozhi.base.values.ToolSpec` the model is offered.")
+    spec = Attribute("The :class:`~xiaozhi.base.values.ToolSpec` that the model receives.")
     limit = Attribute("Seconds a call may take; None: ``session.turn.tool``.")
     lane = Attribute(
-        "Calls of tools with the same lane run one after the other; empty: beside any other."
+        "Calls of tools with the same lane run in sequence; empty: in parallel with any other."
     )
     interruptible = Attribute(
-        "Whether a call may be cancelled; otherwise it runs to its end, its result unused."
+        "Whether a call may be cancelled; otherwise it runs to its end, and its result is unused."
     )
 
     def call(arguments: dict[str, Any]) -> Awaitable[str | ToolResult]:
         """Run the tool.
 
-        :return: a text for the model, or a result that says more.
-        :raises ToolError: the failure, in words the model can pass on.
+        :return: a text for the model, or a result with more than that.
+        :raises ToolError: the failure, with a message for the model.
         """
 
 
 class IToolSource(Interface):
-    """Several tools that come and go together.
+    """A supplier of tools, with a state and a lifetime.
 
-    Functions of the server, an MCP server and an access-point connection live as long as the
-    process; a device's MCP and its things live as long as their session.
+    Functions of the server, an MCP server and an access-point connection last as long as the
+    process; a device's MCP and its things last as long as their session.
     """
 
-    name = Attribute("Short and unique; tool policies, logs and health name it.")
+    name = Attribute("Short, unique name for tool policies, logs and health.")
     status = Attribute("A :class:`~xiaozhi.base.toolsource.SourceStatus`.")
 
     def start() -> Deferred[None]:
-        """Get the tools ready. Fires when they are or cannot be; never fails: the outcome is
-        in ``status``."""
+        """Prepare the tools. The Deferred fires when they are ready or unavailable; it never
+        fails: the outcome is in ``status``."""
 
     def stop() -> Deferred[None]:
-        """Release everything; calls under way fail. Idempotent."""
+        """Release everything; running calls fail. Idempotent."""
 
     def tools(session: ToolSession) -> Sequence[ITool]:
-        """Take a snapshot of the tools for one session.
+        """Return a snapshot of the tools for one session.
 
-        The tools stay callable when the source's list has changed; a call may then fail.
+        The tools stay callable after the source's list has changed; a call may then fail.
         """
 
     def watch(changed: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called whenever ``tools`` or ``status`` has changed.
+        """Call a function whenever ``tools`` or ``status`` has changed.
 
-        :return: ends the watch. Idempotent.
+        :return: a function that ends the watch. Idempotent.
         """

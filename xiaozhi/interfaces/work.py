@@ -1,4 +1,4 @@
-"""Seam to threads: work that would block the reactor."""
+"""Seam of threads: work that would block the reactor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Offload(Protocol):
-    """Runs a function that takes more than a millisecond away from the reactor.
+    """Runs a function that takes more than a millisecond in a thread.
 
-    In production a thread pool; in tests the calling thread.
+    In production it is a thread pool; in tests, the calling thread.
     """
 
     def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]: ...

@@ -143,7 +143,7 @@ class BookTests(SynchronousTestCase):
         ({"x": {"voice": {"rate": 100}}}, {}, "ai.yaml: agents.x.voice.rate: expected"),
         ({"x": {"memory": {"kind": "all"}}}, {}, "ai.yaml: agents.x.memory.kind: expected"),
         ({"x": {"memory": {"window": 1}}}, {}, "ai.yaml: agents.x.dialogue.window: expected"),
-        ({"two words": {}}, {}, "agents.two words: an agent's id is of letters"),
+        ({"two words": {}}, {}, "agents.two words: an agent's id consists of letters"),
         ({"x": 7}, {}, "ai.yaml: agents.x: expected a mapping"),
         ({}, {"aa:*": "x"}, "devices.agents.aa:*: there is no agent x; there are default"),
     )
@@ -264,7 +264,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertIn("agents.chef.language: expected a string", report.error)
         self.assertIs(self.agent(), former)
         self.assertEqual((self.told, self.applied), (0, 0))
-        self.assertEqual(self.log.count("agents are as before"), 1)
+        self.assertEqual(self.log.count("agents were not reloaded"), 1)
 
     def test_providers_that_cannot_be_made_change_nothing(self) -> None:
         former = self.agent()

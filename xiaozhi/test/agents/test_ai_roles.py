@@ -61,11 +61,11 @@ class RolesTests(SynchronousTestCase):
             ),
             (
                 {"roles": CAST | {"Captain!": RoleSettings(prompt="Hi.")}},
-                "session.roles.Captain!: 'Captain!': pirate is called so, too",
+                "session.roles.Captain!: 'Captain!': pirate has this name, too",
             ),
             (
                 {"roles": CAST | {"x": RoleSettings(prompt="Hi.", aliases=("…",))}},
-                "session.roles.x: '…': is no name",
+                "session.roles.x: '…': is not a name",
             ),
             ({"dialogue": DialogueSettings(prompt="Hi.")}, r"session.dialogue.prompt: .*\{role\}"),
             (
