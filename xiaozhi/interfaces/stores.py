@@ -157,8 +157,8 @@ class IDeviceRegistry(Interface):
         """Return the valid claims, newest first."""
 
     def purge(unused_before: datetime, at: datetime, limit: int) -> Deferred[int]:
-        """Remove devices that have not opened a session and are older than a time, and expired
-        claims.
+        """Remove devices that never opened a session and were last seen before a time, and
+        expired claims.
 
         :return: how many; fewer than ``limit``: no more are left.
         """

@@ -101,7 +101,7 @@ class SwitchTests(SynchronousTestCase):
         roles = self.roles()
         for wanted in ("cook", "", "pirates", "…"):
             error = self.assertRaises(ToolError, roles.switch, wanted)
-            self.assertEqual(error.message, "there is no such role; there are pirate, poet")
+            self.assertEqual(error.message, "there is no such role; the roles are pirate, poet")
         self.assertEqual((roles.name, self.kept), ("poet", []))
 
     def test_is_kept_once(self) -> None:
