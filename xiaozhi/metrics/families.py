@@ -1,4 +1,4 @@
-"""Names and descriptions of metrics: from plain numbers to Prometheus' families."""
+"""Conversion of plain numbers to Prometheus metric families."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from prometheus_client.metrics_core import Metric
 from xiaozhi.metrics.instruments import Histogram
 
 Family = Metric
-"""One metric with all its labels, as it is right now."""
+"""One metric with the current values of all its labels."""
 
 Labels = Sequence[str]
 
 
 class Collector(Protocol):
-    """Says how things stand, whenever it is asked."""
+    """Provides metrics at each scrape."""
 
     def collect(self) -> Iterable[Family]:
-        """Every metric there is, also those without a value at present."""
+        """Return all metrics, including those without a value at present."""
 
 
 def counter(name: str, says: str, value: float) -> Family:
-    """:param name: without ``_total``, which is added."""
+    """Make a counter.
+
+    :param name: without ``_total``, which is added.
+    """
     return CounterMetricFamily(name, says, value=value)
 
 
 def counters(name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, float]]) -> Family:
-    """As :func:`counter`; ``rows`` are the labels' values and a count each."""
+    """Make a counter with labels; each of ``rows`` has the labels' values and a count."""
     family = CounterMetricFamily(name, says, labels=labels)
     for values, count in rows:
         family.add_metric(values, count)
@@ -41,12 +44,12 @@ def counters(name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, 
 
 
 def gauge(name: str, says: str, value: float) -> Family:
-    """Make a gauge, which goes up and down."""
+    """Make a gauge, a value that can rise and fall."""
     return GaugeMetricFamily(name, says, value=value)
 
 
 def gauges(name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, float]]) -> Family:
-    """As :func:`gauge`; ``rows`` are the labels' values and a value each."""
+    """Make a gauge with labels; each of ``rows`` has the labels' values and a value."""
     family = GaugeMetricFamily(name, says, labels=labels)
     for values, value in rows:
         family.add_metric(values, value)
@@ -54,14 +57,17 @@ def gauges(name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, fl
 
 
 def histogram(name: str, says: str, values: Histogram) -> Family:
-    """:param name: ends with its unit, ``_seconds``."""
+    """Make a histogram.
+
+    :param name: ends with its unit, ``_seconds``.
+    """
     return HistogramMetricFamily(name, says, buckets=values.buckets(), sum_value=values.sum)
 
 
 def histograms(
     name: str, says: str, labels: Labels, rows: Iterable[tuple[Labels, Histogram]]
 ) -> Family:
-    """As :func:`histogram`, one for each of ``rows``."""
+    """Make a histogram with labels; each of ``rows`` has the labels' values and a histogram."""
     family = HistogramMetricFamily(name, says, labels=labels)
     for names, values in rows:
         family.add_metric(names, values.buckets(), values.sum)

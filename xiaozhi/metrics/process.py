@@ -20,24 +20,24 @@ _TASKS = "/proc/self/task"
 
 
 class ReactorLag:
-    """How late the reactor comes to what is due: everything waits at least so long.
+    """Measures how late the reactor runs due calls; all other work waits at least as long.
 
-    :ivar seconds: each lateness that was seen.
+    :ivar seconds: histogram of the lateness.
     """
 
     def __init__(self, clock: IReactorTime, interval: float = 0.1) -> None:
-        """:param interval: seconds between two looks."""
+        """:param interval: seconds between two measurements."""
         self.seconds = Histogram(LATENESS)
         self._clock = clock
         self._interval = interval
         self._next: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start to measure."""
         self._next = self._clock.callLater(self._interval, self._look)
 
     def stop(self) -> None:
-        """Look no longer. Idempotent."""
+        """Stop to measure. Idempotent."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -49,10 +49,10 @@ class ReactorLag:
 
 
 class ProcessMetrics:
-    """The process itself.
+    """Metrics of the process itself.
 
-    Open files are not counted: with ten thousand of them the list alone would take
-    the reactor longer than all the rest.
+    Open files are not counted: with ten thousand, listing them alone would take longer than all
+    other metrics.
     """
 
     def __init__(self, service: str, version: str, lag: ReactorLag) -> None:
@@ -66,13 +66,13 @@ class ProcessMetrics:
         used = resource.getrusage(resource.RUSAGE_SELF)
         yield gauges(
             f"{self._prefix}_build_info",
-            "Always 1; says the version.",
+            "Always 1; the label has the version.",
             ["version"],
             [([self._version], 1)],
         )
         yield histogram(
             f"{self._prefix}_reactor_lag_seconds",
-            "How late the reactor came to what was due.",
+            "Lateness of the reactor's due calls.",
             self._lag.seconds,
         )
         yield counter(
@@ -81,12 +81,16 @@ class ProcessMetrics:
             used.ru_utime + used.ru_stime,
         )
         yield gauge("process_resident_memory_bytes", "Memory in use.", _resident(used.ru_maxrss))
-        yield gauge("process_threads", "Threads, gRPC's own included.", _threads())
-        yield gauge("process_start_time_seconds", "When it started, since the epoch.", _STARTED)
+        yield gauge("process_threads", "Threads, including gRPC's own.", _threads())
+        yield gauge(
+            "process_start_time_seconds",
+            "Start of the process, seconds since the epoch.",
+            _STARTED,
+        )
 
 
 def _threads() -> int:
-    """Native ones, of which Python knows only its own; those where there is no /proc."""
+    """Return the number of native threads; without /proc, of Python's own threads."""
     try:
         return len(os.listdir(_TASKS))
     except OSError:
@@ -94,7 +98,7 @@ def _threads() -> int:
 
 
 def _resident(most: int) -> int:
-    """Bytes; where there is no /proc, the most there ever were."""
+    """Return resident memory in bytes; without /proc, its maximum so far."""
     try:
         with open(_STATM, "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -20,19 +20,19 @@ class _Adapter(_RegistryCollector):
 
 
 class Metrics:
-    """The metrics of one service, collected when they are asked for."""
+    """The metrics of one service, collected at each scrape."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
 
     def add(self, collector: Collector) -> None:
-        """Show the metrics of a collector."""
+        """Add the metrics of a collector."""
         self._registry.register(_Adapter(collector))
 
     def families(self) -> list[Family]:
-        """All metrics, with their values now."""
+        """Return all metrics with their current values."""
         return list(self._registry.collect())
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text form. Takes some milliseconds, and never waits."""
+        """Return all metrics in Prometheus' text format. Takes some milliseconds; never waits."""
         return generate_latest(self._registry)

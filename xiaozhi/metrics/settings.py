@@ -10,9 +10,9 @@ from msgspec import Meta, Struct
 class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section ``metrics``, of both services.
 
-    :ivar enabled: whether there is a page ``/metrics`` at all.
-    :ivar listen: ``host:port`` of a port for that page alone; empty: it is on the
-        service's HTTP port, beside ``/health``.
+    :ivar enabled: whether the page ``/metrics`` exists.
+    :ivar listen: ``host:port`` of a separate port for that page; empty: the service's HTTP
+        port, beside ``/health``.
     """
 
     enabled: bool = True
@@ -20,7 +20,7 @@ class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         if self.separate is not None and self.separate[1] > 65535:
-            raise ValueError("listen: a port is at most 65535")
+            raise ValueError("listen: the port must be at most 65535")
 
     @property
     def shared(self) -> bool:

@@ -1,4 +1,4 @@
-"""Interfaces of what both services' collectors read: log writers and thread crossings."""
+"""Sources of metrics that both services have: write queues and thread crossings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xiaozhi.metrics.instruments import Histogram
 
 
 class CrossingTimes(Protocol):
-    """Time that items take between the reactor and gRPC, in seconds."""
+    """Seconds that items wait between the reactor and gRPC."""
 
     @property
     def outward(self) -> Histogram:
@@ -20,11 +20,11 @@ class CrossingTimes(Protocol):
 
 
 class WriteQueue(Protocol):
-    """A queue of records that a database takes later."""
+    """A queue of records for a database."""
 
     @property
     def pending(self) -> int:
         """Records in memory, not written yet."""
 
     def trouble(self) -> str:
-        """Why the database takes no records at present; empty while it does."""
+        """Return why the database accepts no records at present; empty while it does."""

@@ -1,1 +1,1 @@
-"""Tools: what an assistant can do besides talking; names, schemas, arguments, results."""
+"""Tools: functions that the model can call; sources, names, schemas, arguments, results."""

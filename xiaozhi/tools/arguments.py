@@ -1,4 +1,4 @@
-"""The arguments of a tool call, as a model wrote them and as the tool takes them."""
+"""Conversion of a tool call's arguments from a model's text to the tool's types."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _FENCE = re.compile(r"^```\w*\s*(.*?)\s*```$", re.S)
 _WHOLE = re.compile(r"[+-]?\d{1,15}(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?\d{1,15}(?:\.\d*)?(?:[eE][+-]?\d{1,2})?")
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-# Levels of JSON text within JSON text; models write one.
+# Maximum levels of JSON text within JSON text; models write one.
 _LEVELS = 3
 
 
 def read_arguments(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the arguments of a call, as tolerantly as their meaning is certain.
+    """Parse the arguments of a call, tolerantly where their meaning is certain.
 
     Models write ``null`` for no arguments, members that are null or unknown to the tool, numbers
     as text, and the object within a text, a list or another object.
 
-    :param schema: of the tool's parameters.
-    :raises ValueError: they are no JSON, or no object; the message says which.
+    :param schema: schema of the tool's parameters.
+    :raises ValueError: the arguments are not JSON, or not an object.
     """
     properties = schema.get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
@@ -45,7 +45,7 @@ def read_arguments(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
             continue
         (name,) = same
         if value is None or (name != given and name in values):
-            # Null means that the argument is left out.
+            # Null means that the argument is omitted.
             continue
         fitting[name] = _converted(value, properties[name])
     return fitting
@@ -62,12 +62,12 @@ def _object(text: str) -> dict[str, Any]:
         if value.lower() in _NOTHING:
             return {}
         try:
-            # Strictly: devices do not accept everything that Python reads as JSON.
+            # A strict parser: devices reject some JSON that Python's accepts.
             value = msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise ValueError("the arguments are not JSON") from None
     if isinstance(value, list) and len(value) < 2:
-        # PHP writes an empty object so; others put the object into a list.
+        # PHP writes an empty object as a list; some models put the object into a list.
         value = value[0] if value else {}
     if value is None:
         return {}

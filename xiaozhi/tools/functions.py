@@ -42,13 +42,13 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class NoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Nothing can be set."""
+    """No settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext(Generic[S]):
-    """The first argument of every function: the session it works for, its module's settings
-    and the facilities it may use."""
+    """The first argument of every function: its session, its module's settings, and the
+    facilities of the process."""
 
     session: ToolSession
     runtime: ToolRuntime
@@ -56,22 +56,22 @@ class ToolContext(Generic[S]):
 
     @property
     def device(self) -> Device:
-        """The device that is talked with."""
+        """The session's device."""
         return self.session.device
 
     @property
     def owner(self) -> str:
-        """The device id under which ``runtime.values`` keeps what belongs to the device.
+        """The device id, as the owner of the device's values in ``runtime.values``.
 
-        :raises ToolError: ``guest_device``: the client has not shown that the id is its own,
-            so it must not see what was kept under it.
+        :raises ToolError: ``guest_device``: the client has not proved that the id is its own,
+            so it must not see the values of the id.
         """
         if self.device.guest:
-            raise ToolError("guest_device", "nothing is kept for a device that is not approved")
+            raise ToolError("guest_device", "no values are kept for a device that is not approved")
         return self.device.device_id
 
     def seconds(self) -> float:
-        """Read the wall clock: seconds since the epoch."""
+        """Return the wall clock: seconds since the epoch."""
         return self.runtime.seconds()
 
     def end(self) -> None:
@@ -79,7 +79,7 @@ class ToolContext(Generic[S]):
         self.session.end()
 
 
-#: What a function may return: an object is handed to the model as JSON.
+#: Result of a function; the model receives an object as JSON.
 Returned = str | ToolResult | Mapping[str, Any]
 Function = Callable[..., Awaitable[Returned]]
 F = TypeVar("F", bound=Function)
@@ -90,7 +90,7 @@ Hook = Callable[[Any, ToolRuntime], Awaitable[None]]
 class RegisteredFunction:
     """A server function with its description for the model.
 
-    :ivar interruptible: ``limit`` and ``lane``: see :class:`~xiaozhi.interfaces.ITool`.
+    :ivar interruptible: and ``limit``, ``lane``: see :class:`~xiaozhi.interfaces.ITool`.
     """
 
     spec: ToolSpec
@@ -105,8 +105,8 @@ class RegisteredFunction:
 class FunctionModule(Generic[S]):
     """The functions of one module, with settings in the section ``tools.NAME``.
 
-    :param settings: a ``msgspec.Struct``; None: nothing can be set.
-    :param standard: whether the functions are offered without being named in ``tools``.
+    :param settings: a ``msgspec.Struct``; None: no settings.
+    :param standard: whether the functions are offered even if ``tools`` does not name them.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class FunctionModule(Generic[S]):
         return self.tool()(call)
 
     def lasting(self, call: F) -> F:
-        """As :meth:`function`, for one that must not be cut off half done."""
+        """As :meth:`function`, for a function that must not be cancelled while it runs."""
         return self.tool(interruptible=False)(call)
 
     def tool(
         self, *, interruptible: bool = True, limit: float | None = None, lane: str = ""
     ) -> Callable[[F], F]:
-        """Decorator with options; see :class:`~xiaozhi.interfaces.ITool` for them."""
+        """Decorator with options, see :class:`~xiaozhi.interfaces.ITool`."""
 
         def register(call: F) -> F:
             name = call.__name__
@@ -160,19 +160,19 @@ class FunctionModule(Generic[S]):
     def on_start(self, hook: Hook) -> Hook:
         """Decorator: await this with settings and runtime before the functions are offered.
 
-        An error it raises is the reason why they are not.
+        If it raises, they are not offered, and the status has the error.
         """
         self.start = hook
         return hook
 
     def on_stop(self, hook: Hook) -> Hook:
-        """Decorator: await this with settings and runtime at the end."""
+        """Decorator: await this with settings and runtime when the source stops."""
         self.stop = hook
         return hook
 
     @property
     def functions(self) -> tuple[RegisteredFunction, ...]:
-        """All that are registered, in the order of registration."""
+        """The registered functions, in order."""
         return tuple(self._functions.values())
 
     def settings(self) -> type[Any]:
@@ -210,7 +210,7 @@ class FunctionSource(SourceBase):
         except XiaozhiError as error:
             self.changed(SourceState.FAILED, error.message)
         except Exception as error:
-            self._log.failure("tools: the start of {source} raised", source=self.name)
+            self._log.failure("tools: the start of {source} raised an exception", source=self.name)
             self.changed(SourceState.FAILED, type(error).__name__)
         else:
             self.changed(SourceState.READY)
@@ -227,7 +227,7 @@ class FunctionSource(SourceBase):
             if self._module.stop is not None:
                 await self._module.stop(self._settings, self._runtime)
         except Exception:
-            self._log.failure("tools: the end of {source} raised", source=self.name)
+            self._log.failure("tools: the stop of {source} raised an exception", source=self.name)
 
     def tools(self, session: ToolSession) -> list[ITool]:
         """See :class:`IToolSource`."""
@@ -285,7 +285,7 @@ class FunctionTool:
             returned = await self._function.call(self._context, **msgspec.structs.asdict(checked))
         except StoreError as error:
             self._log.warn("tools: {tool}: {error}", tool=self.spec.name, error=error)
-            raise ToolError(error.code, "the values it keeps cannot be used now") from error
+            raise ToolError(error.code, "the tool's stored values are unavailable now") from error
         if isinstance(returned, (str, ToolResult)):
             return returned
         return json.dumps(returned, ensure_ascii=False)

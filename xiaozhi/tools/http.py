@@ -24,7 +24,7 @@ from xiaozhi.runtime.cancelling import within
 from xiaozhi.runtime.connecting import http_agent
 
 _CONNECT_TIMEOUT = 5.0
-# Requests of all tools at a time; more wait, each within its own time limit.
+# Concurrent requests of all tools; more wait, each within its own timeout.
 _CONCURRENT = 64
 
 
@@ -103,13 +103,13 @@ class HttpFetcher:
             inner = _inner(error)
             if isinstance(inner, CancelledError):
                 raise inner from None
-            # Its words may hold the address, and so a key.
+            # The error's text may contain the URL, and so a key.
             reason = f"{host} cannot be reached ({type(inner).__name__})"
             raise ToolError("http_unreachable", reason) from None
         finally:
             self._room.release()
         if collected is None:
-            raise ToolError("http_too_large", f"the answer of {host} is over {max_bytes} bytes")
+            raise ToolError("http_too_large", f"the response of {host} exceeds {max_bytes} bytes")
         found = {
             name.decode("latin-1").lower(): values[-1].decode("latin-1")
             for name, values in response.headers.getAllRawHeaders()
@@ -118,7 +118,7 @@ class HttpFetcher:
 
 
 def _address(url: str, query: Mapping[str, str] | None) -> tuple[bytes, str]:
-    """:return: the whole address and its host."""
+    """:return: the complete URL and its host."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -126,20 +126,23 @@ def _address(url: str, query: Mapping[str, str] | None) -> tuple[bytes, str]:
         encoded = whole.encode("ascii")
         _ = parts.port
     except ValueError:
-        raise ToolError("bad_url", "the address cannot be used") from None
+        raise ToolError("bad_url", "the address is invalid") from None
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.fragment:
         raise ToolError("bad_url", "the address must be http(s)://host/…")
     return encoded, host
 
 
 def _inner(error: BaseException) -> BaseException:
-    """The cause of an error of Twisted's HTTP client, which wraps it."""
+    """Return the cause of an error that Twisted's HTTP client has wrapped."""
     reasons = getattr(error, "reasons", None)
     return reasons[0].value if reasons else error
 
 
 def _collected(response: IResponse, most: int) -> Deferred[bytes | None]:
-    """Read a body. :return: None: it is longer than ``most``."""
+    """Read a body.
+
+    :return: None: it is longer than ``most``.
+    """
     collector = _Collector(most)
     response.deliverBody(collector)
     return collector.done
@@ -171,15 +174,15 @@ class _Collector(Protocol):
     def _abort(self) -> None:
         transport: Any = self.transport
         if transport is not None:
-            # Twisted's proxy hides abortConnection, and over TLS loseConnection would wait for
-            # the server's farewell.
+            # Twisted's proxy hides abortConnection; over TLS, loseConnection would wait for the
+            # server's close_notify.
             real = getattr(transport, "_producer", None) or transport
             getattr(real, "abortConnection", transport.loseConnection)()
 
 
 @implementer(IBodyProducer)
 class _Bytes:
-    """A body that is there already."""
+    """A body in memory."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -192,7 +195,7 @@ class _Bytes:
         return done
 
     def pauseProducing(self) -> None:
-        """All of it is written already."""
+        """Do nothing: the whole body is already written."""
 
     def resumeProducing(self) -> None:
         """As :meth:`pauseProducing`."""

@@ -1,8 +1,8 @@
-"""JSON-RPC 2.0 with one peer, over any transport that carries whole messages.
+"""JSON-RPC 2.0 with one peer, over any transport with message boundaries.
 
-:class:`JsonRpcClient` numbers requests, matches answers in any order, limits time, number and
-size, and answers the peer's own requests. A device's MCP and every MCP server speak through it;
-the transport only has to deliver bytes and to call :meth:`JsonRpcClient.received`.
+:class:`JsonRpcClient` numbers requests, matches responses in any order, limits time, number
+and size, and answers the peer's own requests. A device's MCP and every MCP server use it. The
+transport only has to deliver bytes and to call :meth:`JsonRpcClient.received`.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from twisted.logger import Logger
 
 from xiaozhi.base.errors import XiaozhiError
 
-#: A JSON value. Python's type checkers cannot name it exactly.
+#: A JSON value, which Python's type checkers cannot express exactly.
 Json = object
 
-#: Serves a method of ours: parameters in, the result out. To refuse, raise :class:`JsonRpcError`.
+#: Serves a method of ours: parameters in, result out. To refuse, raise :class:`JsonRpcError`.
 Handler = Callable[[Json], "Awaitable[Json] | Json"]
 
-# An answer has one of these; some peers repeat the method beside it.
+# A response has one of these members; some peers also repeat the method.
 _ANSWERS = frozenset({"result", "error"})
 
 
 class ErrorCode(IntEnum):
-    """The codes that the specification fixes."""
+    """The codes of the specification."""
 
     PARSE_ERROR = -32700
     INVALID_REQUEST = -32600
     METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
     INTERNAL_ERROR = -32603
-    #: The first that implementations may define: too many requests at a time.
+    #: The first implementation-defined code: too many concurrent requests.
     BUSY = -32000
 
 
 class JsonRpcError(XiaozhiError):
     """A request failed.
 
-    :ivar code: ``rpc_error`` (the peer's answer), ``rpc_timeout``, ``rpc_closed``,
+    :ivar code: ``rpc_error`` (the peer's response), ``rpc_timeout``, ``rpc_closed``,
         ``rpc_busy``, ``rpc_too_large`` or ``rpc_unsent``.
-    :ivar number: the JSON-RPC error code; None: the peer gave none, or never answered.
-    :ivar data: of the peer's error object.
+    :ivar number: the JSON-RPC error code; None: the peer sent none, or did not respond.
+    :ivar data: ``data`` of the peer's error object.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class JsonRpcError(XiaozhiError):
 class JsonRpcLimits:
     """Bounds of one connection.
 
-    :ivar pending: our requests without an answer; one more fails with ``rpc_busy``.
-    :ivar serving: requests of the peer at work; one more is answered with ``BUSY``.
-    :ivar message_bytes: of one message, either way. A longer one of ours fails with
-        ``rpc_too_large``, a longer one of the peer is dropped.
-    :ivar batch: messages in one array; an array with more is dropped.
+    :ivar pending: our requests without a response; one more fails with ``rpc_busy``.
+    :ivar serving: running requests of the peer; one more is answered with ``BUSY``.
+    :ivar message_bytes: maximum size of a message in either direction. A longer one of ours
+        fails with ``rpc_too_large``; a longer one of the peer is dropped.
+    :ivar batch: maximum messages in one array; an array with more is dropped.
     :ivar words: characters kept of the peer's error message.
     """
 
@@ -80,14 +80,15 @@ class JsonRpcLimits:
 
 @dataclass(frozen=True, slots=True)
 class JsonRpcPeer:
-    """How to treat the other side.
+    """Handling of the peer's messages.
 
-    :ivar methods: requests of the peer that we serve, by method. None: its requests are
-        ignored, as microcontrollers expect no answers. Otherwise an unknown method is answered
-        with ``METHOD_NOT_FOUND``, so that the peer does not wait for its time limit.
-    :ivar notifications: called with the parameters of the peer's notifications, by method.
-    :ivar cancel_method: the notification that tells the peer of a request we gave up, with
-        ``requestId`` and ``reason``; empty: none is sent.
+    :ivar methods: handlers of the peer's requests, by method. None: its requests are ignored,
+        because microcontrollers expect no responses. Otherwise an unknown method is answered
+        with ``METHOD_NOT_FOUND``, so that the peer does not wait for its timeout.
+    :ivar notifications: handlers of the peer's notifications, by method; called with the
+        parameters.
+    :ivar cancel_method: notification that cancels a request of ours at the peer, with
+        ``requestId`` and ``reason``; empty: send none.
     """
 
     methods: Mapping[str, Handler] | None = None
@@ -106,12 +107,12 @@ class _Pending:
 class JsonRpcClient:
     """Our end of a JSON-RPC connection.
 
-    Request ids are integers that count up from 1: some peers do not answer others. An answer
-    may carry the id as text. An answer without a request is ignored: the request may have
-    timed out or been cancelled.
+    Request ids are integers that count up from 1, because some peers do not answer others. A
+    response may have the id as text. A response without a request is ignored: the request may
+    have timed out or been cancelled.
 
-    :param send: hands one message to the transport; may raise, then the request fails.
-    :ivar dropped: messages of the peer that could not be used.
+    :param send: passes one message to the transport; if it raises, the request fails.
+    :ivar dropped: number of the peer's messages that were unusable.
     """
 
     _log = Logger()
@@ -128,7 +129,7 @@ class JsonRpcClient:
         self._limits = limits or JsonRpcLimits()
         self._peer = peer or JsonRpcPeer()
         self._last = 0
-        # Bound: `limits.pending`; each ends by its time limit.
+        # Bound: `limits.pending`; each ends at its timeout.
         self._pending: dict[str, _Pending] = {}
         # Bound: `limits.serving`.
         self._serving: dict[Deferred[None], None] = {}
@@ -137,7 +138,7 @@ class JsonRpcClient:
 
     @property
     def pending(self) -> int:
-        """How many of our requests wait for an answer."""
+        """The number of our requests without a response."""
         return len(self._pending)
 
     # --- our messages -------------------------------------------------------------------
@@ -145,16 +146,16 @@ class JsonRpcClient:
     def request(
         self, method: str, params: Mapping[str, Json] | None, timeout: float
     ) -> Deferred[Json]:
-        """Send a request. Cancelling the Deferred gives the request up.
+        """Send a request. Cancelling the Deferred cancels the request.
 
-        :param params: None: the request has none.
+        :param params: None: none.
         :param timeout: seconds until it fails with ``rpc_timeout``.
         :return: the result; fails with :class:`JsonRpcError`.
         """
         if self._closed:
             return fail(JsonRpcError("rpc_closed", self._closed))
         if len(self._pending) >= self._limits.pending:
-            words = f"{len(self._pending)} requests wait for an answer already"
+            words = f"{len(self._pending)} requests are already waiting for a response"
             return fail(JsonRpcError("rpc_busy", words))
         self._last += 1
         number = self._last
@@ -176,8 +177,8 @@ class JsonRpcClient:
     def notify(self, method: str, params: Mapping[str, Json] | None = None) -> None:
         """Send a notification.
 
-        :raises JsonRpcError: ``rpc_closed`` or ``rpc_too_large``; what the transport raises
-            passes through.
+        :raises JsonRpcError: ``rpc_closed`` or ``rpc_too_large``; the transport's own errors
+            propagate.
         """
         if self._closed:
             raise JsonRpcError("rpc_closed", self._closed)
@@ -187,7 +188,7 @@ class JsonRpcClient:
         self._write(message)
 
     def close(self, reason: str = "the connection is closed") -> None:
-        """Fail what waits with ``rpc_closed`` and cancel what is being served. Idempotent."""
+        """Fail pending requests with ``rpc_closed`` and cancel served ones. Idempotent."""
         if self._closed:
             return
         self._closed = reason
@@ -215,7 +216,7 @@ class JsonRpcClient:
     def _late(self, number: int, seconds: float) -> None:
         pending = self._pending[str(number)]
         self._give_up(number, "timeout")
-        words = f"no answer to {pending.method} in {seconds:g} s"
+        words = f"no response to {pending.method} in {seconds:g} s"
         self._failed(number, JsonRpcError("rpc_timeout", words))
 
     def _cancelled(self, number: int) -> None:
@@ -223,18 +224,18 @@ class JsonRpcClient:
             self._give_up(number, "cancelled")
 
     def _give_up(self, number: int, reason: str) -> None:
-        """Tell the peer that nobody waits for its answer any more."""
+        """Notify the peer that a request of ours is cancelled."""
         if not self._peer.cancel_method or self._closed:
             return
         try:
             self.notify(self._peer.cancel_method, {"requestId": number, "reason": reason})
         except Exception as error:
-            self._log.debug("json-rpc: not told of a cancellation: {error}", error=error)
+            self._log.debug("json-rpc: a cancellation was not sent: {error}", error=error)
 
     # --- the peer's messages ------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """Take one message, or an array of them, from the transport. Never raises."""
+        """Handle one message, or an array of them, from the transport. Never raises."""
         if self._closed:
             return
         if len(data) > self._limits.message_bytes:
@@ -289,7 +290,9 @@ class JsonRpcClient:
         try:
             handler(params)
         except Exception:
-            self._log.failure("json-rpc: the handler of {method} raised", method=method)
+            self._log.failure(
+                "json-rpc: the handler of {method} raised an exception", method=method
+            )
 
     def _asked(self, number: Json, method: str, params: Json) -> None:
         methods = self._peer.methods
@@ -300,7 +303,7 @@ class JsonRpcClient:
         elif (handler := methods.get(method)) is None:
             self._refuse(number, ErrorCode.METHOD_NOT_FOUND, "there is no such method")
         elif len(self._serving) >= self._limits.serving:
-            self._refuse(number, ErrorCode.BUSY, "too many requests at a time")
+            self._refuse(number, ErrorCode.BUSY, "too many concurrent requests")
         else:
             serving = Deferred.fromCoroutine(self._serve(number, method, handler, params))
             self._serving[serving] = None
@@ -318,7 +321,7 @@ class JsonRpcClient:
             self._refuse(number, code, error.message)
             return
         except Exception:
-            self._log.failure("json-rpc: the method {method} raised", method=method)
+            self._log.failure("json-rpc: the method {method} raised an exception", method=method)
             self._refuse(number, ErrorCode.INTERNAL_ERROR, "internal error")
             return
         self._reply({"jsonrpc": "2.0", "id": number, "result": result})
@@ -333,15 +336,15 @@ class JsonRpcClient:
         try:
             self._write(message)
         except Exception as error:
-            self._log.debug("json-rpc: an answer was not sent: {error}", error=error)
+            self._log.debug("json-rpc: a response was not sent: {error}", error=error)
 
 
 def _key(number: Json) -> str:
-    """The id of an answer as the table has it; empty for what no id of ours can be."""
+    """Return the table's key for the id of a response; empty: it cannot be an id of ours."""
     if isinstance(number, bool) or not isinstance(number, (str, int)):
         return ""
     try:
         return str(number)
     except ValueError:
-        # An integer of more digits than Python converts.
+        # An integer with more digits than Python converts.
         return ""

@@ -1,8 +1,7 @@
-"""Names of tools: as language models accept them, as models spell them back, and as people
-hear them.
+"""Names of tools: for language models, in models' spellings, and for speech.
 
 Vendors accept ``[A-Za-z0-9_-]{1,64}``. Devices name tools in any script, with dots, at any
-length; each tool gets a unique name that is the same in every session.
+length. Each tool receives a unique name that is the same in every session.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ from collections.abc import Container, Iterable
 from hashlib import sha256
 
 NAME_LIMIT = 64
-# Characters of a name that is spoken.
+# Maximum characters of a spoken name.
 _SPOKEN_LIMIT = 60
 
 _BREAKERS = re.compile(r"[^A-Za-z0-9_-]")
 _LOSSLESS = re.compile(r"[A-Za-z0-9_.-]+")
 _RUNS = re.compile(r"_{2,}")
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-# Models and servers put such things around a name.
+# Text that models and servers add to a name.
 _AROUND = re.compile(r"[<(\[{].*", re.S)
 _SPACES = ("functions", "function", "tools", "tool", "namespace", "defaultapi", "mcp", "call")
-# A shorter end of a name is ambiguous.
+# Minimum length of the end of a name that identifies it.
 _ENDING = 4
 
 
 def safe_name(name: str) -> str:
-    """Return a name language models accept: dots of device tools become underscores (§5.2).
+    """Return a name that language models accept: dots become underscores (§5.2).
 
-    Different names may become the same one; see :func:`distinct_name`.
+    Different names may become equal; see :func:`distinct_name`.
     """
     return _BREAKERS.sub("_", name)[:NAME_LIMIT]
 
@@ -38,9 +37,8 @@ def safe_name(name: str) -> str:
 def distinct_name(title: str, source: str, taken: Container[str]) -> str:
     """Return a unique name for a tool.
 
-    :param title: the name that its source gives it.
-    :param source: name of the source; a tool of another source with the same title is another
-        tool.
+    :param title: its name at its source.
+    :param source: name of the source; the same title at another source is another tool.
     :param taken: names of other tools.
     """
     lossless = _LOSSLESS.fullmatch(title) is not None and len(title) <= NAME_LIMIT
@@ -59,7 +57,7 @@ def distinct_name(title: str, source: str, taken: Container[str]) -> str:
 
 
 def is_telling(name: str, title: str) -> bool:
-    """Whether the name shows a model as much as the title does."""
+    """Return whether the name is as informative to a model as the title."""
     whole = len(title) <= NAME_LIMIT and _LOSSLESS.fullmatch(title) is not None
     return whole and safe_name(title) in name
 
@@ -67,9 +65,8 @@ def is_telling(name: str, title: str) -> bool:
 def spoken_name(title: str) -> str:
     """Return the name of a tool in plain words that can be spoken in a sentence.
 
-    Devices and servers choose titles freely: only letters, digits and single spaces are
-    left, and not many of them. ``self.audio_speaker.setVolume`` → ``audio speaker set
-    volume``.
+    Devices and servers choose titles freely, so only a limited number of letters, digits and
+    single spaces remain: ``self.audio_speaker.setVolume`` → ``audio speaker set volume``.
     """
     folded = unicodedata.normalize("NFKC", title[: _SPOKEN_LIMIT * 2])
     plain = "".join(char if _is_spoken(char) else " " for char in folded)
@@ -86,12 +83,12 @@ def spoken_name(title: str) -> str:
 
 
 def _is_spoken(char: str) -> bool:
-    """Letters, their marks, and digits."""
+    """Return whether a character is a letter, a mark or a digit."""
     return char.isalnum() or unicodedata.category(char) in ("Mn", "Mc")
 
 
 class NameIndex:
-    """Finds the tool a model means.
+    """Finds the tool that a model means.
 
     :param names: pairs of a tool's name and its title.
     """
@@ -103,7 +100,7 @@ class NameIndex:
                 self._known.setdefault(_plain(spelling), set()).add(name)
 
     def find(self, spelled: str) -> set[str]:
-        """Find the names that a spelling may mean.
+        """Return the names that a spelling may mean.
 
         :return: several if it is ambiguous, none if it is unknown.
         """
@@ -128,6 +125,6 @@ def _without_space(spelled: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without case, width and separators."""
+    """Return a name without case, width and separators."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(character for character in folded if character.isalnum())

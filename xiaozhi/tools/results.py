@@ -1,7 +1,7 @@
-"""A tool's result as text for the model, without the bytes of pictures and sound.
+"""A tool's result as text for the model, without the bytes of pictures and sounds.
 
-Browsers and some boards put a whole picture into the text of a result. It would push the
-words behind the limit, cost tokens by the ten thousand, and stay in the dialogue.
+Browsers and some boards put a whole picture into the text of a result. It would displace the
+words, cost tens of thousands of tokens, and stay in the dialogue.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 
 from xiaozhi.base.toolresult import ToolResult
 
-#: Pictures of one result that are described; the model reads how many more there are.
+#: Maximum pictures of one result that are described; the text has the number of the others.
 PICTURES_LIMIT = 4
 
-# Characters of a sound's title.
+# Maximum characters of a sound's title.
 _TITLE_LIMIT = 200
-# In JSON a slash may be escaped, and line breaks are.
+# In JSON, line breaks are escaped, and slashes may be.
 _DATA = r"(?:[A-Za-z0-9+/=_%\-]|\\[/nrt]|\\u[0-9a-fA-F]{4})"
 _URI = re.compile(
     rf"data:([\w.+-]{{1,64}})\\?/[\w.+-]{{1,64}}(?:;[\w.=+-]{{1,64}}){{0,4}},"
     rf"(?:{_DATA}+(?:\s+(?={_DATA}{{16}}))?|[^\s\"'<>)\]}}\\]*)*"
 )
-# At least so many characters of base64, or of hexadecimal digits, in lines or not.
+# Long runs of base64 or hexadecimal digits, in one line or several.
 _CHUNK = r"(?:[A-Za-z0-9+/_\-]|\\/)"
 _BASE64 = re.compile(
     rf"(?<![A-Za-z0-9+/_=\-])(?:{_CHUNK}{{40,}}(?:\s{{1,4}}|(?:\\[nr]){{1,4}})?){{2,}}"
@@ -36,7 +36,7 @@ _HAS_MEDIA = re.compile(r"data:[\w.+-]+\\?/|[A-Za-z0-9+/_\-\\]{40}|(?:\d{1,3}\s*
 def without_media(text: str) -> str:
     """Replace ``data:`` URIs, base64 and lists of bytes by a word for their kind.
 
-    :param text: of any form, also JSON that is cut off.
+    :param text: any text, also truncated JSON.
     """
     if not _HAS_MEDIA.search(text):
         return text
@@ -53,21 +53,21 @@ def _data(found: re.Match[str]) -> str:
 
 
 def for_model(text: str, limit: int) -> str:
-    """Clean and cut a text as the model reads it and the dialogue keeps it.
+    """Clean and cut a text for the model and the dialogue.
 
-    :param limit: characters.
+    :param limit: maximum characters.
     """
     text = without_media(text)
     return text if len(text) <= limit else text[:limit] + " … (cut)"
 
 
 def text_for_model(result: ToolResult, limit: int) -> str:
-    """Put a result into words for the model.
+    """Return a result as text for the model.
 
-    The model also reads of what was said and played without it, so that it does not say it
-    again and can talk about it later.
+    The text also has the words and sounds that were output without the model, so that it does
+    not repeat them and can refer to them later.
 
-    :param limit: characters of the tool's own text.
+    :param limit: maximum characters of the tool's own text.
     """
     parts = [for_model(result.text, limit)] if result.text else []
     if result.say:

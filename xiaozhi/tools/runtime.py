@@ -1,4 +1,4 @@
-"""The facilities of the process that tool sources may use, each source its own share."""
+"""Facilities of the process for tool sources; each source has its own share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xiaozhi.interfaces import IDeviceInbox, IToolStore, ToolHttp
 from xiaozhi.tools.http import HttpFetcher
 from xiaozhi.wire.mail import Mail
 
-#: Timers of one source.
+#: Maximum timers of one source.
 TIMERS_LIMIT = 10_000
-#: Characters of a key and of an owner, and bytes of a value in UTF-8.
+#: Maximum characters of a key and of an owner, and UTF-8 bytes of a value.
 KEY_LIMIT, VALUE_LIMIT = 255, 65_536
 
 
@@ -63,7 +63,7 @@ class SourceTimers:
         return take_back
 
     def stop(self) -> None:
-        """Cancel everything; no timer can be set any more. Idempotent."""
+        """Cancel all timers and accept no more. Idempotent."""
         self._stopped = True
         for number in tuple(self._timers):
             self._end(number)
@@ -83,7 +83,7 @@ class SourceTimers:
         except CancelledError:
             return
         except Exception:
-            self._log.failure("tools: a timer of {source} raised", source=self._source)
+            self._log.failure("tools: a timer of {source} raised an exception", source=self._source)
 
 
 class SourceValues:
@@ -101,9 +101,11 @@ class SourceValues:
     def put(self, owner: str, key: str, value: str) -> Deferred[None]:
         """See :class:`~xiaozhi.interfaces.ToolValues`."""
         if not key or max(len(owner), len(key)) > KEY_LIMIT:
-            return fail(StoreError("bad_key", f"{self._source}: a key or owner is empty or long"))
+            return fail(
+                StoreError("bad_key", f"{self._source}: a key or owner is empty or too long")
+            )
         if len(value.encode("utf-8", "replace")) > VALUE_LIMIT:
-            words = f"{self._source}: a value has over {VALUE_LIMIT} bytes"
+            words = f"{self._source}: a value exceeds {VALUE_LIMIT} bytes"
             return fail(StoreError("value_too_large", words))
         done: Deferred[None] = self._store.put(self._source, owner, key, value)
         return done
@@ -134,13 +136,13 @@ class Mailbox:
 
     async def _announce(self, device_id: str, words: str, ttl: float) -> bool:
         if self._inbox is None:
-            raise ToolError("no_mailbox", "devices cannot be reached: presence.url is not set")
+            raise ToolError("no_mailbox", "devices are unreachable: presence.url is not set")
         if not words.strip():
             raise ToolError("no_words", "there is nothing to announce")
         try:
             receipt = await self._inbox.post(device_id, Mail(say=words), ttl)
         except StoreError as error:
-            raise ToolError(error.code, "the device cannot be reached now") from error
+            raise ToolError(error.code, "the device is unreachable now") from error
         return bool(receipt.delivered)
 
 
@@ -177,12 +179,12 @@ class ToolFacilities:
         """Make the facilities on a reactor.
 
         :param seconds: wall clock: seconds since the epoch.
-        :param inbox: None: devices cannot be reached outside a turn.
+        :param inbox: None: devices are unreachable outside a turn.
         """
         return cls(reactor, seconds, HttpFetcher(reactor), store, Mailbox(inbox))
 
     def runtime(self, source: str) -> SourceRuntime:
-        """Make a source's share; its timers are to be stopped with it."""
+        """Make a source's share; stop its timers together with the source."""
         return SourceRuntime(
             self.clock,
             self.seconds,

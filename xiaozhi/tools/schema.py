@@ -1,7 +1,7 @@
-"""JSON schemas of tools' parameters, as vendors take them.
+"""Repair of the JSON schemas of tools' parameters.
 
-Vendors refuse every question of a session for one malformed schema. A device's schema is repaired
-where its meaning can be guessed.
+Because of one malformed schema, vendors refuse every request of a session. A device's schema
+is repaired where its meaning can be guessed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _TEXTS = ("description", "title", "pattern", "format")
 
 
 class UnusableSchema(ValueError):
-    """A schema is too large or too deep for any tool."""
+    """A schema is too large or too deeply nested."""
 
 
 def repaired(schema: Any) -> tuple[dict[str, Any], bool]:
     """Repair a schema so that vendors accept it.
 
-    :return: a schema of type object, and whether anything had to be changed.
-    :raises UnusableSchema: it cannot be repaired.
+    :return: a schema of type object, and whether it was changed.
+    :raises UnusableSchema: the schema cannot be repaired.
     """
     repair = _Repair(schema)
     try:
@@ -59,7 +59,7 @@ class _Repair:
             self.changed = self.changed or schema is not None
             schema = {}
         schema = self._followed(schema, 0)
-        # Vendors take no alternatives at the top.
+        # Vendors reject alternatives at the top level.
         plain = {key: value for key, value in schema.items() if key not in (*_UNIONS, "enum")}
         if _type(plain.get("type", "object")) != "object":
             self.changed = True
@@ -70,7 +70,7 @@ class _Repair:
     def _node(self, node: Any, depth: int) -> dict[str, Any]:
         self._nodes += 1
         if depth > _DEPTH or self._nodes > _NODES:
-            raise UnusableSchema("too deep or too large")
+            raise UnusableSchema("too deeply nested or too large")
         if isinstance(node, str):
             node = {"type": node}
             self.changed = True
@@ -113,7 +113,7 @@ class _Repair:
         if not isinstance(value, list) or not value:
             self.changed = True
             return []
-        # A null stands for an optional value, which is left out instead.
+        # A null means an optional value, which may be omitted instead.
         options = [each for each in value if not (isinstance(each, dict) and _is_null(each))]
         return [self._node(each, depth + 1) for each in options]
 
@@ -171,7 +171,7 @@ class _Repair:
             sound["additionalProperties"] = self._node(others, depth + 1)
 
     def _plain_members(self, node: dict[str, Any]) -> dict[str, Any]:
-        """Take over the members that can be judged alone."""
+        """Return the valid members that do not depend on others."""
         sound: dict[str, Any] = {}
         for key in _TEXTS:
             if isinstance(node.get(key), str):

@@ -11,17 +11,16 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The tools a device offers (§5).
+    """A device's tools (§5). Times in seconds.
 
-    :ivar answer: time for ``initialize`` and each page of ``tools/list``.
-    :ivar call: time for one tool call.
-    :ivar camera: the same for tools that take a photo: the device uploads it
-        and waits for words about it, up to 2 × 30 s (§5.2).
-    :ivar tools: how many tools of a device are taken at most; the same for methods of
-        things (§4.8).
+    :ivar answer: timeout of ``initialize`` and of each page of ``tools/list``.
+    :ivar call: timeout of a tool call.
+    :ivar camera: timeout of tools that take a photo: the device uploads it and waits for the
+        description, up to 2 × 30 s (§5.2).
+    :ivar tools: maximum number of a device's tools, and of the methods of its things (§4.8).
     :ivar ready: how long a turn waits for a device that is still introducing itself.
-    :ivar relist: least time from one list of tools to the next, when the device reports that
-        they have changed.
+    :ivar relist: minimum time from one listing of the tools to the next, if the device reports
+        changes.
     """
 
     answer: Seconds = 10.0

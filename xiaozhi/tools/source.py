@@ -34,9 +34,9 @@ class SourceBase:
         return end
 
     def changed(self, state: SourceState | None = None, reason: str = "") -> None:
-        """Tell watchers that tools or status have changed.
+        """Notify watchers that tools or status have changed.
 
-        :param state: the new one; None: the same as before.
+        :param state: the new state; None: unchanged.
         """
         if state is not None:
             self.status = SourceStatus(state, reason)
@@ -44,4 +44,6 @@ class SourceBase:
             try:
                 watcher()
             except Exception:
-                self._log.failure("tools: a watcher of {source} raised", source=self.name)
+                self._log.failure(
+                    "tools: a watcher of {source} raised an exception", source=self.name
+                )

@@ -1,4 +1,4 @@
-"""From the configuration to the tool sources of the process."""
+"""Tool sources of the process, made from the configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xiaozhi.tools.runtime import SourceRuntime, ToolFacilities
 #: Reads a section: ``(value, type, key path) -> value of the type``, ConfigError if not.
 ReadSection = Callable[[Any, type[Any], str], Any]
 
-# Sources that every session has of its own.
+# Names of the sources that each session has.
 _RESERVED = (DEVICE, THINGS, "roles")
 
 
@@ -45,11 +45,11 @@ class ToolSources:
 
     @property
     def all(self) -> tuple[IToolSource, ...]:
-        """Each of them, ready or not."""
+        """All sources, ready or not."""
         return tuple(each.source for each in self._made)
 
     def start(self) -> Deferred[None]:
-        """Start all beside each other. A source that fails is logged and stops nobody."""
+        """Start all sources in parallel. A failed source is logged and does not affect others."""
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
@@ -66,7 +66,7 @@ class ToolSources:
                 )
 
     def stop(self) -> Deferred[None]:
-        """Stop all, whatever one of them does."""
+        """Stop all sources, even if one of them fails."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -77,7 +77,7 @@ class ToolSources:
             await self._store.stop()
 
     def health(self) -> list[dict[str, str]]:
-        """The state of each, for the health page."""
+        """Return the state of each source for the health page."""
         return [
             {
                 "name": source.name,
@@ -88,7 +88,7 @@ class ToolSources:
         ]
 
     def trouble(self) -> str:
-        """Name the sources that have failed or wait; empty: none."""
+        """Return the names of the sources that have failed or wait; empty: none."""
         bad = (SourceState.FAILED, SourceState.WAITING)
         return "; ".join(
             f"{each.name}: {each.status.reason}" for each in self.all if each.status.state in bad
@@ -103,10 +103,10 @@ def choose_sources(
 ) -> ToolSources:
     """Make the tool sources.
 
-    :param sections: settings by source: ``{"weather": {"api_key": …}}``. A source that is not
-        named is made if it is a standard one; ``false`` switches one off.
+    :param sections: settings by source: ``{"weather": {"api_key": …}}``. A source without
+        settings is made if it is a standard one; ``false`` disables one.
     :param read_section: ``xiaozhi.runtime.config.read_section``.
-    :param makers: those installed, if not given.
+    :param makers: default: the installed ones.
     :raises ConfigError: naming the key: ``tools.weather.api_key``.
     """
     if makers is None:

@@ -1,4 +1,4 @@
-"""A session's toolbox: tools of several sources, each with a name that vendors take."""
+"""Toolbox of a session: tools of several sources, with names that vendors accept."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from xiaozhi.interfaces import ITool
 from xiaozhi.tools.arguments import read_arguments
 from xiaozhi.tools.names import NameIndex, distinct_name, is_telling
 
-# Characters of a description; vendors refuse longer ones.
+# Maximum characters of a description; vendors reject longer ones.
 DESCRIPTION_LIMIT = 1024
-# Names that a model reads after a call of a tool that is not there.
+# Maximum similar names in the error for an unknown tool.
 _ALIKE = 5
 
 
@@ -24,7 +24,7 @@ class ToolIdentity:
     """Distinguishes a tool from any other that has or had its name.
 
     :ivar source: name of its source.
-    :ivar spec: as the model is offered it; a tool that has changed is another one.
+    :ivar spec: its description for the model; a changed tool is another tool.
     """
 
     source: str
@@ -33,7 +33,7 @@ class ToolIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """:ivar key: source and title, by which the same tool is known again."""
+    """:ivar key: source and title, which identify the tool across updates."""
 
     tool: ITool
     spec: ToolSpec
@@ -41,14 +41,14 @@ class _Entry:
 
 
 class Toolbox:
-    """The tools of one session by name; of several with one name the first keeps it.
+    """The tools of one session by name; of several with one name, the first keeps it.
 
-    Each has a name that vendors take and no other has, and is found by the other spellings
-    that models make of it. A tool keeps its name as long as its source has it.
+    Each tool has a unique name that vendors accept, and is also found by other spellings that
+    models use. A tool keeps its name while its source has it.
     """
 
     def __init__(self, tools: Iterable[ITool] = ()) -> None:
-        # Bound: what each source bounds by itself.
+        # Bound: each source bounds its own tools.
         self._entries: dict[str, _Entry] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._index: NameIndex | None = None
@@ -56,7 +56,7 @@ class Toolbox:
             self.add(tool)
 
     def add(self, tool: ITool, source: str = "") -> None:
-        """Offer one more tool; the same one again changes nothing.
+        """Add a tool; adding the same one again changes nothing.
 
         :param source: name of its source; empty: its class.
         """
@@ -65,7 +65,7 @@ class Toolbox:
             self._put(tool, key, distinct_name(key[1], key[0], self._entries))
 
     def update(self, source: str, tools: Iterable[ITool]) -> None:
-        """Offer these tools of a source, and none of its other ones any more."""
+        """Replace the tools of a source."""
         wanted: dict[tuple[str, str], ITool] = {}
         for tool in tools:
             wanted.setdefault(self._key(tool, source), tool)
@@ -92,21 +92,18 @@ class Toolbox:
 
     @property
     def specs(self) -> list[ToolSpec]:
-        """The tools as the model is offered them."""
+        """The descriptions of the tools for the model."""
         return [entry.spec for entry in self._entries.values()]
 
     def resolve(self, name: str) -> str:
-        """Find the tool a model means.
-
-        :return: its name; ``name`` itself if that is not certain.
-        """
+        """Return the name of the tool that a model means; if it is uncertain, ``name``."""
         if name in self._entries:
             return name
         found = self._meant(name)
         return found.pop() if len(found) == 1 else name
 
     def parameters(self, name: str) -> Mapping[str, Any] | None:
-        """The schemas of a tool's parameters by name; None: there is no such tool."""
+        """Return the schemas of a tool's parameters by name; None: there is no such tool."""
         entry = self._entries.get(self.resolve(name))
         if entry is None:
             return None
@@ -119,7 +116,7 @@ class Toolbox:
         return None if entry is None else ToolIdentity(entry.key[0], entry.spec)
 
     def limit(self, name: str, default: float) -> float:
-        """Seconds a call of this tool may take."""
+        """Return the timeout of a call in seconds."""
         tool = self._tool(name)
         own = None if tool is None else tool.limit
         return default if own is None else float(own)
@@ -135,9 +132,9 @@ class Toolbox:
         return tool is None or bool(tool.interruptible)
 
     async def call(self, name: str, arguments: str) -> ToolResult:
-        """Run a tool as a model asked for it.
+        """Run a tool for a model's call.
 
-        :param name: as :meth:`resolve` has it.
+        :param name: result of :meth:`resolve`.
         :param arguments: a JSON object as text; see :func:`read_arguments`.
         :raises ToolError: unknown tool, bad arguments, or the tool's own.
         """

@@ -1,4 +1,4 @@
-"""The tools a device offers: the server is the MCP client (§5)."""
+"""A device's tools over MCP, with the server as the MCP client (§5)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xiaozhi.tools.settings import McpSettings
 from xiaozhi.tools.source import SourceBase
 from xiaozhi.wire.messages import Mcp
 
-# By what they are called on boards, in browsers and in Chinese.
+# Names of camera tools on boards, in browsers and in Chinese.
 _CAMERA = re.compile(r"photo|camera|picture|snapshot|capture|vision|拍照|拍摄|相机|摄像", re.I)
 
 #: The name of the source.
@@ -37,10 +37,10 @@ _LIST_CHANGED = "notifications/tools/list_changed"
 
 @dataclass(slots=True)
 class _ToolList:
-    """A device's tools, as far as they are listed.
+    """A device's tools, as far as they were listed.
 
-    :ivar repaired: names of tools whose malformed schema has been repaired.
-    :ivar left_out: names of tools whose schema cannot be used.
+    :ivar repaired: names of tools whose malformed schema was repaired.
+    :ivar left_out: names of tools whose schema is unusable.
     :ivar broken_off: code of the error that ended the list early; empty: it is complete.
     """
 
@@ -52,15 +52,15 @@ class _ToolList:
 
 @implementer(IToolSource)
 class DeviceMcp(SourceBase):
-    """The tools of one device, over MCP (§5). Lives as long as its session.
+    """The tools of one device over MCP (§5); lasts as long as its session.
 
-    Devices do not answer ids that are texts (§5.1), and some mirror answers to ids we never
-    used (§5.2). Their own requests are ignored; when one reports that its tools have
-    changed, they are listed again.
+    Devices do not answer text ids (§5.1), and some echo responses with ids we never used
+    (§5.2). Their own requests are ignored. When a device reports that its tools have changed,
+    they are listed again.
 
     :param send: sends a message to the device.
-    :param vision: where the device uploads photos, and its token for that; an empty address:
-        nowhere.
+    :param vision: URL at which the device uploads photos, and its token for that; an empty URL:
+        it cannot.
     """
 
     _log = Logger()
@@ -83,19 +83,19 @@ class DeviceMcp(SourceBase):
 
     @property
     def repaired(self) -> list[str]:
-        """Names of tools whose malformed schema has been repaired."""
+        """Names of tools whose malformed schema was repaired."""
         return self._list.repaired
 
     @property
     def left_out(self) -> list[str]:
-        """Names of tools whose schema cannot be used."""
+        """Names of tools whose schema is unusable."""
         return self._list.left_out
 
     def adopt(self, settings: McpSettings) -> None:
-        """Use other limits from now on."""
+        """Switch to other limits."""
         former, self._settings = self._settings, settings
         if former.tools <= len(self._list.tools) < settings.tools:
-            # The device may have more than the former limit let through.
+            # The device may have more tools than the former limit allowed.
             self._listing.again()
 
     def start(self) -> Deferred[None]:
@@ -114,14 +114,14 @@ class DeviceMcp(SourceBase):
             self.changed(SourceState.READY)
 
     async def _list_again(self) -> None:
-        """Replace the list by a complete new one; until there is one, the former holds."""
+        """Replace the list by a complete new one; until then, keep the former."""
         try:
             listed = await self._listed()
             if listed.broken_off:
                 raise ToolError(listed.broken_off, "it breaks off")
         except ToolError as error:
             self._log.info(
-                "mcp: the changed list of tools is not used: {code}: {error}",
+                "mcp: the changed list of tools was not read, keeping the former: {code}: {error}",
                 code=error.code,
                 error=error.message,
             )
@@ -130,7 +130,7 @@ class DeviceMcp(SourceBase):
         self.changed(SourceState.READY)
 
     def stop(self) -> Deferred[None]:
-        """End the session: calls that wait fail."""
+        """End the session; pending calls fail."""
         self.status = SourceStatus(SourceState.STOPPED)
         self._listing.stop()
         self._rpc.close("the device is gone")
@@ -141,9 +141,9 @@ class DeviceMcp(SourceBase):
         return self._list.tools[: self._settings.tools]
 
     async def discover(self) -> list[ITool]:
-        """Introduce ourselves and fetch the device's tools, page by page.
+        """Initialise MCP and fetch the device's tools, page by page.
 
-        :raises ToolError: the device does not answer, or says it cannot.
+        :raises ToolError: the device does not respond, or returns an error.
         """
         capabilities: dict[str, Any] = {}
         url, token = self._vision
@@ -160,13 +160,13 @@ class DeviceMcp(SourceBase):
         )
         self._list = await self._listed()
         if code := self._list.broken_off:
-            self._log.info("mcp: the list of tools breaks off: {code}", code=code)
+            self._log.info("mcp: the list of tools is incomplete: {code}", code=code)
         return self._list.tools
 
     async def _listed(self) -> _ToolList:
         """Fetch the list, page by page.
 
-        :raises ToolError: there is not even a first page.
+        :raises ToolError: the first page failed.
         """
         found = _ToolList()
         seen: set[str] = set()
@@ -211,13 +211,13 @@ class DeviceMcp(SourceBase):
             found.tools.append(DeviceTool(self, name, spec))
 
     def limit(self, name: str) -> float:
-        """Seconds to wait for a tool; photos take longer (§5.2)."""
+        """Return the timeout of a tool in seconds; photos take longer (§5.2)."""
         return self._settings.camera if _CAMERA.search(name) else self._settings.call
 
     async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run a tool by the device's name for it; the device runs one at a time.
 
-        :raises ToolError: the device's error text, or no answer in time.
+        :raises ToolError: the device's error text, or no response in time.
         """
         result = await self._request(
             "tools/call", {"name": name, "arguments": arguments}, self.limit(name)
@@ -227,7 +227,7 @@ class DeviceMcp(SourceBase):
         return result_of(result)
 
     def received(self, message: Mcp) -> None:
-        """Take a message of the device; ignore an answer to no request."""
+        """Handle a message of the device; a response without a request is ignored."""
         self._rpc.received(message.payload)
 
     async def _request(self, method: str, params: dict[str, Any], limit: float) -> Any:
@@ -244,7 +244,7 @@ class DeviceMcp(SourceBase):
 class DeviceTool:
     """One tool of a device, which runs one at a time (§5.2).
 
-    What was asked cannot be taken back: to cancel a call is to ignore its answer.
+    The device cannot cancel a call; cancellation ignores the response.
     """
 
     lane = "device"
@@ -257,7 +257,7 @@ class DeviceTool:
 
     @property
     def limit(self) -> float:
-        """A moment more than the request's own limit, which has the better words."""
+        """Slightly more than the request's own timeout, whose error message is better."""
         return self._device.limit(self._name) + 1
 
     async def call(self, arguments: dict[str, Any]) -> ToolResult:

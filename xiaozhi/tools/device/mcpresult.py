@@ -1,4 +1,4 @@
-"""Results of MCP tools: their words, pictures and sounds."""
+"""Results of MCP tools: text, pictures and sounds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from xiaozhi.base.toolresult import ToolResult, ToolSound
 from xiaozhi.base.values import Encoding, SoundFormat
 
-#: Characters of base64 of one picture or sound; larger ones are only named in the text.
+#: Maximum base64 characters of a picture or sound; larger ones are only named in the text.
 MEDIA_LIMIT = 8 << 20
-# Pictures or sounds of one result that are taken.
+# Maximum pictures or sounds of one result.
 _MEDIA_COUNT = 4
-# By the media type; containers are recognised by their bytes all the same.
+# By the media type; containers are also recognised by their bytes.
 _ENCODINGS = {
     **dict.fromkeys(("wav", "x-wav", "wave", "vnd.wave"), Encoding.WAV),
     **dict.fromkeys(("mpeg", "mp3", "x-mp3", "aac", "mp4"), Encoding.MP3),
@@ -22,15 +22,15 @@ _ENCODINGS = {
 }
 
 _MEDIA = {"image": "a picture", "audio": "a sound", "video": "a video"}
-# Of a result that is no MCP result: not the tool's words.
+# Members of the envelope, which are not the tool's own values.
 _ENVELOPE = ("isError", "_meta", "resultType")
 
 
 def result_of(result: Any) -> ToolResult:
     """Read a result of ``tools/call``.
 
-    A result of nothing but sounds is final: the device plays them, and the model is not asked
-    again. Media that cannot be decoded, and links to media, are only named in the text.
+    A result that has only sounds is final: the device plays them, and the model is not asked
+    again. Undecodable media and links to media are only named in the text.
     """
     content = result.get("content") if isinstance(result, dict) else None
     if not isinstance(content, list):
@@ -64,17 +64,17 @@ def _sound(part: dict[str, Any]) -> ToolSound | None:
     media_type = str(part.get("mimeType") or "").partition(";")[0].strip().lower()
     kind, _, subtype = media_type.partition("/")
     encoding = _ENCODINGS.get(subtype) if kind == "audio" else None
-    # Samples without a header do not say how they are to be played.
+    # Without a header, the sample rate is unknown.
     if encoding is None or not (data := _decoded(part)):
         return None
     return ToolSound.of(data, SoundFormat(encoding))
 
 
 def text_of(result: Any) -> str:
-    """Return the words of a result.
+    """Return the text of a result.
 
-    By the book it is an object with ``content``, a list of parts; devices and servers also send
-    one part, a text, ``structuredContent`` alone, or whatever the tool returned.
+    By the specification it is an object with ``content``, a list of parts. Devices and servers
+    also send one part, a text, ``structuredContent`` alone, or the tool's return value.
     """
     if not isinstance(result, dict):
         return _written(result)
@@ -110,7 +110,7 @@ def _part(part: dict[str, Any]) -> str:
         return f"[{_MEDIA[kind]}: {part.get('mimeType') or 'of an unknown kind'}]"
     if kind == "json" or "json" in part:
         return _written(part.get("json"))
-    # A list of what is no part: the tool's own values.
+    # Not a part: the tool's own value.
     return "" if isinstance(kind, str) else _written(part)
 
 
@@ -130,7 +130,7 @@ def _named(resource: dict[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    """Texts as they are, other values as compact JSON."""
+    """Return texts unchanged, other values as compact JSON."""
     if isinstance(value, str):
         return value
     try:

@@ -1,4 +1,4 @@
-"""When the tools of a device are listed."""
+"""Scheduling of the listings of a device's tools."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class ToolListing:
-    """Runs one listing at a time, and another one as often as an interval allows.
+    """Runs one listing at a time, at most as often as an interval allows.
 
-    A device may report changes without end. Whatever it sends, one listing is under way,
-    one more waits, and the device has a rest between the two.
+    A device may report changes without end. However many it reports, one listing runs, at most
+    one more waits, and there is a pause between the two.
 
     :param work: lists the tools once; raises nothing but ``CancelledError``.
-    :param interval: returns the least seconds from the end of a listing to the next.
+    :param interval: returns the minimum seconds from the end of a listing to the next.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class ToolListing:
         interval: Callable[[], float],
         clock: IReactorTime,
     ) -> None:
-        # Let go of at the end: they may refer to the owner of this.
+        # Dropped by stop(): they may form a reference cycle with the owner.
         self._parts: tuple[Callable[[], Awaitable[None]], Callable[[], float]] | None
         self._parts = work, interval
         self._clock = clock
@@ -34,12 +34,12 @@ class ToolListing:
         self._ended = 0.0
 
     def start(self) -> Deferred[None]:
-        """List the tools for the first time. Fires when that has ended, whatever the result."""
+        """List the tools for the first time. Fires at the end, whatever the result."""
         self._started = True
         return self._begin()
 
     def again(self) -> None:
-        """List them once more as soon as that is allowed; before :meth:`start`, do nothing."""
+        """List the tools again as soon as that is allowed; before :meth:`start`, do nothing."""
         if self._parts is None or not self._started:
             return
         if self._busy:
@@ -50,7 +50,7 @@ class ToolListing:
             self._due = self._clock.callLater(max(0.0, wait), self._begin)
 
     def stop(self) -> None:
-        """Cancel the listing under way and the next one. Idempotent."""
+        """Cancel the running and the waiting listing. Idempotent."""
         self._parts = None
         due, self._due = self._due, None
         if due is not None:

@@ -1,4 +1,4 @@
-"""The things protocol of firmware before MCP (§4.8), offered as tools."""
+"""IoT things, the protocol of firmware before MCP (§4.8), as tools."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _JSON_TYPES = {"number": "integer", "boolean": "boolean", "string": "string"}
 
 @implementer(IToolSource)
 class DeviceThings(SourceBase):
-    """The things one device describes, as tools. Their states are not used.
+    """The things of one device, as tools. Their states are not used.
 
     :param send: sends a message to the device.
-    :param limit: methods that are taken; a device could describe more without end.
+    :param limit: maximum number of methods, because a device could describe any number.
     """
 
     def __init__(self, send: Callable[[Iot | Error], None], limit: int) -> None:
@@ -38,18 +38,18 @@ class DeviceThings(SourceBase):
         self._limit = limit
 
     def adopt(self, limit: int) -> None:
-        """Use another limit from now on."""
+        """Switch to another limit."""
         self._limit = limit
 
     def received(self, message: Iot) -> list[ITool]:
-        """Take a message of the device.
+        """Handle a message of the device.
 
-        :return: the tools of the things it describes.
+        :return: the tools of the things that it describes.
         """
         try:
             payload = msgspec.json.decode(message.payload)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            # The edge has read it, but is not as strict about numbers.
+            # The edge has parsed it, but is less strict about numbers.
             self._send(Error("bad_json", f"iot: {error}"))
             return []
         methods: list[ITool] = [
@@ -64,7 +64,7 @@ class DeviceThings(SourceBase):
         return taken
 
     def start(self) -> Deferred[None]:
-        """Nothing is to be done: devices describe their things unasked."""
+        """Do nothing: devices describe their things without a request."""
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
@@ -115,7 +115,7 @@ class ThingMethod:
                 },
                 "required": [key for key, _ in parameters],
             },
-            # Another method of another thing has another title, whatever they are called.
+            # Escaped dots keep titles of different methods distinct.
             ".".join(part.replace(".", "..") for part in (thing, name)),
         )
 
