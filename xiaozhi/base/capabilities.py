@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-#: What an agent's voice may set.
+#: Fields of an agent's voice.
 VOICE_FIELDS = ("id", "rate", "pitch", "volume")
 
 
 class Place(Enum):
-    """Where a provider computes."""
+    """The place where a provider computes."""
 
     LOCAL = "local"
     REMOTE = "remote"
@@ -48,26 +48,26 @@ class VoiceSetting:
     name: str
     normal: float = 1.0
 
-    def value(self, told: str | float) -> str | float:
+    def value(self, given: str | float) -> str | float:
         """Convert a field of the voice to the provider's setting."""
-        if isinstance(told, str):
-            return told
-        scaled = told * self.normal
+        if isinstance(given, str):
+            return given
+        scaled = given * self.normal
         return round(scaled) if isinstance(self.normal, int) else scaled
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Abilities of one provider. The defaults hold for providers that declare nothing.
+    """Capabilities of one provider. The defaults apply to providers that declare none.
 
     :ivar place: whether sound and text leave the machine.
-    :ivar interim: a recogniser reports the text understood so far.
-    :ivar incremental: a synthesiser takes text as the model writes it, see
+    :ivar interim: a recogniser reports interim text.
+    :ivar incremental: a synthesiser accepts text while the model writes it, see
         :class:`~xiaozhi.interfaces.IIncrementalSynthesizer`.
     :ivar tools: a language model calls tools.
     :ivar vision: a vision model sees the contents of a picture.
     :ivar sample_rates: of a synthesiser's sound, in Hz; empty: any.
-    :ivar voices: that an agent may choose from; empty: not known, any id is accepted.
+    :ivar voices: voices that an agent may choose from; empty: unknown, any id is accepted.
     :ivar voice_settings: settings that an agent's voice may change.
     """
 
@@ -81,31 +81,31 @@ class Capabilities:
     voice_settings: tuple[VoiceSetting, ...] = ()
 
     def voice_setting(self, field: str) -> VoiceSetting | None:
-        """Find the setting for a field of the voice; None: it cannot be told."""
+        """Return the setting for a field of the voice; None: the provider has none."""
         return next((each for each in self.voice_settings if each.field == field), None)
 
     def summary(self, kind: str) -> dict[str, object]:
-        """Return the abilities that matter for a kind, for people who read ``/health``."""
-        told: dict[str, object] = {"place": self.place.value}
+        """Return the capabilities that matter for a kind, for ``/health``."""
+        found: dict[str, object] = {"place": self.place.value}
         if kind == "asr":
-            told["interim"] = self.interim
+            found["interim"] = self.interim
         elif kind == "llm":
-            told["tools"] = self.tools
+            found["tools"] = self.tools
         elif kind == "tts":
-            told["incremental"] = self.incremental
-            told["voices"] = len(self.voices)
-            told["sample_rates"] = list(self.sample_rates)
+            found["incremental"] = self.incremental
+            found["voices"] = len(self.voices)
+            found["sample_rates"] = list(self.sample_rates)
         elif kind == "vlllm":
-            told["vision"] = self.vision
-        return told
+            found["vision"] = self.vision
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Abilities that an agent's settings rely on.
+    """Capabilities that an agent's settings need.
 
-    :ivar interim: why interim results are needed, the key of a setting; empty: they are
-        not. Likewise ``tools`` and ``vision``.
+    :ivar interim: key of the setting that needs interim results; empty: none. Likewise
+        ``tools`` and ``vision``.
     """
 
     interim: str = ""
@@ -113,7 +113,7 @@ class Needs:
     vision: str = ""
 
     def wanted(self) -> Iterator[tuple[str, str, str]]:
-        """Return kind of provider, ability and reason of each need."""
+        """Yield the kind of provider, the capability and the reason of each need."""
         for kind, ability in (("asr", "interim"), ("llm", "tools"), ("vlllm", "vision")):
             if reason := getattr(self, ability):
                 yield kind, ability, reason

@@ -7,7 +7,7 @@ class XiaozhiError(Exception):
     """Base class of our errors.
 
     :ivar code: short, stable, ``snake_case``; safe to show to a device.
-    :ivar message: one sentence for a person; never holds a secret.
+    :ivar message: one sentence for a person; never contains a secret.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -36,11 +36,11 @@ class StoreError(XiaozhiError):
 
 
 class BridgeError(XiaozhiError):
-    """The other service cannot be reached, or broke the bridge contract."""
+    """The other service is unreachable, or violated the bridge contract."""
 
 
 class ConfigError(XiaozhiError):
-    """The configuration cannot be used; the message names the key."""
+    """The configuration is invalid; the message names the key."""
 
     def __init__(self, message: str) -> None:
         super().__init__("bad_config", message)
@@ -58,4 +58,4 @@ class ProviderError(XiaozhiError):
 
 
 class ToolError(XiaozhiError):
-    """A tool could not do what was asked; the message is for the model to read."""
+    """A tool call failed; the message is for the model."""

@@ -29,12 +29,13 @@ class _Share:
 
 
 class FairQueue(Generic[T]):
-    """First in, first out. When full, it drops the oldest item of an owner that has most,
-    up to a factor of two, so no owner displaces the others. All calls take constant time.
+    """A queue, first in, first out, that drops fairly.
 
-    The caller keeps the limit, with :meth:`drop`.
+    :meth:`drop` removes the oldest item of an owner that has the most, up to a factor of two,
+    so no owner displaces the others. All calls take constant time. The caller enforces the
+    limit.
 
-    :ivar octets: of all items together, as declared.
+    :ivar octets: declared size of all items.
     """
 
     __slots__ = ("_first", "_items", "_last", "_levels", "_shares", "octets")
@@ -42,7 +43,7 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self.octets = 0
         self._first = self._last = 0
-        # By number, in order. Not a dict: removal from its front gets slower and slower.
+        # By number, in order. Not a dict: repeated removal from its front becomes slow.
         self._items: OrderedDict[int, tuple[T, str, int]] = OrderedDict()
         self._shares: dict[str, _Share] = {}
         # Owners by the number of binary digits of their octets.
@@ -91,7 +92,7 @@ class FairQueue(Generic[T]):
         return item
 
     def drop(self) -> T:
-        """Remove and return the oldest item of an owner that has most.
+        """Remove and return the oldest item of an owner that has the most.
 
         :raises ValueError: the queue is empty.
         """

@@ -20,28 +20,28 @@ class LogBurst(Generic[T]):
     While events continue, the number is reported every ``window``. A quiet ``window`` ends
     the burst; the next event is a first one again.
 
-    :param tell: called with the number of events and the latest one.
+    :param report: called with the number of events and the latest one.
     :param window: seconds.
     """
 
     def __init__(
-        self, clock: Timers, tell: Callable[[int, T], object], window: float = 10.0
+        self, clock: Timers, report: Callable[[int, T], object], window: float = 10.0
     ) -> None:
         self._clock = clock
-        self._tell = tell
+        self._report = report
         self._window = window
         self._timer: Any = None
-        self._untold: list[T] = []  # the latest; none or one
+        self._unreported: list[T] = []  # the latest; none or one
         self._count = 0
 
     def add(self, what: T) -> None:
         """Count one more event."""
         if self._timer is None:
             self._arm()
-            self._tell(1, what)
+            self._report(1, what)
         else:
             self._count += 1
-            self._untold = [what]
+            self._unreported = [what]
 
     def stop(self) -> None:
         """Report the events not reported yet. Idempotent."""
@@ -55,12 +55,12 @@ class LogBurst(Generic[T]):
 
     def _over(self) -> None:
         self._timer = None
-        if self._untold:
+        if self._unreported:
             self._arm()
         self._flush()
 
     def _flush(self) -> None:
         count, self._count = self._count, 0
-        untold, self._untold = self._untold, []
-        for latest in untold:
-            self._tell(count, latest)
+        unreported, self._unreported = self._unreported, []
+        for latest in unreported:
+            self._report(count, latest)

@@ -1,4 +1,4 @@
-"""Which tools an agent may use."""
+"""Tool policy: the tools that an agent may use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 class ToolPolicy:
     """Patterns over tool sources and tool names, with ``*`` and ``?``.
 
-    :ivar sources: of the sources whose tools are offered.
-    :ivar allow: of tools that are offered.
-    :ivar deny: of tools that are not, whatever ``allow`` says.
-    :ivar confirm: of tools that run only after the person has said yes.
+    :ivar sources: sources whose tools are offered.
+    :ivar allow: tools that are offered.
+    :ivar deny: tools that are not offered, even if ``allow`` matches.
+    :ivar confirm: tools that need a spoken confirmation.
     """
 
     sources: tuple[str, ...] = ("*",)
@@ -22,10 +22,10 @@ class ToolPolicy:
     confirm: tuple[str, ...] = ()
 
     def permits(self, source: str, *names: str) -> bool:
-        """Whether a tool of a source is offered to the model.
+        """Return whether a tool of a source is offered to the model.
 
-        :param names: spellings of the tool's name: as its source has it and as models see it.
-            One that matches is enough, to allow and to deny.
+        :param names: spellings of the tool's name: at its source and for models. One match is
+            enough, to allow and to deny.
         """
         return (
             _matches(source, self.sources)
@@ -34,9 +34,9 @@ class ToolPolicy:
         )
 
     def confirms(self, *names: str) -> bool:
-        """Whether a tool runs only after the person has said yes.
+        """Return whether a tool needs a spoken confirmation.
 
-        :param names: as for :meth:`permits`; one that matches is enough.
+        :param names: as for :meth:`permits`; one match is enough.
         """
         return any(_matches(name, self.confirm) for name in names)
 

@@ -11,7 +11,7 @@ from xiaozhi.wire.messages import Device
 
 
 class SourceState(Enum):
-    """Whether a tool source can be used.
+    """The state of a tool source.
 
     ``WAITING``: it failed and will retry; ``FAILED``: it will not.
     """
@@ -27,7 +27,7 @@ class SourceState(Enum):
 class SourceStatus:
     """The state of a tool source.
 
-    :ivar reason: of a failure or a wait, in a few words and without secrets; else empty.
+    :ivar reason: reason of a failure or a wait, in a few words and without secrets; else empty.
     """
 
     state: SourceState

@@ -53,7 +53,7 @@ class Picture:
     height: int
 
 
-# --- what recognisers, models and tools say ------------------------------------
+# --- output of recognisers, models and tools ------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

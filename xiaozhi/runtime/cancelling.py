@@ -57,9 +57,9 @@ def forget_frames(failure: Failure) -> Failure:
 
 
 class Limit:
-    """A time limit for one awaitable that can be paused.
+    """A time limit, which can be paused, for one awaitable.
 
-    :param seconds: in total without pauses; and for each pause.
+    :param seconds: limit of the total without pauses, and of each pause.
     :param late: returns the error to raise at the limit.
     """
 
@@ -75,7 +75,7 @@ class Limit:
         async def wait() -> T:
             return await awaitable
 
-        # Before it begins: it may pause at once.
+        # Before the awaitable starts, because it may pause the limit at once.
         due = self._due = self._clock.callLater(self._seconds, lambda: waiting.cancel())
         waiting = Deferred.fromCoroutine(wait())
         waiting.addErrback(forget_frames)
@@ -122,9 +122,9 @@ async def each_within(
 ) -> None:
     """Handle each item of a stream, then close it.
 
-    :param first: limit in seconds of the wait for the first item, and ``between`` for each
-        later one; beyond, the wait is cancelled and ``late()`` raised.
-    :param handle: completes for one item before the wait for the next.
+    :param first: maximum seconds to wait for the first item; ``between``: for each later one.
+        Then the wait is cancelled and ``late()`` raised.
+    :param handle: awaited for each item before the next.
     """
     waits, is_late = True, False
 

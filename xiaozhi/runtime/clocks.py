@@ -1,9 +1,9 @@
-"""Two kinds of time: a monotonic clock for timers, the wall clock for dates.
+"""Two clocks: a monotonic one for timers, the wall clock for dates.
 
 Twisted's reactors measure delays by ``time.time``. NTP, an operator or a resumed virtual
 machine changes that clock: set back by 30 s, no timer fires for 30 s; set forward by a day,
-every timeout passes. So both services switch the reactor to ``time.monotonic`` before
-anything is scheduled, and dates (in tokens, messages, rows) come from :func:`wall_time`.
+every timeout expires. Both services therefore switch the reactor to ``time.monotonic`` before
+any call is scheduled. Dates (in tokens, messages, rows) come from :func:`wall_time`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def use_monotonic_timers(reactor: Any) -> None:
 
 
 def wall_time(clock: Any) -> Callable[[], float]:
-    """Return the wall clock beside a clock for timers: seconds since the epoch.
+    """Return the wall clock for a clock for timers: seconds since the epoch.
 
     :param clock: a reactor, or in tests a ``task.Clock``, which is its own wall clock
         unless it has ``wall_seconds``.

@@ -1,4 +1,4 @@
-"""YAML files read into frozen ``msgspec`` structs, with errors a person can act on.
+"""YAML files, read into frozen ``msgspec`` structs, with actionable errors.
 
 Every error is a :class:`~xiaozhi.base.errors.ConfigError` of one line that names the
 file, the key with its full path, and what was expected. Values are read by the
@@ -62,7 +62,7 @@ def load_mapping(
 def read_section(
     value: Any, type_: type[T], key: str, path: str | os.PathLike[str] = "configuration"
 ) -> T:
-    """Read a section of a loaded configuration whose type became known later.
+    """Convert a section of a loaded configuration whose type was not known before.
 
     :param key: its full path, for errors: ``providers.openai``.
     :param path: the file, for errors.
@@ -89,7 +89,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# Forget the rules of YAML 1.1 (yes, no, 12:30, 010); the ones below replace them.
+# The rules below replace those of YAML 1.1 (yes, no, 12:30, 010).
 _Loader.yaml_implicit_resolvers = {}
 
 
@@ -255,7 +255,7 @@ class _Source:
 
     def _struct(self, value: Any, type_: type[msgspec.Struct], key: str) -> Any:
         if not isinstance(value, dict):
-            raise self.error(key, f"expected a mapping, not {_told(value, key)}")
+            raise self.error(key, f"expected a mapping, not {_described(value, key)}")
         fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
         for name in value:
             if name not in fields:
@@ -271,9 +271,9 @@ class _Source:
             return type_(**given)
         except (ValueError, TypeError) as error:
             # A check of the whole struct may name the field at fault.
-            name, colon, told = str(error).partition(": ")
+            name, colon, problem = str(error).partition(": ")
             if colon and name in fields:
-                raise self.error(_join(key, name), told) from None
+                raise self.error(_join(key, name), problem) from None
             raise self.error(key, str(error)) from None
 
     def _checked(self, value: Any, type_: Any, bare: Any, key: str) -> Any:
@@ -290,8 +290,8 @@ class _Source:
         try:
             return msgspec.convert(str(value) if given else value, type_, strict=not given)
         except msgspec.ValidationError:
-            told = _told(value, key)
-            raise self.error(key, f"expected {describe(type_)}, not {told}") from None
+            refused = _described(value, key)
+            raise self.error(key, f"expected {describe(type_)}, not {refused}") from None
 
 
 def _item_types(arguments: tuple[Any, ...]) -> Iterator[Any]:
@@ -316,7 +316,7 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
     return f"; known are {', '.join(known)}" if known else ""
 
 
-def _told(value: Any, key: str) -> str:
+def _described(value: Any, key: str) -> str:
     """Describe a refused value, without possible secrets."""
     if isinstance(value, _Given):
         return "the value from the environment"

@@ -6,9 +6,9 @@ import gc
 from time import perf_counter
 from typing import Any
 
-# Seconds between two full collections: the least; the multiple of the last one's duration,
-# so that they take a ten-thousandth of the time; and the most, so that cycles do not stay
-# for half an hour in a busy process.
+# The pause after a full collection: a multiple of its duration, so that collections take a
+# ten-thousandth of the time, within a minimum and a maximum in seconds. The maximum keeps
+# cycles in a busy process from staying for half an hour.
 _AT_LEAST = 60.0
 _TIMES = 10_000
 _AT_MOST = 300.0

@@ -1,7 +1,7 @@
-"""Log output: text for people, or one JSON object a line for programs.
+"""Log output: text for people, or one JSON object per line for programs.
 
 An object has ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, the fields of
-the line, and ``failure``, a traceback as one string. A line written while working for a
+the line, and ``failure``, a traceback as one string. A line written during the work for a
 device's message has ``request_id`` and ``session_id``.
 """
 
@@ -40,7 +40,7 @@ Level = Literal["debug", "info", "warn", "error", "critical"]
 _RESERVED = frozenset(("time", "level", "logger", "message", "failure"))
 # Keys that Twisted's legacy log adds to events.
 _LEGACY = frozenset(("format", "isError", "system", "time"))
-# Characters of one field, of a whole line and of a traceback.
+# Maximum characters of a field, of a whole line and of a traceback.
 _FIELD, _LINE, _TRACEBACK = 1000, 4000, 16_000
 # Control characters, line and paragraph separators, bidirectional controls, lone
 # surrogates.
@@ -145,7 +145,7 @@ def clean(text: str, most: int) -> str:
     Characters that could end the line, control a terminal or change the text direction are
     escaped as in Python.
 
-    :param most: the most characters to keep.
+    :param most: maximum characters to keep.
     """
     if len(text) > most:
         text = f"{text[:most]}… ({len(text)} characters)"

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class _Job:
-    """One call: made on the reactor's thread, run on a worker, answered on the reactor's thread."""
+    """One call: made in the reactor's thread, run in a worker, and completed in the reactor's."""
 
     __slots__ = ("_call", "_context", "_result", "done")
 
@@ -42,7 +42,7 @@ class _Job:
         except BaseException:
             self._result = Failure()
 
-    def tell(self) -> None:
+    def deliver(self) -> None:
         if not self.done.called:
             self.done.callback(self._result)
 
@@ -51,11 +51,11 @@ class ThreadOffload(Service):
     """Worker threads for work that would block the reactor; an ``interfaces.Offload``.
 
     While all threads are busy, at most ``waiting_limit`` calls wait; another one fails at
-    once with the code ``busy``. The call with the earliest deadline runs first. A call
-    cancelled before its turn does not run; a running one ends, and its result is dropped.
+    once with the code ``busy``. The call with the earliest deadline runs first. A call that is
+    cancelled while it waits does not run; a running one ends, and its result is dropped.
     Hanging work does not keep the process alive.
 
-    :param threads: the most threads.
+    :param threads: maximum number of threads.
     """
 
     def __init__(self, reactor: Any, threads: int, *, waiting_limit: int = 1000) -> None:
@@ -74,7 +74,7 @@ class ThreadOffload(Service):
         self._tokens: SimpleQueue[None] = SimpleQueue()
         # Results that end together are delivered together, waking the reactor once.
         self._done: deque[_Job] = deque()
-        self._telling = False
+        self._waking = False
 
     @property
     def unfinished(self) -> int:
@@ -109,7 +109,7 @@ class ThreadOffload(Service):
             if not done.called:
                 done.callback(None)
 
-        # Joining blocks, so it runs on a thread of its own.
+        # Joining blocks, so it runs in its own thread.
         threading.Thread(target=join, name="offload-join", daemon=True).start()
         return done
 
@@ -142,17 +142,17 @@ class ThreadOffload(Service):
         while (job := self._get()) is not None:
             job.run()
             self._done.append(job)
-            if not self._telling:
-                self._telling = True
-                self._reactor.callFromThread(self._tell)
+            if not self._waking:
+                self._waking = True
+                self._reactor.callFromThread(self._deliver)
             del job  # do not keep the result until the next call
 
-    def _tell(self) -> None:
-        # First: a later result is either seen below or announced again.
-        self._telling = False
+    def _deliver(self) -> None:
+        # First, so that a later result is either delivered below or announced again.
+        self._waking = False
         while self._done:
             self._unfinished -= 1
-            self._done.popleft().tell()
+            self._done.popleft().deliver()
 
 
 def _refused(code: str, message: str) -> Deferred[Any]:

@@ -36,7 +36,7 @@ class PeriodicJob:
         """
         :param portion: does at most the given number of units and returns the number done.
         :param interval: seconds from the end of one round to the next.
-        :param size: of a portion.
+        :param size: units in a portion.
         :param first: seconds until the first round; None: ``interval``.
         """
         self.done = 0
@@ -55,7 +55,7 @@ class PeriodicJob:
         self._running.addErrback(lambda failure: failure.trap(CancelledError))
 
     def stop(self) -> None:
-        """Begin no further portion."""
+        """Start no further portion."""
         running, self._running = self._running, None
         if running is not None:
             running.cancel()

@@ -214,14 +214,14 @@ class Program(OrderedService):
             return "stopped while starting"
         error = failure.value
         if isinstance(error, XiaozhiError):
-            told = error.message
-            self._log.critical("cannot start: {problem}", problem=told)
+            problem = error.message
+            self._log.critical("cannot start: {problem}", problem=problem)
         else:
-            told = f"{type(error).__name__}: {error}"
-            self._log.failure("cannot start: {problem}", failure, problem=told)
+            problem = f"{type(error).__name__}: {error}"
+            self._log.failure("cannot start: {problem}", failure, problem=problem)
         _fail_at_exit()
         self._reactor.callWhenRunning(self._stop_reactor)
-        return told
+        return problem
 
     def _stop_reactor(self) -> None:
         try:
@@ -266,7 +266,7 @@ _exit_failed = False
 
 
 def _fail_at_exit() -> None:
-    """Make this process exit with status 1 though ``twistd`` ends normally.
+    """Make this process exit with status 1 although ``twistd`` ends normally.
 
     ``twistd`` offers no way to do so and removes its pid file after the reactor stopped, so
     the status is set when the interpreter exits.
@@ -291,7 +291,7 @@ def _exit_with_failure() -> None:
 class ServiceOptions(Options):
     """Options of both ``twistd`` commands: ``--config FILE`` and ``--set KEY=VALUE``.
 
-    :ivar overrides: what ``--set`` gave, in order.
+    :ivar overrides: the arguments of ``--set``, in order.
     """
 
     optParameters: ClassVar = [["config", "c", None, "The YAML configuration file (required)."]]
@@ -331,7 +331,7 @@ class ServiceOptions(Options):
 
 @contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-    """Wrap the body of a ``makeService``: an unusable configuration ends the process with
+    """Wrap the body of a ``makeService``: an invalid configuration ends the process with
     status 1 and one line on standard error.
 
     ``usage.UsageError`` would work only while options are parsed, and prints the whole help

@@ -1,7 +1,7 @@
-"""One HTTP kit for every port that speaks HTTP: routes, guards, limits, errors, common pages.
+"""The HTTP kit of all HTTP ports: routes, guards, limits, errors, common pages.
 
-Adding a route is one function and one line; :mod:`xiaozhi.web.routes` says what a function
-may ask for.
+A route is one function and one line; :mod:`xiaozhi.web.routes` describes the parameters that a
+function may have.
 
 ==============  =============================================================
 ``routes``      method and path to function: typed parameters, typed JSON bodies
@@ -16,6 +16,6 @@ may ask for.
 ``multipart``   forms with files
 ``pages``       health and metrics
 ``posting``     messages posted to devices
-``limits``      a room: clients by address, rates, refusals, origins, request heads
+``limits``      limits of clients by address, rates, refusals, origins, request heads
 ==============  =============================================================
 """

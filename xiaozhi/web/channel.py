@@ -1,5 +1,5 @@
-"""HTTP connections: clean heads, bounded time, and an end that does not race with the
-client's own (protocol notes, §13)."""
+"""HTTP connections: clean heads, deadlines, and a close that does not race with the client's
+own (protocol notes, §13)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from xiaozhi.web.replies import HttpError, closing
 class WebChannel(HTTPChannel):
     """A connection.
 
-    The firmware's HTTP client frees its socket twice if our FIN meets its own close. Where it
-    said ``Connection: close`` and can tell the end of the reply by its length, it gets a moment
-    to close first.
+    The firmware's HTTP client frees its socket twice if our FIN meets its own close. If it sent
+    ``Connection: close`` and the reply has a length, we wait a moment for it to close first.
 
     :ivar counted_as: the connection's key, see :class:`~xiaozhi.web.limits.visitors.VisitorPolicy`.
     """
@@ -29,8 +28,8 @@ class WebChannel(HTTPChannel):
     transport: Any
     counted_as = ""
     _waiting = True  # for the first head
-    _in_head = True  # or before one, on a new connection
-    _heard = False  # anything of the head
+    _in_head = True  # within a head, or before the first one
+    _heard = False  # a part of the head has arrived
     _deadline: IDelayedCall | None = None
     _lingering = False
     _farewell: IDelayedCall | None = None
@@ -51,15 +50,15 @@ class WebChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def head(self) -> tuple[bytes, bytes, bytes]:
-        """Method, target and version of the request whose headers have just been read."""
+        """Return method, target and version of the request whose headers were just read."""
         return self._command, self._path, self._version
 
     def abortConnection(self) -> None:
-        """Cut the connection without a reply."""
+        """Drop the connection without a reply."""
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """See ``IProtocol``. Data after the last request is thrown away."""
+        """See ``IProtocol``. Data after the last request is discarded."""
         if self._lingering:
             return
         if not self._in_head and not self.requests:  # the next request of the connection
@@ -78,14 +77,14 @@ class WebChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """See ``HTTPChannel``."""
         self._in_head = self._heard = False
-        self._head_has_come()
+        self._head_arrived()
         if self.site.limits.body_time is not None:
             self._restart_deadline(self.site.limits.body_time)
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
         """See ``HTTPChannel``."""
-        if self.requests:  # else it has been answered and cut off
+        if self.requests:  # otherwise it was answered and closed before
             self._stop_deadline()
             super().allContentReceived()
 
@@ -99,7 +98,7 @@ class WebChannel(HTTPChannel):
         super().requestDone(request)
 
     def loseConnection(self) -> None:
-        """Close once everything is written, or after the client did."""
+        """Close when everything is written, or wait for the client to close first."""
         if not self._lingering:
             super().loseConnection()
         elif self._farewell is None:
@@ -126,13 +125,13 @@ class WebChannel(HTTPChannel):
         if farewell is not None and farewell.active():
             farewell.cancel()
 
-    def _head_has_come(self) -> None:
+    def _head_arrived(self) -> None:
         if self._waiting:
             self._waiting = False
             self.site.visitors.served(self.counted_as)
 
     def _refuse_head(self, error: HttpError) -> None:
-        """Answer a head that cannot be served, and close."""
+        """Answer an invalid or late head, and close."""
         self._refused(error.code, error.status)
         self.transport.write(closing(self.site.error(error)))
         super().loseConnection()
@@ -157,7 +156,7 @@ class WebChannel(HTTPChannel):
             self._refused("slow_request", 0)
             self.abortConnection()
         elif self._in_head and self._heard:
-            late = "the request did not come in time"
+            late = "the request did not arrive in time"
             self._refuse_head(HttpError(408, "request_timeout", late))
         else:
             if self._in_head or self.requests:

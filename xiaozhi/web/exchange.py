@@ -24,10 +24,10 @@ _SCHEMES = ("http://", "https://")
 
 
 class WebExchange(Request):
-    """A request whose body is counted while it streams in, and kept in memory.
+    """A request whose body is bounded while it arrives, and kept in memory.
 
-    A request is judged when its head is complete. The body of a refused one is still read, and
-    thrown away up to a limit, because a client that is still sending would lose the reply to a
+    A request is checked when its head is complete. The body of a refused one is still read and
+    discarded, up to a limit, because a client that is still sending would lose the reply to a
     connection reset.
     """
 
@@ -48,14 +48,14 @@ class WebExchange(Request):
 
     @property
     def page(self) -> str:
-        """The name of the request's route in metrics; ``other``: it has none."""
+        """The name of the request's route in metrics; ``other``: no route."""
         if self._route is not None:
             return self._route.page
         routes = list(self._match.methods.values()) if self._match is not None else []
         return routes[0].page if routes else "other"
 
     def gotLength(self, length: int | None) -> None:
-        """Judge the request: its head is complete. See ``http.Request``."""
+        """Check the request: its head is complete. See ``http.Request``."""
         self.content = self._body
         self.method, self.uri, self.clientproto = self.channel.head()
         self.notifyFinish().addBoth(self._forget_body)
@@ -75,7 +75,7 @@ class WebExchange(Request):
             done.addErrback(lambda _: None)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a piece of the body. See ``http.Request``."""
+        """Add a piece of the body. See ``http.Request``."""
         self._received += len(data)
         if self._verdict is None:
             if self._received > self._limit:
@@ -106,7 +106,7 @@ class WebExchange(Request):
         request = replace(self.asked, body=self._body.getvalue())
         work = Deferred.fromCoroutine(self._respond(self._route, self._match, request))
         if not self.finished:
-            # A client that has gone needs no reply: end the work for it.
+            # Cancel the work if the client disconnects.
             self.notifyFinish().addErrback(lambda _: work.cancel())
         work.addErrback(self._broken)
 
@@ -151,7 +151,9 @@ class WebExchange(Request):
         )
 
     def _judge(self, request: WebRequest, length: int | None) -> Reply | None:
-        """:return: a reply that needs no handler.
+        """Check a request.
+
+        :return: a reply without a handler, if any.
         :raises XiaozhiError: the request is refused.
         """
         style = self._site.style
@@ -163,7 +165,7 @@ class WebExchange(Request):
         if route is None:
             allowed = self._match.allowed + (["OPTIONS"] if style.options else [])
             allow = ", ".join(allowed)
-            message = f"this path answers {allow}"
+            message = f"this path supports {allow}"
             raise HttpError(405, "method_not_allowed", message, {"Allow": allow})
         if "guard" in route.options:
             route.options["guard"](request)
@@ -183,26 +185,24 @@ class WebExchange(Request):
         return HttpError(413, "too_large", f"the body is larger than {self._limit} bytes")
 
     def _broken(self, failure: Failure) -> None:
-        """Answer 500 for a fault of ours, and log it under the request's id."""
+        """Answer 500 for an exception of ours, and log it with the request's id."""
         request = self.asked
         if self._disconnected or request is None:
             return
         self._log.failure(
-            "request {id}: answering {method} {path} failed",
+            "request {id}: {method} {path} raised an exception",
             failure=failure,
             id=request.id,
             method=request.method,
             path=request.path,
         )
         if self.startedWriting:
-            self.channel.abortConnection()  # nothing else tells the client that it is not all
+            self.channel.abortConnection()  # the only sign that the reply is incomplete
             return
         form = self._site.style.errors
         if self._route is not None:
             form = self._route.options.get("errors", form)
-        error = HttpError(
-            500, form.fault, "the server made a mistake", {"X-Request-Id": request.id}
-        )
+        error = HttpError(500, form.fault, "internal server error", {"X-Request-Id": request.id})
         self._deliver(form.reply(error))
 
     def _deliver(self, reply: Reply) -> None:
@@ -214,7 +214,10 @@ class WebExchange(Request):
     def _begin(
         self, status: int, content_type: str, length: int | None, more: Mapping[str, str]
     ) -> bool:
-        """Set status and headers. :return: False if the client has gone."""
+        """Set status and headers.
+
+        :return: False: the client has disconnected.
+        """
         if self._disconnected or self.finished:
             return False
         self.setResponseCode(status)

@@ -1,7 +1,6 @@
-"""Guards: who may use a route, judged by a request's head.
+"""Guards: decide by a request's head whether it may use a route.
 
-A guard is called with the head and raises to refuse it, so the body of a refused request is
-never kept.
+A guard raises to refuse the request, so the body of a refused request is never kept.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import Guard
 from xiaozhi.wire.messages import Device
 
-#: Members of a health report that everybody may read.
+#: Members of a health report for everybody.
 FOR_ALL = ("status", "connections", "grpc_status")
 
-# A request with one of these was passed on by a proxy, whatever address it comes from.
+# A request with one of these headers came through a proxy, whatever its address.
 _PASSED_ON = (
     "forwarded",
     "via",
@@ -35,15 +34,15 @@ _LOOPBACK = Networks(("127.0.0.0/8", "::1"))
 
 
 def management_guard(check: Callable[[str | None], None]) -> Guard:
-    """Admits the management token.
+    """Return a guard that admits the management token.
 
-    :param check: takes the header ``Authorization``; raises AuthError.
+    :param check: checks the header ``Authorization``; raises AuthError.
     """
     return lambda request: check(request.authorization)
 
 
 def device_guard(tokens: IDeviceTokens, *scopes: str) -> Guard:
-    """Admits a device by its token; see :func:`verified_device`."""
+    """Return a guard that admits a device by its token; see :func:`verified_device`."""
 
     def guard(request: WebRequest) -> None:
         verified_device(request, tokens, *scopes)
@@ -52,10 +51,10 @@ def device_guard(tokens: IDeviceTokens, *scopes: str) -> Guard:
 
 
 def verified_device(request: WebRequest, tokens: IDeviceTokens, *scopes: str) -> Device:
-    """Return the device that a request's token names, in the headers or the query.
+    """Return the device of a request's token, in the headers or the query.
 
-    :param scopes: of tokens that are admitted; the error is that of the last.
-    :raises AuthError: there is no such token.
+    :param scopes: accepted scopes of the token; the error is that of the last one.
+    :raises AuthError: the token is missing or invalid.
     """
     token = request.header_or_query("Authorization")
     device_id = request.header_or_query("Device-Id")
@@ -69,10 +68,10 @@ def verified_device(request: WebRequest, tokens: IDeviceTokens, *scopes: str) ->
 
 
 class Insiders:
-    """Holders of the management token, and this machine's own users.
+    """Holders of the management token, and users of this machine.
 
-    A proxy on this machine makes strangers look like its users: a request that shows signs of
-    having been passed on, or comes from a trusted proxy's address, is not from loopback.
+    A proxy on this machine makes strangers look like local users. A request with headers of a
+    proxy, or from a trusted proxy's address, is therefore not local.
     """
 
     def __init__(
@@ -83,21 +82,21 @@ class Insiders:
         trust_loopback: bool = True,
     ) -> None:
         """
-        :param check: raises AuthError unless it is given the management token.
+        :param check: raises AuthError unless the header has the management token.
         :param proxies: networks of trusted proxies.
-        :param trust_loopback: False: only the token counts.
+        :param trust_loopback: False: admit by the token only.
         """
         self._check = check
         self._proxies = Networks(proxies)
         self._trust_loopback = trust_loopback
 
     def guard(self, request: WebRequest) -> None:
-        """Admit insiders alone. See :data:`~xiaozhi.web.routes.Guard`."""
+        """Admit only insiders. See :data:`~xiaozhi.web.routes.Guard`."""
         if not self.include(request):
             self._check(request.authorization)
 
     def include(self, request: WebRequest) -> bool:
-        """Whether a request comes from an insider."""
+        """Return whether a request comes from an insider."""
         if self._trust_loopback and self._is_local(request):
             return True
         if request.authorization is None:
@@ -109,7 +108,7 @@ class Insiders:
         return True
 
     def visible(self, request: WebRequest, health: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The part of a health report that a request may read."""
+        """Return the part of a health report that a request may read."""
         if self.include(request):
             return health
         return {name: health[name] for name in FOR_ALL if name in health}

@@ -1,7 +1,7 @@
-"""``multipart/form-data`` bodies (RFC 7578), split without copying them twice.
+"""``multipart/form-data`` bodies (RFC 7578), split without a second copy.
 
-The parsers at hand read line by line and take a good part of a second for a
-photo of 5 MB; this one only looks for the boundary.
+Other parsers read line by line and need a large part of a second for a photo of 5 MB; this
+one only searches for the boundary.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Part:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """:raises ProtocolError: ``bad_form``: not multipart, or no boundary."""
+    """Return the boundary in a ``Content-Type``.
+
+    :raises ProtocolError: ``bad_form``: not multipart, or no boundary.
+    """
     found = _BOUNDARY.search(content_type) if _TYPE.match(content_type) else None
     if found is None:
         raise ProtocolError("bad_form", "the body must be multipart/form-data with a boundary")
@@ -39,7 +42,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def read_form(content_type: str, body: bytes) -> dict[str, bytes]:
-    """The fields of a form; of two with one name the first counts.
+    """Return the fields of a form; of two with one name, the first counts.
 
     :raises ProtocolError: ``bad_form``.
     """
@@ -50,7 +53,7 @@ def read_form(content_type: str, body: bytes) -> dict[str, bytes]:
 
 
 def split_form(boundary: bytes, body: bytes) -> list[Part]:
-    """The named parts in order.
+    """Return the named parts in order.
 
     :raises ProtocolError: ``bad_form``: no end, too many parts, long headers.
     """
@@ -78,11 +81,11 @@ def split_form(boundary: bytes, body: bytes) -> list[Part]:
 
 
 def _after(delimiter: bytes, body: bytes, start: int) -> int:
-    """Where the next delimiter ends. A longer word that begins like it is data."""
+    """Return the index after the next delimiter. A longer word that begins with it is data."""
     for _ in range(_MOST_LOOKALIKES):
         found = body.find(delimiter, start)
         if found < 0:
-            raise ProtocolError("bad_form", "the form is cut short")
+            raise ProtocolError("bad_form", "the form is incomplete")
         end = found + len(delimiter)
         if body[end : end + 1] in (b"-", b"\r", b" ", b"\t"):
             return end

@@ -1,4 +1,4 @@
-"""Limits and style of a site, and the site as its connections see it."""
+"""Limits and style of a site, and its interface for connections."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from xiaozhi.web.routes import Routes
 class SiteLimits:
     """Limits of a site. Times in seconds, sizes in bytes.
 
-    :ivar head_time: for a request's head, from the connection or its first byte.
-    :ivar body_time: for its body; None: head and body share ``head_time``.
-    :ivar idle_time: between two requests of a connection, and for a client that reads none of
-        a stream.
-    :ivar max_body: of a request, where its route says nothing else.
-    :ivar max_held: of all bodies together; further requests are answered 503.
-    :ivar drained: of a refused body, read and thrown away; then the connection is ended.
-    :ivar cut: end slow and endless requests without a reply.
-    :ivar linger: for a client that said ``Connection: close`` to close first; 0: we close.
-    :ivar max_lingering: connections doing so at a time.
+    :ivar head_time: time for a request's head, from the connection or its first byte.
+    :ivar body_time: time for its body; None: head and body share ``head_time``.
+    :ivar idle_time: time between two requests of a connection, and for a client that does not
+        read a stream.
+    :ivar max_body: maximum body, unless the route has its own limit.
+    :ivar max_held: maximum total of all bodies in memory; further requests are answered 503.
+    :ivar drained: bytes of a refused body that are read and discarded before the connection
+        is closed.
+    :ivar cut: whether slow and endless requests are dropped without a reply.
+    :ivar linger: time for a client that sent ``Connection: close`` to close first; 0: we close.
+    :ivar max_lingering: maximum connections that linger.
     """
 
     head_time: float = 10.0
@@ -44,10 +45,10 @@ class SiteLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteStyle:
-    """Manners of a site that its clients rely on.
+    """Conventions of a site for its clients.
 
     :ivar origins: web pages that may read replies.
-    :ivar errors: the JSON form of errors, where a route has none of its own.
+    :ivar errors: the JSON form of errors, unless the route has its own.
     :ivar json_type: the ``Content-Type`` of JSON.
     :ivar options: answer ``OPTIONS`` on any path; False: only a listed page's preflight.
     :ivar not_found: the message of 404.
@@ -60,15 +61,15 @@ class SiteStyle:
     not_found: str = "there is nothing at this path"
 
     def content_type(self, given: str) -> str:
-        """The ``Content-Type`` to send for a reply's own."""
+        """Return the ``Content-Type`` to send for that of a reply."""
         return self.json_type if given == JSON else given
 
 
 class ServedSite(Protocol):
-    """A site as its connections and requests see it.
+    """A site, as its connections and requests see it.
 
-    :ivar connections: open now.
-    :ivar lingering: connections kept so that the client closes first.
+    :ivar connections: number of open connections.
+    :ivar lingering: number of connections that wait for the client to close first.
     """
 
     connections: int
@@ -80,16 +81,19 @@ class ServedSite(Protocol):
     style: SiteStyle
 
     def hold(self, size: int) -> bool:
-        """Account for bytes of a body. :return: False if they do not fit."""
+        """Reserve bytes for a body.
+
+        :return: False: the limit is reached, and nothing was reserved.
+        """
 
     def release(self, size: int) -> None:
-        """Take :meth:`hold` back."""
+        """Release bytes reserved by :meth:`hold`."""
 
     def new_id(self) -> str:
-        """An id for a request."""
+        """Return an id for a request."""
 
     def cors(self, request: WebRequest) -> Mapping[str, str]:
-        """The CORS headers of a reply."""
+        """Return the CORS headers of a reply."""
 
     def error(self, error: XiaozhiError) -> Reply:
-        """An error in the site's form, for a request that could not be read."""
+        """Return an error in the site's form, for a request that could not be read."""

@@ -1,4 +1,4 @@
-"""Pages that both services have: health, and metrics, here or on a port of their own."""
+"""Pages of both services: health, and metrics, on the service's port or a separate one."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from xiaozhi.web.routes import Handler, Routes
 from xiaozhi.web.site import WebSite
 
 Health = Callable[[], Mapping[str, Any]]
-"""A report; its member ``status`` is ``healthy``, ``degraded`` or ``unhealthy``."""
+"""Returns a report; its member ``status`` is ``healthy``, ``degraded`` or ``unhealthy``."""
 
-# Of the port for metrics alone; scrapers use one or two.
+# For the separate port of metrics; scrapers use one or two.
 _MAX_CONNECTIONS = 100
 
 
 def health_page(health: Health, insiders: Insiders) -> Handler:
-    """``GET /health``: 503 if unhealthy, else 200. Strangers read the status alone."""
+    """``GET /health``: 503 if unhealthy, else 200. Only insiders see more than the status."""
 
     def show(request: WebRequest) -> Reply:
         report = health()
@@ -44,7 +44,7 @@ def metrics_page(metrics: Metrics) -> Handler:
 
 
 def metrics_site(metrics: Metrics, clock: IReactorTime) -> WebSite:
-    """A port for ``/metrics`` alone."""
+    """Return a site with only ``/metrics``."""
     routes = Routes()
     routes.get("/metrics", metrics_page(metrics))
     visitors = BoundedVisitors(_MAX_CONNECTIONS)

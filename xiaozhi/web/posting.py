@@ -1,4 +1,4 @@
-"""``POST /api/devices/{device_id}/messages``, at both services."""
+"""``POST /api/devices/{device_id}/messages``, in both services."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from xiaozhi.web.routes import RouteOptions, Routes
 from xiaozhi.wire.mail import read_mail
 
 PREFIX = "/api/devices"
-"""Everything about single devices is below this path."""
+"""Prefix of all paths about single devices."""
 
 _STATUS = {"inbox_full": 429, "inboxes_full": 503, "presence_unavailable": 503}
 _ADVICE = {
-    "presence_unavailable": "Redis cannot be reached, and the device is not connected here; try"
+    "presence_unavailable": "Redis is unreachable, and the device is not connected here; try"
     " again later"
 }
 
 
 class Posting:
-    """Sends devices the messages that holders of the management token post.
+    """Delivers messages that holders of the management token post to devices.
 
-    :ivar max_bytes: of a request's body.
+    :ivar max_bytes: maximum body of a request.
     """
 
     _log = Logger()
@@ -43,10 +43,10 @@ class Posting:
     ) -> None:
         """
         :param inbox: None: this process cannot reach devices.
-        :param admit: takes the header ``Authorization``; raises AuthError.
-        :param identity: brings a device id into its one form; raises AuthError.
-        :param ttl: seconds that mail is kept if the request does not say.
-        :param max_ttl: seconds; mail is kept for no longer.
+        :param admit: checks the header ``Authorization``; raises AuthError.
+        :param identity: normalises a device id; raises AuthError.
+        :param ttl: default seconds to keep a message.
+        :param max_ttl: maximum seconds to keep a message.
         """
         self._inbox = inbox
         self._guard = management_guard(admit)
@@ -71,18 +71,18 @@ class Posting:
         routes.post(PREFIX, _nowhere, **options)
 
     async def post(self, device_id: str, body: bytes) -> Reply:
-        """Deliver a message or keep it.
+        """Deliver or keep a message.
 
-        :return: 200, it is delivered; 202, it is kept.
-        :raises XiaozhiError: it is neither.
+        :return: 200, it was delivered; 202, it is kept.
+        :raises XiaozhiError: neither.
         """
         device_id = self._identity(device_id)
         if self._inbox is None:
             raise HttpError(
                 501,
                 "no_presence",
-                "this service does not know where devices are: post to the edge, or set"
-                " presence.url to the Redis that the edges share",
+                "this service cannot locate devices: post to the edge, or set presence.url to"
+                " the Redis that the edges share",
             )
         mail, asked = read_mail(body)
         ttl = self._ttl if asked is None else asked

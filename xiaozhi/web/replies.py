@@ -1,7 +1,7 @@
-"""Replies as handlers return them, and the JSON forms of errors.
+"""Replies of handlers, and the JSON forms of errors.
 
 A reply is a value; :mod:`xiaozhi.web.exchange` sends it. Devices need ``Content-Length``, no
-chunks, no redirects and less than 6 KB (protocol notes, §6): they get a :class:`Reply`, never
+chunks, no redirects and less than 6 KB (protocol notes, §6): send them a :class:`Reply`, never
 a :class:`StreamReply`.
 """
 
@@ -22,9 +22,9 @@ _LONGEST_MESSAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply.
+    """A complete reply.
 
-    :ivar headers: further ones; ``Cache-Control`` is ``no-store`` unless given.
+    :ivar headers: further headers; ``Cache-Control`` is ``no-store`` by default.
     """
 
     status: int
@@ -37,10 +37,10 @@ class Reply:
 class StreamReply:
     """A reply whose body is produced while it is sent, for files and event streams.
 
-    The site asks for the next chunk when the connection takes more, and closes the iterator
-    when the client leaves.
+    The site requests the next chunk when the connection accepts more, and closes the iterator
+    when the client disconnects.
 
-    :ivar length: bytes in all; None: unknown, so the body is sent in chunks.
+    :ivar length: total bytes; None: unknown, so the body is sent in chunks.
     """
 
     status: int
@@ -53,7 +53,7 @@ class StreamReply:
 class HttpError(XiaozhiError):
     """A request that cannot be served, with its status.
 
-    :ivar headers: to send along, such as ``Allow`` or ``Retry-After``.
+    :ivar headers: further headers, such as ``Allow`` or ``Retry-After``.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class HttpError(XiaozhiError):
 class ErrorForm:
     """The JSON form of errors.
 
-    :ivar render: gives the members of a code and a message.
-    :ivar fault: code of a fault of our own, status 500.
+    :ivar render: returns the members for a code and a message.
+    :ivar fault: code of an internal error, status 500.
     """
 
     render: Callable[[str, str], Mapping[str, Any]]
     fault: str
 
     def reply(self, error: XiaozhiError) -> Reply:
-        """An error as a reply, with the status that fits it."""
+        """Return an error as a reply, with its status."""
         headers = dict(error.headers) if isinstance(error, HttpError) else {}
         status = status_of(error)
         if status == HTTPStatus.UNAUTHORIZED:
@@ -91,7 +91,7 @@ API_ERRORS = ErrorForm(lambda code, message: {"error": code, "message": message}
 DEVICE_ERRORS = ErrorForm(
     lambda code, message: {"success": False, "code": code, "message": message}, "internal_error"
 )
-"""The form that devices pass on to their language model (protocol notes, §6)."""
+"""The form that devices forward to the language model (protocol notes, §6)."""
 
 _STATUSES: tuple[tuple[type[XiaozhiError], int], ...] = (
     (StoreError, 503),
@@ -101,24 +101,27 @@ _STATUSES: tuple[tuple[type[XiaozhiError], int], ...] = (
 
 
 def status_of(error: XiaozhiError) -> int:
-    """The HTTP status of an error: its own, one for its kind, else 400."""
+    """Return the HTTP status of an error: its own, else that of its kind, else 400."""
     if isinstance(error, (AuthError, HttpError)):
         return error.status
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 400)
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
-    """:param value: anything ``msgspec`` can encode."""
+    """Return a JSON reply.
+
+    :param value: anything that ``msgspec`` can encode.
+    """
     return Reply(status, msgspec.json.encode(value), JSON)
 
 
 def text_reply(text: str, status: int = 200) -> Reply:
-    """Plain text for people."""
+    """Return a plain text for people."""
     return Reply(status, text.encode(), "text/plain; charset=utf-8")
 
 
 def closing(reply: Reply) -> bytes:
-    """A reply as bytes that end their connection, for a request that could not be read."""
+    """Render a reply that closes its connection, for a request that could not be read."""
     head = (
         f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n"
         f"Content-Type: {reply.content_type}\r\n"

@@ -1,4 +1,4 @@
-"""A request as handlers see it: a frozen value, without a connection."""
+"""Requests as frozen values for handlers, independent of a connection."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebRequest:
-    """A request, complete or (for guards) its head alone.
+    """A complete request or (for guards) its head.
 
-    Texts of the head are Latin-1, so any byte a client sends has a character.
+    Texts of the head are Latin-1, so any byte that a client sends has a character.
 
     :ivar id: identifies the request in this process's logs.
-    :ivar method: upper case as sent; a handler for ``GET`` also sees ``HEAD``.
+    :ivar method: as sent; a handler for ``GET`` also receives ``HEAD``.
     :ivar path: as sent, percent-encoded, without the query.
     :ivar query: values by name, decoded.
     :ivar headers: values by lower-case name.
     :ivar client: address of the connection's other end, which may be a proxy; empty: unknown.
     :ivar server: address at which the client reached this process; empty: not an IP address.
     :ivar server_port: the port of ``server``; 0: unknown.
-    :ivar body: the whole body; empty while guards look at the head.
+    :ivar body: the whole body; empty for guards.
     """
 
     id: str
@@ -34,16 +34,16 @@ class WebRequest:
     body: bytes = b""
 
     def __repr__(self) -> str:
-        # Headers and query may hold tokens.
+        # Headers and query may contain tokens.
         return f"<WebRequest {self.id} {self.method} {self.path[:120]!r}>"
 
     def header(self, name: str) -> str:
-        """The first value of a header, without surrounding spaces; empty if absent."""
+        """Return the first value of a header, without surrounding spaces; empty if absent."""
         values = self.headers.get(name.lower())
         return values[0].strip() if values else ""
 
     def header_or_query(self, name: str) -> str:
-        """A header, else the query argument of the same name in lower case.
+        """Return a header, else the query argument with the same lower-case name.
 
         Browsers cannot set every header (protocol notes, §1.4).
         """
@@ -52,6 +52,6 @@ class WebRequest:
 
     @property
     def authorization(self) -> str | None:
-        """The ``Authorization`` header; None if absent. Tokens are UTF-8."""
+        """Return the ``Authorization`` header; None if absent. Tokens are UTF-8."""
         values = self.headers.get("authorization")
         return values[0].encode("latin-1").decode("utf-8", "replace") if values else None

@@ -1,15 +1,15 @@
-"""Routes: which function answers a method and a path.
+"""Routes: map a method and a path to a function.
 
 A path has literal segments and parameters: ``/api/devices/{device_id}/messages``,
-``/api/agents/{number:int}``, ``/console/{file:path}`` (the rest of the path, slashes
-included). A handler is a plain function or a coroutine function. It names what it needs:
+``/api/agents/{number:int}``, ``/console/{file:path}`` (the rest of the path, including
+slashes). A handler is a plain function or a coroutine function. Its parameters may be:
 
 * each path parameter, by its name, annotated ``str`` or ``int``;
 * the request, annotated :class:`~xiaozhi.web.request.WebRequest`;
 * ``body``, annotated ``bytes`` or a ``msgspec.Struct``, which the JSON body must fit.
 
 It returns a reply or raises an error. A route that does not fit its handler fails when it is
-added, not when it is asked for.
+added, not at its first request.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from xiaozhi.web.request import WebRequest
 AnyReply = Reply | StreamReply
 Handler = Callable[..., AnyReply | Awaitable[AnyReply]]
 Guard = Callable[[WebRequest], None]
-"""Looks at a request's head; raises AuthError or HttpError to refuse it, before its body."""
+"""Checks a request's head; raises AuthError or HttpError to refuse it before its body."""
 
 _PARAMETER = re.compile(r"\{([a-z_]+)(?::(str|int|path))?\}")
 _INTEGER = re.compile(r"[0-9]{1,18}")
@@ -41,10 +41,10 @@ _Source = Callable[[WebRequest, Mapping[str, _Value]], object]
 
 
 class RouteOptions(TypedDict, total=False):
-    """Settings of a route; the site's apply where they are absent.
+    """Settings of a route; the site's settings are the defaults.
 
     :ivar guard: absent: anybody may use the route.
-    :ivar max_body: bytes of a request's body.
+    :ivar max_body: maximum bytes of a request's body.
     :ivar errors: the JSON form of errors.
     :ivar page: the route's name in metrics and the access log; absent: its path.
     """
@@ -59,8 +59,8 @@ class RouteOptions(TypedDict, total=False):
 class Route:
     """One method of one path.
 
-    :ivar path: as it was added.
-    :ivar names: of the path's parameters, in order.
+    :ivar path: the path, as it was added.
+    :ivar names: names of the path's parameters, in order.
     :ivar takes_json: whether the body must be JSON.
     """
 
@@ -80,14 +80,14 @@ class Route:
     def call(self, request: WebRequest, values: Sequence[_Value]) -> AnyReply | Awaitable[AnyReply]:
         """Run the handler.
 
-        :param values: of the path's parameters, in order.
-        :raises HttpError: 400, the body does not fit.
+        :param values: values of the path's parameters, in order.
+        :raises HttpError: 400, the body is invalid.
         """
         named = dict(zip(self.names, values, strict=True))
         return self.handler(**{name: give(request, named) for name, give in self._sources.items()})
 
     def check_type(self, request: WebRequest) -> None:
-        """Check ``Content-Type`` where the body must be JSON; absent, it counts as JSON.
+        """Check ``Content-Type`` if the body must be JSON; without the header, it is JSON.
 
         :raises HttpError: 415.
         """
@@ -98,7 +98,7 @@ class Route:
 
 @dataclass(slots=True)
 class _Node:
-    """A place in the tree of segments."""
+    """A node in the tree of segments."""
 
     literals: dict[str, _Node] = field(default_factory=dict)
     kinds: dict[str, _Node] = field(default_factory=dict)
@@ -113,18 +113,18 @@ class PathMatch:
     values: tuple[_Value, ...]
 
     def route(self, method: str) -> Route | None:
-        """The route of a method; ``HEAD`` is served by ``GET``."""
+        """Return the route of a method; ``GET`` also serves ``HEAD``."""
         return self.methods.get("GET" if method == "HEAD" else method)
 
     @property
     def allowed(self) -> list[str]:
-        """The methods that are served, in order."""
+        """The supported methods, in order."""
         found = set(self.methods)
         return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 class Routes:
-    """A table of routes. Slashes at the end of a path make no difference."""
+    """A table of routes. Trailing slashes of a path are ignored."""
 
     def __init__(self) -> None:
         self._root = _Node()
@@ -170,14 +170,14 @@ class Routes:
             kinds[name] = kind
             node = node.kinds.setdefault(kind, _Node())
         if method in node.methods:
-            raise ValueError(f"{method} {path}: there is a route for it already")
+            raise ValueError(f"{method} {path}: this route already exists")
         sources, takes_json = _sources(path, handler, kinds)
         node.methods[method] = Route(
             method, path, tuple(kinds), handler, options, takes_json, sources
         )
 
     def find(self, path: str) -> PathMatch | None:
-        """The routes of a path; literal segments go before parameters.
+        """Return the routes of a path; literal segments take precedence over parameters.
 
         :param path: percent-encoded, as sent.
         """
@@ -214,7 +214,7 @@ def _find(node: _Node, segments: list[str], values: tuple[_Value, ...]) -> PathM
 def _sources(
     path: str, handler: Handler, kinds: Mapping[str, str]
 ) -> tuple[dict[str, _Source], bool]:
-    """Where each argument of a handler comes from, and whether one is the JSON body.
+    """Return the source of each argument of a handler, and whether one is the JSON body.
 
     :raises ValueError: the handler does not fit the path.
     """
@@ -234,7 +234,7 @@ def _sources(
             found[name] = _decoded(wanted)
             takes_json = True
         else:
-            raise ValueError(f"{path}: nothing of a request fits the parameter {name}")
+            raise ValueError(f"{path}: no part of a request fits the parameter {name}")
     missing = sorted(set(kinds) - set(found))
     if missing:
         raise ValueError(f"{path}: the handler does not take {', '.join(missing)}")

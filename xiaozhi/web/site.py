@@ -1,4 +1,4 @@
-"""A port that speaks HTTP: the factory of its connections."""
+"""Web site: the factory of an HTTP port's connections."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from xiaozhi.web.routes import Routes
 class WebSite(HTTPFactory):
     """Serves a table of routes to the connections of a port.
 
-    :ivar connections: open now.
-    :ivar lingering: connections kept so that the client closes first.
+    :ivar connections: number of open connections.
+    :ivar lingering: number of connections that wait for the client to close first.
     :ivar held: bytes of request bodies in memory.
     """
 
@@ -41,7 +41,7 @@ class WebSite(HTTPFactory):
         style: SiteStyle,
     ) -> None:
         """:param visitors: admits and counts connections and requests."""
-        # The channel has a deadline of its own, which a trickle does not put off.
+        # The channel has its own deadline, which slow data does not extend.
         super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
         self.routes = routes
         self.visitors = visitors
@@ -55,7 +55,7 @@ class WebSite(HTTPFactory):
         self._boot = secrets.token_hex(3)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """See ``IProtocolFactory``. None, which closes the connection: it is refused."""
+        """See ``IProtocolFactory``. None, which closes the connection, if it is refused."""
         host = str(getattr(addr, "host", ""))
         key = self.visitors.arrive(host, self.connections)
         if key is None:
@@ -67,44 +67,44 @@ class WebSite(HTTPFactory):
         return channel
 
     def startFactory(self) -> None:
-        """Open no log file and no timer for its dates: the access log has its own."""
+        """Do nothing: Twisted's log file and date timer are not used."""
 
     def stopFactory(self) -> None:
-        """Log the counts that are still held back."""
+        """Log the counts that are not logged yet."""
         self.visitors.stop()
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Offer HTTP/1.1 alone; devices speak nothing else."""
+        """Offer only HTTP/1.1, as devices support no other version."""
         return [b"http/1.1"]
 
     def log(self, request: Request) -> None:
-        """Hand an answered request to the access log."""
+        """Pass an answered request to the access log."""
         if isinstance(request, WebExchange) and request.asked is not None:
             self.visitors.answered(
                 request.asked, request.page, int(request.code), int(request.sentLength)
             )
 
     def hold(self, size: int) -> bool:
-        """Account for bytes of a body. :return: False if they do not fit."""
+        """See :class:`ServedSite`."""
         if self.held + size > self.limits.max_held:
             return False
         self.held += size
         return True
 
     def release(self, size: int) -> None:
-        """Take :meth:`hold` back."""
+        """See :class:`ServedSite`."""
         self.held -= size
 
     def new_id(self) -> str:
-        """An id for a request: unique in this process, unlike those of others."""
+        """Return an id for a request, unique in and across processes."""
         return f"{self._boot}-{next(self._ids)}"
 
     def cors(self, request: WebRequest) -> Mapping[str, str]:
-        """The CORS headers of a reply; empty: no page, or one that is not listed."""
+        """Return the CORS headers of a reply; empty without a listed origin."""
         values = request.headers.get("origin")
         return self._origins.headers(values[-1] if values else None)
 
     def error(self, error: XiaozhiError) -> Reply:
-        """An error in the site's form and type, for a request that could not be read."""
+        """Return an error in the site's form and type, for a request that could not be read."""
         reply = self.style.errors.reply(error)
         return Reply(reply.status, reply.body, self.style.content_type(reply.content_type))

@@ -1,4 +1,4 @@
-"""Sending a reply piece by piece, no faster than the client reads it."""
+"""Send a reply piece by piece, no faster than the client reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xiaozhi.web.replies import StreamReply
 
 @implementer(IPushProducer)
 class _Valve:
-    """Open while the connection takes more."""
+    """Open while the connection accepts more data."""
 
     def __init__(self) -> None:
         self._opened: Deferred[None] | None = None
@@ -29,10 +29,13 @@ class _Valve:
             opened.callback(None)
 
     def stopProducing(self) -> None:
-        """Do nothing: the request ends its work when the client leaves."""
+        """Do nothing: the request ends its work when the client disconnects."""
 
     async def passed(self, patience: float, clock: IReactorTime) -> None:
-        """Wait until the valve is open. :raises TimeoutError: it takes too long."""
+        """Wait until the valve is open.
+
+        :raises TimeoutError: it stays closed for ``patience`` seconds.
+        """
         if self._opened is not None:
             await self._opened.addTimeout(patience, clock)
 
@@ -42,8 +45,8 @@ async def send_stream(
 ) -> None:
     """Send the body of a reply whose status and headers are set.
 
-    :param patience: seconds that the client may take no data.
-    :raises TimeoutError: it took none for longer.
+    :param patience: maximum seconds in which the client reads no data.
+    :raises TimeoutError: it read none for longer.
     """
     valve = _Valve()
     chunks: Any = reply.chunks

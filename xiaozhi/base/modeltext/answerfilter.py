@@ -16,7 +16,7 @@ from xiaozhi.base.modeltext.markers import (
     next_start,
 )
 
-# Characters of a call; and of text held back because it may become one.
+# Maximum characters of a call, and of text held back because it may become one.
 _CALL_LIMIT = 32_768
 _HELD_LIMIT = 4_000
 # Harmony whose tokens were lost on the way: "analysisWe need to…assistantfinalHello."
@@ -122,7 +122,10 @@ class AnswerFilter:
         self._parts: list[str | WrittenCall] = []
 
     def feed(self, text: str) -> list[str | WrittenCall]:
-        """:return: the text that is safe to speak, and the calls, in order."""
+        """Add text.
+
+        :return: the text that is safe to speak, and the calls, in order.
+        """
         return self._taken_apart(text, over=False)
 
     def finish(self) -> list[str | WrittenCall]:

@@ -8,7 +8,7 @@ from xiaozhi.base.modeltext.answerfilter import AnswerFilter, WrittenCall
 class ThoughtFilter:
     """Drops ``<think>…</think>`` and similar sections, and everything else that is not the
     answer, from text in arbitrary pieces: see
-    :class:`~xiaozhi.base.modeltext.answerfilter.AnswerText`.
+    :class:`~xiaozhi.base.modeltext.answerfilter.AnswerFilter`.
 
     An unclosed section reaches to the end; a closing mark alone is dropped.
 

@@ -1,1 +1,1 @@
-"""Limits of clients: by address, by rate, by origin, and bytes no request head may hold."""
+"""Limits of clients: by address, by rate, by origin, and the bytes of a request head."""

@@ -1,17 +1,17 @@
-"""How often something may happen, for each of many."""
+"""Rate limits by key."""
 
 from __future__ import annotations
 
 
 class Buckets:
-    """A token bucket for each key. A refused request is not charged.
+    """A token bucket per key. A refused request is not charged.
 
-    A bucket is kept as the time at which it will be full again, and only until
-    then. Beyond ``most`` the one not used for longest is forgotten, that is: full.
+    A bucket is stored as the time at which it will be full again, and only until then. Beyond
+    ``most`` buckets, the least recently used one is dropped, which amounts to a full bucket.
 
-    :param rate: tokens a second.
+    :param rate: tokens per second.
     :param burst: tokens in a full bucket.
-    :param most: buckets kept.
+    :param most: maximum number of stored buckets.
     """
 
     __slots__ = ("_depth", "_full_at", "_most", "_step")
@@ -26,7 +26,7 @@ class Buckets:
         return len(self._full_at)
 
     def take(self, key: str, now: float) -> bool:
-        """Take a token out; False: there is none."""
+        """Take a token; return False if there is none."""
         buckets = self._full_at
         before = buckets.pop(key, now)
         after = max(before, now) + self._step
@@ -36,13 +36,13 @@ class Buckets:
         return allowed
 
     def wait(self, key: str, now: float) -> float:
-        """Seconds until :meth:`take` will give a token; 0: it would now."""
+        """Return the seconds until a token is available; 0: now."""
         before = self._full_at.get(key, now)
         return max(0.0, max(before, now) + self._step - now - self._depth)
 
     def _forget(self, now: float) -> None:
-        """Let go of some full ones, from the one not used for longest. Each call adds at
-        most one and may take away two, so they do not pile up."""
+        """Drop full buckets, least recently used first. Each call adds at most one and may
+        remove two, so they do not accumulate."""
         buckets = self._full_at
         for _ in range(2):
             oldest = next(iter(buckets))

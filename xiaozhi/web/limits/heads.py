@@ -1,27 +1,33 @@
-"""Bytes that no request head may hold.
+"""Bytes that a request head must not contain.
 
-A control character in a header is never a mistake of a client that works: it forges lines
-of logs, splits requests for a proxy, or ends a string in C. RFC 9110 (5.5) has NUL, CR and
-LF refused; what else is below the space, and DEL, has no meaning either.
+Working clients never send control characters in a header. They can forge log lines, split
+requests at a proxy, or end a C string. RFC 9110 (5.5) forbids NUL, CR and LF; the other
+control characters have no meaning either.
 """
 
 from __future__ import annotations
 
 import re
 
-# Tab is white space in a header. A CR or LF that is not half of a line's end is bare.
+# A tab is white space in a header. A CR or LF that is not part of CRLF is invalid.
 _IN_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 _IN_LINE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 CODE = "bad_head"
-MESSAGE = "the request head holds control characters"
+MESSAGE = "the request head contains control characters"
 
 
 def is_clean_head(head: bytes) -> bool:
-    """:param head: a whole one, lines and their ends; without the empty line."""
+    """Return whether a head has no forbidden bytes.
+
+    :param head: the whole head with line ends, without the empty line.
+    """
     return _IN_HEAD.search(head) is None
 
 
 def is_clean_line(line: bytes) -> bool:
-    """:param line: one of a head, without its end."""
+    """Return whether a line of a head has no forbidden bytes.
+
+    :param line: without its line end.
+    """
     return _IN_LINE.search(line) is None

@@ -1,8 +1,8 @@
-"""Which web pages may use a service: the ``Origin`` header against a list.
+"""Origins of the web pages that may use a service.
 
-Devices and programs send no ``Origin`` and are not concerned. A browser sends the
-origin of its page with every WebSocket upgrade and every cross-origin request
-(RFC 6454, RFC 6455 §10.2), and a page cannot change it.
+Devices and programs send no ``Origin`` and are not affected. A browser sends the origin of its
+page with every WebSocket upgrade and every cross-origin request (RFC 6454, RFC 6455 §10.2),
+and a page cannot change it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _ANY, _NULL = "*", "null"
 
 
 class Origins:
-    """A list of origins that are allowed; empty: none is.
+    """A list of allowed origins; empty: none.
 
     :param given: ``scheme://host[:port]``, ``null`` (pages from files and sandboxes), or
-        ``*`` for any. Case, default ports and a slash at the end make no difference.
-    :raises ValueError: an entry that no browser would send.
+        ``*`` for any. Case, default ports and a trailing slash are ignored.
+    :raises ValueError: no browser would send an entry.
     """
 
     def __init__(self, given: Iterable[str]) -> None:
@@ -30,7 +30,7 @@ class Origins:
         self._any = _ANY in self._allowed
 
     def allows(self, origin: str | None) -> bool:
-        """Whether a request with this header may be served; None: it has no such header."""
+        """Return whether a request with this header may be served; None: without the header."""
         if origin is None or self._any:
             return True
         try:
@@ -39,7 +39,7 @@ class Origins:
             return False
 
     def headers(self, origin: str | None) -> dict[str, str]:
-        """The CORS headers of an answer; empty: the page may not read it."""
+        """Return the CORS headers of a reply; empty: the page may not read it."""
         if origin is None or not self.allows(origin):
             return {}
         return {
@@ -63,13 +63,13 @@ def _entry(text: str) -> str:
 
 
 def _normal(text: str) -> str:
-    """One spelling for each origin.
+    """Normalise an origin.
 
-    :raises ValueError: it is none.
+    :raises ValueError: the text is not an origin.
     """
     text = text.strip()
     if text.lower() == _NULL or text.lower().startswith("file:"):
-        # Browsers say one or the other for a page that was opened from a file.
+        # Browsers send one or the other for a page from a file.
         return _NULL
     if not text.isprintable() or "://" not in text:
         raise ValueError("is not an origin")
@@ -89,7 +89,7 @@ def _address(netloc: str) -> tuple[str, int | None]:
     if not colon or netloc.endswith("]"):
         host, port = netloc, ""
     elif not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536):
-        raise ValueError("has a port that cannot be")
+        raise ValueError("has an invalid port")
     if not host.isascii():
         # Browsers send the ASCII form.
         host = host.encode("idna").decode()

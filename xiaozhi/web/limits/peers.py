@@ -1,4 +1,4 @@
-"""Where connections come from, and how many may come from one place."""
+"""Limits of connections and requests by address."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from xiaozhi.web.limits.buckets import Buckets
 
 
 class AddressLimits(Protocol):
-    """The settings this room needs.
+    """Settings of :class:`Peers`.
 
-    :ivar max_per_address: connections at once from one address (IPv6: from one /64).
-    :ivar max_waiting_per_address: of these, connections that have not sent their request.
-    :ivar address_rate: new ones a second from one address, sustained.
-    :ivar address_burst: new ones from one address that may come at once.
+    :ivar max_per_address: maximum connections from one address (IPv6: from one /64).
+    :ivar max_waiting_per_address: how many of these may not have sent their request yet.
+    :ivar address_rate: new connections per second from one address, sustained.
+    :ivar address_burst: new connections from one address that may arrive at once.
     :ivar max_per_site: and ``max_waiting_per_site``, ``site_rate``, ``site_burst``: the
-        same of all addresses of one IPv6 /48 together.
-    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
-    :ivar unlimited: networks that are not counted.
+        same for a whole IPv6 /48.
+    :ivar trusted_proxies: networks whose ``X-Forwarded-For`` is trusted.
+    :ivar unlimited: networks without limits.
     """
 
     @property
@@ -49,12 +49,12 @@ class AddressLimits(Protocol):
 
 
 _FORWARDED = re.compile(rb"\r\nx-forwarded-for[ \t]*:([^\r\n]*)", re.IGNORECASE)
-# As some proxies write it: 192.0.2.1:4711, [2001:db8::1]:4711
+# Some proxies add the port: 192.0.2.1:4711, [2001:db8::1]:4711
 _WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+):\d+")
 
 _Address = IPv4Address | IPv6Address
 
-# One for all whose proxy says nothing that is an address.
+# Shared key of clients for which a proxy sends an invalid address.
 _NOWHERE = "nowhere"
 
 
@@ -74,13 +74,11 @@ class Networks:
 class Peers:
     """Counts connections by address.
 
-    An IPv6 address counts as its /64, of which a customer has at least one, and a
-    second time as its /48, the most that one site is given (RFC 6177). Some
-    addresses are not counted: those in ``unlimited``; and trusted proxies, whose
-    connections count for the address they name in ``X-Forwarded-For``.
+    An IPv6 address counts as its /64, which a customer has at least, and also as its /48, the
+    largest network of one site (RFC 6177). Addresses in ``unlimited`` are not counted. The
+    connections of a trusted proxy count for the address in its ``X-Forwarded-For``.
 
-    Nothing here grows without the connections themselves, but for the rate, which is
-    kept for so many addresses as :class:`Buckets` does.
+    Bound: the number of connections; for rates, that of :class:`Buckets`.
     """
 
     def __init__(self, settings: AddressLimits, clock: IReactorTime) -> None:
@@ -98,11 +96,11 @@ class Peers:
         self._site_rate = Buckets(settings.site_rate, settings.site_burst)
 
     def is_proxy(self, host: str) -> bool:
-        """Whether to believe what a peer says about where its connections come from."""
+        """Return whether to trust a peer's ``X-Forwarded-For``."""
         return parsed(host) in self._proxies
 
     def key(self, host: str) -> str:
-        """Return the key a peer is counted under; empty: it is not counted.
+        """Return the key under which a peer is counted; empty: it is not counted.
 
         :param host: its address.
         """
@@ -110,16 +108,16 @@ class Peers:
         return "" if address in self._proxies else self._key(address)
 
     def forwarded(self, head: bytes) -> str:
-        """Return the key of a connection by a trusted proxy, see :meth:`key`.
+        """Return the key of a connection through a trusted proxy, see :meth:`key`.
 
-        The last address that is not a proxy of ours: all before it may be invented.
+        The last address that is not a trusted proxy counts: those before it may be forged.
 
-        :param head: of the request.
+        :param head: the request head.
         """
         return self.named(_FORWARDED.findall(head))
 
     def named(self, headers: Iterable[bytes]) -> str:
-        """The same, by the values of the header ``X-Forwarded-For``."""
+        """As :meth:`forwarded`, for the values of the header ``X-Forwarded-For``."""
         hops = b",".join(headers).decode("latin-1").split(",")
         for hop in reversed(hops):
             if text := hop.strip():
@@ -131,9 +129,9 @@ class Peers:
         return ""
 
     def ask(self, key: str) -> float:
-        """One more request, where requests are rated and not connections.
+        """Charge one request to the rate.
 
-        :return: seconds to wait before the next one is answered; 0: this one is.
+        :return: 0: answer it; otherwise the seconds after which to retry.
         """
         if not key:
             return 0.0
@@ -146,11 +144,11 @@ class Peers:
         return 0.0
 
     def arrive(self, key: str, *, rated: bool = True) -> str:
-        """One more connection, which waits for its request.
+        """Count a new connection, which waits for its request.
 
-        :param rated: whether it counts for the rate.
-        :return: why it is refused, then it is not counted; empty: it is let in, and
-            :meth:`served` and :meth:`leave` or :meth:`leave` alone must follow.
+        :param rated: whether it is charged to the rate.
+        :return: why it is refused, and not counted; empty: it is admitted. Then :meth:`leave`
+            must follow, and :meth:`served` before it if a request arrives.
         """
         if not key:
             return ""
@@ -178,12 +176,12 @@ class Peers:
         return ""
 
     def served(self, key: str) -> None:
-        """Its request has come."""
+        """Count a connection as one whose request has arrived."""
         _less(self._waiting, key)
         _less(self._waiting_by_site, self._sites.get(key, ""))
 
     def leave(self, key: str) -> None:
-        """It is closed."""
+        """Uncount a closed connection."""
         _less(self._there, key)
         _less(self._there_by_site, self._sites.get(key, ""))
         if key not in self._there:
@@ -191,7 +189,7 @@ class Peers:
 
     @property
     def addresses(self) -> int:
-        """How many have a connection."""
+        """The number of addresses with a connection."""
         return len(self._there)
 
     def _key(self, address: _Address | None) -> str:
@@ -203,7 +201,7 @@ class Peers:
 
 
 def _site(key: str) -> str:
-    """The /48 of a /64; empty: the key is none."""
+    """Return the /48 of a /64; empty: the key is not a /64."""
     return str(ip_network(key).supernet(new_prefix=48)) if key.endswith("/64") else ""
 
 
@@ -220,7 +218,7 @@ def _bare(text: str) -> str:
 
 
 def parsed(host: str) -> _Address | None:
-    """An address as it is, IPv4 within IPv6 as IPv4; None: it is none."""
+    """Parse an address, IPv4 within IPv6 as IPv4; None: invalid."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Refusals: counted each time, logged once a burst."""
+"""Refusals: each is counted, a burst of them is logged once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xiaozhi.base.logburst import LogBurst
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """One connection that is not served.
+    """One refused connection or request.
 
-    :ivar reason: stable, one of a few; what is counted by.
-    :ivar status: the HTTP status it was answered; 0: it was dropped without an answer.
-    :ivar device: as it named itself; empty: unknown.
+    :ivar reason: stable code, one of a few; the label of the counter.
+    :ivar status: HTTP status of the reply; 0: dropped without a reply.
+    :ivar device: device id by its own account; empty: unknown.
     """
 
     reason: str
@@ -29,33 +29,33 @@ class Refused:
 class Refusals:
     """All refusals of one process.
 
-    :ivar counts: by reason.
+    :ivar counts: number of refusals by reason.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, window: float) -> None:
-        """:param window: seconds that one log line covers, for each reason."""
+        """:param window: seconds that one log line covers, per reason."""
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._window = window
         self._bursts: dict[str, LogBurst[Refused]] = {}
 
     def add(self, refused: Refused) -> None:
-        """One more."""
+        """Count a refusal, and log it once per burst."""
         self.counts[refused.reason] += 1
         burst = self._bursts.get(refused.reason)
         if burst is None:
-            burst = LogBurst[Refused](self._clock, self._tell, self._window)
+            burst = LogBurst[Refused](self._clock, self._report, self._window)
             self._bursts[refused.reason] = burst
         burst.add(refused)
 
     def stop(self) -> None:
-        """Tell what was not told yet. Idempotent."""
+        """Log the counts that are not logged yet. Idempotent."""
         for burst in self._bursts.values():
             burst.stop()
 
-    def _tell(self, count: int, latest: Refused) -> None:
+    def _report(self, count: int, latest: Refused) -> None:
         self._log.info(
             "refused{times}: {status} {reason}, {last}device {device}, peer {peer}",
             times=f" {count} times" if count > 1 else "",

@@ -17,42 +17,42 @@ from xiaozhi.web.limits.refusals import Refusals, Refused
 from xiaozhi.web.replies import HttpError
 from xiaozhi.web.request import WebRequest
 
-# Lines of the access log for one page and status: so many at once, then so many a second.
-# The rest are counted in one line a burst. Pages are named by routes, so there are few.
+# Access log lines per page and status: a burst, and a sustained rate. Further requests are
+# counted in one line per interval. Routes name the pages, so there are few.
 _LINES = 20
 _LINES_A_SECOND = 1.0
 
 
 class VisitorPolicy(Protocol):
-    """Admission of connections and requests, and an account of both.
+    """Admits, counts and logs connections and requests.
 
-    A connection is counted under a key, which :meth:`arrive` gives; empty: not counted.
+    A connection is counted under a key from :meth:`arrive`; empty: not counted.
     """
 
     def arrive(self, host: str, connections: int) -> str | None:
         """Admit a connection.
 
         :param host: its address.
-        :param connections: those open already.
+        :param connections: number of open connections.
         :return: the key for :meth:`served` and :meth:`leave`, which must follow; None: it is
             refused and must be closed.
         """
 
     def served(self, key: str) -> None:
-        """Note that the first request of a connection has a whole head."""
+        """Count a connection as one whose first request head is complete."""
 
     def leave(self, key: str) -> None:
-        """Note that a connection is closed."""
+        """Uncount a closed connection."""
 
     def refuse(self, reason: str, status: int, host: str) -> None:
-        """Count a connection or request that is not served; status 0: dropped."""
+        """Count a refused connection or request; status 0: dropped."""
 
     def admit(self, request: WebRequest, key: str, done: Deferred[None]) -> None:
-        """Judge a request whose head has come.
+        """Check a request whose head is complete.
 
-        :param key: of its connection.
-        :param done: fires at the end of the request, however it ends.
-        :raises HttpError: it is refused.
+        :param key: key of its connection.
+        :param done: fires at the end of the request, whatever its result.
+        :raises HttpError: the request is refused.
         """
 
     def answered(self, request: WebRequest, page: str, status: int, size: int) -> None:
@@ -63,11 +63,11 @@ class VisitorPolicy(Protocol):
         """
 
     def stop(self) -> None:
-        """Log the counts that are still held back. Idempotent."""
+        """Log the counts that are not logged yet. Idempotent."""
 
 
 class BoundedVisitors:
-    """Bounds the connections of a port, and neither counts nor logs anything else.
+    """Bounds the connections of a port, without any other limit or log.
 
     See :class:`VisitorPolicy`.
     """
@@ -94,8 +94,8 @@ class BoundedVisitors:
 class VisitorSettings(AddressLimits, Protocol):
     """Settings of :class:`Visitors`.
 
-    :ivar max_connections: further connections are closed at once.
-    :ivar log_interval: seconds of refusals or requests that share one line of the log.
+    :ivar max_connections: maximum connections; further ones are closed at once.
+    :ivar log_interval: seconds of refusals or requests that share one log line.
     """
 
     @property
@@ -107,10 +107,10 @@ class VisitorSettings(AddressLimits, Protocol):
 class Visitors:
     """Limits connections and requests by address. See :class:`VisitorPolicy`.
 
-    A request that a trusted proxy passes on counts for the address the proxy names; the
-    proxy's own connections are not counted.
+    A request through a trusted proxy counts for the address that the proxy names; the proxy's
+    own connections are not counted.
 
-    :ivar refusals: connections and requests that were not served, by reason.
+    :ivar refusals: refused connections and requests, by reason.
     """
 
     _log = Logger()
@@ -118,7 +118,7 @@ class Visitors:
     def __init__(
         self, settings: VisitorSettings, clock: IReactorTime, requests: Tally | None = None
     ) -> None:
-        """:param requests: counts answers by page and status."""
+        """:param requests: counts requests by page and status."""
         self._peers = Peers(settings, clock)
         self._clock = clock
         self.refusals = Refusals(clock, settings.log_interval)
@@ -130,7 +130,7 @@ class Visitors:
 
     @property
     def addresses(self) -> int:
-        """Addresses that have a connection, or a request behind a proxy."""
+        """The number of addresses with a connection, or a request through a proxy."""
         return self._peers.addresses
 
     def arrive(self, host: str, connections: int) -> str | None:
@@ -158,13 +158,13 @@ class Visitors:
             key = self._peers.named(value.encode("latin-1") for value in named)
             if why := self._peers.arrive(key, rated=False):
                 self.refuse(why, 429, key)
-                raise too_many("there are too many requests from your address", 1.0)
+                raise too_many("too many concurrent requests from your address", 1.0)
             self._peers.served(key)
             done.addBoth(lambda _: self._peers.leave(key))
         wait = self._peers.ask(key)
         if wait:
             self.refuse("request_rate", 429, key)
-            raise too_many("your address asks too often", wait)
+            raise too_many("too many requests from your address", wait)
 
     def answered(self, request: WebRequest, page: str, status: int, size: int) -> None:
         self.requests.add(page, str(status))
@@ -186,18 +186,18 @@ class Visitors:
         burst = self._bursts.get(kind)
         if burst is None:
             burst = LogBurst[str](
-                self._clock, lambda n, peer: self._tell(n, kind, peer), self._window
+                self._clock, lambda n, peer: self._report(n, kind, peer), self._window
             )
             self._bursts[kind] = burst
         burst.add(request.client or "-")
 
     def stop(self) -> None:
-        """Log the counts that are still held back. Idempotent."""
+        """Log the counts that are not logged yet. Idempotent."""
         self.refusals.stop()
         for burst in self._bursts.values():
             burst.stop()
 
-    def _tell(self, count: int, kind: str, peer: str) -> None:
+    def _report(self, count: int, kind: str, peer: str) -> None:
         self._log.info(
             "{kind}: {count} more request(s), the last from {peer}",
             kind=kind,
@@ -207,11 +207,11 @@ class Visitors:
 
 
 def too_many(message: str, seconds: float) -> HttpError:
-    """429, with the time after which to come again."""
+    """Return a 429 with the time after which to retry."""
     headers = {"Retry-After": str(math.ceil(seconds))}
     return HttpError(429, "too_many_requests", message, headers)
 
 
 def printable(text: str, longest: int) -> str:
-    """Printable ASCII, so that no request can forge a line of the log."""
+    """Return a text as printable ASCII, so that no request can forge a log line."""
     return "".join(c if " " < c <= "~" else "?" for c in text[:longest])
