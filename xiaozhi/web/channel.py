@@ -43,7 +43,7 @@ class WebChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See ``IProtocol``."""
         self.site.connections -= 1
-        self._head_has_come()
+        self._head_arrived()
         self.site.visitors.leave(self.counted_as)
         self._stop_deadline()
         self._stop_lingering()
