@@ -218,21 +218,21 @@ class _SessionLog:
 
 
 def _session_log(settings: ImSettings, own: _Identity, reactor: Any) -> _SessionLog:
-    told = settings.store
+    chosen = settings.store
     store = store_from_url(
-        told.url or f"sqlite:///{own.state / 'im.sqlite3'}", reactor, pool_size=told.pool_size
+        chosen.url or f"sqlite:///{own.state / 'im.sqlite3'}", reactor, pool_size=chosen.pool_size
     )
     spool: ISpool | None = None
-    if told.spool_bytes:
-        spool = Spool(own.state / "spool", reactor, limit=told.spool_bytes)
+    if chosen.spool_bytes:
+        spool = Spool(own.state / "spool", reactor, limit=chosen.spool_bytes)
     settled = JournalSettings(
-        keep_content=told.content,
-        flush_interval=told.flush_interval,
-        batch_size=told.batch_size,
-        capacity=told.capacity,
-        capacity_bytes=told.capacity_bytes,
-        max_content_bytes=told.max_content_bytes,
-        spool_after=told.spool_after,
+        keep_content=chosen.content,
+        flush_interval=chosen.flush_interval,
+        batch_size=chosen.batch_size,
+        capacity=chosen.capacity,
+        capacity_bytes=chosen.capacity_bytes,
+        max_content_bytes=chosen.max_content_bytes,
+        spool_after=chosen.spool_after,
     )
     journal = Journal(store, reactor, settled, spool, own.node)
     jobs = retention_jobs(
@@ -240,9 +240,9 @@ def _session_log(settings: ImSettings, own: _Identity, reactor: Any) -> _Session
         journal,
         node=own.node,
         clock=reactor,
-        retention_days=told.retention_days,
-        purge_interval=told.purge_interval,
-        stale_after=told.stale_after,
+        retention_days=chosen.retention_days,
+        purge_interval=chosen.purge_interval,
+        stale_after=chosen.stale_after,
     )
     return _SessionLog(settings, store, journal, tuple(jobs))
 
@@ -283,17 +283,17 @@ class _Bridge:
 
 
 def _bridge(settings: ImSettings, own: _Identity, reactor: Any) -> _Bridge:
-    told = settings.bridge
+    chosen = settings.bridge
     discovery = Discovery(
-        told.targets,
+        chosen.targets,
         reactor_resolve(reactor),
         reactor,
-        told.resolve_interval,
-        told.resolve_timeout,
+        chosen.resolve_interval,
+        chosen.resolve_timeout,
     )
     thread = AsyncioThread(reactor)
-    dialer = GrpcDialer(thread, told, client_security(told, read_secret), discovery.server_name)
-    client = BridgeClient(dialer, told, reactor, random.random, own.node, own.boot)
+    dialer = GrpcDialer(thread, chosen, client_security(chosen, read_secret), discovery.server_name)
+    client = BridgeClient(dialer, chosen, reactor, random.random, own.node, own.boot)
     return _Bridge(client, thread, discovery)
 
 
@@ -364,9 +364,9 @@ def _surroundings(
 
 
 def _roster(settings: ImSettings, own: _Identity, reactor: Any) -> Roster:
-    told = settings.devices
-    registry = devices_from_url(told.address(own.state), reactor, pool_size=told.pool_size)
-    return Roster(registry, reactor, told.poll_interval)
+    chosen = settings.devices
+    registry = devices_from_url(chosen.address(own.state), reactor, pool_size=chosen.pool_size)
+    return Roster(registry, reactor, chosen.poll_interval)
 
 
 # --- recordings

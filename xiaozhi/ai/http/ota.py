@@ -64,17 +64,17 @@ class OtaHandlers:
         client = service_address(request, self._settings.trust_proxy)
         registered = await self._registrar.register(visit_of(request, report))
         websocket = {"url": edge_url(self._settings, client), "version": self._settings.framing}
-        told: dict[str, Any] = {
+        content: dict[str, Any] = {
             "server_time": self._server_time(),
             "websocket": websocket,
             "firmware": {"version": report.version, "url": ""},
         }
         if isinstance(registered, PendingRegistration):
-            told["activation"] = activation(registered.code, request.header("Accept-Language"))
+            content["activation"] = activation(registered.code, request.header("Accept-Language"))
         else:
             ttl = self._settings.token_ttl
             websocket["token"] = self._tokens.issue(registered, "device", ttl)
-        answer = json_reply(told)
+        answer = json_reply(content)
         if len(answer.body) > DEVICE_BODY:
             raise ProtocolError("too_large", "with such long ids, no device can read the answer")
         return answer

@@ -158,7 +158,7 @@ class BindingRegistrar:
         if found is None:
             raise self._refused(who.device_id)
         if isinstance(found, DeviceClaim):
-            self._tell(found)
+            self._log_claim(found)
             return PendingRegistration(found.code)
         if self._roster.get(who.device_id) is None:
             self._log.info(
@@ -257,7 +257,7 @@ class BindingRegistrar:
         finally:
             self._applying -= 1
 
-    def _tell(self, claim: DeviceClaim) -> None:
+    def _log_claim(self, claim: DeviceClaim) -> None:
         if claim.device_id not in self._logged:
             self._log.info(
                 "device {device_id} awaits approval: another client owns it, it was revoked, or"

@@ -148,5 +148,5 @@ class Phrases:
         await self._store.write(self._key(phrase, substitute), tuple(packets))
 
     def _key(self, phrase: Phrase, substitute: bool) -> str:
-        told = (self._voice, phrase.language, phrase.words, astuple(phrase.form), substitute)
-        return msgspec.json.encode(told).decode()
+        parts = (self._voice, phrase.language, phrase.words, astuple(phrase.form), substitute)
+        return msgspec.json.encode(parts).decode()

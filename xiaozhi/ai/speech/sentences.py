@@ -20,7 +20,7 @@ _NARROW = ".!?"
 _ELLIPSIS = "…"
 _CLAUSE = "，、､,;:：—–"
 # 「行こう。」と言った: after a quotation, these continue the sentence.
-_GOES_ON = "とっをがのなで"
+_CONTINUES = "とっをがのなで"
 _CLOSING = "\"'”’»)）]】」』》〉›“"
 _OPENING = "“‘„«(（[【「『《〈‹{"
 # “ closes a German quotation opened by „; elsewhere it opens one.
@@ -224,8 +224,8 @@ class SentenceSplitter:
             if closing and signs == len(buffer):
                 return signs if over else -1
             # “走吧！”，他说。
-            goes_on = _CLAUSE + (_GOES_ON if run[-1] in "」』" else "")
-            return None if closing and buffer[signs] in goes_on else signs
+            continues = _CLAUSE + (_CONTINUES if run[-1] in "」』" else "")
+            return None if closing and buffer[signs] in continues else signs
         follows = self._behind(signs)
         if follows < len(buffer):
             return signs if self._ends(start, at, run, buffer[signs], buffer[follows]) else None

@@ -264,7 +264,7 @@ class Timeline:
         """Record the beginning of a pause."""
         self._paused_since = self._now()
 
-    def goes_on(self) -> None:
+    def resumes(self) -> None:
         """Record the end of a pause."""
         if self._paused_since is not None:
             self._paused += self._now() - self._paused_since
@@ -311,5 +311,5 @@ class Timeline:
             return self._played_ms
         if (began := self._at.get("first_played")) is None:
             return 0
-        self.goes_on()
+        self.resumes()
         return min(self._sent_ms, round((self._now() - began - self._paused) * 1000))

@@ -189,7 +189,7 @@ class Turn:
         if self._playing_out is not None:
             self._playing_out.extend(seconds)
 
-    def stood(self, seconds: float) -> None:
+    def was_paused(self, seconds: float) -> None:
         """Note that the turn was paused for ``seconds``."""
         if self._since is not None:
             self._since += seconds

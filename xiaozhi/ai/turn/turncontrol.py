@@ -121,8 +121,8 @@ class TurnControl:
 
     def _unpause(self) -> None:
         if self.paused and self._turn is not None:
-            self._turn.timeline.goes_on()
-            self._turn.stood(self._context.clock.seconds() - self._paused_at)
+            self._turn.timeline.resumes()
+            self._turn.was_paused(self._context.clock.seconds() - self._paused_at)
         self.paused = False
         if self._pause_limit is not None and self._pause_limit.active():
             self._pause_limit.cancel()

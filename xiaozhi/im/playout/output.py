@@ -10,7 +10,7 @@ from xiaozhi.wire.messages import Audio, Playback, Tts
 class PacerOutput(Protocol):
     """Carries out a pacer's decisions."""
 
-    def tell(self, message: Tts) -> None:
+    def send(self, message: Tts) -> None:
         """Send a message to the device now."""
 
     def play(self, audio: Audio) -> None:
@@ -32,7 +32,7 @@ class PacerOutput(Protocol):
 class _NoOutput:
     """The output of a closed pacer."""
 
-    def tell(self, message: Tts) -> None:
+    def send(self, message: Tts) -> None:
         pass
 
     def play(self, audio: Audio) -> None:

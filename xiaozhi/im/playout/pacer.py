@@ -226,7 +226,7 @@ class Pacer:
         if turn == self._turn:
             played = self._played_ms()
             self._turn = None
-            self._output.tell(Tts(TtsState.STOP, turn=turn))
+            self._output.send(Tts(TtsState.STOP, turn=turn))
         self._output.report(Playback(turn, PlaybackState.FLUSHED, played))
         self._pump()
 
@@ -372,7 +372,7 @@ class Pacer:
                         self._late(now - due if now > due else 0.0)
                     self._play(item, now)
                 else:
-                    self._tell(item, now)
+                    self._send(item, now)
         finally:
             self._pumping = False
         if not self.busy:
@@ -400,19 +400,19 @@ class Pacer:
             self._heard_since = now
             self._output.report(Playback(audio.turn, PlaybackState.STARTED))
 
-    def _tell(self, message: Tts, now: float) -> None:
+    def _send(self, message: Tts, now: float) -> None:
         if message.state is TtsState.START:
             self._speaking = False
             self._turn = message.turn
             self._play_at = self._sent_ms = 0.0
             self._not_before = now + self._settings.start_gap
-            self._output.tell(message)
+            self._output.send(message)
         elif message.state is TtsState.SENTENCE_START:
             self._speaking = True
-            self._output.tell(message)
+            self._output.send(message)
         else:
             self._turn = None
-            self._output.tell(message)
+            self._output.send(message)
             played = round(self._sent_ms)
             self._output.report(Playback(message.turn, PlaybackState.FINISHED, played))
 

@@ -205,7 +205,7 @@ class Answers:
         self.resume_sending()
         self._down.finish()
         if lost:
-            self._tell()
+            self._lose_question()
         self._link.forsaken()
 
     def restored(self) -> list[m.Uplink]:
@@ -214,7 +214,7 @@ class Answers:
         lost = self.outage is None and self._loses()  # moved during a question or an answer
         self._down.finish()
         if lost:
-            self._tell()
+            self._lose_question()
         if self.outage is not None:
             self.outage.questions = None
         listen = self._link.microphone()
@@ -248,7 +248,7 @@ class Answers:
         if self._context.bridge.available:
             self._resumed(outage)
         elif self.question or self._awaited is not Awaited.NOTHING:
-            self._tell()
+            self._lose_question()
 
     def closed(self, code: str, message: str) -> None:
         """End the open turn and close: the AI has ended the session."""
@@ -264,7 +264,7 @@ class Answers:
             return True
         return self.outage is None and self._down.unfinished
 
-    def _tell(self) -> None:
+    def _lose_question(self) -> None:
         """Send an alert after playback: a question is lost.
 
         Words stay pending until ``outage_patience`` has passed.

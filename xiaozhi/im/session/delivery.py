@@ -213,7 +213,7 @@ class Delivery:
         stop, self._held_stop = self._held_stop, None
         if stop is not None:
             self._context.timers.timeouts.cancel(self._hold_tick, self.let_go)
-            self.tell(stop)
+            self.send(stop)
 
     def wind_up(self) -> None:
         """Let the current sentence be the last, see :meth:`Pacer.wind_up`."""
@@ -290,7 +290,7 @@ class Delivery:
 
     # --- PacerOutput ------------------------------------------------------------------------
 
-    def tell(self, message: Tts) -> None:
+    def send(self, message: Tts) -> None:
         if message.state is TtsState.STOP:
             now = self._context.timers.clock.seconds()
             if self._holding:

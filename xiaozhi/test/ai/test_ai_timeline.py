@@ -186,7 +186,7 @@ class TimelineTests(SynchronousTestCase):
             self.clock.advance(0.5)
             self.timeline.pauses()
             self.clock.advance(2)
-            self.timeline.goes_on()
+            self.timeline.resumes()
         self.clock.advance(0.25)
         self.timeline.pauses()
         self.clock.advance(2)

@@ -428,7 +428,7 @@ class TurnTests(SynchronousTestCase):
         answer = self.ask()
         self.turn.playback(m.Playback(1, m.PlaybackState.STARTED))
         self.clock.advance(3.5)
-        self.turn.stood(3.0)
+        self.turn.was_paused(3.0)
         answer.cancel()
         self.failureResultOf(answer)
         self.clock.advance(0.3)

@@ -316,7 +316,7 @@ class HeldStopTests(DeliveryCase):
 
     def test_a_sentence_does_not_end_it(self) -> None:
         self.hold()
-        self.down.tell(m.Tts(SENTENCE, "Hm.", 1))
+        self.down.send(m.Tts(SENTENCE, "Hm.", 1))
         self.assertEqual(self.story(), ["sentence_start"])
 
     def test_forgotten_at_the_end(self) -> None:

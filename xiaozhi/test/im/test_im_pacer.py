@@ -33,7 +33,7 @@ class Device:
         self.held = False
         self.rests = 0
 
-    def tell(self, message: Tts) -> None:
+    def send(self, message: Tts) -> None:
         self.got.append((round(self.clock.seconds(), 6), message))
 
     def play(self, audio: Audio) -> None:
