@@ -103,7 +103,7 @@ class BadDeviceTests(FaultCase, TestCase):
     async def gone(self, plant: Plant, crowd: Crowd) -> None:
         """Wait until the edge has closed them, which they notice when they read."""
         for talker in crowd.talkers:
-            log = f"device {talker.identity.device_id} gone"
+            log = f"device {talker.identity.device_id} disconnected"
             await self.until(lambda: log in plant.im.output, f"{log} in the log", 30)  # noqa: B023
         await crowd.close()
 
