@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 _HEADER = """\
 -- XiaoZhi IM: sessions, messages, connection events, dialogues and devices. PostgreSQL 13 or newer.
@@ -211,6 +212,7 @@ _TO_SQLITE: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
+@cache
 def sqlite_form(statement: str) -> str:
     """Translate a statement for SQLite: times become ISO 8601 texts in UTC, JSON and UUIDs
     texts; constraints, keys and indexes are kept.

@@ -8,6 +8,7 @@ import math
 import struct
 import time
 import wave
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -38,6 +39,7 @@ from xiaozhi.wire.opus import packet_ms
 quick = settings(max_examples=60)
 
 
+@cache
 def tone(seconds: float, rate: int, frequency: float = 440.0, channels: int = 1) -> bytes:
     samples = array.array("h")
     for index in range(round(seconds * rate)):

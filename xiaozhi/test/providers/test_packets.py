@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from array import array
+from functools import cache
 
 import av
 from hypothesis import given
@@ -21,6 +22,7 @@ RATES = (16000, 24000, 48000)
 DURATIONS = (20, 40, 60)
 
 
+@cache
 def tone(seconds: float, rate: int) -> bytes:
     return array(
         "h",
@@ -28,6 +30,7 @@ def tone(seconds: float, rate: int) -> bytes:
     ).tobytes()
 
 
+@cache
 def ogg(frame_ms: int, seconds: float = 1.2, layout: str = "mono") -> bytes:
     """Make an Ogg/Opus file as a vendor sends it."""
     file = io.BytesIO()

@@ -11,6 +11,7 @@ from xiaozhi.agents.settings import (
 )
 from xiaozhi.audio import OpusEncoder
 from xiaozhi.device import events as e
+from xiaozhi.device.client import firmware_encoder
 from xiaozhi.device.identity import numbered
 from xiaozhi.im.session.delivery import Delivery
 from xiaozhi.testing.conversation import LONG, ConversationCase
@@ -58,6 +59,7 @@ class InterruptionTests(ConversationCase):
 
     def test_a_short_noise_does_not_interrupt(self) -> None:
         house = self.house(llm={"answers": (LONG,)})
+        house.make_encoder = firmware_encoder
         visitor = house.connect(mode=ListenMode.REALTIME)
         answer = visitor.device.say(SPEECH)
         house.run(3)
@@ -92,6 +94,7 @@ class InterruptionTests(ConversationCase):
             session=SessionSettings(listen=listen),
             asr={"texts": ("turn on the", "turn on the light"), "interim": 0.2},
         )
+        house.make_encoder = firmware_encoder
         visitor = house.connect()
         waited = []
         for _ in range(2):

@@ -33,7 +33,7 @@ class GrowthTests(ConversationCase):
     def setUp(self) -> None:
         # With several processes, trial keeps log events until the test is over.
         self.patch(LogPublisher, "__call__", lambda *_: None)
-        leave_out_heap(self)
+        leave_out_heap()
 
     def assert_stays(self, happens: Callable[[], None]) -> None:
         """Fail with the types whose count grows with each repetition."""

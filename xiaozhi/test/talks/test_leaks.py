@@ -75,7 +75,7 @@ class SessionTests(ConversationCase, LeakCheck):
     def setUp(self) -> None:
         # Each log event refers to its subject.
         self.patch(LogPublisher, "__call__", lambda *_: None)
-        leave_out_heap(self)
+        leave_out_heap()
 
     def enter(self, house: House) -> Browser:
         browser = house.browse()
@@ -163,7 +163,7 @@ class SocketTests(PortCase, LeakCheck):
 
     def setUp(self) -> None:
         self.patch(LogPublisher, "__call__", lambda *_: None)
-        leave_out_heap(self)
+        leave_out_heap()
         super().setUp()
 
     def drop(self, wire: Wire, *, clean: bool = True) -> None:
@@ -205,7 +205,7 @@ class SocketTests(PortCase, LeakCheck):
 class StreamTests(SynchronousTestCase, LeakCheck):
     def setUp(self) -> None:
         self.patch(LogPublisher, "__call__", lambda *_: None)
-        leave_out_heap(self)
+        leave_out_heap()
         self.clock = Clock()
         self.network = MemoryNetwork(self.clock)
         self.sessions = Sessions()
