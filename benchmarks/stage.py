@@ -101,10 +101,14 @@ class Stage:
         :param settings: that differ from the defaults.
         """
         http, grpc = free_port(), free_port()
+        session = settings.get("session", {})
+        # Phrases are prewarmed once, in the first seconds: not part of what is measured.
+        speech = {"rehearse": False, **session.get("speech", {})}
         settings = {
             "http": {"listen": {"host": "127.0.0.1", "port": http}},
             "grpc": {"listen": f"127.0.0.1:{grpc}"},
             **settings,
+            "session": {**session, "speech": speech},
         }
         return self._service("xiaozhi-ai", settings, f"http://127.0.0.1:{http}/health"), grpc
 
