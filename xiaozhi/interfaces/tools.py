@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from xiaozhi.base.toolresult import ToolResult
-from xiaozhi.base.toolsource import ToolSession
+from xiaozhi.interfaces.toolsource import ToolSession
 
 
 class ITool(Interface):
@@ -40,7 +40,7 @@ class IToolSource(Interface):
     """
 
     name = Attribute("Short, unique name for tool policies, logs and health.")
-    status = Attribute("A :class:`~xiaozhi.base.toolsource.SourceStatus`.")
+    status = Attribute("A :class:`~xiaozhi.interfaces.toolsource.SourceStatus`.")
 
     def start() -> Deferred[None]:
         """Prepare the tools. The Deferred fires when they are ready or unavailable; it never

@@ -29,7 +29,6 @@ PROGRAMS = {"cli", "device"}
 TESTS = {"test", "testing"}
 
 SIDEWAYS = {
-    ("base", "wire"),
     ("wire", "base"),
     ("wire", "_pb"),
     ("languages", "base"),

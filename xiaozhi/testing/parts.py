@@ -20,8 +20,8 @@ from xiaozhi.ai.memory.history import History
 from xiaozhi.ai.memory.window import WindowMemory
 from xiaozhi.ai.speech.output import SpeechOutput
 from xiaozhi.ai.speech.phrases import Phrases, PhraseStore
-from xiaozhi.base.toolsource import ToolSession
 from xiaozhi.interfaces import ILanguageModel, ISynthesizer, ITool, IToolSourceMaker, Offload
+from xiaozhi.interfaces.toolsource import ToolSession
 from xiaozhi.providers.doubles.activity import EnergyDetector
 from xiaozhi.providers.doubles.model import ScriptedModel
 from xiaozhi.providers.doubles.recognizer import ScriptedRecognizer

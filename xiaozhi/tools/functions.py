@@ -32,9 +32,9 @@ from zope.interface import implementer
 
 from xiaozhi.base.errors import StoreError, ToolError, XiaozhiError
 from xiaozhi.base.toolresult import ToolResult
-from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool, IToolSource, IToolSourceMaker, ToolRuntime
+from xiaozhi.interfaces.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.tools.source import SourceBase
 from xiaozhi.wire.messages import Device
 

@@ -155,7 +155,7 @@ class _Repair:
         needed = [name for name in names if isinstance(name, str) and name in properties]
         self.changed = self.changed or ("required" in node and needed != required)
         for name, member in properties.items():
-            # An old draft of JSON Schema marks the member itself as required.
+            # An old version of JSON Schema marks the member itself as required.
             if isinstance(member, dict) and member.get("required") is True and name not in needed:
                 needed.append(name)
         if given is not None or depth == 0:

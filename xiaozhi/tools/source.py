@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from xiaozhi.base.toolsource import SourceState, SourceStatus
+from xiaozhi.interfaces.toolsource import SourceState, SourceStatus
 
 
 class SourceBase:

@@ -12,8 +12,8 @@ from twisted.plugin import getPlugins
 
 from xiaozhi import plugins
 from xiaozhi.base.errors import ConfigError
-from xiaozhi.base.toolsource import SourceState
 from xiaozhi.interfaces import IToolSource, IToolSourceMaker, IToolStore
+from xiaozhi.interfaces.toolsource import SourceState
 from xiaozhi.tools.device.mcp import DEVICE
 from xiaozhi.tools.device.things import THINGS
 from xiaozhi.tools.runtime import SourceRuntime, ToolFacilities

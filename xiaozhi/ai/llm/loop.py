@@ -77,10 +77,10 @@ class LlmLoop:
         self._mood = mood
         self._worded = False
 
-    async def about(self, draft: PendingAnswer, agreed: WaitingCall | None = None) -> None:
+    async def about(self, pending: PendingAnswer, agreed: WaitingCall | None = None) -> None:
         """Answer a question.
 
-        :param draft: receives the answer.
+        :param pending: receives the answer.
         :param agreed: the call that the person confirms with these words.
         """
         context = self._context
@@ -89,12 +89,12 @@ class LlmLoop:
         dialogue = context.dialogue
         await self._ready(dialogue.settled, dialogue.heard_timeout, "what was heard")
         call = None if agreed is None else self._calls.agreed(agreed)
-        if call is None or not await self._carry_out(call, draft):
-            await self._answer(draft, needed=call is None)
+        if call is None or not await self._carry_out(call, pending):
+            await self._answer(pending, needed=call is None)
         if self._calls.question:
             await self._speaker.ask(self._calls.question)
 
-    async def _carry_out(self, call: ToolCall, draft: PendingAnswer) -> bool:
+    async def _carry_out(self, call: ToolCall, pending: PendingAnswer) -> bool:
         """Run a call that the person has confirmed, as if the model had asked for it now.
 
         :return: whether its result is the whole answer.
@@ -105,41 +105,41 @@ class LlmLoop:
             turn=self._turn,
             tool=call.name,
         )
-        draft.said("", (call,))
-        return await self._run((call,), draft)
+        pending.said("", (call,))
+        return await self._run((call,), pending)
 
-    async def _answer(self, draft: PendingAnswer, *, needed: bool) -> None:
+    async def _answer(self, pending: PendingAnswer, *, needed: bool) -> None:
         """Ask the model and run its tools until it answers without a call.
 
         :param needed: whether something must be said even if the model says nothing.
         """
         context = self._context
         for rounds in range(context.limits.tool_rounds):
-            calls = await self._reply(draft, context.toolbox.specs)
+            calls = await self._reply(pending, context.toolbox.specs)
             if not calls:
                 # A tool's effect may be the answer; without one, silence is none.
                 if needed and not rounds and not self._worded:
                     await self._speaker.conclude("no_answer")
                 return
-            if await self._run(calls, draft):
+            if await self._run(calls, pending):
                 return
         # Without tools, the model must answer from the results so far.
         self._worded = False
-        await self._reply(draft, ())
+        await self._reply(pending, ())
         if not self._worded:
             await self._speaker.conclude("too_many_tools")
 
-    async def _run(self, calls: tuple[ToolCall, ...], draft: PendingAnswer) -> bool:
+    async def _run(self, calls: tuple[ToolCall, ...], pending: PendingAnswer) -> bool:
         """Run the calls of one reply and perform their output.
 
         :return: whether their results are the whole answer.
         """
         async with self._patience():
-            outcome = await self._calls.run(calls, draft)
-        await self._perform(outcome, draft)
+            outcome = await self._calls.run(calls, pending)
+        await self._perform(outcome, pending)
         return outcome.final
 
-    async def _perform(self, outcome: CallsOutcome, draft: PendingAnswer) -> None:
+    async def _perform(self, outcome: CallsOutcome, pending: PendingAnswer) -> None:
         """Speak the words and play the sounds that tools returned.
 
         The words become an entry of the dialogue if the answer ends with them. Otherwise the
@@ -162,7 +162,7 @@ class LlmLoop:
         finally:
             if outcome.final or not complete:
                 words = " ".join(each for each in outcome.output if isinstance(each, str))
-                draft.said(words, complete=complete)
+                pending.said(words, complete=complete)
 
     @asynccontextmanager
     async def _patience(self) -> AsyncGenerator[None, None]:
@@ -203,7 +203,9 @@ class LlmLoop:
                 what=what,
             )
 
-    async def _reply(self, draft: PendingAnswer, tools: Sequence[ToolSpec]) -> tuple[ToolCall, ...]:
+    async def _reply(
+        self, pending: PendingAnswer, tools: Sequence[ToolSpec]
+    ) -> tuple[ToolCall, ...]:
         """Speak one reply of the model while it arrives.
 
         :param tools: tools that the model may call.
@@ -230,7 +232,7 @@ class LlmLoop:
             elif tools:
                 calls.append(replace(delta, name=context.toolbox.resolve(delta.name)))
 
-        dialogue = self._with_mood(context.dialogue.entries(), draft.language)
+        dialogue = self._with_mood(context.dialogue.entries(), pending.language)
         self._timeline.asked()
         reply = context.model.reply(dialogue, tools)
         try:
@@ -255,7 +257,7 @@ class LlmLoop:
         finally:
             self._timeline.replied(dialogue, said)
             # Also after an interruption: the dialogue contains the beginning of the reply.
-            draft.said(said.strip(), tuple(calls), complete=complete)
+            pending.said(said.strip(), tuple(calls), complete=complete)
         return tuple(calls)
 
     def _with_mood(self, dialogue: list[Utterance], language: str) -> list[Utterance]:

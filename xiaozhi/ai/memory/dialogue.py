@@ -51,7 +51,7 @@ class Dialogue:
         self._language = settings.language
         # Oldest first: answers that await the edge's playback report, then the running one.
         # Bound: the turns that can begin within `heard_timeout`.
-        self._drafts: deque[PendingAnswer] = deque()
+        self._pending: deque[PendingAnswer] = deque()
         self._first: Utterance | None = None
         self._last: Utterance | None = None
         # Entries of this session that recall() may find in the history.
@@ -93,65 +93,65 @@ class Dialogue:
         :return: the turn's answer, to be filled and then ended by :meth:`answered` or :meth:`cut`.
         """
         self._language = language
-        draft = PendingAnswer(turn, Utterance(Role.USER, words), language)
-        self._drafts.append(draft)
-        if len(self._drafts) == 1:
-            self._note_question(draft)
+        pending = PendingAnswer(turn, Utterance(Role.USER, words), language)
+        self._pending.append(pending)
+        if len(self._pending) == 1:
+            self._note_question(pending)
         else:
             self.settled.close()
-        return draft
+        return pending
 
-    def answered(self, draft: PendingAnswer) -> None:
+    def answered(self, pending: PendingAnswer) -> None:
         """End a turn whose answer was played completely."""
-        draft.settle(None)
+        pending.settle(None)
         self._note_settled()
 
-    def cut(self, draft: PendingAnswer, cut: Cut) -> None:
+    def cut(self, pending: PendingAnswer, cut: Cut) -> None:
         """End a turn early.
 
         The dialogue keeps the part that the edge reports as played. Without a report within
         ``heard_timeout``, it keeps the estimate in ``cut``.
         """
-        draft.cut = cut
-        if draft.played_ms is not None:
-            self._settle(draft)
+        pending.cut = cut
+        if pending.played_ms is not None:
+            self._settle(pending)
         else:
-            draft.timer = self._clock.callLater(self.heard_timeout, self._settle, draft)
+            pending.timer = self._clock.callLater(self.heard_timeout, self._settle, pending)
 
     def played(self, turn: int, milliseconds: int) -> None:
         """Handle the edge's report of how much of an ended turn was played."""
-        for draft in self._drafts:
-            if draft.turn == turn and not draft.settled:
-                draft.played_ms = milliseconds
-                if draft.cut is not None:
-                    self._settle(draft)
+        for pending in self._pending:
+            if pending.turn == turn and not pending.settled:
+                pending.played_ms = milliseconds
+                if pending.cut is not None:
+                    self._settle(pending)
                 return
 
     def close(self) -> None:
         """End the session. A running turn stays without an answer: it is repeated when the
         session resumes."""
         self._memory.close()
-        for draft in [*self._drafts]:
-            if draft.cut is not None and not draft.settled:
-                draft.settle(draft.cut.script.heard(draft.cut.played_ms))
+        for pending in [*self._pending]:
+            if pending.cut is not None and not pending.settled:
+                pending.settle(pending.cut.script.heard(pending.cut.played_ms))
         self._note_settled()
 
-    def _settle(self, draft: PendingAnswer) -> None:
-        cut = draft.cut
+    def _settle(self, pending: PendingAnswer) -> None:
+        cut = pending.cut
         assert cut is not None
-        played = cut.played_ms if draft.played_ms is None else draft.played_ms
-        draft.settle(cut.script.heard(played), cut.otherwise)
+        played = cut.played_ms if pending.played_ms is None else pending.played_ms
+        pending.settle(cut.script.heard(played), cut.otherwise)
         self._note_settled()
 
     def _note_settled(self) -> None:
-        while self._drafts and self._drafts[0].settled:
-            draft = self._drafts.popleft()
-            entries = [draft.entry] if draft.entry is not None else []
-            entries += map(self._note, draft.answer)
-            self._memory.note(entries, draft.language)
-            if self._drafts:
-                self._note_question(self._drafts[0])
-        if len(self._drafts) <= 1:
+        while self._pending and self._pending[0].settled:
+            pending = self._pending.popleft()
+            entries = [pending.entry] if pending.entry is not None else []
+            entries += map(self._note, pending.answer)
+            self._memory.note(entries, pending.language)
+            if self._pending:
+                self._note_question(self._pending[0])
+        if len(self._pending) <= 1:
             self.settled.open()
 
     # --- for the model -----------------------------------------------------------------
@@ -161,7 +161,9 @@ class Dialogue:
 
         The dialogue begins with the person's words.
         """
-        running = [each for draft in self._drafts for each in (draft.question, *draft.answer)]
+        running = [
+            each for pending in self._pending for each in (pending.question, *pending.answer)
+        ]
         known = self._memory.before(running)
         said = list(known.said)
         if said and running and _same_question(said[-1], running[0]):
@@ -171,9 +173,9 @@ class Dialogue:
             prompt += "\n\n" + text("summary", self._language).format(summary=known.summary)
         return [Utterance(Role.SYSTEM, prompt), *said, *running]
 
-    def _note_question(self, draft: PendingAnswer) -> None:
-        if not _same_question(draft.question, self._last):
-            draft.entry = self._note(draft.question)
+    def _note_question(self, pending: PendingAnswer) -> None:
+        if not _same_question(pending.question, self._last):
+            pending.entry = self._note(pending.question)
 
     def _note(self, said: Utterance) -> DialogueEntry:
         entry = self._history.note(self._device_id, said)

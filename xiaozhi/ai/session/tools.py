@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from xiaozhi.ai.session.shared import SessionServices
 from xiaozhi.ai.vision.pictures import read_picture
 from xiaozhi.base.toolpolicy import ToolPolicy
-from xiaozhi.base.toolsource import SourceState, ToolSession
 from xiaozhi.interfaces import ITool, IToolSource, IVisionModel
+from xiaozhi.interfaces.toolsource import SourceState, ToolSession
 from xiaozhi.runtime.cancelling import Gate
 from xiaozhi.tools.device.mcp import DeviceMcp
 from xiaozhi.tools.device.things import DeviceThings

@@ -49,7 +49,6 @@ class Timeline:
 
     It is the :class:`xiaozhi.base.usage.Notes` in which providers identify themselves.
 
-    :ivar begun: ``spoken``, ``typed`` or ``recited``.
     :ivar failed: kinds of providers that failed in the turn.
     :ivar cut: whether the edge cut off the playback.
     """
@@ -57,7 +56,7 @@ class Timeline:
     def __init__(
         self, counts: AiCounts, clock: IReactorTime, session_id: str = "", turn: int = 0
     ) -> None:
-        self.begun = "typed"
+        self._begun = "typed"
         self.cut = False
         self._session_id = session_id
         self._turn = turn
@@ -83,6 +82,15 @@ class Timeline:
         self._wanted_tools = True
         # Bound: there are five kinds.
         self.failed: set[str] = set()
+
+    @property
+    def begun(self) -> str:
+        """How the turn began: ``spoken``, ``typed`` or ``recited``."""
+        return self._begun
+
+    def begin(self, how: str) -> None:
+        """Note how the turn began; see :attr:`begun`. A new turn is ``typed``."""
+        self._begun = how
 
     def _now(self) -> float:
         return self._clock.seconds() - self._start
@@ -116,7 +124,7 @@ class Timeline:
 
     def overheard(self, over: Overheard) -> None:
         """Use the times of an utterance over the previous answer."""
-        self.begun = "spoken"
+        self.begin("spoken")
         self._start = over.ended
         if over.provider:
             self.by("asr", over.provider, over.model)
@@ -239,7 +247,7 @@ class Timeline:
         self._sent_ms += milliseconds
         if self._frames == self._first:
             self._mark("first_frame")
-            self._counts.response.observe(self._at["first_frame"], self.begun)
+            self._counts.response.observe(self._at["first_frame"], self._begun)
 
     def bridge(self, milliseconds: int) -> None:
         """Count a packet of the bridging phrase."""
@@ -252,7 +260,7 @@ class Timeline:
         """Record the edge's report of how far the device has played."""
         if report.state is PlaybackState.STARTED:
             if self._mark("first_played"):
-                self._counts.played.observe(self._at["first_played"], self.begun)
+                self._counts.played.observe(self._at["first_played"], self._begun)
             return
         self._mark("last_played")
         self._played_ms = report.played_ms
@@ -284,7 +292,7 @@ class Timeline:
         record = TurnRecord(
             session_id=self._session_id,
             turn=self._turn,
-            begun=self.begun,
+            begun=self._begun,
             result=result,
             seconds=round(self._now(), 3),
             played_ms=self._played(),

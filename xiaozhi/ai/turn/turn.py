@@ -61,7 +61,7 @@ class Turn:
         self._timeline = Timeline(context.counts, context.clock, context.session_id, number)
         self._since: float | None = None  # when playback started, by our clock
         self._script = PlaybackMap()
-        self._draft: PendingAnswer | None = None
+        self._pending: PendingAnswer | None = None
         self._bridging = WaitBridge(context, self._bridge)
         self._hushed = False  # a failure is shown but not spoken
 
@@ -86,7 +86,7 @@ class Turn:
         :return: False if there was nothing to answer.
         """
         if spoken:
-            self._timeline.begun = "spoken"
+            self._timeline.begin("spoken")
 
         async def converse() -> bool:
             echo = self._context.echo
@@ -118,7 +118,7 @@ class Turn:
         :param shown: the person's words, for the display; may be empty.
         """
 
-        self._timeline.begun = "recited"
+        self._timeline.begin("recited")
 
         async def recite() -> bool:
             if shown:
@@ -129,7 +129,7 @@ class Turn:
                 "",
                 within(self._context.limits.tool, self._context.clock, words, late("picture")),
             )
-            draft, complete = self._asked(shown or "…"), False
+            pending, complete = self._asked(shown or "…"), False
             spoken = SpokenText()
             try:
                 for piece in pieces(said):
@@ -139,7 +139,7 @@ class Turn:
                     await self.say(sentence)
                 complete = True
             finally:
-                draft.said(said, complete=complete)
+                pending.said(said, complete=complete)
             return True
 
         return await self._carried_out(recite, asked=bool(shown))
@@ -149,15 +149,15 @@ class Turn:
 
         :param shown: as with :meth:`recite`.
         """
-        self._timeline.begun = "recited"
+        self._timeline.begin("recited")
 
         async def greet() -> bool:
             language = language_of(greeting, self._context.language)
             self._speak_in(language)
             self._start(shown)
-            draft = self._asked(shown)
-            draft.spoke(greeting)
-            draft.said(greeting)
+            pending = self._asked(shown)
+            pending.spoke(greeting)
+            pending.said(greeting)
             await self._pronounce(greeting, language, answer=True)
             return True
 
@@ -165,7 +165,7 @@ class Turn:
 
     async def bid_farewell(self) -> bool:
         """Say goodbye on the service's own initiative."""
-        self._timeline.begun = "recited"
+        self._timeline.begin("recited")
 
         async def farewell() -> bool:
             self._start("")
@@ -244,21 +244,21 @@ class Turn:
             )
 
     def _asked(self, words: str) -> PendingAnswer:
-        draft = self._draft = self._context.dialogue.asked(words, self.number, self._language)
-        return draft
+        pending = self._pending = self._context.dialogue.asked(words, self.number, self._language)
+        return pending
 
     def _note(self, result: str) -> None:
         """Record the played part of the answer in the dialogue."""
-        draft, dialogue = self._draft, self._context.dialogue
-        if draft is None:
+        pending, dialogue = self._pending, self._context.dialogue
+        if pending is None:
             return
         if result == "answered" and not self._timeline.cut:
-            dialogue.answered(draft)
+            dialogue.answered(pending)
             return
         missing = "apology" if result == "failed" else "unheard"
         playing = 0.0 if self._since is None else self._context.clock.seconds() - self._since
         played = min(playing * 1000, self._script.sent_ms)
-        dialogue.cut(draft, Cut(self._script, played, text(missing, self._language)))
+        dialogue.cut(pending, Cut(self._script, played, text(missing, self._language)))
 
     def _confirm(self, result: str) -> None:
         """Start or end the wait for a spoken confirmation; an empty turn does not change it."""
@@ -394,9 +394,9 @@ class Turn:
         """Speak a phrase of the catalogue as the answer, instead of the model's."""
         language = catalogue_of(self._language)
         words = text(key, language)
-        if self._draft is not None:
-            self._draft.spoke(words)
-            self._draft.said(words)
+        if self._pending is not None:
+            self._pending.spoke(words)
+            self._pending.said(words)
         await self._pronounce(words, language, answer=True)
 
     async def _pronounce(
@@ -422,8 +422,8 @@ class Turn:
         self._show(emotion)
         # Punctuation alone is not spoken.
         if self._speech is not None and any(char.isalnum() for char in words):
-            if self._draft is not None:
-                self._draft.spoke(words)
+            if self._pending is not None:
+                self._pending.spoke(words)
             # A long answer waits here until enough of it has been played.
             await self._limit.held_up(self._speech.say(words))
 
@@ -441,7 +441,7 @@ class Turn:
         language = catalogue_of(self._language)
         words = text("confirm", language).format(title=tool)
         self._show("")
-        if self._draft is not None:
-            self._draft.asked(words)
+        if self._pending is not None:
+            self._pending.asked(words)
         if self._speech is not None:
             await self._limit.held_up(self._speech.say(words, language))

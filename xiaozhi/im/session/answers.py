@@ -216,7 +216,7 @@ class Answers:
         if lost:
             self._lose_question()
         if self.outage is not None:
-            self.outage.questions = None
+            self.outage.taken_over()
         listen = self._link.microphone()
         messages: list[m.Uplink] = [listen] if listen is not None else []
         if self.question:
@@ -228,15 +228,15 @@ class Answers:
         """Handle an automatic start of listening."""
         if self.outage is None:
             self._awaited = Awaited.NOTHING
-        elif self.outage.questions is not None:
-            self.outage.questions.opened()
+        else:
+            self.outage.opened()
 
     def heard(self, packet: bytes, now: float) -> None:
         """Look for a question in a packet from the microphone while the AI is away."""
         outage, listen = self.outage, self._link.microphone()
         if outage is None or (listen is not None and listen.mode is m.ListenMode.MANUAL):
             return  # the release of the button ends a question
-        if outage.questions is not None and outage.questions.heard(packet):
+        if outage.heard(packet):
             self.asks(Awaited.SOUND)
             self.missed(now)
 

@@ -71,9 +71,9 @@ class Intake:
                 answers.listens()
                 if message.mode is m.ListenMode.MANUAL:
                     self._alert_sound.pressed()
-                turns.microphone = message
+                turns.listens(message)
             case m.ListenState.STOP:
-                pressed, turns.microphone = turns.microphone, None
+                pressed = turns.listened()
                 message = replace(message, packets=packets)
                 said = (message,) if pressed is None else (pressed, message)
                 answers.asks(Awaited.SOUND, *said)

@@ -19,14 +19,27 @@ class Outage:
     """One outage.
 
     :ivar since: clock time of its start.
-    :ivar questions: detects questions of the person; None: another AI process listens.
     """
 
-    __slots__ = ("questions", "since")
+    __slots__ = ("_questions", "since")
 
     def __init__(self, now: float) -> None:
         self.since = now
-        self.questions: Questions | None = Questions()
+        # None: another AI process listens.
+        self._questions: Questions | None = Questions()
+
+    def opened(self) -> None:
+        """Start over: the device has started to listen."""
+        if self._questions is not None:
+            self._questions.opened()
+
+    def heard(self, packet: bytes) -> bool:
+        """See :meth:`Questions.heard`; False once another AI process listens."""
+        return self._questions is not None and self._questions.heard(packet)
+
+    def taken_over(self) -> None:
+        """Leave the questions to another AI process, which listens now."""
+        self._questions = None
 
 
 class Questions:

@@ -27,20 +27,34 @@ class TurnGate:
     (60 ms to seconds later, §4.4), and in auto and realtime mode after ``abort`` and
     ``detect`` (§4.6). Such a start may arrive while the next turn is already playing: it
     belongs to the previous turn and does not interrupt.
-
-    :ivar microphone: the ``listen start`` that opened the microphone; None: it is closed.
-        Set by the link.
     """
 
-    __slots__ = ("_expected", "_mode", "_settings", "microphone")
+    __slots__ = ("_expected", "_microphone", "_mode", "_settings")
 
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
-        self.microphone: m.Listen | None = None
+        self._microphone: m.Listen | None = None
         # Firmware starts in auto mode: it may receive speech before its first message.
         self._mode = m.ListenMode.AUTO
         # Time limits of the expected automatic starts, oldest first.
         self._expected: deque[float] = deque(maxlen=_MOST)
+
+    @property
+    def microphone(self) -> m.Listen | None:
+        """The ``listen start`` that opened the microphone; None: it is closed."""
+        return self._microphone
+
+    def listens(self, start: m.Listen) -> None:
+        """Note that the device has opened its microphone."""
+        self._microphone = start
+
+    def listened(self) -> m.Listen | None:
+        """Note that it has closed it.
+
+        :return: the message that had opened it.
+        """
+        start, self._microphone = self._microphone, None
+        return start
 
     def stopped(self, now: float) -> None:
         """Handle a ``tts stop`` that was sent to the device."""

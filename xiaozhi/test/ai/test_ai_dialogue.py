@@ -41,22 +41,22 @@ class DialogueCase(HistoryCase):
 
     def exchange(self, dialogue: Dialogue, words: str, *answers: str) -> None:
         """Make a question with its answer."""
-        draft = self.ask(dialogue, words)
+        pending = self.ask(dialogue, words)
         for answer in answers:
-            draft.said(answer)
-        dialogue.answered(draft)
+            pending.said(answer)
+        dialogue.answered(pending)
 
 
 class DialogueTests(DialogueCase):
     def test_continues_where_another_session_ended(self) -> None:
         history = self.history()
         before = self.dialogue(history)
-        draft = self.ask(before, "light on")
-        draft.said("", (CALL,))
-        draft.tool_said(CALL, "on")
-        draft.said("It is on.")
+        pending = self.ask(before, "light on")
+        pending.said("", (CALL,))
+        pending.tool_said(CALL, "on")
+        pending.said("It is on.")
         running = before.entries()
-        before.answered(draft)
+        before.answered(pending)
         self.assertEqual(before.entries(), running)
         after = self.dialogue(history)
         self.recall(after)
@@ -84,11 +84,11 @@ class DialogueTests(DialogueCase):
         history = self.history()
         self.heard(history, "what time is it")
         early, late = self.dialogue(history), self.dialogue(history)
-        draft = self.ask(early, "what time is it")
+        pending = self.ask(early, "what time is it")
         self.recall(early)
         self.recall(late)
         other = self.ask(late, "what time is it")
-        for dialogue, asked in ((early, draft), (late, other)):
+        for dialogue, asked in ((early, pending), (late, other)):
             self.assertEqual(self.told(dialogue), ["what time is it"])
             asked.said("Noon.")
             dialogue.answered(asked)
@@ -99,8 +99,8 @@ class DialogueTests(DialogueCase):
         """The question is recorded at once; the answer is lost."""
         history = self.history()
         before = self.dialogue(history)
-        draft = self.ask(before, "what time is it")
-        draft.said("Let me look.", (CALL,))
+        pending = self.ask(before, "what time is it")
+        pending.said("Let me look.", (CALL,))
         after = self.dialogue(history)
         self.recall(after)
         self.ask(after, "what time is it")
@@ -135,21 +135,21 @@ class HeardTests(DialogueCase):
         self.talk = self.dialogue(self.history())
         self.script = PlaybackMap()
 
-    def speak(self, draft: PendingAnswer, *sentences: str, ms: int = 1000) -> None:
+    def speak(self, pending: PendingAnswer, *sentences: str, ms: int = 1000) -> None:
         for sentence in sentences:
-            draft.spoke(sentence)
+            pending.spoke(sentence)
             self.script.begins(sentence, answer=True)
             self.script.sent(ms)
             self.script.ended()
-        draft.said("**" + " ".join(sentences) + "** 😊")
+        pending.said("**" + " ".join(sentences) + "** 😊")
 
-    def cut(self, draft: PendingAnswer, ms: float, otherwise: str = "[unheard]") -> None:
-        self.talk.cut(draft, Cut(self.script, ms, otherwise))
+    def cut(self, pending: PendingAnswer, ms: float, otherwise: str = "[unheard]") -> None:
+        self.talk.cut(pending, Cut(self.script, ms, otherwise))
 
     def test_cut_at_the_edge_s_playback_report(self) -> None:
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.", "The sun is high up.", "Birds sing.")
-        self.cut(draft, 3000)
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.", "The sun is high up.", "Birds sing.")
+        self.cut(pending, 3000)
         self.assertEqual(self.kept(), ["tell me"])
         self.talk.played(1, 1500)
         heard = "It is noon. The sun … [interrupted]"
@@ -159,16 +159,16 @@ class HeardTests(DialogueCase):
         self.assertEqual(self.told(self.talk), ["tell me", heard])
 
     def test_the_edge_may_say_so_first(self) -> None:
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.", "Good.")
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.", "Good.")
         self.talk.played(1, 1000)
-        self.cut(draft, 0)
+        self.cut(pending, 0)
         self.assertEqual(self.told(self.talk)[-1], "It is noon. … [interrupted]")
 
     def test_without_a_report_of_the_edge_our_clock_counts(self) -> None:
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.", "Good.")
-        self.cut(draft, 1000)
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.", "Good.")
+        self.cut(pending, 1000)
         self.clock.advance(0.29)
         self.assertEqual(self.kept(), ["tell me"])
         self.clock.advance(0.02)
@@ -190,17 +190,17 @@ class HeardTests(DialogueCase):
         self.assertEqual(self.told(self.talk), self.kept())
 
     def test_nothing_heard(self) -> None:
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.")
-        self.cut(draft, 0)
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.")
+        self.cut(pending, 0)
         self.talk.played(1, 0)
         self.assertEqual(self.told(self.talk), ["tell me", "[unheard]"])
 
     def test_all_of_it_heard(self) -> None:
         """Cut in the silence after it."""
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.")
-        self.cut(draft, 1000)
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.")
+        self.cut(pending, 1000)
         self.talk.played(1, 1000)
         self.assertEqual(self.told(self.talk)[-1], "**It is noon.** 😊")
 
@@ -212,47 +212,47 @@ class HeardTests(DialogueCase):
             (1500, ["**Let me look.** 😊", "noon", "It is … [interrupted]"]),
             (2000, ["**Let me look.** 😊", "noon", "**It is noon.** 😊"]),
         ):
-            draft = PendingAnswer(1, QUESTION, "en")
+            pending = PendingAnswer(1, QUESTION, "en")
             self.script = PlaybackMap()
-            self.speak(draft, "Let me look.")
-            draft._lines[-1] = type(draft._lines[-1])(
+            self.speak(pending, "Let me look.")
+            pending._lines[-1] = type(pending._lines[-1])(
                 Utterance(Role.ASSISTANT, "**Let me look.** 😊", (CALL,)), ("Let me look.",)
             )
-            draft.tool_said(CALL, "noon")
-            self.speak(draft, "It is noon.")
-            draft.settle(self.script.heard(ms), "[unheard]")
-            self.assertEqual([each.text for each in draft.answer], expected, ms)
-            self.assertEqual(draft.answer[0].calls, (CALL,))
+            pending.tool_said(CALL, "noon")
+            self.speak(pending, "It is noon.")
+            pending.settle(self.script.heard(ms), "[unheard]")
+            self.assertEqual([each.text for each in pending.answer], expected, ms)
+            self.assertEqual(pending.answer[0].calls, (CALL,))
 
     def test_announcements_are_not_part_of_it(self) -> None:
         self.script.begins("One moment, let me look.", answer=False)
         self.script.sent(1000)
         self.script.ended()
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.")
-        self.cut(draft, 0)
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.")
+        self.cut(pending, 0)
         self.talk.played(1, 1700)
         self.assertEqual(self.told(self.talk)[-1], "It is … [interrupted]")
 
     def test_a_question_without_an_answer_stays_open_at_the_end(self) -> None:
         """It is asked again where the session resumes."""
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.")
-        self.cut(draft, 0)
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.")
+        self.cut(pending, 0)
         self.talk.close()
         self.assertEqual(self.kept(), ["tell me"])
 
     def test_the_end_does_not_wait_for_the_edge(self) -> None:
-        draft = self.ask(self.talk, "tell me")
-        self.speak(draft, "It is noon.")
-        self.cut(draft, 700)
+        pending = self.ask(self.talk, "tell me")
+        self.speak(pending, "It is noon.")
+        self.cut(pending, 700)
         self.talk.close()
         self.assertEqual(self.kept(), ["tell me", "It is … [interrupted]"])
 
     def test_in_the_language_of_the_answer(self) -> None:
-        draft = self.ask(self.talk, "几点了", "zh")
-        self.speak(draft, "现在是中午十二点。")
-        self.cut(draft, 0)
+        pending = self.ask(self.talk, "几点了", "zh")
+        self.speak(pending, "现在是中午十二点。")
+        self.cut(pending, 0)
         self.talk.played(1, 500)
         self.assertEqual(self.told(self.talk)[-1], "现在是中 … [被打断]")
 
@@ -317,12 +317,12 @@ class ScriptTests(SynchronousTestCase):
             (Played(1, "Shall"), "It rains. Shall … [interrupted]"),
             (Played(0, "It"), "It … [interrupted]"),
         ):
-            draft = PendingAnswer(1, QUESTION, "en")
-            draft.spoke("It rains.")
-            draft.said("It rains.")
-            draft.asked("Shall I?")
-            draft.settle(heard)
-            self.assertEqual([each.text for each in draft.answer], [shown])
+            pending = PendingAnswer(1, QUESTION, "en")
+            pending.spoke("It rains.")
+            pending.said("It rains.")
+            pending.asked("Shall I?")
+            pending.settle(heard)
+            self.assertEqual([each.text for each in pending.answer], [shown])
 
     @given(
         # Only sentences with a letter are spoken.
@@ -336,13 +336,13 @@ class ScriptTests(SynchronousTestCase):
         every = [sentence for reply in replies for sentence in reply]
         if whole < len(every) and not every[whole].startswith(part):
             part = ""
-        draft = PendingAnswer(1, QUESTION, "en")
+        pending = PendingAnswer(1, QUESTION, "en")
         for reply in replies:
             for sentence in reply:
-                draft.spoke(sentence)
-            draft.said(joined(reply))
-        draft.settle(Played(min(whole, len(every)), part if whole < len(every) else ""))
-        shown = " ".join(each.text for each in draft.answer)
+                pending.spoke(sentence)
+            pending.said(joined(reply))
+        pending.settle(Played(min(whole, len(every)), part if whole < len(every) else ""))
+        shown = " ".join(each.text for each in pending.answer)
         words = [w for w in shown.replace("… [interrupted]", "").split() if w != "[interrupted]"]
         said = " ".join(joined(reply) for reply in replies).split()
         for word, other in zip(words, said, strict=False):

@@ -47,7 +47,7 @@ class TimelineTests(SynchronousTestCase):
 
     def test_in_its_order(self) -> None:
         timeline, clock = self.timeline, self.clock
-        timeline.begun = "spoken"
+        timeline.begin("spoken")
         self.run_through(timeline.awaited("asr", "recognise", self.after(0.5)))
         timeline.heard("What time is it?")
 

@@ -297,7 +297,7 @@ class WaitingTests(SynchronousTestCase):
         self.assertNotIn(m.Leave(), self.session.sent)
 
     def test_an_open_microphone_without_a_session_does_not_delay(self) -> None:
-        self.turns.microphone = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
+        self.turns.listens(m.Listen(m.ListenState.START, m.ListenMode.AUTO))
         self.departure.begin(None)
         self.assertEqual(self.gone, ["gone"])
 
@@ -309,7 +309,7 @@ class WaitingTests(SynchronousTestCase):
 
     def test_each_turn_is_waited_for_once(self) -> None:
         """However many messages arrive meanwhile; and a later turn, too."""
-        self.turns.microphone = m.Listen(m.ListenState.START, m.ListenMode.AUTO)
+        self.turns.listens(m.Listen(m.ListenState.START, m.ListenMode.AUTO))
         self.turn(1)
         self.departure.begin(self.session)
         self.assertIn(m.Leave(), self.session.sent)
@@ -319,7 +319,7 @@ class WaitingTests(SynchronousTestCase):
         self.bench.pass_time(1)
         self.assertEqual(self.gone, [])
         self.turn(2)
-        self.turns.microphone = None
+        self.turns.listened()
         self.bench.pass_time(0.1)
         self.assertEqual(self.gone, [])
         self.bench.pass_time(1)

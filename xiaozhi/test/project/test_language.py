@@ -58,6 +58,7 @@ RETIRED = {
     "figures": "metrics or measurements",
     "vigil": "watchdog",
     "desk": "scheduler",
+    "draft": "pending answer",
     "mouth": "speech output",
     "album": "picture store",
     "bargein": "interruption",

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.base.errors import ToolError
-from xiaozhi.base.toolsource import ToolSession
 from xiaozhi.interfaces import ITool
+from xiaozhi.interfaces.toolsource import ToolSession
 from xiaozhi.testing.parts import function_tools
 from xiaozhi.tools.builtin.time import functions
 from xiaozhi.tools.device.mcp import DeviceMcp

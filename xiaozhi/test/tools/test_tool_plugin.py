@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from xiaozhi import plugins
 from xiaozhi.base.errors import ConfigError
-from xiaozhi.base.toolsource import ToolSession
 from xiaozhi.interfaces import IToolSourceMaker
+from xiaozhi.interfaces.toolsource import ToolSession
 from xiaozhi.runtime.clocks import wall_time
 from xiaozhi.runtime.config import read_section
 from xiaozhi.storage import tool_values_from_url

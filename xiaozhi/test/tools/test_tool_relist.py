@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xiaozhi.base.toolsource import SourceState, ToolSession
+from xiaozhi.interfaces.toolsource import SourceState, ToolSession
 from xiaozhi.tools.device.mcp import DeviceMcp
 from xiaozhi.tools.settings import McpSettings
 from xiaozhi.wire.messages import Device, Mcp

@@ -14,9 +14,9 @@ from zope.interface.verify import verifyObject
 from xiaozhi.base.call import CallContext, calling
 from xiaozhi.base.errors import ConfigError, StoreError, ToolError
 from xiaozhi.base.toolresult import SILENCE, ToolResult
-from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.base.values import Receipt, ToolSpec
 from xiaozhi.interfaces import IDeviceInbox, ITool, IToolSource, IToolSourceMaker
+from xiaozhi.interfaces.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.runtime.config import read_section
 from xiaozhi.storage.toolvalues import MemoryToolStore
 from xiaozhi.testing.parts import function_tools

@@ -14,9 +14,9 @@ from zope.interface import implementer
 
 from xiaozhi.base.errors import ToolError
 from xiaozhi.base.toolresult import ToolResult
-from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool, IToolSource
+from xiaozhi.interfaces.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.tools.device.mcpresult import result_of, text_of
 from xiaozhi.tools.device.relist import ToolListing
 from xiaozhi.tools.jsonrpc import JsonRpcClient, JsonRpcError, JsonRpcPeer

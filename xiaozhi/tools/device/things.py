@@ -10,9 +10,9 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from xiaozhi.base.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.base.values import ToolSpec
 from xiaozhi.interfaces import ITool, IToolSource
+from xiaozhi.interfaces.toolsource import SourceState, SourceStatus, ToolSession
 from xiaozhi.tools.names import safe_name
 from xiaozhi.tools.source import SourceBase
 from xiaozhi.wire.messages import Error, Iot
