@@ -18,7 +18,7 @@ from xiaozhi.web.channel import WebChannel
 from xiaozhi.web.replies import HttpError, Reply, StreamReply
 from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import PathMatch, Route
-from xiaozhi.web.streaming import send_stream
+from xiaozhi.web.streaming import ClientStalled, send_stream
 
 _SCHEMES = ("http://", "https://")
 
@@ -123,7 +123,11 @@ class WebExchange(Request):
         if isinstance(reply, Reply):
             self._deliver(reply)
         elif self._begin(reply.status, reply.content_type, reply.length, reply.headers):
-            await send_stream(self, reply, self._site.limits.idle_time, self._site.reactor)
+            try:
+                await send_stream(self, reply, self._site.limits.idle_time, self._site.reactor)
+            except ClientStalled as error:
+                self._log.info("request {id}: {error}; disconnected", id=request.id, error=error)
+                self.channel.abortConnection()
         else:
             await _closed(reply)
 

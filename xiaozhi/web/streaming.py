@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.web.http import Request
 from zope.interface import implementer
 
 from xiaozhi.web.replies import StreamReply
+
+
+class ClientStalled(Exception):
+    """The client has read no data for too long."""
 
 
 @implementer(IPushProducer)
@@ -34,10 +38,13 @@ class _Valve:
     async def passed(self, patience: float, clock: IReactorTime) -> None:
         """Wait until the valve is open.
 
-        :raises TimeoutError: it stays closed for ``patience`` seconds.
+        :raises ClientStalled: it stays closed for ``patience`` seconds.
         """
         if self._opened is not None:
-            await self._opened.addTimeout(patience, clock)
+            try:
+                await self._opened.addTimeout(patience, clock)
+            except TimeoutError as error:
+                raise ClientStalled(f"the client read nothing for {patience:g} s") from error
 
 
 async def send_stream(
@@ -46,7 +53,7 @@ async def send_stream(
     """Send the body of a reply whose status and headers are set.
 
     :param patience: maximum seconds in which the client reads no data.
-    :raises TimeoutError: it read none for longer.
+    :raises ClientStalled: it read none for longer.
     """
     valve = _Valve()
     chunks: Any = reply.chunks
