@@ -23,7 +23,7 @@ from xiaozhi.bridge.delivery.pending import Bounds, PendingQueue
 from xiaozhi.bridge.delivery.unacknowledged import UnacknowledgedMessages
 from xiaozhi.bridge.items import Item, ItemDirection, acknowledgement, address, skip
 from xiaozhi.runtime.clocks import wall_time
-from xiaozhi.wire.messages import Audio, Playback, SessionClose
+from xiaozhi.wire.messages import Audio, Playback, SessionClose, Tts, TtsState
 
 _log = Logger()
 
@@ -70,6 +70,10 @@ def _tell_unreadable(count: int, latest: tuple[str, str]) -> None:
         count=count,
         why=why,
     )
+
+
+def _precedes_audio(message: object) -> bool:
+    return type(message) is Tts and message.state is TtsState.SENTENCE_START
 
 
 class Owner(Protocol):
@@ -208,8 +212,8 @@ class Outgoing(Generic[Sent]):
             outbox.gather(item, hurry=not message.ahead)
             if self._audio_sent >= self._hold_at:
                 self._hold(True)
-        elif type(message) is Playback:
-            outbox.gather(item)  # many go together, and none is urgent
+        elif type(message) is Playback or _precedes_audio(message):
+            outbox.gather(item)  # shares a message with others, or with its first sound
         else:
             outbox.put(item)
 

@@ -202,6 +202,23 @@ class WaitingTests(OutgoingCase):
         self.assertEqual(stream.written, [])
         self.assertEqual(self.story(stream), "t1")
 
+    def test_a_sentence_waits_for_its_first_sound(self) -> None:
+        shared = SharedState(DOWN, UP, self.bounds, 16, self.clock, Counter())
+        out = Outgoing(shared, "s1", "d1", self.owner, Incoming(16))
+        stream, outbox = self.stream()
+        out.take_credit(8)
+        out.board(outbox)
+        outbox.release()
+        out.send(m.Tts(m.TtsState.SENTENCE_START, "Yes.", 1))
+        out.send(m.Audio(b"opus", turn=1))
+        self.assertEqual(stream.written, [])
+        out.send(m.Tts(m.TtsState.STOP, turn=1))
+        sequences = [DOWN.item.FromString(each).sequence for each in stream.written]
+        self.assertEqual(sequences, [1, 2, 3])
+        out.send(m.Tts(m.TtsState.SENTENCE_START, "No.", 2))
+        self.clock.advance(COALESCE)
+        self.assertEqual(len(stream.written), 4)
+
     def test_a_message_that_is_too_large(self) -> None:
         stream = self.board()
         item = UP.make(m.Chat("hello"), "s1", 1)
