@@ -52,7 +52,8 @@ class Refused:
         """The code in the JSON body."""
         assert self.headers["content-type"] == "application/json", self
         content = json.loads(self.body)
-        assert set(content) == {"error", "message"} and content["message"], self
+        assert set(content) == {"success", "error", "message", "code"}, self
+        assert content["message"], self
         return str(content["error"])
 
 

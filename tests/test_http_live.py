@@ -224,12 +224,12 @@ class LiveTests(TestCase):
     async def test_a_photo_too_large(self) -> None:
         """The client sends all of it and then still reads the reason."""
         status, answer = await self.send_photo(5_500_000)
-        self.assertEqual((status, answer["code"]), (413, "too_large"))
+        self.assertEqual((status, answer["error"]), (413, "too_large"))
         self.assertEqual(self.looker.pictures, [])
 
     async def test_a_photo_without_a_valid_token(self) -> None:
         status, answer = await self.send_photo(500_000, Authorization="Bearer None")
-        self.assertEqual((status, answer["code"]), (401, "missing_token"))
+        self.assertEqual((status, answer["error"]), (401, "missing_token"))
 
     async def test_an_ordinary_client_keeps_its_connection(self) -> None:
         pool = HTTPConnectionPool(reactor)

@@ -6,7 +6,7 @@ function may have.
 ==============  =============================================================
 ``routes``      method and path to function: typed parameters, typed JSON bodies
 ``request``     a request as a frozen value
-``replies``     replies as values, and the JSON forms of errors
+``replies``     replies as values, and the JSON form of errors
 ``guards``      management token, device token, this machine's own users
 ``site``        a port, with its routes
 ``options``     limits and style of a site

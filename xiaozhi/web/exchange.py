@@ -15,7 +15,7 @@ from twisted.web.http import Request, parse_qs
 
 from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.web.channel import WebChannel
-from xiaozhi.web.replies import HttpError, Reply, StreamReply
+from xiaozhi.web.replies import INTERNAL, HttpError, Reply, StreamReply, error_reply
 from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import PathMatch, Route
 from xiaozhi.web.streaming import ClientStalled, send_stream
@@ -70,7 +70,7 @@ class WebExchange(Request):
             self._site.visitors.admit(request, self.channel.counted_as, done)
             self._verdict = self._judge(request, length)
         except XiaozhiError as error:
-            self._verdict = self._error(error)
+            self._verdict = error_reply(error)
         finally:
             done.addErrback(lambda _: None)
 
@@ -79,10 +79,10 @@ class WebExchange(Request):
         self._received += len(data)
         if self._verdict is None:
             if self._received > self._limit:
-                self._verdict = self._error(self._too_large())
+                self._verdict = error_reply(self._too_large())
             elif not self._site.hold(len(data)):
                 busy = "too many uploads at once, try again later"
-                self._verdict = self._error(HttpError(503, "busy", busy))
+                self._verdict = error_reply(HttpError(503, "busy", busy))
             else:
                 self._held += len(data)
                 self._body.write(data)
@@ -115,7 +115,7 @@ class WebExchange(Request):
             made = route.call(request, match.values)
             reply = await made if isawaitable(made) else made
         except XiaozhiError as error:
-            reply = self._error(error)
+            reply = error_reply(error)
         except CancelledError:
             if self._disconnected:
                 return
@@ -178,13 +178,6 @@ class WebExchange(Request):
             raise self._too_large()
         return None
 
-    def _error(self, error: XiaozhiError) -> Reply:
-        form = self._site.style.errors
-        routes = list(self._match.methods.values()) if self._match is not None else []
-        if routes:
-            form = routes[0].options.get("errors", form)
-        return form.reply(error)
-
     def _too_large(self) -> HttpError:
         return HttpError(413, "too_large", f"the body is larger than {self._limit} bytes")
 
@@ -203,11 +196,8 @@ class WebExchange(Request):
         if self.startedWriting:
             self.channel.abortConnection()  # the only sign that the reply is incomplete
             return
-        form = self._site.style.errors
-        if self._route is not None:
-            form = self._route.options.get("errors", form)
-        error = HttpError(500, form.fault, "internal server error", {"X-Request-Id": request.id})
-        self._deliver(form.reply(error))
+        headers = {"X-Request-Id": request.id}
+        self._deliver(error_reply(HttpError(500, INTERNAL, "internal server error", headers)))
 
     def _deliver(self, reply: Reply) -> None:
         size = None if reply.status == 204 else len(reply.body)

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.web.limits.visitors import VisitorPolicy
-from xiaozhi.web.replies import API_ERRORS, JSON, ErrorForm, Reply
+from xiaozhi.web.replies import JSON, Reply
 from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import Routes
 
@@ -48,14 +48,12 @@ class SiteStyle:
     """Conventions of a site for its clients.
 
     :ivar origins: web pages that may read replies.
-    :ivar errors: the JSON form of errors, unless the route has its own.
     :ivar json_type: the ``Content-Type`` of JSON.
     :ivar options: answer ``OPTIONS`` on any path; False: only a listed page's preflight.
     :ivar not_found: the message of 404.
     """
 
     origins: tuple[str, ...] = ()
-    errors: ErrorForm = API_ERRORS
     json_type: str = JSON
     options: bool = False
     not_found: str = "there is nothing at this path"
@@ -96,4 +94,4 @@ class ServedSite(Protocol):
         """Return the CORS headers of a reply."""
 
     def error(self, error: XiaozhiError) -> Reply:
-        """Return an error in the site's form, for a request that could not be read."""
+        """Return an error, for a request that could not be read."""

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from xiaozhi.base.errors import ProtocolError, StoreError
 from xiaozhi.interfaces import IDeviceInbox
 from xiaozhi.web.guards import management_guard
-from xiaozhi.web.replies import API_ERRORS, HttpError, Reply, json_reply
+from xiaozhi.web.replies import HttpError, Reply, json_reply
 from xiaozhi.web.routes import RouteOptions, Routes
 from xiaozhi.wire.mail import read_mail
 
@@ -63,7 +63,6 @@ class Posting:
         options: RouteOptions = {
             "guard": self._guard,
             "max_body": self.max_bytes,
-            "errors": API_ERRORS,
             "page": page,
         }
         routes.post(f"{PREFIX}/{{device_id}}/messages", self.post, **options)

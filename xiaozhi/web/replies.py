@@ -1,4 +1,4 @@
-"""Replies of handlers, and the JSON forms of errors.
+"""Replies of handlers, and the JSON form of errors.
 
 A reply is a value; :mod:`xiaozhi.web.exchange` sends it. Devices need ``Content-Length``, no
 chunks, no redirects and less than 6 KB (protocol notes, §6): send them a :class:`Reply`, never
@@ -7,8 +7,8 @@ a :class:`StreamReply`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +17,8 @@ import msgspec
 from xiaozhi.base.errors import AuthError, BridgeError, ProviderError, StoreError, XiaozhiError
 
 JSON = "application/json"
+#: Code of an error of ours, status 500.
+INTERNAL = "internal"
 _LONGEST_MESSAGE = 500
 
 
@@ -64,35 +66,6 @@ class HttpError(XiaozhiError):
         self.headers = headers or {}
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorForm:
-    """The JSON form of errors.
-
-    :ivar render: returns the members for a code and a message.
-    :ivar fault: code of an internal error, status 500.
-    """
-
-    render: Callable[[str, str], Mapping[str, Any]]
-    fault: str
-
-    def reply(self, error: XiaozhiError) -> Reply:
-        """Return an error as a reply, with its status."""
-        headers = dict(error.headers) if isinstance(error, HttpError) else {}
-        status = status_of(error)
-        if status == HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = "Bearer"
-        members = self.render(error.code, error.message[:_LONGEST_MESSAGE])
-        return replace(json_reply(members, status), headers=headers)
-
-
-API_ERRORS = ErrorForm(lambda code, message: {"error": code, "message": message}, "internal")
-"""The form of the edge and of ``/api/devices``."""
-
-DEVICE_ERRORS = ErrorForm(
-    lambda code, message: {"success": False, "code": code, "message": message}, "internal_error"
-)
-"""The form that devices forward to the language model (protocol notes, §6)."""
-
 _STATUSES: tuple[tuple[type[XiaozhiError], int], ...] = (
     (StoreError, 503),
     (BridgeError, 503),
@@ -105,6 +78,26 @@ def status_of(error: XiaozhiError) -> int:
     if isinstance(error, (AuthError, HttpError)):
         return error.status
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 400)
+
+
+def error_body(code: str, message: str) -> bytes:
+    """Render the one JSON form of errors.
+
+    Devices forward it to the language model, which looks for ``success`` (protocol notes, §6).
+    ``code`` is the former name of ``error`` in replies to devices, kept for one version.
+    """
+    members = {"success": False, "error": code, "message": message, "code": code}
+    return msgspec.json.encode(members)
+
+
+def error_reply(error: XiaozhiError) -> Reply:
+    """Return an error as a reply, with its status."""
+    status = status_of(error)
+    headers = dict(error.headers) if isinstance(error, HttpError) else {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = error_body(error.code, error.message[:_LONGEST_MESSAGE])
+    return Reply(status, body, JSON, headers)
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:

@@ -23,7 +23,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from xiaozhi.web.replies import ErrorForm, HttpError, Reply, StreamReply
+from xiaozhi.web.replies import HttpError, Reply, StreamReply
 from xiaozhi.web.request import WebRequest
 
 AnyReply = Reply | StreamReply
@@ -45,13 +45,11 @@ class RouteOptions(TypedDict, total=False):
 
     :ivar guard: absent: anybody may use the route.
     :ivar max_body: maximum bytes of a request's body.
-    :ivar errors: the JSON form of errors.
     :ivar page: the route's name in metrics and the access log; absent: its path.
     """
 
     guard: Guard
     max_body: int
-    errors: ErrorForm
     page: str
 
 

@@ -16,7 +16,7 @@ from xiaozhi.web.exchange import WebExchange
 from xiaozhi.web.limits.origins import Origins
 from xiaozhi.web.limits.visitors import VisitorPolicy
 from xiaozhi.web.options import SiteLimits, SiteStyle
-from xiaozhi.web.replies import Reply
+from xiaozhi.web.replies import Reply, error_reply
 from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import Routes
 
@@ -105,6 +105,6 @@ class WebSite(HTTPFactory):
         return self._origins.headers(values[-1] if values else None)
 
     def error(self, error: XiaozhiError) -> Reply:
-        """Return an error in the site's form and type, for a request that could not be read."""
-        reply = self.style.errors.reply(error)
+        """Return an error in the site's type, for a request that could not be read."""
+        reply = error_reply(error)
         return Reply(reply.status, reply.body, self.style.content_type(reply.content_type))

@@ -22,7 +22,6 @@ from xiaozhi.web.limits.visitors import Visitors
 from xiaozhi.web.options import SiteLimits, SiteStyle
 from xiaozhi.web.pages import Health, health_page, metrics_page
 from xiaozhi.web.posting import Posting
-from xiaozhi.web.replies import DEVICE_ERRORS
 from xiaozhi.web.routes import Routes
 from xiaozhi.web.site import WebSite
 
@@ -97,7 +96,6 @@ def site_of(routes: Routes, settings: HttpSettings, visitors: Visitors, reactor:
     )
     style = SiteStyle(
         origins=settings.origins,
-        errors=DEVICE_ERRORS,
         json_type="application/json; charset=utf-8",
         options=True,
     )

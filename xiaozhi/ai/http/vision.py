@@ -19,7 +19,7 @@ from xiaozhi.base.values import Picture
 from xiaozhi.interfaces import IDeviceTokens, IVisionModel
 from xiaozhi.web.guards import device_guard, verified_device
 from xiaozhi.web.multipart import read_form
-from xiaozhi.web.replies import DEVICE_ERRORS, HttpError, Reply, json_reply, text_reply
+from xiaozhi.web.replies import HttpError, Reply, error_reply, json_reply, text_reply
 from xiaozhi.web.request import WebRequest
 from xiaozhi.web.routes import Routes
 from xiaozhi.wire.messages import Device
@@ -83,7 +83,7 @@ class VisionHandlers:
                 id=request.id,
                 code=error.code,
             )
-            return DEVICE_ERRORS.reply(HttpError(200, error.code, error.message))
+            return error_reply(HttpError(200, error.code, error.message))
 
     def _read(self, content_type: str, body: bytes) -> tuple[str, Picture]:
         form = read_form(content_type, body)

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import msgspec
-
 from xiaozhi.base.errors import AuthError
 from xiaozhi.im.language.languages import preferred
+from xiaozhi.web.replies import error_body
 
 # Columns of the session log have 255 characters.
 _LONGEST_ID = 255
@@ -91,7 +90,7 @@ def _among(asked: Mapping[str, str], keys: Iterable[str]) -> str:
 
 def http_error(status: int, code: str, message: str, *headers: tuple[str, str]) -> bytes:
     """Render a complete HTTP/1.1 response that closes the connection."""
-    body = msgspec.json.encode({"error": code, "message": message})
+    body = error_body(code, message)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         "Content-Type: application/json",

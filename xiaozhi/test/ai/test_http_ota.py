@@ -149,10 +149,10 @@ class OtaTests(SiteCase):
         reply = self.configure(without=("Device-Id", "Client-Id"))
         self.tokens.authenticate(reply.json["websocket"]["token"], MAC, "any")
         reply = self.configure(without=("Device-Id",), body=b"{}")
-        self.assertEqual((reply.status, reply.json["code"]), (400, "missing_device_id"))
+        self.assertEqual((reply.status, reply.json["error"]), (400, "missing_device_id"))
         for bad in ("a b", "x" * 256, "\u00e4"):
             reply = self.configure(Device_Id=bad)
-            self.assertEqual((reply.status, reply.json["code"]), (400, "bad_device_id"))
+            self.assertEqual((reply.status, reply.json["error"]), (400, "bad_device_id"))
         reply = self.configure("/api/ota/?device-id=web-1&client-id=c", without=("Device-Id",))
         self.tokens.authenticate(reply.json["websocket"]["token"], "web-1", "")
 
@@ -276,9 +276,9 @@ class SiteTests(SiteCase):
 
     def test_no_such_path_or_method(self) -> None:
         reply = self.exchange(request("GET", "/nowhere"))
-        self.assertEqual((reply.status, reply.json["code"]), (404, "not_found"))
+        self.assertEqual((reply.status, reply.json["error"]), (404, "not_found"))
         reply = self.exchange(request("PUT", "/api/ota/", {}, b"x"))
-        self.assertEqual((reply.status, reply.json["code"]), (405, "method_not_allowed"))
+        self.assertEqual((reply.status, reply.json["error"]), (405, "method_not_allowed"))
         self.assertEqual(reply.headers["allow"], "GET, HEAD, POST, OPTIONS")
 
     def test_browsers(self) -> None:
@@ -307,7 +307,7 @@ class SiteTests(SiteCase):
     def test_a_length_too_large_is_refused_unread(self) -> None:
         self.build(max_body=2048)
         reply = self.configure(body=b"x" * 2049)
-        self.assertEqual((reply.status, reply.json["code"]), (413, "too_large"))
+        self.assertEqual((reply.status, reply.json["error"]), (413, "too_large"))
 
     def test_a_body_without_end_is_cut_off(self) -> None:
         self.build(max_body=2048)
@@ -375,7 +375,7 @@ class SiteTests(SiteCase):
         routes.get("/health", health_page(broken, insiders()))
         self.serve(routes)
         reply = self.exchange(request("GET", "/health"))
-        self.assertEqual((reply.status, reply.json["code"]), (500, "internal_error"))
+        self.assertEqual((reply.status, reply.json["error"]), (500, "internal"))
         self.assertNotIn(b"secret", reply.body)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 

@@ -196,10 +196,10 @@ class RefusalTests(VisionCase):
             (self.tokens.issue(DEVICE, "admin", 60), 403, "wrong_scope"),
         ):
             reply = self.upload(Authorization=token)
-            self.assertEqual((reply.status, reply.json["code"]), (status, code))
+            self.assertEqual((reply.status, reply.json["error"]), (status, code))
             self.assertFalse(reply.json["success"])
         self.assertEqual(self.asked, [])
-        self.assertEqual(self.upload(Device_Id="").json["code"], "missing_device_id")
+        self.assertEqual(self.upload(Device_Id="").json["error"], "missing_device_id")
 
     def test_the_devices_own_token_does(self) -> None:
         token = self.tokens.issue(DEVICE, "device", 60)
@@ -226,7 +226,7 @@ class RefusalTests(VisionCase):
         self.assertEqual(self.upload().status, 413)
         whole = form([("file", PHOTO)])
         reply = self.exchange(chunked_request("/api/vision", self.headers(), [whole]))
-        self.assertEqual((reply.status, reply.json["code"]), (413, "too_large"))
+        self.assertEqual((reply.status, reply.json["error"]), (413, "too_large"))
 
     def test_bad_pictures_are_explained_with_200(self) -> None:
         for parts, code in (
@@ -237,11 +237,11 @@ class RefusalTests(VisionCase):
             ([("file", b"")], "no_picture"),
         ):
             reply = self.upload(parts)
-            self.assertEqual((reply.status, reply.json["code"]), (200, code))
+            self.assertEqual((reply.status, reply.json["error"]), (200, code))
             self.assertFalse(reply.json["success"])
             self.assertTrue(reply.json["message"])
         reply = self.upload(Content_Type="text/plain")
-        self.assertEqual((reply.status, reply.json["code"]), (200, "bad_form"))
+        self.assertEqual((reply.status, reply.json["error"]), (200, "bad_form"))
         self.assertEqual(self.asked, [])
 
 
@@ -261,7 +261,7 @@ class ModelTests(VisionCase):
         self.assertEqual(wire.transport.value(), b"")
         self.clock.advance(0.2)
         reply = wire.reply()
-        self.assertEqual((reply.status, reply.json["code"]), (200, "vision_timeout"))
+        self.assertEqual((reply.status, reply.json["error"]), (200, "vision_timeout"))
         wire.disconnect()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -281,7 +281,7 @@ class ModelTests(VisionCase):
         waiting = self.model.answer
         second = Wire(self.site)
         second.send(request("POST", "/api/vision", self.headers(), form([("file", PHOTO)])))
-        self.assertEqual(second.reply().json["code"], "busy")
+        self.assertEqual(second.reply().json["error"], "busy")
         waiting.callback("done")
         self.assertEqual(first.reply().json["text"], "done")
         first.disconnect()
@@ -294,7 +294,7 @@ class ModelTests(VisionCase):
         assert self.model is not None
         self.model.answer.errback(ProviderError("quota", "the quota is used up", retryable=False))
         reply = wire.reply()
-        self.assertEqual((reply.status, reply.json["code"]), (200, "quota"))
+        self.assertEqual((reply.status, reply.json["error"]), (200, "quota"))
         self.assertEqual(reply.json["message"], "the quota is used up")
         wire.disconnect()
 
@@ -303,14 +303,14 @@ class ModelTests(VisionCase):
         assert self.model is not None
         self.model.answer.errback(ZeroDivisionError("secret"))
         reply = wire.reply()
-        self.assertEqual((reply.status, reply.json["code"]), (200, "vision_failed"))
+        self.assertEqual((reply.status, reply.json["error"]), (200, "vision_failed"))
         self.assertNotIn(b"secret", reply.body)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         wire.disconnect()
 
     def test_no_model(self) -> None:
         self.model = None
-        self.assertEqual(self.upload().json["code"], "no_vision_model")
+        self.assertEqual(self.upload().json["error"], "no_vision_model")
         self.assertIn(b"no vision model", self.exchange(request("GET", "/api/vision")).body)
 
     def test_nothing_private_is_logged(self) -> None:

@@ -210,7 +210,7 @@ class StrangerTests(OwnerCase):
             ({"Client_Id": "x" * 256}, "bad_client_id"),
         ):
             reply = self.ask(**change)
-            self.assertEqual((reply.status, reply.json["code"]), (400, code))
+            self.assertEqual((reply.status, reply.json["error"]), (400, code))
 
 
 #: Registration, listed ids, header changes; the result for an unowned id: owner, guest, code, or
@@ -252,7 +252,7 @@ SESSIONS: tuple[tuple[str, str, bool, str | None], ...] = (
 class RegistrationTests(OwnerCase):
     def outcome(self, reply: Reply) -> str:
         if reply.status != 200:
-            return str(reply.json["code"])
+            return str(reply.json["error"])
         if "activation" in reply.json:
             self.activation(reply)
             return "code"
@@ -289,7 +289,7 @@ class RegistrationTests(OwnerCase):
         self.assertEqual(self.verdict(self.token()), "owner")
         for change in ({"Client_Id": "x"}, {"Device_Id": OTHER}):
             reply = self.ask(**change)
-            self.assertEqual((reply.status, reply.json["code"]), (503, "registry_unavailable"))
+            self.assertEqual((reply.status, reply.json["error"]), (503, "registry_unavailable"))
 
     def test_before_the_registry_was_read(self) -> None:
         away = StoreError("store_unavailable", "it is away")
@@ -312,7 +312,7 @@ class RegistrationTests(OwnerCase):
         for wire in wires:
             wire.disconnect()
         self.patch(self.registry, "apply", lambda *_: fail(StoreError("x", "y")))
-        self.assertEqual(self.ask().json["code"], "registry_unavailable")
+        self.assertEqual(self.ask().json["error"], "registry_unavailable")
 
     def test_ownership_by_a_session(self) -> None:
         """A device that requests OTA only at its next boot, or never, is protected too."""

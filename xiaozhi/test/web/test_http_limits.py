@@ -84,7 +84,7 @@ class AddressTests(VisitorCase):
         self.assertEqual(statuses, [200] * 3)
         for each in (wire, second):  # another connection does not help
             reply = self.ask(each)
-            self.assertEqual((reply.status, reply.json["code"]), (429, "too_many_requests"))
+            self.assertEqual((reply.status, reply.json["error"]), (429, "too_many_requests"))
             self.assertEqual(reply.headers["retry-after"], "2")
         self.assertEqual(self.ask(other).status, 200)
         self.clock.advance(1.9)

@@ -99,7 +99,7 @@ class AiHeadTests(SiteCase):
                     self.assertEqual(wire.reply().status, 200)
                 wire.send(head + b"\r\nHost: x\r\n\r\n")
                 reply = wire.reply()
-                self.assertEqual((reply.status, reply.json["code"]), (400, "bad_head"), line)
+                self.assertEqual((reply.status, reply.json["error"]), (400, "bad_head"), line)
                 self.assertTrue(wire.closed)
                 wire.disconnect()
         self.assertEqual(self.site.connections, 0)

@@ -81,6 +81,10 @@ class RouteTests(SynchronousTestCase):
         ):
             self.assertEqual((reply.status, reply.json["error"]), (status, code))
         self.assertTrue(self.send(b'{"level": "loud"}').json["message"].startswith("level: "))
+        refusal = self.send(path="/nothing").json
+        # The last one is the alias of an earlier version.
+        self.assertEqual([*refusal], ["success", "error", "message", "code"])
+        self.assertEqual((refusal["success"], refusal["code"]), (False, refusal["error"]))
         self.assertEqual(self.send(method="GET").headers["allow"], "PUT")
 
     def test_a_fault_has_an_id_and_no_details(self) -> None:
