@@ -37,7 +37,7 @@ class SilentClientTests(ServiceCase, TestCase):
             answers = []
             while (frame := await deferToThread(raw.receive)).opcode != CLOSE:
                 if frame.opcode == TEXT:
-                    answers.append(frame.json["error"])
+                    answers.append(frame.json["code"])
             self.assertEqual(frame.close, (1008, "hello_timeout"))
             self.assertEqual(answers, [code] if code else [])
             # Not earlier; how much later depends on the machine.
