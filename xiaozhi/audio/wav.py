@@ -180,7 +180,7 @@ class WavParser:
 
 
 def _next_file(data: bytearray) -> int:
-    """Return the offset of another file in samples; -1: there is none."""
+    """Return the offset of another file in samples; -1: no other file follows."""
     at = data.find(b"WAVEfmt ")
     while at >= 0:
         if at >= 8 and data[at - 8 : at - 4] == b"RIFF":

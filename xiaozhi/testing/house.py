@@ -220,6 +220,7 @@ class House:
     :param shipped: whether phrases that ship with the program can be spoken.
     :param providers: settings of the doubles by kind, e.g. ``llm={"answers": ("Hi.",)}``;
         or lists of settings, see :func:`scripted`.
+    :ivar make_encoder: makes the encoder of a device that connects; see :func:`cheap_encoder`.
     :ivar inbox: of all devices.
     :ivar agents: assignment of agents to devices.
     :ivar agent_providers: providers by agent id.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.web.http import Request
 from zope.interface import implementer
@@ -43,7 +44,7 @@ class _Valve:
         if self._opened is not None:
             try:
                 await self._opened.addTimeout(patience, clock)
-            except TimeoutError as error:
+            except DeferredTimeout as error:
                 raise ClientStalled(f"the client read nothing for {patience:g} s") from error
 
 

@@ -35,7 +35,7 @@ _DRAINED = 1 << 20
 class SiteParts:
     """The parts that the port's routes use.
 
-    :ivar model: returns the vision model in use; None: there is none.
+    :ivar model: returns the vision model in use; None: pictures are not supported.
     :ivar posting: delivers messages that are posted to devices.
     :ivar insiders: decides which requests may read the details of health.
     :ivar requests: counts requests by page and status.

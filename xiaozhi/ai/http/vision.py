@@ -47,7 +47,7 @@ class VisionHandlers:
         model: Callable[[], IVisionModel | None],
         clock: IReactorTime,
     ) -> None:
-        """:param model: returns the vision model in use; None: there is none."""
+        """:param model: returns the vision model in use; None: pictures are not supported."""
         self._settings = settings
         self._tokens = tokens
         self._model = model

@@ -117,7 +117,7 @@ class LlmLoop:
         for rounds in range(context.limits.tool_rounds):
             calls = await self._reply(pending, context.toolbox.specs)
             if not calls:
-                # A tool's effect may be the answer; without one, silence is none.
+                # The effect of a tool may be the answer. Without a tool, silence is a failure.
                 if needed and not rounds and not self._worded:
                     await self._speaker.conclude("no_answer")
                 return

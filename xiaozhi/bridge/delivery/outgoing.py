@@ -10,70 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
-
-from xiaozhi.base.logburst import LogBurst
 from xiaozhi.bridge.delivery.incoming import Incoming
 from xiaozhi.bridge.delivery.outbox import Outbox
-from xiaozhi.bridge.delivery.pending import Bounds, PendingQueue
+from xiaozhi.bridge.delivery.pending import PendingQueue
+from xiaozhi.bridge.delivery.shared import Sent, SharedState
 from xiaozhi.bridge.delivery.unacknowledged import UnacknowledgedMessages
-from xiaozhi.bridge.items import Item, ItemDirection, acknowledgement, address, skip
-from xiaozhi.runtime.clocks import wall_time
+from xiaozhi.bridge.items import Item, acknowledgement, address, skip
 from xiaozhi.wire.messages import Audio, Playback, SessionClose, Tts, TtsState
-
-_log = Logger()
-
-Sent = TypeVar("Sent")
-Received = TypeVar("Received")
 
 # Credit of a side that announces none and does no flow control.
 _UNLIMITED = 1 << 62
-
-
-@dataclass(frozen=True, slots=True)
-class SharedState(Generic[Sent, Received]):
-    """State that all sessions of one bridge share.
-
-    :ivar outgoing: and ``incoming``: make and read items, by direction.
-    :ivar credit: audio packets that the other side may send ahead of those received.
-    :ivar drops: messages dropped since the start, by reason.
-    :ivar unreadable: logs received messages that could not be read.
-    """
-
-    outgoing: ItemDirection[Sent]
-    incoming: ItemDirection[Received]
-    bounds: Bounds
-    credit: int
-    clock: IReactorTime
-    drops: Counter[str]
-    unreadable: LogBurst[tuple[str, str]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        told = LogBurst[tuple[str, str]](self.clock, _tell_unreadable)
-        object.__setattr__(self, "unreadable", told)
-
-    @property
-    def wall_ms(self) -> int:
-        """Wall-clock time in ms since the epoch."""
-        return int(wall_time(self.clock)() * 1000)
-
-
-def _tell_unreadable(count: int, latest: tuple[str, str]) -> None:
-    session_id, why = latest
-    _log.warn(
-        "session {session_id}: {count} message(s) skipped: {why}",
-        session_id=session_id,
-        count=count,
-        why=why,
-    )
-
-
-def _precedes_audio(message: object) -> bool:
-    return type(message) is Tts and message.state is TtsState.SENTENCE_START
 
 
 class Owner(Protocol):
@@ -421,3 +369,7 @@ class Outgoing(Generic[Sent]):
         if on is not self._holding:
             self._holding = on
             self._owner.hold("credit", on)
+
+
+def _precedes_audio(message: object) -> bool:
+    return type(message) is Tts and message.state is TtsState.SENTENCE_START

@@ -12,7 +12,8 @@ from zope.interface import implementer
 from xiaozhi.base.errors import ProtocolError
 from xiaozhi.bridge.delivery.incoming import Incoming
 from xiaozhi.bridge.delivery.outbox import Outbox
-from xiaozhi.bridge.delivery.outgoing import Outgoing, Received, Sent, SharedState
+from xiaozhi.bridge.delivery.outgoing import Outgoing
+from xiaozhi.bridge.delivery.shared import Received, Sent, SharedState
 from xiaozhi.bridge.items import Item
 from xiaozhi.interfaces import IEdgeEvents, IServiceEvents, ISessionLink
 from xiaozhi.wire.messages import Audio, SessionClose, Uplink

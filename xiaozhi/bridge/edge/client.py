@@ -12,8 +12,8 @@ from zope.interface import implementer
 
 from xiaozhi.base.values import BridgeStatus
 from xiaozhi.bridge.deadlines import Deadlines
-from xiaozhi.bridge.delivery.outgoing import SharedState
 from xiaozhi.bridge.delivery.pending import Bounds, ByteBudget
+from xiaozhi.bridge.delivery.shared import SharedState
 from xiaozhi.bridge.edge.client_session import ClientSession
 from xiaozhi.bridge.edge.slot import EdgeEnd, StreamSlot
 from xiaozhi.bridge.edge.target import Target

@@ -8,8 +8,8 @@ from typing import Protocol
 from zope.interface import implementer
 
 from xiaozhi.bridge.delivery.outbox import Outbox
-from xiaozhi.bridge.delivery.outgoing import SharedState
 from xiaozhi.bridge.delivery.session import SessionEnd
+from xiaozhi.bridge.delivery.shared import SharedState
 from xiaozhi.bridge.edge.slot import StreamSlot
 from xiaozhi.bridge.items import OPENED, Item, resume
 from xiaozhi.interfaces import IEdgeEvents, IEdgeLink

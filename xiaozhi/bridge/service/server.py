@@ -12,8 +12,8 @@ from zope.interface import implementer
 from xiaozhi.base.errors import XiaozhiError
 from xiaozhi.base.values import BridgeStatus
 from xiaozhi.bridge.deadlines import Deadlines
-from xiaozhi.bridge.delivery.outgoing import SharedState
 from xiaozhi.bridge.delivery.pending import Bounds
+from xiaozhi.bridge.delivery.shared import SharedState
 from xiaozhi.bridge.items import DOWN, UP, Item, drain
 from xiaozhi.bridge.service.edge_stream import EdgeStream
 from xiaozhi.bridge.service.quotas import SessionQuotas

@@ -8,8 +8,8 @@ from zope.interface import implementer
 
 from xiaozhi.base import trace
 from xiaozhi.bridge.delivery.outbox import Outbox
-from xiaozhi.bridge.delivery.outgoing import SharedState
 from xiaozhi.bridge.delivery.session import NOBODY, SessionEnd
+from xiaozhi.bridge.delivery.shared import SharedState
 from xiaozhi.bridge.items import Item, opened
 from xiaozhi.interfaces import IServiceEvents, IServiceLink
 from xiaozhi.wire.messages import Downlink, SessionClose, SessionOpen, Uplink

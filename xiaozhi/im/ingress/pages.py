@@ -27,7 +27,7 @@ from xiaozhi.web.site import WebSite
 _SEE = "see /health, /ready and /alive"
 
 Check = Callable[[], str]
-"""Returns the problem in a few words; empty: there is none."""
+"""Returns the problem in a few words; empty: no problem."""
 
 Detail = Callable[[], Mapping[str, Any]]
 """Returns the state of a part, in numbers."""

@@ -173,7 +173,7 @@ class _Recognition:
 
 
 def _decoded(data: bytes) -> Any:
-    """Return the JSON of an answer, or of its first event with data; None: there is none."""
+    """Return the JSON of an answer, or of its first event with data; None: it has no JSON."""
     data = data.removeprefix(b"\xef\xbb\xbf").strip()
     if (event := _EVENT.match(data)) is not None:
         data = event[1]

@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xiaozhi.bridge.delivery.incoming import Incoming
 from xiaozhi.bridge.delivery.outbox import Outbox
-from xiaozhi.bridge.delivery.outgoing import Outgoing, SharedState
+from xiaozhi.bridge.delivery.outgoing import Outgoing
 from xiaozhi.bridge.delivery.pending import Bounds
+from xiaozhi.bridge.delivery.shared import SharedState
 from xiaozhi.bridge.items import DOWN, UP
 from xiaozhi.wire import messages as m
 from xiaozhi.wire.convert import accept_request

@@ -330,9 +330,9 @@ class RefusalTests(PortCase):
             status, headers, body = self.request(FIRMWARE.replace(b"Bearer secret", token))
             self.assertEqual(status, 401)
             self.assertEqual(headers["www-authenticate"], "Bearer")
-            self.assertEqual(
-                (body["error"], body["message"]), ("bad_token", "the token is not valid")
-            )
+            code, message = "bad_token", "the token is not valid"
+            refusal = {"success": False, "error": code, "message": message, "code": code}
+            self.assertEqual(body, refusal)
         self.assertEqual(self.gateway.connections, 0)
 
     def test_no_token(self) -> None:

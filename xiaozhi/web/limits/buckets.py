@@ -26,7 +26,7 @@ class Buckets:
         return len(self._full_at)
 
     def take(self, key: str, now: float) -> bool:
-        """Take a token; return False if there is none."""
+        """Take a token; return False if the bucket is empty."""
         buckets = self._full_at
         before = buckets.pop(key, now)
         after = max(before, now) + self._step

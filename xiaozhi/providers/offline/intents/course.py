@@ -43,7 +43,7 @@ class ToolAnswer:
         return words_in(self.value, self.asked)
 
     def field(self, path: str) -> Any:
-        """Return a field; None: there is none.
+        """Return a field; None: it is absent.
 
         :param path: ``a.b``, or ``.`` for the words.
         """
