@@ -41,6 +41,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "xiaozhi.ai.session.states": ("ai.test_session_states",),
     "xiaozhi.ai.session.conversation": (
         "ai.test_ai_session",
+        "ai.test_session_agents",
+        "talks.test_confirmed_tools",
         "im.test_turncontrol",
         "talks.test_interruptions",
         "talks.test_conversation_interrupted",
@@ -48,7 +50,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "im.test_departure",
         "talks.test_leaks",
     ),
-    "xiaozhi.ai.turn.turn": ("ai.test_turn_phases", *_TURNS),
+    "xiaozhi.ai.turn.turn": (
+        "ai.test_turn_phases",
+        *_TURNS,
+        "ai.test_turn_results",
+        "talks.test_confirmed_tools",
+    ),
     "xiaozhi.ai.speech.output": ("ai.test_ai_speech", *_TURNS[2:], "ai.test_ai_turn"),
     "xiaozhi.ai.listening.endpointer": (
         "ai.test_ai_endpointer",

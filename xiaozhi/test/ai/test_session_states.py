@@ -82,6 +82,10 @@ class StatusTests(SynchronousTestCase):
             realtime = status.answering and status.mode is ListenMode.REALTIME
             self.assertEqual(status.hears, status.state is State.LISTENING or realtime)
 
+    def test_a_new_session_hears_nothing(self) -> None:
+        status = StateMachine()
+        self.assertEqual((status.answering, status.hears), (False, False))
+
     def test_rest(self) -> None:
         for mode in ListenMode:
             status = StateMachine()

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from xiaozhi.base.errors import ProtocolError
 from xiaozhi.base.values import LogDirection, SessionStatus
 from xiaozhi.im.settings import EdgeSettings, LimitSettings, LinkSettings
 from xiaozhi.testing.edge import DEVICE, EdgeBench, FakeBridge, FakeSession, wire_of
@@ -113,6 +114,19 @@ class CountTests(LinkCase):
                 self.link.text_received("{")
             wire_of(self.link).binary_received(PACKET)
         self.assertIsNone(self.transport.closed)
+
+    def test_packets_that_a_transport_cannot_read(self) -> None:
+        self.start(EdgeSettings(limits=LimitSettings(messages_per_second=1, message_burst=5)))
+        error = ProtocolError("bad_frame", "too short")
+        self.link.malformed(error, 4)
+        # Too early, as any packet before the hello.
+        self.assertEqual((self.counts.dropped[("early",)], self.transport.sent), (1, []))
+        self.greet()
+        for _ in range(3):
+            self.link.malformed(error, 4)
+        self.assertIsNone(self.transport.closed)
+        self.link.malformed(error, 4)
+        self.assertEqual(self.transport.closed, (1008, "rate_limit"))
 
     def test_a_reconnect_does_not_refill_the_limits(self) -> None:
         limits = LimitSettings(messages_per_second=1, message_burst=5)

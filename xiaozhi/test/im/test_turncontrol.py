@@ -152,6 +152,15 @@ class JudgementTests(SynchronousTestCase):
             assert last is not None
             self.assertIs(control.interrupts(last, at, heard_since), interrupts, name)
 
+    def test_the_microphone(self) -> None:
+        control = TurnGate(LinkSettings())
+        self.assertIsNone(control.listened())
+        for start in (self.START, self.PRESSED):
+            control.listens(start)
+            self.assertIs(control.microphone, start)
+        self.assertIs(control.listened(), self.PRESSED)
+        self.assertIsNone(control.microphone)
+
     def test_an_abort_by_button_is_followed_by_no_start(self) -> None:
         control = TurnGate(LinkSettings(follow_timeout=1.5, reaction_time=0.5))
         control.interrupts(self.PRESSED, 0, None)
