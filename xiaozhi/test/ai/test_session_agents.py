@@ -10,18 +10,26 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from xiaozhi.agents.agent import Agent
-from xiaozhi.agents.settings import DialogueSettings, IdleSettings, SessionSettings
+from xiaozhi.agents.settings import (
+    AnnounceSettings,
+    DialogueSettings,
+    IdleSettings,
+    ListenSettings,
+    RoleSettings,
+    SessionSettings,
+)
 from xiaozhi.ai.session.leases import AgentLeases
 from xiaozhi.ai.session.services import AgentServices
 from xiaozhi.ai.session.session import Session
+from xiaozhi.ai.session.states import SessionState
 from xiaozhi.base.errors import StoreError
 from xiaozhi.base.toolpolicy import ToolPolicy
 from xiaozhi.device.identity import numbered
-from xiaozhi.test.ai.test_ai_session import AUTO, GO, Edge
+from xiaozhi.test.ai.test_ai_session import AUTO, GO, WAKE, Edge
 from xiaozhi.test.ai.test_model_input import RecordingModel
 from xiaozhi.testing.conversation import ConversationCase
 from xiaozhi.testing.edge import DEVICE
-from xiaozhi.testing.house import House
+from xiaozhi.testing.house import SPEECH, House
 from xiaozhi.testing.logs import LogLines
 from xiaozhi.testing.parts import Doubles, scripted
 from xiaozhi.wire import messages as m
@@ -107,6 +115,18 @@ class OpeningTests(AgentCase):
         self.assertEqual(self.leases.held, ["kitchen"])
         self.session.closed("", "")
         self.assertEqual(self.leases.held, [])
+
+    def test_its_roles_are_offered_until_the_end(self) -> None:
+        roles = {name: RoleSettings(prompt="You are one.") for name in ("pirate", "xiaozhi")}
+        settings = SessionSettings(roles=roles)
+        self.stage.agents.assigned[DEVICE.device_id] = self.agent(settings=settings)
+        self.begin()
+        conversation = self.session._conversation
+        assert conversation is not None
+        offered = [tool.name for tool in conversation._tools.toolbox.specs]
+        self.assertIn("switch_role", offered)
+        self.session.closed("", "")
+        self.assertIs(conversation.state, SessionState.CLOSED)
 
     def test_messages_wait_in_their_order(self) -> None:
         found = self.pending()
@@ -344,6 +364,46 @@ class AdoptionTests(AgentCase):
         self.assertIsNone(self.edge.ended)
         self.stage.run(2)
         self.assertEqual(self.edge.ended, ("farewell", ""))
+
+    def test_its_roles(self) -> None:
+        self.ask()
+        conversation = self.session._conversation
+        assert conversation is not None
+        conversation._roles.recalled("xiaozhi")
+        roles = {
+            "pirate": RoleSettings(prompt="You are a pirate.", greeting=("Ahoy.",)),
+            "xiaozhi": RoleSettings(prompt="You are XiaoZhi.", greeting=("Hello there.",)),
+        }
+        settings = SessionSettings(roles=roles, role="pirate")
+        self.adopt(self.agent(version="2", settings=settings))
+        self.ask()
+        names = [tool.name for tool in conversation._tools.toolbox.specs]
+        self.assertEqual([name for name in names if "role" in name], ["switch_role"])
+        # The role so far is kept, as the new agent has it, too.
+        self.session.received(WAKE)
+        self.stage.run(2)
+        self.assertEqual(self.edge.sentences(), ["Soup.", "Soup.", "Hello there."])
+
+    def test_its_settings_for_interruptions_and_announcements(self) -> None:
+        listen, announce = ListenSettings(barge_in=0.9), AnnounceSettings(tries=7)
+        settings = SessionSettings(listen=listen, announce=announce, announcements=1)
+        self.adopt(self.agent(version="2", settings=settings))
+        self.ask()
+        conversation = self.session._conversation
+        assert conversation is not None
+        self.assertIs(conversation._interruption._settings, listen)
+        self.assertIs(conversation._announcements._settings, announce)
+        self.assertEqual(conversation._announcements._most, 1)
+
+    def test_its_recogniser(self) -> None:
+        """The turn that adopts the agent still has the words of the former one."""
+        house = self.stage
+        visitor = house.connect()
+        self.equip("study", "Read.", asr={"texts": ("words of the new one",)})
+        house.agents.assign(visitor.device.identity.device_id, self.agent("study"))
+        heard = [house.until(visitor.device.say(SPEECH)).heard for _ in range(2)]
+        self.assertNotEqual(heard[0], heard[1])
+        self.assertEqual(heard[1], "words of the new one")
 
     def test_the_same_version_again(self) -> None:
         self.adopt(self.agent(version="1"))
